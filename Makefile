@@ -1,0 +1,56 @@
+# `make help` lists what there is. Everything runs in .venv, which the first target that needs it sets up.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN ?= herd
+PORT ?= 5151
+# one core for `pytest` is a thread of torch, so that workers do not step on each other
+TEST_WORKERS ?= auto
+export FIFTYONE_DO_NOT_TRACK := 1
+export DVC_NO_ANALYTICS := 1
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help setup repro test lint format inspect ui lock clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+
+setup: $(VENV)/ready ## install everything into .venv (the other targets do it by themselves)
+
+# plain pip cannot be told to leave opencv-python out, and may mix wheels of torch: uv installs the lock
+$(VENV)/ready: requirements.lock pyproject.toml
+	test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }
+	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python requirements.lock
+	$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python uv --editable .
+	touch $@
+
+repro: setup ## run the chain: what params.yaml and the code have changed since the last time
+	$(BIN)/dvc repro
+
+test: lint ## lint, types and all tests
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadgroup
+
+lint: setup ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup ## put the code into ruff's form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+inspect: setup ## the FiftyOne App: data, predictions and mistakes of RUN=herd
+	$(BIN)/pocketlens inspect $(RUN) --port $(PORT)
+
+ui: setup ## the MLflow UI with the runs to compare
+	$(BIN)/pocketlens track
+	$(BIN)/mlflow server --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000 --workers 1
+
+lock: setup ## compile requirements.lock anew from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --extra dev --universal --python-version 3.11 \
+		--override overrides.txt --constraint constraints.txt --no-emit-index-url --no-header -o requirements.lock
+
+clean: ## remove what the chain made (DVC's cache stays, so that a repro brings it back at once)
+	rm -rf data/sample data/ingested data/augmented models exports reports .resume .fiftyone mlflow.db mlruns mlartifacts

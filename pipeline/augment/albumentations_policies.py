@@ -1,0 +1,88 @@
+"""Policies by albumentations 2.0.8, the last release under the MIT licence."""
+
+import os
+import random
+
+# Read while albumentations is imported: without it the import asks a package index for a newer version.
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+
+import albumentations as A
+import cv2
+import numpy as np
+
+from pipeline.augment.policy import BORDER, Pixels, Points, Policy
+
+
+def photo() -> Policy:
+    """What light, lens, sensor and file do to a photo. Nothing moves."""
+    cv2.setNumThreads(0)  # pictures are small and processes many: OpenCV's threads only get in each other's way
+    return Policy(look=_Look())
+
+
+def photo_geometry() -> Policy:
+    """`photo`, and the horizontal flip, shift, scale and slight rotation that a hand-held camera has."""
+    return Policy(geometry=_Geometry(), look=photo().look)
+
+
+class _Look:
+    def __init__(self) -> None:
+        self.transform = A.Compose(
+            [
+                A.OneOf(
+                    [
+                        A.RandomBrightnessContrast(brightness_limit=0.25, contrast_limit=0.25),
+                        A.RandomGamma(gamma_limit=(70, 140)),
+                    ],
+                    p=0.8,
+                ),
+                A.OneOf(
+                    [
+                        A.HueSaturationValue(hue_shift_limit=10, sat_shift_limit=30, val_shift_limit=10),
+                        A.PlanckianJitter(),  # the colour of daylight and of lamps
+                    ],
+                    p=0.5,
+                ),
+                A.ToGray(p=0.03),
+                A.OneOf([A.GaussianBlur(sigma_limit=(0.3, 1.2)), A.MotionBlur(blur_limit=(3, 5))], p=0.15),
+                A.GaussNoise(std_range=(0.01, 0.05), p=0.2),
+                A.ImageCompression(quality_range=(40, 95), p=0.2),
+            ],
+            is_check_shapes=False,
+        )
+
+    def __call__(self, pixels: Pixels, seed: int) -> Pixels:
+        _seed(self.transform, seed)
+        return self.transform(image=pixels)["image"]
+
+
+class _Geometry:
+    def __init__(self) -> None:
+        self.transform = A.Compose(
+            [
+                A.HorizontalFlip(p=0.5),
+                A.Affine(
+                    scale=(0.8, 1.2),
+                    translate_percent={"x": (-0.08, 0.08), "y": (-0.08, 0.08)},
+                    rotate=(-7, 7),
+                    keep_ratio=True,
+                    border_mode=cv2.BORDER_CONSTANT,
+                    fill=BORDER,
+                    p=0.7,
+                ),
+            ],
+            # the library would drop points outside, and with them which landmark is which
+            keypoint_params=A.KeypointParams("xy", remove_invisible=False),
+            is_check_shapes=False,
+        )
+
+    def __call__(self, pixels: Pixels, points: Points, seed: int) -> tuple[Pixels, Points]:
+        _seed(self.transform, seed)
+        size = np.array([pixels.shape[1], pixels.shape[0]], dtype=float)
+        # its keypoints count from the middle of the first pixel, ours from the picture's corner
+        moved = self.transform(image=pixels, keypoints=points * size - 0.5)
+        return moved["image"], (np.asarray(moved["keypoints"], dtype=float) + 0.5) / size
+
+
+def _seed(transform: A.Compose, seed: int) -> None:
+    """Start all transforms from `seed`. `set_random_seed` would make a generator for each of them, ten times slower."""
+    transform.set_random_state(np.random.default_rng(seed), random.Random(seed))

@@ -1,0 +1,123 @@
+"""Copies of the train split, made once: data/augmented/<dataset>/ and what a person should look at."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+
+from pipeline.augment import DRAWS, Augment, augmenter, derived_seed
+from pipeline.augment.policy import Pixels
+from pipeline.augment.selftest import self_test
+from pipeline.errors import InputError
+from pipeline.files import link_or_copy, new_folder, write_json
+from pipeline.parallel import each
+from pipeline.params import AugmentParams
+from pipeline.preprocess import open_image
+from pipeline.sample import Dataset, Object, Sample, read_dataset, read_samples, write_dataset, write_samples
+from pipeline.sheets import contact_sheet, draw
+
+QUALITY = 95  # of the copies' JPEG
+SHEET_ROWS, SHEET_DRAWS, TILE = 8, 4, 240
+FEW = 2000  # copies that one process makes before others have imported their libraries
+
+
+def augment_dataset(
+    ingested: Path, out: Path, reports: Path, params: AugmentParams, jobs: int | None = None
+) -> dict[str, int]:
+    """Write the train split of `ingested` to `out`: the originals and `params.copies` varied copies of each.
+
+    `reports` gets contact_sheet.jpg (originals beside their draws) and self_test.json. The self-test comes first:
+    where it fails nothing is written. A copy depends on the seed, its original and its number, not on what else is
+    in the split. Returns the counts: originals, copies, and stayed, the copies whose geometry was given up because
+    every draw lost an object. Raises InputError where the split is empty or an image is missing or broken.
+    """
+    dataset, samples = read_dataset(ingested), read_samples(ingested / "train")
+    if not samples:
+        raise InputError(f"{ingested / 'train' / 'metadata.jsonl'}: no images; expected at least one to augment")
+    augment = augmenter(params.policy, dataset)
+    tested = self_test(augment, samples, params.seed)
+    with new_folder(out) as folder:
+        work = _Copying(ingested / "train", folder, augment, params.copies, params.seed)
+        few = len(samples) * params.copies < FEW
+        made = each(work, samples, f"augment {dataset.name}", 1 if few else jobs)
+        rows = [row for rows, _ in made for row in rows]
+        write_samples(folder, rows)
+        write_dataset(folder, replace(dataset, counts={"train": len(rows)}))
+    stayed = sum(stayed for _, stayed in made)
+    with new_folder(reports) as folder:
+        sheet = _contact_sheet(ingested / "train", samples, dataset, augment, params)
+        sheet.save(folder / "contact_sheet.jpg", quality=90)
+        write_json(folder / "self_test.json", tested)
+    return {"originals": len(samples), "copies": len(rows) - len(samples), "stayed": stayed}
+
+
+@dataclass(frozen=True)
+class _Copying:
+    """Sample -> the rows of itself and its copies, whose images are then in `out`, and how many stayed in place."""
+
+    source: Path
+    out: Path
+    augment: Augment
+    copies: int
+    seed: int
+
+    def __call__(self, sample: Sample) -> tuple[list[Sample], int]:
+        target = self.out / sample.file_name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path = self.source / sample.file_name
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; {self.source / 'metadata.jsonl'} names it")
+        link_or_copy(path, target)
+        rows, stayed = [sample], 0
+        pixels = _pixels(path)  # without copies too: a broken image should stop here, not in training
+        for number in range(1, self.copies + 1):
+            varied, objects, rejected = _vary(self.augment, pixels, sample, number, self.seed)
+            copy = replace(
+                sample,
+                id=f"{sample.id}~{number}",
+                file_name=_copy_name(sample.file_name, number),
+                group=sample.group or sample.id,
+                objects=objects,
+            )
+            Image.fromarray(varied).save(self.out / copy.file_name, "JPEG", quality=QUALITY)
+            rows.append(copy)
+            stayed += rejected == DRAWS
+        return rows, stayed
+
+
+def _vary(augment: Augment, pixels: Pixels, sample: Sample, number: int, seed: int) -> tuple[Pixels, list[Object], int]:
+    """Copy `number` of a sample: its pixels, its objects, and how many geometries were rejected on the way."""
+    own = derived_seed(seed, sample.id, number)
+    moved, objects, rejected = augment.move(pixels, sample.objects, own)
+    return augment.look(moved, own), objects, rejected
+
+
+def _copy_name(file_name: str, number: int) -> str:
+    """cat.jpg -> cat~1.jpg; of another suffix all is kept, so that cat.png's copy has a name of its own."""
+    path = PurePosixPath(file_name)
+    stem = path.stem if path.suffix == ".jpg" else path.name
+    return str(path.with_name(f"{stem}~{number}.jpg"))
+
+
+def _pixels(path: Path) -> Pixels:
+    try:
+        return np.asarray(open_image(path))
+    except OSError as error:
+        raise InputError(f"{path}: not an image that decodes: {error}") from None
+
+
+def _contact_sheet(
+    folder: Path, samples: list[Sample], dataset: Dataset, augment: Augment, params: AugmentParams
+) -> Image.Image:
+    """A row per sample, evenly spread over those with objects (or over all): the original and its first draws."""
+    shown = [s for s in samples if s.objects] or samples
+    tiles = []
+    for sample in shown[:: max(1, -(-len(shown) // SHEET_ROWS))]:
+        pixels = _pixels(folder / sample.file_name)
+        tiles.append((draw(Image.fromarray(pixels), sample, dataset), sample.id))
+        for number in range(1, SHEET_DRAWS + 1):
+            varied, objects, _ = _vary(augment, pixels, sample, number, params.seed)
+            caption = f"copy {number}" if number <= params.copies else f"draw {number}"
+            tiles.append((draw(Image.fromarray(varied), replace(sample, objects=objects), dataset), caption))
+    return contact_sheet(tiles, columns=SHEET_DRAWS + 1, tile=TILE)

@@ -1,0 +1,27 @@
+"""What a policy is: how it moves a picture, and how it changes the picture's look."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.preprocess import FILL
+
+Pixels = NDArray[np.uint8]  # [H, W, 3] RGB
+Points = NDArray[np.float64]  # [N, 2] x, y relative to the picture, as in pipeline.sample
+
+# Uncovered borders get the letterbox's grey. Mirrored or wrapped ones would show objects that have no label.
+BORDER = FILL
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Two steps, each drawn from an int alone; None where a policy has no such step.
+
+    `geometry(pixels, points, seed)` moves both alike and keeps the picture's size. `look(pixels, seed)` leaves
+    everything where it is. They are apart so that a draw that loses an object costs no blurring and no noise.
+    """
+
+    geometry: Callable[[Pixels, Points, int], tuple[Pixels, Points]] | None = None
+    look: Callable[[Pixels, int], Pixels] | None = None

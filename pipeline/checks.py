@@ -1,0 +1,225 @@
+"""Rules on pictures and labels. What breaks one is named in the ledger; the rest goes on."""
+
+import math
+import struct
+import warnings
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from pipeline.sample import ABSENT, Landmark, Object, Sample
+from pipeline.sources.reading import ORIENTATION, Candidate, Problem
+
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "AVIF", "PPM")  # no format that starts other programs
+ASPECT = 0.02  # how far the aspect that labels were made for may be from the picture's
+NOTHING = 1e-6  # of a side of the picture; a box that is narrower, or reaches in by less, is not there
+SAME = 6  # decimals in which two boxes are one
+
+
+class PictureError(ValueError):
+    """The picture cannot be used; `rule` is the ledger's, the message what was found."""
+
+    def __init__(self, rule: str, found: str):
+        super().__init__(found)
+        self.rule = rule
+
+
+@dataclass(slots=True)
+class Picture:
+    """An upright RGB `image`; `size` before it was scaled down, `orientation` the EXIF one that was undone.
+
+    `untouched`: the file holds just this image as a baseline JPEG, so its bytes can be taken.
+    """
+
+    image: Image.Image
+    size: tuple[int, int]
+    orientation: int
+    untouched: bool
+
+
+def open_picture(file: Path, max_side: int) -> Picture:
+    """Decode the whole file, strictly; neither side is longer than `max_side` pixels then. Raises PictureError."""
+    if not file.is_file():
+        raise PictureError("missing_file", "no such file")
+    if file.stat().st_size == 0:
+        raise PictureError("empty_file", "0 bytes")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # Pillow only warns where it should refuse
+            # a picture with a bad EXIF block is a good picture
+            warnings.filterwarnings("ignore", "(?i).*(corrupt|truncated).*exif")
+            return _decode(file, max_side)
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise PictureError("too_large", str(error)) from None
+    except UnidentifiedImageError:
+        raise PictureError("unreadable", f"not one of {', '.join(FORMATS)}") from None
+    except (OSError, SyntaxError, ValueError, EOFError, Warning, struct.error, OverflowError, KeyError) as error:
+        raise PictureError("unreadable", str(error).replace(str(file), file.name)) from None
+
+
+def _decode(file: Path, max_side: int) -> Picture:
+    Image.init()
+    with Image.open(file, formats=[f for f in FORMATS if f in Image.OPEN]) as opened:
+        image: Image.Image = opened
+        size, kind, mode = image.size, image.format, image.mode
+        orientation = image.getexif().get(ORIENTATION, 1)
+        plain = kind == "JPEG" and mode == "RGB" and not image.info.get("progressive")
+        if mode not in ("RGB", "L"):
+            image = _rgb(image)
+        # a large JPEG is decoded at a half, a quarter or an eighth of its size, which is much faster
+        image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
+        image.load()
+        scaled = image.size != size
+        if orientation in range(2, 9):
+            image = ImageOps.exif_transpose(image)
+            size = size[::-1] if orientation >= 5 else size
+        else:
+            orientation = 1
+        return Picture(image.convert("RGB"), size, orientation, plain and not scaled and orientation == 1)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """RGB of any mode, keeping the EXIF block; 16 bits a channel become 8 (Pillow would cut them off at 255)."""
+    exif = image.getexif()
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError(f"pixel values from {values.min()} to {values.max()}; expected 0 to 65535")
+        image = Image.fromarray((values // 256).astype(np.uint8))
+    elif image.mode == "F":
+        raise ValueError("floating-point pixels; expected 8 or 16 bits a channel")
+    elif image.mode == "P":
+        image = image.convert("RGBA")
+    image = image.convert("RGB")
+    image.info["exif"] = exif.tobytes()
+    return image
+
+
+def fit_labels(candidate: Candidate, picture: Picture) -> list[Object]:
+    """The candidate's objects in the upright picture.
+
+    Labels made for the picture as it is stored, before EXIF turns it, are turned with it. Raises PictureError if
+    they were made for a picture of another shape.
+    """
+    (w, h), size = picture.size, candidate.size
+    if size is None or not candidate.objects or size == (w, h):
+        return candidate.objects
+    turned = picture.orientation >= 5
+    if turned and abs(size[0] / size[1] * w / h - 1) <= ASPECT and size != (w, h):
+        return [turn(o, picture.orientation) for o in candidate.objects]
+    if abs(size[0] / size[1] * h / w - 1) > ASPECT:
+        raise PictureError("size_mismatch", f"{w} x {h} pixels, labelled as {size[0]} x {size[1]}")
+    return candidate.objects
+
+
+def turn(o: Object, orientation: int) -> Object:
+    """An object of the stored picture in the upright one; `orientation` as EXIF 2.3 counts them, 1 to 8."""
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        if orientation in (2, 3, 7, 8):
+            x = 1 - x
+        if orientation in (3, 4, 6, 7):
+            y = 1 - y
+        return (y, x) if orientation >= 5 else (x, y)
+
+    x, y, w, h = o.box
+    (ax, ay), (bx, by) = place(x, y), place(x + w, y + h)
+    points = [Landmark(*place(p.x, p.y), p.visibility) if p.visibility else p for p in o.landmarks]
+    return replace(o, box=(min(ax, bx), min(ay, by), abs(bx - ax), abs(by - ay)), landmarks=points)
+
+
+def check_objects(
+    name: str, objects: list[Object], keys: list[str], size: tuple[int, int]
+) -> tuple[list[Object], list[Problem], int]:
+    """The objects that can be kept, inside the picture; a problem for each change; how many changes went unsaid.
+
+    A box that spills over the edge is clipped, without a word when it is by a pixel of `size` or less.
+    """
+    kept: list[Object] = []
+    problems: list[Problem] = []
+    there = set()
+    unsaid = 0
+    for o, key in zip(objects, keys, strict=True):
+        if fault := _fault(o):
+            problems.append(Problem(name, key, *fault, "dropped"))
+            continue
+        x, y, w, h = o.box
+        left, top, right, bottom = max(0.0, x), max(0.0, y), min(1.0, x + w), min(1.0, y + h)
+        spill = max((left - x) * size[0], (x + w - right) * size[0], (top - y) * size[1], (y + h - bottom) * size[1])
+        if spill > 1:
+            found = f"{_shown(o.box, size)} spills by {spill:.1f} px"
+            problems.append(Problem(name, key, "box_clipped", found, "clipped"))
+        elif spill > 1e-9:
+            unsaid += 1
+        same = (o.label, *(round(v, SAME) for v in (left, top, right, bottom)))
+        if same in there:
+            problems.append(Problem(name, key, "box_duplicate", _shown(o.box, size), "dropped"))
+            continue
+        there.add(same)
+        points = [_landmark(name, key, i, p, size, problems) for i, p in enumerate(o.landmarks)]
+        box = (left, top, right - left, bottom - top) if spill > 0 else o.box
+        kept.append(replace(o, box=box, landmarks=points))
+    return kept, problems, unsaid
+
+
+def _fault(o: Object) -> tuple[str, str] | None:
+    """The rule that leaves nothing of the object, and what was found."""
+    x, y, w, h = o.box
+    shown = ", ".join(f"{v:.6g}" for v in o.box)
+    if not all(map(math.isfinite, o.box)):
+        return "box_not_finite", shown
+    if w < NOTHING or h < NOTHING:
+        return "box_zero_area", f"width {w:.6g}, height {h:.6g} of the picture's"
+    if max(x, y) > 1 - NOTHING or min(x + w, y + h) < NOTHING:
+        return "box_outside", f"x, y, w, h: {shown}; expected 0 to 1"
+    return None
+
+
+def _landmark(name: str, key: str, place: int, p: Landmark, size: tuple[int, int], problems: list[Problem]) -> Landmark:
+    """The landmark, absent if it lies where the picture is not; on the edge if that is by a pixel or less."""
+    if p.visibility == ABSENT:
+        return p
+    if not (math.isfinite(p.x) and math.isfinite(p.y)):
+        problems.append(Problem(name, key, "landmark_not_finite", f"landmark {place}: {p.x}, {p.y}", "hidden"))
+        return Landmark(0.0, 0.0, ABSENT)
+    x, y = min(max(p.x, 0.0), 1.0), min(max(p.y, 0.0), 1.0)
+    if max(abs(p.x - x) * size[0], abs(p.y - y) * size[1]) > 1:
+        found = f"landmark {place}: {p.x * size[0]:.1f}, {p.y * size[1]:.1f} px"
+        problems.append(Problem(name, key, "landmark_outside", found, "hidden"))
+        return Landmark(0.0, 0.0, ABSENT)
+    return Landmark(x, y, p.visibility)
+
+
+def _shown(box: tuple[float, float, float, float], size: tuple[int, int]) -> str:
+    x, y, w, h = box
+    return f"{x * size[0]:.1f}, {y * size[1]:.1f}, {w * size[0]:.1f}, {h * size[1]:.1f} px"
+
+
+def conflicting(samples: list[Sample], digests: list[str], names: list[str]) -> dict[str, Problem]:
+    """Sample id -> problem, for pictures that are pixel for pixel the same and labelled differently."""
+    same: dict[str, list[int]] = defaultdict(list)
+    for i, digest in enumerate(digests):
+        same[digest].append(i)
+    found = {}
+    for indices in same.values():
+        truths = {_truth(samples[i]) for i in indices}
+        if len(truths) > 1:
+            for i in indices:
+                other = next(j for j in indices if _truth(samples[j]) != _truth(samples[i]))
+                said = (
+                    f"the same picture as {names[other]}, labelled {_labels(samples[i])} and {_labels(samples[other])}"
+                )
+                found[samples[i].id] = Problem(names[i], "", "conflicting_labels", said)
+    return found
+
+
+def _truth(sample: Sample) -> tuple[object, ...]:
+    boxes = sorted((o.label, *(round(v, 2) for v in o.box)) for o in sample.objects)
+    return (sample.label, *boxes)
+
+
+def _labels(sample: Sample) -> str:
+    return sample.label or ", ".join(sorted(o.label for o in sample.objects)) or "nothing"

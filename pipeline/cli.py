@@ -1,0 +1,101 @@
+"""The command `pocketlens`: what is done beside the chain."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from pipeline.errors import InputError
+
+DATABASE = Path(".fiftyone")
+TASKS = ("classify", "localize", "detect")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="pocketlens", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_parser(commands.add_parser("add", help="write a dataset and a run for a folder of your own into params.yaml"))
+    _predict_parser(commands.add_parser("predict", help="what a trained run says of pictures"))
+    _inspect_parser(commands.add_parser("inspect", help="open a run's data and predictions in the FiftyOne App"))
+    track = commands.add_parser("track", help="rebuild the MLflow runs from the chain's files where they are missing")
+    track.set_defaults(command=_track)
+    args = parser.parse_args(arguments)
+    os.environ.setdefault("FIFTYONE_DO_NOT_TRACK", "1")
+    try:
+        args.command(args)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _add_parser(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", help="of the new dataset and run")
+    parser.add_argument("--data", type=Path, required=True, help="folder with the pictures or clips")
+    parser.add_argument("--labels", type=Path, help="folder or file with the labels, where they lie elsewhere")
+    parser.add_argument("--task", choices=TASKS, required=True)
+    parser.add_argument("--format", help="ucf101, folder, coco, yolo or voc; found out by a look if not given")
+    parser.add_argument("--backbone", help="any timm name (default mobilenetv2_100)")
+    parser.add_argument("--pretrained", type=Path, metavar="FILE", help="weights in timm's or torchvision's names")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a knob: epochs=5, dataset.max_side=320"
+    )
+    parser.set_defaults(command=_add)
+
+
+def _predict_parser(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    parser.add_argument("--run", required=True)
+    parser.add_argument("--target", default="torch", help="torch (default), or a file that ships: onnx_int8, ...")
+    parser.add_argument("--json", action="store_true", help="one JSON object per image")
+    parser.add_argument("--draw", type=Path, metavar="FOLDER", help="write the pictures with the predictions drawn in")
+    parser.set_defaults(command=_predict)
+
+
+def _inspect_parser(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run")
+    parser.add_argument("--port", type=int, default=5151)
+    parser.set_defaults(command=_inspect)
+
+
+def _add(args: argparse.Namespace) -> None:
+    from pipeline.adding import add
+
+    params = Path("params.yaml")
+    print(
+        add(params, args.name, args.data, args.task, args.format, args.labels, args.backbone, args.pretrained, args.set)
+    )
+
+
+def _predict(args: argparse.Namespace) -> None:
+    from pipeline.predict import predict_files
+
+    for prediction in predict_files(args.images, args.run, args.target, Path("models"), Path("exports"), args.draw):
+        if args.json:
+            print(json.dumps(prediction.to_json(), ensure_ascii=False))
+            continue
+        best = sorted((prediction.scores or {}).items(), key=lambda item: -item[1])[:3]
+        print(f"{prediction.file_name}: " + ", ".join(f"{label} {score:.3f}" for label, score in best), end="")
+        print("" if best else f"{len(prediction.objects)} objects")
+        for o in prediction.objects:
+            x, y, w, h = (round(v, 4) for v in o.box)
+            print(f"  {o.label} {o.score:.3f} at x {x} y {y} w {w} h {h}")
+
+
+def _inspect(args: argparse.Namespace) -> None:
+    from pipeline.inspect import inspect_run
+
+    inspect_run(args.run, Path.cwd(), DATABASE, args.port)
+
+
+def _track(_args: argparse.Namespace) -> None:
+    from pipeline.tracking import track_all
+
+    for line in track_all(Path.cwd(), os.environ.get("MLFLOW_TRACKING_URI")):
+        print(line)
+
+
+if __name__ == "__main__":
+    main()

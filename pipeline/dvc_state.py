@@ -1,0 +1,122 @@
+"""What DVC knows of a run: which parameters and data made it, and whether its files are still those.
+
+A run's lock state is the hash of what dvc.lock records for the stages behind it. DVC writes a stage's entry
+right after the stage has run and before the next one starts, so a later stage of the same `dvc repro` reads it.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline.errors import InputError
+
+OF_RUN = ("train", "evaluate", "export", "verify")
+OF_DATASET = ("ingest", "augment")
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """`lock`: sha256 of the parameters and outs of all stages behind the run. `data`: DVC's hash of the ingested
+    dataset. `params`: flat, the run's by their own names, the dataset's after "dataset.".
+    """
+
+    run: str
+    dataset: str
+    lock: str
+    data: str
+    params: dict[str, Any]
+
+
+def read_state(project: Path, run: str, dataset: str) -> RunState:
+    """Raises InputError naming the stage that dvc.lock has no entry for.
+
+    Of a stage's dependencies the data are the outs of the stages before it; code counts by what it made, so that
+    a comment in a module makes no new state: DVC does not run the later stages for it either.
+    """
+    stages = _read_lock(project)
+    addresses = [f"{s}@{dataset}" for s in OF_DATASET] + [f"{s}@{run}" for s in OF_RUN]
+    missing = [a for a in addresses if a not in stages]
+    if missing:
+        raise InputError(f"{project / 'dvc.lock'}: no entry for {', '.join(missing)}; `dvc repro {missing[-1]}` first")
+    made = {a: {"params": _params(stages[a]), "outs": _hashes(stages[a].get("outs", []))} for a in addresses}
+    ingested = f"data/ingested/{dataset}"
+    data = made[f"ingest@{dataset}"]["outs"].get(ingested)
+    if data is None:
+        raise InputError(f"{project / 'dvc.lock'}: ingest@{dataset} has no out {ingested}")
+    params: dict[str, Any] = {}
+    for address in addresses:
+        for key, value in flat(made[address]["params"]).items():
+            if key.startswith(f"runs.{run}."):
+                params[key.removeprefix(f"runs.{run}.")] = value
+            elif key.startswith(f"datasets.{dataset}."):
+                params[f"dataset.{key.removeprefix(f'datasets.{dataset}.')}"] = value
+    lock = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
+    return RunState(run, dataset, lock, data, params)
+
+
+def finished_runs(project: Path) -> list[str]:
+    """The runs whose last stage before `track` is in dvc.lock, in the order of their names."""
+    last = f"{OF_RUN[-1]}@"
+    return sorted(address.removeprefix(last) for address in _read_lock(project) if address.startswith(last))
+
+
+def stale_files(project: Path, runs: Iterable[str]) -> dict[str, list[str]]:
+    """Per run what on disk is not what dvc.lock says, as DVC sees it: "models/herd modified", "... deleted".
+
+    An out of the run's stages must be there as recorded; so must what they were made from, if it is there at all.
+    """
+    from dvc.repo import Repo
+
+    with Repo(str(project)) as repo:
+        stages = {stage.name: stage for stage in repo.index.stages if hasattr(stage, "name")}
+        made = {Path(out.fs_path) for stage in stages.values() for out in stage.outs}
+        found: dict[str, list[str]] = {}
+        for run in runs:
+            problems = found.setdefault(run, [])
+            for address in (f"{name}@{run}" for name in OF_RUN):
+                if address not in stages:
+                    problems.append(f"{address} is no longer in dvc.yaml")
+                    continue
+                for out in stages[address].outs:
+                    problems += [f"{out.def_path} {how}" for how in out.workspace_status().values()]
+                for dep in stages[address].deps:
+                    path = Path(dep.fs_path)
+                    if made & {path, *path.parents} and "modified" in dep.workspace_status().values():
+                        problems.append(f"{dep.def_path} is not what {address} was made from")
+    return found
+
+
+def flat(tree: Any, separator: str = ".") -> dict[str, Any]:
+    """Nested dicts as one: {"head": {"kind": "pool"}} becomes {"head.kind": "pool"}."""
+    result: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            result.update({f"{key}{separator}{k}": v for k, v in flat(value, separator).items()})
+        else:
+            result[str(key)] = value
+    return result
+
+
+def _read_lock(project: Path) -> dict[str, Any]:
+    path = project / "dvc.lock"
+    try:
+        lock = YAML(typ="safe").load(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; `dvc repro` writes it") from None
+    except YAMLError as error:
+        raise InputError(f"{path}: not YAML: {error}") from None
+    return (lock or {}).get("stages") or {}
+
+
+def _params(entry: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for file in entry.get("params", {}).values() for key, value in file.items()}
+
+
+def _hashes(outs: list[dict[str, Any]]) -> dict[str, str]:
+    return {out["path"]: out["md5"] for out in outs}

@@ -1,0 +1,124 @@
+"""A trained run on the test split: predictions, metrics, plots, worst mistakes, and a view in FiftyOne."""
+
+import csv
+import io
+import os
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline import coco_ap
+from pipeline.errors import InputError
+from pipeline.files import new_folder, write_json, write_text
+from pipeline.matching import BACKGROUND, confusion
+from pipeline.metrics import main_metric, one_object, paired, score
+from pipeline.mistakes import worst_sheet
+from pipeline.plots import plot_confusion, plot_precision_recall
+from pipeline.sample import Dataset, Sample, read_dataset, read_samples, write_dataset, write_samples
+
+if TYPE_CHECKING:
+    from pipeline.models.spec import ModelSpec
+
+SCORE_FLOOR = 0.01  # AP is the area under a curve that goes down to the unsure objects
+
+
+def evaluate_run(model: Path, truth_folder: Path, report: Path, database: Path) -> str:
+    """Predict the pictures of `truth_folder` with the model in folder `model`; returns a line that says how it went.
+
+    Writes `report` (see `write_report`; with fiftyone.json, what FiftyOne finds, beside ours) and the run's FiftyOne
+    dataset into `database`. Raises InputError if something is missing or there is nothing to test on.
+    """
+    from pipeline.models.spec import read_spec
+
+    spec = read_spec(model / "model.json")
+    truth = read_samples(truth_folder)
+    if not truth:
+        raise InputError(f"{truth_folder}: no pictures to test on; raise datasets.{spec.dataset}.splits.test")
+    from pipeline.inspect import open_run
+    from pipeline.runtimes import open_runtime, predict_samples
+
+    floor = SCORE_FLOOR if spec.task == "detect" else None
+    predicted = predict_samples(open_runtime("torch", model), spec, truth_folder, truth, score=floor)
+    with new_folder(report) as folder:
+        metrics = write_report(folder, spec, truth_folder, truth, predicted)
+        view = open_run(spec.run, truth_folder, folder / "predictions", database)
+        name = main_metric(spec.task)
+        write_json(folder / "fiftyone.json", {"fiftyone": view.info["figures"], "ours": {name: metrics[name]}})
+    value = "undefined" if metrics[name] is None else f"{metrics[name]:.4f}"
+    return f"{report}: {name} {value} on {len(truth)} pictures; FiftyOne dataset {view.name}"
+
+
+def write_report(
+    folder: Path, spec: "ModelSpec", truth_folder: Path, truth: list[Sample], predicted: list[Sample]
+) -> dict[str, Any]:
+    """Write metrics.json, predictions/, confusion.csv, confusion.png, worst.jpg, for detect pr.csv and pr.png.
+
+    Returns the metrics. `predictions` is a dataset of its own: its file names lead to the true pictures, its
+    dataset.json says from which score objects were kept (`score`) and from which they are shown (`shown`).
+    """
+    dataset = read_dataset(truth_folder.parent)
+    truth, predicted = paired(truth, predicted)
+    metrics = score(spec.task, truth, predicted, dataset)
+    write_json(folder / "metrics.json", metrics)
+    least = spec.predict["score"]
+    _write_predictions(folder / "predictions", spec, truth_folder, predicted, dataset)
+    shown = [replace(p, objects=[o for o in p.objects if (o.score or 0) >= least]) for p in predicted]
+    _write_confusion(folder, spec.task, truth, shown, dataset)
+    if spec.task == "detect":
+        _write_precision_recall(folder, truth, predicted, dataset)
+    worst_sheet(spec.task, truth_folder, truth, shown, dataset, folder / "worst.jpg")
+    return metrics
+
+
+def _write_predictions(
+    folder: Path, spec: "ModelSpec", truth_folder: Path, predicted: list[Sample], dataset: Dataset
+) -> None:
+    source = {
+        "run": spec.run,
+        "task": spec.task,
+        "score": SCORE_FLOOR if spec.task == "detect" else spec.predict["score"],
+        "shown": spec.predict["score"],
+    }
+    folder.mkdir()
+    write_dataset(folder, replace(dataset, source=source, counts={"test": len(predicted)}))
+    way = Path(os.path.relpath(truth_folder, folder))  # the same when `folder` is moved to its place
+    write_samples(folder, [replace(p, file_name=(way / p.file_name).as_posix()) for p in predicted])
+
+
+def _write_confusion(folder: Path, task: str, truth: list[Sample], shown: list[Sample], dataset: Dataset) -> None:
+    """confusion.csv has a row per image or object, (actual, predicted), as DVC's confusion template reads it."""
+    if task == "classify":
+        table = Counter((str(t.label), str(p.label)) for t, p in zip(truth, shown, strict=True))
+    elif task == "detect":
+        table = confusion(truth, shown)
+    else:
+        both = [(one_object(t), one_object(p)) for t, p in zip(truth, shown, strict=True)]
+        table = Counter((t.label if t else BACKGROUND, p.label if p else BACKGROUND) for t, p in both)
+    rows = [pair for pair, n in sorted(table.items()) for _ in range(n)]
+    write_text(folder / "confusion.csv", _csv(("actual", "predicted"), rows))
+    names = [*dataset.labels] if task == "classify" else [*dataset.labels, BACKGROUND]
+    plot_confusion(table, names, names, folder / "confusion.png")
+
+
+def _write_precision_recall(folder: Path, truth: list[Sample], predicted: list[Sample], dataset: Dataset) -> None:
+    """pr.csv: recall, then precision at IoU 0.5 per label that the truth has, then their mean."""
+    precision = coco_ap.evaluate(truth, predicted, dataset).precision[0]
+    curves = {
+        label: [round(float(v), 6) for v in precision[:, k]]
+        for k, label in enumerate(dataset.labels)
+        if precision[0, k] > -1
+    }
+    means = [round(sum(column) / len(column), 6) for column in zip(*curves.values(), strict=True)]
+    recalls = [round(float(r), 2) for r in coco_ap.RECALLS]
+    columns = [recalls, *curves.values(), means or [None] * len(recalls)]
+    rows = list(zip(*columns, strict=True))
+    write_text(folder / "pr.csv", _csv(("recall", *curves, "mean"), rows))
+    plot_precision_recall(curves, recalls, folder / "pr.png")
+
+
+def _csv(header: tuple[str, ...], rows: list[Any]) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([header, *rows])
+    return text.getvalue()

@@ -1,0 +1,237 @@
+"""Training with Lightning: one task at a time, resumed after a kill, the same weights for the same params."""
+
+import logging
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar, WeightAveraging
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from pipeline.decode import decode
+from pipeline.errors import InputError
+from pipeline.metrics import main_metric, score
+from pipeline.models import Net
+from pipeline.models.spec import ModelSpec
+from pipeline.params import ClassifyRun, DetectRun, LocalizeRun
+from pipeline.sample import Dataset, Sample
+
+RunParams = ClassifyRun | LocalizeRun | DetectRun
+WARM_UP = 0.05  # share of all steps in which the learning rate rises to its peak
+AVERAGE_DECAY = 0.999  # of the moving average of the weights, once it has seen enough steps
+HISTORY = ("epoch", "train_loss", "val_loss", "val_metric", "learning_rate")
+
+
+class Fitting(pl.LightningModule):
+    """The training bench around a net: loss, learning rates, and the run's own metric on val."""
+
+    def __init__(self, net: Net, spec: ModelSpec, run: RunParams, dataset: Dataset) -> None:
+        super().__init__()
+        self.net, self.spec, self.run, self.dataset = net, spec, run, dataset
+        self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1) * 255, persistent=False)
+        self.mean: Tensor
+        self.std: Tensor
+        self._truth: list[Sample] = []
+        self._predicted: list[Sample] = []
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        normal = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        return tuple(self.net(normal.contiguous(memory_format=torch.channels_last)))
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:  # noqa: ARG002
+        images, target, items = batch
+        return images.to(device), {name: tensor.to(device) for name, tensor in target.items()}, items
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
+        # not on_train_epoch_start: Lightning leaves that out of the first epoch after a resume
+        torch.manual_seed(self.run.seed + self.global_step)  # dropout, the same as in an unbroken run
+        frozen = self.current_epoch < self.run.frozen_epochs
+        for parameter in self.net.backbone_parameters():
+            parameter.requires_grad_(not frozen)
+        if frozen:
+            self.net.body.eval()  # batch norm keeps the statistics that the weights were trained with
+
+    def training_step(self, batch: Any, _index: int) -> Tensor:
+        images, target, items = batch
+        loss = self.net.loss(self(images), target)
+        if not torch.isfinite(loss):
+            names = ", ".join(item[1].id for item in items)
+            raise InputError(f"the loss is {loss.item()} in epoch {self.current_epoch}, on these images: {names}")
+        self.log("train_loss", loss.detach(), on_step=False, on_epoch=True, prog_bar=True, batch_size=len(images))
+        return loss
+
+    def validation_step(self, batch: Any, _index: int) -> None:
+        images, target, items = batch
+        outputs = self(images)
+        self.log("val_loss", self.net.loss(outputs, target), on_epoch=True, prog_bar=True, batch_size=len(images))
+        arrays = [o.float().cpu().numpy() for o in outputs]
+        for row, (_, sample, frame, _) in enumerate(items):
+            label, scores, objects = decode([a[row] for a in arrays], self.spec, frame, self._floor())
+            self._truth.append(sample)
+            self._predicted.append(
+                Sample(
+                    sample.id,
+                    sample.file_name,
+                    sample.width,
+                    sample.height,
+                    label=label,
+                    scores=scores,
+                    objects=objects,
+                )
+            )
+
+    def on_validation_epoch_end(self) -> None:
+        metrics = score(self.spec.task, self._truth, self._predicted, self.dataset)
+        self._truth, self._predicted = [], []
+        metric = metrics[main_metric(self.spec.task)] or 0.0
+        self.log("val_metric", metric, prog_bar=True)
+        # a small val split knows few values of a metric: among equals the lower loss is better
+        loss = float(self.trainer.callback_metrics["val_loss"])
+        self.log("val_rank", metric - 1e-3 * math.tanh(loss))
+
+    def _floor(self) -> float | None:
+        return 0.05 if self.spec.task == "detect" else None
+
+    def configure_optimizers(self) -> Any:
+        backbone = {id(p) for p in self.net.backbone_parameters()}
+        groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+        for p in self.net.parameters():
+            groups.setdefault((id(p) in backbone, p.ndim > 1), []).append(p)
+        rate = self.run.learning_rate
+        optimizer = torch.optim.AdamW(
+            [
+                {
+                    "params": p,
+                    "lr": rate * (self.run.backbone_rate if in_backbone else 1),
+                    "weight_decay": self.run.weight_decay if is_matrix else 0.0,
+                }
+                for (in_backbone, is_matrix), p in groups.items()
+            ]
+        )
+        steps = int(self.trainer.estimated_stepping_batches)
+        warm = max(1, round(WARM_UP * steps))
+
+        def factor(step: int) -> float:
+            if step < warm:
+                return (step + 1) / warm
+            return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class History(Callback):
+    """One row per epoch; travels in the checkpoint so that a resumed run has all of them."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        got = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        rate = trainer.optimizers[0].param_groups[-1]["lr"]
+        row = {"epoch": trainer.current_epoch, **{k: got[k] for k in HISTORY[1:4]}, "learning_rate": rate}
+        self.rows = [*[r for r in self.rows if r["epoch"] < row["epoch"]], row]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = state_dict["rows"]
+
+
+class WholeFiles(TorchCheckpointIO):
+    """A checkpoint is there or not, also when the process is killed while it writes."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        path = Path(path)
+        unfinished = path.with_name(f".{path.name}.unfinished")
+        super().save_checkpoint(checkpoint, unfinished, storage_options)
+        unfinished.replace(path)
+
+
+def choose_precision(precision: str) -> str:
+    """Lightning's name for "fp32", "bf16" or "auto": bf16 where a GPU or the CPU's AMX computes it natively."""
+    if precision == "auto":
+        native = (
+            torch.cuda.is_bf16_supported(False) if torch.cuda.is_available() else torch.cpu._is_amx_tile_supported()
+        )
+        precision = "bf16" if native else "fp32"
+    return {"fp32": "32-true", "bf16": "bf16-mixed"}[precision]
+
+
+def fit(
+    net: Net,
+    spec: ModelSpec,
+    run: RunParams,
+    dataset: Dataset,
+    loaders: tuple[DataLoader[Any], DataLoader[Any]],
+    resume_folder: Path,
+) -> tuple[Net, list[dict[str, float]]]:
+    """Train `net` on loaders (train, val), from `resume_folder`/last.ckpt if a killed run left one.
+
+    Returns the net with the weights of the best epoch by the task's main metric on val, and a row per epoch.
+    `spec.trained` is filled in. Raises InputError, naming the batch's images, if the loss is not finite.
+    """
+    _quiet()
+    precision = choose_precision(run.precision)
+    history = History()
+    # after the epoch, so that what resumes has its history row and its turn of the early stopping
+    keep: dict[str, Any] = {"enable_version_counter": False, "save_on_train_epoch_end": True}
+    best = ModelCheckpoint(resume_folder, "best", monitor="val_rank", mode="max", **keep)
+    last = ModelCheckpoint(resume_folder, "last", **keep)
+    trainer = pl.Trainer(
+        accelerator="auto",
+        devices=1,
+        precision=precision,  # type: ignore[arg-type]
+        max_epochs=run.epochs,
+        deterministic="warn" if torch.cuda.is_available() else True,
+        gradient_clip_val=10.0,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        logger=False,
+        enable_model_summary=False,
+        plugins=[WholeFiles()],
+        callbacks=[
+            WeightAveraging(avg_fn=_moving_average),
+            EarlyStopping("val_rank", mode="max", patience=run.patience),
+            history,
+            best,
+            last,
+            TQDMProgressBar(refresh_rate=5),
+        ],
+    )
+    fitting = Fitting(net.to(memory_format=torch.channels_last), spec, run, dataset)
+    resumed = resume_folder / "last.ckpt" if (resume_folder / "last.ckpt").is_file() else None
+    if resumed:
+        tqdm.write(f"resuming from {resumed}")
+    trainer.fit(fitting, *loaders, ckpt_path=resumed, weights_only=False if resumed else None)
+    state = torch.load(best.best_model_path, map_location="cpu", weights_only=False)["state_dict"]
+    net.load_state_dict({name.removeprefix("net."): t for name, t in state.items() if name.startswith("net.")})
+    top = max(history.rows, key=lambda r: r["val_metric"] - 1e-3 * math.tanh(r["val_loss"]))
+    spec.trained |= {
+        "epochs": len(history.rows),
+        "best_epoch": int(top["epoch"]),
+        f"val_{main_metric(spec.task)}": top["val_metric"],
+        "precision": precision,
+    }
+    return net.eval(), history.rows
+
+
+def _moving_average(average: Tensor, current: Tensor, steps: Tensor | int) -> Tensor:
+    """Exponential, with a short memory at first: the early weights are far from where training ends."""
+    decay = min(AVERAGE_DECAY, (1 + float(steps)) / (10 + float(steps)))
+    return average + (current - average) * (1 - decay) if average.is_floating_point() else current
+
+
+def _quiet() -> None:
+    """Lightning's advice on loaders and loggers is not for this program's users."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")

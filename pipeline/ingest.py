@@ -1,0 +1,278 @@
+"""A dataset as its owner has it -> the one form, split, with a ledger of what was refused and why."""
+
+import csv
+import hashlib
+import io
+import shutil
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pipeline.checks import PictureError, check_objects, conflicting, fit_labels, open_picture
+from pipeline.errors import InputError
+from pipeline.files import new_folder, write_json, write_text
+from pipeline.parallel import each
+from pipeline.params import PlainDataset, Ucf101Dataset
+from pipeline.sample import SPLITS, Dataset, Sample, write_dataset, write_samples
+from pipeline.sheets import contact_sheet, draw
+from pipeline.sources import SOURCES
+from pipeline.sources.reading import Candidate, Problem, Reading
+from pipeline.splits import assign, joined, labels_of, leak_report, near_duplicates, thumbnail
+from pipeline.video import ClipError, frames
+
+TILES = 24  # pictures on the contact sheet
+QUALITY = 95
+
+
+@dataclass(slots=True)
+class Taken:
+    """What came of one picture or clip; `seen` pictures were in it. The three lists go together."""
+
+    samples: list[Sample] = field(default_factory=list)
+    thumbnails: list[Any] = field(default_factory=list)
+    digests: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    unsaid: int = 0
+    seen: int = 1
+
+
+def ingest(name: str, params: Ucf101Dataset | PlainDataset, data_folder: Path, report_folder: Path) -> dict[str, Any]:
+    """Read, check, scale and split a dataset; returns the summary.
+
+    Writes `data_folder`/{dataset.json,train,val,test} and `report_folder`/{summary.json,ledger.csv,contact_sheet.jpg}.
+    Raises InputError naming the path or class when nothing sensible can be made of it, and when more than
+    `refuse_over` of the files have problems; the report is there then, the data is not.
+    """
+    reading = _read(name, params)
+    with new_folder(data_folder) as folder:
+        pictures = folder / ".pictures"
+        pictures.mkdir()
+        work = partial(take, folder=pictures, max_side=params.max_side)
+        taken = each(work, reading.candidates, f"ingest {name}")
+        samples, pairs, problems = _split(name, reading, taken, params)
+        for split in SPLITS:
+            (folder / split).mkdir()
+        for s in samples:
+            (pictures / s.file_name).replace(folder / str(s.split) / s.file_name)
+        shutil.rmtree(pictures)
+        dataset = _dataset(name, params, reading, samples, problems)
+        for split in SPLITS:
+            write_samples(folder / split, [s for s in samples if s.split == split])
+        write_dataset(folder, dataset)
+        summary = _summary(params, reading, taken, samples, pairs, problems)
+        with new_folder(report_folder) as reports:
+            write_json(reports / "summary.json", summary)
+            write_text(reports / "ledger.csv", _ledger(problems))
+            _sheet(folder, samples, dataset).save(reports / "contact_sheet.jpg", quality=90)
+        _judge(name, params, reading, problems, samples, report_folder)
+    return summary
+
+
+def take(candidate: Candidate, folder: Path, max_side: int) -> Taken:
+    """Decode a picture or clip, check its labels, write JPEGs into `folder`; nothing is raised for what is broken."""
+    if candidate.frames is not None:
+        return _take_clip(candidate, folder, max_side)
+    taken = Taken()
+    try:
+        picture = open_picture(candidate.file, max_side)
+        objects = fit_labels(candidate, picture)
+    except PictureError as error:
+        taken.problems.append(Problem(candidate.name, "", error.rule, str(error)))
+        return taken
+    objects, problems, taken.unsaid = check_objects(candidate.name, objects, candidate.keys, picture.size)
+    taken.problems += problems
+    source = candidate.file if picture.untouched else None
+    _write(taken, picture.image, candidate, candidate.id, folder, source)
+    taken.samples[0].objects = objects
+    return taken
+
+
+def _take_clip(candidate: Candidate, folder: Path, max_side: int) -> Taken:
+    taken = Taken()
+    try:
+        for place, _, image in frames(candidate.file, candidate.frames or 1):
+            image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
+            _write(taken, image, candidate, f"{candidate.id}-{place:05d}", folder)
+    except ClipError as error:
+        return Taken(problems=[Problem(candidate.name, "", "unreadable_clip", str(error))])
+    taken.seen = len(taken.samples)
+    return taken
+
+
+def _write(
+    taken: Taken, image: Image.Image, candidate: Candidate, name: str, folder: Path, source: Path | None = None
+) -> None:
+    """Save `image` as <name>.jpg, or copy the `source` that already is just that."""
+    file = folder / f"{name}.jpg"
+    if source:
+        shutil.copyfile(source, file)  # no hard link: whoever edits the copy must not edit the source
+    else:
+        image.save(file, "JPEG", quality=QUALITY)
+    c = candidate
+    taken.samples.append(Sample(name, file.name, *image.size, c.split, c.group, c.clip, c.label))
+    taken.thumbnails.append(thumbnail(image))
+    taken.digests.append(hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest())
+
+
+def _read(name: str, params: Ucf101Dataset | PlainDataset) -> Reading:
+    path, labels = Path(params.path), Path(params.labels)
+    if not path.is_dir():
+        what = "not a folder" if path.exists() else "no such folder"
+        raise InputError(f"datasets.{name}.path: {path}: {what}")
+    if not labels.exists():
+        raise InputError(f"datasets.{name}.labels: {labels}: no such file or folder")
+    reading = SOURCES[params.format](path.resolve(), labels.resolve(), params.options)
+    if not reading.candidates:
+        raise InputError(f"datasets.{name}: nothing usable in {path}: {_counted(reading.problems) or 'no pictures'}")
+    return reading
+
+
+def _split(
+    name: str, reading: Reading, taken: list[Taken], params: Ucf101Dataset | PlainDataset
+) -> tuple[list[Sample], list[tuple[str, str]], list[Problem]]:
+    """The samples that stay, each with its split, in the order of their ids; near-duplicate ids; all problems."""
+    problems = [*reading.problems, *(p for t in taken for p in t.problems)]
+    samples = [s for t in taken for s in t.samples]
+    names = [c.name for c, t in zip(reading.candidates, taken, strict=True) for _ in t.samples]
+    digests = [d for t in taken for d in t.digests]
+    gone = conflicting(samples, digests, names)
+    stay = [i for i, s in enumerate(samples) if s.id not in gone]
+    thumbnails = [x for t in taken for x in t.thumbnails]
+    found = near_duplicates(
+        np.array([thumbnails[i] for i in stay]), [digests[i] for i in stay], [samples[i].group for i in stay]
+    )
+    pairs = [(samples[stay[a]].id, samples[stay[b]].id) for a, b in found]
+    try:
+        splits, leaks = assign([samples[i] for i in stay], pairs, params.splits)
+    except InputError as error:
+        raise InputError(f"datasets.{name}: {error}") from None
+    groups = joined([samples[i] for i in stay], pairs)
+    for i in stay:
+        s = samples[i]
+        s.split, s.group = splits[s.id], s.group or groups.get(s.id)
+        if s.id in leaks:
+            gone[s.id] = Problem(names[i], s.id if s.clip else "", "leak", leaks[s.id])
+    kept = sorted((s for s in samples if s.id not in gone), key=lambda s: s.id)
+    return kept, pairs, [*problems, *gone.values()]
+
+
+def _dataset(
+    name: str,
+    params: Ucf101Dataset | PlainDataset,
+    reading: Reading,
+    samples: list[Sample],
+    problems: list[Problem],
+) -> Dataset:
+    """What the samples share; labels that no picture has are left out, with a row in the ledger."""
+    counts = {split: sum(s.split == split for s in samples) for split in SPLITS}
+    used = {label for s in samples for label in labels_of(s)}
+    if unused := [label for label in reading.labels if label not in used]:
+        problems.append(Problem("", "", "unused_label", f"no picture has {', '.join(unused)}", "noted"))
+    for label in reading.labels:
+        there = {s.split for s in samples if label in labels_of(s)}
+        if there and len(there) < len(SPLITS):
+            groups = len({s.group or s.id for s in samples if label in labels_of(s)})
+            missing = " and ".join(split for split in SPLITS if split not in there)
+            found = f"pictures or groups with it: {groups}; none in {missing}"
+            problems.append(Problem("", label, "few_pictures", found, "noted"))
+    source = {"format": params.format, "path": params.path, "labels": params.labels}
+    labels = [label for label in reading.labels if label in used]
+    return Dataset(name, labels, reading.landmarks, reading.pairs, reading.skeleton, source, counts)
+
+
+def _summary(
+    params: Ucf101Dataset | PlainDataset,
+    reading: Reading,
+    taken: list[Taken],
+    samples: list[Sample],
+    pairs: list[tuple[str, str]],
+    problems: list[Problem],
+) -> dict[str, Any]:
+    seen = sum(t.seen for t in taken) + sum(p.done == "refused" for p in reading.problems)
+    labels: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+    for s in samples:
+        labels[str(s.split)].update([s.label] if s.label is not None else [o.label for o in s.objects])
+    kept = {s.id for s in samples}
+    return {
+        "format": params.format,
+        "files": _files(reading),
+        "seen": seen,
+        "kept": len(samples),
+        "refused": seen - len(samples),
+        "by_rule": dict(sorted(Counter(p.rule for p in problems).items())),
+        "clipped_within_a_pixel": sum(t.unsaid for t in taken),
+        "splits": {split: sum(s.split == split for s in samples) for split in SPLITS},
+        "labels": {split: dict(sorted(count.items())) for split, count in labels.items()},
+        "near_duplicate_pairs": sum(a in kept and b in kept for a, b in pairs),
+        "leaks": leak_report(samples, pairs),
+    }
+
+
+def _files(reading: Reading) -> int:
+    """How many pictures and clips the source has, with those that were refused on reading."""
+    return len({c.name for c in reading.candidates} | {p.file for p in reading.problems if p.done == "refused"})
+
+
+def _ledger(problems: list[Problem]) -> str:
+    text = io.StringIO()
+    table = csv.DictWriter(text, ["file", "key", "rule", "found", "done"], lineterminator="\n")
+    table.writeheader()
+    table.writerows(asdict(p) for p in sorted(problems, key=lambda p: p.file))
+    return text.getvalue()
+
+
+def _sheet(folder: Path, samples: list[Sample], dataset: Dataset) -> Image.Image:
+    """Pictures from all splits and labels in turn, evenly taken from each."""
+    kinds: dict[tuple[str, str], list[Sample]] = defaultdict(list)
+    for s in samples:
+        kinds[str(s.split), min(labels_of(s), default="")].append(s)
+    order = sorted(kinds.items(), key=lambda item: (SPLITS.index(item[0][0]), item[0][1]))
+    step = max(1, len(order) // TILES)
+    order = order[::step]
+    rounds = -(-TILES // max(1, len(order)))
+    turns = [(i, s) for _, members in order for i, s in enumerate(_evenly(members, rounds))]
+    chosen = [s for _, s in sorted(turns, key=lambda turn: turn[0])][:TILES]
+    tiles = []
+    for s in chosen:
+        with Image.open(folder / str(s.split) / s.file_name) as image:
+            tiles.append((draw(image, s, dataset), f"{s.split}: {s.id}"))
+    return contact_sheet(tiles, 6, 320)
+
+
+def _evenly(members: list[Sample], count: int) -> list[Sample]:
+    count = min(count, len(members))
+    return [members[(2 * i + 1) * len(members) // (2 * count)] for i in range(count)]
+
+
+def _counted(problems: list[Problem]) -> str:
+    rules = Counter(p.rule for p in problems if p.done in ("refused", "dropped"))
+    return ", ".join(f"{count} {rule}" for rule, count in rules.most_common(4))
+
+
+def _judge(
+    name: str,
+    params: Ucf101Dataset | PlainDataset,
+    reading: Reading,
+    problems: list[Problem],
+    samples: list[Sample],
+    report_folder: Path,
+) -> None:
+    """Raise InputError for too many problems, and for a label that could not be learnt."""
+    bad = {p.file for p in problems if p.done in ("refused", "dropped")}
+    files = max(_files(reading), len(bad))
+    ledger = f"see {report_folder / 'ledger.csv'}"
+    if not samples or len(bad) > params.refuse_over * files:
+        raise InputError(
+            f"datasets.{name}: {len(bad)} of {files} files have problems ({_counted(problems)}), "
+            f"refuse_over allows {params.refuse_over:.0%}; {ledger}"
+        )
+    trained = {label for s in samples if s.split == "train" for label in labels_of(s)}
+    if missing := sorted({label for s in samples for label in labels_of(s)} - trained):
+        raise InputError(f"datasets.{name}: no picture in train has {', '.join(missing)}; {ledger}")
+    if not trained:
+        raise InputError(f"datasets.{name}: no picture in train has a label or object; {ledger}")

@@ -1,0 +1,120 @@
+"""Which predicted object is which true one, and what follows: confusion with background, landmark errors."""
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from faster_coco_eval import mask
+from numpy.typing import NDArray
+
+from pipeline.sample import Object, Sample
+
+MATCH_IOU = 0.5
+PCK_SIDE = 0.1  # of the longer side of the true box
+BACKGROUND = "(background)"
+Pair = tuple[Object, Object | None, int, int]  # truth, prediction, width and height of the image in pixels
+
+
+def iou(predicted: list[Object], truth: list[Object]) -> NDArray[np.float64]:
+    """[P, T] intersection over union; for a crowd, over the predicted box alone (COCO's rule for crowds)."""
+    if not predicted or not truth:
+        return np.zeros((len(predicted), len(truth)))
+    boxes = [np.array([o.box for o in objects], dtype=np.float64) for objects in (predicted, truth)]
+    return np.asarray(mask.iou(*boxes, [int(o.crowd) for o in truth]))
+
+
+def match(truth: list[Object], predicted: list[Object], by_label: bool = True) -> dict[int, int]:
+    """Index of the true object -> index of its prediction, at IoU >= 0.5, each used once, crowds never.
+
+    Greedy as in COCO: predictions by falling score, each takes the free true object it overlaps most. With
+    `by_label` only objects of one label match.
+    """
+    overlap = iou(predicted, truth)
+    found: dict[int, int] = {}
+    for p in sorted(range(len(predicted)), key=lambda p: -(predicted[p].score or 0)):
+        free = [
+            t
+            for t, o in enumerate(truth)
+            if t not in found
+            and not o.crowd
+            and overlap[p, t] >= MATCH_IOU
+            and (not by_label or o.label == predicted[p].label)
+        ]
+        if free:
+            found[max(free, key=lambda t: overlap[p, t])] = p
+    return found
+
+
+def object_pairs(truth: list[Sample], predicted: list[Sample]) -> list[Pair]:
+    """Every true object but crowds, with its prediction or None (see `match`) and its image's size."""
+    pairs: list[Pair] = []
+    for t, p in zip(truth, predicted, strict=True):
+        found = match(t.objects, p.objects)
+        for i, o in enumerate(t.objects):
+            if not o.crowd:
+                pairs.append((o, p.objects[found[i]] if i in found else None, t.width, t.height))
+    return pairs
+
+
+def confusion(truth: list[Sample], predicted: list[Sample], score: float = 0.0) -> Counter[tuple[str, str]]:
+    """(true label, predicted label) -> objects, for predictions from `score` up, matched whatever their labels.
+
+    A missed object counts as predicted BACKGROUND, a prediction of nothing as true BACKGROUND. What lies half or
+    more in a crowd of its own label is no mistake and is left out.
+    """
+    counts: Counter[tuple[str, str]] = Counter()
+    for sample, prediction in zip(truth, predicted, strict=True):
+        shown = [o for o in prediction.objects if (o.score or 0) >= score]
+        found = match(sample.objects, shown, by_label=False)
+        for t, o in enumerate(sample.objects):
+            if not o.crowd:
+                counts[o.label, shown[found[t]].label if t in found else BACKGROUND] += 1
+        overlap = iou(shown, sample.objects)
+        for p in set(range(len(shown))) - set(found.values()):
+            crowds = [t for t, o in enumerate(sample.objects) if o.crowd and o.label == shown[p].label]
+            if not any(overlap[p, t] >= MATCH_IOU for t in crowds):
+                counts[BACKGROUND, shown[p].label] += 1
+    return counts
+
+
+@dataclass(frozen=True, slots=True)
+class LandmarkErrors:
+    """`nme`: normalised mean error, None if no object is matched; `pck`: share of correct landmarks, None if
+    the truth has none. `matched` and `missed` count the true objects that have landmarks.
+    """
+
+    nme: float | None
+    pck: float | None
+    matched: int
+    missed: int
+
+
+def landmark_errors(pairs: list[Pair]) -> LandmarkErrors:
+    """How far the predicted landmarks are from the true ones.
+
+    NME: pixels between a true landmark and the predicted one over sqrt(w * h) of the true box, the mean over the
+    landmarks of an object and then over the matched objects; missed objects are not in it, but counted. PCK at
+    0.1: the share of all true landmarks, those of missed objects included, that lie within 0.1 of the longer side
+    of the true box (Yang and Ramanan, 2013). Hidden landmarks count, absent ones do not.
+    """
+    errors, right, total, missed = [], 0, 0, 0
+    for truth, prediction, width, height in pairs:
+        known = [i for i, p in enumerate(truth.landmarks) if p.visibility]
+        w, h = truth.box[2] * width, truth.box[3] * height
+        if not known or w <= 0 or h <= 0:
+            continue
+        total += len(known)
+        if prediction is None or not prediction.landmarks:
+            missed += 1
+            continue
+        distances = [_distance(truth, prediction, i, width, height) for i in known]
+        right += sum(d <= PCK_SIDE * max(w, h) for d in distances)
+        errors.append(sum(distances) / len(known) / math.sqrt(w * h))
+    nme = sum(errors) / len(errors) if errors else None
+    return LandmarkErrors(nme, right / total if total else None, len(errors), missed)
+
+
+def _distance(truth: Object, prediction: Object, i: int, width: int, height: int) -> float:
+    a, b = truth.landmarks[i], prediction.landmarks[i]
+    return math.hypot((a.x - b.x) * width, (a.y - b.y) * height)

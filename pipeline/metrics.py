@@ -1,0 +1,171 @@
+"""One number for a person to compare, and those behind it: predictions against the truth, both as Samples.
+
+Every figure is from 0 (nothing right) to 1, but `nme`, an error. A figure that is not defined (there is nothing
+to find) is None.
+"""
+
+from collections import Counter, defaultdict
+from typing import Any
+
+from pipeline import coco_ap
+from pipeline.errors import InputError
+from pipeline.matching import LandmarkErrors, iou, landmark_errors, object_pairs
+from pipeline.sample import Dataset, Object, Sample
+
+DIGITS = 6
+MAIN = {"classify": "accuracy", "detect": "AP", "localize": "mean_iou"}
+NAMED = 5  # ids that an error lists
+
+
+def main_metric(task: str) -> str:
+    """The figure that training keeps the best of, and that an exported file must hold."""
+    return MAIN[task]
+
+
+def score(task: str, truth: list[Sample], predicted: list[Sample], dataset: Dataset) -> dict[str, Any]:
+    """The metrics of a task, ready for JSON, rounded to 6 digits; the order of the lists does not matter.
+
+    Raises InputError naming the ids where `truth` and `predicted` are not the same images, a label is not the
+    dataset's, or a predicted object has no score.
+    """
+    truth, predicted = paired(truth, predicted)
+    _check(task, truth, predicted, dataset)
+    figures = {"classify": _classify, "detect": _detect, "localize": _localize}[task](truth, predicted, dataset)
+    return _rounded({"task": task, "n_images": len(truth), **figures})
+
+
+def paired(truth: list[Sample], predicted: list[Sample]) -> tuple[list[Sample], list[Sample]]:
+    """Both sorted by id. Raises InputError naming the ids that only one of them has, or that stand twice."""
+    for name, samples in (("truth", truth), ("predictions", predicted)):
+        twice = sorted(i for i, n in Counter(s.id for s in samples).items() if n > 1)
+        if twice:
+            raise InputError(f"{name}: these ids stand more than once: {_some(twice)}")
+    gold, found = {s.id: s for s in truth}, {s.id: s for s in predicted}
+    for name, missing in (("predictions", gold.keys() - found.keys()), ("truth", found.keys() - gold.keys())):
+        if missing:
+            raise InputError(f"{name}: no sample for {len(missing)} ids that the other side has: {_some(missing)}")
+    ids = sorted(gold)
+    return [gold[i] for i in ids], [found[i] for i in ids]
+
+
+def _check(task: str, truth: list[Sample], predicted: list[Sample], dataset: Dataset) -> None:
+    known = set(dataset.labels)
+    for name, samples in (("truth", truth), ("predictions", predicted)):
+        for s in samples:
+            labels = [s.label] if task == "classify" else [o.label for o in s.objects]
+            for label in labels:
+                if label not in known:
+                    raise InputError(
+                        f"{name}: sample {s.id!r} has the label {label!r}; expected one of {dataset.labels}"
+                    )
+            if name == "predictions" and any(o.score is None for o in s.objects):
+                raise InputError(f"{name}: sample {s.id!r} has an object without a score")
+
+
+def _classify(truth: list[Sample], predicted: list[Sample], dataset: Dataset) -> dict[str, Any]:
+    """Macro F1 is the mean over the labels that occur in the truth or the predictions, as in scikit-learn."""
+    table = Counter((t.label, p.label) for t, p in zip(truth, predicted, strict=True))
+    per_class = {label: _class_figures(label, table) for label in dataset.labels}
+    f1 = [row["f1"] for row in per_class.values() if row["f1"] is not None]
+    return {
+        "accuracy": _share(sum(n for (t, p), n in table.items() if t == p), len(truth)),
+        "macro_f1": _mean(f1),
+        **_clip_figures(truth, predicted),
+        "per_class": per_class,
+        "confusion": {
+            "labels": list(dataset.labels),
+            "matrix": [[table[t, p] for p in dataset.labels] for t in dataset.labels],  # a row per true label
+        },
+    }
+
+
+def _class_figures(label: str, table: Counter[tuple[str | None, str | None]]) -> dict[str, Any]:
+    right = table[label, label]
+    support = sum(n for (t, _), n in table.items() if t == label)
+    named = sum(n for (_, p), n in table.items() if p == label)
+    return {
+        "precision": _share(right, named),
+        "recall": _share(right, support),
+        "f1": _share(2 * right, support + named),
+        "support": support,
+    }
+
+
+def _clip_figures(truth: list[Sample], predicted: list[Sample]) -> dict[str, Any]:
+    """A clip's label is the one with the highest mean probability over its frames."""
+    clips: dict[str, list[tuple[Sample, Sample]]] = defaultdict(list)
+    for t, p in zip(truth, predicted, strict=True):
+        if t.clip is not None:
+            clips[t.clip].append((t, p))
+    if not clips:
+        return {}
+    right = 0
+    for frames in clips.values():
+        total: dict[str, float] = defaultdict(float)
+        for _, p in frames:
+            for label, probability in (p.scores or {str(p.label): 1.0}).items():
+                total[label] += probability
+        right += max(total, key=lambda label: total[label]) == frames[0][0].label
+    return {"clip_accuracy": _share(right, len(clips)), "n_clips": len(clips)}
+
+
+def _detect(truth: list[Sample], predicted: list[Sample], dataset: Dataset) -> dict[str, Any]:
+    boxes = coco_ap.evaluate(truth, predicted, dataset)
+    present = Counter(o.label for s in truth for o in s.objects if not o.crowd)
+    figures: dict[str, Any] = {
+        "AP": boxes.ap(),
+        "AP50": boxes.ap(iou=0),
+        "AP75": boxes.ap(iou=5),
+        "AR": boxes.ar(),
+        "per_class": {
+            label: {"AP": boxes.ap(k), "AP50": boxes.ap(k, iou=0), "n": present[label]}
+            for k, label in enumerate(dataset.labels)
+        },
+    }
+    if dataset.landmarks:
+        figures |= _landmark_figures(landmark_errors(object_pairs(truth, predicted)))
+        figures["landmark_AP"] = coco_ap.evaluate(truth, predicted, dataset, "keypoints").ap()
+    return figures
+
+
+def _localize(truth: list[Sample], predicted: list[Sample], dataset: Dataset) -> dict[str, Any]:
+    """One object or none per image; the prediction belongs to the object however far apart they are."""
+    pairs = [(t, one_object(t), one_object(p)) for t, p in zip(truth, predicted, strict=True)]
+    present = [(t, o, p) for t, o, p in pairs if o is not None]
+    figures: dict[str, Any] = {
+        "presence_accuracy": _share(sum((o is None) == (p is None) for _, o, p in pairs), len(pairs)),
+        "accuracy": _share(sum(p is not None and p.label == o.label for _, o, p in present), len(present)),
+        "mean_iou": _mean([float(iou([p], [o])[0, 0]) if p else 0.0 for _, o, p in present]),
+    }
+    if dataset.landmarks:
+        figures |= _landmark_figures(landmark_errors([(o, p, t.width, t.height) for t, o, p in present]))
+    return figures
+
+
+def one_object(sample: Sample) -> Object | None:
+    """What a localizer is to find: the largest object that is no crowd, or None."""
+    single = [o for o in sample.objects if not o.crowd]
+    return max(single, key=lambda o: o.box[2] * o.box[3], default=None)
+
+
+def _landmark_figures(errors: LandmarkErrors) -> dict[str, Any]:
+    return {"nme": errors.nme, "pck": errors.pck, "nme_objects": errors.matched, "nme_missed": errors.missed}
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _rounded(v) for k, v in value.items()}
+    return round(value, DIGITS) if isinstance(value, float) else value
+
+
+def _some(ids: Any) -> str:
+    ids = sorted(ids)
+    return ", ".join(map(repr, ids[:NAMED])) + (", ..." if len(ids) > NAMED else "")

@@ -1,0 +1,71 @@
+"""The worst mistakes of a run, for a person to look at."""
+
+from pathlib import Path
+
+from pipeline.matching import iou, landmark_errors, match
+from pipeline.metrics import one_object
+from pipeline.preprocess import open_image
+from pipeline.sample import Dataset, Sample
+from pipeline.sheets import contact_sheet, draw
+
+
+def worst_sheet(
+    task: str,
+    folder: Path,
+    truth: list[Sample],
+    shown: list[Sample],
+    dataset: Dataset,
+    path: Path,
+    count: int = 12,
+    columns: int = 4,
+    tile: int = 320,
+) -> None:
+    """Write a JPEG of the `count` worst pictures of `folder`, worst first, truth and prediction drawn in."""
+    judged = [(*mistake(task, t, p), t, p) for t, p in zip(truth, shown, strict=True)]
+    judged.sort(key=lambda row: (-row[0], row[2].id))
+    tiles = []
+    for _, text, t, p in judged[:count]:
+        image = draw(open_image(folder / t.file_name), t, dataset, p)
+        tiles.append((image, f"{t.id}\n{text}"))
+    contact_sheet(tiles, columns, tile).save(path, quality=90)
+
+
+def mistake(task: str, truth: Sample, predicted: Sample) -> tuple[float, str]:
+    """How bad a prediction is (0 is perfect, comparable within a task) and what is wrong, in words."""
+    return {"classify": _label_mistake, "detect": _object_mistakes, "localize": _place_mistake}[task](truth, predicted)
+
+
+def _label_mistake(truth: Sample, predicted: Sample) -> tuple[float, str]:
+    right = (predicted.scores or {}).get(str(truth.label), 0.0)
+    if predicted.label == truth.label:
+        return 1 - right, f"right: {truth.label}, {right:.2f}"
+    return 2 - right, f"{truth.label} taken for {predicted.label}"
+
+
+def _object_mistakes(truth: Sample, predicted: Sample) -> tuple[float, str]:
+    """A miss, a wrong label and a sure prediction of nothing count 1 each; a perfect fit of the rest counts 0."""
+    found = match(truth.objects, predicted.objects, by_label=False)
+    overlap = iou(predicted.objects, truth.objects)
+    single = [t for t, o in enumerate(truth.objects) if not o.crowd]
+    crowds = [t for t, o in enumerate(truth.objects) if o.crowd]
+    missed = sum(t not in found for t in single)
+    wrong = sum(truth.objects[t].label != predicted.objects[p].label for t, p in found.items())
+    rest = set(range(len(predicted.objects))) - set(found.values())
+    extra = [predicted.objects[p].score or 0.0 for p in rest if not any(overlap[p, t] >= 0.5 for t in crowds)]
+    loose = sum(1 - float(overlap[p, t]) for t, p in found.items()) / max(1, len(single))
+    words = [f"{n} {name}" for n, name in ((missed, "missed"), (wrong, "wrong label"), (len(extra), "extra")) if n]
+    return missed + wrong + sum(extra) + loose, ", ".join(words) or f"mean IoU {1 - loose:.2f}"
+
+
+def _place_mistake(truth: Sample, predicted: Sample) -> tuple[float, str]:
+    o, p = one_object(truth), one_object(predicted)
+    if o is None or p is None:
+        if p is not None:
+            return 2 + (p.score or 0.0), f"{p.label} where nothing is"
+        return (0.0, "right: nothing") if o is None else (2.0, f"{o.label} missed")
+    overlap = float(iou([p], [o])[0, 0])
+    nme = landmark_errors([(o, p, truth.width, truth.height)]).nme
+    words = f"IoU {overlap:.2f}" + (f", NME {nme:.2f}" if nme is not None else "")
+    if p.label != o.label:
+        words = f"{o.label} taken for {p.label}, IoU {overlap:.2f}"
+    return 1 - overlap + (p.label != o.label) + (nme or 0.0), words

@@ -1,0 +1,45 @@
+"""model.json: everything needed to rebuild a model, feed it and read what it says."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import InputError
+from pipeline.files import read_json, write_json
+
+
+@dataclass(slots=True)
+class ModelSpec:
+    """`mean` and `std` are for pixels in 0 to 1, RGB; `outputs` names the graph's outputs in order; `strides` and
+    the `landmarks` are empty where the task has none. `trained` says how the weights came about.
+    """
+
+    run: str
+    dataset: str
+    task: str
+    labels: list[str]
+    landmarks: list[str]
+    pairs: list[tuple[int, int]]
+    skeleton: list[tuple[int, int]]
+    backbone: str
+    head: dict[str, Any]
+    size: int
+    resize: str
+    mean: list[float]
+    std: list[float]
+    predict: dict[str, Any]
+    outputs: list[str] = field(default_factory=list)
+    strides: list[int] = field(default_factory=list)
+    trained: dict[str, Any] = field(default_factory=dict)
+
+
+def write_spec(path: Path | str, spec: ModelSpec) -> None:
+    write_json(path, asdict(spec))
+
+
+def read_spec(path: Path | str) -> ModelSpec:
+    """Raises InputError naming the file if it is missing or is no model.json of this version."""
+    try:
+        return ModelSpec(**read_json(path))
+    except TypeError as error:
+        raise InputError(f"{path}: not a model.json of this version: {error}") from None

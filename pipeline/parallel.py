@@ -1,0 +1,27 @@
+"""Map a function over files on this machine's cores."""
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from joblib import Parallel, cpu_count, delayed
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def each(
+    function: Callable[[Item], Result], items: Iterable[Item], label: str, jobs: int | None = None
+) -> list[Result]:
+    """`[function(item) for item in items]` in that order, under a progress bar named `label`.
+
+    Runs in `jobs` processes (None: as many as this process may use cores), so `function`, items and results must
+    pickle; one job, or one item, stays in this process. What `function` raises is raised here.
+    """
+    items = list(items)
+    jobs = min(jobs or cpu_count(), max(1, len(items)))
+    if jobs == 1:
+        return [function(item) for item in tqdm(items, label, mininterval=0.5)]
+    # max_nbytes=None: arrays travel by pickle, no memory-mapped files are left behind by a kill
+    ready = Parallel(n_jobs=jobs, return_as="generator", max_nbytes=None)(delayed(function)(item) for item in items)
+    return list(tqdm(ready, label, total=len(items), mininterval=0.5))

@@ -1,0 +1,276 @@
+"""params.yaml as typed objects. A wrong key is an error that names it and the nearest one that would be right."""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline.errors import InputError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Target = Literal["onnx_float", "onnx_int8", "executorch_float", "executorch_int8"]
+
+
+class _Block(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ActionsParams(_Block):
+    groups: Count  # people (UCF101's g01, g02, ...), each in a place of their own
+    clips: Count  # clips per group and action
+    frames: Annotated[int, Field(ge=2)]  # frames per clip
+    side: Annotated[int, Field(ge=32)]  # height in pixels; the width is 4/3 of it
+
+
+class DrawnParams(_Block):
+    images: Annotated[int, Field(ge=10)]
+    side: Annotated[int, Field(ge=32)]  # the longer side in pixels
+
+
+class SampleParams(_Block):
+    """The embedded data that `sample` draws."""
+
+    seed: Seed
+    actions: ActionsParams
+    alpaca: DrawnParams
+    herd: DrawnParams
+    pose: DrawnParams
+
+
+class SplitParams(_Block):
+    """Used where the source does not say: shares of the groups. A source with a test but no val gives up val."""
+
+    val: Annotated[float, Field(gt=0, lt=1)]
+    test: Annotated[float, Field(gt=0, lt=1)]
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _leaves_train(self) -> "SplitParams":
+        if self.val + self.test >= 1:
+            raise ValueError(f"val + test = {self.val + self.test:g} leaves nothing to train on; expected below 1")
+        return self
+
+
+class AugmentParams(_Block):
+    """Offline copies of the train split."""
+
+    policy: str
+    copies: Annotated[int, Field(ge=0)]
+    seed: Seed
+
+
+class Ucf101Options(_Block):
+    split: Literal[1, 2, 3]  # which of the official lists
+    frames: Count  # evenly spaced frames per clip
+    classes: list[str]  # [] takes all
+
+
+class NoOptions(_Block):
+    pass
+
+
+class _Dataset(_Block):
+    path: str
+    labels: str
+    splits: SplitParams
+    max_side: Annotated[int, Field(ge=32)]
+    refuse_over: Fraction
+    augment: AugmentParams
+
+
+class Ucf101Dataset(_Dataset):
+    format: Literal["ucf101"]
+    options: Ucf101Options
+
+
+class PlainDataset(_Dataset):
+    format: Literal["folder", "coco", "yolo", "voc"]
+    options: NoOptions
+
+
+DatasetParams = Annotated[Ucf101Dataset | PlainDataset, Field(discriminator="format")]
+
+
+class ClassifyHead(_Block):
+    kind: Literal["pool", "flatten"]  # global pooling and a linear layer, or flatten-256-dropout
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+
+
+class LocalizeHead(_Block):
+    channels: Count  # of the hidden layer
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+
+
+class DetectHead(_Block):
+    channels: Count  # of the neck and the head
+
+
+class PredictParams(_Block):
+    score: Fraction  # objects below are not shown; AP is computed from 0.01 on
+    nms_iou: Fraction  # boxes of one class that overlap more are one object
+    max_objects: Count
+
+
+class ExportParams(_Block):
+    targets: Annotated[list[Target], Field(min_length=1)]
+    calibration_images: Count
+    tolerance: Fraction  # how far the main metric may fall from the float model to the shipped file
+
+    @field_validator("targets")
+    @classmethod
+    def _once(cls, targets: list[str]) -> list[str]:
+        if len(set(targets)) < len(targets):
+            raise ValueError(f"a target stands twice in {targets}")
+        return targets
+
+
+class _Run(_Block):
+    dataset: str
+    backbone: str
+    pretrained: bool | str
+    size: Annotated[int, Field(ge=32, multiple_of=32)]
+    resize: Literal["stretch", "letterbox", "crop"]
+    epochs: Count
+    frozen_epochs: Annotated[int, Field(ge=0)]
+    patience: Count
+    batch_size: Annotated[int, Field(ge=2)]
+    learning_rate: Annotated[float, Field(gt=0, le=10)]
+    backbone_rate: Annotated[float, Field(ge=0, le=1)]
+    weight_decay: Annotated[float, Field(ge=0, le=1)]
+    policy: str
+    precision: Literal["auto", "fp32", "bf16"]
+    workers: Annotated[int, Field(ge=0)]
+    seed: Seed
+    predict: PredictParams
+    export: ExportParams
+
+
+class ClassifyRun(_Run):
+    task: Literal["classify"]
+    head: ClassifyHead
+
+
+class LocalizeRun(_Run):
+    task: Literal["localize"]
+    head: LocalizeHead
+
+
+class DetectRun(_Run):
+    task: Literal["detect"]
+    head: DetectHead
+
+
+RunParams = Annotated[ClassifyRun | LocalizeRun | DetectRun, Field(discriminator="task")]
+
+
+class TrackParams(_Block):
+    experiment: str
+
+
+class Params(_Block):
+    sample: SampleParams
+    datasets: dict[str, DatasetParams]
+    runs: dict[str, RunParams]
+    track: TrackParams
+
+    @model_validator(mode="after")
+    def _runs_have_datasets(self) -> "Params":
+        for name, run in self.runs.items():
+            if run.dataset not in self.datasets:
+                raise ValueError(
+                    f"runs.{name}.dataset: no dataset {run.dataset!r}{nearest(run.dataset, self.datasets)}"
+                )
+        return self
+
+    def dataset(self, name: str) -> Ucf101Dataset | PlainDataset:
+        if name not in self.datasets:
+            raise InputError(f"no dataset {name!r} in params.yaml{nearest(name, self.datasets)}")
+        return self.datasets[name]
+
+    def run(self, name: str) -> ClassifyRun | LocalizeRun | DetectRun:
+        if name not in self.runs:
+            raise InputError(f"no run {name!r} in params.yaml{nearest(name, self.runs)}")
+        return self.runs[name]
+
+
+def read_params(path: Path | str = "params.yaml") -> Params:
+    """Read and check params.yaml. Raises InputError that lists every wrong key with what would be right."""
+    path = Path(path)
+    try:
+        return parse_params(path.read_text(encoding="utf-8"), path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+
+
+def parse_params(text: str, path: Path) -> Params:
+    """The same from text; `path` is named in errors."""
+    try:
+        raw = YAML(typ="safe").load(text)
+    except YAMLError as error:
+        raise InputError(f"{path}: not YAML: {error}") from None
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        lines = [f"{path}: {_describe(problem)}" for problem in error.errors()]
+        raise InputError("\n".join(lines)) from None
+
+
+def _describe(problem: Any) -> str:
+    # pydantic puts the union's tag (format or task) into the location; it is no key of the file
+    tags = {"ucf101", "folder", "coco", "yolo", "voc", "classify", "localize", "detect", "bool", "str"}
+    steps = [
+        str(step)
+        for i, step in enumerate(problem["loc"])
+        if not (i >= 2 and step in tags) and not (isinstance(step, str) and "[" in step)
+    ]
+    key = ".".join(steps)
+    found = problem["input"]
+    match problem["type"]:
+        case "extra_forbidden":
+            return f"{key}: unknown key{nearest(steps[-1], _keys_at(problem['loc']))}"
+        case "missing":
+            return f"{key}: missing"
+        case "value_error":
+            where = f"{key}: " if key else ""
+            return f"{where}{problem['ctx']['error']}"
+        case "union_tag_invalid":
+            tag = problem["ctx"]["discriminator"].strip("'")
+            expected = problem["ctx"]["expected_tags"]
+            known = [t.strip(" '") for t in expected.split(",")]
+            found = problem["ctx"]["tag"]
+            return f"{key}.{tag}: {found!r} is not one of {expected}{nearest(found, known)}"
+        case "union_tag_not_found":
+            return f"{key}.{problem['ctx']['discriminator'].strip(chr(39))}: missing"
+        case _:
+            return f"{key}: {problem['msg'][0].lower()}{problem['msg'][1:]}, found {found!r}"
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    """The keys that the schema has where an unknown one was found."""
+    model: Any = Params
+    for step in location[:-1]:
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            annotation = model.model_fields[str(step)].annotation
+            model = annotation
+        elif getattr(model, "__origin__", None) is dict:
+            model = get_args(model)[1]
+        else:  # a discriminated union: the step is its tag
+            members = get_args(get_args(model)[0]) if get_args(model) else ()
+            for member in members:
+                field = "format" if "format" in member.model_fields else "task"
+                if step in get_args(member.model_fields[field].annotation):
+                    model = member
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def nearest(word: str, known: Any) -> str:
+    """The end of an error message: the one of `known` that `word` was meant to be, or all of them."""
+    close = difflib.get_close_matches(str(word), [str(k) for k in known], n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; expected one of {', '.join(map(str, known))}" if known else ""

@@ -1,0 +1,70 @@
+"""Small charts for the reports: the same bytes for the same numbers."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+DPI = 100
+MANY = 12  # labels from which names and numbers would overlap
+
+
+def plot_history(rows: Sequence[Mapping[str, float]], path: Path) -> None:
+    """Losses and the val metric over the epochs; `rows` as in history.csv."""
+    figure = Figure(figsize=(9, 3.6))
+    losses, metric = figure.subplots(1, 2)
+    epochs = [row["epoch"] for row in rows]
+    for key, name in (("train_loss", "train"), ("val_loss", "val")):
+        losses.plot(epochs, [row[key] for row in rows], marker=".", label=name)
+    metric.plot(epochs, [row["val_metric"] for row in rows], marker=".", color="C2", label="val")
+    for axes, name in ((losses, "loss"), (metric, "metric")):
+        axes.set(xlabel="epoch", ylabel=name)
+        axes.legend()
+    metric.set_ylim(0, 1.02)
+    _save(figure, path)
+
+
+def plot_confusion(table: Mapping[tuple[str, str], int], rows: list[str], columns: list[str], path: Path) -> None:
+    """Heat map of (actual, predicted) -> count: each row is coloured by its shares, the numbers are counts."""
+    side = 1.6 + 0.55 * max(len(rows), len(columns))
+    figure = Figure(figsize=(min(side + 1.2, 14), min(side, 12.8)))
+    axes = figure.subplots()
+    counts = [[table.get((actual, predicted), 0) for predicted in columns] for actual in rows]
+    shares = [[n / max(1, sum(row)) for n in row] for row in counts]
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    if max(len(rows), len(columns)) <= 2 * MANY:
+        for y, row in enumerate(counts):
+            for x, n in enumerate(row):
+                colour = "white" if shares[y][x] > 0.55 else "black"
+                axes.text(x, y, str(n), ha="center", va="center", color=colour)
+    axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set(xlabel="predicted", ylabel="actual")
+    _save(figure, path)
+
+
+def plot_precision_recall(curves: Mapping[str, Sequence[float]], recalls: Sequence[float], path: Path) -> None:
+    """Precision over recall at IoU 0.5, a line per label."""
+    figure = Figure(figsize=(5.2, 4.2))
+    axes = figure.subplots()
+    for label, precision in curves.items():
+        axes.plot(recalls, precision, label=label)
+    axes.set(xlabel="recall", ylabel="precision at IoU 0.5", xlim=(0, 1.02), ylim=(0, 1.02))
+    if curves:
+        _legend(axes, len(curves))
+    _save(figure, path)
+
+
+def _legend(axes: Axes, lines: int) -> None:
+    if lines <= MANY:
+        axes.legend(loc="lower left")
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """As PNG without the name and version of the program that made it."""
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+    FigureCanvasAgg(figure)
+    figure.savefig(path, dpi=DPI, bbox_inches="tight", metadata={"Software": None})

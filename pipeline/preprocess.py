@@ -1,0 +1,71 @@
+"""THE resize: training, evaluation, calibration, verification and the phone all use this one.
+
+An image becomes `size` x `size` RGB bytes; mean and standard deviation are inside the model's graph. Pillow's
+bilinear filter (antialiased when it shrinks) is the rule, so that numpy and Pillow are enough to repeat it.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from pipeline.sample import Landmark, Object
+
+FILL = 114  # the grey that letterboxed borders get
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Where an image lies on the model's canvas: canvas = image * scale + offset, all relative (0 to 1)."""
+
+    scale_x: float
+    scale_y: float
+    offset_x: float
+    offset_y: float
+
+    def to_canvas(self, o: Object) -> Object:
+        return self._map(o, self.scale_x, self.scale_y, self.offset_x, self.offset_y)
+
+    def to_image(self, o: Object) -> Object:
+        """The inverse of `to_canvas`."""
+        sx, sy = 1 / self.scale_x, 1 / self.scale_y
+        return self._map(o, sx, sy, -self.offset_x * sx, -self.offset_y * sy)
+
+    @staticmethod
+    def _map(o: Object, sx: float, sy: float, dx: float, dy: float) -> Object:
+        x, y, w, h = o.box
+        points = [Landmark(p.x * sx + dx, p.y * sy + dy, p.visibility) for p in o.landmarks]
+        return Object(o.label, (x * sx + dx, y * sy + dy, w * sx, h * sy), points, o.crowd, o.score)
+
+
+def open_image(path: Path | str) -> Image.Image:
+    """An RGB image, upright (EXIF orientation applied). Raises OSError if it does not decode whole."""
+    with Image.open(path) as image:
+        return ImageOps.exif_transpose(image).convert("RGB")
+
+
+def resize(image: Image.Image, size: int, rule: str) -> tuple[NDArray[np.uint8], Frame]:
+    """Bring an RGB image onto a `size` x `size` canvas; returns uint8 [size, size, 3] and where the image lies.
+
+    `rule`: "stretch" fills the canvas, "letterbox" keeps the aspect and pads with grey, "crop" keeps the aspect
+    and cuts the middle square out.
+    """
+    w, h = image.size
+    if rule == "stretch":
+        return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR)), Frame(1, 1, 0, 0)
+    if rule == "letterbox":
+        ratio = size / max(w, h)
+        inner_w, inner_h = max(1, round(w * ratio)), max(1, round(h * ratio))
+        left, top = (size - inner_w) // 2, (size - inner_h) // 2
+        canvas = Image.new("RGB", (size, size), (FILL, FILL, FILL))
+        canvas.paste(image.resize((inner_w, inner_h), Image.Resampling.BILINEAR), (left, top))
+        return np.asarray(canvas), Frame(inner_w / size, inner_h / size, left / size, top / size)
+    if rule == "crop":
+        side = min(w, h)
+        left, top = (w - side) // 2, (h - side) // 2
+        box = (left, top, left + side, top + side)
+        pixels = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
+        return pixels, Frame(w / side, h / side, -left / side, -top / side)
+    raise ValueError(f"resize rule {rule!r}: expected stretch, letterbox or crop")

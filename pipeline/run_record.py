@@ -1,0 +1,93 @@
+"""What a run's files say, in the flat form that an experiment tracker takes; no tracker is imported here."""
+
+import csv
+import logging
+import math
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.dvc_state import OF_DATASET, OF_RUN, RunState, flat
+from pipeline.errors import InputError
+from pipeline.files import read_json
+
+FIGURES = (".png", ".jpg", ".svg", ".json", ".csv")
+MOST_BYTES = 4_000_000  # of a plot or sheet; larger files stay in reports/
+log = logging.getLogger(__name__)
+
+
+def git_tags(project: Path) -> dict[str, str]:
+    """The commit and whether files differ from it, but for dvc.lock, which a repro writes; {} outside of git."""
+    if shutil.which("git") is None:
+        return {}
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=project, capture_output=True, text=True, check=False)
+    if head.returncode:
+        return {}
+    command = ["git", "status", "--porcelain", "--", ".", ":!dvc.lock"]
+    status = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    return {"mlflow.source.git.commit": head.stdout.strip(), "pocketlens.git.dirty": str(bool(status.stdout)).lower()}
+
+
+def history(path: Path) -> list[tuple[str, float, int]]:
+    """(metric, value, epoch) of each cell of history.csv that holds a number; the others are warned of."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    cells = [
+        (key, float(cell) if cell else None, int(row["epoch"]))
+        for row in rows
+        for key, cell in row.items()
+        if key != "epoch"
+    ]
+    return _finite(path, cells)
+
+
+def final_figures(project: Path, run: str) -> list[tuple[str, float, int]]:
+    """The final figures, all at step 0: float/AP, onnx_int8/AP, onnx_int8/drop, ..."""
+    metrics = project / "reports/evaluate" / run / "metrics.json"
+    verify = project / "reports/verify" / run / "verify.json"
+    found = _finite(metrics, _leaves("float", read_json(metrics)))
+    for target, row in read_json(verify)["targets"].items():
+        found += _finite(
+            verify, _leaves(target, {**row["metrics"], **{k: v for k, v in row.items() if k != "metrics"}})
+        )
+    return found
+
+
+def figure_files(reports: Path, state: RunState) -> Iterator[tuple[Path, str]]:
+    """The plots, sheets and tables of the run and its dataset, each with its folder among the artifacts."""
+    stages = [(stage, state.dataset) for stage in OF_DATASET] + [(stage, state.run) for stage in OF_RUN]
+    for stage, name in stages:
+        for path in sorted((reports / stage / name).glob("*")):
+            if path.suffix in FIGURES and path.is_file():
+                if path.stat().st_size <= MOST_BYTES:
+                    yield path, f"reports/{stage}"
+                else:
+                    log.warning("%s: not tracked, larger than %d bytes", path, MOST_BYTES)
+
+
+def legal_name(key: str) -> str:
+    """A name that MLflow takes; a class label in it may hold anything. Its parts between slashes stay parts."""
+    parts = [re.sub(r"[^\w.\- :]", "_", part) for part in key.split("/")]
+    return "/".join(part if part.strip(". ") else f"_{part}" for part in parts if part)[:250]
+
+
+def _leaves(prefix: str, tree: dict[str, Any]) -> list[tuple[str, float | None, int]]:
+    """The numbers and the undefined figures of a report; its texts, verdicts and tables are left to the file."""
+    return [
+        (f"{prefix}/{key}", value, 0)
+        for key, value in flat(tree, "/").items()
+        if value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+    ]
+
+
+def _finite(path: Path, cells: list[tuple[str, float | None, int]]) -> list[tuple[str, float, int]]:
+    kept = [(legal_name(key), value, step) for key, value, step in cells if value is not None and math.isfinite(value)]
+    left = sorted({key for key, value, _ in cells if value is None or not math.isfinite(value)})
+    if left:
+        log.warning("%s: not tracked where it is no finite number: %s", path, ", ".join(left))
+    return kept

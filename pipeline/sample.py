@@ -1,0 +1,132 @@
+"""The one form of data: images with their labels, on disk as `metadata.jsonl` beside the images.
+
+Coordinates are relative to the image, x to the right and y down, (0, 0) the upper-left corner and (1, 1) the
+lower-right one. Ground truth, predictions and corrections are all `Sample`s.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import InputError
+from pipeline.files import read_json, write_json, write_text
+
+SPLITS = ("train", "val", "test")
+ABSENT, HIDDEN, VISIBLE = 0, 1, 2
+
+
+@dataclass(slots=True)
+class Landmark:
+    """A named point of an object. `visibility` as in COCO: 0 not labelled, 1 labelled but hidden, 2 visible."""
+
+    x: float
+    y: float
+    visibility: int = VISIBLE
+
+
+@dataclass(slots=True)
+class Object:
+    """One labelled thing: `box` is (x, y, w, h), the upper-left corner first; `score` is None on ground truth."""
+
+    label: str
+    box: tuple[float, float, float, float]
+    landmarks: list[Landmark] = field(default_factory=list)
+    crowd: bool = False
+    score: float | None = None
+
+
+@dataclass(slots=True)
+class Sample:
+    """One image. `file_name` is relative to the folder of its metadata.jsonl; `width`, `height` in pixels.
+
+    `group` names what must stay on one side of a split (the clip's group, the original of a copy); `clip` the
+    video that a frame was taken from. `label` is the image label; `scores` the predicted probability per label.
+    """
+
+    id: str
+    file_name: str
+    width: int
+    height: int
+    split: str | None = None
+    group: str | None = None
+    clip: str | None = None
+    label: str | None = None
+    scores: dict[str, float] | None = None
+    objects: list[Object] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object with `file_name` first (the imagefolder convention); what is not there is left out."""
+        row = asdict(self)
+        row = {"file_name": row.pop("file_name"), **{k: v for k, v in row.items() if v is not None}}
+        row["objects"] = [
+            {k: v for k, v in o.items() if not (v is None or v is False or v == [])} for o in row["objects"]
+        ]
+        for o in row["objects"]:
+            if "landmarks" in o:
+                o["landmarks"] = [[p["x"], p["y"], p["visibility"]] for p in o["landmarks"]]
+        return row
+
+    @staticmethod
+    def from_json(row: dict[str, Any]) -> "Sample":
+        objects = [
+            Object(
+                label=o["label"],
+                box=(o["box"][0], o["box"][1], o["box"][2], o["box"][3]),
+                landmarks=[Landmark(x, y, v) for x, y, v in o.get("landmarks", [])],
+                crowd=o.get("crowd", False),
+                score=o.get("score"),
+            )
+            for o in row.get("objects", [])
+        ]
+        return Sample(**{**row, "objects": objects})
+
+
+@dataclass(slots=True)
+class Dataset:
+    """What all samples of a dataset share (`dataset.json`).
+
+    `labels` in the order of the class indices; `landmarks` the point names in order; `pairs` their left-right
+    index pairs; `skeleton` index pairs to draw; `counts` images per split.
+    """
+
+    name: str
+    labels: list[str]
+    landmarks: list[str] = field(default_factory=list)
+    pairs: list[tuple[int, int]] = field(default_factory=list)
+    skeleton: list[tuple[int, int]] = field(default_factory=list)
+    source: dict[str, Any] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+def write_dataset(folder: Path | str, dataset: Dataset) -> None:
+    write_json(Path(folder) / "dataset.json", asdict(dataset))
+
+
+def read_dataset(folder: Path | str) -> Dataset:
+    row = read_json(Path(folder) / "dataset.json")
+    for key in ("pairs", "skeleton"):
+        row[key] = [tuple(pair) for pair in row[key]]
+    return Dataset(**row)
+
+
+def write_samples(folder: Path | str, samples: Iterable[Sample]) -> None:
+    """Write `folder`/metadata.jsonl, one line per sample."""
+    lines = [json.dumps(s.to_json(), ensure_ascii=False, allow_nan=False) for s in samples]
+    write_text(Path(folder) / "metadata.jsonl", "".join(line + "\n" for line in lines))
+
+
+def read_samples(folder: Path | str) -> list[Sample]:
+    """Read `folder`/metadata.jsonl. Raises InputError naming the file and line that is missing or malformed."""
+    path = Path(folder) / "metadata.jsonl"
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected one line of JSON per image")
+    samples = []
+    lines = path.read_text(encoding="utf-8").split("\n")  # JSON may hold what splitlines takes for a line end
+    for number, line in enumerate(lines[:-1] if lines[-1] == "" else lines, 1):
+        try:
+            samples.append(Sample.from_json(json.loads(line)))
+        except (ValueError, TypeError, KeyError, IndexError) as error:
+            raise InputError(f"{path}:{number}: not a sample: {error!r}") from None
+    return samples

@@ -1,0 +1,136 @@
+"""Pictures for people: labels drawn into an image, and many images on one sheet."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from pipeline.sample import ABSENT, HIDDEN, Dataset, Object, Sample
+
+TRUTH = (64, 255, 96)
+PREDICTED = (255, 96, 224)
+PAPER = (248, 248, 248)
+INK = (24, 24, 24)
+MARGIN = 6  # pixels between tiles
+
+
+def draw(
+    image: Image.Image,
+    sample: Sample,
+    dataset: Dataset,
+    predicted: Sample | None = None,
+    side: int = 480,
+) -> Image.Image:
+    """A copy of the RGB `image` with the labels drawn in: ground truth green, `predicted` magenta.
+
+    An image whose longer side is below `side` pixels is enlarged first, so that lines and names stay legible.
+    """
+    ratio = max(1.0, side / max(image.size))
+    size = (max(1, round(image.width * ratio)), max(1, round(image.height * ratio)))
+    canvas = image.convert("RGB").resize(size, Image.Resampling.BICUBIC) if ratio > 1 else image.convert("RGB").copy()
+    pen = ImageDraw.Draw(canvas)
+    unit = max(1, round(max(canvas.size) / 320))  # a line's width
+    for colour, drawn in ((TRUTH, sample), (PREDICTED, predicted)):
+        objects = drawn.objects if drawn else []
+        letters = (10 if len(objects) <= 8 else 6) * unit  # names of a crowd would cover it
+        for o in objects:
+            _draw_object(pen, canvas.size, o, dataset, colour, unit, letters)
+    y = 0.0
+    for colour, drawn in ((TRUTH, sample), (PREDICTED, predicted)):
+        if drawn is not None and drawn.label is not None:
+            score = (drawn.scores or {}).get(drawn.label)
+            y = _name(pen, canvas.size, (0, y), _caption(drawn.label, score), colour, 10 * unit)
+    return canvas
+
+
+def contact_sheet(tiles: Sequence[tuple[Image.Image, str]], columns: int, tile: int) -> Image.Image:
+    """One RGB sheet of `tiles` (image, caption), row by row: each image fits a square of `tile` pixels.
+
+    The caption below it may have several lines; one that is too wide is cut short.
+    """
+    columns = max(1, min(columns, len(tiles)))
+    font = _font(max(10, tile // 18))
+    line = font.getbbox("Ag|")[3] + 2
+    lines = max((text.count("\n") + 1 for _, text in tiles if text), default=0)
+    width, height = tile + MARGIN, tile + int(line * lines) + MARGIN
+    rows = -(-len(tiles) // columns)
+    sheet = Image.new("RGB", (columns * width + MARGIN, max(1, rows) * height + MARGIN), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    for i, (image, text) in enumerate(tiles):
+        x, y = MARGIN + i % columns * width, MARGIN + i // columns * height
+        small = _fit(image.convert("RGB"), tile)
+        sheet.paste(small, (x + (tile - small.width) // 2, y + (tile - small.height) // 2))
+        for row, words in enumerate(text.split("\n")):
+            pen.text((x, y + tile + row * line), _shortened(words, font, tile), fill=INK, font=font)
+    return sheet
+
+
+def _draw_object(
+    pen: ImageDraw.ImageDraw,
+    size: tuple[int, int],
+    o: Object,
+    dataset: Dataset,
+    colour: tuple[int, int, int],
+    unit: int,
+    letters: int,
+) -> None:
+    w, h = size
+    left, top = o.box[0] * w, o.box[1] * h
+    right, bottom = max(left, left + o.box[2] * w), max(top, top + o.box[3] * h)
+    pen.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=(0, 0, 0), width=1)
+    pen.rectangle((left, top, right, bottom), outline=colour, width=unit)
+    seen = {i: (p.x * w, p.y * h) for i, p in enumerate(o.landmarks) if p.visibility != ABSENT}
+    for a, b in dataset.skeleton:
+        if a in seen and b in seen:
+            pen.line((seen[a], seen[b]), fill=colour, width=unit)
+    # dense landmarks (a face has 68 or more) would cover what they point at
+    radius = unit if len(seen) > 30 else 2 * unit
+    for i, (x, y) in seen.items():
+        spot = (x - radius, y - radius, x + radius, y + radius)
+        hidden = o.landmarks[i].visibility == HIDDEN
+        pen.ellipse(spot, fill=None if hidden else colour, outline=colour if hidden else (0, 0, 0), width=1)
+    label = _caption(o.label + (" (crowd)" if o.crowd else ""), o.score)
+    _name(pen, size, (left, top - 1.3 * letters), label, colour, letters)
+
+
+def _name(
+    pen: ImageDraw.ImageDraw,
+    size: tuple[int, int],
+    at: tuple[float, float],
+    text: str,
+    colour: tuple[int, int, int],
+    letters: int,
+) -> float:
+    """Text on a plate of `colour`, moved so far that it stays inside the picture; returns where the plate ends."""
+    font = _font(max(9, letters))
+    _, _, wide, high = pen.textbbox((0, 0), text, font=font)
+    x = min(max(0.0, at[0]), max(0.0, size[0] - wide - 4))
+    y = min(max(0.0, at[1]), max(0.0, size[1] - high - 4))
+    pen.rectangle((x, y, x + wide + 3, y + high + 2), fill=colour)
+    pen.text((x + 2, y), text, fill=INK, font=font)
+    return y + high + 3
+
+
+def _caption(label: str, score: float | None) -> str:
+    return label if score is None else f"{label} {score:.2f}"
+
+
+def _fit(image: Image.Image, side: int) -> Image.Image:
+    ratio = side / max(image.size)
+    size = (max(1, round(image.width * ratio)), max(1, round(image.height * ratio)))
+    return image.resize(size, Image.Resampling.LANCZOS)
+
+
+def _shortened(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    while len(text) > 1 and font.getlength(text) > width:
+        text = text[:-2].rstrip() + "…"
+    return text
+
+
+@lru_cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which matplotlib brings, so that a sheet looks the same on every machine."""
+    import matplotlib
+
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)

@@ -1,0 +1,183 @@
+"""What every source hands over, and the small things they share: finding pictures, split names, ids, landmark pairs."""
+
+import hashlib
+import os
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from PIL import Image
+
+from pipeline.errors import InputError
+from pipeline.sample import ABSENT, HIDDEN, VISIBLE, Landmark, Object
+
+PICTURES = {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".ppm", ".pgm"}
+CLIPS = {".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv"}
+SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+ORIENTATION = 0x0112  # EXIF
+
+
+@dataclass(slots=True)
+class Problem:
+    """A row of the ledger. `done`: refused (the file), dropped (the object), clipped, hidden (a landmark), noted."""
+
+    file: str
+    key: str
+    rule: str
+    found: str
+    done: str = "refused"
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A picture or clip as its owner has it, labels relative (0 to 1), not yet looked at.
+
+    `file` is absolute, `name` its path relative to the source in POSIX form, `id` made of that. `size` is the width
+    and height in pixels that the labels were made for, where the source says. `keys` names each object in the
+    ledger. A clip has `frames`, the number of pictures to take.
+    """
+
+    file: Path
+    name: str
+    id: str = ""
+    split: str | None = None
+    group: str | None = None
+    clip: str | None = None
+    label: str | None = None
+    objects: list[Object] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+    size: tuple[int, int] | None = None
+    frames: int | None = None
+
+
+@dataclass(slots=True)
+class Reading:
+    """All that a source says. `labels` in the order of the class indices; `pairs` and `skeleton` 0-based."""
+
+    candidates: list[Candidate]
+    labels: list[str]
+    landmarks: list[str] = field(default_factory=list)
+    pairs: list[tuple[int, int]] = field(default_factory=list)
+    skeleton: list[tuple[int, int]] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+
+class Pictures:
+    """The pictures under a folder, to be found by path, by the end of a path, or by name."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.files = sorted(files_under(root, PICTURES))
+        self.names = {file.relative_to(root).as_posix(): file for file in self.files}
+        self._same_name: dict[str, list[str]] = defaultdict(list)
+        for name in self.names:
+            self._same_name[PurePosixPath(name).name].append(name)
+            self._same_name[PurePosixPath(name).stem].append(name)
+        if not self.files:
+            raise InputError(f"{root}: no pictures in it or below; looked for {', '.join(sorted(PICTURES))}")
+
+    def find(self, name: str, near: tuple[str, ...] = ()) -> list[str]:
+        """The pictures that `name` (a path, a file name or one without suffix) may mean: [] none, 2 or more unclear.
+
+        `near` are folders relative to the root that are looked into first. Nothing outside the root is found.
+        """
+        name = name.replace("\\", "/")
+        for folder in ("", *near):
+            path = os.path.normpath(f"{folder}/{name}" if folder else name)
+            if path in self.names:
+                return [path]
+        found = self._same_name.get(PurePosixPath(name).name, [])
+        for closer in (
+            [f for f in found if f"/{f}".endswith(f"/{name}")],
+            [f for f in found if str(PurePosixPath(f).parent) in near],
+            [f for f in found if set(PurePosixPath(f).parts) & set(near)],
+        ):
+            if len(closer) == 1:
+                return closer
+        return found
+
+
+def files_under(root: Path, suffixes: set[str]) -> Iterator[Path]:
+    """Files with one of `suffixes` (lower case) in `root` and below; hidden ones and their folders are passed over."""
+    walked = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        if (real := os.path.realpath(folder)) in walked:  # a link to a folder above would go round for ever
+            folders.clear()
+            continue
+        walked.add(real)
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "__MACOSX")
+        for file in files:
+            if not file.startswith(".") and os.path.splitext(file)[1].lower() in suffixes:  # noqa: PTH122 (fast)
+                yield Path(folder, file)
+
+
+def relative(file: Path, *roots: Path) -> str:
+    """`file` as the ledger names it: relative to the first of `roots` that holds it, in POSIX form."""
+    for root in roots:
+        if file.is_relative_to(root):
+            return file.relative_to(root).as_posix() if file != root else file.name
+    return file.name
+
+
+def split_of(*names: str) -> str | None:
+    """The split that a file or folder name speaks of ("instances_val2017" -> "val"); the first name that has one."""
+    for name in names:
+        words = {SPLIT_NAMES[w] for w in re.findall("[a-z]+", name.lower()) if w in SPLIT_NAMES}
+        if len(words) == 1:
+            return words.pop()
+    return None
+
+
+def give_ids(candidates: list[Candidate], wanted: list[str]) -> None:
+    """Ids that are safe file names, made of the `wanted` texts; where two would be alike, all of them get a hash."""
+    slugs = [_slug(text) for text in wanted]
+    alike: dict[str, int] = defaultdict(int)
+    for slug in slugs:
+        alike[slug.casefold()] += 1  # some file systems do not tell A from a
+    for candidate, slug in zip(candidates, slugs, strict=True):
+        unclear = alike[slug.casefold()] > 1 or len(slug) > 100
+        code = hashlib.sha256(candidate.name.encode()).hexdigest()[:8]
+        candidate.id = f"{slug[:100]}-{code}" if unclear else slug
+
+
+def _slug(text: str) -> str:
+    text = unicodedata.normalize("NFC", text.replace("/", "-"))
+    return re.sub(r"[^\w.-]+", "_", text).strip("._-") or "picture"
+
+
+def without_suffix(name: str) -> str:
+    return PurePosixPath(name).with_suffix("").as_posix()
+
+
+def landmark(x: float, y: float, seen: float) -> Landmark:
+    """A landmark with COCO's visibility, or what comes nearest to it; one that is absent has no place."""
+    visibility = VISIBLE if seen >= VISIBLE else HIDDEN if seen >= HIDDEN else ABSENT
+    return Landmark(x, y, visibility) if visibility else Landmark(0.0, 0.0, ABSENT)
+
+
+def point_names(count: int) -> list[str]:
+    """Names for landmarks that the source only numbers."""
+    return [f"point_{i:0{len(str(count - 1))}d}" for i in range(count)]
+
+
+def left_right_pairs(names: list[str]) -> list[tuple[int, int]]:
+    """Index pairs of landmarks that a mirror swaps: left_eye and right_eye, L_Eye and R_Eye, eyeLeft and eyeRight."""
+    other = {"left": "right", "l": "r"}
+    words = [tuple(w.lower() for w in re.findall("[A-Z]?[a-z]+|[A-Z]+|[0-9]+", name)) for name in names]
+    place = {w: i for i, w in enumerate(words)}
+    pairs = []
+    for i, left in enumerate(words):
+        right = tuple(other.get(w, w) for w in left)
+        if right != left and right in place:
+            pairs.append((i, place[right]))
+    return pairs
+
+
+def upright_size(file: Path) -> tuple[int, int]:
+    """Width and height as the picture is seen, from its header. Raises OSError if it has none."""
+    with Image.open(file) as image:
+        turned = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
+        return (image.height, image.width) if turned else image.size

@@ -1,0 +1,109 @@
+"""Clips in UCF101's layout (Soomro et al. 2012, arXiv:1212.0402): `[videos/]<Class>/v_<Class>_gNN_cNN.avi`.
+
+The official lists `ucfTrainTestlist/{trainlist,testlist}0N.txt` say what is train and test; without that folder the
+groups are split by ours. Clips by class folder under other names are taken too: each is a group of its own then.
+"""
+
+import difflib
+import re
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import InputError
+from pipeline.sources.reading import CLIPS, Candidate, Problem, Reading, files_under, give_ids, relative
+
+NAME = re.compile(r"(?P<group>.+_g\d+)_c\d+$")
+LISTS = "ucfTrainTestlist"
+
+
+def read(path: Path, labels: Path, options: Any) -> Reading:
+    """`options`: `split` (which lists), `frames` per clip, `classes` ([] takes all). Raises InputError.
+
+    One person or scene is one `group` (v_<Class>_gNN): its clips, cut from one recording, stay on one side.
+    """
+    root = path / "videos" if (path / "videos").is_dir() else path
+    files = [f for f in sorted(files_under(root, CLIPS)) if f.parent != root]
+    if not files:
+        raise InputError(f"{root}: no clips in class folders; expected <Class>/v_<Class>_gNN_cNN.avi")
+    reading = Reading([], _chosen(path, sorted({f.relative_to(root).parts[0] for f in files}), options.classes))
+    for file in files:
+        label = file.relative_to(root).parts[0]
+        if label in reading.labels:
+            match = NAME.match(file.stem)
+            group = match["group"] if match else file.stem
+            name = relative(file, path)
+            reading.candidates.append(
+                Candidate(file, name, group=group, clip=file.stem, label=label, frames=options.frames)
+            )
+    give_ids(reading.candidates, [c.clip or "" for c in reading.candidates])
+    for candidate in reading.candidates:
+        candidate.clip = candidate.id
+    lists = _list_folder(path, labels)
+    if lists is None:
+        where = relative(labels, path) if labels != path else LISTS
+        reading.problems.append(Problem(where, "", "no_lists", "no official lists; split by group", "noted"))
+    else:
+        _split(reading, lists, options.split, path, labels)
+    return reading
+
+
+def recognize(path: Path, labels: Path) -> str | None:  # noqa: ARG001
+    root = path / "videos" if (path / "videos").is_dir() else path
+    files = [f for f in files_under(root, CLIPS) if f.parent != root]
+    classes = {f.relative_to(root).parts[0] for f in files}
+    return f"{len(files)} clips in {len(classes)} class folders" if len(classes) > 1 else None
+
+
+def _chosen(path: Path, there: list[str], wanted: list[str]) -> list[str]:
+    for name in wanted:
+        if name not in there:
+            close = difflib.get_close_matches(name, there, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(there)}"
+            raise InputError(f"{path}: options.classes: no class folder {name!r}; {hint}")
+    chosen = [name for name in there if not wanted or name in wanted]
+    if len(chosen) < 2:
+        raise InputError(f"{path}: classes {', '.join(chosen)}; expected two or more")
+    return chosen
+
+
+def _list_folder(path: Path, labels: Path) -> Path | None:
+    for folder in (labels, labels / LISTS, path / LISTS):
+        if folder.is_dir() and any(folder.glob("trainlist*.txt")):
+            return folder
+    return None
+
+
+def _split(reading: Reading, lists: Path, number: int, path: Path, labels: Path) -> None:
+    """Give each clip the split that the lists say; those on no list are refused."""
+    listed: dict[str, set[str]] = defaultdict(set)
+    here = {c.file.stem for c in reading.candidates}
+    for split, stem in (("train", "trainlist"), ("test", "testlist")):
+        file = lists / f"{stem}{number:02d}.txt"
+        if not file.is_file():
+            raise InputError(f"{file}: no such file; options.split is {number}")
+        elsewhere = 0
+        for line in file.read_text(encoding="utf-8-sig").splitlines():
+            if not line.strip():
+                continue
+            entry = re.split(r"\s+\d+$", line.strip())[0]  # the train lists have the class number after the name
+            label, _, clip = entry.replace("\\", "/").rpartition("/")
+            if label in reading.labels and Path(clip).stem not in here:
+                elsewhere += 1
+            listed[f"{label}/{Path(clip).stem}"].add(split)
+        if elsewhere:
+            found = f"{elsewhere} clips of these classes are on the list and not here"
+            reading.problems.append(Problem(relative(file, labels, path), "", "not_here", found, "noted"))
+    kept = []
+    for candidate in reading.candidates:
+        splits = listed[f"{candidate.label}/{candidate.file.stem}"]
+        candidate.split = "test" if "test" in splits else "train"
+        if not splits:
+            found = f"on neither list of split {number}"
+            reading.problems.append(Problem(candidate.name, "", "not_listed", found))
+        else:
+            kept.append(candidate)
+        if len(splits) > 1:
+            found = f"on both lists of split {number}; taken as test"
+            reading.problems.append(Problem(candidate.name, "", "listed_twice", found, "noted"))
+    reading.candidates = kept

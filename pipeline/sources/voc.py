@@ -1,0 +1,147 @@
+"""Pascal VOC XML: one file per picture, boxes as corner pixels (Everingham et al., VOC development kit).
+
+VOC counts pixels from 1 and both corners belong to the box, so the box spans (xmin - 1, ymin - 1) to (xmax, ymax).
+Tools that count from 0 write the same XML: a set in which some corner is 0 is taken so, and nothing is subtracted.
+A `difficult` object is an ordinary one here. The pictures' lists in ImageSets/Main/ give the splits.
+"""
+
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import parse
+
+from pipeline.errors import InputError
+from pipeline.sample import Object
+from pipeline.sources.reading import (
+    Candidate,
+    Pictures,
+    Problem,
+    Reading,
+    files_under,
+    give_ids,
+    relative,
+    upright_size,
+    without_suffix,
+)
+
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+def read(path: Path, labels: Path, options: Any) -> Reading:  # noqa: ARG001 (every source is called alike)
+    """Every XML file under `labels` with its picture under `path`. Raises InputError if there is none."""
+    files = sorted(files_under(labels, {".xml"}))
+    if not files:
+        raise InputError(f"{labels}: no .xml files; expected one per picture")
+    pictures = Pictures(path)
+    reading = Reading([], [])
+    trees: dict[str, tuple[Path, Element]] = {}
+    for file in files:
+        root = _parse(file, reading, relative(file, labels, path))
+        if root is None:
+            continue
+        name = _picture(file, root, pictures, reading, relative(file, labels, path))
+        if name and name in trees:
+            found = f"labels for {name}, as in {trees[name][0].name}"
+            reading.problems.append(Problem(relative(file, labels, path), "", "listed_twice", found))
+        elif name:
+            trees[name] = (file, root)
+    base = 0 if any(_has_zero(root) for _, root in trees.values()) else 1
+    splits = _splits(path, labels, trees, reading)
+    for name, (_, root) in sorted(trees.items()):
+        if candidate := _candidate(name, root, pictures.names[name], base, reading):
+            candidate.split = splits.get(name)
+            reading.candidates.append(candidate)
+    give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
+    reading.labels = sorted({o.label for c in reading.candidates for o in c.objects})
+    for name in pictures.names.keys() - trees.keys():
+        reading.problems.append(Problem(name, "", "no_label", "a picture without an XML file"))
+    return reading
+
+
+def recognize(path: Path, labels: Path) -> str | None:  # noqa: ARG001
+    for count, file in enumerate(files_under(labels, {".xml"})):
+        if count > 20:  # other XML lies about; a look at some is enough
+            break
+        if b"<annotation" in file.read_bytes()[:2000]:
+            return f"Pascal VOC annotations such as {relative(file, labels)}"
+    return None
+
+
+def _parse(file: Path, reading: Reading, where: str) -> Element | None:
+    try:
+        root = parse(file).getroot()
+    except (ParseError, DefusedXmlException, UnicodeDecodeError, ValueError) as error:
+        reading.problems.append(Problem(where, "", "bad_xml", str(error)))
+        return None
+    if root.tag != "annotation":
+        reading.problems.append(Problem(where, "", "not_voc", f"<{root.tag}>, expected <annotation>", "noted"))
+        return None
+    return root
+
+
+def _picture(file: Path, root: Element, pictures: Pictures, reading: Reading, where: str) -> str | None:
+    """The name of the picture that the XML file labels: the one of the same name, else the one it says."""
+    said = (root.findtext("filename") or "").strip()
+    near = ("JPEGImages", "images", Path(where).parent.as_posix())
+    for wanted in (file.stem, said):
+        found = pictures.find(wanted, near) if wanted else []
+        if len(found) == 1:
+            return found[0]
+    reading.problems.append(Problem(where, "", "missing_file", f"no one picture {file.stem} or {said or '-'}"))
+    return None
+
+
+def _has_zero(root: Element) -> bool:
+    return any((root_text or "").strip() in ("0", "0.0") for root_text in _corner_texts(root))
+
+
+def _corner_texts(root: Element) -> list[str | None]:
+    return [box.findtext(corner) for box in root.iter("bndbox") for corner in ("xmin", "ymin")]
+
+
+def _candidate(name: str, root: Element, file: Path, base: int, reading: Reading) -> Candidate | None:
+    try:
+        size = (int(root.findtext("size/width") or 0), int(root.findtext("size/height") or 0))
+        size = size if min(size) > 0 else upright_size(file)
+    except (OSError, SyntaxError, ValueError) as error:
+        reading.problems.append(Problem(name, "size", "unreadable", str(error).split(str(file))[0]))
+        return None
+    candidate = Candidate(file, name, size=size)
+    for number, thing in enumerate(root.findall("object"), 1):
+        key = f"object {number}"
+        label = (thing.findtext("name") or "").strip()
+        try:
+            left, top, right, bottom = (float(thing.findtext(f"bndbox/{corner}") or "") for corner in CORNERS)
+        except ValueError:
+            found = ", ".join(f"{corner} {thing.findtext(f'bndbox/{corner}')}" for corner in CORNERS)
+            reading.problems.append(Problem(name, key, "bad_box", found, "dropped"))
+            continue
+        if not label:
+            reading.problems.append(Problem(name, key, "unknown_class", "no <name>", "dropped"))
+            continue
+        # corners on one pixel are a slip of the hand; nobody labels a single pixel
+        w = right - left + base if right > left else min(0.0, right - left)
+        h = bottom - top + base if bottom > top else min(0.0, bottom - top)
+        box = ((left - base) / size[0], (top - base) / size[1], w / size[0], h / size[1])
+        candidate.objects.append(Object(label, box))
+        candidate.keys.append(key)
+    return candidate
+
+
+def _splits(path: Path, labels: Path, trees: dict[str, Any], reading: Reading) -> dict[str, str]:
+    """Picture name -> split, from ImageSets/Main; {} where there are no lists."""
+    by_stem = {Path(name).stem: name for name in trees}
+    splits: dict[str, str] = {}
+    folder = next((f for f in (path / "ImageSets/Main", labels / "ImageSets/Main") if f.is_dir()), None)
+    for split in ("train", "val", "test"):  # a picture on two lists belongs to the later one
+        file = folder / f"{split}.txt" if folder else None
+        if file is None or not file.is_file():
+            continue
+        stems = file.read_text(encoding="utf-8-sig").split()
+        splits |= {by_stem[stem]: split for stem in stems if stem in by_stem}
+        if missing := sum(stem not in by_stem for stem in stems):
+            found = f"{missing} pictures are on the list and not here"
+            reading.problems.append(Problem(relative(file, path, labels), "", "not_here", found, "noted"))
+    return splits

@@ -1,0 +1,200 @@
+"""YOLO text: per picture a file of lines `class cx cy w h` (relative), with landmarks after them in pose sets.
+
+Class names come from `data.yaml` (names, kpt_shape, flip_idx, train, val, test as Ultralytics writes it),
+`classes.txt` or `obj.names`. A label file lies beside its picture, in `labels/` where the picture is in `images/`,
+or in a folder of its own. A picture without a label file is background, as Ultralytics has it.
+"""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline.errors import InputError
+from pipeline.sample import VISIBLE, Landmark, Object
+from pipeline.sources.reading import (
+    SPLIT_NAMES,
+    Candidate,
+    Pictures,
+    Problem,
+    Reading,
+    files_under,
+    give_ids,
+    landmark,
+    left_right_pairs,
+    point_names,
+    relative,
+    without_suffix,
+)
+
+NAME_LISTS = ("classes.txt", "obj.names", "_darknet.labels", "predefined_classes.txt")
+NO_LABELS = re.compile(r"(classes|predefined_classes|notes|readme.*|license.*|requirements|train|val|valid|test)\.txt$")
+
+
+@dataclass(slots=True)
+class Names:
+    """What the names file says: landmarks have `numbers` (2 or 3) numbers each."""
+
+    file: Path
+    labels: list[str]
+    points: list[str] = field(default_factory=list)
+    numbers: int = 3
+    pairs: list[tuple[int, int]] = field(default_factory=list)
+    splits: dict[str, list[str]] = field(default_factory=dict)  # split -> folders, or lists of pictures
+
+
+def read(path: Path, labels: Path, options: Any) -> Reading:  # noqa: ARG001 (every source is called alike)
+    """Raises InputError if there is no file of class names, or it is not as expected."""
+    names = _names(path, labels)
+    pictures = Pictures(path)
+    reading = Reading([], names.labels, names.points, names.pairs)
+    texts = {f: relative(f, labels, path) for root in (labels, path) for f in sorted(files_under(root, {".txt"}))}
+    by_name = {name: file for file, name in reversed(texts.items())}
+    used = set()
+    empty = 0
+    for name, file in pictures.names.items():
+        candidate = Candidate(file, name, split=_split(name, names))
+        text = _label_file(name, by_name, pictures)
+        if text is None:
+            empty += 1
+        else:
+            used.add(by_name[text])
+            _read_lines(by_name[text], text, candidate, names, reading)
+        reading.candidates.append(candidate)
+    give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
+    if empty:
+        found = f"{empty} pictures without a label file; taken as background"
+        reading.problems.append(Problem("", "", "no_label", found, "noted"))
+    for file, name in texts.items():
+        if file not in used and not NO_LABELS.match(file.name.lower()):
+            reading.problems.append(Problem(name, "", "no_picture", "a label file without a picture"))
+    return reading
+
+
+def recognize(path: Path, labels: Path) -> str | None:
+    try:
+        names = _names(path, labels)
+    except InputError:
+        return None
+    texts = [f for f in files_under(labels, {".txt"}) if not NO_LABELS.match(f.name.lower())]
+    return f"{len(texts)} label files, class names in {names.file.name}" if texts else None
+
+
+def _names(path: Path, labels: Path) -> Names:
+    roots = [r for r in dict.fromkeys((labels, path, path / "labels")) if r.is_dir()]
+    for root in roots:
+        for file in sorted((*root.glob("*.yaml"), *root.glob("*.yml"))):
+            if names := _from_yaml(file):
+                return names
+        for file in (root / name for name in NAME_LISTS):
+            if file.is_file():
+                lines = file.read_text(encoding="utf-8-sig").splitlines()
+                return Names(file, [line.strip() for line in lines if line.strip()])
+    raise InputError(f"{labels}: no class names; expected data.yaml, {', '.join(NAME_LISTS[:2])} in it or in {path}")
+
+
+def _from_yaml(file: Path) -> Names | None:
+    """None if the file has no `names`. Raises InputError if it is not YAML or a key is not as expected."""
+    try:
+        content = YAML(typ="safe").load(file)
+    except YAMLError as error:
+        raise InputError(f"{file}: not YAML: {error}") from None
+    if not isinstance(content, dict) or "names" not in content:
+        return None
+    labels = content["names"]
+    if isinstance(labels, dict):
+        if sorted(labels) != list(range(len(labels))):
+            raise InputError(f"{file}: names: keys {list(labels)[:5]}; expected 0, 1, 2 and so on")
+        labels = [labels[i] for i in range(len(labels))]
+    if not isinstance(labels, list) or not labels:
+        raise InputError(f"{file}: names: found {labels!r}; expected a list of class names")
+    names = Names(file, [str(label) for label in labels])
+    if shape := content.get("kpt_shape"):
+        if len(shape) != 2 or shape[1] not in (2, 3):
+            raise InputError(f"{file}: kpt_shape: found {shape}; expected [points, 2 or 3]")
+        said = content.get("kpt_names") or {}
+        said = next(iter(said.values()), None) if isinstance(said, dict) else said
+        names.points = [str(p) for p in said] if said and len(said) == shape[0] else point_names(shape[0])
+        names.numbers = shape[1]
+        flipped = content.get("flip_idx")
+        by_index = [(i, j) for i, j in enumerate(flipped or []) if i < j]
+        names.pairs = by_index if flipped else left_right_pairs(names.points)
+    for split in ("train", "val", "test"):
+        said = content.get(split) or (content.get("valid") if split == "val" else None) or []
+        for entry in [said] if isinstance(said, str) else said:
+            names.splits.setdefault(split, []).extend(_pictures_of(file, str(entry), content.get("path")))
+    return names
+
+
+def _pictures_of(file: Path, entry: str, root: Any) -> list[str]:
+    """A split's folder, or the pictures that its list names; without leading dots, which seldom hold elsewhere."""
+    if entry.endswith(".txt"):
+        for place in (file.parent / entry, file.parent / str(root or "") / entry):
+            if place.is_file():
+                return [_tail(line) for line in place.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
+    return [_tail(entry)]
+
+
+def _tail(entry: str) -> str:
+    parts = PurePosixPath(entry.strip().replace("\\", "/")).parts
+    return "/".join(p for p in parts if p not in (".", "..", "/"))
+
+
+def _split(name: str, names: Names) -> str | None:
+    """The split that data.yaml gives the picture, else the one that a folder on its path speaks of."""
+    for split in ("test", "val", "train"):
+        for tail in names.splits.get(split, []):
+            if f"/{name}".endswith(f"/{tail}") or f"/{name}".startswith(f"/{tail}/"):
+                return split
+    folders = [SPLIT_NAMES[p.lower()] for p in PurePosixPath(name).parts[:-1] if p.lower() in SPLIT_NAMES]
+    return folders[0] if folders else None
+
+
+def _label_file(name: str, texts: dict[str, Path], pictures: Pictures) -> str | None:
+    """The label file of a picture: beside it, in the parallel tree, or (if only one can be meant) by its name."""
+    text = PurePosixPath(name).with_suffix(".txt")
+    parts = list(text.parts)
+    places = [str(text), f"labels/{text}"]
+    if "images" in parts:
+        last = len(parts) - 1 - parts[::-1].index("images")
+        places.append("/".join([*parts[:last], "labels", *parts[last + 1 :]]))
+        places.append("/".join([*parts[:last], *parts[last + 1 :]]))
+    if len(pictures.find(text.stem)) == 1:
+        places.append(text.name)
+    return next((place for place in places if place in texts), None)
+
+
+def _read_lines(file: Path, where: str, candidate: Candidate, names: Names, reading: Reading) -> None:
+    expected = 5 + len(names.points) * names.numbers
+    for number, line in enumerate(file.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
+        if not line.strip():
+            continue
+        key = f"{where}:{number}"
+        try:
+            index, *numbers = (float(word) for word in line.split())
+        except ValueError:
+            reading.problems.append(Problem(candidate.name, key, "bad_line", line[:60], "dropped"))
+            continue
+        if len(numbers) + 1 != expected:
+            found = f"{len(numbers) + 1} numbers, expected {expected}"
+            reading.problems.append(Problem(candidate.name, key, "bad_line", found, "dropped"))
+        elif index not in range(len(names.labels)):
+            found = f"class {index:g}, expected 0 to {len(names.labels) - 1}"
+            reading.problems.append(Problem(candidate.name, key, "unknown_class", found, "dropped"))
+        else:
+            cx, cy, w, h = numbers[:4]
+            points = _landmarks(numbers[4:], names.numbers)
+            candidate.objects.append(Object(names.labels[int(index)], (cx - w / 2, cy - h / 2, w, h), points))
+            candidate.keys.append(key)
+
+
+def _landmarks(numbers: list[float], each: int) -> list[Landmark]:
+    """Without a visibility, Ultralytics writes 0 0 for a point that is not there."""
+    points = []
+    for i in range(0, len(numbers), each):
+        x, y = numbers[i : i + 2]
+        points.append(landmark(x, y, numbers[i + 2] if each == 3 else VISIBLE * bool(x or y)))
+    return points

@@ -1,0 +1,178 @@
+"""Groups to train, val and test, so that nothing in test has been seen in training."""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.errors import InputError
+from pipeline.params import SplitParams
+from pipeline.sample import SPLITS, Sample
+
+BITS = 32  # of 256: unrelated photos are 65 and more apart, one saved again at a third of its quality under 30
+CORRELATION = 0.975  # of the thumbnails; keeps pictures of one plain background apart
+FLAT = 4.0  # grey levels: below, a thumbnail's standard deviation says that there is nothing to compare
+
+Pairs = Iterable[tuple[str, str]]
+
+
+def thumbnail(image: Image.Image) -> NDArray[np.uint8]:
+    """uint8 [16, 17]: the grey picture that near-duplicates are told by."""
+    return np.asarray(image.convert("L").resize((17, 16), Image.Resampling.BOX))
+
+
+def near_duplicates(
+    thumbnails: NDArray[np.uint8], digests: Sequence[str], groups: Sequence[str | None]
+) -> list[tuple[int, int]]:
+    """Index pairs of pictures that show the same, from [N, 16, 17] thumbnails.
+
+    Two are the same when their pixels are (`digests`; each is paired with the first), or when they are of different
+    groups and their difference hashes (dHash, 256 bits) and their thumbnails are nearly the same.
+    """
+    pairs = set()
+    first: dict[str, int] = {}
+    for i, digest in enumerate(digests):
+        if (j := first.setdefault(digest, i)) != i:
+            pairs.add((j, i))
+    shaped = np.array([i for i, t in enumerate(thumbnails) if t.std() >= FLAT], dtype=int)
+    if len(shaped) == 0:
+        return sorted(pairs)
+    values = np.asarray(thumbnails)[shaped].astype(np.float32)
+    bits = np.where(values[:, :, 1:] > values[:, :, :-1], np.float32(1), np.float32(-1)).reshape(len(shaped), -1)
+    flat = (values - values.mean(axis=(1, 2), keepdims=True)).reshape(len(shaped), -1)
+    flat /= np.linalg.norm(flat, axis=1, keepdims=True)
+    codes = {group: i for i, group in enumerate(dict.fromkeys(groups))}
+    code = np.array([-1 - i if groups[i] is None else codes[groups[i]] for i in shaped.tolist()])
+    rows = max(1, 2**24 // len(shaped))  # 64 MB of distances at a time
+    for start in range(0, len(shaped), rows):
+        agree = bits[start : start + rows] @ bits[start:].T
+        agree[code[start : start + rows, None] == code[None, start:]] = -256
+        for a, b in zip(*np.nonzero(agree >= 256 - 2 * BITS), strict=True):
+            if a < b and flat[start + a] @ flat[start + b] >= CORRELATION:
+                pairs.add((int(shaped[start + a]), int(shaped[start + b])))
+    return sorted(pairs)
+
+
+def assign(samples: Sequence[Sample], pairs: Pairs, params: SplitParams) -> tuple[dict[str, str], dict[str, str]]:
+    """(id -> split, id -> why it must go), the same for any order of `samples`; `pairs` are near-duplicate ids.
+
+    The source's split is kept, unless it puts everything into one; what it does not place counts as train. Splits
+    that it does not have are taken out of train with the shares of `params`: whole groups, near-duplicates joined,
+    stratified by label as far as groups allow (a label of three groups is in all three splits). Where the source
+    itself has a group or near-duplicates on two sides, the copies nearer to training must go. Raises InputError
+    when nothing is left for train.
+    """
+    pairs = list(pairs)
+    given = {s.id: s.split for s in samples if s.split}
+    if len(given) == len(samples) and len(set(given.values())) == 1:
+        given = {}
+    splits: dict[str, str] = {}
+    training = []
+    for component in _components(samples, pairs):
+        said = {given[s.id] for s in component if s.id in given} or {"train"}
+        splits |= {s.id: given.get(s.id) or max(said, key=SPLITS.index) for s in component}
+        if said == {"train"}:
+            training.append(component)
+    if samples and "train" not in splits.values():
+        raise InputError(f"the source has pictures for {' and '.join(sorted(set(splits.values())))}, none for train")
+    shares = {
+        split: share for split, share in (("val", params.val), ("test", params.test)) if split not in given.values()
+    }
+    splits |= _stratified(training, {"train": 1 - sum(shares.values()), **shares}, params.seed)
+    return splits, _leaks(samples, pairs, splits)
+
+
+def joined(samples: Sequence[Sample], pairs: Pairs) -> dict[str, str]:
+    """Id -> group, for near-duplicates that the source gave no group: they are one from now on."""
+    sets = _components(samples, pairs)
+    return {s.id: min(t.group or t.id for t in c) for c in sets if len(c) > 1 for s in c if not s.group}
+
+
+def leak_report(samples: Sequence[Sample], pairs: Pairs) -> dict[str, int]:
+    """How many groups and near-duplicate pairs lie on two sides: zeros, after what `assign` says has gone."""
+    split = {s.id: s.split for s in samples}
+    sides: dict[str, set[str | None]] = defaultdict(set)
+    for s in samples:
+        if s.group:
+            sides[s.group].add(s.split)
+    crossing = [1 for a, b in pairs if a in split and b in split and split[a] != split[b]]
+    return {"groups": sum(len(side) > 1 for side in sides.values()), "near_duplicates": len(crossing)}
+
+
+def labels_of(sample: Sample) -> set[str]:
+    """The labels that a picture counts for: its own, or its objects'."""
+    return {sample.label} if sample.label is not None else {o.label for o in sample.objects}
+
+
+def _leaks(samples: Sequence[Sample], pairs: list[tuple[str, str]], splits: dict[str, str]) -> dict[str, str]:
+    """Ids on the training side of a group, or of a set of near-duplicates, that lies on two sides."""
+    leaks = {}
+    groups = _components(samples, [])
+    alike = _components(samples, pairs, by_group=False)
+    for sets, what in ((groups, "group"), (alike, "near-duplicate")):
+        for members in sets:
+            stay = [s for s in members if s.id not in leaks]
+            held_out = max((splits[s.id] for s in stay), key=SPLITS.index, default="train")
+            twin = next((s.id for s in stay if splits[s.id] == held_out), "")
+            for s in stay:
+                if splits[s.id] != held_out:
+                    leaks[s.id] = f"{what} of {twin} in {held_out}, itself in {splits[s.id]}"
+    return leaks
+
+
+def _components(samples: Sequence[Sample], pairs: Pairs, by_group: bool = True) -> list[list[Sample]]:
+    """Samples joined by group and by pairs, in an order that does not depend on theirs (union-find)."""
+    parent = {s.id: s.id for s in samples}
+
+    def root(i: str) -> str:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    leaders: dict[str, str] = {}
+    for s in samples if by_group else ():
+        if s.group:
+            parent[root(s.id)] = root(leaders.setdefault(s.group, s.id))
+    for a, b in pairs:
+        parent[root(a)] = root(b)
+    members = defaultdict(list)
+    for s in sorted(samples, key=lambda s: s.id):
+        members[root(s.id)].append(s)
+    return sorted(members.values(), key=lambda c: c[0].id)
+
+
+def _stratified(components: list[list[Sample]], shares: dict[str, float], seed: int) -> dict[str, str]:
+    """Whole components to splits, the rarest label first, each to the split that lacks most of the label."""
+    sizes = [Counter(label for s in c for label in labels_of(s) or {""}) for c in components]
+    chance = [_chance(c, seed) for c in components]
+    by_label: dict[str, list[int]] = defaultdict(list)
+    for i, size in enumerate(sizes):
+        for label in size:
+            by_label[label].append(i)
+    place: dict[int, str] = {}
+    for label, members in sorted(by_label.items(), key=lambda item: (len(item[1]), item[0])):
+        lack = {split: share * sum(sizes[i][label] for i in members) for split, share in shares.items()}
+        for i in members:
+            if i in place:
+                lack[place[i]] -= sizes[i][label]
+        todo = sorted((i for i in members if i not in place), key=lambda i: (-sizes[i][label], chance[i]))
+        there = {place[i] for i in members if i in place}
+        if len(members) >= len(shares):
+            for split in reversed(SPLITS):
+                if split in shares and split not in there and todo:
+                    place[todo[-1]] = split  # the smallest, so that no split gets more than its share by it
+                    lack[split] -= sizes[todo.pop()][label]
+        for i in todo:
+            place[i] = max(lack, key=lambda split: lack[split])
+            lack[place[i]] -= sizes[i][label]
+    return {s.id: place[i] for i, c in enumerate(components) for s in c}
+
+
+def _chance(component: list[Sample], seed: int) -> str:
+    """A number that only the seed and the component's name decide, whatever else is in the dataset."""
+    name = min(s.group or s.id for s in component)
+    return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()

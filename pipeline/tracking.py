@@ -1,0 +1,231 @@
+"""MLflow, and only here: one MLflow run per run and lock state, a registered model version where `verify` passed.
+
+MLflow is a view of the chain's files: a run of it is found again by its tags `pocketlens.run` and `pocketlens.lock`,
+and made from the files if it is missing or was left half-written.
+"""
+
+import json
+import logging
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.dvc_state import RunState, finished_runs, flat, read_state, stale_files
+from pipeline.errors import InputError
+from pipeline.files import read_json
+from pipeline.run_record import figure_files, final_figures, git_tags, history, legal_name
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+EXPERIMENT = "pocketlens"
+ALIAS = "candidate"  # of the model version that the workspace last held
+IN_A_BATCH = 100  # params or tags MLflow takes at once; of metrics it takes ten times that
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """`mlflow_run` and `version` (of the registered model; None where `verify` did not pass) are MLflow's ids; `new`
+    says that the MLflow run was made now.
+    """
+
+    run: str
+    lock: str
+    mlflow_run: str
+    version: str | None
+    new: bool
+
+
+def default_uri(project: Path) -> str:
+    """The store of a project without a server: an SQLite file at its root."""
+    return f"sqlite:///{project.resolve() / 'mlflow.db'}"
+
+
+def track_run(run: str, project: Path, uri: str | None = None, experiment: str = EXPERIMENT) -> Tracked:
+    """Make sure that MLflow has the run as it is on disk and in dvc.lock, and its model if `verify` passed.
+
+    `uri` is a tracking server or a database, None takes `default_uri`; a relative SQLite path is one in the project.
+    The files are taken as they are: DVC, which runs this stage, has seen to it that they are those of dvc.lock.
+    Raises InputError if a file or an entry of dvc.lock is missing, or MLflow does not answer.
+    """
+    # not as a ModelSpec, which would bring torch
+    model = read_json(project / "models" / run / "model.json")
+    state = read_state(project, run, model["dataset"])
+    passed = read_json(project / "reports/verify" / run / "verify.json")["passed"]
+    client, experiment_id = _open(project, uri, experiment)
+    found = _find(client, experiment_id, state)
+    source = found or _log(client, experiment_id, project, state, model["trained"])
+    version = _register(client, source, state) if passed else None
+    return Tracked(run, state.lock, source.info.run_id, version, new=found is None)
+
+
+def track_all(project: Path, uri: str | None = None, experiment: str = EXPERIMENT) -> Iterator[str]:
+    """Rebuild the view from DVC's state: `track_run` for each run whose files are those of dvc.lock.
+
+    Yields a line per run as it goes; a run with files that are missing or changed is skipped and says which.
+    """
+    runs = finished_runs(project)
+    if not runs:
+        yield f"{project / 'dvc.lock'}: no finished run; `dvc repro` makes them"
+    stale = stale_files(project, runs)
+    for run in runs:
+        if stale[run]:
+            yield f"{run}: skipped, `dvc repro track@{run}` or `dvc pull` first: {'; '.join(stale[run])}"
+            continue
+        try:
+            yield describe(track_run(run, project, uri, experiment))
+        except InputError as error:
+            yield f"{run}: skipped: {error}"
+
+
+def describe(tracked: Tracked) -> str:
+    made = "tracked" if tracked.new else "was tracked already"
+    model = f"model {model_name(tracked.run)} version {tracked.version}" if tracked.version else "no model registered"
+    return f"{tracked.run}: {made} as MLflow run {tracked.mlflow_run}, {model}"
+
+
+def model_name(run: str) -> str:
+    return f"pocketlens-{run}"
+
+
+def runs_table(project: Path, uri: str | None = None, experiment: str = EXPERIMENT) -> Any:
+    """A pandas DataFrame of the experiment's finished runs, the newest first: run, lock, commit, started, then the
+    params, then the final figures. A cell is empty (NaN) where a run has no such param or figure.
+    """
+    import pandas as pd
+
+    client, experiment_id = _open(project, uri, experiment)
+    found: list[Run] = []
+    token: str | None = ""
+    while token is not None:
+        page = client.search_runs([experiment_id], "attributes.status = 'FINISHED'", page_token=token or None)
+        found += page
+        token = page.token or None
+    rows = []
+    for r in found:
+        tags = r.data.tags
+        lock, commit = tags.get("pocketlens.lock", ""), tags.get("mlflow.source.git.commit", "")
+        started = pd.Timestamp(r.info.start_time, unit="ms")
+        rows.append((tags.get("pocketlens.run", r.info.run_name), lock[:8], commit[:8], started))
+    columns = pd.DataFrame(rows, columns=["run", "lock", "commit", "started"])
+    params = pd.DataFrame([r.data.params for r in found])
+    # those without a prefix are the last epoch's; training keeps the best epoch
+    final = pd.DataFrame([{k: v for k, v in r.data.metrics.items() if "/" in k} for r in found])
+    return pd.concat([columns, params, final], axis=1)
+
+
+def _open(project: Path, uri: str | None, experiment: str) -> "tuple[MlflowClient, str]":
+    """A client and the experiment's id; the experiment is made, or restored if someone deleted it in the UI."""
+    uri = uri or default_uri(project)
+    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
+        uri = f"sqlite:///{project.resolve() / uri.removeprefix('sqlite:///')}"
+    # MLflow knows no other way: no calls home, and a server that is not there is an error now, not in minutes
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    try:
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            kind = {"mlflow.experimentKind": "custom_model_development"}  # else the UI opens on its pages for chatbots
+            return client, client.create_experiment(experiment, _artifacts_of(uri), tags=kind)
+        if found.lifecycle_stage == "deleted":
+            client.restore_experiment(found.experiment_id)
+    except MlflowException as error:
+        raise InputError(f"MLflow at {_shown(uri)}: {error}") from None
+    if not uri.startswith("http") and str(found.artifact_location).startswith("mlflow-artifacts:"):
+        raise InputError(
+            f"MLflow at {_shown(uri)}: experiment {experiment!r} was made through a server and keeps its files there; "
+            "set MLFLOW_TRACKING_URI to that server, or track.experiment to another name"
+        )
+    return client, found.experiment_id
+
+
+def _artifacts_of(uri: str) -> str | None:
+    """Files lie beside an SQLite database, wherever the process was started; servers have a place of their own."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    return (Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts").as_uri()
+
+
+def _shown(uri: str) -> str:
+    return re.sub(r"//[^/@]*@", "//", uri)  # without the password
+
+
+def _find(client: "MlflowClient", experiment_id: str, state: RunState) -> "Run | None":
+    """The finished MLflow run of this state that still has its files. What else has its tags is deleted: a kill
+    left it half-written, or its files are gone.
+    """
+    query = f"tags.`pocketlens.run` = '{state.run}' AND tags.`pocketlens.lock` = '{state.lock}'"
+    whole = None
+    for found in client.search_runs([experiment_id], query, order_by=["attributes.start_time ASC"]):
+        if whole is None and found.info.status == "FINISHED" and client.list_artifacts(found.info.run_id, "exports"):
+            whole = found
+        else:
+            client.delete_run(found.info.run_id)
+    return whole
+
+
+def _log(client: "MlflowClient", experiment_id: str, project: Path, state: RunState, trained: dict[str, Any]) -> "Run":
+    """A new MLflow run with all that the files say; it counts as finished only when everything is in."""
+    from mlflow.entities import Metric, Param
+
+    reports, run = project / "reports", state.run
+    tags = {"pocketlens.run": run, "pocketlens.lock": state.lock, "pocketlens.data": state.data, **git_tags(project)}
+    made = client.create_run(experiment_id, tags=tags, run_name=run)
+    run_id, now = made.info.run_id, int(time.time() * 1000)
+    facts = {**state.params, **{f"trained.{k}": v for k, v in flat(trained).items()}}
+    params = [Param(legal_name(k), v if isinstance(v, str) else json.dumps(v)) for k, v in facts.items()]
+    figures = history(reports / "train" / run / "history.csv") + final_figures(project, run)
+    metrics = [Metric(key, value, now, step) for key, value, step in figures]
+    for i in range(0, len(params), IN_A_BATCH):
+        client.log_batch(run_id, params=params[i : i + IN_A_BATCH])
+    for i in range(0, len(metrics), IN_A_BATCH * 10):
+        client.log_batch(run_id, metrics=metrics[i : i + IN_A_BATCH * 10])
+    _log_data(client, run_id, project, state)
+    for path, place in figure_files(reports, state):
+        client.log_artifact(run_id, str(path), place)
+    client.log_artifacts(run_id, str(project / "models" / run), "model")
+    client.log_artifacts(run_id, str(project / "exports" / run), "exports")
+    client.set_terminated(run_id)
+    return made
+
+
+def _log_data(client: "MlflowClient", run_id: str, project: Path, state: RunState) -> None:
+    from mlflow.entities import Dataset, DatasetInput
+
+    folder = f"data/ingested/{state.dataset}"
+    counts = read_json(project / folder / "dataset.json")["counts"]
+    source = json.dumps({"path": folder, "md5": state.data})
+    data = Dataset(state.dataset, state.data, source_type="dvc", source=source, profile=json.dumps(counts))
+    client.log_inputs(run_id, [DatasetInput(data)])
+
+
+def _register(client: "MlflowClient", source: "Run", state: RunState) -> str:
+    """The version of the registered model that is this state's, made if there is none; the alias points to it."""
+    from mlflow.exceptions import MlflowException
+
+    name, run_id = model_name(state.run), source.info.run_id
+    try:
+        client.get_registered_model(name)
+    except MlflowException:
+        client.create_registered_model(name)
+    version = None
+    for found in client.search_model_versions(f"name = '{name}' AND tags.`pocketlens.lock` = '{state.lock}'"):
+        if version is None and found.run_id == run_id:
+            version = found
+        else:  # of an MLflow run that is gone
+            client.delete_model_version(name, found.version)
+    if version is None:
+        place, tags = f"{source.info.artifact_uri}/exports", {"pocketlens.lock": state.lock}
+        version = client.create_model_version(name, place, run_id, tags=tags, await_creation_for=0)
+    client.set_registered_model_alias(name, ALIAS, version.version)
+    return str(version.version)

@@ -1,0 +1,20 @@
+"""Evaluate one run on its dataset's test split. Usage: python -m stages.evaluate RUN."""
+
+from pathlib import Path
+
+from pipeline.evaluate import evaluate_run
+from pipeline.params import Params
+from stages import run
+
+
+def evaluate(params: Params, name: str) -> str:
+    return evaluate_run(
+        model=Path("models") / name,
+        truth_folder=Path("data/ingested") / params.run(name).dataset / "test",
+        report=Path("reports/evaluate") / name,
+        database=Path(".fiftyone"),
+    )
+
+
+if __name__ == "__main__":
+    run(evaluate)

@@ -1,0 +1,81 @@
+"""From the graph's outputs to objects in the image's frame."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torchvision.ops import batched_nms
+
+from pipeline.decode import decode, nms
+from pipeline.models.spec import ModelSpec
+from pipeline.preprocess import Frame
+
+WHOLE = Frame(1, 1, 0, 0)
+
+
+def spec(task: str, outputs: list[str], landmarks: int = 0, strides: tuple[int, ...] = ()) -> ModelSpec:
+    return ModelSpec(
+        run="r",
+        dataset="d",
+        task=task,
+        labels=["cat", "dog"],
+        landmarks=[f"p{i}" for i in range(landmarks)],
+        pairs=[],
+        skeleton=[],
+        backbone="mobilenetv2_050",
+        head={},
+        size=64,
+        resize="letterbox",
+        mean=[0, 0, 0],
+        std=[1, 1, 1],
+        predict={"score": 0.5, "nms_iou": 0.5, "max_objects": 10},
+        outputs=outputs,
+        strides=list(strides),
+    )
+
+
+def test_classify() -> None:
+    label, scores, objects = decode([np.array([0.0, 1.0], np.float32)], spec("classify", ["logits"]), WHOLE)
+    assert label == "dog"
+    assert scores == pytest.approx({"cat": 0.268941, "dog": 0.731059})
+    assert objects == []
+
+
+@pytest.mark.parametrize(("logit", "count"), [(2.0, 1), (-2.0, 0)])
+def test_localize_says_nothing_where_p_c_is_low(logit: float, count: int) -> None:
+    outputs = [[logit], [0.25, 0.25, 0.5, 0.5], [3.0, 0.0], [0.5, 0.5, 0.75, 0.25]]
+    names = ["presence", "box", "classes", "landmarks"]
+    arrays = [np.array(o, np.float32) for o in outputs]
+    # the image fills the canvas' upper half
+    _, _, objects = decode(arrays, spec("localize", names, 2), Frame(1, 0.5, 0, 0))
+    assert len(objects) == count
+    for o in objects:
+        assert o.label == "cat"
+        assert o.box == pytest.approx((0.25, 0.5, 0.5, 0.5))  # clipped at the lower edge
+        assert [(p.x, p.y) for p in o.landmarks] == [(0.5, 1.0), (0.75, 0.5)]
+
+
+def test_detect_one_cell() -> None:
+    scores = np.full((2, 2, 2), -9.0, np.float32)
+    boxes, points = np.zeros((4, 2, 2), np.float32), np.zeros((3, 2, 2), np.float32)
+    scores[1, 0, 1] = 3
+    boxes[:, 0, 1] = [0.5, 0.25, 0.25, 0.5]
+    points[:, 0, 1] = [0.25, -0.25, 5]
+    names = ["scores_32", "boxes_32", "landmarks_32"]
+    _, _, [o] = decode([scores, boxes, points], spec("detect", names, 1, (32,)), WHOLE)
+    # the cell's centre is (48, 16) of 64 pixels
+    assert o.label == "dog"
+    assert o.score == pytest.approx(0.952574)
+    assert o.box == pytest.approx((0.5, 0.125, 0.375, 0.375))
+    assert (o.landmarks[0].x, o.landmarks[0].y) == pytest.approx((0.875, 0.125))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 60))
+def test_nms_is_torchvisions(seed: int, count: int) -> None:
+    draw = np.random.default_rng(seed)
+    corner = draw.uniform(0, 50, (count, 2))
+    boxes = np.concatenate([corner, corner + draw.uniform(1, 30, (count, 2))], axis=1).astype(np.float32)
+    scores, labels = draw.permutation(count).astype(np.float32), draw.integers(0, 3, count)
+    theirs = batched_nms(torch.tensor(boxes), torch.tensor(scores), torch.tensor(labels), 0.5)
+    assert nms(boxes, scores, labels, 0.5) == theirs.tolist()

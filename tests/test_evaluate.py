@@ -1,0 +1,176 @@
+"""What the evaluate stage leaves behind: reports that other tools read, the same bytes each time."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import pytest
+from PIL import Image
+
+from pipeline.errors import InputError
+from pipeline.evaluate import evaluate_run, write_report
+from pipeline.mistakes import mistake
+from pipeline.models.spec import ModelSpec, write_spec
+from pipeline.sample import Dataset, Landmark, Object, Sample, read_dataset, read_samples, write_dataset, write_samples
+
+HERD = Dataset("herd", ["cow", "horse"], ["nose", "tail"], skeleton=[(0, 1)])
+FILES = {"metrics.json", "confusion.csv", "confusion.png", "worst.jpg", "predictions"}
+
+
+def spec_of(task: str) -> ModelSpec:
+    return ModelSpec(
+        run="r",
+        dataset="herd",
+        task=task,
+        labels=HERD.labels,
+        landmarks=[] if task == "classify" else HERD.landmarks,
+        pairs=[],
+        skeleton=[],
+        backbone="mobilenetv2_035",
+        head={
+            "classify": {"kind": "pool", "dropout": 0.0},
+            "localize": {"channels": 16, "dropout": 0.0},
+            "detect": {"channels": 16},
+        }[task],
+        size=64,
+        resize="letterbox",
+        mean=[0.5] * 3,
+        std=[0.5] * 3,
+        predict={"score": 0.3, "nms_iou": 0.6, "max_objects": 100},
+    )
+
+
+def draw_split(root: Path, task: str, pictures: int = 5) -> tuple[Path, list[Sample], list[Sample]]:
+    """A test split on disk, and predictions that are the truth with mistakes."""
+    random = Random(3)
+    folder = root / "data/ingested/herd/test"
+    folder.mkdir(parents=True)
+    truth, predicted = [], []
+    for i in range(pictures):
+        t = Sample(f"i{i}", f"i{i}.jpg", 80, 60, "test")
+        Image.new("RGB", (80, 60), (40 * i, 90, 120)).save(folder / t.file_name)
+        p = replace(t, objects=[])
+        if task == "classify":
+            t.label, p.label = HERD.labels[i % 2], HERD.labels[i % 3 % 2]
+            p.scores = {label: 0.7 if label == p.label else 0.3 for label in HERD.labels}
+        for k in range(0 if task == "classify" else (i % 2 if task == "localize" else i % 3)):
+            box = (0.1 + 0.4 * k, 0.2, 0.3, 0.4)
+            marks = [Landmark(box[0], 0.3), Landmark(box[0] + 0.2, 0.4)]
+            t.objects.append(Object("cow", box, marks))
+            p.objects.append(Object(HERD.labels[i % 4 // 3], box, marks, score=random.uniform(0.35, 1)))
+        if task == "detect":
+            p.objects.append(Object("horse", (0.6, 0.6, 0.3, 0.3), score=0.02))
+        truth.append(t)
+        predicted.append(p)
+    write_samples(folder, truth)
+    write_dataset(folder.parent, HERD)
+    return folder, truth, predicted
+
+
+@pytest.mark.parametrize("task", ["classify", "localize", "detect"])
+def test_a_report_is_complete_and_the_same_each_time(task, tmp_path):
+    folder, truth, predicted = draw_split(tmp_path, task)
+    reports = [tmp_path / "reports/evaluate" / name for name in ("a", "b")]
+    for report in reports:
+        report.mkdir(parents=True)
+        metrics = write_report(report, spec_of(task), folder, truth, predicted)
+    a, b = reports
+    assert {p.name for p in a.iterdir()} == FILES | ({"pr.csv", "pr.png"} if task == "detect" else set())
+    assert json.loads((a / "metrics.json").read_text()) == metrics
+    for path in a.rglob("*"):
+        if path.is_file():
+            assert path.read_bytes() == (b / path.relative_to(a)).read_bytes(), f"{path} differs from run to run"
+    for path in a.glob("*.[jp][pn]g"):
+        assert min(Image.open(path).size) > 100
+    found = read_samples(a / "predictions")
+    assert [replace(p, file_name=s.file_name) for p, s in zip(found, truth, strict=True)] == predicted
+    assert all(
+        (a / "predictions" / p.file_name).samefile(folder / t.file_name) for p, t in zip(found, truth, strict=True)
+    )
+    source = read_dataset(a / "predictions").source
+    assert source == {"run": "r", "task": task, "score": 0.01 if task == "detect" else 0.3, "shown": 0.3}
+
+
+def test_confusion_has_a_row_per_image_or_object(tmp_path):
+    for task, rows in {"classify": 5, "detect": 4, "localize": 5}.items():
+        folder, truth, predicted = draw_split(tmp_path / task, task)
+        report = tmp_path / task / "report"
+        report.mkdir()
+        write_report(report, spec_of(task), folder, truth, predicted)
+        with (report / "confusion.csv").open(newline="") as file:
+            table = list(csv.DictReader(file))
+        assert len(table) == rows and set(table[0]) == {"actual", "predicted"}, task
+
+
+def test_precision_recall_has_a_column_per_label_with_truth(tmp_path):
+    folder, truth, predicted = draw_split(tmp_path, "detect")
+    (tmp_path / "report").mkdir()
+    write_report(tmp_path / "report", spec_of("detect"), folder, truth, predicted)
+    with (tmp_path / "report/pr.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert len(table) == 101 and list(table[0]) == ["recall", "cow", "mean"]
+    assert float(table[0]["cow"]) == 1.0 and all(0 <= float(row["mean"]) <= 1 for row in table)
+
+
+COW, GOAT = Object("cow", (0.1, 0.1, 0.4, 0.4)), Object("goat", (0.1, 0.1, 0.4, 0.4), score=0.9)
+MISTAKES = [
+    ("classify", {"label": "cow"}, {"label": "goat", "scores": {"goat": 0.9, "cow": 0.1}}, "cow taken for goat"),
+    ("classify", {"label": "cow"}, {"label": "cow", "scores": {"cow": 0.6}}, "right: cow, 0.60"),
+    ("detect", {"objects": [COW]}, {"objects": []}, "1 missed"),
+    ("detect", {"objects": []}, {"objects": [GOAT]}, "1 extra"),
+    ("detect", {"objects": [COW]}, {"objects": [GOAT]}, "1 wrong label"),
+    ("detect", {"objects": [COW]}, {"objects": [replace(COW, score=0.9)]}, "mean IoU 1.00"),
+    ("localize", {"objects": [COW]}, {"objects": []}, "cow missed"),
+    ("localize", {"objects": []}, {"objects": [GOAT]}, "goat where nothing is"),
+    ("localize", {"objects": [COW]}, {"objects": [GOAT]}, "cow taken for goat, IoU 1.00"),
+]
+
+
+@pytest.mark.parametrize(("task", "truth", "predicted", "words"), MISTAKES)
+def test_mistakes_in_words(task, truth, predicted, words):
+    bad, text = mistake(task, Sample("i", "i.jpg", 80, 60, **truth), Sample("i", "i.jpg", 80, 60, **predicted))
+    assert text == words
+    assert (bad > 0.5) == (not words.startswith(("right", "mean")))
+
+
+def test_an_empty_test_split_is_an_input_error(tmp_path):
+    folder, *_ = draw_split(tmp_path, "classify", pictures=0)
+    write_spec(tmp_path / "model/model.json", spec_of("classify"))
+    with pytest.raises(InputError, match=r"test: no pictures to test on; raise datasets.herd.splits.test"):
+        evaluate_run(tmp_path / "model", folder, tmp_path / "report", tmp_path / ".fiftyone")
+
+
+@pytest.mark.parametrize("task", ["detect"])
+def test_a_model_is_evaluated_with_fiftyone_beside_it(task, tmp_path):
+    from safetensors.torch import save_file
+
+    from pipeline.models import build
+
+    folder, truth, _ = draw_split(tmp_path, task)
+    spec = spec_of(task)
+    net = build(spec)
+    spec.outputs, spec.strides = list(net.outputs), list(net.strides)
+    write_spec(tmp_path / "model/model.json", spec)
+    save_file(net.state_dict(), tmp_path / "model/model.safetensors")
+    code = (
+        "import sys; from pathlib import Path; from pipeline.evaluate import evaluate_run; "
+        "print('\\n' + evaluate_run(*map(Path, sys.argv[1:])))"
+    )
+    report = tmp_path / "reports/evaluate/r"
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, tmp_path / "model", folder, report, tmp_path / ".fiftyone"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines()[-1].endswith(f" on {len(truth)} pictures; FiftyOne dataset pocketlens-r")
+    beside = json.loads((report / "fiftyone.json").read_text())
+    assert beside["fiftyone"]["mAP"] == pytest.approx(beside["ours"]["AP"], abs=0.02)
+    assert [p.id for p in read_samples(report / "predictions")] == [t.id for t in truth]

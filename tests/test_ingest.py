@@ -1,0 +1,297 @@
+"""From data as its owner has it to the one form: nothing lost silently, the source left alone, the same each time."""
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.errors import InputError
+from pipeline.ingest import ingest
+from pipeline.params import PlainDataset, Ucf101Dataset
+from pipeline.sample import SPLITS, read_dataset, read_samples
+
+
+def params(form, path, labels=None, options=None, **other):
+    block = {
+        "format": form,
+        "path": str(path),
+        "labels": str(labels or path),
+        "options": options or {},
+        "splits": {"val": 0.2, "test": 0.2, "seed": 0},
+        "max_side": 64,
+        "refuse_over": 0.2,
+        "augment": {"policy": "photo", "copies": 1, "seed": 0},
+    } | other
+    return (Ucf101Dataset if form == "ucf101" else PlainDataset).model_validate(block)
+
+
+def run(tmp_path, block, name="data"):
+    summary = ingest("set", block, tmp_path / name / "set", tmp_path / "reports" / name)
+    folder = tmp_path / name / "set"
+    samples = [s for split in SPLITS for s in read_samples(folder / split)]
+    for s in samples:
+        with Image.open(folder / s.split / s.file_name) as image:
+            assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (s.width, s.height))
+    assert len(list(folder.rglob("*.jpg"))) == len(samples) == summary["kept"] == summary["seen"] - summary["refused"]
+    assert {split: sum(s.split == split for s in samples) for split in SPLITS} == summary["splits"]
+    assert {f.name for f in (tmp_path / "reports" / name).iterdir()} == {
+        "summary.json",
+        "ledger.csv",
+        "contact_sheet.jpg",
+    }
+    assert json.loads((tmp_path / "reports" / name / "summary.json").read_text()) == summary
+    assert summary["leaks"] == {"groups": 0, "near_duplicates": 0}
+    return summary, {s.id: s for s in samples}
+
+
+def ledger(tmp_path, name="data"):
+    with (tmp_path / "reports" / name / "ledger.csv").open(newline="") as file:
+        return {(row["file"], row["key"], row["rule"], row["done"]) for row in csv.DictReader(file)}
+
+
+def hashes(folder):
+    files = sorted(f for f in folder.rglob("*") if f.is_file())
+    return {f.relative_to(folder).as_posix(): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+
+
+def picture(path, seed, size=(60, 40), suffix="JPEG", **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    small = np.random.default_rng(seed).integers(0, 256, (8, 9, 3), dtype=np.uint8)
+    Image.fromarray(small).resize(size, Image.Resampling.BICUBIC).save(path, suffix, **options)
+
+
+@pytest.fixture
+def animals(tmp_path):
+    """Class folders of 15 cats and 15 dogs, some unusual and some broken."""
+    root = tmp_path / "animals"
+    for i in range(15):
+        picture(root / "cat" / f"{i}.jpg", i, size=(60 + 10 * i, 40), quality=95)
+        picture(root / "not a cat" / f"{i}.png", 100 + i, suffix="PNG")
+    return root
+
+
+def test_class_folders(tmp_path, animals):
+    (animals / "cat" / "empty.jpg").touch()
+    (animals / "cat" / "cut.jpg").write_bytes((animals / "cat" / "3.jpg").read_bytes()[:500])
+    (animals / "not a cat" / "page.jpg").write_text("<html>")
+    shutil.copy(animals / "cat" / "4.jpg", animals / "not a cat" / "cat.jpg")  # two truths
+    shutil.copy(animals / "cat" / "5.jpg", animals / "cat" / "again.jpg")
+    before = hashes(animals)
+    summary, samples = run(tmp_path, params("folder", animals))
+    assert hashes(animals) == before
+    assert ledger(tmp_path) == {
+        ("cat/empty.jpg", "", "empty_file", "refused"),
+        ("cat/cut.jpg", "", "unreadable", "refused"),
+        ("not a cat/page.jpg", "", "unreadable", "refused"),
+        ("cat/4.jpg", "", "conflicting_labels", "refused"),
+        ("not a cat/cat.jpg", "", "conflicting_labels", "refused"),
+    }
+    assert (summary["seen"], summary["kept"], summary["refused"]) == (35, 30, 5)
+    assert summary["by_rule"] == {"conflicting_labels": 2, "empty_file": 1, "unreadable": 2}
+    assert summary["splits"] == {"train": 18, "val": 6, "test": 6}
+    assert samples["cat-5"].split == samples["cat-again"].split
+    assert samples["cat-5"].group == samples["cat-again"].group == "cat-5"
+    assert (samples["not_a_cat-0"].label, samples["cat-14"].width, samples["cat-0"].width) == ("not a cat", 64, 60)
+    dataset = read_dataset(tmp_path / "data" / "set")
+    assert (dataset.name, dataset.labels, dataset.counts) == ("set", ["cat", "not a cat"], summary["splits"])
+    # what needs no change keeps its bytes
+    kept = tmp_path / "data" / "set" / samples["cat-0"].split / "cat-0.jpg"
+    assert kept.read_bytes() == (animals / "cat" / "0.jpg").read_bytes()
+    assert not kept.samefile(animals / "cat" / "0.jpg")
+
+
+def test_the_same_params_give_the_same_bytes(tmp_path, animals):
+    for name in ("one", "two"):
+        run(tmp_path, params("folder", animals), name)
+    assert hashes(tmp_path / "one") == hashes(tmp_path / "two")
+    assert hashes(tmp_path / "reports" / "one") == hashes(tmp_path / "reports" / "two")
+
+
+def test_too_many_problems_stop_it_and_are_reported(tmp_path, animals):
+    run(tmp_path, params("folder", animals))
+    for i in range(9):
+        (animals / "cat" / f"{i}.jpg").write_bytes(b"")
+    before = hashes(tmp_path / "data")
+    with pytest.raises(InputError, match=r"datasets.set: 9 of 30 files have problems \(9 empty_file\).*ledger.csv"):
+        run(tmp_path, params("folder", animals))
+    assert len(ledger(tmp_path)) == 9
+    assert hashes(tmp_path / "data") == before
+    run(tmp_path, params("folder", animals, refuse_over=0.3))
+
+
+def test_a_class_that_cannot_be_learnt(tmp_path, animals):
+    (animals / "cow").mkdir()
+    picture(animals / "cow" / "1.jpg", 500)
+    _, samples = run(tmp_path, params("folder", animals))
+    assert samples["cow-1"].split == "train"
+    assert ledger(tmp_path) == {("", "cow", "few_pictures", "noted")}
+    for folder in ("cat", "not a cat"):
+        for file in sorted((animals / folder).iterdir()):
+            split = "train" if file.stem.endswith(("1", "2")) else "test"
+            (animals / split / folder).mkdir(parents=True, exist_ok=True)
+            file.replace(animals / split / folder / file.name)
+    shutil.copytree(animals / "cow", animals / "test" / "cow")
+    for folder in ("cat", "not a cat", "cow"):
+        shutil.rmtree(animals / folder)
+    with pytest.raises(InputError, match=r"no picture in train has cow; see .*ledger"):
+        run(tmp_path, params("folder", animals))
+
+
+def test_copies_of_test_pictures_leave_train(tmp_path):
+    root = tmp_path / "animals"
+    for i in range(12):
+        for label in ("cat", "dog"):
+            seed = 50 * (label == "dog") + i
+            picture(root / ("test" if i < 4 else "train") / label / f"{i}.jpg", seed)
+    picture(root / "train" / "cat" / "small.jpg", 2, size=(48, 32), quality=60)
+    summary, samples = run(tmp_path, params("folder", root))
+    assert ledger(tmp_path) == {("train/cat/small.jpg", "", "leak", "refused")}
+    assert summary["splits"] == {"train": 12, "val": 4, "test": 8}
+    assert all(s.split == "test" for i, s in samples.items() if i.startswith("test"))
+
+
+def coco(root, count, size=(60, 40)):
+    """`count` pictures of one cow each, and the annotations; returns both as rows to change."""
+    for i in range(count):
+        picture(root / "images" / f"{i}.jpg", i, size)
+    images = [{"id": i, "file_name": f"{i}.jpg", "width": 60, "height": 40} for i in range(count)]
+    rows = [
+        {"id": i, "image_id": i, "category_id": 1, "bbox": [6, 4, 30, 20], "keypoints": [12, 8, 2, 0, 0, 0]}
+        for i in range(count)
+    ]
+    return images, rows
+
+
+def write_coco(root, images, rows):
+    categories = [{"id": 1, "name": "cow", "keypoints": ["left_eye", "right_eye"], "skeleton": [[1, 2]]}]
+    categories.append({"id": 2, "name": "yak"})
+    (root / "annotations.json").write_text(
+        json.dumps({"images": images, "annotations": rows, "categories": categories})
+    )
+
+
+def test_boxes_and_landmarks(tmp_path):
+    root = tmp_path / "herd"
+    images, rows = coco(root, 20)
+    rows[0]["bbox"] = [-9, 4, 30, 20]
+    rows[1]["bbox"] = [6, 4, 0, 20]
+    rows[2]["keypoints"] = [200, 8, 2, 12, 8, 1]
+    rows[3]["image_id"] = 4
+    picture(root / "images" / "5.jpg", 5, size=(600, 400))  # labelled small, stored large
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture(root / "images" / "6.jpg", 6, exif=exif)  # labelled as stored, lying on its side
+    picture(root / "images" / "7.jpg", 7, size=(40, 40))
+    write_coco(root, images, rows)
+    summary, samples = run(tmp_path, params("coco", root))
+    assert ledger(tmp_path) == {
+        ("images/0.jpg", "annotation 0", "box_clipped", "clipped"),
+        ("images/1.jpg", "annotation 1", "box_zero_area", "dropped"),
+        ("images/2.jpg", "annotation 2", "landmark_outside", "hidden"),
+        ("images/4.jpg", "annotation 4", "box_duplicate", "dropped"),
+        ("images/7.jpg", "", "size_mismatch", "refused"),
+        ("", "", "unused_label", "noted"),
+    }
+    boxes = {i: [o.box for o in s.objects] for i, s in samples.items()}
+    assert boxes["images-0"] == [pytest.approx((0, 0.1, 0.35, 0.5))]
+    assert boxes["images-1"] == boxes["images-3"] == []
+    assert boxes["images-5"] == boxes["images-8"] == [pytest.approx((0.1, 0.1, 0.5, 0.5))]
+    assert boxes["images-6"] == [pytest.approx((0.4, 0.1, 0.5, 0.5))]
+    assert (samples["images-6"].width, samples["images-6"].height) == (40, 60)
+    assert (samples["images-5"].width, samples["images-5"].height) == (64, 43)
+    points = [[p.x, p.y, p.visibility] for p in samples["images-6"].objects[0].landmarks]
+    assert points == [pytest.approx([0.8, 0.2, 2]), [0, 0, 0]]
+    dataset = read_dataset(tmp_path / "data" / "set")
+    assert (dataset.labels, dataset.landmarks, dataset.pairs, dataset.skeleton) == (
+        ["cow"],
+        ["left_eye", "right_eye"],
+        [(0, 1)],
+        [(0, 1)],
+    )
+    assert summary["labels"]["train"] == {"cow": sum(len(s.objects) for s in samples.values() if s.split == "train")}
+
+
+def clip(path, seed, count=12):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    scene = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize((96, 72), Image.Resampling.BICUBIC)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 96, 72, "yuvj420p"
+        for i in range(count):
+            container.mux(stream.encode(av.VideoFrame.from_image(scene.rotate(2 * i))))
+        container.mux(stream.encode(None))
+
+
+def test_clips(tmp_path):
+    root = tmp_path / "clips"
+    names = [f"v_{label}_g{g:02d}_c{c:02d}" for label in ("Run", "Hop") for g in range(1, 6) for c in (1, 2)]
+    for seed, name in enumerate(names):
+        clip(root / name.split("_")[1] / f"{name}.avi", seed // 2)
+    (root / "Run" / "v_Run_g03_c02.avi").write_bytes(b"RIFF")
+    lists = root / "ucfTrainTestlist"
+    lists.mkdir()
+    for stem, groups in (("trainlist01", "2345"), ("testlist01", "1")):
+        lines = [f"{n.split('_')[1]}/{n}.avi" for n in names if n.split("_")[2][2] in groups]
+        (lists / f"{stem}.txt").write_text("\r\n".join(lines))
+    options = {"split": 1, "frames": 4, "classes": []}
+    summary, samples = run(tmp_path, params("ucf101", root, options=options))
+    assert ledger(tmp_path) == {("Run/v_Run_g03_c02.avi", "", "unreadable_clip", "refused")}
+    assert (summary["files"], summary["seen"], summary["kept"]) == (20, 77, 76)
+    assert summary["splits"]["test"] == 16
+    assert summary["splits"]["val"] in (12, 14, 16)
+    sides = {(s.group, s.split) for s in samples.values()}
+    assert len(sides) == len({group for group, _ in sides}) == 10
+    assert Counter(s.clip for s in samples.values())["v_Hop_g01_c01"] == 4
+    assert samples["v_Hop_g01_c01-00001"].width == 64
+
+
+@pytest.mark.parametrize(
+    ("form", "path", "labels", "error"),
+    [
+        ("folder", "nowhere", None, "datasets.set.path: .*nowhere: no such folder"),
+        ("folder", "file.txt", None, "datasets.set.path: .*file.txt: not a folder"),
+        ("coco", "empty", "nowhere.json", "datasets.set.labels: .*nowhere.json: no such file or folder"),
+        ("folder", "empty", None, "no pictures in it or below"),
+        ("coco", "empty", None, "no COCO JSON"),
+        ("yolo", "empty", None, "no class names"),
+        ("voc", "empty", None, r"no \.xml files"),
+        ("ucf101", "empty", None, "no clips in class folders"),
+    ],
+)
+def test_a_wrong_path_is_named(tmp_path, form, path, labels, error):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file.txt").touch()
+    options = {"split": 1, "frames": 4, "classes": []} if form == "ucf101" else {}
+    block = params(form, tmp_path / path, tmp_path / labels if labels else None, options)
+    with pytest.raises(InputError, match=error):
+        run(tmp_path, block)
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("form", "path", "labels", "kept", "rules"),
+    [
+        ("folder", "alpaca", "alpaca", 385, {}),
+        ("yolo", "alpaca", "alpaca-labels", 385, {"no_label": 1}),
+        ("voc", "bccd", "bccd", 200, {"box_zero_area": 1}),
+        ("ucf101", "ucf101", "ucf101", 72, {"not_here": 2}),
+    ],
+)
+def test_real_sets(tmp_path, form, path, labels, kept, rules):
+    if "POCKETLENS_REAL_DATA" not in os.environ:
+        pytest.skip("POCKETLENS_REAL_DATA is not set")
+    root = Path(os.environ["POCKETLENS_REAL_DATA"])
+    options = {"split": 1, "frames": 2, "classes": []} if form == "ucf101" else {}
+    summary, _ = run(tmp_path, params(form, root / path, root / labels, options))
+    assert (summary["kept"], summary["refused"], summary["by_rule"]) == (kept, 0, rules)
+    assert summary["splits"]["val"] == pytest.approx(0.2 * (kept if form != "ucf101" else 48), abs=8)

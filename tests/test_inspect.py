@@ -1,0 +1,205 @@
+"""The FiftyOne view of a run: what is in it, that its figures are ours, and that the App really shows it."""
+
+import io
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image, ImageDraw
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+from pipeline import inspect
+from pipeline.errors import InputError
+from pipeline.metrics import score
+from pipeline.sample import Dataset, Landmark, Object, Sample, write_dataset, write_samples
+
+HERD = Dataset("herd", ["cow", "horse"], ["nose", "left_ear", "right_ear", "tail"], [(1, 2)], [(0, 1), (0, 2), (0, 3)])
+SHOWN = 0.3
+BODY = (200, 60, 40)
+TRUTH, PREDICTED = ((0x40, 0xFF, 0x60), (0xFF, 0x60, 0xE0))
+PICTURES = 6
+
+
+def draw_run(root: Path, task: str) -> tuple[Path, Path, list[Sample], list[Sample]]:
+    """A project in `root` with a test split and predictions of run "r" that are the truth, moved a little."""
+    random = Random(5)
+    test, predictions = root / "data/ingested/herd/test", root / "reports/evaluate/r/predictions"
+    test.mkdir(parents=True)
+    predictions.mkdir(parents=True)
+    truth, predicted = [], []
+    for i in range(PICTURES):
+        picture = Image.new("RGB", (256, 192), (90, 140, 100 + i))
+        t = Sample(f"img{i}", f"img{i}.jpg", 256, 192, "test", clip=f"clip{i // 2}")
+        p = replace(t, objects=[])
+        if task == "classify":
+            t.label, p.label = HERD.labels[i % 2], HERD.labels[i % 3 % 2]
+            p.scores = {p.label: 0.75}
+        for _ in range({"classify": 0, "localize": i % 2, "detect": i % 4}[task]):
+            box = (random.uniform(0, 0.6), random.uniform(0, 0.6), random.uniform(0.2, 0.4), random.uniform(0.2, 0.4))
+            x, y, w, h = box
+            ImageDraw.Draw(picture).ellipse((x * 256, y * 192, (x + w) * 256, (y + h) * 192), BODY)
+            places = ((0.1, 0.3, 2), (0.3, 0.1, 2), (0.4, 0.1, 0), (0.9, 0.5, 1))
+            landmarks = [Landmark(x + w * a, y + h * b, seen) for a, b, seen in places]
+            moved = (x + random.uniform(-0.05, 0.05), y + 0.01, w, h)
+            t.objects.append(Object(random.choice(HERD.labels), box, landmarks))
+            near = [replace(mark, x=mark.x + 0.05) for mark in landmarks]
+            p.objects.append(Object(random.choice(HERD.labels), moved, near, score=random.uniform(0.35, 1)))
+        if task == "detect":
+            p.objects.append(Object("cow", (0.7, 0.1, 0.2, 0.2), score=random.uniform(0.01, 0.29)))
+        picture.save(test / t.file_name, quality=95)
+        truth.append(t)
+        predicted.append(p)
+    write_samples(test, truth)
+    write_dataset(test.parent, HERD)
+    write_samples(predictions, predicted)
+    write_dataset(predictions, replace(HERD, source={"run": "r", "task": task, "score": 0.01, "shown": SHOWN}))
+    return test, predictions, truth, predicted
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A database folder; nothing that FiftyOne started for it lives on."""
+    folder = tmp_path_factory.mktemp("fiftyone")
+    yield folder
+    inspect.close()
+    left = [p.cmdline() for p in psutil.Process().children(recursive=True) if str(folder) in " ".join(p.cmdline())]
+    assert left == []
+
+
+def test_detections_landmarks_and_the_same_map(tmp_path, database):
+    test, predictions, truth, predicted = draw_run(tmp_path, "detect")
+    view = inspect.open_run("detect", test, predictions, database)
+    assert view.name == "pocketlens-detect" and view.persistent and len(view) == PICTURES
+    assert view.values("filepath") == [str(test / t.file_name) for t in truth]
+    assert view.count_sample_tags() == {"test": PICTURES}
+    assert view.values("ground_truth.detections.label") == [[o.label for o in t.objects] for t in truth]
+    boxes = [[list(o.box) for o in t.objects] for t in truth]
+    assert view.values("ground_truth.detections.bounding_box") == boxes
+    kept = [[o.score for o in p.objects if o.score >= SHOWN] for p in predicted]
+    assert view.values("predictions.detections.confidence") == kept
+    assert view.count("predictions_all.detections") == sum(len(p.objects) for p in predicted)
+    skeleton = view.skeletons["ground_truth_landmarks"]
+    assert skeleton.labels == HERD.landmarks and skeleton.edges == [[0, 1], [0, 2], [0, 3]]
+    landmarks = view.skip(1).first().ground_truth_landmarks.keypoints[0].points
+    assert np.isnan(landmarks[2]).all() and not np.isnan(landmarks[3]).any(), "absent ones are not drawn, hidden are"
+    # no scores are equal here: with ties the two differ (FiftyOne puts the right ones first)
+    ours = score("detect", truth, predicted, HERD)
+    assert view.info["figures"]["mAP"] == pytest.approx(ours["AP"], abs=1e-6)
+    assert 0 < ours["AP"] < 1
+    assert "mistakes" in view.list_saved_views()
+
+
+@pytest.mark.parametrize("task", ["classify", "localize"])
+def test_the_other_tasks(task, tmp_path, database):
+    test, predictions, truth, predicted = draw_run(tmp_path, task)
+    view = inspect.open_run(task, test, predictions, database)
+    ours = score(task, truth, predicted, HERD)
+    if task == "classify":
+        assert view.values("ground_truth.label") == [t.label for t in truth]
+        assert view.values("predictions.confidence") == [0.75] * PICTURES
+        assert view.values("clip") == [t.clip for t in truth]
+        assert view.info["figures"]["accuracy"] == pytest.approx(ours["accuracy"], abs=1e-6)
+        wrong = [t.id for t, p in zip(truth, predicted, strict=True) if t.label != p.label]
+        assert view.load_saved_view("mistakes").values("name") == wrong
+    else:
+        assert view.count("ground_truth.detections") == view.count("predictions_landmarks.keypoints") == 3
+        assert view.info["figures"]["recall"] == pytest.approx(ours["accuracy"], abs=1e-6)
+
+
+def test_a_view_is_made_anew_when_its_files_change(tmp_path, database):
+    test, predictions, _, predicted = draw_run(tmp_path, "classify")
+    first = inspect.open_run("fresh", test, predictions, database).created_at
+    assert inspect.open_run("fresh", test, predictions, database).created_at == first
+    predicted[0].label = "horse"
+    write_samples(predictions, predicted)
+    view = inspect.open_run("fresh", test, predictions, database)
+    assert view.created_at > first and view.first().predictions.label == "horse"
+
+
+def test_the_app_shows_pictures_truth_and_predictions(tmp_path, database, browser):
+    test, predictions, *_ = draw_run(tmp_path, "detect")
+    view = inspect.open_run("app", test, predictions, database)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    inspect.show(view, port, remote=True)
+    browser.get(f"http://127.0.0.1:{port}/datasets/{view.name}")
+    picture = tmp_path / "app.png"
+
+    def painted(_) -> bool:
+        if len(browser.find_elements(By.CSS_SELECTOR, "[data-cy=looker]")) < PICTURES:
+            return False
+        picture.write_bytes(browser.get_screenshot_as_png())
+        return all(
+            pixels_like(picture, colour) > least for colour, least in ((BODY, 5000), (TRUTH, 300), (PREDICTED, 300))
+        )
+
+    WebDriverWait(browser, 90, poll_frequency=1).until(painted, f"see {picture}")
+    counts = browser.find_element(By.CSS_SELECTOR, "[data-cy=entry-counts]").get_attribute("textContent")
+    assert counts.startswith(f"{PICTURES} samples")
+    with pytest.raises(InputError, match=f"port {port}: "):
+        inspect.show(view, port, remote=True)
+
+
+def pixels_like(picture: Path, colour: tuple[int, int, int]) -> int:
+    pixels = np.asarray(Image.open(io.BytesIO(picture.read_bytes())).convert("RGB")).astype(int)
+    return int((np.abs(pixels - colour).max(axis=2) < 24).sum())
+
+
+def in_a_process(code: str, *arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", code, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+
+
+OPEN = """
+import sys
+from pathlib import Path
+from pipeline import inspect
+from pipeline.errors import InputError
+run, test, predictions, database = sys.argv[1:]
+try:
+    view = inspect.open_run(run, Path(test), Path(predictions), Path(database))
+except InputError as error:
+    sys.exit(str(error))
+print(f"\\n{len(view)}")
+"""
+
+
+def test_two_processes_share_a_database(tmp_path):
+    test, predictions, *_ = draw_run(tmp_path, "classify")
+    pair = [in_a_process(OPEN, run, test, predictions, tmp_path / ".fiftyone") for run in ("one", "two")]
+    for process in pair:
+        out, problems = process.communicate(timeout=120)
+        assert process.returncode == 0, problems
+        assert out.splitlines()[-1] == str(PICTURES)
+
+
+def test_no_database_is_an_input_error(tmp_path):
+    test, predictions, *_ = draw_run(tmp_path, "classify")
+    nowhere = "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200"
+    process = in_a_process(OPEN, "r", test, predictions, tmp_path / ".fiftyone", FIFTYONE_DATABASE_URI=nowhere)
+    _, problems = process.communicate(timeout=120)
+    assert process.returncode == 1 and "FiftyOne finds no database at mongodb://127.0.0.1:1" in problems
+
+
+def test_missing_files_are_named(tmp_path):
+    with pytest.raises(InputError, match=r"predictions: not there; `dvc repro evaluate@r`"):
+        inspect.inspect_run("r", tmp_path, tmp_path / ".fiftyone", 5151)
+    test, predictions, *_ = draw_run(tmp_path, "classify")
+    (test / "metadata.jsonl").unlink()
+    with pytest.raises(InputError, match=r"test/metadata.jsonl: no such file; `dvc repro`"):
+        inspect.open_run("r", test, predictions, tmp_path / ".fiftyone")

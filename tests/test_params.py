@@ -1,0 +1,74 @@
+"""params.yaml: every wrong key is named, with the nearest right one."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.params import parse_params, read_params
+
+PARAMS = Path(__file__).parents[1] / "params.yaml"
+
+
+def test_the_shipped_file_is_valid() -> None:
+    params = read_params(PARAMS)
+    assert set(params.runs) == {"actions", "alpaca", "herd", "pose"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("    epochs: ", "    epoch: ", r"runs\.actions\.epoch: unknown key; did you mean 'epochs'\?"),
+        ("    batch_size: 32\n", "", r"runs\.actions\.batch_size: missing"),
+        ("    size: 96 ", "    size: 97 ", r"runs\.actions\.size: .*multiple of 32, found 97"),
+        ("    size: 96 ", "    size: 0 ", r"runs\.actions\.size: .*greater than or equal to 32, found 0"),
+        ("task: detect", "task: detekt", r"runs\.herd\.task: 'detekt' is not one of .*did you mean 'detect'\?"),
+        ("format: ucf101", "format: ucf11", r"datasets\.actions\.format: 'ucf11' .*did you mean 'ucf101'\?"),
+        (
+            "    dataset: herd\n",
+            "    dataset: heard\n",
+            r"runs\.herd\.dataset: no dataset 'heard'; did you mean 'herd'\?",
+        ),
+        ("split: 1 ", "split: 4 ", r"datasets\.actions\.options\.split: .*found 4"),
+        ("learning_rate: 0.003 ", "learning_rate: fast ", r"runs\.actions\.learning_rate: .*found 'fast'"),
+        (
+            "      tolerance: 0.03 ",
+            "      tolerence: 0.03 ",
+            r"export\.tolerence: unknown key; did you mean 'tolerance'",
+        ),
+        ("      tolerance: 0.03 ", "      tolerance: 3.0 ", r"runs\.actions\.export\.tolerance: .*found 3\.0"),
+        ("      val: 0.2\n", "      val: 0.9\n", r"datasets\.actions\.splits: val \+ test = 1\.1 leaves nothing"),
+        (
+            "      channels: 48 ",
+            "      channel: 48 ",
+            r"runs\.herd\.head\.channel: unknown key; did you mean 'channels'",
+        ),
+        ("      - onnx_int8\n", "      - onnx_int4\n", r"runs\.actions\.export\.targets\.1: .*found 'onnx_int4'"),
+        ("      - onnx_int8\n", "      - onnx_float\n", r"a target stands twice"),
+        ("track:\n", "trak:\n", r"trak: unknown key; did you mean 'track'\?"),
+        ("datasets:\n", "datasets: [\n", r"params.yaml: not YAML"),
+    ],
+)
+def test_a_wrong_key_is_named(old: str, new: str, message: str) -> None:
+    text = PARAMS.read_text(encoding="utf-8")
+    assert old in text
+    with pytest.raises(InputError, match=message):
+        parse_params(text.replace(old, new, 1), PARAMS)
+
+
+def test_all_wrong_keys_are_listed_at_once() -> None:
+    text = PARAMS.read_text(encoding="utf-8").replace("    epochs: ", "    epoch: ")
+    with pytest.raises(InputError) as error:
+        parse_params(text, PARAMS)
+    assert str(error.value).count("unknown key") == 4
+
+
+@pytest.mark.parametrize(("kind", "name", "near"), [("run", "hurd", "herd"), ("dataset", "posse", "pose")])
+def test_an_unknown_name_is_answered_with_the_nearest(kind: str, name: str, near: str) -> None:
+    with pytest.raises(InputError, match=f"no {kind} '{name}'.*did you mean '{near}'"):
+        getattr(read_params(PARAMS), kind)(name)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere\.yaml: no such file"):
+        read_params(tmp_path / "nowhere.yaml")

@@ -1,0 +1,57 @@
+"""The one form of data and its file."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import InputError
+from pipeline.sample import Dataset, Landmark, Object, Sample, read_dataset, read_samples, write_dataset, write_samples
+
+share = st.floats(0, 1)
+landmarks = st.lists(st.builds(Landmark, share, share, st.sampled_from([0, 1, 2])), max_size=3)
+objects = st.builds(
+    Object, st.text(max_size=5), st.tuples(share, share, share, share), landmarks, st.booleans(), st.none() | share
+)
+samples = st.builds(
+    Sample,
+    id=st.text(min_size=1, max_size=8),
+    file_name=st.text(min_size=1, max_size=8),
+    width=st.integers(1, 9999),
+    height=st.integers(1, 9999),
+    split=st.none() | st.sampled_from(["train", "val", "test"]),
+    group=st.none() | st.text(max_size=5),
+    label=st.none() | st.text(max_size=5),
+    scores=st.none() | st.dictionaries(st.text(max_size=3), share, max_size=2),
+    objects=st.lists(objects, max_size=3),
+)
+
+
+@given(st.lists(samples, max_size=4))
+def test_what_is_written_is_read_again(tmp_path_factory: pytest.TempPathFactory, rows: list[Sample]) -> None:
+    folder = tmp_path_factory.mktemp("samples")
+    write_samples(folder, rows)
+    assert read_samples(folder) == rows
+
+
+def test_file_name_comes_first_as_imagefolder_wants_it(tmp_path: Path) -> None:
+    write_samples(tmp_path, [Sample("a", "a.jpg", 4, 3, label="cat")])
+    row = json.loads((tmp_path / "metadata.jsonl").read_text())
+    assert next(iter(row)) == "file_name"
+    assert "split" not in row
+
+
+def test_a_malformed_line_is_named(tmp_path: Path) -> None:
+    (tmp_path / "metadata.jsonl").write_text(
+        '{"file_name": "a.jpg", "id": "a", "width": 1, "height": 1}\n{"id": "b"}\n'
+    )
+    with pytest.raises(InputError, match=r"metadata\.jsonl:2: not a sample"):
+        read_samples(tmp_path)
+
+
+def test_dataset_round_trip(tmp_path: Path) -> None:
+    dataset = Dataset("d", ["a"], ["left_eye", "right_eye"], [(0, 1)], [(0, 1)], {"format": "coco"}, {"train": 3})
+    write_dataset(tmp_path, dataset)
+    assert read_dataset(tmp_path) == dataset

@@ -1,0 +1,62 @@
+"""Labels drawn where they are; sheets that hold any number of pictures."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.sample import ABSENT, HIDDEN, Dataset, Landmark, Object, Sample
+from pipeline.sheets import PREDICTED, TRUTH, contact_sheet, draw
+
+DATASET = Dataset("d", ["cow"], ["nose", "tail"], [], [(0, 1)])
+
+
+def has(image, colour, box):
+    """Whether `colour` is in the region `box` (relative) of the image."""
+    w, h = image.size
+    part = np.asarray(image.crop((int(box[0] * w), int(box[1] * h), int(box[2] * w), int(box[3] * h))))
+    return bool((part == colour).all(axis=-1).any())
+
+
+def test_truth_and_prediction_are_drawn_in_their_colours():
+    image = Image.new("RGB", (400, 400), (0, 0, 128))
+    points = [Landmark(0.2, 0.3), Landmark(0.35, 0.4, HIDDEN)]
+    truth = Sample("s", "s.jpg", 400, 400, objects=[Object("cow", (0.1, 0.2, 0.3, 0.3), points)])
+    said = Sample("s", "s.jpg", 400, 400, objects=[Object("cow", (0.6, 0.6, 0.3, 0.3), score=0.7)])
+    drawn = draw(image, truth, DATASET, said)
+    assert has(drawn, TRUTH, (0.05, 0.1, 0.45, 0.55))
+    assert not has(drawn, PREDICTED, (0.05, 0.1, 0.45, 0.5))
+    assert has(drawn, PREDICTED, (0.55, 0.55, 0.95, 0.95))
+    assert not has(drawn, TRUTH, (0.55, 0.5, 1, 1))
+    assert has(drawn, TRUTH, (0.19, 0.29, 0.21, 0.31))
+    assert has(drawn, TRUTH, (0.26, 0.33, 0.29, 0.37))  # the bone between the landmarks
+    assert np.asarray(image).max() == 128  # the image itself is left alone
+
+
+def test_an_absent_landmark_is_not_drawn():
+    image = Image.new("RGB", (400, 400))
+    points = [Landmark(0.5, 0.5, ABSENT), Landmark(0.9, 0.9)]
+    drawn = draw(
+        image, Sample("s", "s.jpg", 400, 400, objects=[Object("cow", (0.1, 0.1, 0.85, 0.85), points)]), DATASET
+    )
+    assert not has(drawn, TRUTH, (0.3, 0.3, 0.8, 0.8))
+
+
+@pytest.mark.parametrize("size", [(8, 8), (40, 30), (1, 300), (300, 1), (2000, 1500)])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_any_size_is_drawn_on(size, mode):
+    objects = [Object("cow", (-0.1, 0.9, 0.5, 0.5), [Landmark(2, 2), Landmark(0, 0)], crowd=True)] * 12
+    sample = Sample("s", "s.jpg", *size, label="a very long name of a label", objects=objects)
+    drawn = draw(Image.new(mode, size), sample, DATASET)
+    assert drawn.mode == "RGB"
+    assert max(drawn.size) == max(480, *size)
+
+
+@pytest.mark.parametrize(("count", "columns", "rows"), [(0, 1, 1), (1, 1, 1), (6, 6, 1), (7, 6, 2), (24, 6, 4)])
+def test_a_sheet_has_a_row_for_each_six(count, columns, rows):
+    tiles = [
+        (Image.new("RGB", (30 + i, 50)), f"picture {i}\nof the second line, which is rather long") for i in range(count)
+    ]
+    sheet = contact_sheet(tiles, 6, 100)
+    assert sheet.width == columns * 106 + 6
+    assert sheet.height >= rows * (106 if count else 0)
+    assert contact_sheet(tiles, 6, 100).tobytes() == sheet.tobytes()

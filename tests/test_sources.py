@@ -1,0 +1,591 @@
+"""Each outside format: tables of what its owner has and what is read, or what is said against it."""
+
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image
+
+from pipeline.errors import InputError
+from pipeline.sample import Landmark
+from pipeline.sources import SOURCES, detect_format
+from pipeline.sources.reading import Candidate, give_ids, left_right_pairs, split_of
+
+CLIPS = SimpleNamespace(split=1, frames=4, classes=[])
+
+
+def make(root: Path, files: dict) -> Path:
+    """Write files: a size makes a picture, a string text, anything else JSON."""
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, tuple):
+            Image.new("RGB", content).save(path, "JPEG")
+        elif isinstance(content, str):
+            path.write_bytes(content.encode())
+        else:
+            path.write_text(json.dumps(content))
+    return root
+
+
+def read(form, root, labels=None, options=None):
+    before = {f: f.read_bytes() for f in sorted(root.rglob("*")) if f.is_file()}
+    reading = SOURCES[form](root, labels or root, options)
+    assert {f: f.read_bytes() for f in sorted(root.rglob("*")) if f.is_file()} == before
+    assert all(len(c.objects) == len(c.keys) and c.file.is_absolute() for c in reading.candidates)
+    assert len({c.id for c in reading.candidates}) == len(reading.candidates)
+    return reading
+
+
+def rules(reading):
+    return [(p.file, p.rule, p.done) for p in reading.problems]
+
+
+# --- class folders
+
+P = (20, 10)
+
+
+@pytest.mark.parametrize(
+    ("files", "labels", "splits", "problems"),
+    [
+        ({"cat/1.jpg": P, "dog/1.jpg": P}, {"cat-1": "cat", "dog-1": "dog"}, {None}, []),
+        (
+            {"cat/a/1.jpg": P, "not a cat/b/c/1.PNG": P},
+            {"cat-a-1": "cat", "not_a_cat-b-c-1": "not a cat"},
+            {None},
+            [],
+        ),
+        (
+            {"train/cat/1.jpg": P, "valid/cat/1.jpg": P, "test/dog/1.jpg": P},
+            {"train-cat-1": "cat", "valid-cat-1": "cat", "test-dog-1": "dog"},
+            {"train", "val", "test"},
+            [],
+        ),
+        # classes that are named as splits are
+        ({"train/1.jpg": P, "test/1.jpg": P}, {"train-1": "train", "test-1": "test"}, {None}, []),
+        (
+            {"cat/1.jpg": P, "dog/1.jpg": P, "3.jpg": P, "dog/note.txt": "", ".git/x.jpg": P, "cow/.keep": ""},
+            {"cat-1": "cat", "dog-1": "dog"},
+            {None},
+            [
+                ("3.jpg", "no_class", "refused"),
+                ("cow", "empty_folder", "noted"),
+                ("dog/note.txt", "not_a_picture", "noted"),
+            ],
+        ),
+    ],
+)
+def test_folder(tmp_path, files, labels, splits, problems):
+    reading = read("folder", make(tmp_path, files))
+    assert {c.id: c.label for c in reading.candidates} == labels
+    assert reading.labels == sorted(set(labels.values()))
+    assert {c.split for c in reading.candidates} == splits
+    assert rules(reading) == problems
+
+
+@pytest.mark.parametrize(
+    ("files", "error"),
+    [
+        ({"note.txt": ""}, "no pictures in it or below"),
+        ({"cat/1.jpg": P}, "class folders with pictures: cat; expected two or more"),
+        ({"1.jpg": P}, "class folders with pictures: none"),
+    ],
+)
+def test_folder_errors(tmp_path, files, error):
+    with pytest.raises(InputError, match=error) as caught:
+        read("folder", make(tmp_path, files))
+    assert str(tmp_path) in str(caught.value)
+
+
+# --- COCO
+
+
+def coco(images=("a.jpg",), annotations=(), categories=None):
+    rows = [
+        {"id": i, "file_name": image, "width": 100, "height": 50} if isinstance(image, str) else image
+        for i, image in enumerate(images, 1)
+    ]
+    boxes = [{"id": i, "image_id": 1, "category_id": 1} | a for i, a in enumerate(annotations, 1)]
+    return {"images": rows, "annotations": boxes, "categories": categories or [{"id": 1, "name": "cow"}]}
+
+
+POINTS = {"keypoints": ["nose", "left_eye", "right_eye"], "skeleton": [[1, 2], [1, 3]]}
+BOX = {"bbox": [10, 5, 50, 20]}
+
+
+def test_coco_boxes_and_landmarks(tmp_path):
+    categories = [{"id": 7, "name": "dog"}, {"id": 3, "name": "cow"} | POINTS]
+    annotations = [
+        BOX | {"category_id": 3, "keypoints": [20, 10, 2, 0, 0, 0, 30.0, 15.0, 1.0], "iscrowd": 0},
+        BOX | {"category_id": 7, "iscrowd": 1, "segmentation": [[1, 2, 3, 4, 5, 6]]},
+    ]
+    make(tmp_path, {"a.jpg": (100, 50), "x.json": coco(annotations=annotations, categories=categories)})
+    reading = read("coco", tmp_path)
+    assert (reading.labels, reading.landmarks) == (["cow", "dog"], POINTS["keypoints"])
+    assert (reading.pairs, reading.skeleton) == ([(1, 2)], [(0, 1), (0, 2)])
+    cow, dog = reading.candidates[0].objects
+    assert (cow.label, cow.box, cow.crowd) == ("cow", (0.1, 0.1, 0.5, 0.4), False)
+    assert cow.landmarks == [Landmark(0.2, 0.2, 2), Landmark(0, 0, 0), Landmark(0.3, 0.3, 1)]
+    assert (dog.label, dog.crowd, [p.visibility for p in dog.landmarks]) == ("dog", True, [0, 0, 0])
+    assert reading.candidates[0].keys == ["annotation 1", "annotation 2"]
+    assert reading.problems == []
+
+
+@pytest.mark.parametrize(
+    ("files", "splits"),
+    [
+        ({"instances_train2017.json": "a", "instances_val2017.json": "b"}, {"a": "train", "b": "val"}),
+        ({"annotations/person_keypoints_train.json": "a", "annotations/test.json": "b"}, {"a": "train", "b": "test"}),
+        ({"train/_annotations.coco.json": "a", "valid/_annotations.coco.json": "b"}, {"a": "train", "b": "val"}),
+        ({"test_animals.json": "a"}, {"a": None}),  # a single file is the whole
+        ({"one.json": "a", "other.json": "b"}, {"a": None, "b": None}),
+    ],
+)
+def test_coco_splits(tmp_path, files, splits):
+    make(tmp_path, {name: coco([f"{stem}.jpg"]) for name, stem in files.items()})
+    make(tmp_path, {f"images/{stem}.jpg": (100, 50) for stem in files.values()})
+    make(tmp_path, {"annotations/results.json": [{"image_id": 1}], "annotations/captions.json": {"images": []}})
+    assert {c.file.stem: c.split for c in read("coco", tmp_path).candidates} == splits
+
+
+@pytest.mark.parametrize(
+    ("image", "picture", "found"),
+    [
+        ("a.jpg", "a.jpg", True),
+        ("a.jpg", "images/a.jpg", True),
+        ("a.jpg", "deep/down/a.jpg", True),
+        ("sub/a.jpg", "images/sub/a.jpg", True),
+        ("sub\\a.jpg", "sub/a.jpg", True),
+        ("/home/me/data/a.jpg", "images/a.jpg", True),
+        ("../../a.jpg", "a.jpg", True),
+        ("b.jpg", "a.jpg", False),
+    ],
+)
+def test_coco_finds_pictures(tmp_path, image, picture, found):
+    make(tmp_path, {picture: (100, 50), "x.json": coco([image])})
+    reading = read("coco", tmp_path)
+    assert [c.name for c in reading.candidates] == ([picture] if found else [])
+    assert rules(reading) == ([] if found else [(image, "missing_file", "refused"), ("", "not_listed", "noted")])
+
+
+def test_coco_numbered_landmarks_and_a_skeleton_from_0(tmp_path):
+    numbered = coco(
+        annotations=[BOX | {"keypoints": [1, 1, 1] * 68}], categories=[{"id": 1, "name": "face", "keypoints": []}]
+    )
+    reading = read("coco", make(tmp_path / "face", {"a.jpg": (100, 50), "x.json": numbered}))
+    assert (len(reading.landmarks), reading.landmarks[7], reading.pairs) == (68, "point_07", [])
+    from_0 = coco(categories=[{"id": 1, "name": "cow"} | POINTS | {"skeleton": [[0, 1], [1, 2], [2, 3]]}])
+    reading = read("coco", make(tmp_path / "cow", {"a.jpg": (100, 50), "x.json": from_0}))
+    assert reading.skeleton == [(0, 1), (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (coco(annotations=[{"bbox": None}]), [("a.jpg", "bad_box", "dropped")]),
+        (coco(annotations=[{"bbox": [1, 2, 3]}]), [("a.jpg", "bad_box", "dropped")]),
+        (coco(annotations=[{"bbox": ["x", 2, 3, 4]}]), [("a.jpg", "bad_box", "dropped")]),
+        (coco(annotations=[{"keypoints": []}]), [("a.jpg", "bad_box", "dropped")]),
+        (coco(annotations=[BOX | {"category_id": 9}]), [("a.jpg", "unknown_class", "dropped")]),
+        (coco(annotations=[BOX | {"image_id": 9}]), [("x.json", "unknown_image", "dropped")]),
+        (
+            coco(annotations=[BOX | {"keypoints": [1, 2, 3]}], categories=[{"id": 1, "name": "cow"} | POINTS]),
+            [("a.jpg", "bad_landmarks", "dropped")],
+        ),
+        (
+            coco(annotations=[BOX | {"keypoints": ["x"] * 9}], categories=[{"id": 1, "name": "cow"} | POINTS]),
+            [("a.jpg", "bad_landmarks", "dropped")],
+        ),
+        (coco(images=["a.jpg", {"id": 2}]), [("x.json", "bad_row", "refused")]),
+        (coco(images=["a.jpg"]) | {"annotations": ["?"]}, [("x.json", "bad_row", "dropped")]),
+    ],
+)
+def test_coco_bad_rows(tmp_path, content, expected):
+    reading = read("coco", make(tmp_path, {"a.jpg": (100, 50), "x.json": content}))
+    assert rules(reading) == expected
+    assert [c.objects for c in reading.candidates] == [[]]
+
+
+@pytest.mark.parametrize(
+    ("files", "error"),
+    [
+        ({"a.jpg": P}, "no COCO JSON"),
+        ({"a.jpg": P, "x.json": "{"}, "x.json:1: not JSON"),
+        ({"x.json": coco()}, "no pictures in it or below"),
+        ({"a.jpg": P, "x.json": coco(categories=[{"id": 1}])}, "categories: expected objects with id and name"),
+        ({"a.jpg": P, "x.json": coco(), "y.json": coco()}, "y.json: lists a.jpg, as .*x.json does"),
+        (
+            {
+                "a.jpg": P,
+                "x.json": coco(
+                    categories=[{"id": 1, "name": "a"} | POINTS, {"id": 2, "name": "b", "keypoints": ["q"]}]
+                ),
+            },
+            "'b' has 1 keypoints",
+        ),
+    ],
+)
+def test_coco_errors(tmp_path, files, error):
+    with pytest.raises(InputError, match=error):
+        read("coco", make(tmp_path, files))
+
+
+def test_coco_a_picture_in_two_splits_is_held_out(tmp_path):
+    make(tmp_path, {"a.jpg": (100, 50), "train.json": coco(annotations=[BOX]), "test.json": coco()})
+    reading = read("coco", tmp_path)
+    assert [(c.split, c.objects) for c in reading.candidates] == [("test", [])]
+    assert rules(reading) == [("a.jpg", "listed_twice", "noted")]
+
+
+def test_coco_without_sizes_takes_the_picture_s(tmp_path):
+    content = coco([{"id": 1, "file_name": "a.jpg"}], [BOX])
+    reading = read("coco", make(tmp_path, {"a.jpg": (200, 100), "x.json": content}))
+    assert reading.candidates[0].size == (200, 100)
+    assert reading.candidates[0].objects[0].box == (0.05, 0.05, 0.25, 0.2)
+
+
+# --- YOLO
+
+LINE = "0 0.5 0.4 0.2 0.1\n"
+YAML = "names: [cow, dog]\n"
+
+
+@pytest.mark.parametrize(
+    ("picture", "text", "labels"),
+    [
+        ("a.jpg", "a.txt", None),
+        ("images/a.jpg", "labels/a.txt", None),
+        ("images/train/a.jpg", "labels/train/a.txt", None),
+        ("train/images/a.jpg", "train/labels/a.txt", None),
+        ("sub/a.jpg", "elsewhere/a.txt", "elsewhere"),
+        ("sub/a.jpg", "elsewhere/sub/a.txt", "elsewhere"),
+    ],
+)
+@pytest.mark.parametrize("names", [("classes.txt", "cow\r\ndog\r\n"), ("data.yaml", YAML), ("obj.names", "cow\ndog")])
+def test_yolo_layouts(tmp_path, picture, text, labels, names):
+    root = make(tmp_path, {picture: P, text: LINE, f"{labels or '.'}/{names[0]}": names[1]})
+    reading = read("yolo", root, root / labels if labels else None)
+    (candidate,) = reading.candidates
+    assert (candidate.name, reading.labels) == (picture, ["cow", "dog"])
+    assert candidate.split == ("train" if "train" in picture else None)
+    assert candidate.objects[0].label == "cow"
+    assert candidate.objects[0].box == pytest.approx((0.4, 0.35, 0.2, 0.1))
+    assert candidate.keys[0].endswith("a.txt:1")
+    assert rules(reading) == []
+
+
+@pytest.mark.parametrize(
+    ("yaml", "picture", "split"),
+    [
+        ("names: {0: cow, 1: dog}\ntrain: images/one\nval: images/two\n", "images/two/a.jpg", "val"),
+        ("names: [cow]\ntrain: ../train/images\nval: ../valid/images\n", "valid/images/a.jpg", "val"),
+        ("names: [cow]\npath: ../sets\ntest: [images/x, images/y]\n", "images/y/a.jpg", "test"),
+        ("names: [cow]\ntrain: train.txt\nval: val.txt\n", "images/a.jpg", "val"),
+        ("names: [cow]\n", "images/a.jpg", None),
+        ("names: [cow]\n", "images/validation/a.jpg", "val"),
+    ],
+)
+def test_yolo_splits(tmp_path, yaml, picture, split):
+    files = {picture: P, "data.yaml": yaml, "train.txt": "./images/b.jpg\n", "val.txt": "./images/a.jpg\n"}
+    reading = read("yolo", make(tmp_path, files))
+    assert [c.split for c in reading.candidates] == [split]
+    assert rules(reading) == [("", "no_label", "noted")]
+
+
+@pytest.mark.parametrize(
+    ("yaml", "line", "landmarks", "pairs"),
+    [
+        (
+            "kpt_shape: [2, 3]\nflip_idx: [1, 0]\n",
+            "0 .5 .5 .2 .2 .1 .2 2 .3 .4 0",
+            [Landmark(0.1, 0.2, 2), Landmark(0, 0, 0)],
+            [(0, 1)],
+        ),
+        ("kpt_shape: [2, 2]\n", "0 .5 .5 .2 .2 .1 .2 0 0", [Landmark(0.1, 0.2, 2), Landmark(0, 0, 0)], []),
+        (
+            "kpt_shape: [2, 3]\nkpt_names: {0: [left_eye, right_eye]}\n",
+            "1 .5 .5 .2 .2 .1 .2 1.0 .3 .4 2",
+            [Landmark(0.1, 0.2, 1), Landmark(0.3, 0.4, 2)],
+            [(0, 1)],
+        ),
+    ],
+)
+def test_yolo_pose(tmp_path, yaml, line, landmarks, pairs):
+    reading = read("yolo", make(tmp_path, {"a.jpg": P, "a.txt": line, "data.yaml": YAML + yaml}))
+    assert reading.candidates[0].objects[0].landmarks == landmarks
+    assert (len(reading.landmarks), reading.pairs) == (2, pairs)
+
+
+@pytest.mark.parametrize(
+    ("line", "rule"),
+    [
+        ("0 0.5 0.5 0.2", "bad_line"),
+        ("0 0.5 0.5 0.2 0.2 0.9", "bad_line"),
+        ("0 0.1 0.1 0.2 0.2 0.3 0.3 0.1 0.3", "bad_line"),  # a polygon is no box
+        ("cow 0.5 0.5 0.2 0.2", "bad_line"),
+        ("2 0.5 0.5 0.2 0.2", "unknown_class"),
+        ("-1 0.5 0.5 0.2 0.2", "unknown_class"),
+        ("0.5 0.5 0.5 0.2 0.2", "unknown_class"),
+        ("nan 0.5 0.5 0.2 0.2", "unknown_class"),
+    ],
+)
+def test_yolo_bad_lines(tmp_path, line, rule):
+    files = {"a.jpg": P, "a.txt": f"{LINE}\n{line}\n", "classes.txt": "cow\ndog\n", "lost.txt": LINE}
+    reading = read("yolo", make(tmp_path, files))
+    assert [(p.file, p.key, p.rule) for p in reading.problems] == [
+        ("a.jpg", "a.txt:3", rule),
+        ("lost.txt", "", "no_picture"),
+    ]
+    assert len(reading.candidates[0].objects) == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "error"),
+    [
+        ({"a.jpg": P, "a.txt": LINE}, "no class names; expected data.yaml, classes.txt"),
+        ({"a.jpg": P, "data.yaml": "names: {1: cow}"}, "expected 0, 1, 2 and so on"),
+        ({"a.jpg": P, "data.yaml": "names: 3"}, "expected a list of class names"),
+        ({"a.jpg": P, "data.yaml": "names: ["}, "not YAML"),
+        ({"a.jpg": P, "data.yaml": YAML + "kpt_shape: [17]"}, r"expected \[points, 2 or 3\]"),
+        ({"classes.txt": "cow"}, "no pictures in it or below"),
+    ],
+)
+def test_yolo_errors(tmp_path, files, error):
+    with pytest.raises(InputError, match=error):
+        read("yolo", make(tmp_path, files))
+
+
+# --- Pascal VOC
+
+
+def voc(*boxes, size=(100, 50), name="a.jpg"):
+    things = "".join(
+        f"<object><name>{label}</name><difficult>1</difficult><bndbox><xmin>{a}</xmin><ymin>{b}</ymin>"
+        f"<xmax>{c}</xmax><ymax>{d}</ymax></bndbox></object>"
+        for label, a, b, c, d in boxes
+    )
+    measured = f"<size><width>{size[0]}</width><height>{size[1]}</height><depth>3</depth></size>" if size else ""
+    return f"<annotation><filename>{name}</filename>{measured}{things}</annotation>"
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        (("cow", 11, 6, 60, 25), (0.1, 0.1, 0.5, 0.4)),
+        (("cow", 1, 1, 100, 50), (0, 0, 1, 1)),
+        (("cow", 0, 5, 60, 25), (0, 0.1, 0.6, 0.4)),  # counted from 0
+        (("cow", 11, 6, 11, 25), (0.1, 0.1, 0, 0.4)),  # of no width: for the checks to name
+        (("cow", 30, 6, 11, 25), (0.29, 0.1, -0.19, 0.4)),
+    ],
+)
+@pytest.mark.parametrize("size", [(100, 50), (0, 0), None])
+def test_voc_boxes(tmp_path, box, expected, size):
+    make(tmp_path, {"JPEGImages/a.jpg": (100, 50), "Annotations/a.xml": voc(box, size=size)})
+    reading = read("voc", tmp_path)
+    (o,) = reading.candidates[0].objects
+    assert (o.label, o.box, o.crowd) == ("cow", pytest.approx(expected), False)
+    assert (reading.labels, reading.candidates[0].keys, rules(reading)) == (["cow"], ["object 1"], [])
+
+
+def test_voc_lists_give_the_splits(tmp_path):
+    make(tmp_path, {f"JPEGImages/{n}.jpg": P for n in "abcd"} | {f"Annotations/{n}.xml": voc(size=P) for n in "abcd"})
+    make(tmp_path, {"ImageSets/Main/train.txt": "a\r\nc\r\n", "ImageSets/Main/test.txt": "b\nc\nx\ny\n"})
+    reading = read("voc", tmp_path)
+    assert [c.split for c in reading.candidates] == ["train", "test", "test", None]
+    assert [p.found for p in reading.problems] == ["2 pictures are on the list and not here"]
+
+
+BOMB = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><annotation><filename>&b;</filename></annotation>'
+
+
+@pytest.mark.parametrize(
+    ("xml", "expected"),
+    [
+        ("<annotation>", [("a.xml", "bad_xml", "refused"), ("a.jpg", "no_label", "refused")]),
+        (BOMB, [("a.xml", "bad_xml", "refused"), ("a.jpg", "no_label", "refused")]),
+        ("<other/>", [("a.xml", "not_voc", "noted"), ("a.jpg", "no_label", "refused")]),
+        (voc(("cow", "x", 1, 2, 3)), [("a.jpg", "bad_box", "dropped")]),
+        (voc(("", 1, 1, 2, 3)), [("a.jpg", "unknown_class", "dropped")]),
+    ],
+)
+def test_voc_problems(tmp_path, xml, expected):
+    assert rules(read("voc", make(tmp_path, {"a.jpg": (100, 50), "a.xml": xml}))) == expected
+
+
+def test_voc_picture_names(tmp_path):
+    files = {"a.jpg": P, "b.jpg": P, "a.xml": voc(name="b.jpg", size=P), "1.xml": voc(name="b.jpg", size=P)}
+    reading = read("voc", make(tmp_path, files | {"2.xml": voc(name="b.jpg"), "3.xml": voc(name="c.jpg")}))
+    assert [c.name for c in reading.candidates] == ["a.jpg", "b.jpg"]
+    assert rules(reading) == [("2.xml", "listed_twice", "refused"), ("3.xml", "missing_file", "refused")]
+    with pytest.raises(InputError, match=r"no \.xml files"):
+        read("voc", make(tmp_path / "none", {"a.jpg": P}))
+
+
+# --- UCF101
+
+CLIP = "videos/Run/v_Run_g01_c01.avi"
+
+
+def clips(*names):
+    return {f"videos/{name.split('_')[1]}/{name}.avi": "" for name in names}
+
+
+def test_ucf101_lists_and_groups(tmp_path):
+    make(tmp_path, clips("v_Run_g01_c01", "v_Run_g01_c02", "v_Run_g02_c01", "v_Hop_g01_c01", "v_Hop_g03_c01"))
+    train = (
+        "Run/v_Run_g02_c01.avi 2\r\nHop/v_Hop_g01_c01.avi 1\r\nHop/v_Hop_g09_c01.avi 1\r\nSit/v_Sit_g01_c01.avi 3\r\n"
+    )
+    make(tmp_path, {"ucfTrainTestlist/trainlist01.txt": train})
+    make(tmp_path, {"ucfTrainTestlist/testlist01.txt": "Run/v_Run_g01_c01.avi\nRun/v_Run_g01_c02.avi\n"})
+    reading = read("ucf101", tmp_path, options=CLIPS)
+    found = [(c.id, c.label, c.split, c.group, c.clip, c.frames) for c in reading.candidates]
+    assert found == [
+        ("v_Hop_g01_c01", "Hop", "train", "v_Hop_g01", "v_Hop_g01_c01", 4),
+        ("v_Run_g01_c01", "Run", "test", "v_Run_g01", "v_Run_g01_c01", 4),
+        ("v_Run_g01_c02", "Run", "test", "v_Run_g01", "v_Run_g01_c02", 4),
+        ("v_Run_g02_c01", "Run", "train", "v_Run_g02", "v_Run_g02_c01", 4),
+    ]
+    assert rules(reading) == [
+        ("ucfTrainTestlist/trainlist01.txt", "not_here", "noted"),
+        ("videos/Hop/v_Hop_g03_c01.avi", "not_listed", "refused"),
+    ]
+    assert reading.problems[0].found.startswith("1 clips")
+
+
+def test_ucf101_without_lists_and_with_own_names(tmp_path):
+    make(tmp_path, {"Run/one.mp4": "", "Run/two.mov": "", "Hop/one.mp4": "", "stray.avi": ""})
+    reading = read("ucf101", tmp_path, options=CLIPS)
+    assert [(c.label, c.split, c.group) for c in reading.candidates] == [
+        ("Hop", None, "one"),
+        ("Run", None, "one"),
+        ("Run", None, "two"),
+    ]
+    assert len({c.clip for c in reading.candidates}) == 3
+    assert rules(reading) == [("ucfTrainTestlist", "no_lists", "noted")]
+
+
+@pytest.mark.parametrize(
+    ("options", "files", "error"),
+    [
+        ({"classes": ["Rum", "Hop"]}, {}, "no class folder 'Rum'; did you mean 'Run'"),
+        ({"classes": ["Run"]}, {}, "classes Run; expected two or more"),
+        ({"split": 2}, {"ucfTrainTestlist/trainlist01.txt": ""}, "trainlist02.txt: no such file; options.split is 2"),
+    ],
+)
+def test_ucf101_errors(tmp_path, options, files, error):
+    make(tmp_path, clips("v_Run_g01_c01", "v_Hop_g01_c01") | files)
+    with pytest.raises(InputError, match=error):
+        read("ucf101", tmp_path, options=SimpleNamespace(**vars(CLIPS) | options))
+    with pytest.raises(InputError, match="no clips in class folders"):
+        read("ucf101", make(tmp_path / "none", {"a.avi": ""}), options=CLIPS)
+
+
+# --- what they share
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (clips("v_Run_g01_c01", "v_Hop_g01_c01"), "ucf101"),
+        ({"images/a.jpg": P, "annotations/x.json": coco()}, "coco"),
+        ({"JPEGImages/a.jpg": P, "Annotations/a.xml": voc()}, "voc"),
+        ({"images/a.jpg": P, "labels/a.txt": LINE, "data.yaml": YAML}, "yolo"),
+        ({"cat/1.jpg": P, "dog/1.jpg": P}, "folder"),
+        ({"train/cat/1.jpg": P, "test/dog/1.jpg": P, "about.json": {}}, "folder"),
+        ({"1.jpg": P}, InputError),
+        ({"cat/1.jpg": P, "about.txt": "x"}, InputError),
+        ({}, InputError),
+    ],
+)
+def test_the_format_is_recognized(tmp_path, files, expected):
+    make(tmp_path, files)
+    if expected is InputError:
+        with pytest.raises(InputError, match="no known format; looked for"):
+            detect_format(tmp_path)
+    else:
+        found, reason = detect_format(tmp_path)
+        assert found == expected
+        assert reason
+
+
+def test_the_format_of_no_folder(tmp_path):
+    with pytest.raises(InputError, match="no such folder"):
+        detect_format(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="not a folder"):
+        detect_format(make(tmp_path, {"a.jpg": P}) / "a.jpg")
+
+
+def test_a_link_to_a_folder_above_is_no_trap(tmp_path):
+    make(tmp_path, {"cat/1.jpg": P, "dog/1.jpg": P})
+    (tmp_path / "dog" / "up").symlink_to(tmp_path)
+    assert [c.id for c in read("folder", tmp_path).candidates] == ["cat-1", "dog-1"]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["a/b.jpg", "a-b.jpg"], None),  # alike, so both get a hash
+        (["A.jpg", "a.jpg"], None),
+        (["x y/ü (1).jpg", "名前.jpg"], ["x_y-ü_1", "名前"]),
+        (["../.hidden.jpg"], ["hidden"]),
+        (["???.jpg"], ["picture"]),
+        (["a~1.jpg"], ["a_1"]),  # ~ numbers the copies of augmentation
+    ],
+)
+def test_ids_are_safe_and_do_not_depend_on_the_order(names, expected):
+    def ids(order):
+        candidates = [Candidate(Path(name), name) for name in order]
+        give_ids(candidates, [name.removesuffix(".jpg") for name in order])
+        return {c.name: c.id for c in candidates}
+
+    found = ids(names)
+    assert found == ids(names[::-1])
+    assert len({i.casefold() for i in found.values()}) == len(names)
+    assert expected is None or list(found.values()) == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "pairs"),
+    [
+        (["nose", "left_eye", "right_eye"], [(1, 2)]),
+        (["R_Eye", "L_Eye", "Tail"], [(1, 0)]),
+        (["eyeLeft", "eyeRight"], [(0, 1)]),
+        (["left eye", "right ear"], []),
+        (["point_0", "point_1"], []),
+    ],
+)
+def test_left_right_pairs(names, pairs):
+    assert left_right_pairs(names) == pairs
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [("instances_val2017", "val"), ("Valid", "val"), ("testing", None), ("train_val", None), ("trainval", None)],
+)
+def test_split_names(name, split):
+    assert split_of(name) == split
+
+
+REAL = [
+    ("folder", "alpaca", "alpaca", 385, ["alpaca", "not alpaca"]),
+    ("yolo", "alpaca/alpaca", "alpaca-labels", 230, ["alpaca"]),
+    ("voc", "bccd", "bccd", 200, ["Platelets", "RBC", "WBC"]),
+    ("ucf101", "ucf101", "ucf101", 36, ["Basketball", "JumpingJack", "WalkingWithDog"]),
+    ("coco", "keypoints-coco/coco", "keypoints-coco/coco/test_coco.json", 4, ["person"]),
+    ("coco", "keypoints-coco/wflw", "keypoints-coco/wflw", 2, ["face"]),
+]
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("form", "path", "labels", "count", "names"), REAL)
+def test_real_sets(form, path, labels, count, names):
+    if "POCKETLENS_REAL_DATA" not in os.environ:
+        pytest.skip("POCKETLENS_REAL_DATA is not set")
+    root = Path(os.environ["POCKETLENS_REAL_DATA"])
+    assert detect_format(root / path, root / labels)[0] == form
+    reading = SOURCES[form](root / path, root / labels, CLIPS)
+    assert (len(reading.candidates), reading.labels) == (count, names)
+    assert {p.done for p in reading.problems} <= {"noted"}

@@ -1,0 +1,362 @@
+"""Against the real MLflow (an SQLite store, and a server), the real DVC, and Chromium."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from PIL import Image
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webdriver import WebDriver
+from selenium.webdriver.support.ui import WebDriverWait
+
+from pipeline.dvc_state import finished_runs, read_state, stale_files
+from pipeline.errors import InputError
+from pipeline.files import write_json, write_text
+from pipeline.run_record import legal_name
+from pipeline.tracking import default_uri, runs_table, track_all, track_run
+
+pytestmark = pytest.mark.xdist_group("mlflow")
+RUNS = {"actions": "classify", "alpaca": "classify", "herd": "detect", "pose": "localize"}
+MAIN = {"classify": "accuracy", "detect": "AP", "localize": "mean_iou"}
+PATIENCE = 90  # seconds for a server or a page on a busy machine
+
+
+def write_project(root: Path, runs: dict[str, str]) -> None:
+    """A project whose chain has run, small, in the chain's own formats."""
+    blocks = {run: {"dataset": run, "task": task, "head": {"dropout": 0.2}} for run, task in runs.items()}
+    write_json(root / "params.yaml", {"datasets": {r: {"max_side": 64} for r in runs}, "runs": blocks})
+    for number, (run, task) in enumerate(runs.items()):
+        figures = {"task": task, "n_images": 8, MAIN[task]: 0.9 - number / 10, "per_class": {"not / 100%": {"f1": 0.5}}}
+        write_json(root / f"data/ingested/{run}/dataset.json", {"counts": {"train": 8, "val": 4, "test": 8}})
+        Image.new("RGB", (64, 48), (40 * number, 90, 160)).save(_parent(root / f"reports/ingest/{run}/sheet.jpg"))
+        write_json(root / f"models/{run}/model.json", {"dataset": run, "trained": {"weights": "none", "epochs": 3}})
+        rows = [f"{e},{1 / (e + 1)},{1.5 / (e + 1)},{e / 4},0.001\n" for e in range(3)]
+        header = "epoch,train_loss,val_loss,val_metric,learning_rate\n"
+        write_text(root / f"reports/train/{run}/history.csv", header + "".join(rows))
+        write_json(root / f"reports/evaluate/{run}/metrics.json", {**figures, "macro_f1": None})
+        write_text(root / f"exports/{run}/{run}.onnx", f"the weights of {run}")
+        target = {
+            "metrics": figures,
+            "drop": 0.01,
+            "size_bytes": 700,
+            "size_ratio": 0.3,
+            "latency_ms": 1.5,
+            "reason": "",
+        }
+        verdict = {"passed": True, "float": figures, "targets": {"onnx_int8": {**target, "passed": True}}}
+        write_json(root / f"reports/verify/{run}/verify.json", verdict)
+
+
+def _parent(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def write_dvc(root: Path, runs: dict[str, str]) -> None:
+    names = list(runs)
+    code = "train.py"
+    write_text(root / code, "the code")
+    model = ["models/${item}", "reports/train/${item}"]
+    stages = {
+        "ingest": (["datasets.${item}"], [], ["data/ingested/${item}", "reports/ingest/${item}"]),
+        "augment": ([], ["data/ingested/${item}"], []),
+        "train": (["runs.${item}"], [code, "data/ingested/${item}/dataset.json"], model),
+        "evaluate": ([], model[:1], ["reports/evaluate/${item}"]),
+        "export": ([], model[:1], ["exports/${item}"]),
+        "verify": ([], ["exports/${item}"], ["reports/verify/${item}"]),
+    }
+    dag = {
+        name: {"foreach": names, "do": {"cmd": f"echo {name}", "params": params, "deps": deps, "outs": outs}}
+        for name, (params, deps, outs) in stages.items()
+    }
+    write_json(root / "dvc.yaml", {"stages": dag})
+
+
+def commit(root: Path) -> None:
+    """Have DVC write dvc.lock for the files as they are, as if the stages had just made them."""
+    _dvc(root, "commit", "--force", "--quiet")
+
+
+def _dvc(root: Path, *arguments: str) -> None:
+    environment = {**os.environ, "DVC_NO_ANALYTICS": "1"}
+    subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=root, env=environment, check=True)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in DVC with four finished runs and an MLflow database without any: a new one takes seconds to make."""
+    root = tmp_path_factory.mktemp("template")
+    write_project(root, RUNS)
+    write_dvc(root, RUNS)
+    _dvc(root, "init", "--no-scm", "--quiet")
+    commit(root)
+    MlflowClient(default_uri(root)).search_experiments()
+    return root
+
+
+@pytest.fixture
+def project(template: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(template, tmp_path / "my project"))
+
+
+@pytest.fixture
+def server(project: Path) -> Iterator[str]:
+    """`make ui`'s server on the project's database; ended with its workers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", "sqlite:///mlflow.db"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    with (project / "server.log").open("w") as log:
+        process = subprocess.Popen(command, cwd=project, stdout=log, stderr=log, start_new_session=True)
+    try:
+        session = requests.Session()
+        retry = requests.adapters.Retry(total=None, connect=PATIENCE * 2, backoff_factor=0.5, backoff_max=0.5)
+        session.mount("http://", requests.adapters.HTTPAdapter(max_retries=retry))
+        url = f"http://127.0.0.1:{port}"
+        assert session.get(f"{url}/health", timeout=PATIENCE).ok
+        yield url
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(PATIENCE)
+
+
+def runs_in(uri: str) -> list[str]:
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("pocketlens")
+    found = client.search_runs([experiment.experiment_id]) if experiment else []
+    return sorted(r.info.run_name for r in found)
+
+
+def versions_in(uri: str, run: str = "alpaca") -> list[str]:
+    return [str(v.version) for v in MlflowClient(uri, uri).search_model_versions(f"name = 'pocketlens-{run}'")]
+
+
+def candidate_in(uri: str) -> str:
+    return str(MlflowClient(uri, uri).get_model_version_by_alias("pocketlens-alpaca", "candidate").version)
+
+
+@pytest.fixture
+def exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """The model file that an app's build would fetch from a store."""
+
+    def fetch(uri: str) -> str:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)  # for models:/ MLflow heeds nothing else
+        (tmp_path / "app").mkdir()
+        folder = download_artifacts("models:/pocketlens-alpaca@candidate", dst_path=str(tmp_path / "app"))
+        return Path(folder, "alpaca.onnx").read_text()
+
+    return fetch
+
+
+def test_an_mlflow_run_holds_what_the_files_say(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tracked = track_run("alpaca", project)
+    client = MlflowClient(default_uri(project))
+    run = client.get_run(tracked.mlflow_run)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["pocketlens.lock"] == tracked.lock
+    assert run.data.params.items() >= {
+        "task": "classify", "head.dropout": "0.2", "dataset.max_side": "64", "trained.weights": "none"
+    }.items()  # fmt: skip
+    assert [(m.step, m.value) for m in client.get_metric_history(tracked.mlflow_run, "val_metric")] == [
+        (0, 0.0), (1, 0.25), (2, 0.5)
+    ]  # fmt: skip
+    assert run.data.metrics.items() >= {
+        "float/accuracy": 0.8, "onnx_int8/accuracy": 0.8, "onnx_int8/drop": 0.01, "onnx_int8/size_bytes": 700,
+        "onnx_int8/latency_ms": 1.5, "float/per_class/not / 100_/f1": 0.5,
+    }.items()  # fmt: skip
+    assert "macro_f1" in caplog.text  # undefined: left out, and said
+    assert run.inputs.dataset_inputs[0].dataset.digest == read_state(project, "alpaca", "alpaca").data
+    for path in ("exports/alpaca.onnx", "model/model.json", "reports/ingest/sheet.jpg", "reports/verify/verify.json"):
+        assert Path(run.info.artifact_uri.removeprefix("file://"), path).is_file()
+
+
+def test_the_registered_model_is_the_exported_files(project: Path, exported: Callable[[str], str]) -> None:
+    track_run("alpaca", project)
+    assert exported(default_uri(project)) == "the weights of alpaca"
+
+
+def test_tracking_twice_leaves_one_run_and_one_version(project: Path) -> None:
+    first, second = track_run("alpaca", project), track_run("alpaca", project)
+    assert (first.new, second.new) == (True, False)
+    assert (first.mlflow_run, first.version) == (second.mlflow_run, second.version)
+    assert runs_in(default_uri(project)) == ["alpaca"]
+    assert versions_in(default_uri(project)) == ["1"]
+
+
+def test_another_lock_state_is_another_run_and_version_and_going_back_makes_none(project: Path) -> None:
+    uri, history = default_uri(project), project / "reports/train/alpaca/history.csv"
+    before, lock = history.read_text(), (project / "dvc.lock").read_text()
+    first = track_run("alpaca", project)
+    history.write_text(before + "3,0.2,0.2,0.8,0.001\n")
+    commit(project)
+    second = track_run("alpaca", project)
+    assert runs_in(uri) == ["alpaca", "alpaca"]
+    assert (second.version, candidate_in(uri)) == ("2", "2")
+    history.write_text(before)
+    (project / "dvc.lock").write_text(lock)
+    third = track_run("alpaca", project)
+    assert third.mlflow_run == first.mlflow_run != second.mlflow_run
+    assert candidate_in(uri) == "1"
+
+
+def test_code_that_makes_the_same_files_is_no_new_state(project: Path) -> None:
+    before = read_state(project, "alpaca", "alpaca")
+    (project / "train.py").write_text("the code, with a comment")
+    commit(project)
+    assert read_state(project, "alpaca", "alpaca") == before
+
+
+def test_a_parameter_is_a_new_state_of_its_run_only(project: Path) -> None:
+    before = {run: read_state(project, run, run).lock for run in RUNS}
+    params = json.loads((project / "params.yaml").read_text())
+    params["runs"]["herd"]["head"]["dropout"] = 0.3
+    write_json(project / "params.yaml", params)
+    commit(project)
+    after = {run: read_state(project, run, run).lock for run in RUNS}
+    assert [run for run in RUNS if before[run] != after[run]] == ["herd"]
+
+
+def test_what_did_not_verify_is_not_registered(project: Path) -> None:
+    verdict = project / "reports/verify/alpaca/verify.json"
+    verdict.write_text(verdict.read_text().replace('"passed": true', '"passed": false'))
+    commit(project)
+    assert track_run("alpaca", project).version is None
+    assert runs_in(default_uri(project)) == ["alpaca"]
+    assert versions_in(default_uri(project)) == []
+
+
+def test_a_half_written_run_is_made_again(project: Path) -> None:
+    first = track_run("alpaca", project)
+    client = MlflowClient(default_uri(project))
+    client.update_run(first.mlflow_run, status="RUNNING")
+    second = track_run("alpaca", project)
+    assert second.new
+    assert runs_in(default_uri(project)) == ["alpaca"]
+    assert versions_in(default_uri(project)) == [second.version]
+
+
+def test_an_emptied_store_is_rebuilt(project: Path, template: Path) -> None:
+    assert len(list(track_all(project))) == 4
+    shutil.rmtree(project / "mlartifacts")
+    shutil.copy(template / "mlflow.db", project / "rebuilt.db")
+    uri = "sqlite:///rebuilt.db"  # of the project, wherever the tests run
+    lines = list(track_all(project, uri))
+    assert runs_in(f"sqlite:///{project / 'rebuilt.db'}") == sorted(RUNS)
+    assert all("tracked as" in line and "version 1" in line for line in lines)
+    assert all("was tracked already" in line for line in track_all(project, uri))
+    table = runs_table(project, uri)
+    assert table.set_index("run").loc["herd", ["task", "float/AP", "onnx_int8/drop"]].tolist() == ["detect", 0.7, 0.01]
+
+
+def test_only_runs_whose_files_are_those_of_the_lock_are_rebuilt(project: Path) -> None:
+    (project / "models/alpaca/model.json").write_text("{}")
+    shutil.rmtree(project / "exports/herd")
+    (project / "data/ingested/pose/dataset.json").write_text("{}")
+    lines = dict(line.split(": ", 1) for line in track_all(project))
+    assert "skipped" in lines["alpaca"]
+    assert "models/alpaca modified" in lines["alpaca"]
+    assert "exports/herd deleted" in lines["herd"]
+    assert "not what train@pose was made from" in lines["pose"]
+    assert runs_in(default_uri(project)) == ["actions"]
+
+
+def test_a_run_without_a_whole_chain(project: Path) -> None:
+    write_json(project / "dvc.lock", {"schema": "2.0", "stages": {"verify@alpaca": {"cmd": "echo"}}})
+    assert finished_runs(project) == ["alpaca"]
+    with pytest.raises(InputError, match=r"dvc\.lock: no entry for .*train@alpaca"):
+        track_run("alpaca", project)
+    (project / "dvc.lock").unlink()
+    with pytest.raises(InputError, match=r"dvc\.lock: no such file"):
+        track_run("alpaca", project)
+
+
+def test_a_run_that_params_no_longer_have(project: Path) -> None:
+    write_dvc(project, {"alpaca": "classify"})
+    assert stale_files(project, ["herd"])["herd"][0] == "train@herd is no longer in dvc.yaml"
+
+
+def test_the_stage_writes_the_same_file_each_time(project: Path) -> None:
+    shutil.copy(Path(__file__).parent.parent / "params.yaml", project / "params.yaml")
+    home = Path(__file__).parent.parent
+    written = []
+    for uri in ("sqlite:///mlflow.db", "sqlite:///other.db"):
+        shutil.copy(project / "mlflow.db", project / "other.db")
+        environment = {**os.environ, "PYTHONPATH": str(home), "MLFLOW_TRACKING_URI": uri}
+        command = [sys.executable, "-m", "stages.track", "herd"]
+        done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=True)
+        assert "model pocketlens-herd version 1" in done.stdout
+        written.append((project / "reports/track/herd.json").read_bytes())
+    assert written[0] == written[1]
+    lock = read_state(project, "herd", "herd").lock
+    assert json.loads(written[0]) == {
+        "run": "herd", "lock": lock, "experiment": "pocketlens", "registered": "pocketlens-herd"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("http://me:secret@127.0.0.1:9", "MLflow at http://127.0.0.1:9"),  # the discard port: nobody answers
+        ("mlruns", "MLflow at mlruns"),  # the old store of files
+    ],
+)
+def test_a_store_that_does_not_answer(project: Path, uri: str, said: str) -> None:
+    with pytest.raises(InputError, match=said) as raised:
+        track_run("alpaca", project, uri)
+    assert "secret" not in str(raised.value).split(": ")[0]
+
+
+@pytest.mark.parametrize(
+    ("key", "legal"),
+    [
+        ("float/per_class/köter & co/f1", "float/per_class/köter _ co/f1"),
+        ("a//b", "a/b"),
+        ("a/../b", "a/_../b"),
+        ("x" * 300, "x" * 250),
+    ],
+)
+def test_legal_names(key: str, legal: str) -> None:
+    assert legal_name(key) == legal
+
+
+def test_a_server_keeps_the_files_itself(project: Path, server: str, exported: Callable[[str], str]) -> None:
+    first, second = track_run("alpaca", project, server), track_run("alpaca", project, server)
+    assert first.mlflow_run == second.mlflow_run
+    assert (runs_in(server), versions_in(server)) == (["alpaca"], ["1"])
+    assert exported(server) == "the weights of alpaca"
+    with pytest.raises(InputError, match="was made through a server"):
+        track_run("alpaca", project)
+
+
+def test_the_ui_shows_the_runs_and_compares_them(
+    project: Path, server: str, browser: WebDriver, tmp_path: Path
+) -> None:
+    list(track_all(project))
+    client = MlflowClient(server)
+    experiment = client.get_experiment_by_name("pocketlens").experiment_id
+    ids = [r.info.run_id for r in client.search_runs([experiment])]
+    pages = {
+        f"{server}/#/experiments/{experiment}/runs": [*RUNS],
+        f"{server}/#/compare-runs?runs={json.dumps(ids)}&experiments={json.dumps([experiment])}": [
+            *RUNS, "train_loss", "onnx_int8/drop"
+        ],
+    }  # fmt: skip
+    for number, (page, words) in enumerate(pages.items()):
+        browser.get(page)
+        WebDriverWait(browser, PATIENCE).until(lambda b, words=words: all(w in _text_of(b) for w in words))
+        assert browser.save_screenshot(str(tmp_path / f"{number}.png"))
+
+
+def _text_of(browser: WebDriver) -> str:
+    return browser.find_element(By.TAG_NAME, "body").text

@@ -1,0 +1,144 @@
+"""Training: repeatable, resumed after a kill, and clear about data that teaches nothing."""
+
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipeline.errors import InputError
+from pipeline.params import ClassifyRun, parse_params
+from pipeline.sample import Dataset, Object, Sample, write_dataset, write_samples
+from pipeline.train import check_labels, train_run
+
+ROOT = Path(__file__).parents[1]
+RUN = {
+    "dataset": "d", "task": "classify", "backbone": "mobilenetv2_035", "pretrained": False, "size": 32,
+    "resize": "stretch", "head": {"kind": "pool", "dropout": 0.2}, "epochs": 5, "frozen_epochs": 0, "patience": 5,
+    "batch_size": 8, "learning_rate": 0.003, "backbone_rate": 1.0, "weight_decay": 0.02, "policy": "photo_geometry",
+    "precision": "fp32", "workers": 1, "seed": 3, "predict": {"score": 0.3, "nms_iou": 0.6, "max_objects": 10},
+    "export": {"targets": ["onnx_float"], "calibration_images": 8, "tolerance": 0.03},
+}  # fmt: skip
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from pipeline.params import ClassifyRun
+from pipeline.train import train_run
+root = Path(sys.argv[1])
+run = ClassifyRun.model_validate(json.loads(sys.argv[2]))
+train_run("r", run, root / "train", root / "val", root / "model", root / "report", root / "resume")
+"""
+
+
+def pictures(folder: Path, count: int) -> list[Sample]:
+    """Red or blue with noise: two classes."""
+    folder.mkdir(parents=True)
+    samples = []
+    for i in range(count):
+        pixels = np.random.default_rng(i).integers(0, 120, (40, 40, 3), dtype=np.uint8)
+        pixels[:, :, 2 * (i % 2)] += 100
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+        samples.append(Sample(f"{i}", f"{i}.png", 40, 40, label=["red", "blue"][i % 2]))
+    write_samples(folder, samples)
+    write_dataset(folder, Dataset("d", ["red", "blue"]))
+    return samples
+
+
+def start(root: Path, **changes: Any) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, str(root), json.dumps(RUN | changes)], cwd=ROOT)
+
+
+def finished_epochs(root: Path) -> int:
+    last = next(root.glob("resume/r/*/last.ckpt"), None)
+    return torch.load(last, weights_only=False)["epoch"] + 1 if last else 0
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_killed_and_resumed_gives_the_weights_of_an_unbroken_run(tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    for root in (whole, broken):
+        pictures(root / "train", 24)
+        pictures(root / "val", 8)
+    assert start(whole).wait() == 0
+    process = start(broken)
+    deadline = time.monotonic() + 120
+    while finished_epochs(broken) < 2:
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (broken / "model").exists()
+    assert start(broken).wait() == 0
+    assert digest(broken / "model/model.safetensors") == digest(whole / "model/model.safetensors")
+    assert digest(broken / "model/model.json") == digest(whole / "model/model.json")
+    assert digest(broken / "report/history.csv") == digest(whole / "report/history.csv")
+    assert not list(broken.glob("resume/*"))
+
+
+def run(**changes: Any) -> ClassifyRun:
+    return ClassifyRun.model_validate(RUN | changes)
+
+
+def test_other_params_do_not_resume_from_a_checkpoint_of_these(tmp_path: Path) -> None:
+    pictures(tmp_path / "train", 16)
+    pictures(tmp_path / "val", 4)
+    places = [tmp_path / name for name in ("train", "val", "model", "report", "resume")]
+    train_run("r", run(epochs=1, workers=0), *places)
+    left = next((tmp_path / "model").iterdir()).parent
+    (tmp_path / "resume/r/another").mkdir(parents=True)
+    (tmp_path / "resume/r/another/last.ckpt").write_bytes(b"of other params")
+    train_run("r", run(epochs=2, workers=0), *places)
+    assert len((tmp_path / "report/history.csv").read_text().splitlines()) == 3
+    assert (left / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("labels", "train", "val", "message"),
+    [
+        (["a", "b"], [], ["a"], "the train split of dataset 'd' has no pictures"),
+        (["a", "b"], ["a", "b"], [], "the val split of dataset 'd' has no pictures"),
+        (["a"], ["a"], ["a"], r"the one class \['a'\]; expected two"),
+        (["a", "b"], ["a", "a"], ["b"], "no picture of b in the train split"),
+        (
+            ["a", "b"],
+            ["a", None, "b"],
+            ["b"],
+            "classify needs a label per picture; 1 of dataset 'd' have none, first x1",
+        ),
+    ],
+)
+def test_data_that_cannot_teach_is_named(labels: list[str], train: list[Any], val: list[Any], message: str) -> None:
+    samples = [[Sample(f"x{i}", "f", 1, 1, label=label) for i, label in enumerate(split)] for split in (train, val)]
+    with pytest.raises(InputError, match=message):
+        check_labels("r", run(), Dataset("d", labels), *samples)
+
+
+def test_a_detector_needs_boxes() -> None:
+    herd = parse_params((ROOT / "params.yaml").read_text(), ROOT / "params.yaml").runs["herd"]
+    empty = [Sample("x", "f", 1, 1)]
+    with pytest.raises(InputError, match="detect needs boxes; dataset 'herd' has none in train"):
+        check_labels("herd", herd, Dataset("herd", ["alpaca"]), empty, empty)
+    boxed = [Sample("x", "f", 1, 1, objects=[Object("alpaca", (0, 0, 1, 1))])]
+    check_labels("herd", herd, Dataset("herd", ["alpaca"]), boxed, boxed)
+
+
+def test_a_loss_that_is_not_finite_names_the_pictures(tmp_path: Path) -> None:
+    pictures(tmp_path / "train", 8)
+    pictures(tmp_path / "val", 4)
+    with pytest.raises(InputError, match=r"the loss is (nan|inf) in epoch \d, on these images: \d"):
+        train_run(
+            "r", run(epochs=3, workers=0, learning_rate=10.0, batch_size=2, policy="none"),
+            *[tmp_path / name for name in ("train", "val", "model", "report", "resume")],
+        )  # fmt: skip
+    assert not (tmp_path / "model").exists()

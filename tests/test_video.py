@@ -1,0 +1,108 @@
+"""Evenly spaced, upright frames of whatever decodes."""
+
+import os
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from pipeline.video import ClipError, frames
+
+LEVELS = 30  # a frame's grey level says which one it is: 5 levels a frame
+
+
+def clip(path, count, size=(64, 48), codec="mpeg4", rate=25):
+    """Write a clip whose frame i is grey 5 i."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate)
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        for i in range(count):
+            pixels = np.full((size[1], size[0], 3), 5 * i, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("length", "count", "expected"),
+    [
+        (10, 1, [5]),
+        (10, 2, [2, 7]),
+        (10, 5, [1, 3, 5, 7, 9]),
+        (10, 10, list(range(10))),
+        (3, 8, [0, 1, 2]),  # fewer than asked
+        (1, 4, [0]),
+    ],
+)
+def test_frames_are_the_middles_of_equal_parts(tmp_path, length, count, expected):
+    found = list(frames(clip(tmp_path / "c.avi", length), count))
+    assert [place for place, _, _ in found] == expected
+    for place, time, image in found:
+        assert image.mode == "RGB"
+        assert image.size == (64, 48)
+        assert time == pytest.approx(place / 25)
+        assert np.asarray(image).mean() == pytest.approx(5 * place, abs=4)
+
+
+@pytest.mark.parametrize(("name", "codec"), [("c.avi", "mjpeg"), ("c.mp4", "mpeg4"), ("c.mkv", "ffv1")])
+def test_containers_and_codecs(tmp_path, name, codec):
+    found = list(frames(clip(tmp_path / name, 12, codec=codec), 3))
+    assert [place for place, _, _ in found] == [2, 6, 10]
+
+
+def truncated(path):
+    whole = clip(path, 40, codec="mjpeg").read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+
+
+def without_video(path):
+    with av.open(str(path), "w", format="wav") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        sound.rate = 8000
+        container.mux(stream.encode(sound))
+        container.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize(
+    ("make", "found"),
+    [
+        (lambda path: path.write_bytes(b""), "does not decode"),
+        (lambda path: path.write_text("not a clip"), "does not decode"),
+        (lambda path: None, "does not decode: No such file"),
+        (truncated, "of 40 frames decode"),
+        (without_video, "no video stream"),
+    ],
+)
+def test_what_does_not_decode_is_said(tmp_path, make, found):
+    make(tmp_path / "c.avi")
+    with pytest.raises(ClipError, match=found) as error:
+        list(frames(tmp_path / "c.avi", 4))
+    assert str(tmp_path) not in str(error.value)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("name", "size", "count"),
+    [
+        ("video_0.mov", (568, 320), 3),
+        ("video_90.mov", (320, 568), 3),
+        ("video_180.mov", (568, 320), 3),
+        ("unordered.mov", (50, 50), 4),
+        ("h264_10bits.mp4", (200, 200), 5),
+        ("av1_video.mkv", (640, 360), 5),
+        ("h265_video.mp4", (128, 128), 5),
+        ("part_0.mp4", (455, 256), 5),  # 340 x 256 pixels that are wider than high
+        ("test.mp4", (455, 256), 5),
+    ],
+)
+def test_odd_videos(name, size, count):
+    if "POCKETLENS_REAL_DATA" not in os.environ:
+        pytest.skip("POCKETLENS_REAL_DATA is not set")
+    found = list(frames(Path(os.environ["POCKETLENS_REAL_DATA"]) / "odd-videos" / name, 5))
+    assert len(found) == count
+    assert {image.size for _, _, image in found} == {size}
+    times = [time for _, time, _ in found]
+    assert times == sorted(times)

@@ -30,7 +30,7 @@ repro: setup ## run the chain: what params.yaml and the code have changed since 
 	$(BIN)/dvc repro
 
 test: lint ## lint, types and all tests
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(TEST_WORKERS)
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check .

@@ -52,7 +52,7 @@ def evaluate_run(model: Path, truth_folder: Path, report: Path, database: Path) 
 def write_report(
     folder: Path, spec: "ModelSpec", truth_folder: Path, truth: list[Sample], predicted: list[Sample]
 ) -> dict[str, Any]:
-    """Write metrics.json, predictions/, confusion.csv, confusion.png, worst.jpg, for detect pr.csv and pr.png.
+    """Write metrics.json, predictions/, worst.jpg, plots/{confusion.csv, confusion.png, for detect pr.csv, pr.png}.
 
     Returns the metrics. `predictions` is a dataset of its own: its file names lead to the true pictures, its
     dataset.json says from which score objects were kept (`score`) and from which they are shown (`shown`).
@@ -64,9 +64,10 @@ def write_report(
     least = spec.predict["score"]
     _write_predictions(folder / "predictions", spec, truth_folder, predicted, dataset)
     shown = [replace(p, objects=[o for o in p.objects if (o.score or 0) >= least]) for p in predicted]
-    _write_confusion(folder, spec.task, truth, shown, dataset)
+    (folder / "plots").mkdir()
+    _write_confusion(folder / "plots", spec.task, truth, shown, dataset)
     if spec.task == "detect":
-        _write_precision_recall(folder, truth, predicted, dataset)
+        _write_precision_recall(folder / "plots", truth, predicted, dataset)
     worst_sheet(spec.task, truth_folder, truth, shown, dataset, folder / "worst.jpg")
     return metrics
 

@@ -115,7 +115,7 @@ def _one_object(items: list[Item], spec: ModelSpec) -> dict[str, Tensor]:
     presence, box, label = torch.zeros(count), torch.zeros(count, 4), torch.zeros(count, dtype=torch.int64)
     landmarks = torch.zeros(count, len(spec.landmarks), 3)
     for row, item in enumerate(items):
-        objects = [o for o in item[3] if not o.crowd]
+        objects = [o for o in item[3] if not o.crowd and min(o.box[2:]) > 0]  # a crop may have cut it off
         if not objects:
             continue
         largest = max(objects, key=lambda o: o.box[2] * o.box[3])

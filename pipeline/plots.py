@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -52,14 +51,9 @@ def plot_precision_recall(curves: Mapping[str, Sequence[float]], recalls: Sequen
     for label, precision in curves.items():
         axes.plot(recalls, precision, label=label)
     axes.set(xlabel="recall", ylabel="precision at IoU 0.5", xlim=(0, 1.02), ylim=(0, 1.02))
-    if curves:
-        _legend(axes, len(curves))
-    _save(figure, path)
-
-
-def _legend(axes: Axes, lines: int) -> None:
-    if lines <= MANY:
+    if 0 < len(curves) <= MANY:
         axes.legend(loc="lower left")
+    _save(figure, path)
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -14,8 +14,8 @@ from pipeline.dvc_state import OF_DATASET, OF_RUN, RunState, flat
 from pipeline.errors import InputError
 from pipeline.files import read_json
 
-FIGURES = (".png", ".jpg", ".svg", ".json", ".csv")
-MOST_BYTES = 4_000_000  # of a plot or sheet; larger files stay in reports/
+KINDS = (".png", ".jpg", ".svg", ".json", ".jsonl", ".csv")
+MOST_BYTES = 4_000_000  # a larger file stays in reports/ only
 log = logging.getLogger(__name__)
 
 
@@ -58,16 +58,18 @@ def final_figures(project: Path, run: str) -> list[tuple[str, float, int]]:
     return found
 
 
-def figure_files(reports: Path, state: RunState) -> Iterator[tuple[Path, str]]:
+def report_files(reports: Path, state: RunState) -> Iterator[tuple[Path, str]]:
     """The plots, sheets and tables of the run and its dataset, each with its folder among the artifacts."""
     stages = [(stage, state.dataset) for stage in OF_DATASET] + [(stage, state.run) for stage in OF_RUN]
     for stage, name in stages:
-        for path in sorted((reports / stage / name).glob("*")):
-            if path.suffix in FIGURES and path.is_file():
-                if path.stat().st_size <= MOST_BYTES:
-                    yield path, f"reports/{stage}"
-                else:
-                    log.warning("%s: not tracked, larger than %d bytes", path, MOST_BYTES)
+        folder = reports / stage / name
+        for path in sorted(folder.rglob("*")):
+            if path.suffix not in KINDS or not path.is_file():
+                continue
+            if path.stat().st_size > MOST_BYTES:
+                log.warning("%s: not tracked, larger than %d bytes", path, MOST_BYTES)
+                continue
+            yield path, (Path("reports") / stage / path.parent.relative_to(folder)).as_posix()
 
 
 def legal_name(key: str) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.dvc_state import RunState, finished_runs, flat, read_state, stale_files
 from pipeline.errors import InputError
 from pipeline.files import read_json
-from pipeline.run_record import figure_files, final_figures, git_tags, history, legal_name
+from pipeline.run_record import final_figures, git_tags, history, legal_name, report_files
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -135,8 +135,7 @@ def _open(project: Path, uri: str | None, experiment: str) -> "tuple[MlflowClien
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         found = client.get_experiment_by_name(experiment)
         if found is None:
-            kind = {"mlflow.experimentKind": "custom_model_development"}  # else the UI opens on its pages for chatbots
-            return client, client.create_experiment(experiment, _artifacts_of(uri), tags=kind)
+            return client, client.create_experiment(experiment, _artifacts_of(uri))
         if found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
     except MlflowException as error:
@@ -191,7 +190,7 @@ def _log(client: "MlflowClient", experiment_id: str, project: Path, state: RunSt
     for i in range(0, len(metrics), IN_A_BATCH * 10):
         client.log_batch(run_id, metrics=metrics[i : i + IN_A_BATCH * 10])
     _log_data(client, run_id, project, state)
-    for path, place in figure_files(reports, state):
+    for path, place in report_files(reports, state):
         client.log_artifact(run_id, str(path), place)
     client.log_artifacts(run_id, str(project / "models" / run), "model")
     client.log_artifacts(run_id, str(project / "exports" / run), "exports")

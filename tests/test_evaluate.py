@@ -19,7 +19,7 @@ from pipeline.models.spec import ModelSpec, write_spec
 from pipeline.sample import Dataset, Landmark, Object, Sample, read_dataset, read_samples, write_dataset, write_samples
 
 HERD = Dataset("herd", ["cow", "horse"], ["nose", "tail"], skeleton=[(0, 1)])
-FILES = {"metrics.json", "confusion.csv", "confusion.png", "worst.jpg", "predictions"}
+FILES = {"metrics.json", "plots", "worst.jpg", "predictions"}
 
 
 def spec_of(task: str) -> ModelSpec:
@@ -80,12 +80,14 @@ def test_a_report_is_complete_and_the_same_each_time(task, tmp_path):
         report.mkdir(parents=True)
         metrics = write_report(report, spec_of(task), folder, truth, predicted)
     a, b = reports
-    assert {p.name for p in a.iterdir()} == FILES | ({"pr.csv", "pr.png"} if task == "detect" else set())
+    assert {p.name for p in a.iterdir()} == FILES
+    plots = {p.name for p in (a / "plots").iterdir()}
+    assert plots == {"confusion.csv", "confusion.png"} | ({"pr.csv", "pr.png"} if task == "detect" else set())
     assert json.loads((a / "metrics.json").read_text()) == metrics
     for path in a.rglob("*"):
         if path.is_file():
             assert path.read_bytes() == (b / path.relative_to(a)).read_bytes(), f"{path} differs from run to run"
-    for path in a.glob("*.[jp][pn]g"):
+    for path in a.rglob("*.[jp][pn]g"):
         assert min(Image.open(path).size) > 100
     found = read_samples(a / "predictions")
     assert [replace(p, file_name=s.file_name) for p, s in zip(found, truth, strict=True)] == predicted
@@ -102,7 +104,7 @@ def test_confusion_has_a_row_per_image_or_object(tmp_path):
         report = tmp_path / task / "report"
         report.mkdir()
         write_report(report, spec_of(task), folder, truth, predicted)
-        with (report / "confusion.csv").open(newline="") as file:
+        with (report / "plots/confusion.csv").open(newline="") as file:
             table = list(csv.DictReader(file))
         assert len(table) == rows and set(table[0]) == {"actual", "predicted"}, task
 
@@ -111,7 +113,7 @@ def test_precision_recall_has_a_column_per_label_with_truth(tmp_path):
     folder, truth, predicted = draw_split(tmp_path, "detect")
     (tmp_path / "report").mkdir()
     write_report(tmp_path / "report", spec_of("detect"), folder, truth, predicted)
-    with (tmp_path / "report/pr.csv").open(newline="") as file:
+    with (tmp_path / "report/plots/pr.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
     assert len(table) == 101 and list(table[0]) == ["recall", "cow", "mean"]
     assert float(table[0]["cow"]) == 1.0 and all(0 <= float(row["mean"]) <= 1 for row in table)

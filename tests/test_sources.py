@@ -443,9 +443,9 @@ def test_ucf101_lists_and_groups(tmp_path):
     reading = read("ucf101", tmp_path, options=CLIPS)
     found = [(c.id, c.label, c.split, c.group, c.clip, c.frames) for c in reading.candidates]
     assert found == [
-        ("v_Hop_g01_c01", "Hop", "train", "v_Hop_g01", "v_Hop_g01_c01", 4),
-        ("v_Run_g01_c01", "Run", "test", "v_Run_g01", "v_Run_g01_c01", 4),
-        ("v_Run_g01_c02", "Run", "test", "v_Run_g01", "v_Run_g01_c02", 4),
+        ("v_Hop_g01_c01", "Hop", "train", "g01", "v_Hop_g01_c01", 4),
+        ("v_Run_g01_c01", "Run", "test", "g01", "v_Run_g01_c01", 4),
+        ("v_Run_g01_c02", "Run", "test", "g01", "v_Run_g01_c02", 4),
         ("v_Run_g02_c01", "Run", "train", "v_Run_g02", "v_Run_g02_c01", 4),
     ]
     assert rules(reading) == [

@@ -14,14 +14,19 @@ from pipeline.embedded import props
 from pipeline.embedded.motions import MOTIONS
 from pipeline.embedded.people import Person, draw_person
 from pipeline.embedded.picture import SCALE, Picture, finish, generator
-from pipeline.embedded.scenery import court_lines, gym, outdoors
+from pipeline.embedded.scenery import court_lines, indoors, outdoors
 from pipeline.embedded.solids import View, render
 from pipeline.files import write_text
 from pipeline.parallel import each
 from pipeline.params import ActionsParams
 
 MARGIN = 1.5  # the place is that much wider than a frame, for the camera to follow
-PLACES = ("grass", "meadow", "dirt", "sand", "court", "clay", "court", "gym", "gym")
+PLACES = {  # where people do it, as in UCF101 mostly at places of its own
+    "Basketball": ("court", "court", "clay"),
+    "JumpingJack": ("room",),
+    "WalkingWithDog": ("grass", "meadow"),
+}
+ANYWHERE = ("court", "clay", "gym", "room", "grass", "meadow", "dry", "sand")
 FACING = {"Basketball": (0.8, 0.6), "JumpingJack": (math.pi / 2, 0.35), "WalkingWithDog": (0.0, 0.3)}  # yaw, spread
 
 
@@ -60,28 +65,35 @@ def _write_lists(folder: Path, clips: list[tuple[str, int, int]], groups: int) -
 def _clip(folder: Path, params: ActionsParams, seed: int, clip: tuple[str, int, int]) -> None:
     action, group, number = clip
     height, width = params.side, 2 * round(params.side * 2 / 3)
-    rng = generator(seed, "group", group)  # the person, the place and the light are the group's
+    rng = generator(seed, action, group)  # the person, the place and the light are the group's
     person = draw_person(rng)
-    place = _place(rng, round(width * MARGIN), height)
+    place = _place(rng, _kinds(action, group), round(width * MARGIN), height)
     rate = int(rng.integers(12, 26))
     rng = generator(seed, action, group, number)
     frames = _film(rng, action, person, place, params.frames, rate, width)
     (folder / "videos" / clip_name(action, group, number)).write_bytes(_avi(frames, rate))
 
 
-def _place(rng: np.random.Generator, width: int, height: int) -> Picture:
-    kind = PLACES[rng.integers(len(PLACES))]
-    picture = gym(rng, width, height) if kind == "gym" else outdoors(rng, width, height, kind, rng.uniform(0.3, 0.5))
+def _kinds(action: str, group: int) -> tuple[str, ...]:
+    """One group in ten is out of place, in each action another one and so one in each test list."""
+    return ANYWHERE if (group + 3 * sorted(MOTIONS).index(action)) % 10 == 2 else PLACES[action]
+
+
+def _place(rng: np.random.Generator, kinds: tuple[str, ...], width: int, height: int) -> Picture:
+    kind = kinds[rng.integers(len(kinds))]
+    if kind in ("gym", "room"):
+        picture = indoors(rng, width, height)
+    else:
+        picture = outdoors(rng, width, height, kind, rng.uniform(0.3, 0.5))
     floor = picture.height - picture.horizon
     if kind in ("gym", "court", "clay"):
-        if kind != "gym":
-            court_lines(picture, rng)
-        if rng.random() < 0.6:
-            spot = rng.uniform(0.1, 0.9) * picture.width, picture.horizon + rng.uniform(0.1, 0.3) * floor
+        court_lines(picture, rng)
+        if rng.random() < 0.8:
+            spot = rng.uniform(0.25, 0.75) * picture.width, picture.horizon + rng.uniform(0.1, 0.3) * floor
             picture.paste(props.hoop(rng, picture.height * rng.uniform(0.18, 0.25), picture.light), *spot)
-    else:
-        for _ in range(int(rng.integers(0, 4))):
-            thing = (props.tree, props.bush, props.house, props.car)[rng.integers(4)]
+    elif kind != "room":
+        for _ in range(int(rng.integers(1, 5))):
+            thing = (props.tree, props.tree, props.bush, props.house, props.car)[rng.integers(5)]
             spot = rng.uniform(0, 1) * picture.width, picture.horizon + rng.uniform(0.05, 0.25) * floor
             picture.paste(thing(rng, picture.height * rng.uniform(0.13, 0.2), picture.light), *spot)
     return picture
@@ -93,7 +105,7 @@ def _film(
     """`count` frames of one clip, the camera going along a little and shaking."""
     height = place.height // SCALE
     motion = MOTIONS[action](person, rng)
-    scale = rng.uniform(0.52, 0.82) * place.height / 1.9
+    scale = rng.uniform(0.62, 0.9) * place.height / 1.9
     middle, spread = FACING[action]
     yaw = middle + rng.normal(0, spread)
     yaw = math.pi - yaw if rng.random() < 0.5 else yaw

@@ -15,7 +15,7 @@ from pipeline.params import DrawnParams
 
 LABELS = ("alpaca", "not alpaca")
 OTHERS = {
-    **{"sheep": 0.15, "deer": 0.13, "horse": 0.18, "dog": 0.16, "cow": 0.16},
+    **{"sheep": 0.15, "deer": 0.1, "horse": 0.18, "dog": 0.17, "cow": 0.18},
     **{"person": 0.1, "nothing": 0.05, "house": 0.03, "car": 0.04},
 }
 LIVING = ("sheep", "deer", "horse", "dog", "cow", "person")
@@ -40,7 +40,7 @@ def _photo(folder: Path, side: int, seed: int, index: int) -> None:
     if kind in ("house", "car"):
         _building(rng, scene, kind)
     elif kind != "nothing":
-        _put(rng, scene, kind, 0.6, 1.15)
+        _put(rng, scene, kind, 0.75, 1.2)
     if rng.random() < 0.25:
         bush_or_fence(rng, scene, 0.35 * scene.picture.height, visible=0.4)
     pixels = finish(scene.picture.image, width, height, rng, rng.uniform(0, 0.9), rng.uniform(1, 7))

@@ -1,4 +1,4 @@
-"""Where things happen: sky, hills, trees and ground out of doors, or a gym."""
+"""Where things happen: sky, hills, trees and ground out of doors, or a hall."""
 
 import math
 from dataclasses import dataclass
@@ -27,9 +27,9 @@ SKIES = (
     Sky((86, 142, 214), (201, 223, 238), (1.0, 1.0, 0.98), 0.58, 0.35),  # noon
     Sky((92, 150, 220), (214, 230, 240), (1.04, 1.02, 0.98), 0.52, 0.1),  # clear
     Sky((150, 164, 178), (205, 210, 212), (0.92, 0.94, 0.97), 0.80, 0.9),  # overcast
-    Sky((98, 108, 170), (247, 194, 146), (1.1, 0.94, 0.78), 0.48, 0.5),  # evening
+    Sky((98, 108, 170), (247, 194, 146), (1.06, 0.96, 0.86), 0.52, 0.5),  # evening
     Sky((128, 176, 214), (246, 232, 208), (1.05, 1.0, 0.9), 0.6, 0.3),  # morning
-    Sky((74, 90, 138), (160, 156, 182), (0.78, 0.80, 0.92), 0.66, 0.4),  # dusk
+    Sky((74, 90, 138), (160, 156, 182), (0.82, 0.85, 0.92), 0.66, 0.4),  # dusk
 )
 GROUNDS: dict[str, tuple[Color, Color]] = {  # near, far
     "grass": (((84, 130, 56)), (132, 160, 92)),
@@ -42,7 +42,7 @@ GROUNDS: dict[str, tuple[Color, Color]] = {  # near, far
     "clay": ((168, 92, 66), (178, 118, 92)),
 }
 GREEN = ("grass", "meadow", "dry")
-PASTURES = ("grass", "grass", "meadow", "meadow", "dry", "dirt", "snow")
+PASTURES = ("grass", "grass", "grass", "meadow", "meadow", "meadow", "dry", "snow")
 
 
 def draw_light(rng: np.random.Generator, sky: Sky) -> Light:
@@ -70,8 +70,8 @@ def outdoors(rng: np.random.Generator, width: int, height: int, ground: str, hor
     return picture
 
 
-def gym(rng: np.random.Generator, width: int, height: int) -> Picture:
-    """A hall: a wall with a stripe and windows, a wooden floor with lines."""
+def indoors(rng: np.random.Generator, width: int, height: int) -> Picture:
+    """A hall or a room: a wall with a stripe and windows, a wooden floor."""
     light = Light((0.2, 0.85, 0.45), 0.7, (1.0, 0.98, 0.94))
     line = int(height * rng.uniform(0.42, 0.55))
     wall = np.array(((216, 210, 196), (176, 196, 206), (206, 190, 160), (150, 160, 150))[rng.integers(4)], float)
@@ -84,9 +84,7 @@ def gym(rng: np.random.Generator, width: int, height: int) -> Picture:
         cv2.rectangle(image, (x, line // 10), (x + width // 9, line // 3), (226, 236, 240), -1)
     wood: Color = ((196, 152, 98), (178, 128, 82), (206, 172, 122))[rng.integers(3)]
     image[line:] = _ground(rng, height - line, width, (wood, wood), light, planks=True)
-    picture = _enlarged(image, line, light)
-    court_lines(picture, rng)
-    return picture
+    return _enlarged(image, line, light)
 
 
 def court_lines(picture: Picture, rng: np.random.Generator) -> None:

@@ -188,7 +188,7 @@ def _shade(
     right, up, near = light.direction
     lit = np.clip(lean[0] * right - lean[1] * up + toward * near, 0, 1)
     shade = light.ambient + (1.1 - light.ambient) * lit
-    shade *= 1 + 3.5 * np.array([s.fluff for s in solids], np.float32)[part] * (curls - 0.5)
+    shade *= 1 + 5 * np.array([s.fluff for s in solids], np.float32)[part] * (curls - 0.5)
     farthest = depth.min()
     shade *= 0.74 + 0.32 * (depth - farthest) / max(depth.max() - farthest, 1)
     return np.clip(color * shade[:, None] * np.array(light.tint, np.float32), 0, 255)

@@ -32,8 +32,8 @@ class Species:
     coats: tuple[tuple[Color, Color, Color | None], ...]
 
 
-WHITE, CREAM, FAWN, BROWN = (240, 236, 226), (232, 214, 180), (198, 148, 98), (124, 80, 52)
-BLACK, GREY, TAN, RUST = (52, 46, 46), (150, 146, 144), (196, 158, 112), (156, 92, 54)
+WHITE, CREAM, FAWN, BROWN = (240, 236, 226), (232, 214, 180), (214, 170, 120), (124, 80, 52)
+BLACK, GREY, TAN, RUST = (52, 46, 46), (150, 146, 144), (190, 150, 106), (142, 78, 46)
 HOOF, DARK, HORN = (52, 44, 40), (26, 22, 22), (196, 180, 150)
 
 SPECIES = {
@@ -61,12 +61,12 @@ SPECIES = {
         coats=(
             (WHITE, CREAM, None),
             (CREAM, WHITE, None),
+            (CREAM, CREAM, None),
             (FAWN, CREAM, None),
             (FAWN, FAWN, None),
+            (FAWN, WHITE, None),
             (BROWN, BROWN, None),
-            (BLACK, BLACK, None),
-            (GREY, WHITE, None),
-            (WHITE, WHITE, BROWN),
+            (WHITE, WHITE, FAWN),
         ),
     ),
     "sheep": Species(
@@ -93,9 +93,8 @@ SPECIES = {
         coats=(
             (WHITE, BLACK, None),
             (WHITE, (224, 204, 182), None),
-            (CREAM, BLACK, None),
-            (CREAM, CREAM, None),
             (GREY, BLACK, None),
+            ((96, 92, 92), BLACK, None),
         ),
     ),
     "dog": Species(
@@ -120,7 +119,6 @@ SPECIES = {
         fleece=0.03,
         crest="",
         coats=(
-            (TAN, CREAM, None),
             (BLACK, TAN, None),
             (BROWN, WHITE, WHITE),
             (WHITE, WHITE, BLACK),
@@ -155,7 +153,7 @@ SPECIES = {
             (RUST, RUST, None),
             (GREY, GREY, None),
             (BLACK, BLACK, None),
-            (WHITE, BROWN, BROWN),
+            ((92, 54, 36), (92, 54, 36), None),
         ),
     ),
     "deer": Species(
@@ -179,7 +177,7 @@ SPECIES = {
         tail_angle=-0.6,
         fleece=0.02,
         crest="antlers",
-        coats=((RUST, TAN, None), (BROWN, BROWN, None), (TAN, TAN, None)),
+        coats=((RUST, TAN, None), (BROWN, BROWN, None), (RUST, RUST, None)),
     ),
     "cow": Species(
         stand=0.86,
@@ -202,6 +200,6 @@ SPECIES = {
         tail_angle=-1.35,
         fleece=0.0,
         crest="horns",
-        coats=((WHITE, WHITE, BLACK), (RUST, RUST, WHITE), (BROWN, BROWN, None), (CREAM, CREAM, None)),
+        coats=((WHITE, WHITE, BLACK), (RUST, RUST, WHITE), (BLACK, WHITE, WHITE), (BROWN, BROWN, None)),
     ),
 }

@@ -22,6 +22,10 @@ class Classifier(nn.Module):
         super().__init__()
         if kind == "pool":
             self.body = backbones.classifier(backbone, pretrained, num_classes=labels, drop_rate=dropout)
+            # timm draws this layer for a thousand classes; for a few, its logits would start at ten and more
+            last: Any = self.body
+            nn.init.normal_(last.get_classifier().weight, std=0.01)
+            nn.init.zeros_(last.get_classifier().bias)
             self.head: nn.Module = nn.Identity()
         else:
             self.body = backbones.classifier(backbone, pretrained, num_classes=0, global_pool="")

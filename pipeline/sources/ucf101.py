@@ -13,14 +13,14 @@ from typing import Any
 from pipeline.errors import InputError
 from pipeline.sources.reading import CLIPS, Candidate, Problem, Reading, files_under, give_ids, relative
 
-NAME = re.compile(r"(?P<group>.+_g\d+)_c\d+$")
+NAME = re.compile(r".+_(?P<group>g\d+)_c\d+$")
 LISTS = "ucfTrainTestlist"
 
 
 def read(path: Path, labels: Path, options: Any) -> Reading:
     """`options`: `split` (which lists), `frames` per clip, `classes` ([] takes all). Raises InputError.
 
-    One person or scene is one `group` (v_<Class>_gNN): its clips, cut from one recording, stay on one side.
+    A group number is one `group` in all classes, as in the official lists: clips of one recording stay on one side.
     """
     root = path / "videos" if (path / "videos").is_dir() else path
     files = [f for f in sorted(files_under(root, CLIPS)) if f.parent != root]

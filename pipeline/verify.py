@@ -1,0 +1,214 @@
+"""The files that ship, each in its own runtime on the test split, against the float model: may they ship?"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import InputError
+from pipeline.export import exported_file
+from pipeline.files import new_folder, read_json, write_json
+from pipeline.matching import iou, match
+from pipeline.metrics import main_metric, paired, score
+from pipeline.mistakes import mistake, worst_sheet
+from pipeline.models.spec import ModelSpec, read_spec
+from pipeline.params import ExportParams
+from pipeline.preprocess import open_image, resize
+from pipeline.runtimes import Runtime, open_runtime, predict_samples
+from pipeline.sample import Dataset, Sample, read_dataset, read_samples
+
+SIZE_RATIO = 0.35  # of the float file: what int8 is for
+WARM_UP, TIMED = 5, 30  # runs of one picture
+NAMED, DRAWN = 5, 12  # pictures that a failure names and draws
+EPSILON = 1e-9  # a drop of exactly the tolerance passes
+
+
+def verify_run(exports: Path, evaluated: Path, truth_folder: Path, report: Path, params: ExportParams) -> str:
+    """Judge every target of `params` in folder `exports`; returns a line that says how far each one falls.
+
+    `evaluated` holds the trained model's metrics and predictions on the same pictures. Writes `report`: verify.json;
+    metrics.json, its figures that are the same every time; and, of a target that fails, the pictures that it does
+    worse on. Raises InputError, after writing, that names what failed, the class and the pictures.
+    """
+    spec = read_spec(exports / "model.json")
+    dataset = read_dataset(truth_folder.parent)
+    truth, exact = paired(read_samples(truth_folder), read_samples(evaluated / "predictions"))
+    floor = float(read_dataset(evaluated / "predictions").source["score"])
+    metrics = read_json(evaluated / "metrics.json")
+    name = main_metric(spec.task)
+    targets: dict[str, dict[str, Any]] = {}
+    with new_folder(report) as folder:
+        for target in params.targets:
+            runtime = open_runtime(target, exported_file(exports, target))
+            close = predict_samples(runtime, spec, truth_folder, truth, floor)
+            row = {
+                "metrics": score(spec.task, truth, close, dataset),
+                "drop_per_class": drop_per_class(spec.task, truth, exact, close, dataset),
+                "tolerance": params.tolerance,
+                "agreement": agreement(spec, exact, close),
+                **_size(exports, target),
+                "golden_difference": _golden_difference(runtime, exports, spec),
+                "latency_ms": _latency(runtime, truth_folder / truth[0].file_name, spec),
+            }
+            row["drop"] = _drop(metrics[name], row["metrics"][name])
+            worse = _worse(spec, truth, exact, close)
+            row["reason"] = _reason(target, name, metrics[name], row, worse, exports)
+            row["passed"] = not row["reason"]
+            targets[target] = row
+            if worse and not row["passed"]:
+                gold, found = [t for t, _ in worse[:DRAWN]], [_shown(p, spec) for _, p in worse[:DRAWN]]
+                worst_sheet(spec.task, truth_folder, gold, found, dataset, folder / f"worst_{target}.jpg")
+        passed = all(row["passed"] for row in targets.values())
+        write_json(
+            folder / "verify.json", {"passed": passed, "main_metric": name, "float": metrics, "targets": targets}
+        )
+        write_json(folder / "metrics.json", _steady(name, metrics, targets))
+    failed = [f"{target}: {row['reason']}" for target, row in targets.items() if not row["passed"]]
+    if failed:
+        raise InputError("\n".join([*failed, f"see {report}; nothing is registered"]))
+    falls = ", ".join(f"{target} {row['metrics'][name]:.4f}" for target, row in targets.items())
+    return f"{report}: {name} float {metrics[name]:.4f}, {falls} on {len(truth)} pictures: passed"
+
+
+def drop_per_class(
+    task: str, truth: list[Sample], exact: list[Sample], close: list[Sample], dataset: Dataset
+) -> dict[str, float | None]:
+    """How far the main metric falls from `exact` to `close` for each label; None where a label does not occur."""
+    drops = {}
+    for label in dataset.labels:
+        figures = [_of_class(task, label, truth, side, dataset) for side in (exact, close)]
+        drops[label] = _drop(*figures)
+    return drops
+
+
+def _of_class(task: str, label: str, truth: list[Sample], predicted: list[Sample], dataset: Dataset) -> float | None:
+    if task == "detect":
+        figure: float | None = score(task, truth, predicted, dataset)["per_class"][label]["AP"]
+        return figure
+    pairs = [
+        (t, p)
+        for t, p in zip(truth, predicted, strict=True)
+        if t.label == label or any(o.label == label for o in t.objects)
+    ]
+    if not pairs:
+        return None
+    figure = score(task, [t for t, _ in pairs], [p for _, p in pairs], dataset)[main_metric(task)]
+    return figure
+
+
+def agreement(spec: ModelSpec, exact: list[Sample], close: list[Sample]) -> dict[str, float | None]:
+    """How alike two models' answers are, whatever the truth, from 0 to 1.
+
+    Classify: the share of pictures with the same label. Else, over the objects that are shown: `objects`, the share
+    that both found (IoU 0.5, same label; Dice's coefficient), and the mean IoU of those.
+    """
+    if spec.task == "classify":
+        same = sum(a.label == b.label for a, b in zip(exact, close, strict=True))
+        return {"label": round(same / len(exact), 6)}
+    shared, total, overlap = 0, 0, 0.0
+    for a, b in zip(exact, close, strict=True):
+        left, right = _shown(a, spec).objects, _shown(b, spec).objects
+        found = match(left, right)
+        overlaps = iou(right, left)
+        shared += len(found)
+        total += len(left) + len(right)
+        overlap += sum(float(overlaps[p, t]) for t, p in found.items())
+    return {
+        "objects": round(2 * shared / total, 6) if total else None,
+        "mean_iou": round(overlap / shared, 6) if shared else None,
+    }
+
+
+def _shown(sample: Sample, spec: ModelSpec) -> Sample:
+    """Without the unsure objects that only AP looks at. Ground truth, which has no scores, stays whole."""
+    kept = [o for o in sample.objects if o.score is None or o.score >= spec.predict["score"]]
+    return Sample(**{**{k: getattr(sample, k) for k in Sample.__slots__}, "objects": kept})
+
+
+def _drop(exact: float | None, close: float | None) -> float | None:
+    return None if exact is None or close is None else round(exact - close, 6)
+
+
+def _size(exports: Path, target: str) -> dict[str, Any]:
+    """`size_ratio` is over the float file of the same runtime, or the trained weights where that was not exported."""
+    made = read_json(exports / "export.json")
+    size = exported_file(exports, target).stat().st_size
+    counterpart = target.replace("_int8", "_float")
+    if counterpart in made["targets"]:
+        whole, name = exported_file(exports, counterpart).stat().st_size, counterpart
+    else:
+        whole, name = made["float_weights_bytes"], "model.safetensors"
+    return {"size_bytes": size, "size_ratio": round(size / whole, 4), "size_ratio_to": name}
+
+
+def _golden_difference(runtime: Runtime, exports: Path, spec: ModelSpec) -> float:
+    """The largest absolute difference from the trained net's outputs on the golden inputs."""
+    with np.load(exports / "golden" / "golden.npz") as golden:
+        outputs = runtime.run(golden["image"])
+        pairs = zip(outputs, (golden[name] for name in spec.outputs), strict=True)
+        return round(max(float(np.abs(a - b).max()) for a, b in pairs), 7)
+
+
+def _latency(runtime: Runtime, picture: Path, spec: ModelSpec) -> dict[str, Any]:
+    """One picture at a time, already on the canvas, on the machine that verifies."""
+    canvas: NDArray[np.uint8] = np.stack([resize(open_image(picture), spec.size, spec.resize)[0]])
+    times = []
+    for _ in range(WARM_UP + TIMED):
+        start = time.perf_counter()
+        runtime.run(canvas)
+        times.append((time.perf_counter() - start) * 1000)
+    median, p95 = np.percentile(times[WARM_UP:], [50, 95])
+    return {
+        "median": round(float(median), 3),
+        "p95": round(float(p95), 3),
+        "runs": TIMED,
+        "threads": runtime.threads,
+    }
+
+
+def _worse(
+    spec: ModelSpec, truth: list[Sample], exact: list[Sample], close: list[Sample]
+) -> list[tuple[Sample, Sample]]:
+    """(truth, prediction) of the pictures that the file does worse on than the float model, the worst first."""
+    rows = []
+    for t, a, b in zip(truth, exact, close, strict=True):
+        by = mistake(spec.task, t, _shown(b, spec))[0] - mistake(spec.task, t, _shown(a, spec))[0]
+        if by > EPSILON:
+            rows.append((-by, t.id, t, b))
+    return [(t, b) for _, _, t, b in sorted(rows, key=lambda row: row[:2])]
+
+
+def _reason(
+    target: str,
+    name: str,
+    exact: float | None,
+    row: dict[str, Any],
+    worse: list[tuple[Sample, Sample]],
+    exports: Path,
+) -> str:
+    """Why a file may not ship; empty if it may."""
+    reasons = []
+    if row["drop"] is None:
+        reasons.append(f"{name} is not defined: the test split has nothing to find")
+    elif row["drop"] > row["tolerance"] + EPSILON:
+        drops = {label: drop for label, drop in row["drop_per_class"].items() if drop is not None}
+        label = max(drops, key=lambda label: drops[label])
+        pictures = ", ".join(t.id for t, _ in worse[:NAMED])
+        reasons.append(
+            f"{name} falls by {row['drop']:.4f} from {exact:.4f}, tolerance {row['tolerance']:g}; "
+            f"most in {label!r}, by {drops[label]:.4f}; worst pictures: {pictures}"
+        )
+    if target.endswith("_int8") and row["size_ratio"] > SIZE_RATIO:
+        reasons.append(f"{row['size_ratio']} of the size of {row['size_ratio_to']}, expected at most {SIZE_RATIO}")
+    bound = read_json(exports / "golden" / "golden.json")["float_tolerance"]
+    if target.endswith("_float") and row["golden_difference"] > bound:
+        reasons.append(f"{row['golden_difference']} from the trained net on the golden inputs, expected {bound}")
+    return "; ".join(reasons)
+
+
+def _steady(name: str, metrics: dict[str, Any], targets: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """A line per file for `dvc metrics show`, without what is measured anew each time."""
+    rows = {t: {name: r["metrics"][name], **{k: r[k] for k in ("drop", "size_ratio")}} for t, r in targets.items()}
+    return {"float": {name: metrics[name]}, **rows}

@@ -1,0 +1,21 @@
+"""Export one run to its targets. Usage: python -m stages.export RUN."""
+
+from pathlib import Path
+
+from pipeline.export import export_run
+from pipeline.params import Params
+from stages import run
+
+
+def export(params: Params, name: str) -> str:
+    settings = params.run(name)
+    return export_run(
+        model_folder=Path("models") / name,
+        train_folder=Path("data/ingested") / settings.dataset / "train",
+        out=Path("exports") / name,
+        params=settings.export,
+    )
+
+
+if __name__ == "__main__":
+    run(export)

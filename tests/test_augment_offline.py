@@ -1,0 +1,139 @@
+"""Offline copies: every original with its copies, the same bytes each time, and a self-test that would notice."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.augment import POLICIES, augmenter
+from pipeline.augment.offline import augment_dataset
+from pipeline.augment.policy import Policy
+from pipeline.augment.selftest import self_test
+from pipeline.errors import InputError
+from pipeline.params import AugmentParams, read_params
+from pipeline.sample import Dataset, Landmark, Object, Sample, read_dataset, read_samples, write_dataset, write_samples
+from stages import augment as stage
+
+ROOT = Path(__file__).parent.parent
+PAIRS = ((0, 1), (2, 3))
+
+
+def animal(x: float = 0.3) -> Object:
+    spots = [(0.34, 0.36), (0.66, 0.36), (0.38, 0.57), (0.62, 0.57), (0.5, 0.45)]
+    return Object("alpaca", (x, 0.3, 0.4, 0.3), [Landmark(a + x - 0.3, b) for a, b in spots])
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_self_test_finds_labels_where_the_pixels_are(policy):
+    samples = [Sample(str(i), f"{i}.jpg", 120, 90, objects=[animal()] if i % 3 else []) for i in range(8)]
+    found = self_test(augmenter(policy, PAIRS), samples, 0)
+    assert found["landmark_error_px"] < 0.5 and found["box_error_px"] < 2
+    assert found["landmarks"] > 20 and found["boxes"] > 8
+    assert (found["mirrored"] > 2) == (policy in ("photo_geometry", "imgaug_ucf101"))
+
+
+def _flipped_pixels(pixels, points, seed):
+    return pixels[:, ::-1], points
+
+
+def _three_pixels_off(pixels, points, seed):
+    return np.roll(pixels, 3, axis=1), points
+
+
+@pytest.mark.parametrize("wrong", [_flipped_pixels, _three_pixels_off])
+def test_self_test_fails_where_labels_are_moved_wrongly(wrong, monkeypatch):
+    monkeypatch.setitem(POLICIES, wrong.__name__, lambda: Policy(geometry=wrong))
+    with pytest.raises(RuntimeError, match=r"cow-7: landmark 0 is at .* but the picture shows it at"):
+        self_test(augmenter(wrong.__name__, PAIRS), [Sample("cow-7", "a.jpg", 120, 90, objects=[animal(0.2)])], 0)
+
+
+def ingested(folder: Path, labelled: bool = True, images: int = 4) -> Path:
+    """An ingested dataset whose train split has one image without objects, and an image label if not `labelled`."""
+    (folder / "train" / "deep").mkdir(parents=True)
+    rows = []
+    for i in range(images):
+        row = Sample(f"s{i}", f"deep/s{i}.jpg", 80, 60, split="train", group="g" if i else None)
+        row.label, row.objects = (None, [animal()] if i else []) if labelled else ("alpaca", [])
+        pixels = np.random.default_rng(i).integers(0, 255, (60, 80, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "train" / row.file_name, quality=95)
+        rows.append(row)
+    write_samples(folder / "train", rows)
+    names = ["left_ear", "right_ear", "left_foot", "right_foot", "nose"] if labelled else []
+    write_dataset(folder, Dataset("herd", ["alpaca"], names, list(PAIRS) if labelled else [], counts={"train": images}))
+    return folder
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize("copies", [0, 2])
+@pytest.mark.parametrize("labelled", [True, False])
+def test_offline_copies(tmp_path, copies, labelled):
+    source = ingested(tmp_path / "in", labelled)
+    params = AugmentParams(policy="photo_geometry", copies=copies, seed=5)
+    made = augment_dataset(source, tmp_path / "out", tmp_path / "report", params)
+    rows = read_samples(tmp_path / "out")
+    assert made == {"originals": 4, "copies": 4 * copies, "stayed": 0} and len(rows) == 4 + 4 * copies
+    originals = {row.id: row for row in read_samples(source / "train")}
+    for row in rows:
+        original = originals[row.id.split("~")[0]]
+        assert (row.label, row.split, len(row.objects)) == (original.label, "train", len(original.objects))
+        assert Image.open(tmp_path / "out" / row.file_name).size == (row.width, row.height)
+        assert row == original or (row.group == (original.group or original.id) and "~" in row.id)
+    assert (tmp_path / "out/deep/s1.jpg").samefile(source / "train/deep/s1.jpg")
+    assert read_dataset(tmp_path / "out").counts == {"train": len(rows)}
+    assert set(files_of(tmp_path / "report")) == {"contact_sheet.jpg", "self_test.json"}
+
+
+def test_offline_copies_are_the_same_bytes_from_any_number_of_processes(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.augment.offline.FEW", 0)
+    source, params = ingested(tmp_path / "in"), AugmentParams(policy="photo_geometry", copies=2, seed=5)
+    for jobs in (1, 2):
+        augment_dataset(source, tmp_path / f"out{jobs}", tmp_path / f"report{jobs}", params, jobs)
+    assert files_of(tmp_path / "out1") == files_of(tmp_path / "out2")
+    assert files_of(tmp_path / "report1") == files_of(tmp_path / "report2")
+    less = ingested(tmp_path / "less", images=3)  # the other copies stay what they are
+    augment_dataset(less, tmp_path / "out3", tmp_path / "report3", params)
+    shared = {k: v for k, v in files_of(tmp_path / "out3").items() if k.endswith(".jpg")}
+    assert shared.items() <= files_of(tmp_path / "out1").items()
+
+
+def _without_rows(folder: Path) -> None:
+    write_samples(folder / "train", [])
+
+
+def _without_image(folder: Path) -> None:
+    (folder / "train/deep/s2.jpg").unlink()
+
+
+def _with_half_an_image(folder: Path) -> None:
+    path = folder / "train/deep/s2.jpg"
+    path.write_bytes(path.read_bytes()[:900])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (_without_rows, r"train/metadata.jsonl: no images"),
+        (_without_image, r"s2.jpg: no such file"),
+        (_with_half_an_image, r"s2.jpg: not an image that decodes"),
+    ],
+)
+def test_what_is_missing_is_named_and_nothing_half_written(tmp_path, spoil, message):
+    source = ingested(tmp_path / "in")
+    spoil(source)
+    with pytest.raises(InputError, match=message):
+        augment_dataset(source, tmp_path / "out", tmp_path / "report", AugmentParams(policy="none", copies=1, seed=0))
+    assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".*"))
+
+
+def test_stage_says_what_it_made(tmp_path, monkeypatch):
+    params = read_params(ROOT / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+    ingested(Path("data/ingested/herd"))
+    said = stage.main(params, "herd")
+    assert said == "data/augmented/herd: 4 images and 4 copies by policy photo_geometry"
+    with pytest.raises(InputError, match="did you mean 'herd'"):
+        stage.main(params, "hert")

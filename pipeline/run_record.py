@@ -14,7 +14,7 @@ from pipeline.dvc_state import OF_DATASET, OF_RUN, RunState, flat
 from pipeline.errors import InputError
 from pipeline.files import read_json
 
-KINDS = (".png", ".jpg", ".svg", ".json", ".jsonl", ".csv")
+KINDS = (".png", ".jpg", ".svg", ".json", ".csv")
 MOST_BYTES = 4_000_000  # a larger file stays in reports/ only
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def report_files(reports: Path, state: RunState) -> Iterator[tuple[Path, str]]:
     stages = [(stage, state.dataset) for stage in OF_DATASET] + [(stage, state.run) for stage in OF_RUN]
     for stage, name in stages:
         folder = reports / stage / name
-        for path in sorted(folder.rglob("*")):
+        for path in sorted([*folder.glob("*"), *folder.glob("plots/*")]):
             if path.suffix not in KINDS or not path.is_file():
                 continue
             if path.stat().st_size > MOST_BYTES:

@@ -165,7 +165,7 @@ def _head(figure: Figure, animal: Animal, stance: Stance) -> None:
         figure.points[f"{name}_eye"] = (eye, s.r_head * 0.25)
         length = s.ear / s.r_head
         a, b = math.cos(s.ear_angle), math.sin(s.ear_angle)
-        tip = at(-0.15, side * (0.55 + length * a), 0.7 + length * b)
+        tip = at(-0.45, side * (0.55 + length * a), 0.7 + length * b)
         add(Solid(at(-0.1, side * 0.55, 0.65), tip, s.r_ear, s.r_ear * 0.45, animal.face, patch=animal.patch))
         figure.points[f"{name}_ear"] = (tip, s.r_ear)
     _crest(figure, animal, base, at)

@@ -15,7 +15,7 @@ from pipeline.params import DrawnParams
 
 LABELS = ("alpaca", "not alpaca")
 OTHERS = {
-    **{"sheep": 0.15, "deer": 0.1, "horse": 0.18, "dog": 0.17, "cow": 0.18},
+    **{"sheep": 0.14, "deer": 0.08, "horse": 0.19, "dog": 0.18, "cow": 0.19},
     **{"person": 0.1, "nothing": 0.05, "house": 0.03, "car": 0.04},
 }
 LIVING = ("sheep", "deer", "horse", "dog", "cow", "person")
@@ -40,8 +40,8 @@ def _photo(folder: Path, side: int, seed: int, index: int) -> None:
     if kind in ("house", "car"):
         _building(rng, scene, kind)
     elif kind != "nothing":
-        _put(rng, scene, kind, 0.75, 1.2)
-    if rng.random() < 0.25:
+        _put(rng, scene, kind, 0.8, 1.2)
+    if rng.random() < 0.2:
         bush_or_fence(rng, scene, 0.35 * scene.picture.height, visible=0.4)
     pixels = finish(scene.picture.image, width, height, rng, rng.uniform(0, 0.9), rng.uniform(1, 7))
     Image.fromarray(pixels).save(folder / label / f"{index:04d}.jpg", quality=90)
@@ -51,7 +51,7 @@ def _put(rng: np.random.Generator, scene: Scene, kind: str, low: float, high: fl
     """An animal or person where it hides no other too far; after five tries anywhere."""
     for _ in range(5):
         sprite = draw_large(rng, scene.picture, kind, low, high)
-        if scene.add(kind, sprite, *draw_spot(rng, scene.picture, sprite, edge=0.1), inside=0.5, visible=0.3):
+        if scene.add(kind, sprite, *draw_spot(rng, scene.picture, sprite, edge=0.06), inside=0.5, visible=0.3):
             return
     scene.add(kind, sprite, *draw_spot(rng, scene.picture, sprite, edge=0), inside=0, visible=0)
 

@@ -12,13 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from pipeline.exporters.folding import example, folded
+
 Images = Sequence[NDArray[np.uint8]]
 
 
 def export_float(deployed: nn.Module, calibration: Images, path: Path, _names: list[str]) -> dict[str, Any]:
     """Write a .pte; `calibration` only says how large the input is. A .pte knows its outputs by order, not by name."""
     with _calm():
-        return _lower(torch.export.export(deployed.eval(), (torch.from_numpy(calibration[0]),)), path)
+        return _lower(torch.export.export(folded(deployed, calibration), example(calibration)), path)
 
 
 def export_int8(deployed: nn.Module, calibration: Images, path: Path, _names: list[str]) -> dict[str, Any]:
@@ -30,19 +32,18 @@ def export_int8(deployed: nn.Module, calibration: Images, path: Path, _names: li
         )
         from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-        example = (torch.from_numpy(calibration[0]),)
         quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
-        graph = prepare_pt2e(torch.export.export(deployed.eval(), example).module(), quantizer)
+        graph = prepare_pt2e(folded(deployed, calibration), quantizer)
         with torch.inference_mode():
             for image in calibration:
                 graph(torch.from_numpy(image))
-        facts = _lower(torch.export.export(convert_pt2e(graph), example), path)
+        facts = _lower(torch.export.export(convert_pt2e(graph), example(calibration)), path)
     return {**facts, "settings": "static int8, per channel, histogram ranges"}
 
 
 def _lower(program: Any, path: Path) -> dict[str, Any]:
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-    from executorch.exir import to_edge_transform_and_lower
+    from executorch.exir import ExecutorchBackendConfig, to_edge_transform_and_lower
 
     lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
     outside = [
@@ -50,7 +51,8 @@ def _lower(program: Any, path: Path) -> dict[str, Any]:
         for node in lowered.exported_program().graph.nodes
         if node.op == "call_function" and "aten." in str(node.target)
     ]
-    path.write_bytes(lowered.to_executorch().buffer)
+    # XNNPACK asks for 16; 128, the default, is padding around every small constant
+    path.write_bytes(lowered.to_executorch(ExecutorchBackendConfig(segment_alignment=16)).buffer)
     return {"backend": "XNNPACK", "outside_backend": outside}
 
 

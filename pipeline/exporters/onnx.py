@@ -1,8 +1,9 @@
 """ONNX for ONNX Runtime: the float graph, and the same in static int8 (QDQ, a scale per output channel)."""
 
-import logging
+import io
 import tempfile
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,17 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from pipeline.exporters.folding import example, folded
+
 OPSET = 18  # what ONNX Runtime Mobile has kernels for since 1.14
 INPUT = "image"
-# What is tried, the first one kept on a tie. Weights of 7 bits keep the 16-bit sums of CPUs without VNNI from
-# saturating; where nothing saturates, 8 bits are closer to the float model.
-SETTINGS = {"S8S8": {"reduce_range": False}, "S8S8, 7-bit weights": {"reduce_range": True}}
+# What is tried: which ranges, then, with the best of them, weights of 7 bits. Those keep the 16-bit sums of CPUs
+# without VNNI from saturating; where nothing saturates, 8 bits are closer to the float model.
+RANGES: dict[str, tuple[str, dict[str, float]]] = {
+    "min-max": ("MinMax", {}),
+    "99.999 %": ("Percentile", {"CalibPercentile": 99.999}),
+    "99.99 %": ("Percentile", {"CalibPercentile": 99.99}),
+}
 TRIED_ON = 16  # pictures that the settings are compared on
 
 Images = Sequence[NDArray[np.uint8]]
@@ -23,53 +30,72 @@ Images = Sequence[NDArray[np.uint8]]
 
 def export_float(deployed: nn.Module, calibration: Images, path: Path, output_names: list[str]) -> dict[str, Any]:
     """Write a single-file ONNX graph; `calibration` only says how large the input is."""
-    _save(_float_graph(deployed, calibration[0], output_names), path)
+    _save(_float_graph(deployed, calibration, output_names), path)
     return {"opset": OPSET}
 
 
 def export_int8(deployed: nn.Module, calibration: Images, path: Path, output_names: list[str]) -> dict[str, Any]:
-    """Write the int8 graph, in the one of `SETTINGS` whose outputs are closest to the float graph's.
+    """Write the int8 graph (QDQ, signed weights and activations) in the setting that comes closest to the float one.
 
     Normalization and what follows the last layers (sigmoid, offsets) stay float: they cost nothing and their error
     would go straight into the answer.
     """
     import onnx
-    from onnxruntime.quantization import quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    # it advises to do the pre-processing that the line above does
-    logging.getLogger("root").addFilter(_not_advice)
     with tempfile.TemporaryDirectory() as folder:
         whole, prepared = Path(folder) / "float.onnx", Path(folder) / "prepared.onnx"
-        _save(_float_graph(deployed, calibration[0], output_names), whole)
+        _save(_float_graph(deployed, calibration, output_names), whole)
         quant_pre_process(whole, prepared)
-        kept_float = _edges(onnx.load(prepared), output_names)
-        errors: dict[str, float] = {}
-        for name, setting in SETTINGS.items():
-            quantize_static(
-                prepared,
-                Path(folder) / f"{name}.onnx",
-                _reader(calibration),
-                per_channel=True,
-                nodes_to_exclude=kept_float,
-                extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"]},
-                calibration_cache_path=Path(folder) / "ranges.json",
-                **setting,
-            )
-            errors[name] = _relative_error(whole, Path(folder) / f"{name}.onnx", calibration[:TRIED_ON])
-        best = min(errors, key=lambda name: errors[name])
-        _save(onnx.load(Path(folder) / f"{best}.onnx"), path)
+        tried: dict[str, tuple[float, Path]] = {}
+
+        def attempt(ranges: str, seven_bits: bool) -> None:
+            path = _quantized(prepared, calibration, output_names, ranges, seven_bits)
+            name = f"{ranges} ranges, {7 if seven_bits else 8}-bit weights"
+            tried[name] = _relative_error(whole, path, calibration[:TRIED_ON]), path
+
+        for ranges in RANGES:
+            attempt(ranges, seven_bits=False)
+        attempt(min(tried, key=lambda name: tried[name][0]).split(" ranges")[0], seven_bits=True)
+        best = min(tried, key=lambda name: tried[name][0])
+        _save(_short_names(onnx.load(tried[best][1])), path)
     return {
         "opset": OPSET,
-        "settings": f"static QDQ, {best}, per channel, min-max ranges",
-        "relative_error": {name: round(error, 6) for name, error in errors.items()},
+        "settings": f"static QDQ, S8S8, per channel, {best}",
+        "relative_error": {name: round(error, 6) for name, (error, _) in tried.items()},
     }
 
 
-def _float_graph(deployed: nn.Module, image: NDArray[np.uint8], output_names: list[str]) -> Any:
+def _quantized(prepared: Path, images: Images, output_names: list[str], ranges: str, seven_bits: bool) -> Path:
+    """A file beside `prepared`; ranges that were collected once are read from there again."""
+    import onnx
+    from onnxruntime.quantization import CalibrationMethod, quantize_static
+
+    method, options = RANGES[ranges]
+    path = prepared.with_name(f"{ranges} {seven_bits}.onnx")
+    with redirect_stdout(io.StringIO()):  # it prints how far it is, for every picture
+        quantize_static(
+            prepared,
+            path,
+            _reader(images),
+            per_channel=True,
+            reduce_range=seven_bits,
+            nodes_to_exclude=_edges(onnx.load(prepared), output_names),
+            calibrate_method=CalibrationMethod[method],
+            calibration_cache_path=prepared.with_name(f"{ranges}.json"),
+            extra_options={
+                "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"],
+                "CalibStridedMinMax": 1,  # one picture at a time: its activations alone fill memory
+                **options,
+            },
+        )
+    return path
+
+
+def _float_graph(deployed: nn.Module, images: Images, output_names: list[str]) -> Any:
     program = torch.onnx.export(
-        deployed.eval(),
-        (torch.from_numpy(image),),
+        folded(deployed, images),
+        example(images),
         dynamo=True,
         input_names=[INPUT],
         output_names=output_names,
@@ -124,11 +150,30 @@ def _reader(images: Images) -> Any:
         def __init__(self) -> None:
             self.images = iter(images)
 
+        def __len__(self) -> int:
+            return len(images)
+
+        def set_range(self, start_index: int, end_index: int) -> None:
+            self.images = iter(images[start_index:end_index])
+
         def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
             image = next(self.images, None)
             return None if image is None else {INPUT: image}
 
     return Reader()
+
+
+def _short_names(model: Any) -> Any:
+    """Steps without names and numbered values: in a small int8 file the names are a tenth."""
+    graph = model.graph
+    short = {part.name: part.name for part in (*graph.input, *graph.output)}
+    for node in graph.node:
+        node.ClearField("name")
+        for names in (node.input, node.output):
+            names[:] = [name and short.setdefault(name, f"{len(short):x}") for name in names]
+    for constant in graph.initializer:
+        constant.name = short.get(constant.name, constant.name)
+    return model
 
 
 def _relative_error(whole: Path, quantized: Path, images: Images) -> float:
@@ -142,7 +187,3 @@ def _relative_error(whole: Path, quantized: Path, images: Images) -> float:
         a, b = (np.concatenate([np.ravel(o[side]) for o in outputs]).astype(np.float64) for side in (0, 1))
         errors.append(np.sqrt(np.mean((a - b) ** 2)) / max(float(a.std()), 1e-6))
     return float(np.mean(errors))
-
-
-def _not_advice(record: logging.LogRecord) -> bool:
-    return "pre-processing before quantization" not in record.getMessage()

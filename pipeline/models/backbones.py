@@ -56,14 +56,16 @@ def read_pretrained(backbone: str, pretrained: bool | str) -> Pretrained:
     state = {name: tensor.float() for name, tensor in _read_weights(path).items()}
     wanted = timm.create_model(backbone).state_dict()
     source = {"kind": "file", "file": path.name, "sha256": sha256(path)}
-    if set(_body(wanted)) - set(state):
+    missing = sorted(n for n in set(_body(wanted)) - set(state) if not n.endswith("num_batches_tracked"))
+    if len(missing) > len(_body(wanted)) / 2:
         state = _renamed(_body(state), _body(wanted), path, backbone)
         # the weights come from another library; torchvision's are all trained with these
         return Pretrained(state, IMAGENET_MEAN, IMAGENET_STD, source | {"names": "torchvision"})
     for name, tensor in _body(wanted).items():
-        if state[name].shape != tensor.shape:
+        if name in state and state[name].shape != tensor.shape:
             raise InputError(_differs(path, backbone, name, name, state[name], tensor))
-    return Pretrained(_body(state), mean, std, source | {"names": "timm"})
+    # a file of feature maps ends before the last layers of a classifier: those start at random
+    return Pretrained(_body(state), mean, std, source | {"names": "timm", "not_in_file": missing})
 
 
 def classifier(backbone: str, pretrained: Pretrained, **options: Any) -> nn.Module:

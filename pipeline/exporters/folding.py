@@ -1,0 +1,66 @@
+"""The graph that every exporter starts from: batch norm folded into the convolutions, nothing shared."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+CONV = torch.ops.aten.conv2d.default
+BATCH_NORM = torch.ops.aten.batch_norm.default
+
+
+def example(images: Sequence[NDArray[np.uint8]]) -> tuple[Tensor]:
+    """What to trace with: an input of the right shape, whatever the memory layout of `images`."""
+    return (torch.zeros(images[0].shape, dtype=torch.uint8),)
+
+
+def folded(deployed: nn.Module, images: Sequence[NDArray[np.uint8]]) -> fx.GraphModule:
+    """`deployed` traced for the shape of `images`: the same function in fewer steps.
+
+    Each convolution gets weights of its own: where a head is shared by several levels, the quantizers leave all but
+    one of them float or lose track of their batch norm. Files hold equal weights once all the same.
+    """
+    with torch.no_grad():
+        graph_module: fx.GraphModule = torch.export.export(deployed.eval(), example(images)).module()
+        for i, conv in enumerate(graph_module.graph.find_nodes(op="call_function", target=CONV)):
+            weight, bias = (_tensor(graph_module, a) for a in (*conv.args, None)[1:3])
+            after = next(iter(conv.users))
+            if len(conv.users) == 1 and after.target is BATCH_NORM:
+                gamma, beta, mean, variance = (_tensor(graph_module, a) for a in after.args[1:5])
+                epsilon: Any = after.args[7]
+                weight, bias = fuse_conv_bn_weights(weight, bias, mean, variance, epsilon, gamma, beta)
+                after.replace_all_uses_with(conv)
+                graph_module.graph.erase_node(after)
+            _own(graph_module, conv, f"conv{i}", weight, bias)
+        graph_module.graph.eliminate_dead_code()
+        graph_module.delete_all_unused_submodules()
+        graph_module.recompile()
+    return graph_module
+
+
+def _tensor(graph_module: fx.GraphModule, argument: Any) -> Any:
+    if not isinstance(argument, fx.Node):
+        return None
+    value: Any = graph_module
+    for name in str(argument.target).split("."):
+        value = getattr(value, name)
+    return value
+
+
+def _own(graph_module: fx.GraphModule, conv: fx.Node, name: str, weight: Tensor | None, bias: Tensor | None) -> None:
+    arguments: list[fx.Node | None] = []
+    with graph_module.graph.inserting_before(conv):
+        for kind, tensor in (("weight", weight), ("bias", bias)):
+            if tensor is None:
+                arguments.append(None)
+                continue
+            values = tensor.detach().clone()
+            graph_module.register_buffer(f"{name}_{kind}", values)
+            node = graph_module.graph.get_attr(f"{name}_{kind}")
+            node.meta["val"] = values
+            arguments.append(node)
+    conv.args = (conv.args[0], *arguments, *conv.args[3:])

@@ -1,0 +1,125 @@
+"""A small run, trained and exported to every target: what the tests of export, runtimes and verify look at."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from safetensors.torch import save_file
+
+from pipeline.evaluate import write_report
+from pipeline.export import export_run
+from pipeline.loading import Pictures
+from pipeline.models import Deployed, build
+from pipeline.models.spec import ModelSpec, write_spec
+from pipeline.params import ExportParams
+from pipeline.runtimes import open_runtime, predict_samples
+from pipeline.sample import Dataset, Sample, read_samples, write_dataset, write_samples
+
+SIDE = 64
+LABELS = ["circle", "cross", "square"]
+COUNTS = {"train": 96, "val": 12, "test": 48}
+TARGETS = ["onnx_float", "onnx_int8", "executorch_float", "executorch_int8"]
+PARAMS = ExportParams(targets=TARGETS, calibration_images=24, tolerance=0.05)
+
+
+def shipped(base: Path) -> Path:
+    """`base`/shipped with data/, models/shapes, evaluated/ and exports/, made by the first test that asks."""
+    root = base / "shipped"
+    if not root.exists():
+        draw_shapes(root / "data")
+        train_shapes(root / "models" / "shapes", root / "data" / "train")
+        _evaluate(root)
+        export_run(root / "models" / "shapes", root / "data" / "train", root / "exports", PARAMS)
+    return root
+
+
+def spec_of(task: str, size: int = SIDE, backbone: str = "mobilenetv2_035") -> ModelSpec:
+    head = {
+        "classify": {"kind": "pool", "dropout": 0.1},
+        "localize": {"channels": 16, "dropout": 0.1},
+        "detect": {"channels": 16},
+    }
+    spec = ModelSpec(
+        run="shapes",
+        dataset="shapes",
+        task=task,
+        labels=LABELS,
+        landmarks=[] if task == "classify" else ["top", "left"],
+        pairs=[],
+        skeleton=[],
+        backbone=backbone,
+        head=head[task],
+        size=size,
+        resize="stretch",
+        mean=[0.485, 0.456, 0.406],
+        std=[0.229, 0.224, 0.225],
+        predict={"score": 0.3, "nms_iou": 0.6, "max_objects": 10},
+    )
+    torch.manual_seed(0)
+    net = build(spec)
+    spec.outputs, spec.strides = list(net.outputs), list(net.strides)
+    return spec
+
+
+def draw_shapes(folder: Path) -> None:
+    rng = np.random.default_rng(5)
+    write_dataset(folder, Dataset("shapes", LABELS))
+    for split, count in COUNTS.items():
+        (folder / split).mkdir(parents=True)
+        samples = []
+        for i in range(count):
+            label = LABELS[i % 3]
+            _shape(rng, label).save(folder / split / f"{i:03}.png")
+            samples.append(Sample(f"{split}-{i:03}", f"{i:03}.png", SIDE, SIDE, split=split, label=label))
+        write_samples(folder / split, samples)
+
+
+def _shape(rng: np.random.Generator, label: str) -> Image.Image:
+    image = Image.fromarray(rng.integers(90, 166, (SIDE, SIDE, 3), dtype=np.uint8))
+    pen = ImageDraw.Draw(image)
+    x, y, r = (int(v) for v in rng.integers((22, 22, 12), (42, 42, 20)))
+    colour = tuple(int(v) for v in rng.choice([20, 235], 3))
+    if label == "circle":
+        pen.ellipse((x - r, y - r, x + r, y + r), outline=colour, width=5)
+    elif label == "square":
+        pen.rectangle((x - r, y - r, x + r, y + r), outline=colour, width=5)
+    else:
+        pen.line((x - r, y - r, x + r, y + r), fill=colour, width=5)
+        pen.line((x - r, y + r, x + r, y - r), fill=colour, width=5)
+    return image
+
+
+def train_shapes(folder: Path, data: Path) -> None:
+    """A few seconds of training: int8 is close to float only where the net has learnt to be sure."""
+    spec = spec_of("classify")
+    torch.manual_seed(0)
+    net = Deployed(build(spec), spec)
+    samples = read_samples(data)
+    pictures = Pictures(data, samples, spec)
+    images = torch.from_numpy(np.stack([pictures[i][0] for i in range(len(samples))]))
+    labels = torch.tensor([LABELS.index(str(s.label)) for s in samples])
+    steps = 80
+    optimizer = torch.optim.AdamW(net.parameters(), lr=4e-3, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, steps)
+    net.train()
+    for step in range(steps):
+        batch = torch.randperm(len(samples), generator=torch.Generator().manual_seed(step))[:32]
+        flipped = images[batch].flip([1] if step % 2 else [2])
+        loss = torch.nn.functional.cross_entropy(net(flipped)[0], labels[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    folder.mkdir(parents=True)
+    save_file(net.net.state_dict(), folder / "model.safetensors")
+    write_spec(folder / "model.json", spec)
+
+
+def _evaluate(root: Path) -> None:
+    spec = spec_of("classify")
+    test = root / "data" / "test"
+    truth = read_samples(test)
+    predicted = predict_samples(open_runtime("torch", root / "models" / "shapes"), spec, test, truth)
+    (root / "evaluated").mkdir()
+    write_report(root / "evaluated", spec, test, truth, predicted)

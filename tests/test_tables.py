@@ -1,0 +1,33 @@
+"""Reports as tables."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.files import write_json
+from pipeline.tables import verify_table
+
+
+def test_a_row_per_run_and_model(tmp_path: Path) -> None:
+    target = {"tolerance": 0.03, "size_bytes": 700_000, "latency_ms": {"median": 1.5, "p95": 2.0}, "passed": True}
+    verdict = {
+        "main_metric": "AP",
+        "float": {"task": "detect", "AP": 0.5},
+        "targets": {
+            "onnx_float": {**target, "metrics": {"AP": 0.5}, "drop": 0.0, "size_bytes": 2_800_000},
+            "onnx_int8": {**target, "metrics": {"AP": 0.48}, "drop": 0.02},
+        },
+    }
+    for run in ("pose", "herd"):
+        write_json(tmp_path / "verify" / run / "verify.json", verdict)
+    table = verify_table(tmp_path)
+    assert table["run"].tolist() == ["herd"] * 3 + ["pose"] * 3
+    assert table["model"].tolist()[:3] == ["float", "onnx_float", "onnx_int8"]
+    int8 = table.iloc[2]
+    assert (int8["figure"], int8["drop"], int8["latency_ms"]) == (0.48, 0.02, 1.5)
+    assert int8["megabytes"] == pytest.approx(0.7)
+    assert table["latency_ms"].isna().tolist() == [True, False, False] * 2
+
+
+def test_without_reports_it_is_empty(tmp_path: Path) -> None:
+    assert verify_table(tmp_path).empty

@@ -47,7 +47,7 @@ def add(
     if not data.exists():
         raise InputError(f"{data}: no such folder")
     if format is None:
-        format, reason = detect_format(data)
+        format, reason = detect_format(data, labels)
     else:
         reason = "as given"
     if format not in SOURCES:

@@ -91,9 +91,11 @@ def _inspect(args: argparse.Namespace) -> None:
 
 
 def _track(_args: argparse.Namespace) -> None:
+    from pipeline.params import read_params
     from pipeline.tracking import track_all
 
-    for line in track_all(Path.cwd(), os.environ.get("MLFLOW_TRACKING_URI")):
+    experiment = read_params().track.experiment
+    for line in track_all(Path.cwd(), os.environ.get("MLFLOW_TRACKING_URI"), experiment):
         print(line)
 
 

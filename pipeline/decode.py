@@ -62,7 +62,11 @@ def _level(named: dict[str, Array], stride: int, score: float, landmarks: bool) 
     boxes = np.concatenate([centre - sides[:, :2], centre + sides[:, 2:]], axis=1)
     points = np.zeros((len(x), 0, 3))
     if landmarks:
-        points = named[f"landmarks_{stride}"][:, y, x].T.reshape(len(x), -1, 3).astype(float)
+        points = (
+            named[f"landmarks_{stride}"][:, y, x]
+            .T.reshape(len(x), len(named[f"landmarks_{stride}"]) // 3, 3)
+            .astype(float)
+        )
         points[..., :2] = points[..., :2] * stride + centre[:, None]
     return probability[label, y, x], label, boxes, points
 

@@ -55,8 +55,9 @@ class Fitting(pl.LightningModule):
         frozen = self.current_epoch < self.run.frozen_epochs
         for parameter in self.net.backbone_parameters():
             parameter.requires_grad_(not frozen)
-        if frozen:
-            self.net.body.eval()  # batch norm keeps the statistics that the weights were trained with
+        # batch norm of a frozen backbone keeps the statistics that the weights were trained with
+        self.net.train()
+        self.net.body.train(not frozen)
 
     def training_step(self, batch: Any, _index: int) -> Tensor:
         images, target, items = batch

@@ -127,6 +127,6 @@ def write_model(net: "Net", spec: "ModelSpec", rows: list[dict[str, float]], mod
 def _fingerprint(run: RunParams, *folders: Path) -> str:
     """Of everything that training depends on; files by name and size, which is quick and changes with the content."""
     files = [(p.name, p.stat().st_size) for folder in folders for p in sorted(folder.iterdir())]
-    facts: dict[str, Any] = {"run": run.model_dump(exclude={"export", "predict"}), "files": files}
+    facts: dict[str, Any] = {"run": run.model_dump(exclude={"export"}), "files": files}
     facts["labels"] = [asdict(read_dataset(folder)) for folder in folders[:1]]
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]

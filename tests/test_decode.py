@@ -71,6 +71,12 @@ def test_detect_one_cell() -> None:
     assert (o.landmarks[0].x, o.landmarks[0].y) == pytest.approx((0.875, 0.125))
 
 
+def test_detect_nothing_where_every_score_is_low() -> None:
+    shapes = {"scores_32": 2, "boxes_32": 4, "landmarks_32": 9}
+    arrays = [np.full((channels, 2, 2), -9, np.float32) for channels in shapes.values()]
+    assert decode(arrays, spec("detect", list(shapes), 3, (32,)), WHOLE) == (None, None, [])
+
+
 @given(st.integers(0, 2**32 - 1), st.integers(0, 60))
 def test_nms_is_torchvisions(seed: int, count: int) -> None:
     draw = np.random.default_rng(seed)

@@ -13,85 +13,20 @@ from urllib.request import url2pathname
 
 import pytest
 import requests
+from finished_project import RUNS, commit, dvc, write_dvc, write_project
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
-from PIL import Image
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import WebDriverWait
 
-from pipeline.dvc_state import finished_runs, read_state, stale_files
+from pipeline.dvc_state import finished_runs, read_state
 from pipeline.errors import InputError
-from pipeline.files import write_json, write_text
-from pipeline.run_record import legal_name
+from pipeline.files import write_json
 from pipeline.tracking import default_uri, runs_table, track_all, track_run
 
 pytestmark = pytest.mark.xdist_group("mlflow")
-RUNS = {"actions": "classify", "alpaca": "classify", "herd": "detect", "pose": "localize"}
-MAIN = {"classify": "accuracy", "detect": "AP", "localize": "mean_iou"}
 PATIENCE = 90  # seconds for a server or a page on a busy machine
-
-
-def write_project(root: Path, runs: dict[str, str]) -> None:
-    """A project whose chain has run, small, in the chain's own formats."""
-    blocks = {run: {"dataset": run, "task": task, "head": {"dropout": 0.2}} for run, task in runs.items()}
-    write_json(root / "params.yaml", {"datasets": {r: {"max_side": 64} for r in runs}, "runs": blocks})
-    for number, (run, task) in enumerate(runs.items()):
-        figures = {"task": task, "n_images": 8, MAIN[task]: 0.9 - number / 10, "per_class": {"not / 100%": {"f1": 0.5}}}
-        write_json(root / f"data/ingested/{run}/dataset.json", {"counts": {"train": 8, "val": 4, "test": 8}})
-        Image.new("RGB", (64, 48), (40 * number, 90, 160)).save(_parent(root / f"reports/ingest/{run}/sheet.jpg"))
-        write_json(root / f"models/{run}/model.json", {"dataset": run, "trained": {"weights": "none", "epochs": 3}})
-        rows = [f"{e},{1 / (e + 1)},{1.5 / (e + 1)},{e / 4},0.001\n" for e in range(3)]
-        header = "epoch,train_loss,val_loss,val_metric,learning_rate\n"
-        write_text(root / f"reports/train/{run}/history.csv", header + "".join(rows))
-        write_text(root / f"reports/evaluate/{run}/plots/pr.csv", "recall,precision\n0,1\n")
-        write_json(root / f"reports/evaluate/{run}/metrics.json", {**figures, "macro_f1": None})
-        write_text(root / f"exports/{run}/{run}.onnx", f"the weights of {run}")
-        target = {
-            "metrics": figures,
-            "drop": number / 100,
-            "size_bytes": 700,
-            "size_ratio": 0.3,
-            "latency_ms": {"median": 1.5},
-            "reason": "",
-        }
-        verdict = {"passed": True, "float": figures, "targets": {"onnx_int8": {**target, "passed": True}}}
-        write_json(root / f"reports/verify/{run}/verify.json", verdict)
-
-
-def _parent(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-def write_dvc(root: Path, runs: dict[str, str]) -> None:
-    names = list(runs)
-    code = "train.py"
-    write_text(root / code, "the code")
-    model = ["models/${item}", "reports/train/${item}"]
-    stages = {
-        "ingest": (["datasets.${item}"], [], ["data/ingested/${item}", "reports/ingest/${item}"]),
-        "augment": ([], ["data/ingested/${item}"], []),
-        "train": (["runs.${item}"], [code, "data/ingested/${item}/dataset.json"], model),
-        "evaluate": ([], model[:1], ["reports/evaluate/${item}"]),
-        "export": ([], model[:1], ["exports/${item}"]),
-        "verify": ([], ["exports/${item}"], ["reports/verify/${item}"]),
-    }
-    dag = {
-        name: {"foreach": names, "do": {"cmd": f"echo {name}", "params": params, "deps": deps, "outs": outs}}
-        for name, (params, deps, outs) in stages.items()
-    }
-    write_json(root / "dvc.yaml", {"stages": dag})
-
-
-def commit(root: Path) -> None:
-    """Have DVC write dvc.lock for the files as they are, as if the stages had just made them."""
-    _dvc(root, "commit", "--force", "--quiet")
-
-
-def _dvc(root: Path, *arguments: str) -> None:
-    environment = {**os.environ, "DVC_NO_ANALYTICS": "1"}
-    subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=root, env=environment, check=True)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +35,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("template")
     write_project(root, RUNS)
     write_dvc(root, RUNS)
-    _dvc(root, "init", "--no-scm", "--quiet")
+    dvc(root, "init", "--no-scm", "--quiet")
     commit(root)
     MlflowClient(default_uri(root)).search_experiments()
     return root
@@ -215,23 +150,6 @@ def test_another_lock_state_is_another_run_and_version_and_going_back_makes_none
     assert candidate_in(uri) == "1"
 
 
-def test_code_that_makes_the_same_files_is_no_new_state(project: Path) -> None:
-    before = read_state(project, "alpaca", "alpaca")
-    (project / "train.py").write_text("the code, with a comment")
-    commit(project)
-    assert read_state(project, "alpaca", "alpaca") == before
-
-
-def test_a_parameter_is_a_new_state_of_its_run_only(project: Path) -> None:
-    before = {run: read_state(project, run, run).lock for run in RUNS}
-    params = json.loads((project / "params.yaml").read_text())
-    params["runs"]["herd"]["head"]["dropout"] = 0.3
-    write_json(project / "params.yaml", params)
-    commit(project)
-    after = {run: read_state(project, run, run).lock for run in RUNS}
-    assert [run for run in RUNS if before[run] != after[run]] == ["herd"]
-
-
 def test_what_did_not_verify_is_not_registered(project: Path) -> None:
     verdict = project / "reports/verify/alpaca/verify.json"
     verdict.write_text(verdict.read_text().replace('"passed": true', '"passed": false'))
@@ -286,11 +204,6 @@ def test_a_run_without_a_whole_chain(project: Path) -> None:
         track_run("alpaca", project)
 
 
-def test_a_run_that_params_no_longer_have(project: Path) -> None:
-    write_dvc(project, {"alpaca": "classify"})
-    assert stale_files(project, ["herd"])["herd"][0] == "train@herd is no longer in dvc.yaml"
-
-
 def test_the_stage_writes_the_same_file_each_time(project: Path) -> None:
     shutil.copy(Path(__file__).parent.parent / "params.yaml", project / "params.yaml")
     home = Path(__file__).parent.parent
@@ -320,19 +233,6 @@ def test_a_store_that_does_not_answer(project: Path, uri: str, said: str) -> Non
     with pytest.raises(InputError, match=said) as raised:
         track_run("alpaca", project, uri)
     assert "secret" not in str(raised.value).split(": ")[0]
-
-
-@pytest.mark.parametrize(
-    ("key", "legal"),
-    [
-        ("float/per_class/köter & co/f1", "float/per_class/köter _ co/f1"),
-        ("a//b", "a/b"),
-        ("a/../b", "a/_../b"),
-        ("x" * 300, "x" * 250),
-    ],
-)
-def test_legal_names(key: str, legal: str) -> None:
-    assert legal_name(key) == legal
 
 
 def test_a_server_keeps_the_files_itself(project: Path, server: str, exported: Callable[[str], str]) -> None:

@@ -9,15 +9,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from pipeline.errors import InputError
+from pipeline.models import build
 from pipeline.params import ClassifyRun, parse_params
 from pipeline.sample import Dataset, Object, Sample, write_dataset, write_samples
-from pipeline.train import check_labels, train_run
+from pipeline.train import check_labels, make_spec, train_run
 
 ROOT = Path(__file__).parents[1]
 RUN = {
@@ -70,8 +73,8 @@ def test_killed_and_resumed_gives_the_weights_of_an_unbroken_run(tmp_path: Path)
     for root in (whole, broken):
         pictures(root / "train", 24)
         pictures(root / "val", 8)
-    assert start(whole).wait() == 0
-    process = start(broken)
+    assert start(whole, frozen_epochs=3).wait() == 0
+    process = start(broken, frozen_epochs=3)
     deadline = time.monotonic() + 120
     while finished_epochs(broken) < 2:
         assert process.poll() is None, "it ended before it could be killed"
@@ -79,7 +82,7 @@ def test_killed_and_resumed_gives_the_weights_of_an_unbroken_run(tmp_path: Path)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (broken / "model").exists()
-    assert start(broken).wait() == 0
+    assert start(broken, frozen_epochs=3).wait() == 0
     assert digest(broken / "model/model.safetensors") == digest(whole / "model/model.safetensors")
     assert digest(broken / "model/model.json") == digest(whole / "model/model.json")
     assert digest(broken / "report/history.csv") == digest(whole / "report/history.csv")
@@ -88,6 +91,18 @@ def test_killed_and_resumed_gives_the_weights_of_an_unbroken_run(tmp_path: Path)
 
 def run(**changes: Any) -> ClassifyRun:
     return ClassifyRun.model_validate(RUN | changes)
+
+
+def test_a_frozen_backbone_stays_as_it_was(tmp_path: Path) -> None:
+    pictures(tmp_path / "train", 16)
+    pictures(tmp_path / "val", 4)
+    places = [tmp_path / name for name in ("train", "val", "model", "report", "resume")]
+    train_run("r", run(epochs=2, frozen_epochs=2, workers=0), *places)
+    pl.seed_everything(run().seed, verbose=False)
+    spec = make_spec("r", run(), Dataset("d", ["red", "blue"]), [0.5] * 3, [0.5] * 3)
+    before, after = build(spec).state_dict(), load_file(tmp_path / "model/model.safetensors")
+    for name, tensor in before.items():
+        assert torch.equal(tensor, after[name]) == (not name.startswith("body.classifier")), name
 
 
 def test_other_params_do_not_resume_from_a_checkpoint_of_these(tmp_path: Path) -> None:

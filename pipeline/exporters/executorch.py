@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline.exporters.folding import example, folded
+from pipeline.exporters.folding import edges, example, folded
 
 Images = Sequence[NDArray[np.uint8]]
 
@@ -32,8 +32,11 @@ def export_int8(deployed: nn.Module, calibration: Images, path: Path, _names: li
         )
         from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
+        graph = folded(deployed, calibration)
+        kept_float = edges(graph)
         quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
-        graph = prepare_pt2e(folded(deployed, calibration), quantizer)
+        quantizer.set_filter_function(lambda node: node.name not in kept_float)
+        graph = prepare_pt2e(graph, quantizer)
         with torch.inference_mode():
             for image in calibration:
                 graph(torch.from_numpy(image))

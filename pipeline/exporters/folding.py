@@ -11,6 +11,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 CONV = torch.ops.aten.conv2d.default
 BATCH_NORM = torch.ops.aten.batch_norm.default
+LAYERS = (CONV, torch.ops.aten.linear.default, torch.ops.aten.relu.default)
 
 
 def example(images: Sequence[NDArray[np.uint8]]) -> tuple[Tensor]:
@@ -40,6 +41,17 @@ def folded(deployed: nn.Module, images: Sequence[NDArray[np.uint8]]) -> fx.Graph
         graph_module.delete_all_unused_submodules()
         graph_module.recompile()
     return graph_module
+
+
+def edges(graph_module: fx.GraphModule) -> set[str]:
+    """The names of the steps before the first convolution and of those that finish an output (an offset, a sigmoid).
+
+    They stay float in an int8 file: they cost nothing, and their error would go straight into the answer.
+    """
+    nodes = list(graph_module.graph.nodes)
+    first = nodes.index(graph_module.graph.find_nodes(op="call_function", target=CONV)[0])
+    last = [node for node in graph_module.graph.output_node().all_input_nodes if node.target not in LAYERS]
+    return {node.name for node in [*nodes[:first], *last]}
 
 
 def _tensor(graph_module: fx.GraphModule, argument: Any) -> Any:

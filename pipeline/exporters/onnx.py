@@ -35,11 +35,7 @@ def export_float(deployed: nn.Module, calibration: Images, path: Path, output_na
 
 
 def export_int8(deployed: nn.Module, calibration: Images, path: Path, output_names: list[str]) -> dict[str, Any]:
-    """Write the int8 graph (QDQ, signed weights and activations) in the setting that comes closest to the float one.
-
-    Normalization and what follows the last layers (sigmoid, offsets) stay float: they cost nothing and their error
-    would go straight into the answer.
-    """
+    """Write the int8 graph (QDQ, signed weights and activations) in the setting that comes closest to the float one."""
     import onnx
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -94,8 +90,7 @@ def _quantized(prepared: Path, images: Images, output_names: list[str], ranges: 
 
 def _float_graph(deployed: nn.Module, images: Images, output_names: list[str]) -> Any:
     program = torch.onnx.export(
-        folded(deployed, images),
-        example(images),
+        torch.export.export(folded(deployed, images), example(images)),
         dynamo=True,
         input_names=[INPUT],
         output_names=output_names,
@@ -135,7 +130,7 @@ def _save(model: Any, path: Path) -> None:
 
 
 def _edges(model: Any, output_names: list[str]) -> list[str]:
-    """The names of the nodes before the first convolution, and of those after the last layers."""
+    """The names of the steps that stay float, as in `folding.edges`."""
     nodes = list(model.graph.node)
     first = next((i for i, node in enumerate(nodes) if node.op_type == "Conv"), 0)
     layers = ("Conv", "Gemm", "MatMul", "Relu", "Clip")

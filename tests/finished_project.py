@@ -1,0 +1,75 @@
+"""A small project whose chain has run, in the chain's own formats and known to DVC: for what comes after the chain."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+from pipeline.files import write_json, write_text
+
+RUNS = {"actions": "classify", "alpaca": "classify", "herd": "detect", "pose": "localize"}
+MAIN = {"classify": "accuracy", "detect": "AP", "localize": "mean_iou"}
+
+
+def write_project(root: Path, runs: dict[str, str]) -> None:
+    """A project whose chain has run, small, in the chain's own formats."""
+    blocks = {run: {"dataset": run, "task": task, "head": {"dropout": 0.2}} for run, task in runs.items()}
+    write_json(root / "params.yaml", {"datasets": {r: {"max_side": 64} for r in runs}, "runs": blocks})
+    for number, (run, task) in enumerate(runs.items()):
+        figures = {"task": task, "n_images": 8, MAIN[task]: 0.9 - number / 10, "per_class": {"not / 100%": {"f1": 0.5}}}
+        write_json(root / f"data/ingested/{run}/dataset.json", {"counts": {"train": 8, "val": 4, "test": 8}})
+        Image.new("RGB", (64, 48), (40 * number, 90, 160)).save(_parent(root / f"reports/ingest/{run}/sheet.jpg"))
+        write_json(root / f"models/{run}/model.json", {"dataset": run, "trained": {"weights": "none", "epochs": 3}})
+        rows = [f"{e},{1 / (e + 1)},{1.5 / (e + 1)},{e / 4},0.001\n" for e in range(3)]
+        header = "epoch,train_loss,val_loss,val_metric,learning_rate\n"
+        write_text(root / f"reports/train/{run}/history.csv", header + "".join(rows))
+        write_text(root / f"reports/evaluate/{run}/plots/pr.csv", "recall,precision\n0,1\n")
+        write_json(root / f"reports/evaluate/{run}/metrics.json", {**figures, "macro_f1": None})
+        write_text(root / f"exports/{run}/{run}.onnx", f"the weights of {run}")
+        target = {
+            "metrics": figures,
+            "drop": number / 100,
+            "size_bytes": 700,
+            "size_ratio": 0.3,
+            "latency_ms": {"median": 1.5},
+            "reason": "",
+        }
+        verdict = {"passed": True, "float": figures, "targets": {"onnx_int8": {**target, "passed": True}}}
+        write_json(root / f"reports/verify/{run}/verify.json", verdict)
+
+
+def _parent(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def write_dvc(root: Path, runs: dict[str, str]) -> None:
+    names = list(runs)
+    code = "train.py"
+    write_text(root / code, "the code")
+    model = ["models/${item}", "reports/train/${item}"]
+    stages = {
+        "ingest": (["datasets.${item}"], [], ["data/ingested/${item}", "reports/ingest/${item}"]),
+        "augment": ([], ["data/ingested/${item}"], []),
+        "train": (["runs.${item}"], [code, "data/ingested/${item}/dataset.json"], model),
+        "evaluate": ([], model[:1], ["reports/evaluate/${item}"]),
+        "export": ([], model[:1], ["exports/${item}"]),
+        "verify": ([], ["exports/${item}"], ["reports/verify/${item}"]),
+    }
+    dag = {
+        name: {"foreach": names, "do": {"cmd": f"echo {name}", "params": params, "deps": deps, "outs": outs}}
+        for name, (params, deps, outs) in stages.items()
+    }
+    write_json(root / "dvc.yaml", {"stages": dag})
+
+
+def commit(root: Path) -> None:
+    """Have DVC write dvc.lock for the files as they are, as if the stages had just made them."""
+    dvc(root, "commit", "--force", "--quiet")
+
+
+def dvc(root: Path, *arguments: str) -> None:
+    environment = {**os.environ, "DVC_NO_ANALYTICS": "1"}
+    subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=root, env=environment, check=True)

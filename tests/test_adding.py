@@ -1,0 +1,366 @@
+"""`add`: a look at a folder becomes two blocks in params.yaml, and the rest of the file stays as it is."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from ruamel.yaml import YAML
+
+from pipeline.adding import add
+from pipeline.errors import InputError
+from pipeline.params import Params, read_params
+
+SHIPPED = (Path(__file__).parents[1] / "params.yaml").read_bytes()
+XML = """<annotation><filename>a.jpg</filename><size><width>40</width><height>30</height></size>
+<object><name>cow</name><bndbox><xmin>3</xmin><ymin>3</ymin><xmax>20</xmax><ymax>20</ymax></bndbox></object>
+</annotation>"""
+COCO = {
+    "images": [{"id": 1, "file_name": "a.jpg", "width": 40, "height": 30}],
+    "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [2, 2, 10, 10]}],
+    "categories": [{"id": 1, "name": "cow"}],
+}
+# a size makes a picture, a string text, anything else JSON
+FOLDERS: dict[str, dict[str, Any]] = {
+    "folder": {"cat/a.jpg": (40, 30), "dog/b.jpg": (40, 30)},
+    "ucf101": {"Run/v_Run_g01_c01.avi": "", "Jump/v_Jump_g01_c01.avi": ""},  # a look does not decode
+    "coco": {"images/a.jpg": (40, 30), "annotations/instances.json": COCO},
+    "yolo": {"images/a.jpg": (40, 30), "labels/a.txt": "0 0.5 0.5 0.2 0.2\n", "classes.txt": "cow\n"},
+    "voc": {"JPEGImages/a.jpg": (40, 30), "Annotations/a.xml": XML},
+}
+
+
+def make(root: Path, form: str) -> Path:
+    for name, content in FOLDERS[form].items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, tuple):
+            Image.new("RGB", content).save(path)
+        else:
+            path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return root
+
+
+@pytest.fixture
+def params(tmp_path: Path) -> Path:
+    """The shipped params.yaml in a project of its own, with a folder per format beside it."""
+    file = tmp_path / "project/params.yaml"
+    file.parent.mkdir()
+    file.write_bytes(SHIPPED)
+    for form in FOLDERS:
+        make(file.parent / "data" / form, form)
+    return file
+
+
+def call(params: Path, name: str = "mine", data: str = "folder", task: str = "classify", **more: Any) -> str:
+    rest: dict[str, Any] = {"format": None, "labels": None, "backbone": None, "pretrained": None, "settings": []} | more
+    return add(params, name, params.parent / "data" / data, task, **rest)
+
+
+def is_subsequence(old: list[bytes], new: list[bytes]) -> bool:
+    rest = iter(new)
+    return all(line in rest for line in old)
+
+
+def raw(params: Path) -> dict[str, Any]:
+    content: dict[str, Any] = YAML(typ="safe").load(params)
+    return content
+
+
+@pytest.mark.parametrize(
+    ("form", "task", "recognized"),
+    [
+        ("folder", "classify", r"2 class folders of pictures \(cat, dog\)"),
+        ("ucf101", "classify", "2 clips in 2 class folders"),
+        ("coco", "detect", r"COCO annotations in annotations/instances\.json"),
+        ("coco", "localize", "COCO"),
+        ("yolo", "detect", r"1 label files, class names in classes\.txt"),
+        ("yolo", "localize", "1 label files"),
+        ("voc", "detect", r"Pascal VOC annotations such as Annotations/a\.xml"),
+        ("voc", "localize", "Pascal VOC"),
+    ],
+)
+def test_a_folder_becomes_a_dataset_and_a_run(params: Path, form: str, task: str, recognized: str) -> None:
+    said = call(params, data=form, task=task)
+    assert re.search(recognized, said)
+    assert said.splitlines()[-1] == "next: dvc repro track@mine"
+    read = read_params(params)
+    dataset, run = read.dataset("mine"), read.run("mine")
+    assert (dataset.format, dataset.path, dataset.labels) == (form, f"data/{form}", f"data/{form}")
+    assert (run.task, run.dataset) == (task, "mine")
+
+
+def test_all_that_was_there_stays_as_it_was(params: Path) -> None:
+    before = raw(params)
+    call(params, data="coco", task="detect")
+    text = params.read_bytes()
+    assert is_subsequence(SHIPPED.splitlines(keepends=True), text.splitlines(keepends=True))
+    after = raw(params)
+    assert list(after) == list(before)
+    for section in ("datasets", "runs"):
+        assert list(after[section]) == [*before[section], "mine"]  # at the end of its section
+        after[section].pop("mine")
+    assert after == before
+
+
+def test_the_lines_that_are_added_stand_together_and_nothing_else_is(params: Path) -> None:
+    call(params)
+    lines, old = params.read_text().split("\n"), SHIPPED.decode().split("\n")
+    for section, following in (("datasets", "runs:"), ("runs", "track:")):
+        start = lines.index("  mine:", lines.index(f"{section}:"))
+        end = lines.index(following)
+        assert lines[end - 1] == ""  # the blank line before the next section is still there
+        del lines[start : end - 1]
+    assert lines == old
+
+
+def test_several_in_a_row(params: Path) -> None:
+    for name, form in (("one", "coco"), ("two", "yolo"), ("three", "voc")):
+        call(params, name, form, "detect")
+    read = read_params(params)
+    assert list(read.datasets)[-3:] == list(read.runs)[-3:] == ["one", "two", "three"]
+    assert is_subsequence(SHIPPED.splitlines(keepends=True), params.read_bytes().splitlines(keepends=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda t: t.rstrip("\n"), "no line end at the end"),
+        (lambda t: t[: t.index("track:")] + "# the last word\n", "runs: is the last section, a comment after it"),
+        (lambda t: t.replace("\ndatasets:\n", "\ndatasets:   # mine and theirs\n\n  # first\n"), "comments within"),
+        (lambda t: t.replace("\nruns:\n", "\n# ---- runs ----\n\nruns:\n"), "a heading of the next section"),
+        (lambda t: "# é ü 犬\n" + t, "letters beyond ASCII"),
+    ],
+)
+def test_other_layouts_of_the_file(params: Path, change: Any, what: str) -> None:
+    text = change(SHIPPED.decode())
+    if "track:" not in text:
+        track = "track:\n  experiment: pocketlens\n"
+        text = text.replace("\nruns:\n", f"\n{track}\nruns:\n")
+    params.write_text(text, encoding="utf-8")
+    call(params)
+    assert {"mine"} <= set(read_params(params).runs) & set(read_params(params).datasets)
+    after = params.read_text(encoding="utf-8").split("\n")
+    assert is_subsequence([line.encode() for line in text.split("\n")], [line.encode() for line in after]), what
+
+
+# --- settings
+
+
+@pytest.mark.parametrize(
+    ("setting", "keys", "value"),
+    [
+        ("epochs=5", ("runs", "epochs"), 5),
+        ("export.tolerance=0.05", ("runs", "export", "tolerance"), 0.05),
+        ("head.dropout=0.1", ("runs", "head", "dropout"), 0.1),
+        ("head.kind=flatten", ("runs", "head", "kind"), "flatten"),
+        ("learning_rate=1e-4", ("runs", "learning_rate"), 1e-4),
+        ("export.targets=[onnx_int8]", ("runs", "export", "targets"), ["onnx_int8"]),
+        ("resize=crop", ("runs", "resize"), "crop"),
+        ("dataset.max_side=320", ("datasets", "max_side"), 320),
+        ("dataset.splits.seed=3", ("datasets", "splits", "seed"), 3),
+        ("dataset.augment.policy=photo", ("datasets", "augment", "policy"), "photo"),
+        ("run.epochs=7", ("runs", "epochs"), 7),
+        ("dataset=herd", ("runs", "dataset"), "herd"),  # the run's own knob of that name
+    ],
+)
+def test_a_setting_reaches_its_knob(params: Path, setting: str, keys: tuple[str, ...], value: Any) -> None:
+    call(params, settings=[setting])
+    found: Any = raw(params)
+    for key in (keys[0], "mine", *keys[1:]):
+        found = found[key]
+    assert found == value
+    assert isinstance(read_params(params), Params)
+
+
+def test_settings_go_together_and_the_last_word_counts(params: Path) -> None:
+    call(params, settings=["epochs=5", "dataset.max_side=320", "export.tolerance=0.05", "epochs=6"])
+    read = read_params(params)
+    run = read.run("mine")
+    assert (run.epochs, run.export.tolerance, read.dataset("mine").max_side) == (6, 0.05, 320)
+
+
+def test_backbone_and_pretrained(params: Path) -> None:
+    weights = params.parent / "weights/w.safetensors"
+    weights.parent.mkdir()
+    weights.write_bytes(b"")
+    call(params, backbone="resnet18", pretrained=weights)
+    run = read_params(params).run("mine")
+    assert (run.backbone, run.pretrained) == ("resnet18", "weights/w.safetensors")
+    assert run.frozen_epochs > 0
+    assert run.backbone_rate < 1
+
+
+# --- paths
+
+
+def test_paths_in_the_project_are_relative_and_others_absolute(
+    params: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside = make(tmp_path / "elsewhere", "folder")
+    monkeypatch.chdir(params.parent)
+    cases = {
+        "inside": Path("data/folder"),
+        "dotted": Path("data/../data/folder"),
+        "whole": params.parent / "data/folder",
+        "out": outside,
+        "up": Path("../elsewhere"),
+    }
+    for name, data in cases.items():
+        add(Path("params.yaml"), name, data, "classify", None, None, None, None, [])
+    found = {name: read_params(params).dataset(name).path for name in cases}
+    inside, out = "data/folder", outside.as_posix()
+    assert found == {"inside": inside, "dotted": inside, "whole": inside, "out": out, "up": out}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "my pictures of cats and dogs " * 4 + "end",
+        "a: b # c",
+        "'quoted' \"twice\"",
+        "été 犬",
+        "- {x}, [y]",
+        "0x10",
+        "null",
+        " leading",
+        "%percent & @at *star !bang | > `tick`",
+        "back\\slash",
+    ],
+)
+def test_any_folder_name_comes_back_as_it_is(params: Path, name: str) -> None:
+    make(params.parent / name, "folder")
+    add(params, "mine", params.parent / name, "classify", None, None, None, None, [])
+    assert read_params(params).dataset("mine").path == name
+
+
+def test_labels_elsewhere(params: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.json"
+    labels.write_text(json.dumps(COCO))
+    add(params, "given", params.parent / "data/coco/images", "detect", "coco", labels, None, None, [])
+    assert read_params(params).dataset("given").labels == labels.as_posix()
+
+
+def test_labels_elsewhere_are_looked_at_too(params: Path) -> None:
+    root = params.parent / "data/coco"
+    said = add(params, "mine", root / "images", "detect", None, root / "annotations", None, None, [])
+    assert "COCO annotations in instances.json" in said
+    dataset = read_params(params).dataset("mine")
+    assert (dataset.format, dataset.path, dataset.labels) == ("coco", "data/coco/images", "data/coco/annotations")
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("call_with", "message"),
+    [
+        ({"name": "herd", "data": "coco", "task": "detect"}, r"params\.yaml: datasets\.herd is there already"),
+        ({"data": "coco", "task": "classify"}, r"data/coco: found coco \(COCO .*\), but classify learns from folder"),
+        ({"data": "folder", "task": "detect"}, r"found folder \(2 class .*\), but detect learns from coco, yolo, voc"),
+        ({"format": "voc", "task": "classify"}, r"found voc \(as given\), but classify learns from folder, ucf101"),
+        ({"format": "cocoa", "task": "detect"}, "format 'cocoa': expected one of ucf101, folder, coco, yolo, voc"),
+        ({"data": "nosuch"}, "data/nosuch: no such folder"),
+        ({"data": "empty"}, "data/empty: no known format; looked for .*ucf101.*coco.*voc.*yolo.*folder"),
+        ({"data": "coco/annotations/instances.json", "task": "detect"}, "instances.json: not a folder"),
+        ({"name": ""}, "name '': expected letters, digits"),
+        ({"name": "my cats"}, "name 'my cats': expected letters, digits, _ and - only"),
+        ({"name": "../up"}, r"name '\.\./up': expected"),
+        ({"name": "a.b"}, r"name 'a\.b'"),
+        ({"name": "été"}, "name 'été'"),
+        ({"name": "line\n"}, "name 'line"),
+        ({"settings": ["epoch=5"]}, "--set epoch=5: unknown key; did you mean 'epochs'?"),
+        ({"settings": ["export.tolerence=1"]}, "export.tolerence=1: unknown key; did you mean 'tolerance'?"),
+        ({"settings": ["exports.tolerance=1"]}, "no block 'exports'; did you mean 'export'?"),
+        ({"settings": ["dataset.maxside=9"]}, "dataset.maxside=9: unknown key; did you mean 'max_side'?"),
+        ({"settings": ["epochs.x=9"]}, "--set epochs.x=9: no block 'epochs'"),
+        ({"settings": ["head.channels=9"]}, "--set head.channels=9: unknown key; expected one of kind, dropout"),
+        ({"settings": ["epochs"]}, "--set epochs: expected key=value"),
+        ({"settings": ["=5"]}, "--set =5: unknown key"),
+        ({"settings": ["export.targets=[onnx_float"]}, r"--set export\.targets=\[onnx_float: the value is not YAML"),
+        ({"settings": ["epochs="]}, r"runs\.mine\.epochs: .*found None"),
+        ({"settings": ["epochs=five"]}, r"runs\.mine\.epochs: .*found 'five'"),
+        ({"settings": ["epochs=0"]}, r"runs\.mine\.epochs: .*found 0"),
+        ({"settings": ["size=100"]}, r"runs\.mine\.size: .*multiple of 32, found 100"),
+        ({"settings": ["head=3"]}, r"runs\.mine\.head: .*found 3"),
+        ({"settings": ["task=detect"]}, r"runs\.mine\.head"),
+        ({"settings": ["dataset.splits.val=0.9"]}, r"datasets\.mine\.splits: val \+ test = 1\.1"),
+        ({"settings": ["dataset=heard"]}, "no dataset 'heard'; did you mean 'herd'?"),
+    ],
+)
+def test_a_mistake_is_named_and_nothing_is_written(params: Path, call_with: dict[str, Any], message: str) -> None:
+    (params.parent / "data/empty").mkdir()
+    with pytest.raises(InputError, match=message.replace("?", r"\?")):
+        call(params, **call_with)
+    assert params.read_bytes() == SHIPPED
+    assert sorted(p.name for p in params.parent.iterdir()) == ["data", "params.yaml"]
+
+
+def test_the_second_of_a_name_is_refused(params: Path) -> None:
+    call(params)
+    once = params.read_bytes()
+    with pytest.raises(InputError, match=r"params\.yaml: datasets\.mine is there already; choose another name"):
+        call(params, data="coco", task="detect")
+    assert params.read_bytes() == once
+
+
+@pytest.mark.parametrize("what", ["labels", "pretrained"])
+def test_a_path_that_is_not_there_is_named(params: Path, what: str) -> None:
+    missing = params.parent / "nosuch"
+    with pytest.raises(InputError, match="nosuch"):
+        call(params, format="folder", **{what: missing})
+    assert params.read_bytes() == SHIPPED
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "params.yaml: no such file"),
+        ("datasets: [\n", "params.yaml: not YAML"),
+        ("", "params.yaml: "),
+        ("datasets: {}\nruns: {}\n", "params.yaml: no block datasets: found; expected it at the start of a line"),
+        (SHIPPED.decode().replace("    epochs: ", "    epoch: ", 1), r"runs\.actions\.epoch: unknown key"),
+    ],
+)
+def test_a_params_file_that_cannot_be_added_to(params: Path, text: str | None, message: str) -> None:
+    params.unlink()
+    if text is not None:
+        params.write_text(text)
+    with pytest.raises(InputError, match=message):
+        call(params)
+    assert (params.read_text() if params.exists() else None) == text
+
+
+# --- any name
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("project")
+    make(root / "data", "folder")
+    return root / "params.yaml"
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    name=st.one_of(
+        st.from_regex(r"[A-Za-z0-9_-]{1,24}", fullmatch=True),
+        st.sampled_from(
+            ["null", "true", "no", "0", "007", "1e5", "0x1f", "12_3", "2026-11-21", "-", "---", "_", "nan"]
+        ),
+    )
+)
+def test_any_valid_name(project: Path, name: str) -> None:
+    project.write_bytes(SHIPPED)
+    if name in read_params(project).runs:
+        return
+    add(project, name, project.parent / "data", "classify", None, None, None, None, [])
+    read = read_params(project)
+    assert read.run(name).dataset == name
+    assert read.dataset(name).path == "data"
+    assert is_subsequence(SHIPPED.splitlines(keepends=True), project.read_bytes().splitlines(keepends=True))
+    assert sorted(p.name for p in project.parent.iterdir()) == ["data", "params.yaml"]

@@ -1,0 +1,195 @@
+"""The command and the stage scripts as a user meets them: in a process of their own, in a project of their own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pipeline.params import read_params
+
+ROOT = Path(__file__).parents[1]
+HEAVY = {"torch", "torchvision", "timm", "fiftyone", "mlflow", "lightning", "onnx", "onnxruntime", "executorch"}
+STAGES = sorted(p.stem for p in (ROOT / "stages").glob("[!_]*.py"))
+NAMED = [stage for stage in STAGES if stage != "sample"]
+
+
+def python(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A Python process in `cwd` that finds the project's code; exit code, stdout and stderr."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
+    line = [sys.executable, *arguments]
+    return subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
+def pocketlens(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return python(cwd, "-m", "pipeline.cli", *arguments)
+
+
+def error_of(done: subprocess.CompletedProcess[str]) -> str:
+    """The message of an error that is the user's to mend: no traceback, exit code 1, nothing on stdout."""
+    assert (done.returncode, done.stdout) == (1, ""), done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("error: ")
+    return done.stderr
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    for label in ("cat", "dog"):
+        (tmp_path / "data/mine" / label).mkdir(parents=True)
+        Image.new("RGB", (40, 30)).save(tmp_path / "data/mine" / label / "a.jpg")
+    return tmp_path
+
+
+# --- the command
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ([], ["add", "predict", "inspect", "track"]),
+        (["add"], ["--data", "--labels", "--task", "--format", "--backbone", "--pretrained", "--set"]),
+        (["predict"], ["--run", "--target", "--json", "--draw"]),
+        (["inspect"], ["--port"]),
+        (["track"], []),
+    ],
+)
+def test_help(tmp_path: Path, command: list[str], words: list[str]) -> None:
+    done = pocketlens(tmp_path, *command, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: pocketlens")
+    assert all(word in done.stdout for word in words)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "COMMAND"),
+        (["add", "mine", "--data", "x", "--task", "segment"], "segment"),
+        (["predict", "--run", "r"], "IMAGE"),
+    ],
+)
+def test_a_wrong_call_shows_the_usage(tmp_path: Path, arguments: list[str], words: str) -> None:
+    done = pocketlens(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: pocketlens")
+    assert words in done.stderr
+
+
+def test_add_end_to_end(project: Path) -> None:
+    before = (project / "params.yaml").read_text().splitlines()
+    done = pocketlens(
+        project, "add", "mine", "--data", "data/mine", "--task", "classify", "--backbone", "mobilenetv2_050",
+        "--set", "epochs=5", "--set", "dataset.max_side=320",
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    found, written, following = done.stdout.splitlines()
+    assert found == "data/mine: folder (2 class folders of pictures (cat, dog))"
+    assert written == "params.yaml: datasets.mine and runs.mine written"
+    assert following == "next: dvc repro track@mine"
+    params = read_params(project / "params.yaml")
+    run, dataset = params.run("mine"), params.dataset("mine")
+    assert (run.backbone, run.epochs, dataset.max_side) == ("mobilenetv2_050", 5, 320)
+    assert dataset.path == "data/mine"
+    after = iter((project / "params.yaml").read_text().splitlines())
+    assert all(line in after for line in before)
+
+    again = pocketlens(project, "add", "mine", "--data", "data/mine", "--task", "classify")
+    assert "params.yaml: datasets.mine is there already" in error_of(again)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("add my.name --data data/mine --task classify", "error: name 'my.name': expected letters"),
+        ("add mine --data nosuch --task classify", "error: nosuch: no such folder"),
+        ("add mine --data data/mine --task detect", "error: data/mine: found folder"),
+        ("add mine --data data/mine --task classify --set epoch=5", "did you mean 'epochs'?"),
+        ("predict a.jpg --run nosuch", "error: models/nosuch: no such model; trained runs: none"),
+        ("inspect nosuch", "nosuch"),
+    ],
+)
+def test_a_mistake_is_an_error_of_one_line(project: Path, arguments: str, message: str) -> None:
+    stderr = error_of(pocketlens(project, *arguments.split()))
+    assert message in stderr
+    assert stderr.count("\n") == 1
+
+
+def test_add_where_there_is_no_project(project: Path) -> None:
+    (project / "params.yaml").unlink()
+    done = pocketlens(project, "add", "mine", "--data", "data/mine", "--task", "classify")
+    assert "error: params.yaml: no such file" in error_of(done)
+
+
+# --- start-up
+
+
+def heavy_modules(done: subprocess.CompletedProcess[str]) -> set[str]:
+    """Those of HEAVY that a process started with `-X importtime` imported."""
+    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    assert len(lines) > 50
+    return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines} & HEAVY
+
+
+def test_the_command_starts_without_the_heavy_libraries(project: Path) -> None:
+    code = "import json, sys, pipeline.cli; print(json.dumps(sorted(sys.modules)))"
+    loaded = {name.partition(".")[0] for name in json.loads(python(project, "-c", code).stdout)}
+    assert "pipeline" in loaded
+    assert not loaded & HEAVY
+    add = "-X importtime -m pipeline.cli add mine --data data/mine --task classify"
+    done = python(project, *add.split())
+    assert done.returncode == 0
+    assert not heavy_modules(done)
+
+
+@pytest.mark.parametrize("stage", NAMED)
+def test_a_stage_names_what_it_does_not_know_before_anything_heavy(project: Path, stage: str) -> None:
+    done = python(project, "-X", "importtime", "-m", f"stages.{stage}", "hert")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Traceback" not in done.stderr
+    kind = "dataset" if stage in ("ingest", "augment") else "run"
+    assert f"error: no {kind} 'hert' in params.yaml; did you mean 'herd'?" in done.stderr
+    assert not heavy_modules(done)
+
+
+def test_train_lists_the_runs_if_none_is_near(project: Path) -> None:
+    known = ", ".join(read_params(project / "params.yaml").runs)
+    for wrong, name in ((["qqqq"], "qqqq"), ([], "")):
+        said = error_of(python(project, "-m", "stages.train", *wrong))
+        assert said == f"error: no run {name!r} in params.yaml; expected one of {known}\n"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_typo_in_the_params_stops_every_stage(project: Path, stage: str) -> None:
+    text = (project / "params.yaml").read_text()
+    text = text.replace("    epochs: ", "    epoch: ", 1).replace("    max_side: ", "    max_sid: ", 1)
+    (project / "params.yaml").write_text(text)
+    before = sorted(project.rglob("*"))
+    done = python(project, "-X", "importtime", "-m", f"stages.{stage}", "herd")
+    said = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
+    assert (done.returncode, done.stdout) == (1, "")
+    assert said[0].startswith("error: params.yaml: ")
+    assert "params.yaml: runs.actions.epoch: unknown key; did you mean 'epochs'?" in "\n".join(said)
+    assert "params.yaml: datasets.actions.max_sid: unknown key; did you mean 'max_side'?" in "\n".join(said)
+    assert "Traceback" not in done.stderr
+    assert not heavy_modules(done)
+    assert sorted(project.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "error: params.yaml: no such file\n"),
+        ("runs: [\n", "error: params.yaml: not YAML: "),
+        ("", "error: params.yaml: "),
+        ("- a list\n", "error: params.yaml: "),
+    ],
+)
+def test_a_params_file_that_cannot_be_read(tmp_path: Path, text: str | None, message: str) -> None:
+    if text is not None:
+        (tmp_path / "params.yaml").write_text(text)
+    assert error_of(python(tmp_path, "-m", "stages.train", "herd")).startswith(message)

@@ -1,0 +1,43 @@
+"""What dvc.lock says of a run, as DVC itself has written it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from finished_project import commit, dvc, write_dvc, write_project
+
+from pipeline.dvc_state import read_state, stale_files
+from pipeline.files import write_json
+
+RUNS = {"alpaca": "classify", "herd": "detect"}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    write_project(tmp_path, RUNS)
+    write_dvc(tmp_path, RUNS)
+    dvc(tmp_path, "init", "--no-scm", "--quiet")
+    commit(tmp_path)
+    return tmp_path
+
+
+def test_code_that_makes_the_same_files_is_no_new_state(project: Path) -> None:
+    before = read_state(project, "alpaca", "alpaca")
+    (project / "train.py").write_text("the code, with a comment")
+    commit(project)
+    assert read_state(project, "alpaca", "alpaca") == before
+
+
+def test_a_parameter_is_a_new_state_of_its_run_only(project: Path) -> None:
+    before = {run: read_state(project, run, run).lock for run in RUNS}
+    params = json.loads((project / "params.yaml").read_text())
+    params["runs"]["herd"]["head"]["dropout"] = 0.3
+    write_json(project / "params.yaml", params)
+    commit(project)
+    after = {run: read_state(project, run, run).lock for run in RUNS}
+    assert [run for run in RUNS if before[run] != after[run]] == ["herd"]
+
+
+def test_a_run_that_params_no_longer_have(project: Path) -> None:
+    write_dvc(project, {"alpaca": "classify"})
+    assert stale_files(project, ["herd"])["herd"][0] == "train@herd is no longer in dvc.yaml"

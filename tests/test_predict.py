@@ -1,0 +1,253 @@
+"""`predict_files`: what a model folder says of pictures from anywhere, and what is said of those that are none."""
+
+import json
+import os
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from pipeline.cli import main
+from pipeline.errors import InputError
+from pipeline.models import build
+from pipeline.models.spec import ModelSpec, write_spec
+from pipeline.predict import predict_files
+from pipeline.sample import Sample
+
+ROOT = Path(__file__).parents[1]
+TASKS = ("classify", "localize", "detect")
+LABELS, POINTS = ["cat", "dog", "fox"], ["left_eye", "right_eye"]
+HEADS: dict[str, dict[str, Any]] = {
+    "classify": {"kind": "pool", "dropout": 0.2},
+    "localize": {"channels": 16, "dropout": 0.1},
+    "detect": {"channels": 16},
+}
+
+
+def save_model(folder: Path, task: str, resize: str = "letterbox", score: float = 0.0) -> Path:
+    """An untrained net; with a threshold of 0 it finds something everywhere."""
+    torch.manual_seed(0)
+    points = [] if task == "classify" else POINTS
+    spec = ModelSpec(
+        run="r", dataset="d", task=task, labels=LABELS, landmarks=points, pairs=[], skeleton=[],
+        backbone="mobilenetv2_035", head=HEADS[task], size=64, resize=resize, mean=[0.5] * 3, std=[0.2] * 3,
+        predict={"score": score, "nms_iou": 0.6, "max_objects": 5},
+    )  # fmt: skip
+    net = build(spec)
+    spec.outputs, spec.strides = list(net.outputs), list(net.strides)
+    folder.mkdir(parents=True)
+    save_file(net.state_dict(), folder / "model.safetensors")
+    write_spec(folder / "model.json", spec)
+    return folder
+
+
+def picture(path: Path, size: tuple[int, int] = (50, 30), seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def predict(project: Path, images: list[Path], run: str = "r", target: str = "torch", **more: Any) -> list[Sample]:
+    return list(predict_files(images, run, target, project / "models", project / "exports", **more))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with a model per task, named after it."""
+    root = tmp_path_factory.mktemp("project")
+    for task in TASKS:
+        save_model(root / "models" / task, task)
+    return root
+
+
+def test_classify_gives_a_probability_per_label(project: Path, tmp_path: Path) -> None:
+    images = [picture(tmp_path / f"{i}.png", (50 + i, 30), i) for i in range(3)]
+    for i, sample in enumerate(predict(project, images, "classify")):
+        assert sample.id == sample.file_name == str(images[i])
+        assert (sample.width, sample.height) == (50 + i, 30)
+        assert sample.scores is not None
+        assert list(sample.scores) == LABELS
+        assert sum(sample.scores.values()) == pytest.approx(1, abs=1e-4)
+        assert sample.label == max(sample.scores, key=sample.scores.__getitem__)
+        assert sample.objects == []
+
+
+@pytest.mark.parametrize("task", ["localize", "detect"])
+def test_objects_lie_in_the_picture(project: Path, tmp_path: Path, task: str) -> None:
+    images = [picture(tmp_path / "wide.png", (90, 20)), picture(tmp_path / "high.jpg", (20, 90))]
+    for sample in predict(project, images, task):
+        assert (sample.label, sample.scores) == (None, None)
+        assert 1 <= len(sample.objects) <= (1 if task == "localize" else 5)
+        for o in sample.objects:
+            x, y, w, h = o.box
+            assert o.label in LABELS
+            assert 0 <= x <= x + w <= 1 + 1e-6
+            assert 0 <= y <= y + h <= 1 + 1e-6
+            assert len(o.landmarks) == len(POINTS)
+            assert o.score is not None
+            assert 0 <= o.score <= 1
+        scores = [o.score for o in sample.objects]
+        assert scores == sorted(scores, reverse=True)
+
+
+def test_below_the_models_threshold_there_is_nothing(tmp_path: Path) -> None:
+    save_model(tmp_path / "models/r", "detect", score=1.0)
+    assert predict(tmp_path, [picture(tmp_path / "a.png")])[0].objects == []
+
+
+def test_the_same_picture_gives_the_same_answer(project: Path, tmp_path: Path) -> None:
+    image, other = picture(tmp_path / "a.png"), picture(tmp_path / "b.png", seed=1)
+    first, _, again = predict(project, [image, other, image], "detect")
+    assert first == again == predict(project, [image], "detect")[0]
+
+
+def test_a_picture_is_taken_upright(project: Path, tmp_path: Path) -> None:
+    upright = picture(tmp_path / "a.png", (30, 50))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned by 90 degrees clockwise
+    with Image.open(upright) as image:
+        image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    plain, turned = predict(project, [upright, tmp_path / "turned.png"], "classify")
+    assert (turned.width, turned.height, turned.scores) == (30, 50, plain.scores)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1", "I;16"])
+def test_pictures_of_any_mode(project: Path, tmp_path: Path, mode: str) -> None:
+    file = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    image = Image.new("L", (40, 30), 200)
+    (Image.new("I;16", (40, 30), 40000) if mode == "I;16" else image.convert(mode)).save(file)
+    assert predict(project, [file], "classify")[0].label in LABELS
+
+
+# --- what is refused
+
+
+def test_an_unknown_run_is_named_with_those_that_are(project: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"models/nosuch: no such model; trained runs: classify, detect, localize"):
+        predict(project, [picture(tmp_path / "a.png")], "nosuch")
+    with pytest.raises(InputError, match="models/r: no such model; trained runs: none"):
+        predict(tmp_path, [tmp_path / "a.png"])
+
+
+def test_an_unfinished_model_is_no_trained_run(tmp_path: Path) -> None:
+    save_model(tmp_path / "models/done", "classify")
+    (tmp_path / "models/.r.unfinished").mkdir()
+    with pytest.raises(InputError, match=r"trained runs: done$"):
+        predict(tmp_path, [tmp_path / "a.png"])
+
+
+def test_an_unknown_target_is_named_with_those_that_are(project: Path, tmp_path: Path) -> None:
+    image = picture(tmp_path / "a.png")
+    save_model(tmp_path / "models/r", "classify")
+    with pytest.raises(InputError, match=r"exports/r/export\.json: no such file"):
+        predict(tmp_path, [image], target="onnx_int8")
+    exports = tmp_path / "exports/r"
+    exports.mkdir(parents=True)
+    (exports / "export.json").write_text(json.dumps({"targets": {"onnx_float": {"file": "model.onnx"}}}))
+    for target in ("onnx_int8", "nosuch"):
+        with pytest.raises(InputError, match=f"exports/r: has no {target}; export.targets of the run made onnx_float"):
+            predict(tmp_path, [image], target=target)
+    with pytest.raises(InputError, match=r"exports/r/model\.onnx: no such file"):
+        predict(tmp_path, [image], target="onnx_float")
+    (exports / "model.onnx").write_bytes(b"no model")
+    with pytest.raises(InputError, match=r"exports/r/model\.onnx: not an ONNX model"):
+        predict(tmp_path, [image], target="onnx_float")
+
+
+def broken(path: Path, how: str) -> None:
+    whole = picture(path.with_name("whole.png")).read_bytes()
+    match how:
+        case "text":
+            path.write_text("I am a text")
+        case "empty":
+            path.write_bytes(b"")
+        case "cut":
+            path.write_bytes(whole[: len(whole) // 2])
+        case "spoilt":
+            at = whole.index(b"IDAT") + 40
+            path.write_bytes(whole[:at] + bytes(255 - b for b in whole[at : at + 20]) + whole[at + 20 :])
+        case "bomb":  # a header that promises more pixels than Pillow agrees to decode
+            at = whole.index(b"IHDR")
+            head = b"IHDR" + (60_000).to_bytes(4, "big") * 2 + whole[at + 12 : at + 17]
+            crc = zlib.crc32(head).to_bytes(4, "big")
+            path.write_bytes(whole[:at] + head + crc + whole[at + 21 :])
+        case "folder":
+            path.mkdir()
+
+
+@pytest.mark.parametrize("how", ["text", "empty", "cut", "spoilt", "bomb", "folder", "missing"])
+def test_what_is_no_picture_is_named(project: Path, tmp_path: Path, how: str) -> None:
+    bad = tmp_path / "bad.jpg"
+    broken(bad, how)
+    with pytest.raises(InputError, match=r"bad\.jpg: "):
+        predict(project, [picture(tmp_path / "a.png"), bad], "classify")
+
+
+def test_those_before_the_bad_one_are_answered(project: Path, tmp_path: Path) -> None:
+    images = [picture(tmp_path / "a.png"), tmp_path / "nosuch.jpg"]
+    answers = predict_files(images, "classify", "torch", project / "models", project / "exports")
+    assert next(answers).file_name == str(images[0])
+    with pytest.raises(InputError, match=r"nosuch\.jpg"):
+        next(answers)
+
+
+# --- drawings and the command
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_drawings(project: Path, tmp_path: Path, task: str) -> None:
+    images = [picture(tmp_path / "a.jpg"), picture(tmp_path / "b.png", (20, 60))]
+    predict(project, images, task, drawings=tmp_path / "deep/drawn")
+    drawn = sorted((tmp_path / "deep/drawn").iterdir())
+    assert [d.name for d in drawn] == ["a.png", "b.png"]
+    for file, image in zip(drawn, images, strict=True):
+        with Image.open(file) as after, Image.open(image) as before:
+            assert after.format == "PNG"
+            assert after.width / after.height == pytest.approx(before.width / before.height, rel=0.02)
+            plain = before.convert("RGB").resize(after.size, Image.Resampling.BICUBIC)
+            assert (np.asarray(after) != np.asarray(plain)).any()
+
+
+def test_pictures_of_one_name_are_all_drawn(project: Path, tmp_path: Path) -> None:
+    images = [picture(tmp_path / "x/a.png"), picture(tmp_path / "y/a.png"), picture(tmp_path / "x/a.jpg")]
+    predict(project, images, "classify", drawings=tmp_path / "drawn")
+    assert len(list((tmp_path / "drawn").iterdir())) == 3
+
+
+def test_json_lines_are_samples(project: Path, tmp_path: Path) -> None:
+    images = [str(picture(tmp_path / name)) for name in ("a.png", "é 犬.png")]
+    line = [sys.executable, "-m", "pipeline.cli", "predict", *images, "--run", "detect", "--json"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*line, "--draw", str(tmp_path / "drawn")], cwd=project, env=environment, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    read = [Sample.from_json(json.loads(row)) for row in done.stdout.decode().splitlines()]
+    assert read == predict(project, [Path(image) for image in images], "detect")
+    assert len(list((tmp_path / "drawn").glob("*.png"))) == 2
+
+
+def test_words_for_people(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = str(picture(tmp_path / "a.png"))
+    monkeypatch.chdir(project)
+    main(["predict", image, "--run", "classify"])
+    said = capsys.readouterr().out
+    assert said.startswith(f"{image}: ")
+    assert all(label in said for label in LABELS)
+    missing = str(tmp_path / "nosuch.png")
+    with pytest.raises(SystemExit) as stopped:
+        main(["predict", image, missing, "--run", "localize"])
+    said, error = capsys.readouterr()
+    assert stopped.value.code == 1
+    assert said.startswith(f"{image}: 1 objects\n  ")
+    assert error.startswith(f"error: {missing}: ")

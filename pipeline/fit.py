@@ -212,6 +212,9 @@ def fit(
     resumed = resume_folder / "last.ckpt" if (resume_folder / "last.ckpt").is_file() else None
     if resumed:
         tqdm.write(f"resuming from {resumed}")
+        # Lightning tells the sampler its epoch too late for the first one: workers have fetched ahead by then
+        sampler: Any = loaders[0].sampler
+        sampler.set_epoch(torch.load(resumed, map_location="cpu", weights_only=False)["epoch"] + 1)
     trainer.fit(fitting, *loaders, ckpt_path=resumed, weights_only=False if resumed else None)
     state = torch.load(best.best_model_path, map_location="cpu", weights_only=False)["state_dict"]
     net.load_state_dict({name.removeprefix("net."): t for name, t in state.items() if name.startswith("net.")})

@@ -43,7 +43,7 @@ def samples(folder: Path, count: int) -> list[Sample]:
 
 def only_batch(folder: Path, rows: list[Sample], made: ModelSpec) -> tuple[torch.Tensor, dict[str, torch.Tensor], Any]:
     (batch,) = eval_loader(Pictures(folder, rows, made), len(rows))
-    return batch  # type: ignore[no-any-return]
+    return batch
 
 
 def near(found: torch.Tensor, expected: Any) -> None:
@@ -82,7 +82,7 @@ def run_through(folder: Path, rows: list[Sample], workers: int) -> list[Any]:
     loader = train_loader(pictures, 3, workers, seed=5)
     batches = []
     for epoch in (0, 1):
-        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        loader.sampler.set_epoch(epoch)
         batches += [(images, target, [item[1].id for item in items]) for images, target, items in loader]
     return batches
 

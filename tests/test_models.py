@@ -14,7 +14,7 @@ from pipeline.errors import InputError
 from pipeline.models import Deployed, build, load_model
 from pipeline.models.backbones import feature_maps, read_pretrained
 from pipeline.models.spec import ModelSpec, read_spec, write_spec
-from pipeline.models.yolo_loss import assign, flatten
+from pipeline.models.yolo_loss import assign, flatten, yolo_loss
 
 HEADS: dict[str, dict[str, Any]] = {
     "classify": {"kind": "pool", "dropout": 0.2},
@@ -204,6 +204,21 @@ def test_a_net_learns_four_pictures(task: str) -> None:
         losses.append(loss.item())
     floor = 0.22 if task == "classify" else 0.0  # label smoothing's
     assert losses[-1] - floor < 0.35 * (losses[0] - floor)
+
+
+def test_boxes_of_no_size_have_a_loss_and_gradients() -> None:
+    raw = torch.zeros(1, 4, 2, 2, requires_grad=True)
+    target = {
+        "image": torch.tensor([0]),
+        "box": torch.tensor([[3.0, 3, 60, 40]]),
+        "label": torch.tensor([0]),
+        "landmarks": torch.zeros(1, 0, 3),
+    }
+    loss = yolo_loss((torch.zeros(1, 3, 2, 2), raw), (32,), target)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert raw.grad is not None
+    assert torch.isfinite(raw.grad).all()
 
 
 def test_a_batch_without_objects_has_a_loss_and_gradients() -> None:

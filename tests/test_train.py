@@ -12,9 +12,10 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from pipeline.errors import InputError
 from pipeline.models import build
@@ -151,9 +152,12 @@ def test_a_detector_needs_boxes() -> None:
 def test_a_loss_that_is_not_finite_names_the_pictures(tmp_path: Path) -> None:
     pictures(tmp_path / "train", 8)
     pictures(tmp_path / "val", 4)
+    broken = timm.create_model("mobilenetv2_035").state_dict()
+    broken["conv_stem.weight"][0] = float("nan")
+    save_file(broken, tmp_path / "broken.safetensors")
     with pytest.raises(InputError, match=r"the loss is (nan|inf) in epoch \d, on these images: \d"):
         train_run(
-            "r", run(epochs=3, workers=0, learning_rate=10.0, batch_size=2, policy="none"),
+            "r", run(workers=0, pretrained=str(tmp_path / "broken.safetensors")),
             *[tmp_path / name for name in ("train", "val", "model", "report", "resume")],
         )  # fmt: skip
     assert not (tmp_path / "model").exists()

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 from torchvision.ops import box_iou, complete_box_iou_loss
 
 CANDIDATES = 10  # cells per object
+MARGIN = 0.01  # of a stride
 SCORE_POWER, IOU_POWER = 1.0, 6.0
 LANDMARK_SIGMA = 0.08  # OKS tolerance in shares of the object's size; COCO's lie between 0.025 and 0.107
 
@@ -23,7 +24,8 @@ def flatten(outputs: tuple[Tensor, ...], strides: tuple[int, ...]) -> dict[str, 
             torch.arange(h, device=scores.device), torch.arange(w, device=scores.device), indexing="ij"
         )
         centres = (torch.stack([x, y], dim=-1).view(-1, 2).float() + 0.5) * stride
-        sides = boxes.float().flatten(2).transpose(1, 2) * stride
+        # never of no width: the aspect term of complete IoU has no value there
+        sides = (boxes.float().flatten(2).transpose(1, 2) + MARGIN) * stride
         parts["scores"].append(scores.float().flatten(2).transpose(1, 2))
         parts["boxes"].append(torch.cat([centres - sides[..., :2], centres + sides[..., 2:]], dim=-1))
         parts["centres"].append(centres)

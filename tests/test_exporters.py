@@ -1,0 +1,189 @@
+"""What the exported files promise: one input contract, the float net's answers, the same bytes, no local paths."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from shipped import LABELS, PARAMS, SIDE, TARGETS, shipped, spec_of
+
+from pipeline.errors import InputError
+from pipeline.export import choose, export_run, exported_file
+from pipeline.exporters import EXPORTERS
+from pipeline.exporters.folding import folded
+from pipeline.files import read_json
+from pipeline.models import Deployed, build
+from pipeline.models.spec import ModelSpec
+from pipeline.preprocess import resize
+from pipeline.runtimes import RUNTIMES, open_runtime
+from pipeline.sample import Object, Sample, read_samples, write_samples
+
+pytestmark = pytest.mark.xdist_group("export")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shipped(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="module")
+def pictures(run: Path) -> np.ndarray:
+    """uint8 [48, S, S, 3]: the test split."""
+    test = run / "data" / "test"
+    return np.stack([np.asarray(Image.open(test / s.file_name)) for s in read_samples(test)])
+
+
+def warmed(spec: ModelSpec, pictures: np.ndarray) -> Deployed:
+    """A net with random weights whose batch norms have seen pictures, so that folding them matters."""
+    torch.manual_seed(0)
+    net = Deployed(build(spec), spec)
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.normal_(module.bias, std=0.2)
+    net.train()
+    with torch.no_grad():
+        net(torch.from_numpy(pictures[:32]))
+    return net.eval()
+
+
+def test_every_target_has_an_exporter_and_a_runtime() -> None:
+    assert set(EXPORTERS) == set(TARGETS) == set(RUNTIMES) - {"torch"}
+
+
+@pytest.mark.parametrize("target", ["onnx_float", "executorch_float"])
+def test_float_files_answer_as_the_net_does(run: Path, pictures: np.ndarray, target: str) -> None:
+    expected = open_runtime("torch", run / "models" / "shapes").run(pictures)
+    found = open_runtime(target, exported_file(run / "exports", target)).run(pictures)
+    for a, b in zip(expected, found, strict=True):
+        np.testing.assert_allclose(b, a, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("target", ["onnx_int8", "executorch_int8"])
+def test_int8_files_are_close_and_small(run: Path, pictures: np.ndarray, target: str) -> None:
+    expected = open_runtime("torch", run / "models" / "shapes").run(pictures)[0]
+    found = open_runtime(target, exported_file(run / "exports", target)).run(pictures)[0]
+    assert (expected.argmax(1) == found.argmax(1)).mean() > 0.85
+    assert np.sqrt(((expected - found) ** 2).mean()) < 0.4 * expected.std()
+    whole = exported_file(run / "exports", target.replace("int8", "float")).stat().st_size
+    assert exported_file(run / "exports", target).stat().st_size <= 0.35 * whole
+
+
+@pytest.mark.parametrize("target", ["onnx_float", "onnx_int8"])
+def test_onnx_takes_uint8_rgb_and_names_its_outputs(run: Path, target: str) -> None:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(exported_file(run / "exports", target))
+    (image,) = session.get_inputs()
+    assert (image.name, image.type, image.shape) == ("image", "tensor(uint8)", [1, SIDE, SIDE, 3])
+    assert [o.name for o in session.get_outputs()] == ["logits"]
+
+
+@pytest.mark.parametrize("target", ["executorch_float", "executorch_int8"])
+def test_executorch_takes_uint8_rgb(run: Path, target: str) -> None:
+    from executorch.runtime import Runtime
+
+    program = Runtime.get().load_program(exported_file(run / "exports", target))
+    meta = program.metadata("forward")
+    assert meta.num_inputs() == 1
+    assert meta.input_tensor_meta(0).sizes() == (1, SIDE, SIDE, 3)
+    assert meta.input_tensor_meta(0).dtype() == 0  # ExecuTorch's number of uint8
+    assert meta.num_outputs() == 1
+    facts = read_json(run / "exports" / "export.json")["targets"][target]
+    assert facts["outside_backend"] in (["permute_copy"], ["permute_copy", "as_strided_copy"])
+
+
+def test_files_name_nothing_of_this_machine(run: Path) -> None:
+    for target in TARGETS:
+        content = exported_file(run / "exports", target).read_bytes()
+        for word in (Path.cwd(), Path.home(), run, "site-packages", "stack_trace"):
+            assert str(word).encode() not in content, f"{target} holds {word}"
+
+
+def test_the_same_model_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
+    params = PARAMS.model_copy(update={"targets": ["onnx_float", "onnx_int8"]})
+    export_run(run / "models" / "shapes", run / "data" / "train", tmp_path / "again", params)
+    for name in ("model.onnx", "model.int8.onnx", "golden/golden.npz", "golden/0.png", "labels.txt", "preprocess.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (run / "exports" / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("task", ["localize", "detect"])
+def test_folding_keeps_the_function_and_shares_no_weights(pictures: np.ndarray, task: str) -> None:
+    net = warmed(spec_of(task), pictures)
+    graph = folded(net, [pictures[:1]])
+    with torch.no_grad():
+        for a, b in zip(net(torch.from_numpy(pictures[:1])), graph(torch.from_numpy(pictures[:1])), strict=True):
+            torch.testing.assert_close(b, a, atol=1e-4, rtol=1e-4)
+    targets = [str(node.target) for node in graph.graph.nodes]
+    assert not any("batch_norm" in name for name in targets)
+    weights = [str(node.args[1].target) for node in graph.graph.nodes if "conv2d" in str(node.target)]
+    assert len(set(weights)) == len(weights)
+
+
+def test_a_detector_with_a_shared_head_holds_in_int8(pictures: np.ndarray, tmp_path: Path) -> None:
+    """Quantizers that meet one convolution three times must not leave two of them out or give up."""
+    spec = spec_of("detect")
+    net = warmed(spec, pictures)
+    file, export = EXPORTERS["onnx_int8"]
+    export(net, [p[None] for p in pictures[:8]], tmp_path / file, spec.outputs)
+    found = open_runtime("onnx_int8", tmp_path / file).run(pictures[:1])
+    assert [o.shape for o in found] == [tuple(o.shape) for o in net(torch.from_numpy(pictures[:1]))]
+    floats = sum(p.numel() for p in net.parameters()) * 4
+    assert (tmp_path / file).stat().st_size < 0.45 * floats  # a net this narrow has many scales for its weights
+
+
+def test_the_folder_says_what_an_app_needs(run: Path) -> None:
+    exports = run / "exports"
+    assert (exports / "labels.txt").read_text().split() == LABELS
+    assert read_json(exports / "preprocess.json")["input"]["shape"] == [1, SIDE, SIDE, 3]
+    facts = read_json(exports / "export.json")
+    assert facts["calibration"]["split"] == "train"
+    assert facts["calibration"]["asked"] == facts["calibration"]["used"] == 24
+    trained_on = {s.id for s in read_samples(run / "data" / "train")}
+    assert set(facts["calibration"]["ids"]) <= trained_on
+    card = (exports / "README.md").read_text()
+    assert "reports/verify/shapes/verify.json" in card
+    assert facts["made_from"]["model.safetensors"] in card
+
+
+def test_golden_pictures_resize_to_the_golden_inputs(run: Path) -> None:
+    golden = run / "exports" / "golden"
+    with np.load(golden / "golden.npz") as arrays:
+        for picture, expected in zip(read_json(golden / "golden.json")["pictures"], arrays["image"], strict=True):
+            found, _ = resize(Image.open(golden / picture), SIDE, "stretch")
+            np.testing.assert_array_equal(found, expected)
+
+
+def kind(name: str, label: str | None, objects: list[str] | None = None) -> Sample:
+    found = [Object(o, (0.1, 0.1, 0.2 + 0.1 * i, 0.2)) for i, o in enumerate(objects or [])]
+    return Sample(name, f"{name}.jpg", 10, 10, label=label, objects=found)
+
+
+@pytest.mark.parametrize(
+    ("samples", "count", "expected"),
+    [
+        ([kind(f"{i}", "a") for i in range(4)], 9, ["0", "1", "2", "3"]),
+        ([kind(f"{i}", "a") for i in range(9)], 3, ["1", "4", "7"]),
+        ([kind(f"{i}", "a") for i in range(8)] + [kind("x", "b")], 4, ["1", "4", "6", "x"]),
+        ([kind(f"a{i}", "a") for i in range(6)] + [kind(f"b{i}", "b") for i in range(6)], 4, ["a1", "a4", "b1", "b4"]),
+        ([kind("0", None), kind("1", None, ["a"]), kind("2", None, ["a", "b"])], 3, ["0", "1", "2"]),
+    ],
+)
+def test_calibration_takes_every_label_evenly(samples: list[Sample], count: int, expected: list[str]) -> None:
+    assert [s.id for s in choose(samples, count)] == expected
+    assert [s.id for s in choose(samples[::-1], count)] == expected
+
+
+def test_an_empty_train_split_is_an_error_that_names_it(run: Path, tmp_path: Path) -> None:
+    write_samples(tmp_path, [])
+    with pytest.raises(InputError, match=str(tmp_path)):
+        export_run(run / "models" / "shapes", tmp_path, tmp_path / "out", PARAMS)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_target_that_was_not_exported_is_an_error_that_names_it(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "export.json").write_text('{"targets": {"onnx_float": {"file": "model.onnx"}}}')
+    with pytest.raises(InputError, match="has no onnx_int8"):
+        exported_file(tmp_path, "onnx_int8")

@@ -1,0 +1,108 @@
+"""Every runtime behind one call, and files that are none."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from shipped import SIDE, TARGETS, shipped
+
+from pipeline.errors import InputError
+from pipeline.export import exported_file
+from pipeline.models.spec import read_spec
+from pipeline.preprocess import open_image
+from pipeline.runtimes import open_runtime, predict_image, predict_samples
+from pipeline.sample import Sample, read_samples
+
+pytestmark = pytest.mark.xdist_group("export")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shipped(tmp_path_factory.getbasetemp())
+
+
+def file_of(run: Path, target: str) -> Path:
+    return run / "models" / "shapes" if target == "torch" else exported_file(run / "exports", target)
+
+
+@pytest.mark.parametrize("target", ["torch", *TARGETS])
+def test_pictures_together_give_what_each_gives_alone(run: Path, target: str) -> None:
+    runtime = open_runtime(target, file_of(run, target))
+    images = np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), dtype=np.uint8)
+    together = runtime.run(images)
+    alone = [runtime.run(images[i : i + 1]) for i in range(3)]
+    assert [o.dtype for o in together] == [np.float32]
+    assert [o.shape for o in together] == [(3, 3)]
+    np.testing.assert_allclose(together[0], np.concatenate([o[0] for o in alone]), atol=1e-4)
+
+
+@pytest.mark.parametrize("target", ["torch", "onnx_int8", "executorch_int8"])
+def test_predictions_keep_the_samples_and_match_one_image_at_a_time(run: Path, target: str) -> None:
+    spec = read_spec(run / "exports" / "model.json")
+    test = run / "data" / "test"
+    samples = read_samples(test)[:5]
+    runtime = open_runtime(target, file_of(run, target))
+    predicted = predict_samples(runtime, spec, test, samples)
+    assert [p.id for p in predicted] == [s.id for s in samples]
+    assert [p.file_name for p in predicted] == [s.file_name for s in samples]
+    for s, p in zip(samples, predicted, strict=True):
+        alone = predict_image(runtime, spec, open_image(test / s.file_name))
+        assert (alone.label, alone.width, alone.height) == (p.label, s.width, s.height)
+        assert p.scores is not None
+        assert alone.scores == pytest.approx(p.scores, abs=1e-4)
+        assert sum(p.scores.values()) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("damage", ["empty", "cut short", "another kind", "missing"])
+def test_a_broken_file_is_an_error_that_names_it(run: Path, tmp_path: Path, target: str, damage: str) -> None:
+    path = tmp_path / "model.bin"
+    content = file_of(run, target).read_bytes()
+    other = "onnx_float" if target.startswith("executorch") else "executorch_float"
+    if damage != "missing":
+        path.write_bytes(
+            {
+                "empty": b"",
+                "cut short": content[: len(content) * 2 // 3],
+                "another kind": file_of(run, other).read_bytes(),
+            }[damage]
+        )
+    with pytest.raises(InputError, match=r"model\.bin"):
+        open_runtime(target, path)
+
+
+def test_broken_weights_are_an_error_that_names_them(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.json").write_bytes((run / "models/shapes/model.json").read_bytes())
+    with pytest.raises(InputError, match=r"model\.safetensors"):
+        open_runtime("torch", tmp_path)
+    (tmp_path / "model.safetensors").write_bytes((run / "models/shapes/model.safetensors").read_bytes()[:5000])
+    with pytest.raises(InputError, match=r"model\.safetensors"):
+        open_runtime("torch", tmp_path)
+
+
+def test_a_picture_that_does_not_decode_is_an_error_that_names_it(run: Path, tmp_path: Path) -> None:
+    spec = read_spec(run / "exports" / "model.json")
+    runtime = open_runtime("onnx_float", file_of(run, "onnx_float"))
+    Image.effect_noise((SIDE, SIDE), 60).convert("RGB").save(tmp_path / "cut.jpg")
+    whole = (tmp_path / "cut.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"cut\.jpg"):
+        predict_samples(runtime, spec, tmp_path, [Sample("cut", "cut.jpg", SIDE, SIDE)])
+
+
+def test_opening_executorch_says_nothing(run: Path) -> None:
+    """A fresh process, since the libraries speak once: their notes are not for people who run models."""
+    code = (
+        "import sys; from pathlib import Path; import numpy as np; from pipeline.runtimes import open_runtime;"
+        f"open_runtime('executorch_int8', Path(sys.argv[1])).run(np.zeros((1, {SIDE}, {SIDE}, 3), np.uint8));"
+        "print('ran')"
+    )
+    command = [sys.executable, "-c", code, str(file_of(run, "executorch_int8"))]
+    root = Path(__file__).parents[1]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root, env=dict(os.environ))
+    assert done.stdout == "ran\n"
+    assert done.stderr == ""

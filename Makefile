@@ -5,7 +5,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= herd
 PORT ?= 5151
-# one core for `pytest` is a thread of torch, so that workers do not step on each other
 TEST_WORKERS ?= auto
 export FIFTYONE_DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
@@ -21,16 +20,17 @@ setup: $(VENV)/ready ## install everything into .venv (the other targets do it b
 
 # plain pip cannot be told to leave opencv-python out, and may mix wheels of torch: uv installs the lock
 $(VENV)/ready: requirements.lock pyproject.toml
+	@test -x $(BIN)/uv || echo 'setting up .venv'
 	test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }
 	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python requirements.lock
-	$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python uv --editable .
+	$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python --editable .
 	touch $@
 
 repro: setup ## run the chain: what params.yaml and the code have changed since the last time
 	$(BIN)/dvc repro
 
 test: lint ## lint, types and all tests
-	$(BIN)/python -m pytest -n $(TEST_WORKERS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) # a core each: threads of several workers would fight
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check .
@@ -46,6 +46,7 @@ inspect: setup ## the FiftyOne App: data, predictions and mistakes of RUN=herd
 
 ui: setup ## the MLflow UI with the runs to compare
 	$(BIN)/pocketlens track
+	@echo 'runs to compare: http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning'
 	$(BIN)/mlflow server --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000 --workers 1
 
 lock: setup ## compile requirements.lock anew from pyproject.toml

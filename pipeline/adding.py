@@ -10,7 +10,7 @@ from ruamel.yaml.error import YAMLError
 
 from pipeline.errors import InputError
 from pipeline.files import write_text
-from pipeline.params import nearest, parse_params
+from pipeline.params import nearest, parse_params, read_params
 from pipeline.sources import SOURCES, detect_format
 
 FORMATS = {
@@ -44,8 +44,10 @@ def add(
     """
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise InputError(f"name {name!r}: expected letters, digits, _ and - only (it becomes a file name)")
-    if not data.exists():
-        raise InputError(f"{data}: no such folder")
+    read_params(params)
+    for option, path in (("--data", data), ("--labels", labels), ("--pretrained", pretrained)):
+        if path is not None and not path.exists():
+            raise InputError(f"{option} {path}: no such file or folder")
     if format is None:
         format, reason = detect_format(data, labels)
     else:

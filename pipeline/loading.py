@@ -1,6 +1,7 @@
 """Samples to batches. What a picture becomes depends on (seed, epoch, index) alone, not on which worker draws it."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from pipeline.models.spec import ModelSpec
 from pipeline.preprocess import Frame, open_image, resize
-from pipeline.sample import Object, Sample
+from pipeline.sample import ABSENT, Object, Sample
 
 Augment = Callable[[NDArray[np.uint8], list[Object], int], tuple[NDArray[np.uint8], list[Object]]]
 Item = tuple[NDArray[np.uint8], Sample, Frame, list[Object]]
@@ -37,7 +38,7 @@ class Pictures(TorchDataset[Item]):
         index, draw = key if isinstance(key, tuple) else (key, None)
         sample = self.samples[index]
         pixels, frame = self._canvas(index)
-        objects = [frame.to_canvas(o) for o in sample.objects]
+        objects = [o for o in map(_on_canvas, map(frame.to_canvas, sample.objects)) if o is not None]
         if self.augment is not None and draw is not None:
             pixels, objects = self.augment(pixels, objects, draw)
         return pixels, sample, frame, objects
@@ -91,6 +92,17 @@ def train_loader(pictures: Pictures, batch_size: int, workers: int, seed: int) -
 def eval_loader(pictures: Pictures, batch_size: int) -> DataLoader[Any]:
     """The pictures in order, unvaried, as (images, target, indices into `pictures`)."""
     return DataLoader(pictures, batch_size=batch_size, collate_fn=_Collate(pictures.spec))
+
+
+def _on_canvas(o: Object) -> Object | None:
+    """What the canvas shows of an object on it: None where a crop has cut it off."""
+    x0, y0 = max(o.box[0], 0.0), max(o.box[1], 0.0)
+    x1, y1 = min(o.box[0] + o.box[2], 1.0), min(o.box[1] + o.box[3], 1.0)
+    if x1 <= x0 or y1 <= y0:
+        return None
+    inside = [0 <= p.x <= 1 and 0 <= p.y <= 1 for p in o.landmarks]
+    points = [p if seen else replace(p, visibility=ABSENT) for p, seen in zip(o.landmarks, inside, strict=True)]
+    return replace(o, box=(x0, y0, x1 - x0, y1 - y0), landmarks=points)
 
 
 class _Collate:

@@ -23,12 +23,12 @@ def predict_files(
     """
     folder = models / run
     if not folder.is_dir():
-        known = ", ".join(sorted(p.name for p in models.glob("*/"))) or "none"
+        known = ", ".join(sorted(p.parent.name for p in models.glob("[!.]*/model.json"))) or "none"
         raise InputError(f"{folder}: no such model; trained runs: {known}")
     spec = read_spec(folder / "model.json")
     runtime = open_runtime(target, folder if target == "torch" else exported_file(exports / run, target))
     dataset = Dataset(spec.dataset, spec.labels, spec.landmarks, spec.pairs, spec.skeleton)
-    for path in images:
+    for number, path in enumerate(images):
         try:
             image = open_image(path)
         except OSError as error:
@@ -38,5 +38,11 @@ def predict_files(
         if drawings is not None:
             drawings.mkdir(parents=True, exist_ok=True)
             nothing = Sample("", "", image.width, image.height)
-            draw(image, nothing, dataset, sample).save(drawings / f"{path.stem}.png")
+            draw(image, nothing, dataset, sample).save(_free(drawings, path, images[:number]))
         yield sample
+
+
+def _free(folder: Path, path: Path, before: list[Path]) -> Path:
+    """Where the drawing of `path` goes: pictures of one name from several folders get a number."""
+    same = sum(p.stem == path.stem for p in before)
+    return folder / (f"{path.stem}-{same + 1}.png" if same else f"{path.stem}.png")

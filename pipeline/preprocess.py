@@ -41,9 +41,14 @@ class Frame:
 
 
 def open_image(path: Path | str) -> Image.Image:
-    """An RGB image, upright (EXIF orientation applied). Raises OSError if it does not decode whole."""
-    with Image.open(path) as image:
-        return ImageOps.exif_transpose(image).convert("RGB")
+    """An RGB image, upright (EXIF orientation applied). Raises OSError if it does not decode whole, or is so large
+    that Pillow takes it for an attack.
+    """
+    try:
+        with Image.open(path) as image:
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except Image.DecompressionBombError as error:
+        raise OSError(str(error)) from error
 
 
 def resize(image: Image.Image, size: int, rule: str) -> tuple[NDArray[np.uint8], Frame]:

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from pipeline.export import export_run
 from pipeline.params import Params
 from stages import run
 
 
 def export(params: Params, name: str) -> str:
     settings = params.run(name)
+    from pipeline.export import export_run
+
     return export_run(
         model_folder=Path("models") / name,
         train_folder=Path("data/ingested") / settings.dataset / "train",

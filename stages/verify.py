@@ -3,12 +3,13 @@
 from pathlib import Path
 
 from pipeline.params import Params
-from pipeline.verify import verify_run
 from stages import run
 
 
 def verify(params: Params, name: str) -> str:
     settings = params.run(name)
+    from pipeline.verify import verify_run
+
     return verify_run(
         exports=Path("exports") / name,
         evaluated=Path("reports/evaluate") / name,

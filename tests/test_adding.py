@@ -264,7 +264,7 @@ def test_labels_elsewhere_are_looked_at_too(params: Path) -> None:
         ({"data": "folder", "task": "detect"}, r"found folder \(2 class .*\), but detect learns from coco, yolo, voc"),
         ({"format": "voc", "task": "classify"}, r"found voc \(as given\), but classify learns from folder, ucf101"),
         ({"format": "cocoa", "task": "detect"}, "format 'cocoa': expected one of ucf101, folder, coco, yolo, voc"),
-        ({"data": "nosuch"}, "data/nosuch: no such folder"),
+        ({"data": "nosuch"}, "data/nosuch: no such file or folder"),
         ({"data": "empty"}, "data/empty: no known format; looked for .*ucf101.*coco.*voc.*yolo.*folder"),
         ({"data": "coco/annotations/instances.json", "task": "detect"}, "instances.json: not a folder"),
         ({"name": ""}, "name '': expected letters, digits"),
@@ -322,7 +322,7 @@ def test_a_path_that_is_not_there_is_named(params: Path, what: str) -> None:
         (None, "params.yaml: no such file"),
         ("datasets: [\n", "params.yaml: not YAML"),
         ("", "params.yaml: "),
-        ("datasets: {}\nruns: {}\n", "params.yaml: no block datasets: found; expected it at the start of a line"),
+        ("datasets: {}\nruns: {}\n", "params.yaml: sample: missing"),
         (SHIPPED.decode().replace("    epochs: ", "    epoch: ", 1), r"runs\.actions\.epoch: unknown key"),
     ],
 )

@@ -106,7 +106,7 @@ def test_add_end_to_end(project: Path) -> None:
     ("arguments", "message"),
     [
         ("add my.name --data data/mine --task classify", "error: name 'my.name': expected letters"),
-        ("add mine --data nosuch --task classify", "error: nosuch: no such folder"),
+        ("add mine --data nosuch --task classify", "error: --data nosuch: no such file or folder"),
         ("add mine --data data/mine --task detect", "error: data/mine: found folder"),
         ("add mine --data data/mine --task classify --set epoch=5", "did you mean 'epochs'?"),
         ("predict a.jpg --run nosuch", "error: models/nosuch: no such model; trained runs: none"),

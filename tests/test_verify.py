@@ -93,13 +93,11 @@ def test_a_float_file_of_other_weights_fails_on_the_golden_inputs(run: Path, exp
 
 def test_an_int8_file_as_large_as_the_float_one_fails(run: Path, exports: Path, tmp_path: Path) -> None:
     shutil.copyfile(exports / "model.onnx", exports / "model.int8.onnx")
-    with pytest.raises(InputError, match="1.0 of the size of onnx_float, expected at most 0.35"):
+    with pytest.raises(InputError, match=r"1\.0 of the size of onnx_float, expected at most 0\.35"):
         verify(run, exports, tmp_path / "report", ["onnx_int8"])
 
 
-def test_without_a_float_file_the_size_is_compared_to_the_trained_weights(
-    run: Path, exports: Path, tmp_path: Path
-) -> None:
+def test_without_a_float_file_the_trained_weights_are_the_measure(run: Path, exports: Path, tmp_path: Path) -> None:
     facts = read_json(exports / "export.json")
     del facts["targets"]["onnx_float"]
     write_json(exports / "export.json", facts)
@@ -110,8 +108,7 @@ def test_without_a_float_file_the_size_is_compared_to_the_trained_weights(
     assert row["size_ratio"] == pytest.approx(row["size_bytes"] / weights, abs=1e-4)
 
 
-@pytest.mark.parametrize("tolerance", [0.0, 1.0])
-def test_a_drop_of_the_tolerance_passes_and_one_above_fails(run: Path, tmp_path: Path, tolerance: float) -> None:
+def test_a_drop_of_the_tolerance_passes_and_one_above_fails(run: Path, tmp_path: Path) -> None:
     report = tmp_path / "report"
     verify(run, run / "exports", report, ["onnx_float"], 0.0)  # float falls by exactly 0
     verify(run, run / "exports", report, ["onnx_int8"], 1.0)

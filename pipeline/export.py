@@ -6,18 +6,20 @@ from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.files import link_or_copy, new_folder, read_json, sha256, write_json, write_text
-from pipeline.models.spec import ModelSpec, read_spec
 from pipeline.parallel import each
 from pipeline.params import ExportParams
 from pipeline.preprocess import FILL, open_image, resize
 from pipeline.sample import Sample, read_samples
+
+if TYPE_CHECKING:
+    from pipeline.models.spec import ModelSpec
 
 GOLDEN = 4
 # How far a float file's outputs may be from the trained net's. An int8 file has no such bound: its metrics are
@@ -32,6 +34,8 @@ def export_run(model_folder: Path, train_folder: Path, out: Path, params: Export
     `train_folder` is the ingested train split: calibration never sees val, test, or augmented copies. Raises
     InputError if it is empty, or the model is missing.
     """
+    from pipeline.models.spec import read_spec
+
     spec = read_spec(model_folder / "model.json")
     samples = read_samples(train_folder)
     if not samples:
@@ -92,7 +96,7 @@ def choose(samples: list[Sample], count: int) -> list[Sample]:
     return sorted(chosen, key=lambda s: s.id)
 
 
-def preprocessing(spec: ModelSpec) -> dict[str, Any]:
+def preprocessing(spec: "ModelSpec") -> dict[str, Any]:
     """What an app does with a picture before it runs the model, in words that need no Python."""
     return {
         "input": {"name": "image", "dtype": "uint8", "shape": [1, spec.size, spec.size, 3], "layout": "NHWC"},
@@ -123,7 +127,9 @@ def _export_one(model_folder: Path, images: list[NDArray[np.uint8]], folder: Pat
     return {"file": file, "size_bytes": (folder / file).stat().st_size, "sha256": sha256(folder / file), **facts}
 
 
-def _write_golden(folder: Path, model_folder: Path, train_folder: Path, samples: list[Sample], spec: ModelSpec) -> None:
+def _write_golden(
+    folder: Path, model_folder: Path, train_folder: Path, samples: list[Sample], spec: "ModelSpec"
+) -> None:
     """A few pictures as lossless PNG, what the resize makes of them, and what the trained net says to that."""
     from pipeline.runtimes import open_runtime
 
@@ -145,12 +151,12 @@ def _write_golden(folder: Path, model_folder: Path, train_folder: Path, samples:
     write_json(folder / "golden.json", note)
 
 
-def _canvas(folder: Path, sample: Sample, spec: ModelSpec) -> NDArray[np.uint8]:
+def _canvas(folder: Path, sample: Sample, spec: "ModelSpec") -> NDArray[np.uint8]:
     # a copy: what comes from Pillow is read-only, which torch warns of
     return np.array(resize(open_image(folder / sample.file_name), spec.size, spec.resize)[0])
 
 
-def _model_card(spec: ModelSpec, facts: dict[str, Any]) -> str:
+def _model_card(spec: "ModelSpec", facts: dict[str, Any]) -> str:
     rows = "\n".join(
         f"| `{row['file']}` | {target} | {row['size_bytes'] / 1e6:.2f} MB | {row.get('settings', 'float32')} |"
         for target, row in facts["targets"].items()

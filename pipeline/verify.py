@@ -1,8 +1,9 @@
 """The files that ship, each in its own runtime on the test split, against the float model: may they ship?"""
 
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,13 @@ from pipeline.files import new_folder, read_json, write_json
 from pipeline.matching import iou, match
 from pipeline.metrics import main_metric, paired, score
 from pipeline.mistakes import mistake, worst_sheet
-from pipeline.models.spec import ModelSpec, read_spec
 from pipeline.params import ExportParams
 from pipeline.preprocess import open_image, resize
-from pipeline.runtimes import Runtime, open_runtime, predict_samples
 from pipeline.sample import Dataset, Sample, read_dataset, read_samples
+
+if TYPE_CHECKING:
+    from pipeline.models.spec import ModelSpec
+    from pipeline.runtimes import Runtime
 
 SIZE_RATIO = 0.35  # of the float file: what int8 is for
 WARM_UP, TIMED = 5, 30  # runs of one picture
@@ -32,73 +35,106 @@ def verify_run(exports: Path, evaluated: Path, truth_folder: Path, report: Path,
     metrics.json, its figures that are the same every time; and, of a target that fails, the pictures that it does
     worse on. Raises InputError, after writing, that names what failed, the class and the pictures.
     """
+    from pipeline.models.spec import read_spec
+
     spec = read_spec(exports / "model.json")
-    dataset = read_dataset(truth_folder.parent)
     truth, exact = paired(read_samples(truth_folder), read_samples(evaluated / "predictions"))
-    floor = float(read_dataset(evaluated / "predictions").source["score"])
-    metrics = read_json(evaluated / "metrics.json")
-    name = main_metric(spec.task)
-    targets: dict[str, dict[str, Any]] = {}
+    case = _Case(
+        exports=exports,
+        truth_folder=truth_folder,
+        spec=spec,
+        dataset=read_dataset(truth_folder.parent),
+        truth=truth,
+        exact=exact,
+        floor=float(read_dataset(evaluated / "predictions").source["score"]),
+        metrics=read_json(evaluated / "metrics.json"),
+        main=main_metric(spec.task),
+        tolerance=params.tolerance,
+    )
     with new_folder(report) as folder:
-        for target in params.targets:
-            runtime = open_runtime(target, exported_file(exports, target))
-            close = predict_samples(runtime, spec, truth_folder, truth, floor)
-            row = {
-                "metrics": score(spec.task, truth, close, dataset),
-                "drop_per_class": drop_per_class(spec.task, truth, exact, close, dataset),
-                "tolerance": params.tolerance,
-                "agreement": agreement(spec, exact, close),
-                **_size(exports, target),
-                "golden_difference": _golden_difference(runtime, exports, spec),
-                "latency_ms": _latency(runtime, truth_folder / truth[0].file_name, spec),
-            }
-            row["drop"] = _drop(metrics[name], row["metrics"][name])
-            worse = _worse(spec, truth, exact, close)
-            row["reason"] = _reason(target, name, metrics[name], row, worse, exports)
-            row["passed"] = not row["reason"]
-            targets[target] = row
-            if worse and not row["passed"]:
-                gold, found = [t for t, _ in worse[:DRAWN]], [_shown(p, spec) for _, p in worse[:DRAWN]]
-                worst_sheet(spec.task, truth_folder, gold, found, dataset, folder / f"worst_{target}.jpg")
-        passed = all(row["passed"] for row in targets.values())
-        write_json(
-            folder / "verify.json", {"passed": passed, "main_metric": name, "float": metrics, "targets": targets}
-        )
-        write_json(folder / "metrics.json", _steady(name, metrics, targets))
+        targets: dict[str, dict[str, Any]] = {t: _judge(case, t, folder) for t in params.targets}
+        verdict = {
+            "passed": all(row["passed"] for row in targets.values()),
+            "main_metric": case.main,
+            "float": case.metrics,
+            "targets": targets,
+        }
+        write_json(folder / "verify.json", verdict)
+        write_json(folder / "metrics.json", _steady(case, targets))
     failed = [f"{target}: {row['reason']}" for target, row in targets.items() if not row["passed"]]
     if failed:
         raise InputError("\n".join([*failed, f"see {report}; nothing is registered"]))
-    falls = ", ".join(f"{target} {row['metrics'][name]:.4f}" for target, row in targets.items())
-    return f"{report}: {name} float {metrics[name]:.4f}, {falls} on {len(truth)} pictures: passed"
+    falls = ", ".join(f"{target} {row['metrics'][case.main]:.4f}" for target, row in targets.items())
+    return f"{report}: {case.main} float {case.metrics[case.main]:.4f}, {falls} on {len(truth)} pictures: passed"
 
 
-def drop_per_class(
-    task: str, truth: list[Sample], exact: list[Sample], close: list[Sample], dataset: Dataset
-) -> dict[str, float | None]:
-    """How far the main metric falls from `exact` to `close` for each label; None where a label does not occur."""
-    drops = {}
-    for label in dataset.labels:
-        figures = [_of_class(task, label, truth, side, dataset) for side in (exact, close)]
-        drops[label] = _drop(*figures)
-    return drops
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """What all targets of a run are judged by; `exact` is what the trained net predicts for `truth`."""
+
+    exports: Path
+    truth_folder: Path
+    spec: "ModelSpec"
+    dataset: Dataset
+    truth: list[Sample]
+    exact: list[Sample]
+    floor: float
+    metrics: dict[str, Any]
+    main: str
+    tolerance: float
 
 
-def _of_class(task: str, label: str, truth: list[Sample], predicted: list[Sample], dataset: Dataset) -> float | None:
-    if task == "detect":
-        figure: float | None = score(task, truth, predicted, dataset)["per_class"][label]["AP"]
-        return figure
+def _judge(case: _Case, target: str, folder: Path) -> dict[str, Any]:
+    """The target's row of verify.json; draws its worst pictures into `folder` if it fails."""
+    from pipeline.runtimes import open_runtime, predict_samples
+
+    spec, truth = case.spec, case.truth
+    runtime = open_runtime(target, exported_file(case.exports, target))
+    close = predict_samples(runtime, spec, case.truth_folder, truth, case.floor)
+    metrics = score(spec.task, truth, close, case.dataset)
+    row = {
+        "metrics": metrics,
+        "drop": _drop(case.metrics[case.main], metrics[case.main]),
+        "drop_per_class": _drop_per_class(case, close, metrics),
+        "tolerance": case.tolerance,
+        "agreement": agreement(spec, case.exact, close),
+        **_size(case.exports, target),
+        "golden_difference": _golden_difference(runtime, case.exports, spec),
+        "latency_ms": _latency(runtime, case.truth_folder / truth[0].file_name, spec),
+    }
+    worse = _worse(spec, truth, case.exact, close)
+    reason = _reason(case, target, row, [t.id for t, _ in worse[:NAMED]])
+    if reason and worse:
+        gold, found = [t for t, _ in worse[:DRAWN]], [_shown(p, spec) for _, p in worse[:DRAWN]]
+        worst_sheet(spec.task, case.truth_folder, gold, found, case.dataset, folder / f"worst_{target}.jpg")
+    return {**row, "passed": not reason, "reason": reason}
+
+
+def _drop_per_class(case: _Case, close: list[Sample], metrics: dict[str, Any]) -> dict[str, float | None]:
+    """How far the main metric falls for each label; None where a label does not occur."""
+    if case.spec.task == "detect":
+        exact, per_class = case.metrics["per_class"], metrics["per_class"]
+        return {label: _drop(exact[label][case.main], per_class[label][case.main]) for label in case.dataset.labels}
+    return {
+        label: _drop(_of_class(case, label, case.exact), _of_class(case, label, close)) for label in case.dataset.labels
+    }
+
+
+def _of_class(case: _Case, label: str, predicted: list[Sample]) -> float | None:
+    """The main metric on the pictures of `label` alone."""
     pairs = [
         (t, p)
-        for t, p in zip(truth, predicted, strict=True)
+        for t, p in zip(case.truth, predicted, strict=True)
         if t.label == label or any(o.label == label for o in t.objects)
     ]
     if not pairs:
         return None
-    figure = score(task, [t for t, _ in pairs], [p for _, p in pairs], dataset)[main_metric(task)]
+    figures = score(case.spec.task, [t for t, _ in pairs], [p for _, p in pairs], case.dataset)
+    figure: float | None = figures[case.main]
     return figure
 
 
-def agreement(spec: ModelSpec, exact: list[Sample], close: list[Sample]) -> dict[str, float | None]:
+def agreement(spec: "ModelSpec", exact: list[Sample], close: list[Sample]) -> dict[str, float | None]:
     """How alike two models' answers are, whatever the truth, from 0 to 1.
 
     Classify: the share of pictures with the same label. Else, over the objects that are shown: `objects`, the share
@@ -121,10 +157,10 @@ def agreement(spec: ModelSpec, exact: list[Sample], close: list[Sample]) -> dict
     }
 
 
-def _shown(sample: Sample, spec: ModelSpec) -> Sample:
+def _shown(sample: Sample, spec: "ModelSpec") -> Sample:
     """Without the unsure objects that only AP looks at. Ground truth, which has no scores, stays whole."""
     kept = [o for o in sample.objects if o.score is None or o.score >= spec.predict["score"]]
-    return Sample(**{**{k: getattr(sample, k) for k in Sample.__slots__}, "objects": kept})
+    return replace(sample, objects=kept)
 
 
 def _drop(exact: float | None, close: float | None) -> float | None:
@@ -143,7 +179,7 @@ def _size(exports: Path, target: str) -> dict[str, Any]:
     return {"size_bytes": size, "size_ratio": round(size / whole, 4), "size_ratio_to": name}
 
 
-def _golden_difference(runtime: Runtime, exports: Path, spec: ModelSpec) -> float:
+def _golden_difference(runtime: "Runtime", exports: Path, spec: "ModelSpec") -> float:
     """The largest absolute difference from the trained net's outputs on the golden inputs."""
     with np.load(exports / "golden" / "golden.npz") as golden:
         outputs = runtime.run(golden["image"])
@@ -151,7 +187,7 @@ def _golden_difference(runtime: Runtime, exports: Path, spec: ModelSpec) -> floa
         return round(max(float(np.abs(a - b).max()) for a, b in pairs), 7)
 
 
-def _latency(runtime: Runtime, picture: Path, spec: ModelSpec) -> dict[str, Any]:
+def _latency(runtime: "Runtime", picture: Path, spec: "ModelSpec") -> dict[str, Any]:
     """One picture at a time, already on the canvas, on the machine that verifies."""
     canvas: NDArray[np.uint8] = np.stack([resize(open_image(picture), spec.size, spec.resize)[0]])
     times = []
@@ -169,7 +205,7 @@ def _latency(runtime: Runtime, picture: Path, spec: ModelSpec) -> dict[str, Any]
 
 
 def _worse(
-    spec: ModelSpec, truth: list[Sample], exact: list[Sample], close: list[Sample]
+    spec: "ModelSpec", truth: list[Sample], exact: list[Sample], close: list[Sample]
 ) -> list[tuple[Sample, Sample]]:
     """(truth, prediction) of the pictures that the file does worse on than the float model, the worst first."""
     rows = []
@@ -180,35 +216,28 @@ def _worse(
     return [(t, b) for _, _, t, b in sorted(rows, key=lambda row: row[:2])]
 
 
-def _reason(
-    target: str,
-    name: str,
-    exact: float | None,
-    row: dict[str, Any],
-    worse: list[tuple[Sample, Sample]],
-    exports: Path,
-) -> str:
+def _reason(case: _Case, target: str, row: dict[str, Any], worst: list[str]) -> str:
     """Why a file may not ship; empty if it may."""
     reasons = []
     if row["drop"] is None:
-        reasons.append(f"{name} is not defined: the test split has nothing to find")
+        reasons.append(f"{case.main} is not defined: the test split has nothing to find")
     elif row["drop"] > row["tolerance"] + EPSILON:
         drops = {label: drop for label, drop in row["drop_per_class"].items() if drop is not None}
         label = max(drops, key=lambda label: drops[label])
-        pictures = ", ".join(t.id for t, _ in worse[:NAMED])
         reasons.append(
-            f"{name} falls by {row['drop']:.4f} from {exact:.4f}, tolerance {row['tolerance']:g}; "
-            f"most in {label!r}, by {drops[label]:.4f}; worst pictures: {pictures}"
+            f"{case.main} falls by {row['drop']:.4f} from {case.metrics[case.main]:.4f}, tolerance "
+            f"{row['tolerance']:g}; most in {label!r}, by {drops[label]:.4f}; worst pictures: {', '.join(worst)}"
         )
     if target.endswith("_int8") and row["size_ratio"] > SIZE_RATIO:
         reasons.append(f"{row['size_ratio']} of the size of {row['size_ratio_to']}, expected at most {SIZE_RATIO}")
-    bound = read_json(exports / "golden" / "golden.json")["float_tolerance"]
+    bound = read_json(case.exports / "golden" / "golden.json")["float_tolerance"]
     if target.endswith("_float") and row["golden_difference"] > bound:
         reasons.append(f"{row['golden_difference']} from the trained net on the golden inputs, expected {bound}")
     return "; ".join(reasons)
 
 
-def _steady(name: str, metrics: dict[str, Any], targets: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _steady(case: _Case, targets: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """A line per file for `dvc metrics show`, without what is measured anew each time."""
+    name = case.main
     rows = {t: {name: r["metrics"][name], **{k: r[k] for k in ("drop", "size_ratio")}} for t, r in targets.items()}
-    return {"float": {name: metrics[name]}, **rows}
+    return {"float": {name: case.metrics[name]}, **rows}

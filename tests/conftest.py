@@ -98,7 +98,7 @@ def project_environment() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of this project in which `dvc repro` ran on the smallest params. Tests that use it share one worker."""
     folder = tmp_path_factory.mktemp("project")
     listed = subprocess.run(

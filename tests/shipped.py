@@ -1,9 +1,12 @@
 """A small run, trained and exported to every target: what the tests of export, runtimes and verify look at."""
 
+import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
+from filelock import FileLock
 from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 
@@ -23,14 +26,18 @@ TARGETS = ["onnx_float", "onnx_int8", "executorch_float", "executorch_int8"]
 PARAMS = ExportParams(targets=TARGETS, calibration_images=24, tolerance=0.1)
 
 
-def shipped(base: Path) -> Path:
-    """`base`/shipped with data/, models/shapes, evaluated/ and exports/, made by the first test that asks."""
+def shipped(factory: pytest.TempPathFactory) -> Path:
+    """data/, models/shapes, evaluated/ and exports/ in one folder, made once for all workers by the first that asks."""
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
     root = base / "shipped"
-    if not root.exists():
-        draw_shapes(root / "data")
-        train_shapes(root / "models" / "shapes", root / "data" / "train")
-        _evaluate(root)
-        export_run(root / "models" / "shapes", root / "data" / "train", root / "exports", PARAMS)
+    with FileLock(base / "shipped.lock"):
+        if not (root / "exports").exists():
+            draw_shapes(root / "data")
+            train_shapes(root / "models" / "shapes", root / "data" / "train")
+            _evaluate(root)
+            export_run(root / "models" / "shapes", root / "data" / "train", root / "exports", PARAMS)
     return root
 
 
@@ -95,6 +102,7 @@ def _shape(rng: np.random.Generator, label: str) -> Image.Image:
 def train_shapes(folder: Path, data: Path) -> None:
     """A few seconds of training: int8 is close to float only where the net has learnt to be sure."""
     spec = spec_of("classify")
+    torch.set_num_threads(1)  # two threads that wait for each other on a busy machine take minutes
     torch.manual_seed(0)
     net = Deployed(build(spec), spec)
     samples = read_samples(data)

@@ -9,13 +9,16 @@ import subprocess
 import time
 from pathlib import Path
 
+import nbformat
 import pytest
-from conftest import RUNS, in_project, project_environment, set_params
+from conftest import ROOT, RUNS, in_project, project_environment, set_params
+from nbclient import NotebookClient
 
 from pipeline.sample import read_dataset, read_samples
 from pipeline.tracking import runs_table
 
-pytestmark = [pytest.mark.chain, pytest.mark.xdist_group("chain")]
+pytestmark = pytest.mark.chain
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TARGETS = ("onnx_float", "onnx_int8", "executorch_int8")
 
 
@@ -23,18 +26,18 @@ def stages_run(output: str) -> list[str]:
     return re.findall(r"Running stage '([^']+)'", output)
 
 
-def test_every_stage_ran_once_and_nothing_is_left_to_do(project: Path) -> None:
-    ran = stages_run((project / "repro.log").read_text())
+def test_every_stage_ran_once_and_nothing_is_left_to_do(chain: Path) -> None:
+    ran = stages_run((chain / "repro.log").read_text())
     per_dataset = [f"{stage}@{name}" for stage in ("ingest", "augment") for name in RUNS]
     per_run = [f"{s}@{name}" for s in ("train", "evaluate", "export", "verify", "track") for name in RUNS]
     assert sorted(ran) == sorted(["sample", *per_dataset, *per_run])
-    assert "up to date" in in_project(project, "dvc", "status").stdout
-    assert stages_run(in_project(project, "dvc", "repro").stdout) == []
+    assert "up to date" in in_project(chain, "dvc", "status").stdout
+    assert stages_run(in_project(chain, "dvc", "repro").stdout) == []
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_the_names_that_others_rely_on(project: Path, run: str) -> None:
-    metrics = json.loads((project / f"reports/evaluate/{run}/metrics.json").read_text())
+def test_the_names_that_others_rely_on(chain: Path, run: str) -> None:
+    metrics = json.loads((chain / f"reports/evaluate/{run}/metrics.json").read_text())
     wanted = {
         "actions": {"accuracy", "macro_f1", "clip_accuracy"},
         "alpaca": {"accuracy", "macro_f1"},
@@ -42,8 +45,8 @@ def test_the_names_that_others_rely_on(project: Path, run: str) -> None:
         "pose": {"presence_accuracy", "mean_iou", "nme", "pck"},
     }[run]
     assert {"task", "n_images", *wanted} <= set(metrics)
-    assert metrics["n_images"] == len(read_samples(project / f"data/ingested/{run}/test"))
-    verdict = json.loads((project / f"reports/verify/{run}/verify.json").read_text())
+    assert metrics["n_images"] == len(read_samples(chain / f"data/ingested/{run}/test"))
+    verdict = json.loads((chain / f"reports/verify/{run}/verify.json").read_text())
     assert verdict["passed"] is True
     assert verdict["float"] == metrics
     assert set(verdict["targets"]) == set(TARGETS)
@@ -53,14 +56,14 @@ def test_the_names_that_others_rely_on(project: Path, run: str) -> None:
         )
     for target in ("onnx_int8", "executorch_int8"):
         assert verdict["targets"][target]["size_ratio"] <= 0.35
-    assert {p.name for p in (project / f"models/{run}").iterdir()} == {"model.json", "model.safetensors"}
+    assert {p.name for p in (chain / f"models/{run}").iterdir()} == {"model.json", "model.safetensors"}
 
 
 @pytest.mark.parametrize("dataset", RUNS)
-def test_what_came_in_is_what_went_out_and_nothing_leaks(project: Path, dataset: str) -> None:
-    summary = json.loads((project / f"reports/ingest/{dataset}/summary.json").read_text())
+def test_what_came_in_is_what_went_out_and_nothing_leaks(chain: Path, dataset: str) -> None:
+    summary = json.loads((chain / f"reports/ingest/{dataset}/summary.json").read_text())
     assert summary["seen"] == summary["kept"] + summary["refused"]
-    ingested = project / "data/ingested" / dataset
+    ingested = chain / "data/ingested" / dataset
     splits = {split: read_samples(ingested / split) for split in ("train", "val", "test")}
     assert {split: len(samples) for split, samples in splits.items()} == summary["splits"]
     assert sum(map(len, splits.values())) == summary["kept"]
@@ -68,72 +71,85 @@ def test_what_came_in_is_what_went_out_and_nothing_leaks(project: Path, dataset:
     assert not (groups[0] & groups[1] or groups[0] & groups[2] or groups[1] & groups[2])
     for split, samples in splits.items():
         assert all((ingested / split / s.file_name).is_file() for s in samples)
-    with (project / f"reports/ingest/{dataset}/ledger.csv").open(newline="") as file:
+    with (chain / f"reports/ingest/{dataset}/ledger.csv").open(newline="") as file:
         assert csv.DictReader(file).fieldnames == ["file", "key", "rule", "found", "done"]
-    augmented = read_samples(project / "data/augmented" / dataset)
+    augmented = read_samples(chain / "data/augmented" / dataset)
     train = {s.id for s in splits["train"]}
     assert {s.id.split("~")[0] for s in augmented} == train
-    assert read_dataset(project / "data/augmented" / dataset).labels == read_dataset(ingested).labels
+    assert read_dataset(chain / "data/augmented" / dataset).labels == read_dataset(ingested).labels
 
 
-def test_metrics_show_lists_the_runs_float_and_int8(project: Path) -> None:
-    shown = json.loads(in_project(project, "dvc", "metrics", "show", "--json").stdout)
+def test_metrics_show_lists_the_runs_float_and_int8(chain: Path) -> None:
+    shown = json.loads(in_project(chain, "dvc", "metrics", "show", "--json").stdout)
     files = shown[""]["data"]
     for run in RUNS:
         data = files[str(Path("reports/verify") / run / "metrics.json")]["data"]
         assert {"float", *TARGETS} <= set(data)
 
 
-def test_mlflow_has_a_run_and_a_registered_model_each(project: Path) -> None:
-    table = runs_table(project)
+def test_mlflow_has_a_run_and_a_registered_model_each(chain: Path) -> None:
+    table = runs_table(chain)
     assert sorted(table["run"]) == sorted(RUNS)
-    (project / "mlflow.db").unlink()
-    in_project(project, "pocketlens", "track")
-    again = runs_table(project)
+    (chain / "mlflow.db").unlink()
+    in_project(chain, "pocketlens", "track")
+    again = runs_table(chain)
     assert sorted(again["run"]) == sorted(RUNS)
 
 
 @pytest.mark.parametrize("target", ["torch", "onnx_int8", "executorch_int8"])
-def test_predict_says_something_in_every_runtime(project: Path, target: str) -> None:
-    picture = next((project / "data/ingested/alpaca/test").glob("*.jpg"))
-    done = in_project(project, "pocketlens", "predict", str(picture), "--run", "alpaca", "--target", target, "--json")
+def test_predict_says_something_in_every_runtime(chain: Path, target: str) -> None:
+    picture = next((chain / "data/ingested/alpaca/test").glob("*.jpg"))
+    done = in_project(chain, "pocketlens", "predict", str(picture), "--run", "alpaca", "--target", target, "--json")
     row = json.loads(done.stdout)
     assert row["file_name"] == str(picture)
     assert set(row["scores"]) == {"alpaca", "not alpaca"}
 
 
-def test_own_data_in_one_command_and_one_repro(project: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_runs_on_a_finished_chain(notebook: Path, chain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POCKETLENS_PROJECT", str(chain))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shown = nbformat.read(notebook, as_version=4)
+    NotebookClient(shown, timeout=300, resources={"metadata": {"path": str(ROOT)}}).execute()
+    outputs = [output for cell in shown.cells if cell.cell_type == "code" for output in cell.outputs]
+    pictures = [o for o in outputs if "image/png" in o.get("data", {})]
+    tables = [o for o in outputs if "text/html" in o.get("data", {})]
+    assert len(pictures) >= 6
+    assert len(tables) >= 3
+
+
+def test_own_data_in_one_command_and_one_repro(chain: Path, tmp_path: Path) -> None:
     own = tmp_path / "birds"
     for label in ("alpaca", "not alpaca"):
         (own / label).mkdir(parents=True)
-        for i, picture in enumerate(sorted((project / "data/sample/alpaca" / label).iterdir())[:8]):
+        for i, picture in enumerate(sorted((chain / "data/sample/alpaca" / label).iterdir())[:8]):
             (own / label / f"{i}.jpg").write_bytes(picture.read_bytes())
     (own / "alpaca/broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
-    before = (project / "params.yaml").read_text()
+    before = (chain / "params.yaml").read_text()
     knobs = ["size=64", "epochs=1", "export.tolerance=1.0", "backbone=mobilenetv2_035", "dataset.refuse_over=0.2"]
     sets = [part for knob in knobs for part in ("--set", knob)]
-    done = in_project(project, "pocketlens", "add", "birds", "--data", str(own), "--task", "classify", *sets)
+    done = in_project(chain, "pocketlens", "add", "birds", "--data", str(own), "--task", "classify", *sets)
     assert "folder" in done.stdout
-    ran = stages_run(in_project(project, "dvc", "repro", "track@birds").stdout)
+    ran = stages_run(in_project(chain, "dvc", "repro", "track@birds").stdout)
     stages = ("ingest", "augment", "train", "evaluate", "export", "verify", "track")
     assert ran == [f"{stage}@birds" for stage in stages]
-    ledger = (project / "reports/ingest/birds/ledger.csv").read_text()
+    ledger = (chain / "reports/ingest/birds/ledger.csv").read_text()
     assert "broken.jpg" in ledger
-    (project / "params.yaml").write_text(before)
+    (chain / "params.yaml").write_text(before)
 
 
-def test_one_knob_reruns_that_run_and_nothing_else(project: Path) -> None:
-    set_params(project, {"runs.herd.epochs": 1})
-    ran = stages_run(in_project(project, "dvc", "repro").stdout)
+def test_one_knob_reruns_that_run_and_nothing_else(chain: Path) -> None:
+    set_params(chain, {"runs.herd.epochs": 1})
+    ran = stages_run(in_project(chain, "dvc", "repro").stdout)
     assert ran[0] == "train@herd"
     assert {name.split("@")[1] for name in ran} == {"herd"}
 
 
-def test_killed_training_goes_on_from_its_last_epoch(project: Path) -> None:
-    set_params(project, {"runs.pose.epochs": 30, "runs.pose.patience": 30})
+def test_killed_training_goes_on_from_its_last_epoch(chain: Path) -> None:
+    set_params(chain, {"runs.pose.epochs": 30, "runs.pose.patience": 30})
     process = subprocess.Popen(
         ["dvc", "repro", "train@pose"],
-        cwd=project,
+        cwd=chain,
         env=project_environment(),
         start_new_session=True,
         stdout=subprocess.DEVNULL,
@@ -141,15 +157,15 @@ def test_killed_training_goes_on_from_its_last_epoch(project: Path) -> None:
     )
     try:
         deadline = time.monotonic() + 300
-        while not list(project.glob(".resume/pose/*/last.ckpt")):
+        while not list(chain.glob(".resume/pose/*/last.ckpt")):
             assert time.monotonic() < deadline
             with pytest.raises(subprocess.TimeoutExpired):
                 process.wait(timeout=0.05)  # it must not end before it is killed
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    assert not (project / "models/pose").exists()
-    done = in_project(project, "dvc", "repro", "train@pose")
+    assert not (chain / "models/pose").exists()
+    done = in_project(chain, "dvc", "repro", "train@pose")
     assert "resuming from" in done.stdout + done.stderr
-    rows = (project / "reports/train/pose/history.csv").read_text().splitlines()
+    rows = (chain / "reports/train/pose/history.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows[1:]] == [str(i) for i in range(len(rows) - 1)]

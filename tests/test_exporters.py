@@ -19,12 +19,10 @@ from pipeline.preprocess import resize
 from pipeline.runtimes import RUNTIMES, open_runtime
 from pipeline.sample import Object, Sample, read_samples, write_samples
 
-pytestmark = pytest.mark.xdist_group("export")
-
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return shipped(tmp_path_factory.getbasetemp())
+    return shipped(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

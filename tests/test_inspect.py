@@ -27,7 +27,6 @@ SHOWN = 0.3
 BODY = (200, 60, 40)
 TRUTH, PREDICTED = ((0x40, 0xFF, 0x60), (0xFF, 0x60, 0xE0))
 PICTURES = 6
-pytestmark = pytest.mark.xdist_group("fiftyone")  # one worker loads it once
 
 
 def draw_run(root: Path, task: str) -> tuple[Path, Path, list[Sample], list[Sample]]:

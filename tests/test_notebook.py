@@ -6,7 +6,6 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -34,18 +33,3 @@ def test_it_is_kept_without_outputs(notebook: Path) -> None:
     for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
         assert not cell.get("outputs")
         assert cell.get("execution_count") is None
-
-
-@pytest.mark.chain
-@pytest.mark.xdist_group("chain")
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_runs_on_a_finished_chain(notebook: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("POCKETLENS_PROJECT", str(project))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    shown = nbformat.read(notebook, as_version=4)
-    NotebookClient(shown, timeout=300, resources={"metadata": {"path": str(ROOT)}}).execute()
-    outputs = [output for cell in shown.cells if cell.cell_type == "code" for output in cell.outputs]
-    pictures = [o for o in outputs if "image/png" in o.get("data", {})]
-    tables = [o for o in outputs if "text/html" in o.get("data", {})]
-    assert len(pictures) >= 6
-    assert len(tables) >= 3

@@ -32,11 +32,11 @@ def test_the_shipped_file_is_valid() -> None:
         ("split: 1 ", "split: 4 ", r"datasets\.actions\.options\.split: .*found 4"),
         ("learning_rate: 0.003 ", "learning_rate: fast ", r"runs\.actions\.learning_rate: .*found 'fast'"),
         (
-            "      tolerance: 0.03 ",
-            "      tolerence: 0.03 ",
+            "      tolerance: 0.05 ",
+            "      tolerence: 0.05 ",
             r"export\.tolerence: unknown key; did you mean 'tolerance'",
         ),
-        ("      tolerance: 0.03 ", "      tolerance: 3.0 ", r"runs\.actions\.export\.tolerance: .*found 3\.0"),
+        ("      tolerance: 0.05 ", "      tolerance: 3.0 ", r"runs\.actions\.export\.tolerance: .*found 3\.0"),
         ("      val: 0.2\n", "      val: 0.9\n", r"datasets\.actions\.splits: val \+ test = 1\.1 leaves nothing"),
         (
             "      channels: 48 ",

@@ -17,12 +17,10 @@ from pipeline.preprocess import open_image
 from pipeline.runtimes import open_runtime, predict_image, predict_samples
 from pipeline.sample import Sample, read_samples
 
-pytestmark = pytest.mark.xdist_group("export")
-
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return shipped(tmp_path_factory.getbasetemp())
+    return shipped(tmp_path_factory)
 
 
 def file_of(run: Path, target: str) -> Path:

@@ -25,7 +25,6 @@ from pipeline.errors import InputError
 from pipeline.files import write_json
 from pipeline.tracking import default_uri, runs_table, track_all, track_run
 
-pytestmark = pytest.mark.xdist_group("mlflow")
 PATIENCE = 90  # seconds for a server or a page on a busy machine
 
 

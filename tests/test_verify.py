@@ -14,12 +14,10 @@ from pipeline.files import read_json, write_json
 from pipeline.sample import Object, Sample, read_samples
 from pipeline.verify import agreement, verify_run
 
-pytestmark = pytest.mark.xdist_group("export")
-
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return shipped(tmp_path_factory.getbasetemp())
+    return shipped(tmp_path_factory)
 
 
 @pytest.fixture

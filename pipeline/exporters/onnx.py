@@ -173,9 +173,11 @@ def _short_names(model: Any) -> Any:
 
 def _relative_error(whole: Path, quantized: Path, images: Images) -> float:
     """RMS difference of each output over the spread of the float one, averaged over the outputs."""
-    from onnxruntime import InferenceSession
+    from onnxruntime import InferenceSession, SessionOptions
 
-    exact, close = (InferenceSession(p, providers=["CPUExecutionProvider"]) for p in (whole, quantized))
+    options = SessionOptions()
+    options.intra_op_num_threads = 1  # other targets are exported at the same time
+    exact, close = (InferenceSession(p, options, providers=["CPUExecutionProvider"]) for p in (whole, quantized))
     pairs = [(exact.run(None, {INPUT: image}), close.run(None, {INPUT: image})) for image in images]
     errors = []
     for outputs in zip(*[zip(a, b, strict=True) for a, b in pairs], strict=True):

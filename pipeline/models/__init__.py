@@ -59,4 +59,9 @@ class Deployed(nn.Module):
         self.shift: Tensor
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.net(image.permute(0, 3, 1, 2).to(torch.float32) * self.scale + self.shift))
+        return tuple(
+            self.net(
+                image.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format) * self.scale
+                + self.shift
+            )
+        )

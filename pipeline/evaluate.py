@@ -35,7 +35,7 @@ def evaluate_run(model: Path, truth_folder: Path, report: Path, database: Path) 
     truth = read_samples(truth_folder)
     if not truth:
         raise InputError(f"{truth_folder}: no pictures to test on; raise datasets.{spec.dataset}.splits.test")
-    from pipeline.inspect import open_run
+    from pipeline.inspect import close, open_run
     from pipeline.runtimes import open_runtime, predict_samples
 
     floor = SCORE_FLOOR if spec.task == "detect" else None
@@ -44,9 +44,11 @@ def evaluate_run(model: Path, truth_folder: Path, report: Path, database: Path) 
         metrics = write_report(folder, spec, truth_folder, truth, predicted)
         view = open_run(spec.run, truth_folder, folder / "predictions", database)
         name = main_metric(spec.task)
-        write_json(folder / "fiftyone.json", {"fiftyone": view.info["figures"], "ours": {name: metrics[name]}})
+        made, figures = view.name, view.info["figures"]
+        close()
+        write_json(folder / "fiftyone.json", {"fiftyone": figures, "ours": {name: metrics[name]}})
     value = "undefined" if metrics[name] is None else f"{metrics[name]:.4f}"
-    return f"{report}: {name} {value} on {len(truth)} pictures; FiftyOne dataset {view.name}"
+    return f"{report}: {name} {value} on {len(truth)} pictures; FiftyOne dataset {made}"
 
 
 def write_report(

@@ -134,6 +134,7 @@ def test_stage_says_what_it_made(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ingested(Path("data/ingested/herd"))
     said = stage.main(params, "herd")
-    assert said == "data/augmented/herd: 4 images and 4 copies by policy photo_geometry"
+    block = params.datasets["herd"].augment
+    assert said == f"data/augmented/herd: 4 images and {4 * block.copies} copies by policy {block.policy}"
     with pytest.raises(InputError, match="did you mean 'herd'"):
         stage.main(params, "hert")

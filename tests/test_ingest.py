@@ -249,7 +249,7 @@ def test_clips(tmp_path):
     assert summary["splits"]["test"] == 16
     assert summary["splits"]["val"] in (12, 14, 16)
     sides = {(s.group, s.split) for s in samples.values()}
-    assert len(sides) == len({group for group, _ in sides}) == 10
+    assert len(sides) == len({group for group, _ in sides}) == 5
     assert Counter(s.clip for s in samples.values())["v_Hop_g01_c01"] == 4
     assert samples["v_Hop_g01_c01-00001"].width == 64
 

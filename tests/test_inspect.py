@@ -65,14 +65,20 @@ def draw_run(root: Path, task: str) -> tuple[Path, Path, list[Sample], list[Samp
     return test, predictions, truth, predicted
 
 
+def command_line(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # it has ended
+        return ""
+
+
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A database folder; nothing that FiftyOne started for it lives on."""
     folder = tmp_path_factory.mktemp("fiftyone")
     yield folder
     inspect.close()
-    left = [p.cmdline() for p in psutil.Process().children(recursive=True) if str(folder) in " ".join(p.cmdline())]
-    assert left == []
+    assert [line for line in map(command_line, psutil.Process().children(recursive=True)) if str(folder) in line] == []
 
 
 def test_detections_landmarks_and_the_same_map(tmp_path, database):
@@ -176,6 +182,7 @@ try:
 except InputError as error:
     sys.exit(str(error))
 print(f"\\n{len(view)}")
+inspect.close()
 """
 
 

@@ -30,7 +30,7 @@ def test_the_shipped_file_is_valid() -> None:
             r"runs\.herd\.dataset: no dataset 'heard'; did you mean 'herd'\?",
         ),
         ("split: 1 ", "split: 4 ", r"datasets\.actions\.options\.split: .*found 4"),
-        ("learning_rate: 0.003 ", "learning_rate: fast ", r"runs\.actions\.learning_rate: .*found 'fast'"),
+        ("learning_rate: 0.002 ", "learning_rate: fast ", r"runs\.actions\.learning_rate: .*found 'fast'"),
         (
             "      tolerance: 0.05 ",
             "      tolerence: 0.05 ",

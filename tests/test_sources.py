@@ -446,7 +446,7 @@ def test_ucf101_lists_and_groups(tmp_path):
         ("v_Hop_g01_c01", "Hop", "train", "g01", "v_Hop_g01_c01", 4),
         ("v_Run_g01_c01", "Run", "test", "g01", "v_Run_g01_c01", 4),
         ("v_Run_g01_c02", "Run", "test", "g01", "v_Run_g01_c02", 4),
-        ("v_Run_g02_c01", "Run", "train", "v_Run_g02", "v_Run_g02_c01", 4),
+        ("v_Run_g02_c01", "Run", "train", "g02", "v_Run_g02_c01", 4),
     ]
     assert rules(reading) == [
         ("ucfTrainTestlist/trainlist01.txt", "not_here", "noted"),

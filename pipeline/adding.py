@@ -102,8 +102,8 @@ def _run_block(name: str, task: str, backbone: str | None, pretrained: str | Non
         "epochs": 15 if classify else 40,
         "frozen_epochs": 2 if pretrained else 0,
         "patience": 8 if classify else 15,
-        "batch_size": 32 if classify else 16,
-        "learning_rate": 0.002,
+        "batch_size": 8 if task == "detect" else 32 if classify else 16,
+        "learning_rate": 0.004 if task == "detect" else 0.002,
         # pretrained features are nearly right: they move slowly, or they are lost
         "backbone_rate": (0.1 if classify else 0.3) if pretrained else 1.0,
         "weight_decay": 0.02,

@@ -35,18 +35,21 @@ def evaluate_run(model: Path, truth_folder: Path, report: Path, database: Path) 
     truth = read_samples(truth_folder)
     if not truth:
         raise InputError(f"{truth_folder}: no pictures to test on; raise datasets.{spec.dataset}.splits.test")
-    from pipeline.inspect import close, open_run
+    from pipeline.inspect import begin, close, open_run
     from pipeline.runtimes import open_runtime, predict_samples
 
     floor = SCORE_FLOOR if spec.task == "detect" else None
-    predicted = predict_samples(open_runtime("torch", model), spec, truth_folder, truth, score=floor)
-    with new_folder(report) as folder:
-        metrics = write_report(folder, spec, truth_folder, truth, predicted)
-        view = open_run(spec.run, truth_folder, folder / "predictions", database)
-        name = main_metric(spec.task)
-        made, figures = view.name, view.info["figures"]
+    begin(database)
+    try:
+        predicted = predict_samples(open_runtime("torch", model), spec, truth_folder, truth, score=floor)
+        with new_folder(report) as folder:
+            metrics = write_report(folder, spec, truth_folder, truth, predicted)
+            view = open_run(spec.run, truth_folder, folder / "predictions", database)
+            name = main_metric(spec.task)
+            made, figures = view.name, view.info["figures"]
+            write_json(folder / "fiftyone.json", {"fiftyone": figures, "ours": {name: metrics[name]}})
+    finally:
         close()
-        write_json(folder / "fiftyone.json", {"fiftyone": figures, "ours": {name: metrics[name]}})
     value = "undefined" if metrics[name] is None else f"{metrics[name]:.4f}"
     return f"{report}: {name} {value} on {len(truth)} pictures; FiftyOne dataset {made}"
 

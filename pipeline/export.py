@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.files import link_or_copy, new_folder, read_json, sha256, write_json, write_text
-from pipeline.parallel import each
+from pipeline.parallel import each_forked
 from pipeline.params import ExportParams
 from pipeline.preprocess import FILL, open_image, resize
 from pipeline.sample import Sample, read_samples
@@ -110,10 +110,12 @@ def preprocessing(spec: "ModelSpec") -> dict[str, Any]:
 
 
 def _export_all(model_folder: Path, images: list[NDArray[np.uint8]], folder: Path, wanted: list[Any]) -> dict[str, Any]:
+    import pipeline.models  # noqa: F401  # once, for the processes to share
     from pipeline.exporters import EXPORTERS
 
     order = [target for target in EXPORTERS if target in wanted]
-    rows = dict(zip(order, each(partial(_export_one, model_folder, images, folder), order, "export"), strict=True))
+    made = each_forked(partial(_export_one, model_folder, images, folder), order, "export")
+    rows = dict(zip(order, made, strict=True))
     return {target: rows[target] for target in wanted}
 
 

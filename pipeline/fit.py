@@ -1,5 +1,6 @@
 """Training with Lightning: one task at a time, resumed after a kill, the same weights for the same params."""
 
+import ctypes
 import logging
 import math
 import warnings
@@ -24,6 +25,7 @@ from pipeline.sample import Dataset, Sample
 
 RunParams = ClassifyRun | LocalizeRun | DetectRun
 WARM_UP = 0.05  # share of all steps in which the learning rate rises to its peak
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # as in malloc.h
 AVERAGE_DECAY = 0.999  # of the moving average of the weights, once it has seen enough steps
 HISTORY = ("epoch", "train_loss", "val_loss", "val_metric", "learning_rate")
 
@@ -114,7 +116,8 @@ class Fitting(pl.LightningModule):
                     "weight_decay": self.run.weight_decay if is_matrix else 0.0,
                 }
                 for (in_backbone, is_matrix), p in groups.items()
-            ]
+            ],
+            fused=True,  # a step over all parameters at once: a MobileNet has hundreds of small ones
         )
         steps = int(self.trainer.estimated_stepping_batches)
         warm = max(1, round(WARM_UP * steps))
@@ -181,6 +184,8 @@ def fit(
     `spec.trained` is filled in. Raises InputError, naming the batch's images, if the loss is not finite.
     """
     _quiet()
+    _keep_freed_memory()
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a debugging aid
     precision = choose_precision(run.precision)
     history = History()
     # after the epoch, so that what resumes has its history row and its turn of the early stopping
@@ -200,7 +205,7 @@ def fit(
         enable_model_summary=False,
         plugins=[WholeFiles()],
         callbacks=[
-            WeightAveraging(avg_fn=_moving_average),
+            WeightAveraging(multi_avg_fn=_moving_average),
             EarlyStopping("val_rank", mode="max", patience=run.patience),
             history,
             best,
@@ -228,10 +233,24 @@ def fit(
     return net.eval(), history.rows
 
 
-def _moving_average(average: Tensor, current: Tensor, steps: Tensor | int) -> Tensor:
+def _moving_average(averages: Any, currents: Any, steps: Tensor | int) -> None:
     """Exponential, with a short memory at first: the early weights are far from where training ends."""
     decay = min(AVERAGE_DECAY, (1 + float(steps)) / (10 + float(steps)))
-    return average + (current - average) * (1 - decay) if average.is_floating_point() else current
+    if averages[0].is_floating_point():
+        torch._foreach_lerp_(averages, currents, 1 - decay)
+    else:
+        torch._foreach_copy_(averages, currents)
+
+
+def _keep_freed_memory() -> None:
+    """glibc gives large blocks back to the system when they are freed: each activation would be zeroed anew.
+
+    Does nothing where the C library is another one.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _quiet() -> None:

@@ -8,6 +8,7 @@ import hashlib
 import math
 import os
 import socket
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,27 @@ from pipeline.sample import Dataset, Object, Sample, read_dataset, read_samples
 LAYOUT = 1  # of the fields below; another number makes every view stale
 FIELDS = {"ground_truth": "#40ff60", "predictions": "#ff60e0"}  # the colours of the sheets
 LEAVES_IN = 60  # seconds that a database which is shutting down gets
+IDLE_IN = 10  # seconds in which it shuts down when nobody else uses it
 
-_connected: dict[Path, Any] = {}  # database folder -> its service
+_connected: dict[Path, "Future[Any]"] = {}  # database folder -> its service, when it has started
+
+
+def begin(database: Path) -> Any:
+    """The fiftyone module, while its MongoDB starts; `connect`, which waits for that, says the rest."""
+    database = database.resolve()
+    if _connected and database not in _connected:
+        raise InputError(f"{database}: this process already uses the FiftyOne database in {next(iter(_connected))}")
+    # FiftyOne knows no other way; services see these too
+    os.environ["FIFTYONE_DATABASE_DIR"] = str(database)
+    os.environ["FIFTYONE_DO_NOT_TRACK"] = "1"
+    import fiftyone as fo
+
+    if not _connected and fo.config.database_uri is None:
+        fo.config.database_validation = False  # the mongod that FiftyOne's own wheel carries is old to it
+        starter = ThreadPoolExecutor(1)
+        _connected[database] = starter.submit(_start, database)
+        starter.shutdown(wait=False)
+    return fo
 
 
 def connect(database: Path) -> Any:
@@ -32,40 +52,40 @@ def connect(database: Path) -> Any:
     mongod of the same user, also one that another project or a test has started. With FIFTYONE_DATABASE_URI
     set FiftyOne uses that server instead. Raises InputError if there is no database to be had.
     """
+    fo = begin(database)
     database = database.resolve()
-    if _connected and database not in _connected:
-        raise InputError(f"{database}: this process already uses the FiftyOne database in {next(iter(_connected))}")
-    # FiftyOne knows no other way; services see these too
-    os.environ["FIFTYONE_DATABASE_DIR"] = str(database)
-    os.environ["FIFTYONE_DO_NOT_TRACK"] = "1"
-    import fiftyone as fo
-
-    if not _connected:
-        if fo.config.database_uri is None:
-            fo.config.database_validation = False  # the mongod that FiftyOne's own wheel carries is old to it
-            _connected[database] = _start(database)
-            os.environ["FIFTYONE_PRIVATE_DATABASE_PORT"] = str(_port(_connected[database], database))
-        try:
-            fo.list_datasets()
-        except Exception as error:  # pymongo's, mongoengine's and FiftyOne's own  # noqa: BLE001
-            raise InputError(f"FiftyOne finds no database at {fo.config.database_uri or database}: {error}") from None
+    try:
+        if database in _connected:
+            service = _connected[database].result()
+            os.environ["FIFTYONE_PRIVATE_DATABASE_PORT"] = str(_port(service, database))
+    except InputError:
+        del _connected[database]
+        raise
+    try:
+        fo.list_datasets()
+    except Exception as error:  # pymongo's, mongoengine's and FiftyOne's own  # noqa: BLE001
+        raise InputError(f"FiftyOne finds no database at {fo.config.database_uri or database}: {error}") from None
     return fo
 
 
 def close() -> None:
-    """End the App and leave the database; its mongod ends unless other processes use it. Waits for the end."""
+    """End the App and leave the database; its mongod ends with the last process that uses it."""
     import fiftyone as fo
+    import psutil
     from fiftyone.core.odm import database as odm
 
     fo.close_app()
     odm._disconnect()  # else FiftyOne waits half a minute for its database when Python exits
     os.environ.pop("FIFTYONE_PRIVATE_DATABASE_PORT", None)
     while _connected:
-        _, service = _connected.popitem()
+        _, starting = _connected.popitem()
+        if starting.exception() is not None:
+            continue  # nothing has started
+        service = starting.result()
         child, attached = service.child, service.attached
         service.stop()
         if not attached:
-            child.wait(LEAVES_IN)
+            psutil.wait_procs([child], timeout=IDLE_IN)  # longer only if others use it: they keep it alive
 
 
 def _start(database: Path) -> Any:

@@ -1,6 +1,9 @@
 """Map a function over files on this machine's cores."""
 
+import multiprocessing
+import sys
 from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
 
 from joblib import Parallel, cpu_count, delayed
@@ -25,3 +28,24 @@ def each(
     # max_nbytes=None: arrays travel by pickle, no memory-mapped files are left behind by a kill
     ready = Parallel(n_jobs=jobs, return_as="generator", max_nbytes=None)(delayed(function)(item) for item in items)
     return list(tqdm(ready, label, total=len(items), mininterval=0.5))
+
+
+def each_forked(function: Callable[[Item], Result], items: Iterable[Item], label: str) -> list[Result]:
+    """As `each`, in processes that are copies of this one where the system has that (Linux).
+
+    They begin with what is imported here, which for torch and what builds on it saves seconds in each. torch runs
+    on one thread in them: a copied process has none of the threads of the first one.
+    """
+    items = list(items)
+    if not items:
+        return []
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    jobs = min(cpu_count(), len(items))
+    with ProcessPoolExecutor(jobs, context, initializer=_one_thread) as pool:
+        return list(tqdm(pool.map(function, items), label, total=len(items), mininterval=0.5))
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)

@@ -138,6 +138,48 @@ def test_own_data_in_one_command_and_one_repro(chain: Path, tmp_path: Path) -> N
     (chain / "params.yaml").write_text(before)
 
 
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("name", "task", "data", "labels", "weights"),
+    [
+        ("photos", "classify", "alpaca", None, "mobilenet_v2_100.torchvision.fp16.safetensors"),
+        ("boxes", "detect", "alpaca/alpaca", "alpaca-labels", "mobilenetv2_035.timm.fp16.safetensors"),
+        ("clips", "classify", "ucf101", None, "mobilenetv2_035.timm.fp16.safetensors"),
+    ],
+)
+def test_real_photos_and_clips_by_params_alone(
+    chain: Path, name: str, task: str, data: str, labels: str | None, weights: str
+) -> None:
+    if "POCKETLENS_REAL_DATA" not in os.environ:
+        pytest.skip("POCKETLENS_REAL_DATA is not set")
+    root = Path(os.environ["POCKETLENS_REAL_DATA"])
+    before = (chain / "params.yaml").read_text()
+    pretrained = root / "weights" / weights
+    options = [
+        "--backbone",
+        "mobilenetv2_100" if "100" in weights else "mobilenetv2_035",
+        "--pretrained",
+        str(pretrained),
+    ]
+    if labels:
+        options += ["--labels", str(root / labels)]
+    for knob in ("size=96", "epochs=1", "workers=0", "export.targets=[onnx_int8]", "export.tolerance=1.0"):
+        options += ["--set", knob]
+    try:
+        in_project(chain, "pocketlens", "add", name, "--data", str(root / data), "--task", task, *options)
+        in_project(chain, "dvc", "repro", f"verify@{name}")
+    finally:
+        (chain / "params.yaml").write_text(before)
+    verdict = json.loads((chain / f"reports/verify/{name}/verify.json").read_text())
+    tested = read_samples(chain / f"data/ingested/{name}/test")
+    assert verdict["float"]["n_images"] == len(tested) > 50
+    assert verdict["passed"] is True
+    known = json.loads((chain / f"models/{name}/model.json").read_text())["trained"]["weights"]
+    assert weights in json.dumps(known)
+    if name == "photos":  # an epoch from ImageNet's weights, at 96 pixels, is enough to be far from chance
+        assert verdict["float"]["accuracy"] > 0.75
+
+
 def test_one_knob_reruns_that_run_and_nothing_else(chain: Path) -> None:
     set_params(chain, {"runs.herd.epochs": 1})
     ran = stages_run(in_project(chain, "dvc", "repro").stdout)

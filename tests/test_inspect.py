@@ -164,6 +164,7 @@ def pixels_like(picture: Path, colour: tuple[int, int, int]) -> int:
 def in_a_process(code: str, *arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", code, *map(str, arguments)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -186,11 +187,28 @@ inspect.close()
 """
 
 
+def test_who_started_the_database_leaves_it_to_the_others(tmp_path):
+    test, predictions, *_ = draw_run(tmp_path, "classify")
+    lingers = OPEN.replace(
+        "inspect.close()", 'print("open", flush=True)\nsys.stdin.read()\nview.reload()\ninspect.close()'
+    )
+    pair = []
+    for run in ("one", "two"):
+        pair.append(in_a_process(lingers, run, test, predictions, tmp_path / ".fiftyone"))
+        assert any(line == "open\n" for line in pair[-1].stdout)
+    for process in pair:
+        process.stdin.close()
+        # not communicate: the database, which lives on, has the pipes as well
+        assert process.wait(60) == 0, process.stderr.read()
+
+
 def test_two_processes_share_a_database(tmp_path):
     test, predictions, *_ = draw_run(tmp_path, "classify")
     pair = [in_a_process(OPEN, run, test, predictions, tmp_path / ".fiftyone") for run in ("one", "two")]
     for process in pair:
-        out, problems = process.communicate(timeout=120)
+        process.wait(120)  # both, before the pipes are read: the database has them open until the last one is gone
+    for process in pair:
+        out, problems = process.communicate()
         assert process.returncode == 0, problems
         assert out.splitlines()[-1] == str(PICTURES)
 

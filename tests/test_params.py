@@ -19,7 +19,7 @@ def test_the_shipped_file_is_valid() -> None:
     ("old", "new", "message"),
     [
         ("    epochs: ", "    epoch: ", r"runs\.actions\.epoch: unknown key; did you mean 'epochs'\?"),
-        ("    batch_size: 32\n", "", r"runs\.actions\.batch_size: missing"),
+        ("    batch_size: 16\n", "", r"runs\.actions\.batch_size: missing"),
         ("    size: 96 ", "    size: 97 ", r"runs\.actions\.size: .*multiple of 32, found 97"),
         ("    size: 96 ", "    size: 0 ", r"runs\.actions\.size: .*greater than or equal to 32, found 0"),
         ("task: detect", "task: detekt", r"runs\.herd\.task: 'detekt' is not one of .*did you mean 'detect'\?"),
@@ -30,7 +30,7 @@ def test_the_shipped_file_is_valid() -> None:
             r"runs\.herd\.dataset: no dataset 'heard'; did you mean 'herd'\?",
         ),
         ("split: 1 ", "split: 4 ", r"datasets\.actions\.options\.split: .*found 4"),
-        ("learning_rate: 0.002 ", "learning_rate: fast ", r"runs\.actions\.learning_rate: .*found 'fast'"),
+        ("learning_rate: 0.004 ", "learning_rate: fast ", r"runs\.actions\.learning_rate: .*found 'fast'"),
         (
             "      tolerance: 0.05 ",
             "      tolerence: 0.05 ",

@@ -20,7 +20,7 @@ from pipeline.sample import Dataset, Sample, read_dataset, read_samples, write_d
 if TYPE_CHECKING:
     from pipeline.models.spec import ModelSpec
 
-SCORE_FLOOR = 0.01  # AP is the area under a curve that goes down to the unsure objects
+SCORE_FLOOR = 0.05  # AP is the area under a curve that goes down to the unsure objects; those below hardly add to it
 
 
 def evaluate_run(model: Path, truth_folder: Path, report: Path, database: Path) -> str:
@@ -29,18 +29,18 @@ def evaluate_run(model: Path, truth_folder: Path, report: Path, database: Path) 
     Writes `report` (see `write_report`; with fiftyone.json, what FiftyOne finds, beside ours) and the run's FiftyOne
     dataset into `database`. Raises InputError if something is missing or there is nothing to test on.
     """
-    from pipeline.models.spec import read_spec
-
-    spec = read_spec(model / "model.json")
-    truth = read_samples(truth_folder)
-    if not truth:
-        raise InputError(f"{truth_folder}: no pictures to test on; raise datasets.{spec.dataset}.splits.test")
     from pipeline.inspect import begin, close, open_run
-    from pipeline.runtimes import open_runtime, predict_samples
 
-    floor = SCORE_FLOOR if spec.task == "detect" else None
-    begin(database)
+    truth = read_samples(truth_folder)
+    begin(database)  # it starts while torch is imported and the pictures are predicted
     try:
+        from pipeline.models.spec import read_spec
+        from pipeline.runtimes import open_runtime, predict_samples
+
+        spec = read_spec(model / "model.json")
+        if not truth:
+            raise InputError(f"{truth_folder}: no pictures to test on; raise datasets.{spec.dataset}.splits.test")
+        floor = SCORE_FLOOR if spec.task == "detect" else None
         predicted = predict_samples(open_runtime("torch", model), spec, truth_folder, truth, score=floor)
         with new_folder(report) as folder:
             metrics = write_report(folder, spec, truth_folder, truth, predicted)

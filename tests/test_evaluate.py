@@ -95,7 +95,7 @@ def test_a_report_is_complete_and_the_same_each_time(task, tmp_path):
         (a / "predictions" / p.file_name).samefile(folder / t.file_name) for p, t in zip(found, truth, strict=True)
     )
     source = read_dataset(a / "predictions").source
-    assert source == {"run": "r", "task": task, "score": 0.01 if task == "detect" else 0.3, "shown": 0.3}
+    assert source == {"run": "r", "task": task, "score": 0.05 if task == "detect" else 0.3, "shown": 0.3}
 
 
 def test_confusion_has_a_row_per_image_or_object(tmp_path):

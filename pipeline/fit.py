@@ -19,6 +19,7 @@ from pipeline.decode import decode
 from pipeline.errors import InputError
 from pipeline.metrics import main_metric, score
 from pipeline.models import Net
+from pipeline.models.depthwise import quicken
 from pipeline.models.spec import ModelSpec
 from pipeline.params import ClassifyRun, DetectRun, LocalizeRun
 from pipeline.sample import Dataset, Sample
@@ -27,6 +28,7 @@ RunParams = ClassifyRun | LocalizeRun | DetectRun
 WARM_UP = 0.05  # share of all steps in which the learning rate rises to its peak
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # as in malloc.h
 AVERAGE_DECAY = 0.999  # of the moving average of the weights, once it has seen enough steps
+CLIP_NORM = 10.0  # of the gradients
 HISTORY = ("epoch", "train_loss", "val_loss", "val_metric", "learning_rate")
 
 
@@ -89,6 +91,10 @@ class Fitting(pl.LightningModule):
                     objects=objects,
                 )
             )
+
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:  # noqa: ARG002
+        # Lightning refuses this with a fused optimizer, for the sake of a gradient scaler, which bf16 has no need of
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), CLIP_NORM)
 
     def on_validation_epoch_end(self) -> None:
         metrics = score(self.spec.task, self._truth, self._predicted, self.dataset)
@@ -198,7 +204,6 @@ def fit(
         precision=precision,  # type: ignore[arg-type]
         max_epochs=run.epochs,
         deterministic="warn" if torch.cuda.is_available() else True,
-        gradient_clip_val=10.0,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
         logger=False,
@@ -213,6 +218,7 @@ def fit(
             TQDMProgressBar(refresh_rate=5),
         ],
     )
+    quicken(net)
     fitting = Fitting(net.to(memory_format=torch.channels_last), spec, run, dataset)
     resumed = resume_folder / "last.ckpt" if (resume_folder / "last.ckpt").is_file() else None
     if resumed:

@@ -9,10 +9,12 @@ import timm
 import torch
 import torchvision
 from safetensors.torch import save_file
+from torch import nn
 
 from pipeline.errors import InputError
 from pipeline.models import Deployed, build, load_model
 from pipeline.models.backbones import feature_maps, read_pretrained
+from pipeline.models.depthwise import DepthwiseConv2d, quicken
 from pipeline.models.spec import ModelSpec, read_spec, write_spec
 from pipeline.models.yolo_loss import assign, flatten, yolo_loss
 
@@ -259,3 +261,27 @@ def test_real_imagenet_weights_load() -> None:
         ("mobilenetv2_035.timm.fp16.safetensors", "mobilenetv2_035"),
     ):
         assert read_pretrained(backbone, str(folder / file)).state is not None
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(5, 1), (3, 2), (3, 1)])
+def test_quick_depthwise_gradients_are_those_of_float32(kernel: int, stride: int) -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(16, 16, kernel, stride, kernel // 2, groups=16, bias=False)
+    net = nn.Sequential(nn.Conv2d(3, 16, 1), conv, nn.Conv2d(16, 4, 1)).to(memory_format=torch.channels_last)
+    names = list(net.state_dict())
+    x = torch.rand(2, 3, 20, 20).to(memory_format=torch.channels_last)
+
+    def gradients(half: bool) -> list[torch.Tensor]:
+        net.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            net(x).float().square().mean().backward()
+        return [torch.as_tensor(p.grad).clone() for p in net.parameters()]
+
+    exact = gradients(half=False)
+    quicken(net)
+    assert list(net.state_dict()) == names
+    assert isinstance(conv, DepthwiseConv2d) == (kernel > 3 or stride > 1)
+    for ours, wanted in zip(gradients(half=True), exact, strict=True):
+        assert (ours - wanted).norm() < 0.03 * wanted.norm()
+    for ours, wanted in zip(gradients(half=False), exact, strict=True):
+        assert torch.equal(ours, wanted)

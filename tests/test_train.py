@@ -106,6 +106,14 @@ def test_a_frozen_backbone_stays_as_it_was(tmp_path: Path) -> None:
         assert torch.equal(tensor, after[name]) == (not name.startswith("body.classifier")), name
 
 
+def test_half_precision_trains_and_says_so(tmp_path: Path) -> None:
+    pictures(tmp_path / "train", 16)
+    pictures(tmp_path / "val", 4)
+    places = [tmp_path / name for name in ("train", "val", "model", "report", "resume")]
+    train_run("r", run(precision="bf16", epochs=2, workers=0), *places)
+    assert json.loads((tmp_path / "model/model.json").read_text())["trained"]["precision"] == "bf16-mixed"
+
+
 def test_other_params_do_not_resume_from_a_checkpoint_of_these(tmp_path: Path) -> None:
     pictures(tmp_path / "train", 16)
     pictures(tmp_path / "val", 4)

@@ -18,6 +18,9 @@ def main(arguments: list[str] | None = None) -> None:
     _add_parser(commands.add_parser("add", help="write a dataset and a run for a folder of your own into params.yaml"))
     _predict_parser(commands.add_parser("predict", help="what a trained run says of pictures"))
     _inspect_parser(commands.add_parser("inspect", help="open a run's data and predictions in the FiftyOne App"))
+    _cost_parser(
+        commands.add_parser("cost", help="multiply-adds, parameters and memory of a backbone or a trained run")
+    )
     track = commands.add_parser("track", help="rebuild the MLflow runs from the chain's files where they are missing")
     track.set_defaults(command=_track)
     args = parser.parse_args(arguments)
@@ -45,6 +48,20 @@ def _add_parser(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_add)
 
 
+def _cost_parser(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--backbone", help="any timm name, or mobilenetv1 and mobilenetv2 with --width")
+    what.add_argument("--run", help="the whole net of a trained run, at its size")
+    parser.add_argument("--width", type=float, help="of a mobilenetv1 or mobilenetv2 (default 1)")
+    parser.add_argument("--resolution", type=int, default=224, help="side of the input in pixels (default 224)")
+    parser.add_argument("--labels", type=int, default=1000, help="classes of the last layer (default 1000)")
+    parser.add_argument("--layers", action="store_true", help="a line per layer as well")
+    parser.add_argument(
+        "--json", action="store_true", help="macs, params, weights, activation_bytes, peak_bytes, layers"
+    )
+    parser.set_defaults(command=_cost)
+
+
 def _predict_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
     parser.add_argument("--run", required=True)
@@ -66,6 +83,34 @@ def _add(args: argparse.Namespace) -> None:
     params = Path("params.yaml")
     print(
         add(params, args.name, args.data, args.task, args.format, args.labels, args.backbone, args.pretrained, args.set)
+    )
+
+
+def _cost(args: argparse.Namespace) -> None:
+    from pipeline.cost import backbone_cost, cost
+    from pipeline.models import load_model
+    from pipeline.models.mobilenets import FAMILIES, named
+
+    if args.run:
+        net, spec = load_model(Path("models") / args.run)
+        name, size, found = args.run, spec.size, cost(net, (3, spec.size, spec.size))
+    else:
+        name, size = args.backbone, args.resolution
+        if name in FAMILIES:
+            name = named(name, 1.0 if args.width is None else args.width)
+        elif args.width is not None:
+            raise InputError(f"--width: {name} has its own; expected --backbone {' or '.join(FAMILIES)}")
+        found = backbone_cost(name, size, args.labels)
+    if args.json:
+        print(json.dumps({"name": name, "resolution": size, **found.as_dict()}))
+        return
+    if args.layers:
+        for layer in found.layers:
+            output = "x".join(map(str, layer.output))
+            print(f"{layer.name:32} {layer.kind:14} {output:>14} {layer.macs / 1e6:10.2f} M {layer.params:10,}")
+    print(
+        f"{name} at {size}: {found.macs / 1e6:.4g} M multiply-adds, {found.params / 1e6:.3g} M parameters, "
+        f"activations {found.activation_bytes / 1e6:.3g} MB, {found.peak_bytes / 1e6:.3g} MB of them at once (float32)"
     )
 
 

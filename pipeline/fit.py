@@ -190,7 +190,7 @@ def fit(
     `spec.trained` is filled in. Raises InputError, naming the batch's images, if the loss is not finite.
     """
     _quiet()
-    _keep_freed_memory()
+    keep_freed_memory()
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a debugging aid
     precision = choose_precision(run.precision)
     history = History()
@@ -248,7 +248,7 @@ def _moving_average(averages: Any, currents: Any, steps: Tensor | int) -> None:
         torch._foreach_copy_(averages, currents)
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """glibc gives large blocks back to the system when they are freed: each activation would be zeroed anew.
 
     Does nothing where the C library is another one.

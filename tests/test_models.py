@@ -1,6 +1,7 @@
 """Nets: shapes, weights from elsewhere, losses that can be learned."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from torch import nn
 
 from pipeline.errors import InputError
 from pipeline.models import Deployed, build, load_model
-from pipeline.models.backbones import feature_maps, read_pretrained
+from pipeline.models.backbones import classifier, feature_maps, read_pretrained
 from pipeline.models.depthwise import DepthwiseConv2d, quicken
+from pipeline.models.mobilenets import named, register
 from pipeline.models.spec import ModelSpec, read_spec, write_spec
 from pipeline.models.yolo_loss import assign, flatten, yolo_loss
 
@@ -285,3 +287,53 @@ def test_quick_depthwise_gradients_are_those_of_float32(kernel: int, stride: int
         assert (ours - wanted).norm() < 0.03 * wanted.norm()
     for ours, wanted in zip(gradients(half=False), exact, strict=True):
         assert torch.equal(ours, wanted)
+
+
+@pytest.mark.parametrize("width", [0.35, 0.6, 0.75, 1.0, 1.4])
+def test_mobilenet_v2_of_any_width_is_torchvisions(width: float, tmp_path: Path) -> None:
+    theirs = torchvision.models.mobilenet_v2(width_mult=width).eval()
+    save_file(theirs.state_dict(), tmp_path / "weights.safetensors")
+    name = named("mobilenetv2", width)
+    pretrained = read_pretrained(name, str(tmp_path / "weights.safetensors"))
+    ours = classifier(name, pretrained, num_classes=0).eval()
+    x = torch.rand(2, 3, 96, 96)
+    with torch.inference_mode():
+        wanted = theirs.features(x).mean((2, 3))
+        assert torch.allclose(ours(x), wanted, atol=1e-5 * float(wanted.abs().max()))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [("mobilenetv1_1000", "mobilenetv1_100"), ("mobilenetv2_0350", "mobilenetv2_035")]
+)
+def test_where_timm_has_a_net_ours_is_the_same(ours: str, theirs: str) -> None:
+    assert register(ours)
+    a, b = timm.create_model(ours).eval(), timm.create_model(theirs).eval()
+    a.load_state_dict(b.state_dict())
+    x = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.equal(a(x), b(x))
+
+
+@pytest.mark.parametrize("name", ["mobilenetv1_033", "mobilenetv1_100_shallow", "mobilenetv2_037_t4"])
+@pytest.mark.parametrize("task", ["classify", "localize", "detect"])
+def test_every_head_stands_on_mobilenets_of_our_own(name: str, task: str) -> None:
+    net = build(replace(spec(task), backbone=name))
+    assert len(net(torch.rand(2, 3, 64, 64))) == len(net.outputs)
+
+
+@pytest.mark.parametrize(
+    "name", ["mobilenetv1_000", "mobilenetv2_100_t0", "mobilenetv2_1", "mobilenetv1_100_t4", "mobilenetv3_099"]
+)
+def test_other_names_are_no_mobilenets(name: str) -> None:
+    assert not register(name)
+
+
+def test_the_shallow_net_lacks_five_layers_and_widths_round_to_eight() -> None:
+    def blocks(name: str) -> int:
+        assert register(name)
+        return sum(len(stage) for stage in timm.create_model(name).blocks)
+
+    assert blocks("mobilenetv1_1000") - blocks("mobilenetv1_100_shallow") == 5
+    assert register("mobilenetv2_037")
+    channels = timm.create_model("mobilenetv2_037", features_only=True).feature_info.channels()
+    assert all(c % 8 == 0 for c in channels)

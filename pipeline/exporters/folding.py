@@ -20,15 +20,21 @@ def example(images: Sequence[NDArray[np.uint8]]) -> tuple[Tensor]:
 
 
 def folded(deployed: nn.Module, images: Sequence[NDArray[np.uint8]]) -> fx.GraphModule:
-    """`deployed` traced for the shape of `images`: the same function in fewer steps.
+    """`deployed` traced for the shape of `images`, and folded."""
+    return fold(deployed, example(images))
+
+
+def fold(net: nn.Module, inputs: tuple[Tensor, ...]) -> fx.GraphModule:
+    """`net` traced with `inputs`: the same function in fewer steps.
 
     Each convolution gets weights of its own: where a head is shared by several levels, the quantizers leave all but
     one of them float or lose track of their batch norm. Files hold equal weights once all the same.
     """
     with torch.no_grad():
-        graph_module: fx.GraphModule = torch.export.export(deployed.eval(), example(images)).module()
+        graph_module: fx.GraphModule = torch.export.export(net.eval(), inputs).module()
         for i, conv in enumerate(graph_module.graph.find_nodes(op="call_function", target=CONV)):
             weight, bias = (_tensor(graph_module, a) for a in (*conv.args, None)[1:3])
+            shared = str(getattr(conv.args[1], "target", ""))  # the same for calls of one layer
             after = next(iter(conv.users))
             if len(conv.users) == 1 and after.target is BATCH_NORM:
                 gamma, beta, mean, variance = (_tensor(graph_module, a) for a in after.args[1:5])
@@ -37,6 +43,7 @@ def folded(deployed: nn.Module, images: Sequence[NDArray[np.uint8]]) -> fx.Graph
                 after.replace_all_uses_with(conv)
                 graph_module.graph.erase_node(after)
             _own(graph_module, conv, f"conv{i}", weight, bias)
+            conv.meta["shared"] = shared
         graph_module.graph.eliminate_dead_code()
         graph_module.delete_all_unused_submodules()
         graph_module.recompile()

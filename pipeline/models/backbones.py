@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import InputError
 from pipeline.files import sha256
+from pipeline.models.mobilenets import register
 
 # it warns of the head's tensors, which a backbone has no use for; what matters is checked below
 logging.getLogger("timm.models._builder").setLevel(logging.ERROR)
@@ -42,7 +43,7 @@ def read_pretrained(backbone: str, pretrained: bool | str) -> Pretrained:
     Raises InputError for an unknown backbone, a file that is no weights, or weights of another architecture or
     width: it names the first tensor that differs and both shapes.
     """
-    if not timm.is_model(backbone):
+    if not register(backbone):
         near = difflib.get_close_matches(backbone, timm.list_models(), n=3, cutoff=0.4)
         raise InputError(f"backbone {backbone!r} is not in timm; nearest: {', '.join(near) or 'none'}")
     config = timm.get_pretrained_cfg(backbone)
@@ -70,6 +71,7 @@ def read_pretrained(backbone: str, pretrained: bool | str) -> Pretrained:
 
 def classifier(backbone: str, pretrained: Pretrained, **options: Any) -> nn.Module:
     """timm's own model (features, pooling, linear layer); `options` go to `timm.create_model`."""
+    register(backbone)
     model = timm.create_model(backbone, **options)
     if pretrained.state is not None:
         _load_body(model, pretrained.state)
@@ -81,6 +83,7 @@ def feature_maps(backbone: str, pretrained: Pretrained, strides: tuple[int, ...]
 
     Raises InputError if the backbone has no feature map at one of the strides.
     """
+    register(backbone)
     weights: dict[str, Any] = {}
     if pretrained.state is not None:
         weights = {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": dict(pretrained.state)}}

@@ -1,0 +1,85 @@
+"""MobileNetV1 (Howard et al. 2017) and V2 (Sandler et al. 2018) of any width, in timm's registry.
+
+    mobilenetv1_075            width 0.75: two digits after the first are hundredths, three are thousandths
+    mobilenetv1_100_shallow    without five of the layers of 14x14x512
+    mobilenetv1_100_conv       plain 3x3 convolutions where the net has separable ones, for comparison
+    mobilenetv2_037_t4         width 0.37, expansion factor 4 instead of 6
+
+The resolution multiplier is the resolution itself, `size` of a run. Channels are rounded to a multiple of 8, never
+down by more than a tenth, as the papers' code does. The nets are timm's `EfficientNet`, built from block strings.
+"""
+
+import re
+import sys
+from functools import partial
+from typing import Any
+
+import timm
+from timm.models import register_model
+from timm.models._efficientnet_builder import decode_arch_def, resolve_act_layer, resolve_bn_args, round_channels
+from timm.models.efficientnet import _create_effnet
+from torch import nn
+
+FAMILIES = ("mobilenetv1", "mobilenetv2")
+NAME = re.compile(r"mobilenetv(?:1_(\d{3,4})(_shallow|_conv)?|2_(\d{3,4})(?:_t(\d{1,2}))?)")
+
+
+def register(name: str) -> bool:
+    """Whether `name` is a model that timm can create from now on: one of its own, or one of ours."""
+    if timm.is_model(name):
+        return True
+    found = NAME.fullmatch(name)
+    if found is None or _width(found[1] or found[3]) == 0 or found[4] == "0":
+        return False
+
+    def create(pretrained: bool = False, **options: Any) -> nn.Module:
+        if found[1]:
+            return _create(name, v1_blocks(found[2] or ""), _width(found[1]), 0, pretrained, options)
+        return _create(name, v2_blocks(int(found[4] or 6)), _width(found[3]), 1280, pretrained, options)
+
+    create.__name__, create.__module__ = name, __name__
+    setattr(sys.modules[__name__], name, create)
+    register_model(create)
+    return True
+
+
+def named(family: str, width: float, extra: str = "") -> str:
+    """The name of a width: ("mobilenetv1", 0.5) -> mobilenetv1_050."""
+    digits = f"{round(width * 1000):04d}"
+    return f"{family}_{digits.removesuffix('0') if digits.endswith('0') else digits}{extra}"
+
+
+def v1_blocks(variant: str = "") -> list[list[str]]:
+    """Stages of MobileNetV1 after its first convolution, as timm's block strings."""
+    kind = "cn" if variant == "_conv" else "dsa"
+    stages = ((1, 1, 64), (2, 2, 128), (2, 2, 256), (1 if variant == "_shallow" else 6, 2, 512), (2, 2, 1024))
+    return [[f"{kind}_r{repeats}_k3_s{stride}_c{channels}"] for repeats, stride, channels in stages]
+
+
+def v2_blocks(expansion: int = 6) -> list[list[str]]:
+    """Stages of MobileNetV2 between its first and its last convolution (Table 2)."""
+    stages = ((2, 2, 24), (3, 2, 32), (4, 2, 64), (3, 1, 96), (3, 2, 160), (1, 1, 320))
+    return [["ds_r1_k3_s1_c16"], *([f"ir_r{n}_k3_s{s}_e{expansion}_c{c}"] for n, s, c in stages)]
+
+
+def _width(digits: str) -> float:
+    return int(digits) / 10 ** (len(digits) - 1)
+
+
+def _create(
+    name: str, blocks: list[list[str]], width: float, features: int, pretrained: bool, options: dict[str, Any]
+) -> nn.Module:
+    channels = partial(round_channels, multiplier=width)
+    norm = options.pop("norm_layer", None) or partial(nn.BatchNorm2d, **resolve_bn_args(options))
+    net: nn.Module = _create_effnet(
+        name,
+        pretrained,
+        block_args=decode_arch_def(blocks),
+        num_features=features and max(features, channels(features)),
+        stem_size=32,
+        round_chs_fn=channels,
+        norm_layer=norm,
+        act_layer=resolve_act_layer(options, "relu6"),
+        **options,
+    )
+    return net

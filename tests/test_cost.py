@@ -1,0 +1,153 @@
+"""Multiply-adds, parameters and memory: the published tables, and what torch counts by itself."""
+
+import json
+
+import pytest
+import timm
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from pipeline.cli import main
+from pipeline.cost import backbone_cost, cost, separable_ratio
+from pipeline.errors import InputError
+from pipeline.models import build
+from pipeline.models.spec import ModelSpec
+
+
+def separable(inputs: int, outputs: int, padding: int = 1) -> nn.Module:
+    depthwise = nn.Conv2d(inputs, inputs, 3, padding=padding, groups=inputs, bias=False)
+    return nn.Sequential(depthwise, nn.Conv2d(inputs, outputs, 1, bias=False))
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "macs", "params"),
+    [
+        (nn.Conv2d(512, 512, 3, padding=1, bias=False), (512, 14, 14), "462", "2.36"),
+        (separable(512, 512), (512, 14, 14), "52.3", "0.27"),
+        (separable(384, 384), (384, 14, 14), "29.6", "0.15"),
+        (separable(384, 384), (384, 10, 10), "15.1", "0.15"),
+    ],
+    ids=["plain", "separable", "width 0.75", "resolution 0.714"],
+)
+def test_table_3_of_the_mobilenet_paper(layer, shape, macs, params):
+    found = cost(layer, shape)
+    assert f"{found.macs / 1e6:.{len(macs.partition('.')[2])}f}" == macs
+    assert f"{found.params / 1e6:.2f}" == params
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "macs", "params"),
+    [
+        ("mobilenetv1_100", 224, 569, 4.2),
+        ("mobilenetv1_075", 224, 325, 2.6),
+        ("mobilenetv1_050", 224, 149, 1.3),
+        ("mobilenetv1_025", 224, 41, 0.5),
+        ("mobilenetv1_100", 192, 418, 4.2),
+        ("mobilenetv1_100", 160, 290, 4.2),
+        ("mobilenetv1_100", 128, 186, 4.2),
+        ("mobilenetv1_100_conv", 224, 4866, 29.3),
+    ],
+)
+def test_tables_4_6_and_7_of_the_mobilenet_paper(backbone, size, macs, params):
+    found = backbone_cost(backbone, size)
+    assert found.macs / 1e6 == pytest.approx(macs, abs=1.4)  # the table cuts some off and rounds others
+    assert round(found.params / 1e6, 1) == params
+
+
+def test_parameters_after_folding():
+    assert backbone_cost("mobilenetv1_100", 224).params == 4_221_032
+    assert backbone_cost("mobilenetv1_100", 32).params == 4_221_032
+
+
+def test_mobilenet_v2_and_vgg():
+    v2 = backbone_cost("mobilenetv2_100", 224)
+    assert v2.macs / 1e6 == pytest.approx(300, abs=1)
+    assert round(v2.weights / 1e6, 2) == 3.47  # the table leaves batch norm and biases out
+    vgg = backbone_cost("vgg16", 224)
+    convolutions = sum(layer.macs for layer in vgg.layers if layer.output[1:] != (1, 1) and layer.kind == "conv 3x3")
+    assert convolutions / 1e6 == pytest.approx(15_300, abs=50)
+    assert round(vgg.params / 1e6) == 138
+
+
+def test_the_toy_layer_of_the_lecture():
+    plain = cost(nn.Conv2d(3, 5, 3, bias=False), (3, 6, 6))
+    split = cost(separable(3, 5, padding=0), (3, 6, 6))
+    assert plain.macs == 2160
+    assert [layer.macs for layer in split.layers] == [432, 240]
+    assert [layer.kind for layer in split.layers] == ["depthwise 3x3", "conv 1x1"]
+    assert split.macs / plain.macs == pytest.approx(separable_ratio(5, 3), abs=1e-12)
+    assert round(separable_ratio(5, 3), 2) == 0.31
+
+
+@pytest.mark.parametrize("backbone", ["mobilenetv3_small_100", "resnet18", "efficientnet_b0"])
+def test_the_sum_is_what_torch_counts_when_the_net_runs(backbone):
+    net = timm.create_model(backbone).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net(torch.zeros(1, 3, 64, 64))
+    assert cost(net, (3, 64, 64)).macs == counter.get_total_flops() // 2
+
+
+def test_memory_of_a_net_that_can_be_done_by_hand():
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU6(), nn.Conv2d(8, 4, 1), nn.AdaptiveAvgPool2d(1))
+    found = cost(net, (3, 16, 16))
+    picture, wide, narrow, pooled = (4 * n for n in (3 * 256, 8 * 256, 4 * 256, 4))
+    assert found.activation_bytes == picture + wide + narrow + pooled  # the activation works in place
+    assert found.peak_bytes == wide + narrow
+
+    class Shortcut(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(8, 8, 3, padding=1)
+
+        def forward(self, x):
+            return x + self.conv(self.conv(x))
+
+    kept = cost(Shortcut(), (8, 16, 16))
+    assert kept.peak_bytes == 3 * wide  # the input waits for the sum
+    assert kept.params == 8 * 8 * 9 + 8  # one layer, called twice
+    assert kept.macs == 2 * 256 * 8 * 8 * 9
+
+
+def test_a_head_that_three_levels_share_counts_once():
+    spec = ModelSpec(
+        run="r", dataset="d", task="detect", labels=["a", "b"], landmarks=[], pairs=[], skeleton=[], resize="letterbox",
+        backbone="mobilenetv2_035", head={"channels": 32}, size=64, mean=[0.5] * 3, std=[0.5] * 3, predict={},
+    )  # fmt: skip
+    net = build(spec)
+    parameters = sum(p.numel() for p in net.parameters())
+    norms = sum(m.weight.numel() for m in net.modules() if isinstance(m, nn.BatchNorm2d))
+    assert cost(net, (3, 64, 64)).params == parameters - norms  # scale and shift become one bias
+
+
+def test_the_command_prints_it(capsys):
+    main(["cost", "--backbone", "mobilenetv1", "--width", "0.5", "--resolution", "160", "--json"])
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["name"] == "mobilenetv1_050"
+    assert (
+        shown["macs"] == sum(layer["macs"] for layer in shown["layers"]) == backbone_cost("mobilenetv1_050", 160).macs
+    )
+    main(["cost", "--backbone", "mobilenetv1"])
+    assert "569 M multiply-adds" in capsys.readouterr().out.replace("568.7", "569")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--backbone", "mobilenetv1", "--resolution", "16"], "resolution 16: expected at least 32"),
+        (["--backbone", "mobilenetv9"], "backbone 'mobilenetv9' is not in timm; nearest: "),
+        (["--backbone", "mobilenetv2", "--width", "-1"], "is not in timm"),
+        (["--backbone", "resnet18", "--width", "0.5"], "--width: resnet18 has its own"),
+        (["--run", "nowhere"], "models/nowhere"),
+    ],
+)
+def test_what_cannot_be_counted_is_named(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["cost", *arguments])
+    assert stopped.value.code == 1
+    assert message in capsys.readouterr().err
+
+
+def test_zero_size_is_an_error():
+    with pytest.raises(InputError):
+        backbone_cost("mobilenetv2_100", 0)

@@ -52,6 +52,9 @@ def _cost_parser(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--backbone", help="any timm name, or mobilenetv1 and mobilenetv2 with --width")
     what.add_argument("--run", help="the whole net of a trained run, at its size")
+    what.add_argument("--budget", help="the MobileNets that a phone can afford: macs=150M,size=1MB,ms=5")
+    parser.add_argument("--best", type=int, default=5, help="with --budget: how many to measure and list (default 5)")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="with --budget: draw what was considered as PNG")
     parser.add_argument("--width", type=float, help="of a mobilenetv1 or mobilenetv2 (default 1)")
     parser.add_argument("--resolution", type=int, default=224, help="side of the input in pixels (default 224)")
     parser.add_argument("--labels", type=int, default=1000, help="classes of the last layer (default 1000)")
@@ -86,7 +89,32 @@ def _add(args: argparse.Namespace) -> None:
     )
 
 
+def _budget(args: argparse.Namespace) -> None:
+    from pipeline.budget import candidates, fitting, read_budget
+    from pipeline.plots import plot_budget
+
+    budget = read_budget(args.budget)
+    considered = candidates(args.labels)
+    rows = fitting(considered, budget, args.labels, args.best)
+    if args.plot:
+        plot_budget(considered, rows, args.plot)
+    if args.json:
+        print(json.dumps([row.as_dict() for row in rows]))
+        return
+    print(f"{'backbone':16} {'size':>4} {'top-1':>6} {'M macs':>7} {'M params':>8} {'int8 MB':>8} {'ms':>7}")
+    for r in rows:
+        print(
+            f"{r.backbone:16} {r.size:4} {r.top1:6.1f} {r.macs / 1e6:7.1f} {r.params / 1e6:8.2f} "
+            f"{r.file_bytes / 1e6:8.2f} {r.ms:7.2f}"
+        )
+    if not rows:
+        print("none of the considered MobileNets fits")
+    print("top-1: published for ImageNet, to rank by; MB and ms: the int8 ONNX file, one thread, on this machine")
+
+
 def _cost(args: argparse.Namespace) -> None:
+    if args.budget:
+        return _budget(args)
     from pipeline.cost import backbone_cost, cost
     from pipeline.models import load_model
     from pipeline.models.mobilenets import FAMILIES, named
@@ -103,7 +131,7 @@ def _cost(args: argparse.Namespace) -> None:
         found = backbone_cost(name, size, args.labels)
     if args.json:
         print(json.dumps({"name": name, "resolution": size, **found.as_dict()}))
-        return
+        return None
     if args.layers:
         for layer in found.layers:
             output = "x".join(map(str, layer.output))

@@ -2,9 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from pipeline.budget import Candidate
 
 DPI = 100
 MANY = 12  # labels from which names and numbers would overlap
@@ -22,6 +26,21 @@ def plot_history(rows: Sequence[Mapping[str, float]], path: Path) -> None:
         axes.set(xlabel="epoch", ylabel=name)
         axes.legend()
     metric.set_ylim(0, 1.02)
+    _save(figure, path)
+
+
+def plot_budget(considered: Sequence["Candidate"], fitting: Sequence["Candidate"], path: Path) -> None:
+    """Published top-1 against multiply-adds: a line per backbone over its resolutions, rings around what fits."""
+    figure = Figure(figsize=(8, 5))
+    axes = figure.subplots()
+    for backbone in dict.fromkeys(c.backbone for c in considered):
+        points = sorted((c.macs / 1e6, c.top1) for c in considered if c.backbone == backbone)
+        style = "-" if backbone.startswith("mobilenetv2") else "--"
+        axes.plot(*zip(*points, strict=True), style, marker=".", label=backbone)
+    rings = {"s": 120, "facecolors": "none", "edgecolors": "black", "label": "fits the budget"}
+    axes.scatter([c.macs / 1e6 for c in fitting], [c.top1 for c in fitting], **rings)  # type: ignore[arg-type]
+    axes.set(xscale="log", xlabel="million multiply-adds", ylabel="published ImageNet top-1, %")
+    axes.legend(fontsize=7)
     _save(figure, path)
 
 

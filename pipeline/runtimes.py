@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,6 +25,7 @@ from pipeline.sample import Sample
 Images = NDArray[np.uint8]
 Outputs = list[NDArray[np.float32]]
 BATCH = 32
+WARM_UP, TIMED = 5, 30  # runs of one picture
 
 
 class Runtime(Protocol):
@@ -112,6 +114,22 @@ def open_runtime(target: str, path: Path, threads: int = 1) -> Runtime:
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     return RUNTIMES[target](path, threads)
+
+
+def latency(runtime: Runtime, canvas: Images) -> dict[str, Any]:
+    """Milliseconds for one picture that is already on the canvas (uint8 [1, S, S, 3]), on this machine."""
+    times = []
+    for _ in range(WARM_UP + TIMED):
+        start = time.perf_counter()
+        runtime.run(canvas)
+        times.append((time.perf_counter() - start) * 1000)
+    median, p95 = np.percentile(times[WARM_UP:], [50, 95])
+    return {
+        "median": round(float(median), 3),
+        "p95": round(float(p95), 3),
+        "runs": TIMED,
+        "threads": runtime.threads,
+    }
 
 
 def predict_samples(

@@ -1,6 +1,5 @@
 """The files that ship, each in its own runtime on the test split, against the float model: may they ship?"""
 
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from pipeline.runtimes import Runtime
 
 SIZE_RATIO = 0.35  # of the float file: what int8 is for
-WARM_UP, TIMED = 5, 30  # runs of one picture
 NAMED, DRAWN = 5, 12  # pictures that a failure names and draws
 EPSILON = 1e-9  # a drop of exactly the tolerance passes
 
@@ -86,7 +84,7 @@ class _Case:
 
 def _judge(case: _Case, target: str, folder: Path) -> dict[str, Any]:
     """The target's row of verify.json; draws its worst pictures into `folder` if it fails."""
-    from pipeline.runtimes import open_runtime, predict_samples
+    from pipeline.runtimes import latency, open_runtime, predict_samples
 
     spec, truth = case.spec, case.truth
     runtime = open_runtime(target, exported_file(case.exports, target))
@@ -100,7 +98,7 @@ def _judge(case: _Case, target: str, folder: Path) -> dict[str, Any]:
         "agreement": agreement(spec, case.exact, close),
         **_size(case.exports, target),
         "golden_difference": _golden_difference(runtime, case.exports, spec),
-        "latency_ms": _latency(runtime, case.truth_folder / truth[0].file_name, spec),
+        "latency_ms": latency(runtime, _canvas(case.truth_folder / truth[0].file_name, spec)),
     }
     worse = _worse(spec, truth, case.exact, close)
     reason = _reason(case, target, row, [t.id for t, _ in worse[:NAMED]])
@@ -187,21 +185,8 @@ def _golden_difference(runtime: "Runtime", exports: Path, spec: "ModelSpec") -> 
         return round(max(float(np.abs(a - b).max()) for a, b in pairs), 7)
 
 
-def _latency(runtime: "Runtime", picture: Path, spec: "ModelSpec") -> dict[str, Any]:
-    """One picture at a time, already on the canvas, on the machine that verifies."""
-    canvas: NDArray[np.uint8] = np.stack([resize(open_image(picture), spec.size, spec.resize)[0]])
-    times = []
-    for _ in range(WARM_UP + TIMED):
-        start = time.perf_counter()
-        runtime.run(canvas)
-        times.append((time.perf_counter() - start) * 1000)
-    median, p95 = np.percentile(times[WARM_UP:], [50, 95])
-    return {
-        "median": round(float(median), 3),
-        "p95": round(float(p95), 3),
-        "runs": TIMED,
-        "threads": runtime.threads,
-    }
+def _canvas(picture: Path, spec: "ModelSpec") -> NDArray[np.uint8]:
+    return np.stack([resize(open_image(picture), spec.size, spec.resize)[0]])
 
 
 def _worse(

@@ -5,9 +5,11 @@ import json
 import pytest
 import timm
 import torch
+from PIL import Image
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from pipeline.budget import candidates, fitting, read_budget
 from pipeline.cli import main
 from pipeline.cost import backbone_cost, cost, separable_ratio
 from pipeline.errors import InputError
@@ -151,3 +153,61 @@ def test_what_cannot_be_counted_is_named(arguments, message, capsys):
 def test_zero_size_is_an_error():
     with pytest.raises(InputError):
         backbone_cost("mobilenetv2_100", 0)
+
+
+def test_candidates_cost_what_is_published_and_what_is_counted():
+    considered = candidates(1000)
+    macs = {(c.backbone, c.size): c.macs for c in considered}
+    published = {
+        ("mobilenetv2_100", 128): 99, ("mobilenetv2_075", 224): 209, ("mobilenetv2_050", 160): 50,
+        ("mobilenetv2_035", 96): 11, ("mobilenetv1_050", 160): 77, ("mobilenetv1_025", 128): 14,
+    }  # fmt: skip
+    for key, million in published.items():
+        assert macs[key] / 1e6 == pytest.approx(million, abs=1.1), key
+    assert macs["mobilenetv2_035", 96] == backbone_cost("mobilenetv2_035", 96).macs
+    assert [c.top1 for c in considered] == sorted((c.top1 for c in considered), reverse=True)
+
+
+def test_a_budget_lists_what_fits_best_first(capsys, tmp_path):
+    plot = tmp_path / "plot.png"
+    limits = ["--budget", "macs=20M,size=0.7MB,ms=1000", "--best", "2", "--labels", "3"]
+    main(["cost", *limits, "--plot", str(plot), "--json"])
+    rows = json.loads(capsys.readouterr().out)
+    assert len(rows) == 2
+    assert rows[0]["top1"] >= rows[1]["top1"]
+    for row in rows:
+        assert row["macs"] <= 20e6
+        assert row["file_bytes"] <= 0.7e6
+        assert 0 < row["ms"] <= 1000
+    assert Image.open(plot).size[0] > 400
+    main(["cost", "--budget", "macs=1M"])
+    assert "none of the considered MobileNets fits" in capsys.readouterr().out
+
+
+def test_the_size_of_a_file_is_known_before_it_is_made():
+    candidate = next(c for c in candidates(10) if c.backbone == "mobilenetv2_050" and c.size == 96)
+    made = fitting([candidate], {}, 10, 1)[0]
+    assert candidate.file_bytes == pytest.approx(made.file_bytes, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("mac=1M", "--budget mac=1M: unknown limit; did you mean 'macs'"),
+        ("macs=many", "--budget macs=many: expected a number"),
+        ("size=1.2.3MB", "expected a number"),
+        ("ms", "--budget ms: expected a number"),
+    ],
+)
+def test_a_budget_that_is_none_is_named(text, message):
+    with pytest.raises(InputError, match=message):
+        read_budget(text)
+
+
+def test_units_of_a_budget():
+    assert read_budget("macs=150M, size=1.5MB,ms=5,params=700k") == {
+        "macs": 150e6,
+        "size": 1.5e6,
+        "ms": 5,
+        "params": 7e5,
+    }

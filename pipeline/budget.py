@@ -1,0 +1,130 @@
+"""The MobileNets that a phone can afford, best first."""
+
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from pipeline.cost import Cost, backbone_cost
+from pipeline.errors import InputError
+from pipeline.models.mobilenets import named
+from pipeline.params import nearest
+
+UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "kb": 1e3, "mb": 1e6, "gb": 1e9, "b": 1.0, "ms": 1.0}
+LIMITS = ("macs", "params", "size", "ms")
+CALIBRATION = 4  # noise pictures: a file's size and speed do not depend on what its ranges are
+ROOM = 1.15  # how far a file may be from the estimate of its size before it is made
+# ImageNet top-1 in per cent, width -> resolution -> figure, as TensorFlow's model pages publish them: to rank by.
+PUBLISHED: dict[str, dict[float, dict[int, float]]] = {
+    "mobilenetv1": {
+        1.0: {224: 70.9, 192: 70.0, 160: 68.0, 128: 65.2},
+        0.75: {224: 68.4, 192: 67.2, 160: 65.3, 128: 62.1},
+        0.5: {224: 63.3, 192: 61.7, 160: 59.1, 128: 56.3},
+        0.25: {224: 49.8, 192: 47.7, 160: 45.5, 128: 41.5},
+    },
+    "mobilenetv2": {
+        1.4: {224: 75.0},
+        1.3: {224: 74.4},
+        1.0: {224: 71.8, 192: 70.7, 160: 68.8, 128: 65.3, 96: 60.3},
+        0.75: {224: 69.8, 192: 68.7, 160: 66.4, 128: 63.2, 96: 58.8},
+        0.5: {224: 65.4, 192: 63.9, 160: 61.0, 128: 57.7, 96: 51.2},
+        0.35: {224: 60.3, 192: 58.2, 160: 55.7, 128: 50.8, 96: 45.5},
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A net at a resolution; `file_bytes` is an estimate until `ms` is measured (0: not yet)."""
+
+    backbone: str
+    size: int
+    top1: float
+    macs: int
+    params: int
+    file_bytes: int
+    ms: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def read_budget(text: str) -> dict[str, float]:
+    """ "macs=150M,size=1MB,ms=5" -> limits; raises InputError naming a part that is none."""
+    budget = {}
+    for part in text.split(","):
+        key, _, value = part.strip().partition("=")
+        if key not in LIMITS:
+            raise InputError(f"--budget {part}: unknown limit{nearest(key, LIMITS)}; there are {', '.join(LIMITS)}")
+        found = re.fullmatch(r"([0-9.]+)\s*([a-zA-Z]*)", value.strip())
+        if found is None or found[1].count(".") > 1 or found[2].lower() not in UNITS:
+            raise InputError(f"--budget {part}: expected a number with k, M, G, kB or MB, as in {key}=1.5M")
+        budget[key] = float(found[1]) * UNITS[found[2].lower()]
+    return budget
+
+
+def candidates(labels: int) -> list[Candidate]:
+    """Every published width and resolution of MobileNetV1 and V2, with a last layer for `labels` classes."""
+    found = []
+    for family, widths in PUBLISHED.items():
+        for width, accuracies in widths.items():
+            backbone = named(family, width)
+            whole = backbone_cost(backbone, 224, labels)
+            linear = sum(layer.macs for layer in whole.layers if layer.kind == "linear")
+            for size, top1 in accuracies.items():
+                # exact: every feature map of these nets shrinks alike at multiples of 32
+                macs = (whole.macs - linear) * size**2 // 224**2 + linear
+                found.append(Candidate(backbone, size, top1, macs, whole.params, _estimate(whole)))
+    return sorted(found, key=lambda c: (-c.top1, c.macs))
+
+
+def fitting(considered: Sequence[Candidate], budget: dict[str, float], labels: int, best: int) -> list[Candidate]:
+    """The `best` first candidates that fit, their int8 ONNX file made and run: its bytes and its milliseconds."""
+    hopeful = [
+        c
+        for c in considered
+        if c.macs <= budget.get("macs", c.macs)
+        and c.params <= budget.get("params", c.params)
+        and c.file_bytes <= budget.get("size", c.file_bytes) * ROOM
+    ]
+    fit: list[Candidate] = []
+    with tqdm(hopeful, "measure", disable=None) as bar:
+        for candidate in bar:
+            measured = _measured(candidate, labels)
+            if measured.file_bytes <= budget.get("size", np.inf) and measured.ms <= budget.get("ms", np.inf):
+                fit.append(measured)
+            if len(fit) == best:
+                break
+    return fit
+
+
+def _estimate(cost: Cost) -> int:
+    """Bytes of the int8 file: a byte per weight, scale and bias per channel, and what describes a layer."""
+    return cost.weights + 9 * (cost.params - cost.weights) + 1500 * len(cost.layers)
+
+
+def _measured(candidate: Candidate, labels: int) -> Candidate:
+    from pipeline.exporters import EXPORTERS
+    from pipeline.models import Deployed, build
+    from pipeline.models.spec import ModelSpec
+    from pipeline.runtimes import latency, open_runtime
+
+    size = candidate.size
+    spec = ModelSpec(
+        run="budget", dataset="", task="classify", labels=[str(i) for i in range(labels)], landmarks=[], pairs=[],
+        skeleton=[], backbone=candidate.backbone, head={"kind": "pool", "dropout": 0.0}, size=size, resize="stretch",
+        mean=[0.5] * 3, std=[0.5] * 3, predict={},
+    )  # fmt: skip
+    net = build(spec)
+    noise = np.random.default_rng(0)
+    pictures = [noise.integers(0, 256, (1, size, size, 3), dtype=np.uint8) for _ in range(CALIBRATION)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.int8.onnx"
+        EXPORTERS["onnx_int8"].export(Deployed(net, spec), pictures, path, list(net.outputs))
+        taken = latency(open_runtime("onnx_int8", path), pictures[0])
+        return replace(candidate, file_bytes=path.stat().st_size, ms=taken["median"])

@@ -177,7 +177,7 @@ def test_real_photos_and_clips_by_params_alone(
     known = json.loads((chain / f"models/{name}/model.json").read_text())["trained"]["weights"]
     assert weights in json.dumps(known)
     if name == "photos":  # an epoch from ImageNet's weights, at 96 pixels, is enough to be far from chance
-        assert verdict["float"]["accuracy"] > 0.75
+        assert verdict["float"]["accuracy"] > 0.65
 
 
 def test_one_knob_reruns_that_run_and_nothing_else(chain: Path) -> None:

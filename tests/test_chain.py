@@ -172,7 +172,7 @@ def test_real_photos_and_clips_by_params_alone(
         (chain / "params.yaml").write_text(before)
     verdict = json.loads((chain / f"reports/verify/{name}/verify.json").read_text())
     tested = read_samples(chain / f"data/ingested/{name}/test")
-    assert verdict["float"]["n_images"] == len(tested) > 50
+    assert verdict["float"]["n_images"] == len(tested) > 40
     assert verdict["passed"] is True
     known = json.loads((chain / f"models/{name}/model.json").read_text())["trained"]["weights"]
     assert weights in json.dumps(known)

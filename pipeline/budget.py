@@ -3,9 +3,8 @@
 import re
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -49,9 +48,6 @@ class Candidate:
     params: int
     file_bytes: int
     ms: float = 0.0
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def read_budget(text: str) -> dict[str, float]:

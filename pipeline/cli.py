@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from pipeline.errors import InputError
@@ -99,7 +100,7 @@ def _budget(args: argparse.Namespace) -> None:
     if args.plot:
         plot_budget(considered, rows, args.plot)
     if args.json:
-        print(json.dumps([row.as_dict() for row in rows]))
+        print(json.dumps([asdict(row) for row in rows]))
         return
     print(f"{'backbone':16} {'size':>4} {'top-1':>6} {'M macs':>7} {'M params':>8} {'int8 MB':>8} {'ms':>7}")
     for r in rows:
@@ -130,7 +131,7 @@ def _cost(args: argparse.Namespace) -> None:
             raise InputError(f"--width: {name} has its own; expected --backbone {' or '.join(FAMILIES)}")
         found = backbone_cost(name, size, args.labels)
     if args.json:
-        print(json.dumps({"name": name, "resolution": size, **found.as_dict()}))
+        print(json.dumps({"name": name, "resolution": size, **asdict(found)}))
         return None
     if args.layers:
         for layer in found.layers:

@@ -10,20 +10,23 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.utils.flop_counter import conv_flop_count, mm_flop
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count, mm_flop
 
 from pipeline.errors import InputError
-from pipeline.exporters.folding import fold
+from pipeline.exporters.folding import CONV, fold
 
 SMALLEST = 32  # pixels: below, the last feature map has no cell
-_ATEN = torch.ops.aten
+LINEAR = torch.ops.aten.linear.default
 _IN_PLACE = {"relu", "relu_", "hardtanh", "hardtanh_", "clamp", "hardswish_", "silu_", "dropout", "dropout_"}
 _VIEWS = {"view", "reshape", "flatten", "permute", "squeeze", "unsqueeze", "contiguous", "alias", "expand"}
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A convolution or a linear layer: `macs` multiply-adds, `params` weights and biases, `output` without batch."""
+    """A convolution or a linear layer: `macs` multiply-adds, `params` weights and biases, `output` without batch.
+
+    The last one may be of kind "other": what a net has besides (attention, norms that do not fold), in one sum.
+    """
 
     name: str
     kind: str
@@ -43,11 +46,6 @@ class Cost:
     peak_bytes: int
     layers: list[Layer]
 
-    def as_dict(self) -> dict[str, Any]:
-        totals = ("macs", "params", "weights", "activation_bytes", "peak_bytes")
-        layers = [{k: getattr(layer, k) for k in ("name", "kind", "output", "macs", "params")} for layer in self.layers]
-        return {**{k: getattr(self, k) for k in totals}, "layers": layers}
-
 
 def cost(net: nn.Module, shape: tuple[int, int, int]) -> Cost:
     """The cost of `net` for one input of `shape` (channels, height, width), in float32.
@@ -55,7 +53,11 @@ def cost(net: nn.Module, shape: tuple[int, int, int]) -> Cost:
     `activation_bytes` adds up every tensor that is written; `peak_bytes` lets go of each after its last use, as a
     runtime does, with activation functions in place. Weights are in neither.
     """
-    graph = fold(net, (torch.zeros(1, *shape),))
+    inputs = (torch.zeros(1, *shape),)
+    graph = fold(net, inputs)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        graph(*inputs)
+    macs = counter.get_total_flops() // 2
     layers, weights = [], 0
     seen: set[str] = set()
     for node in graph.graph.nodes:
@@ -70,8 +72,22 @@ def cost(net: nn.Module, shape: tuple[int, int, int]) -> Cost:
         weights += own[0] if own else 0
         output = tuple(node.meta["val"].shape[1:])
         layers.append(Layer(_name(node), kind, output, _macs(node, kind), sum(own)))
+    left = Layer("", "other", (), macs - sum(x.macs for x in layers), _other_parameters(graph))
+    if left.macs or left.params:
+        layers.append(left)
     activation, peak = _memory(graph.graph)
-    return Cost(sum(x.macs for x in layers), sum(x.params for x in layers), weights, activation, peak, layers)
+    return Cost(macs, sum(x.params for x in layers), weights, activation, peak, layers)
+
+
+def _other_parameters(graph: fx.GraphModule) -> int:
+    """Of what is neither a convolution nor a linear layer: layer norms, position embeddings, norms before a layer."""
+    named = dict(graph.named_parameters())
+    used = {
+        str(node.target)
+        for node in graph.graph.nodes
+        if node.op == "get_attr" and any(_kind(user) is None for user in node.users)
+    }
+    return sum(named[name].numel() for name in used if name in named)
 
 
 def backbone_cost(backbone: str, size: int, labels: int = 1000) -> Cost:
@@ -89,11 +105,11 @@ def separable_ratio(outputs: int, kernel: int) -> float:
 
 
 def _kind(node: fx.Node) -> str | None:
-    if node.target in (_ATEN.conv2d.default, _ATEN.convolution.default):
+    if node.target is CONV:
         groups, channels = _groups(node), _shape(node.args[0])[1]
         kernel = "x".join(map(str, _shape(node.args[1])[2:]))
         return f"{'depthwise' if groups == channels > 1 else 'conv'} {kernel}"
-    return {_ATEN.linear.default: "linear", _ATEN.addmm.default: "linear"}.get(node.target)  # type: ignore[call-overload]
+    return "linear" if node.target is LINEAR else None
 
 
 def _macs(node: fx.Node, kind: str) -> int:

@@ -82,12 +82,26 @@ def test_the_toy_layer_of_the_lecture():
     assert round(separable_ratio(5, 3), 2) == 0.31
 
 
-@pytest.mark.parametrize("backbone", ["mobilenetv3_small_100", "resnet18", "efficientnet_b0"])
+@pytest.mark.parametrize(
+    "backbone", ["mobilenetv3_small_100", "resnet18", "efficientnet_b0", "densenet121", "test_vit"]
+)
 def test_the_sum_is_what_torch_counts_when_the_net_runs(backbone):
     net = timm.create_model(backbone).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        net(torch.zeros(1, 3, 64, 64))
-    assert cost(net, (3, 64, 64)).macs == counter.get_total_flops() // 2
+        net(torch.zeros(1, 3, 160, 160))
+    found = cost(net, (3, 160, 160))
+    assert found.macs == sum(layer.macs for layer in found.layers) == counter.get_total_flops() // 2
+    assert any(layer.kind == "other" and layer.macs > 0 for layer in found.layers) == attends
+
+
+def test_parameters_that_are_in_no_layer_count():
+    vit = timm.create_model("test_vit").eval()
+    found = cost(vit, (3, 160, 160))
+    assert found.params == sum(p.numel() for p in vit.parameters())
+    assert found.layers[-1].kind == "other"
+    dense = timm.create_model("densenet121").eval()  # its norms stand before the convolutions: most do not fold
+    params = sum(p.numel() for p in dense.parameters())
+    assert 0.99 * params < cost(dense, (3, 64, 64)).params <= params
 
 
 def test_memory_of_a_net_that_can_be_done_by_hand():

@@ -83,9 +83,10 @@ def test_the_toy_layer_of_the_lecture():
 
 
 @pytest.mark.parametrize(
-    "backbone", ["mobilenetv3_small_100", "resnet18", "efficientnet_b0", "densenet121", "test_vit"]
+    ("backbone", "attends"),
+    [("mobilenetv3_small_100", False), ("resnet18", False), ("densenet121", False), ("test_vit", True)],
 )
-def test_the_sum_is_what_torch_counts_when_the_net_runs(backbone):
+def test_the_sum_is_what_torch_counts_when_the_net_runs(backbone, attends):
     net = timm.create_model(backbone).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         net(torch.zeros(1, 3, 160, 160))

@@ -54,4 +54,4 @@ lock: setup ## compile requirements.lock anew from pyproject.toml
 		--override overrides.txt --constraint constraints.txt --no-emit-index-url --no-header -o requirements.lock
 
 clean: ## remove what the chain made (DVC's cache stays, so that a repro brings it back at once)
-	rm -rf data/sample data/ingested data/augmented models exports reports .resume .fiftyone mlflow.db mlruns mlartifacts
+	rm -rf data/sample data/ingested data/augmented models exports reports .resume .features .fiftyone mlflow.db mlruns mlartifacts

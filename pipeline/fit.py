@@ -4,6 +4,7 @@ import ctypes
 import logging
 import math
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pipeline.decode import decode
 from pipeline.errors import InputError
 from pipeline.metrics import main_metric, score
 from pipeline.models import Net
+from pipeline.models.backbones import learning_order
 from pipeline.models.depthwise import quicken
 from pipeline.models.spec import ModelSpec
 from pipeline.params import ClassifyRun, DetectRun, LocalizeRun
@@ -32,12 +34,28 @@ CLIP_NORM = 10.0  # of the gradients
 HISTORY = ("epoch", "train_loss", "val_loss", "val_metric", "learning_rate")
 
 
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A part of a training, from epoch `first` on. `frozen`: batches hold `net.features` instead of pictures, and only
+    what comes after them learns; else the run's `tuned_blocks` of the backbone learn with it.
+    """
+
+    frozen: bool
+    epochs: int
+    learning_rate: float
+    first: int = 0
+
+
 class Fitting(pl.LightningModule):
     """The training bench around a net: loss, learning rates, and the run's own metric on val."""
 
-    def __init__(self, net: Net, spec: ModelSpec, run: RunParams, dataset: Dataset) -> None:
+    def __init__(
+        self, net: Net, spec: ModelSpec, run: RunParams, dataset: Dataset, phase: Phase, weights: Tensor | None
+    ) -> None:
         super().__init__()
-        self.net, self.spec, self.run, self.dataset = net, spec, run, dataset
+        self.net, self.spec, self.run, self.dataset, self.phase = net, spec, run, dataset, phase
+        self.register_buffer("weights", weights, persistent=False)
+        self.weights: Tensor | None
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1) * 255, persistent=False)
         self.mean: Tensor
@@ -45,37 +63,43 @@ class Fitting(pl.LightningModule):
         self._truth: list[Sample] = []
         self._predicted: list[Sample] = []
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, images: Any) -> tuple[Tensor, ...]:
+        if self.phase.frozen:
+            return tuple(self.net.top(images))
         normal = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
         return tuple(self.net(normal.contiguous(memory_format=torch.channels_last)))
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:  # noqa: ARG002
         images, target, items = batch
-        return images.to(device), {name: tensor.to(device) for name, tensor in target.items()}, items
+        moved = [f.to(device) for f in images] if self.phase.frozen else images.to(device)
+        return moved, {name: tensor.to(device) for name, tensor in target.items()}, items
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
         # not on_train_epoch_start: Lightning leaves that out of the first epoch after a resume
         torch.manual_seed(self.run.seed + self.global_step)  # dropout, the same as in an unbroken run
-        frozen = self.current_epoch < self.run.frozen_epochs
-        for parameter in self.net.backbone_parameters():
-            parameter.requires_grad_(not frozen)
-        # batch norm of a frozen backbone keeps the statistics that the weights were trained with
         self.net.train()
-        self.net.body.train(not frozen)
+        # batch norm of frozen layers keeps the statistics that the weights were trained with
+        for module in self.net.modules():
+            own = list(module.parameters(recurse=False))
+            if own and not any(p.requires_grad for p in own):
+                module.eval()
 
     def training_step(self, batch: Any, _index: int) -> Tensor:
         images, target, items = batch
+        if self.weights is not None:
+            target = target | {"weight": self.weights}
         loss = self.net.loss(self(images), target)
         if not torch.isfinite(loss):
             names = ", ".join(item[1].id for item in items)
-            raise InputError(f"the loss is {loss.item()} in epoch {self.current_epoch}, on these images: {names}")
-        self.log("train_loss", loss.detach(), on_step=False, on_epoch=True, prog_bar=True, batch_size=len(images))
+            epoch = self.phase.first + self.current_epoch
+            raise InputError(f"the loss is {loss.item()} in epoch {epoch}, on these images: {names}")
+        self.log("train_loss", loss.detach(), on_step=False, on_epoch=True, prog_bar=True, batch_size=len(items))
         return loss
 
     def validation_step(self, batch: Any, _index: int) -> None:
         images, target, items = batch
         outputs = self(images)
-        self.log("val_loss", self.net.loss(outputs, target), on_epoch=True, prog_bar=True, batch_size=len(images))
+        self.log("val_loss", self.net.loss(outputs, target), on_epoch=True, prog_bar=True, batch_size=len(items))
         arrays = [o.float().cpu().numpy() for o in outputs]
         for row, (_, sample, frame, _) in enumerate(items):
             label, scores, objects = decode([a[row] for a in arrays], self.spec, frame, self._floor())
@@ -103,7 +127,7 @@ class Fitting(pl.LightningModule):
         self.log("val_metric", metric, prog_bar=True)
         # a small val split knows few values of a metric: among equals the lower loss is better
         loss = float(self.trainer.callback_metrics["val_loss"])
-        self.log("val_rank", metric - 1e-3 * math.tanh(loss))
+        self.log("val_rank", rank({"val_metric": metric, "val_loss": loss}))
 
     def _floor(self) -> float | None:
         return 0.05 if self.spec.task == "detect" else None
@@ -112,8 +136,9 @@ class Fitting(pl.LightningModule):
         backbone = {id(p) for p in self.net.backbone_parameters()}
         groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
         for p in self.net.parameters():
-            groups.setdefault((id(p) in backbone, p.ndim > 1), []).append(p)
-        rate = self.run.learning_rate
+            if p.requires_grad:
+                groups.setdefault((id(p) in backbone, p.ndim > 1), []).append(p)
+        rate = self.phase.learning_rate
         optimizer = torch.optim.AdamW(
             [
                 {
@@ -140,13 +165,13 @@ class Fitting(pl.LightningModule):
 class History(Callback):
     """One row per epoch; travels in the checkpoint so that a resumed run has all of them."""
 
-    def __init__(self) -> None:
-        self.rows: list[dict[str, float]] = []
+    def __init__(self, first: int) -> None:
+        self.first, self.rows = first, list[dict[str, float]]()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         got = {name: float(value) for name, value in trainer.callback_metrics.items()}
         rate = trainer.optimizers[0].param_groups[-1]["lr"]
-        row = {"epoch": trainer.current_epoch, **{k: got[k] for k in HISTORY[1:4]}, "learning_rate": rate}
+        row = {"epoch": self.first + trainer.current_epoch, **{k: got[k] for k in HISTORY[1:4]}, "learning_rate": rate}
         self.rows = [*[r for r in self.rows if r["epoch"] < row["epoch"]], row]
 
     def state_dict(self) -> dict[str, Any]:
@@ -176,67 +201,109 @@ def choose_precision(precision: str) -> str:
     return {"fp32": "32-true", "bf16": "bf16-mixed"}[precision]
 
 
+class KeepBest(Callback):
+    """The weights of the best epoch, in memory: for a phase that is over sooner than a checkpoint is written."""
+
+    def __init__(self) -> None:
+        self.rank, self.state, self._seen = -math.inf, dict[str, Tensor](), dict[str, Tensor]()
+
+    def on_validation_epoch_end(self, _trainer: pl.Trainer, module: Any) -> None:
+        # here the moving average is still in the net, if this callback comes before the one that averages
+        self._seen = {name: tensor.clone() for name, tensor in module.net.state_dict().items()}
+
+    def on_validation_end(self, trainer: pl.Trainer, _module: Any) -> None:
+        reached = float(trainer.callback_metrics["val_rank"])
+        if reached > self.rank:
+            self.rank, self.state = reached, self._seen
+
+
 def fit(
     net: Net,
     spec: ModelSpec,
     run: RunParams,
     dataset: Dataset,
+    phase: Phase,
     loaders: tuple[DataLoader[Any], DataLoader[Any]],
     resume_folder: Path,
-) -> tuple[Net, list[dict[str, float]]]:
-    """Train `net` on loaders (train, val), from `resume_folder`/last.ckpt if a killed run left one.
+    weights: Tensor | None = None,
+) -> list[dict[str, float]]:
+    """Train `net` on loaders (train, val) through one phase; returns a row per epoch.
 
-    Returns the net with the weights of the best epoch by the task's main metric on val, and a row per epoch.
-    `spec.trained` is filled in. Raises InputError, naming the batch's images, if the loss is not finite.
+    It goes on from `resume_folder`/last.ckpt if a killed run left one (a frozen phase takes seconds and starts anew),
+    and ends with the weights of the best of these epochs by the task's main metric on val. `weights` [K] are those of
+    the labels in the loss. Raises InputError, naming the batch's images, if the loss is not finite.
     """
     _quiet()
     keep_freed_memory()
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a debugging aid
-    precision = choose_precision(run.precision)
-    history = History()
+    _freeze(net, run, phase)
+    quicken(net)
+    fitting = Fitting(net.to(memory_format=torch.channels_last), spec, run, dataset, phase, weights)
+    history, average = History(phase.first), WeightAveraging(multi_avg_fn=_moving_average)
+    if phase.frozen:
+        best = KeepBest()
+        _trainer(run, phase, [best, average, history]).fit(fitting, *loaders)
+        net.load_state_dict(best.state)
+        return history.rows
     # after the epoch, so that what resumes has its history row and its turn of the early stopping
     keep: dict[str, Any] = {"enable_version_counter": False, "save_on_train_epoch_end": True}
-    best = ModelCheckpoint(resume_folder, "best", monitor="val_rank", mode="max", **keep)
-    last = ModelCheckpoint(resume_folder, "last", **keep)
-    trainer = pl.Trainer(
+    kept = ModelCheckpoint(resume_folder, "best", monitor="val_rank", mode="max", **keep)
+    trainer = _trainer(run, phase, [average, history, kept, ModelCheckpoint(resume_folder, "last", **keep)])
+    resumed = _last(resume_folder, loaders[0])
+    trainer.fit(fitting, *loaders, ckpt_path=resumed, weights_only=False if resumed else None)
+    state = torch.load(kept.best_model_path, map_location="cpu", weights_only=False)["state_dict"]
+    net.load_state_dict({name.removeprefix("net."): t for name, t in state.items() if name.startswith("net.")})
+    return history.rows
+
+
+def _trainer(run: RunParams, phase: Phase, callbacks: list[Callback]) -> pl.Trainer:
+    return pl.Trainer(
         accelerator="auto",
         devices=1,
-        precision=precision,  # type: ignore[arg-type]
-        max_epochs=run.epochs,
+        precision=choose_precision(run.precision),  # type: ignore[arg-type]
+        max_epochs=phase.epochs,
         deterministic="warn" if torch.cuda.is_available() else True,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
         logger=False,
+        enable_checkpointing=not phase.frozen,
         enable_model_summary=False,
-        plugins=[WholeFiles()],
+        plugins=[] if phase.frozen else [WholeFiles()],
         callbacks=[
-            WeightAveraging(multi_avg_fn=_moving_average),
             EarlyStopping("val_rank", mode="max", patience=run.patience),
-            history,
-            best,
-            last,
             TQDMProgressBar(refresh_rate=5),
+            *callbacks,
         ],
     )
-    quicken(net)
-    fitting = Fitting(net.to(memory_format=torch.channels_last), spec, run, dataset)
-    resumed = resume_folder / "last.ckpt" if (resume_folder / "last.ckpt").is_file() else None
-    if resumed:
-        tqdm.write(f"resuming from {resumed}")
-        # Lightning tells the sampler its epoch too late for the first one: workers have fetched ahead by then
-        sampler: Any = loaders[0].sampler
-        sampler.set_epoch(torch.load(resumed, map_location="cpu", weights_only=False)["epoch"] + 1)
-    trainer.fit(fitting, *loaders, ckpt_path=resumed, weights_only=False if resumed else None)
-    state = torch.load(best.best_model_path, map_location="cpu", weights_only=False)["state_dict"]
-    net.load_state_dict({name.removeprefix("net."): t for name, t in state.items() if name.startswith("net.")})
-    top = max(history.rows, key=lambda r: r["val_metric"] - 1e-3 * math.tanh(r["val_loss"]))
-    spec.trained |= {
-        "epochs": len(history.rows),
-        "best_epoch": int(top["epoch"]),
-        f"val_{main_metric(spec.task)}": top["val_metric"],
-        "precision": precision,
-    }
-    return net.eval(), history.rows
+
+
+def _last(resume_folder: Path, train: DataLoader[Any]) -> Path | None:
+    """The checkpoint that a killed run left; `train` is told of its epoch."""
+    path = resume_folder / "last.ckpt"
+    if not path.is_file():
+        return None
+    tqdm.write(f"resuming from {path}")
+    # Lightning tells the sampler its epoch too late for the first one: workers have fetched ahead by then
+    sampler: Any = train.sampler
+    sampler.set_epoch(torch.load(path, map_location="cpu", weights_only=False)["epoch"] + 1)
+    return path
+
+
+def _freeze(net: Net, run: RunParams, phase: Phase) -> None:
+    """Leave only those parameters learning that `phase` and `run.tuned_blocks` say."""
+    net.requires_grad_(True)
+    if phase.frozen or run.tuned_blocks != "all":
+        for parameter in net.backbone_parameters():
+            parameter.requires_grad_(False)
+    if not phase.frozen and isinstance(run.tuned_blocks, int) and run.tuned_blocks > 0:
+        for block in learning_order(run.backbone, net.body)[-run.tuned_blocks :]:
+            for parameter in block:
+                parameter.requires_grad_(True)
+
+
+def rank(row: dict[str, float]) -> float:
+    """The higher the better: by the metric on val, among equals by the loss there."""
+    return row["val_metric"] - 1e-3 * math.tanh(row["val_loss"])
 
 
 def _moving_average(averages: Any, currents: Any, steps: Tensor | int) -> None:

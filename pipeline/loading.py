@@ -111,10 +111,14 @@ class _Collate:
 
     def __call__(self, items: list[Item]) -> tuple[Tensor, dict[str, Tensor], list[Item]]:
         images = torch.from_numpy(np.stack([item[0] for item in items]))
-        make = {"classify": _labels, "localize": _one_object, "detect": _all_objects}[self.spec.task]
         # without the pixels: they are in `images`, and would cross the process border twice
         rest = [(item[0][:0], *item[1:]) for item in items]
-        return images, make(items, self.spec), rest
+        return images, targets(items, self.spec), rest
+
+
+def targets(items: list[Item], spec: ModelSpec) -> dict[str, Tensor]:
+    """What the net of `spec` should say of these pictures, as its loss takes it."""
+    return {"classify": _labels, "localize": _one_object, "detect": _all_objects}[spec.task](items, spec)
 
 
 def _labels(items: list[Item], spec: ModelSpec) -> dict[str, Tensor]:

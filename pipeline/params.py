@@ -135,8 +135,10 @@ class _Run(_Block):
     pretrained: bool | str
     size: Annotated[int, Field(ge=32, multiple_of=32)]
     resize: Literal["stretch", "letterbox", "crop"]
-    epochs: Count
-    frozen_epochs: Annotated[int, Field(ge=0)]
+    frozen_epochs: Annotated[int, Field(ge=0)]  # only the head learns, on features that are computed once
+    epochs: Annotated[int, Field(ge=0)]  # after those
+    tuned_blocks: Literal["all"] | Annotated[int, Field(ge=0)]  # of the backbone, from its end, in `epochs`
+    class_weights: Literal["none", "balanced"]  # balanced: a rare label counts as much as a frequent one
     patience: Count
     batch_size: Annotated[int, Field(ge=2)]
     learning_rate: Annotated[float, Field(gt=0, le=10)]
@@ -148,6 +150,12 @@ class _Run(_Block):
     seed: Seed
     predict: PredictParams
     export: ExportParams
+
+    @model_validator(mode="after")
+    def _learns(self) -> "_Run":
+        if self.epochs + self.frozen_epochs == 0:
+            raise ValueError("epochs and frozen_epochs are both 0; expected at least 1 of them")
+        return self
 
 
 class ClassifyRun(_Run):

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import shutil
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,9 @@ from pipeline.params import ClassifyRun, DetectRun, LocalizeRun
 from pipeline.sample import Dataset, Sample, read_dataset, read_samples
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pipeline.loading import Pictures
     from pipeline.models import Net
     from pipeline.models.spec import ModelSpec
 
@@ -21,12 +25,20 @@ RunParams = ClassifyRun | LocalizeRun | DetectRun
 
 
 def train_run(
-    name: str, run: RunParams, train_folder: Path, val_folder: Path, model_folder: Path, report: Path, resume: Path
+    name: str,
+    run: RunParams,
+    train_folder: Path,
+    val_folder: Path,
+    model_folder: Path,
+    report: Path,
+    resume: Path,
+    features: Path,
 ) -> str:
     """Train run `name` on `train_folder`, choose the best epoch on `val_folder`; returns a line that says how it went.
 
     Writes `model_folder`/{model.json, model.safetensors} and `report`/{history.csv, history.png}. Checkpoints live
     in `resume`/<fingerprint of params and data>, so that a killed run goes on, and only with what it began with.
+    What a frozen backbone makes of the pictures is kept in the folder `features`.
     """
     dataset = read_dataset(train_folder)
     train, val = read_samples(train_folder), read_samples(val_folder)
@@ -34,7 +46,7 @@ def train_run(
 
     import lightning.pytorch as pl
 
-    from pipeline import fit, loading
+    from pipeline import loading
     from pipeline.augment import augmenter
     from pipeline.models import build
     from pipeline.models.backbones import read_pretrained
@@ -47,17 +59,69 @@ def train_run(
     spec.outputs, spec.strides = list(net.outputs), list(net.strides)
     varied = loading.Pictures(train_folder, train, spec, augmenter(run.policy, dataset))
     plain = loading.Pictures(val_folder, val, spec)
-    loaders = (
-        loading.train_loader(varied, run.batch_size, run.workers, run.seed),
-        loading.eval_loader(plain, run.batch_size),
-    )
     checkpoints = resume / name / _fingerprint(run, train_folder, val_folder)
-    net, rows = fit.fit(net, spec, run, dataset, loaders, checkpoints)
+    rows = _fit_phases(net, spec, run, dataset, (varied, plain), checkpoints, features)
     write_model(net, spec, rows, model_folder, report)
     shutil.rmtree(resume / name, ignore_errors=True)
-    best = {k: v for k, v in spec.trained.items() if k.startswith("val_")}
-    metric, value = next(iter(best.items()))
+    metric, value = next((k, v) for k, v in spec.trained.items() if k.startswith("val_"))
     return f"{model_folder}: best of {len(rows)} epochs is {spec.trained['best_epoch']}, {metric} {value:.4f}"
+
+
+def _fit_phases(
+    net: "Net",
+    spec: "ModelSpec",
+    run: RunParams,
+    dataset: Dataset,
+    pictures: tuple["Pictures", "Pictures"],
+    checkpoints: Path,
+    features: Path,
+) -> list[dict[str, float]]:
+    """Train the head on frozen features, then the net, as far as `run` asks for both; returns a row per epoch.
+
+    The net ends with the weights of the best epoch of all, and `spec.trained` says which that was.
+    """
+    from pipeline import fit, loading
+    from pipeline.features import frozen_loaders
+    from pipeline.metrics import main_metric
+
+    weights = label_weights(run.task, pictures[0].samples, dataset) if run.class_weights == "balanced" else None
+    rows: list[dict[str, float]] = []
+    before = None
+    if run.frozen_epochs:
+        phase, loaders = (
+            fit.Phase(True, run.frozen_epochs, run.learning_rate),
+            frozen_loaders(pictures, net, features, run),
+        )
+        rows = fit.fit(net, spec, run, dataset, phase, loaders, checkpoints, weights)
+        before = {k: v.clone() for k, v in net.state_dict().items()}
+    if run.epochs:
+        phase = fit.Phase(False, run.epochs, run.learning_rate, len(rows))
+        train = loading.train_loader(pictures[0], run.batch_size, run.workers, run.seed)
+        loaders = train, loading.eval_loader(pictures[1], run.batch_size)
+        tuned = fit.fit(net, spec, run, dataset, phase, loaders, checkpoints, weights)
+        if before and max(map(fit.rank, rows)) >= max(map(fit.rank, tuned)):
+            net.load_state_dict(before)  # learning on was for the worse
+        rows += tuned
+    top = max(rows, key=fit.rank)
+    spec.trained |= {
+        "epochs": len(rows),
+        "best_epoch": int(top["epoch"]),
+        f"val_{main_metric(spec.task)}": top["val_metric"],
+        "precision": fit.choose_precision(run.precision),
+    }
+    net.eval()
+    return rows
+
+
+def label_weights(task: str, samples: list[Sample], dataset: Dataset) -> "Tensor":
+    """[K], a label's weight in the loss: all / (labels * those of it), as scikit-learn's "balanced", of pictures or
+    objects.
+    """
+    import torch
+
+    each = (s.label for s in samples) if task == "classify" else (o.label for s in samples for o in s.objects)
+    counts = Counter(each)
+    return torch.tensor([counts.total() / (len(dataset.labels) * counts[label]) for label in dataset.labels])
 
 
 def make_spec(name: str, run: RunParams, dataset: Dataset, mean: list[float], std: list[float]) -> "ModelSpec":

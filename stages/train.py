@@ -18,6 +18,7 @@ def train(params: Params, name: str) -> str:
         model_folder=Path("models") / name,
         report=Path("reports/train") / name,
         resume=Path(".resume"),  # outside DVC's outs: DVC removes those before a stage runs
+        features=Path(".features"),
     )
 
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from pipeline.errors import InputError
 from pipeline.models import Deployed, build, load_model
-from pipeline.models.backbones import classifier, feature_maps, read_pretrained
+from pipeline.models.backbones import classifier, feature_maps, learning_order, read_pretrained
 from pipeline.models.depthwise import DepthwiseConv2d, quicken
 from pipeline.models.mobilenets import named, register
 from pipeline.models.spec import ModelSpec, read_spec, write_spec
@@ -58,10 +58,46 @@ def test_output_shapes(task: str, backbone: str) -> None:
     assert {n: tuple(o.shape) for n, o in zip(made.outputs, outputs, strict=True)} == SHAPES[task]
 
 
-def test_flatten_head_has_the_seeds_parameter_counts() -> None:
-    made = spec("classify", 224, "mobilenetv2_100", kind="flatten", dropout=0.5)
-    net = build(made)
-    assert sum(p.numel() for p in net.head.parameters()) == 16056576 + 771
+@pytest.mark.parametrize(
+    ("backbone", "frozen", "learning"),
+    [
+        ("vgg16", 14_714_688, 6_422_784 + 771),
+        ("mobilenetv1_100", 3_228_864, 12_845_312 + 771),
+        ("mobilenetv2_100", 2_257_984, 16_056_576 + 771),
+    ],
+)
+def test_flatten_heads_have_the_parameters_of_keras(backbone: str, frozen: int, learning: int) -> None:
+    """The figures of Keras' model summaries, which count batch norm's statistics as parameters."""
+    net = build(spec("classify", 224, backbone, kind="flatten", dropout=0.5))
+    statistics = [b for name, b in net.body.named_buffers() if not name.endswith("num_batches_tracked")]
+    assert sum(t.numel() for t in [*net.body.parameters(), *statistics]) == frozen
+    assert sum(p.numel() for p in net.head.parameters()) == learning
+
+
+@pytest.mark.parametrize("backbone", ["mobilenetv2_035", "resnet18", "mobilenetv4_conv_small_035"])
+@pytest.mark.parametrize("task", SHAPES)
+def test_blocks_are_all_of_the_backbone_from_the_input_on(task: str, backbone: str) -> None:
+    net = build(spec(task, backbone=backbone))
+    blocks = learning_order(backbone, net.body)
+    whole = [id(p) for block in blocks for p in block]
+    assert len(set(whole)) == len(whole)
+    assert set(whole) == {id(p) for p in net.backbone_parameters()}
+    assert id(next(net.body.parameters())) == whole[0]
+    assert len(blocks) > 5
+
+
+def test_a_backbone_without_blocks_is_named() -> None:
+    with pytest.raises(InputError, match="resnet18' has no blocks to tell apart; expected tuned_blocks: all"):
+        learning_order("resnet18", torch.nn.Linear(3, 4))
+
+
+def test_a_heavier_label_pulls_harder() -> None:
+    target = {"label": torch.tensor([0, 1])}
+    net = build(spec("classify"))
+    logits = torch.zeros(2, 3, requires_grad=True)
+    net.loss((logits,), target | {"weight": torch.tensor([3.0, 1.0, 1.0])}).backward()
+    assert logits.grad is not None
+    torch.testing.assert_close(logits.grad[0, 0] / logits.grad[1, 1], torch.tensor(3.0), rtol=0.1, atol=0)
 
 
 def test_deployed_normalizes_inside() -> None:

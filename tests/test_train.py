@@ -16,17 +16,19 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from sklearn.utils.class_weight import compute_class_weight
 
 from pipeline.errors import InputError
 from pipeline.models import build
 from pipeline.params import ClassifyRun, parse_params
 from pipeline.sample import Dataset, Object, Sample, write_dataset, write_samples
-from pipeline.train import check_labels, make_spec, train_run
+from pipeline.train import check_labels, label_weights, make_spec, train_run
 
 ROOT = Path(__file__).parents[1]
 RUN = {
     "dataset": "d", "task": "classify", "backbone": "mobilenetv2_035", "pretrained": False, "size": 32,
-    "resize": "stretch", "head": {"kind": "pool", "dropout": 0.2}, "epochs": 5, "frozen_epochs": 0, "patience": 5,
+    "resize": "stretch", "head": {"kind": "pool", "dropout": 0.2}, "frozen_epochs": 0, "epochs": 5,
+    "tuned_blocks": "all", "class_weights": "none", "patience": 5,
     "batch_size": 8, "learning_rate": 0.003, "backbone_rate": 1.0, "weight_decay": 0.02, "policy": "photo_geometry",
     "precision": "fp32", "workers": 1, "seed": 3, "predict": {"score": 0.3, "nms_iou": 0.6, "max_objects": 10},
     "export": {"targets": ["onnx_float"], "calibration_images": 8, "tolerance": 0.03},
@@ -38,7 +40,7 @@ from pipeline.params import ClassifyRun
 from pipeline.train import train_run
 root = Path(sys.argv[1])
 run = ClassifyRun.model_validate(json.loads(sys.argv[2]))
-train_run("r", run, root / "train", root / "val", root / "model", root / "report", root / "resume")
+train_run("r", run, root / "train", root / "val", root / "model", root / "report", root / "resume", root / "features")
 """
 
 
@@ -97,19 +99,62 @@ def run(**changes: Any) -> ClassifyRun:
 def test_a_frozen_backbone_stays_as_it_was(tmp_path: Path) -> None:
     pictures(tmp_path / "train", 16)
     pictures(tmp_path / "val", 4)
-    places = [tmp_path / name for name in ("train", "val", "model", "report", "resume")]
-    train_run("r", run(epochs=2, frozen_epochs=2, workers=0), *places)
+    places = [tmp_path / name for name in ("train", "val", "model", "report", "resume", "features")]
+    train_run("r", run(epochs=0, frozen_epochs=2, workers=0), *places)
+    after = load_file(tmp_path / "model/model.safetensors")
+    for name, tensor in start_state().items():
+        assert torch.equal(tensor, after[name]) == (not name.startswith("body.classifier")), name
+
+
+def start_state() -> dict[str, torch.Tensor]:
     pl.seed_everything(run().seed, verbose=False)
     spec = make_spec("r", run(), Dataset("d", ["red", "blue"]), [0.5] * 3, [0.5] * 3)
-    before, after = build(spec).state_dict(), load_file(tmp_path / "model/model.safetensors")
-    for name, tensor in before.items():
-        assert torch.equal(tensor, after[name]) == (not name.startswith("body.classifier")), name
+    return build(spec).state_dict()
+
+
+def test_only_the_last_blocks_learn(tmp_path: Path) -> None:
+    pictures(tmp_path / "train", 16)
+    pictures(tmp_path / "val", 4)
+    places = [tmp_path / name for name in ("train", "val", "model", "report", "resume", "features")]
+    train_run("r", run(epochs=2, tuned_blocks=2, workers=0), *places)
+    after = load_file(tmp_path / "model/model.safetensors")
+    # timm counts the last convolution with the block before it
+    learning = ("body.blocks.5.2", "body.blocks.6.", "body.conv_head", "body.bn2", "body.classifier")
+    for name, tensor in start_state().items():
+        assert torch.equal(tensor, after[name]) == (not name.startswith(learning)), name
+
+
+def test_what_learning_on_made_worse_is_not_kept(tmp_path: Path) -> None:
+    """The best epoch of both phases counts: here a rate that destroys the net follows the frozen epochs."""
+    pictures(tmp_path / "train", 24)
+    pictures(tmp_path / "val", 8)
+    places = [tmp_path / name for name in ("train", "val", "model", "report", "resume", "features")]
+    train_run("r", run(epochs=0, frozen_epochs=10, learning_rate=0.5, workers=0), *places)
+    frozen = digest(tmp_path / "model/model.safetensors")
+    train_run("r", run(epochs=1, frozen_epochs=10, learning_rate=0.5, workers=0, batch_size=8), *places)
+    rows = (tmp_path / "report/history.csv").read_text().splitlines()[1:]
+    assert [row.split(",")[0] for row in rows] == [str(i) for i in range(len(rows))]
+    trained = json.loads((tmp_path / "model/model.json").read_text())["trained"]
+    assert trained["best_epoch"] < trained["epochs"] - 1 == len(rows) - 1
+    assert digest(tmp_path / "model/model.safetensors") == frozen
+
+
+@pytest.mark.parametrize("task", ["classify", "detect"])
+def test_balanced_weights_are_scikit_learns(task: str) -> None:
+    labels = ["a"] * 7 + ["b"] * 2 + ["c"]
+    if task == "classify":
+        samples = [Sample(f"{i}", "f", 1, 1, label=label) for i, label in enumerate(labels)]
+    else:
+        samples = [Sample("x", "f", 1, 1, objects=[Object(label, (0, 0, 1, 1)) for label in labels])]
+    found = label_weights(task, samples, Dataset("d", ["a", "b", "c"]))
+    expected = compute_class_weight("balanced", classes=np.array(["a", "b", "c"]), y=labels)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6)
 
 
 def test_half_precision_trains_and_says_so(tmp_path: Path) -> None:
     pictures(tmp_path / "train", 16)
     pictures(tmp_path / "val", 4)
-    places = [tmp_path / name for name in ("train", "val", "model", "report", "resume")]
+    places = [tmp_path / name for name in ("train", "val", "model", "report", "resume", "features")]
     train_run("r", run(precision="bf16", epochs=2, workers=0), *places)
     assert json.loads((tmp_path / "model/model.json").read_text())["trained"]["precision"] == "bf16-mixed"
 
@@ -117,7 +162,7 @@ def test_half_precision_trains_and_says_so(tmp_path: Path) -> None:
 def test_other_params_do_not_resume_from_a_checkpoint_of_these(tmp_path: Path) -> None:
     pictures(tmp_path / "train", 16)
     pictures(tmp_path / "val", 4)
-    places = [tmp_path / name for name in ("train", "val", "model", "report", "resume")]
+    places = [tmp_path / name for name in ("train", "val", "model", "report", "resume", "features")]
     train_run("r", run(epochs=1, workers=0), *places)
     left = next((tmp_path / "model").iterdir()).parent
     (tmp_path / "resume/r/another").mkdir(parents=True)
@@ -166,6 +211,6 @@ def test_a_loss_that_is_not_finite_names_the_pictures(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"the loss is (nan|inf) in epoch \d, on these images: \d"):
         train_run(
             "r", run(workers=0, pretrained=str(tmp_path / "broken.safetensors")),
-            *[tmp_path / name for name in ("train", "val", "model", "report", "resume")],
+            *[tmp_path / name for name in ("train", "val", "model", "report", "resume", "features")],
         )  # fmt: skip
     assert not (tmp_path / "model").exists()

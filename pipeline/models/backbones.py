@@ -4,6 +4,7 @@ import difflib
 import logging
 import pickle
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.models import group_parameters
 from torch import Tensor, nn
 
 from pipeline.errors import InputError
@@ -76,6 +78,54 @@ def classifier(backbone: str, pretrained: Pretrained, **options: Any) -> nn.Modu
     if pretrained.state is not None:
         _load_body(model, pretrained.state)
     return model
+
+
+def last_map(backbone: str, pretrained: Pretrained, size: int) -> tuple[nn.Module, torch.Size]:
+    """A timm model whose `forward_features` gives its last map, without the layers that come after it, and the
+    shape of that map for a `size` x `size` picture (without the batch).
+    """
+    body: Any = classifier(backbone, pretrained, num_classes=0).eval()
+    blank = torch.zeros(1, 3, size, size)
+    with torch.no_grad():
+        shape = body.forward_features(blank).shape[1:]
+        used = used_modules(body, lambda: body.forward_features(blank))
+    for name, module in list(body.named_modules()):
+        if name and module not in used and any(True for _ in module.parameters(recurse=False)):
+            body.set_submodule(name, nn.Identity())
+    return body.train(), shape
+
+
+def used_modules(net: nn.Module, forward: Callable[[], Any]) -> list[nn.Module]:
+    """The modules of `net` that `forward()` calls, in their order in the net."""
+    called: set[nn.Module] = set()
+    hooks = [m.register_forward_hook(lambda m, *_: called.add(m)) for m in net.modules()]
+    try:
+        forward()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [m for m in net.modules() if m in called]
+
+
+def learning_order(backbone: str, body: nn.Module) -> list[list[nn.Parameter]]:
+    """The parameters of `body` block by block (stem, blocks, what comes after), the first at the input.
+
+    `body` may be a whole timm model or its feature maps, which are the first part of it under other names. The
+    blocks are those by which timm's optimizers grade learning rates. Raises InputError if timm names none.
+    """
+    register(backbone)
+    with torch.device("meta"):
+        whole: Any = timm.create_model(backbone, num_classes=0)
+    names = [name for name, _ in whole.named_parameters()]
+    shapes = [p.shape for p in whole.parameters()]
+    own = list(body.parameters())
+    if not hasattr(whole, "group_matcher") or [p.shape for p in own[: len(shapes)]] != shapes[: len(own)]:
+        raise InputError(f"backbone {backbone!r} has no blocks to tell apart; expected tuned_blocks: all")
+    block_of = group_parameters(whole, whole.group_matcher(coarse=False), reverse=True)
+    blocks: dict[int, list[nn.Parameter]] = {}
+    for name, parameter in zip(names, own, strict=False):
+        blocks.setdefault(int(block_of[name]), []).append(parameter)
+    return [blocks[number] for number in sorted(blocks)]
 
 
 def feature_maps(backbone: str, pretrained: Pretrained, strides: tuple[int, ...]) -> tuple[nn.Module, list[int]]:

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -11,7 +10,10 @@ from pipeline.models.backbones import Pretrained
 
 
 class Classifier(nn.Module):
-    """float [N, 3, S, S] -> (logits [N, K],). `kind`: timm's own pooling and linear layer, or flatten-256-dropout."""
+    """float [N, 3, S, S] -> (logits [N, K],).
+
+    `kind`: timm's own pooling and linear layer on the last feature map, or flatten-256-dropout on it.
+    """
 
     outputs = ("logits",)
     strides: tuple[int, ...] = ()
@@ -20,35 +22,41 @@ class Classifier(nn.Module):
         self, backbone: str, pretrained: Pretrained, labels: int, size: int, kind: str, dropout: float
     ) -> None:
         super().__init__()
+        self.body: Any
         if kind == "pool":
             self.body = backbones.classifier(backbone, pretrained, num_classes=labels, drop_rate=dropout)
             # timm draws this layer for a thousand classes; for a few, its logits would start at ten and more
-            last: Any = self.body
-            nn.init.normal_(last.get_classifier().weight, std=0.01)
-            nn.init.zeros_(last.get_classifier().bias)
+            nn.init.normal_(self.body.get_classifier().weight, std=0.01)
+            nn.init.zeros_(self.body.get_classifier().bias)
             self.head: nn.Module = nn.Identity()
         else:
-            self.body = backbones.classifier(backbone, pretrained, num_classes=0, global_pool="")
-            with torch.no_grad():
-                features = self.body.eval()(torch.zeros(1, 3, size, size)).numel()
+            self.body, shape = backbones.last_map(backbone, pretrained, size)
             self.head = nn.Sequential(
                 nn.Flatten(),
-                nn.Linear(features, 256),
+                nn.Linear(shape.numel(), 256),
                 nn.ReLU6(),
                 nn.Dropout(dropout),
                 nn.Linear(256, labels),
             )
 
     def forward(self, images: Tensor) -> tuple[Tensor]:
-        return (self.head(self.body(images)),)
+        return self.top(self.features(images))
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """The last feature map: what does not change while the backbone is frozen."""
+        return [self.body.forward_features(images)]
+
+    def top(self, features: list[Tensor]) -> tuple[Tensor]:
+        """The rest of the net, from what `features` gives."""
+        if isinstance(self.head, nn.Identity):
+            return (self.body.forward_head(features[0]),)
+        return (self.head(features[0]),)
 
     def backbone_parameters(self) -> list[nn.Parameter]:
-        if isinstance(self.head, nn.Identity):
-            body: Any = self.body
-            last = {id(p) for p in body.get_classifier().parameters()}
-            return [p for p in self.body.parameters() if id(p) not in last]
-        return list(self.body.parameters())
+        last = self.body.get_classifier() if isinstance(self.head, nn.Identity) else nn.Identity()
+        head = {id(p) for p in last.parameters()}
+        return [p for p in self.body.parameters() if id(p) not in head]
 
     def loss(self, outputs: tuple[Tensor, ...], target: dict[str, Tensor]) -> Tensor:
-        """Cross entropy with 5 % label smoothing; target["label"]: int64 [N]."""
-        return F.cross_entropy(outputs[0].float(), target["label"], label_smoothing=0.05)
+        """Cross entropy with 5 % label smoothing; target["label"]: int64 [N], target["weight"]: of each label [K]."""
+        return F.cross_entropy(outputs[0].float(), target["label"], target.get("weight"), label_smoothing=0.05)

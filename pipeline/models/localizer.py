@@ -44,9 +44,17 @@ class Localizer(nn.Module):
         self.landmarks = nn.Linear(channels * cells, 2 * landmarks) if landmarks else None
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        features = self.neck(self.body(images)[0])
-        found = (self.presence(features), self.box(features).sigmoid(), self.classes(features))
-        return found if self.landmarks is None else (*found, self.landmarks(features) + 0.5)
+        return self.top(self.features(images))
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """The map at stride 32: what does not change while the backbone is frozen."""
+        return list(self.body(images))
+
+    def top(self, features: list[Tensor]) -> tuple[Tensor, ...]:
+        """The rest of the net, from what `features` gives."""
+        flat = self.neck(features[0])
+        found = (self.presence(flat), self.box(flat).sigmoid(), self.classes(flat))
+        return found if self.landmarks is None else (*found, self.landmarks(flat) + 0.5)
 
     def backbone_parameters(self) -> list[nn.Parameter]:
         return list(self.body.parameters())
@@ -55,14 +63,15 @@ class Localizer(nn.Module):
         """Where p_c is 0 only the presence counts.
 
         target: "presence" float [N]; "box" [N, 4] xywh; "label" int64 [N]; "landmarks" [N, L, 3] (x, y, 1 where
-        labelled). Landmarks by the wing loss (Feng et al. 2018), in hundredths of the canvas.
+        labelled); "weight" of each label [K], or not there. Landmarks by the wing loss (Feng et al. 2018), in
+        hundredths of the canvas.
         """
         presence, box, classes = (o.float() for o in outputs[:3])
         there = target["presence"] > 0.5
         loss = F.binary_cross_entropy_with_logits(presence[:, 0], target["presence"])
         if not there.any():
             return loss
-        loss = loss + F.cross_entropy(classes[there], target["label"][there])
+        loss = loss + F.cross_entropy(classes[there], target["label"][there], target.get("weight"))
         predicted, truth = _corners(box[there]), _corners(target["box"][there])
         loss = loss + 2 * complete_box_iou_loss(predicted, truth, reduction="mean")
         loss = loss + 5 * F.smooth_l1_loss(box[there], target["box"][there], beta=0.05)

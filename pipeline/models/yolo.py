@@ -68,8 +68,16 @@ class Yolo(nn.Module):
             nn.init.constant_(torch.as_tensor(layer.bias), bias)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return self.top(self.features(images))
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """The maps at strides 8, 16 and 32: what does not change while the backbone is frozen."""
+        return list(self.body(images))
+
+    def top(self, features: list[Tensor]) -> tuple[Tensor, ...]:
+        """The rest of the net, from what `features` gives."""
         found: list[Tensor] = []
-        for level in self.neck(self.body(images)):
+        for level in self.neck(features):
             place = self.locate(level)
             found += [self.scores(self.classify(level)), F.relu(self.boxes(place))]
             if self.landmarks is not None:

@@ -72,7 +72,7 @@ def yolo_loss(outputs: tuple[Tensor, ...], strides: tuple[int, ...], target: dic
     """Quality focal loss (Li et al. 2020) on the scores, complete IoU on the boxes, OKS on the landmarks.
 
     target: "image" int64 [M] (index in the batch), "box" [M, 4] xyxy in pixels of the canvas, "label" int64 [M],
-    "landmarks" [M, L, 3] (pixels, COCO visibility).
+    "landmarks" [M, L, 3] (pixels, COCO visibility); "weight" of each label [K], or not there.
     """
     found = flatten(outputs, strides)
     scores, boxes = found["scores"], found["boxes"]
@@ -90,7 +90,8 @@ def yolo_loss(outputs: tuple[Tensor, ...], strides: tuple[int, ...], target: dic
         pieces.append((torch.full_like(cells, image), cells, rows[objects], quality))
     total = wanted.sum().clamp(min=1)
     focal = (wanted - scores.sigmoid()).abs() ** 2
-    loss = (F.binary_cross_entropy_with_logits(scores, wanted, reduction="none") * focal).sum() / total
+    cross_entropy = F.binary_cross_entropy_with_logits(scores, wanted, target.get("weight"), reduction="none")
+    loss = (cross_entropy * focal).sum() / total
     if not pieces:
         return loss + sum(o.sum() for o in outputs) * 0
     image_of, cell_of, object_of, weight = (torch.cat(p) for p in zip(*pieces, strict=True))

@@ -1,0 +1,121 @@
+"""What a frozen backbone makes of pictures, computed once and kept on disk for every later run and head."""
+
+import hashlib
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+from tqdm import tqdm
+
+from pipeline.fit import choose_precision
+from pipeline.loading import EpochSampler, Item, Pictures, eval_loader, targets
+from pipeline.models import Net
+from pipeline.models.backbones import used_modules
+from pipeline.models.spec import ModelSpec
+from pipeline.params import ClassifyRun, DetectRun, LocalizeRun
+
+BATCH = 32  # the last batch is filled up: what comes of a picture does not depend on how many others were new
+RunParams = ClassifyRun | LocalizeRun | DetectRun
+FeatureItem = tuple[list[NDArray[np.float16]], Item]
+
+
+class Features(TorchDataset[FeatureItem]):
+    """The maps of `net.features` for `pictures`, unvaried, in half precision, with what belongs to the pictures.
+
+    They lie in `folder`/<key>.sqlite under a hash of the picture on the canvas; the key is made of the weights that
+    were used, the normalization and the precision. What is missing is computed now, batch by batch: a kill loses one.
+    """
+
+    def __init__(self, pictures: Pictures, net: Net, folder: Path, half: bool, device: torch.device) -> None:
+        self.spec = pictures.spec
+        net.eval().to(device)
+        self._net, self._half, self._device = net.to(memory_format=torch.channels_last), half, device
+        side = self.spec.size
+        blank = torch.zeros(1, side, side, 3, dtype=torch.uint8)
+        self._shapes = [m.shape[1:] for m in self._compute(blank)]
+        folder.mkdir(parents=True, exist_ok=True)
+        self._database = sqlite3.connect(folder / f"{self._key()}.sqlite", timeout=60)
+        self._database.execute("CREATE TABLE IF NOT EXISTS features (picture BLOB PRIMARY KEY, maps BLOB)")
+        self._rows: list[tuple[bytes, Item]] = []
+        for images, _, items in tqdm(eval_loader(pictures, BATCH), "features", mininterval=0.5, disable=None):
+            names = [hashlib.sha256(image.numpy()).digest() for image in images]
+            self._rows += zip(names, items, strict=True)
+            self._keep(names, images)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> FeatureItem:
+        name, item = self._rows[key[0] if isinstance(key, tuple) else key]
+        query = "SELECT maps FROM features WHERE picture = ?"
+        (blob,) = self._database.execute(query, (name,)).fetchone()
+        flat, maps = np.frombuffer(blob, np.float16), []
+        for shape in self._shapes:
+            maps.append(flat[: shape.numel()].reshape(shape))
+            flat = flat[shape.numel() :]
+        return maps, item
+
+    def _keep(self, names: list[bytes], images: Tensor) -> None:
+        known = [self._database.execute("SELECT 1 FROM features WHERE picture = ?", (n,)).fetchone() for n in names]
+        if all(known):
+            return
+        filled = torch.cat([images, images[:1].expand(BATCH - len(images), -1, -1, -1)])
+        flat = torch.cat([m.flatten(1) for m in self._compute(filled)], dim=1).half().cpu().numpy()
+        rows = [(name, flat[i].tobytes()) for i, name in enumerate(names)]
+        with self._database:
+            self._database.executemany("INSERT OR IGNORE INTO features VALUES (?, ?)", rows)
+
+    def _compute(self, images: Tensor) -> list[Tensor]:
+        """uint8 [N, S, S, 3] -> the maps, float32."""
+        mean, std = (torch.tensor(v, device=self._device).view(3, 1, 1) * 255 for v in (self.spec.mean, self.spec.std))
+        normal = (images.to(self._device).permute(0, 3, 1, 2).float() - mean) / std
+        with torch.no_grad(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
+            maps = self._net.features(normal.contiguous(memory_format=torch.channels_last))
+        return [m.float() for m in maps]
+
+    def _key(self) -> str:
+        digest = hashlib.sha256(repr((self.spec.mean, self.spec.std, self._half, self._device.type)).encode())
+        digest.update(f"{self.spec.backbone} {self.spec.size} {self._shapes}".encode())
+        with torch.no_grad():
+            blank = torch.zeros(1, 3, self.spec.size, self.spec.size, device=self._device)
+            used = used_modules(self._net, lambda: self._net.features(blank))
+        for module in used:
+            own: list[Any] = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+            for tensor in own:
+                digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:32]
+
+
+def frozen_loaders(
+    pictures: tuple[Pictures, Pictures], net: Net, folder: Path, run: RunParams
+) -> tuple[DataLoader[Any], DataLoader[Any]]:
+    """Loaders (train, val) of batches (maps float32, a list of [N, ...]; targets; items); train is shuffled."""
+    half = choose_precision(run.precision) == "bf16-mixed"
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    train, val = (Features(part, net, folder, half, device) for part in pictures)
+    return _loader(train, run.batch_size, run.seed), _loader(val, run.batch_size, None)
+
+
+def _loader(features: Features, batch_size: int, seed: int | None) -> DataLoader[Any]:
+    count = len(features)
+    sampler = None if seed is None else EpochSampler(count, seed)
+    alone = sampler is not None and count % batch_size == 1 and count > batch_size  # batch norm needs two
+    return DataLoader(
+        features, min(batch_size, count), sampler=sampler, collate_fn=_Collate(features.spec), drop_last=alone
+    )
+
+
+class _Collate:
+    def __init__(self, spec: ModelSpec) -> None:
+        self.spec = spec
+
+    def __call__(self, rows: list[FeatureItem]) -> tuple[list[Tensor], dict[str, Tensor], list[Item]]:
+        maps = [torch.from_numpy(np.stack(level)).float() for level in zip(*(r[0] for r in rows), strict=True)]
+        items = [row[1] for row in rows]
+        return maps, targets(items, self.spec), items

@@ -1,0 +1,125 @@
+"""Features of a frozen backbone: what the net itself would say, computed once, kept for every head."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipeline import features
+from pipeline.features import Features
+from pipeline.loading import Pictures
+from pipeline.models import Net, build
+from pipeline.models.spec import ModelSpec
+from pipeline.sample import Object, Sample
+
+CPU = torch.device("cpu")
+HEADS: dict[str, dict[str, Any]] = {
+    "pool": {"kind": "pool", "dropout": 0.2},
+    "flatten": {"kind": "flatten", "dropout": 0.2},
+    "localize": {"channels": 16, "dropout": 0.1},
+    "detect": {"channels": 16},
+}
+
+
+def spec(head: str, backbone: str = "mobilenetv3_small_050", size: int = 64) -> ModelSpec:
+    return ModelSpec(
+        run="r", dataset="d", task="classify" if head in ("pool", "flatten") else head, labels=["cat", "dog"],
+        landmarks=[], pairs=[], skeleton=[], backbone=backbone, head=HEADS[head], size=size, resize="letterbox",
+        mean=[0.5, 0.4, 0.3], std=[0.2, 0.3, 0.4], predict={"score": 0.3, "nms_iou": 0.6, "max_objects": 10},
+    )  # fmt: skip
+
+
+def pictures(folder: Path, made: ModelSpec, count: int = 5) -> Pictures:
+    samples = []
+    folder.mkdir(exist_ok=True)
+    for i in range(count):
+        pixels = np.random.default_rng(i).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+        objects = [Object("dog", (0.25, 0.25, 0.5, 0.5))]
+        samples.append(Sample(f"s{i}", f"{i}.png", 70, 50, label=["cat", "dog"][i % 2], objects=objects))
+    return Pictures(folder, samples, made)
+
+
+def net_of(made: ModelSpec, seed: int = 0) -> Net:
+    torch.manual_seed(seed)
+    net = build(made).eval()
+    for module in net.modules():  # statistics as of a net that has seen pictures
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.2, 0.2)
+            module.running_var.uniform_(0.5, 1.5)
+    return net
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_head_and_features_together_are_the_net(head: str, tmp_path: Path) -> None:
+    made = spec(head)
+    net, seen = net_of(made), pictures(tmp_path / "p", made)
+    found = Features(seen, net, tmp_path / "f", half=False, device=CPU)
+    mean, std = torch.tensor(made.mean).view(3, 1, 1), torch.tensor(made.std).view(3, 1, 1)
+    for i in range(len(seen)):
+        maps, (_, sample, _, objects) = found[i]
+        image = torch.from_numpy(seen[i][0].copy()).permute(2, 0, 1)[None] / 255
+        with torch.no_grad():
+            whole = net((image - mean) / std)
+            parts = net.top([torch.from_numpy(m.copy()).float()[None] for m in maps])
+        for a, b in zip(whole, parts, strict=True):
+            torch.testing.assert_close(a, b, rtol=2e-2, atol=2e-2)  # half precision on disk
+        assert sample.id == f"s{i}"
+        assert objects == seen[i][3]
+
+
+def forbidden(*_: Any) -> None:
+    raise AssertionError("computed again")
+
+
+def test_a_second_run_and_another_head_compute_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = spec("pool")
+    one = Features(pictures(tmp_path / "p", first), net_of(first), tmp_path / "f", half=False, device=CPU)
+    kept = [one[i][0][0].copy() for i in range(5)]
+    for head in ("pool", "flatten"):
+        made = spec(head)
+        net = net_of(made)
+        net.load_state_dict({**net.state_dict(), **body_of(net_of(first))}, strict=False)
+        blank = features.Features._compute
+        calls: list[int] = []
+        monkeypatch.setattr(Features, "_compute", lambda self, x: calls.append(len(x)) or blank(self, x))  # noqa: B023
+        again = Features(pictures(tmp_path / "p", made), net, tmp_path / "f", half=False, device=CPU)
+        assert calls == [1], "one blank picture, for the maps' shapes"
+        monkeypatch.undo()
+        for i in range(5):
+            np.testing.assert_array_equal(again[i][0][0], kept[i])
+    assert len(list((tmp_path / "f").iterdir())) == 1
+
+
+def body_of(net: Net) -> dict[str, torch.Tensor]:
+    return {k: v for k, v in net.state_dict().items() if k.startswith("body.") and "classifier" not in k}
+
+
+def test_other_weights_pictures_or_precision_are_other_features(tmp_path: Path) -> None:
+    made = spec("pool")
+    seen = pictures(tmp_path / "p", made)
+    a = Features(seen, net_of(made), tmp_path / "f", half=False, device=CPU)[0][0][0]
+    b = Features(seen, net_of(made, seed=1), tmp_path / "f", half=False, device=CPU)[0][0][0]
+    Features(seen, net_of(made), tmp_path / "f", half=True, device=CPU)
+    assert not np.array_equal(a, b)
+    assert len(list((tmp_path / "f").glob("*.sqlite"))) == 3
+    Image.new("RGB", (70, 50), (200, 10, 10)).save(tmp_path / "p/0.png")
+    c = Features(Pictures(tmp_path / "p", seen.samples, made), net_of(made), tmp_path / "f", half=False, device=CPU)
+    assert not np.array_equal(a, c[0][0][0])
+
+
+def test_new_pictures_join_those_that_are_kept(tmp_path: Path) -> None:
+    """What comes of a picture is the same to the bit, however many others are computed with it."""
+    made = spec("pool")
+    net = net_of(made)
+    Features(pictures(tmp_path / "p", made, 3), net, tmp_path / "f", half=False, device=CPU)
+    grown = Features(pictures(tmp_path / "p", made, 7), net, tmp_path / "f", half=False, device=CPU)
+    fresh = Features(pictures(tmp_path / "p", made, 7), net, tmp_path / "g", half=False, device=CPU)
+    for i in range(7):
+        np.testing.assert_array_equal(grown[i][0][0], fresh[i][0][0])
+    with sqlite3.connect(next((tmp_path / "f").glob("*.sqlite"))) as database:
+        assert database.execute("SELECT count(*) FROM features").fetchone() == (7,)

@@ -248,7 +248,10 @@ def fit(
     # after the epoch, so that what resumes has its history row and its turn of the early stopping
     keep: dict[str, Any] = {"enable_version_counter": False, "save_on_train_epoch_end": True}
     kept = ModelCheckpoint(resume_folder, "best", monitor="val_rank", mode="max", **keep)
-    trainer = _trainer(run, phase, [average, history, kept, ModelCheckpoint(resume_folder, "last", **keep)])
+    # of frozen epochs, which take no time, all are seen
+    stopping = EarlyStopping("val_rank", mode="max", patience=run.patience)
+    last = ModelCheckpoint(resume_folder, "last", **keep)
+    trainer = _trainer(run, phase, [average, stopping, history, kept, last])
     resumed = _last(resume_folder, loaders[0])
     trainer.fit(fitting, *loaders, ckpt_path=resumed, weights_only=False if resumed else None)
     state = torch.load(kept.best_model_path, map_location="cpu", weights_only=False)["state_dict"]
@@ -269,11 +272,7 @@ def _trainer(run: RunParams, phase: Phase, callbacks: list[Callback]) -> pl.Trai
         enable_checkpointing=not phase.frozen,
         enable_model_summary=False,
         plugins=[] if phase.frozen else [WholeFiles()],
-        callbacks=[
-            EarlyStopping("val_rank", mode="max", patience=run.patience),
-            TQDMProgressBar(refresh_rate=5),
-            *callbacks,
-        ],
+        callbacks=[TQDMProgressBar(refresh_rate=5), *callbacks],
     )
 
 

@@ -170,15 +170,21 @@ def check_labels(name: str, run: RunParams, dataset: Dataset, train: list[Sample
         raise InputError(f"runs.{name}: no picture of {', '.join(absent)} in the train split of {run.dataset!r}")
 
 
-def write_model(net: "Net", spec: "ModelSpec", rows: list[dict[str, float]], model_folder: Path, report: Path) -> None:
+def write_weights(net: "Net", spec: "ModelSpec", folder: Path) -> None:
+    """Write model.json and model.safetensors into `folder`."""
     from safetensors.torch import save_file
 
     from pipeline.models.spec import write_spec
+
+    save_file({k: v.contiguous() for k, v in net.state_dict().items()}, folder / "model.safetensors")
+    write_spec(folder / "model.json", spec)
+
+
+def write_model(net: "Net", spec: "ModelSpec", rows: list[dict[str, float]], model_folder: Path, report: Path) -> None:
     from pipeline.plots import plot_history
 
     with new_folder(model_folder) as folder:
-        save_file({k: v.contiguous() for k, v in net.state_dict().items()}, folder / "model.safetensors")
-        write_spec(folder / "model.json", spec)
+        write_weights(net, spec, folder)
     with new_folder(report) as folder:
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")

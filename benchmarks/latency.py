@@ -1,0 +1,64 @@
+"""One picture through the shipped files and through eager PyTorch, uint8 on the canvas to logits.
+
+    python -m benchmarks.latency [--backbone NAME] [--size PIXELS] [--threads N]
+
+Runs are interleaved; medians in milliseconds and the ratio to eager PyTorch. ExecuTorch takes all cores whatever
+--threads says.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipeline.exporters import EXPORTERS
+from pipeline.models import Deployed, build
+from pipeline.models.spec import ModelSpec
+from pipeline.runtimes import Runtime, open_runtime
+from pipeline.train import write_weights
+
+WARM_UP, REPEATS = 5, 30
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--backbone", default="mobilenetv2_100")
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--threads", type=int, default=2)
+    asked = parser.parse_args()
+    spec = ModelSpec(
+        run="latency", dataset="", task="classify", labels=[str(i) for i in range(1000)], landmarks=[], pairs=[],
+        skeleton=[], backbone=asked.backbone, head={"kind": "pool", "dropout": 0.0}, size=asked.size, resize="stretch",
+        mean=[0.5] * 3, std=[0.5] * 3, predict={}, outputs=["logits"],
+    )  # fmt: skip
+    net = build(spec).eval()
+    noise = np.random.default_rng(0)
+    pictures = [noise.integers(0, 256, (1, asked.size, asked.size, 3), dtype=np.uint8) for _ in range(8)]
+    torch.set_num_threads(asked.threads)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_weights(net, spec, folder)
+        runtimes: dict[str, Runtime] = {"torch eager": open_runtime("torch", folder, asked.threads)}
+        for target, (file, export) in EXPORTERS.items():
+            export(Deployed(net, spec), pictures, folder / file, spec.outputs)
+            runtimes[target] = open_runtime(target, folder / file, asked.threads)
+        times: dict[str, list[float]] = {target: [] for target in runtimes}
+        for repeat in range(WARM_UP + REPEATS):
+            for target, runtime in runtimes.items():
+                start = time.perf_counter()
+                runtime.run(pictures[0])
+                if repeat >= WARM_UP:
+                    times[target].append((time.perf_counter() - start) * 1000)
+    median = {target: statistics.median(taken) for target, taken in times.items()}
+    print(f"{asked.backbone} at {asked.size}, one picture, {asked.threads} threads")
+    for target, value in median.items():
+        threads = runtimes[target].threads
+        print(f"  {target:17} {value:7.2f} ms  {median['torch eager'] / value:5.1f} x eager  ({threads} threads)")
+
+
+if __name__ == "__main__":
+    main()

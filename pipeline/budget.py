@@ -50,6 +50,12 @@ class Candidate:
     ms: float = 0.0
 
 
+def published(backbone: str, size: int) -> float | None:
+    """ImageNet top-1 in per cent of a MobileNetV1 or V2 as published, None for another net, width or resolution."""
+    nets = {named(family, width): sizes for family, widths in PUBLISHED.items() for width, sizes in widths.items()}
+    return nets.get(backbone, {}).get(size)
+
+
 def read_budget(text: str) -> dict[str, float]:
     """ "macs=150M,size=1MB,ms=5" -> limits; raises InputError naming a part that is none."""
     budget = {}

@@ -1,5 +1,7 @@
-"""Reports as pandas tables, for notebooks."""
+"""Reports and costs as pandas tables, for notebooks."""
 
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,3 +37,29 @@ def verify_table(reports: Path) -> Any:
             )
     columns = ["run", "metric", "model", "figure", "drop", "tolerance", "megabytes", "latency_ms", "passed"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def cost_table(nets: Iterable[tuple[str, int]], labels: int = 1000) -> Any:
+    """A pandas DataFrame, a row per (backbone, resolution): millions of multiply-adds and of parameters, the megabytes
+    (10^6) that activations need at once in float32, ImageNet top-1 in per cent as published (NaN where it is not).
+    """
+    import pandas as pd
+
+    from pipeline.budget import published
+    from pipeline.cost import backbone_cost
+
+    rows = []
+    for backbone, size in nets:
+        found = backbone_cost(backbone, size, labels)
+        figures = (found.macs / 1e6, found.params / 1e6, found.peak_bytes / 1e6, published(backbone, size))
+        rows.append((backbone, size, *figures))
+    return pd.DataFrame(rows, columns=["backbone", "size", "M_macs", "M_params", "peak_MB", "top1"])
+
+
+def layer_table(backbone: str, size: int) -> Any:
+    """A pandas DataFrame of the layers of a backbone: name, kind, output (C, H, W), multiply-adds, parameters."""
+    import pandas as pd
+
+    from pipeline.cost import backbone_cost
+
+    return pd.DataFrame([asdict(layer) for layer in backbone_cost(backbone, size).layers])

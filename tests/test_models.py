@@ -143,6 +143,20 @@ def test_timms_weights_reach_the_feature_maps(tmp_path: Path, suffix: str) -> No
     torch.testing.assert_close(body.conv_stem.weight, reference.conv_stem.weight)
 
 
+@pytest.mark.parametrize("task", SHAPES)
+def test_a_run_of_ours_gives_its_backbone_and_normalization(tmp_path: Path, task: str) -> None:
+    made = spec(task)
+    net = build(made)
+    save_file(net.state_dict(), tmp_path / "model.safetensors")
+    write_spec(tmp_path / "model.json", made)
+    pretrained = read_pretrained("mobilenetv2_035", str(tmp_path / "model.safetensors"))
+    assert (pretrained.mean, pretrained.std) == (made.mean, made.std)
+    started = build(spec("classify"), pretrained)
+    torch.testing.assert_close(started.body.blocks[5][0].conv_pw.weight, net.body.blocks[5][0].conv_pw.weight)
+    with pytest.raises(InputError, match="weights of another architecture or width"):
+        read_pretrained("mobilenetv2_050", str(tmp_path / "model.safetensors"))
+
+
 def save(path: Path, name: str, **options: Any) -> None:
     save_file(timm.create_model(name, **options).state_dict(), path)
 

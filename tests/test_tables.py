@@ -1,11 +1,11 @@
-"""Reports as tables."""
+"""Reports and costs as tables."""
 
 from pathlib import Path
 
 import pytest
 
 from pipeline.files import write_json
-from pipeline.tables import verify_table
+from pipeline.tables import cost_table, layer_table, verify_table
 
 
 def test_a_row_per_run_and_model(tmp_path: Path) -> None:
@@ -31,3 +31,17 @@ def test_a_row_per_run_and_model(tmp_path: Path) -> None:
 
 def test_without_reports_it_is_empty(tmp_path: Path) -> None:
     assert verify_table(tmp_path).empty
+
+
+def test_costs_of_nets_with_published_accuracy_and_without() -> None:
+    table = cost_table([("mobilenetv1_050", 160), ("resnet18", 64)])
+    assert table["backbone"].tolist() == ["mobilenetv1_050", "resnet18"]
+    assert table["M_params"].round(2).tolist() == [1.33, 11.68]
+    assert table["top1"].iloc[0] == 59.1
+    assert table["top1"].isna().tolist() == [False, True]
+
+
+def test_layers_add_up_to_the_net() -> None:
+    layers, net = layer_table("mobilenetv1_025", 96), cost_table([("mobilenetv1_025", 96)])
+    assert layers["macs"].sum() / 1e6 == pytest.approx(net["M_macs"].item())
+    assert layers["output"].iloc[0] == (8, 48, 48)

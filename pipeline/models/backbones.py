@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from pipeline.errors import InputError
 from pipeline.files import sha256
 from pipeline.models.mobilenets import register
+from pipeline.models.spec import read_spec
 
 # it warns of the head's tensors, which a backbone has no use for; what matters is checked below
 logging.getLogger("timm.models._builder").setLevel(logging.ERROR)
@@ -40,7 +41,8 @@ class Pretrained:
 
 
 def read_pretrained(backbone: str, pretrained: bool | str) -> Pretrained:
-    """`pretrained`: true takes timm's hub, false random weights, a string is a file.
+    """`pretrained`: true takes timm's hub, false random weights, a string is a file: in timm's or torchvision's names,
+    or the model.safetensors of a run of ours, whose backbone is taken.
 
     Raises InputError for an unknown backbone, a file that is no weights, or weights of another architecture or
     width: it names the first tensor that differs and both shapes.
@@ -59,6 +61,10 @@ def read_pretrained(backbone: str, pretrained: bool | str) -> Pretrained:
     state = {name: tensor.float() for name, tensor in _read_weights(path).items()}
     wanted = timm.create_model(backbone).state_dict()
     source = {"kind": "file", "file": path.name, "sha256": sha256(path)}
+    if path.with_name("model.json").is_file():
+        trained = read_spec(path.with_name("model.json"))
+        mean, std, source["run"] = trained.mean, trained.std, trained.run
+        state = {name.removeprefix("body."): tensor for name, tensor in state.items() if name.startswith("body.")}
     missing = sorted(n for n in set(_body(wanted)) - set(state) if not n.endswith("num_batches_tracked"))
     if len(missing) > len(_body(wanted)) / 2:
         state = _renamed(_body(state), _body(wanted), path, backbone)

@@ -14,9 +14,13 @@ from pipeline.params import nearest, parse_params, read_params
 from pipeline.sources import SOURCES, detect_format
 
 FORMATS = {
-    "classify": ("folder", "ucf101"),
+    "classify": ("folder", "ucf101", "crops"),
     "localize": ("coco", "yolo", "voc"),
     "detect": ("coco", "yolo", "voc"),
+}
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "ucf101": {"split": 1, "frames": 8, "classes": []},
+    "crops": {"margin": 0.1, "min_side": 16, "backgrounds": 4, "max_iou": 0.3, "seed": 0},
 }
 _HEADS: dict[str, dict[str, Any]] = {
     "classify": {"kind": "pool", "dropout": 0.2},
@@ -76,12 +80,11 @@ def add(
 
 
 def _dataset_block(format: str, path: str, labels: str) -> dict[str, Any]:
-    options = {"split": 1, "frames": 8, "classes": []} if format == "ucf101" else {}
     return {
         "format": format,
         "path": path,
         "labels": labels,
-        "options": options,
+        "options": dict(_OPTIONS.get(format, {})),
         "splits": {"val": 0.15, "test": 0.2, "seed": 0},
         "max_side": 640,
         "refuse_over": 0.1,

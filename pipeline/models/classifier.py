@@ -20,6 +20,7 @@ class Classifier(nn.Module):
         self, backbone: str, pretrained: Pretrained, labels: int, size: int, kind: str, dropout: float
     ) -> None:
         super().__init__()
+        backbones.check_size(backbone, size)
         if kind == "pool":
             self.body = backbones.classifier(backbone, pretrained, num_classes=labels, drop_rate=dropout)
             # timm draws this layer for a thousand classes; for a few, its logits would start at ten and more

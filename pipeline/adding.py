@@ -20,7 +20,7 @@ FORMATS = {
 }
 _OPTIONS: dict[str, dict[str, Any]] = {
     "ucf101": {"split": 1, "frames": 8, "classes": []},
-    "crops": {"margin": 0.1, "min_side": 16, "backgrounds": 4, "max_iou": 0.3, "seed": 0},
+    "crops": {"margin": 0.1, "min_side": 32, "backgrounds": 8, "max_iou": 0.5, "seed": 0},
 }
 _HEADS: dict[str, dict[str, Any]] = {
     "classify": {"kind": "pool", "dropout": 0.2},
@@ -114,7 +114,13 @@ def _run_block(name: str, task: str, backbone: str | None, pretrained: str | Non
         "precision": "auto",
         "workers": 1,
         "seed": 0,
-        "predict": {"score": 0.5 if task == "localize" else 0.3, "nms_iou": 0.6, "max_objects": 100},
+        "predict": {
+            "score": 0.5 if task == "localize" else 0.3,
+            "nms_iou": 0.3
+            if classify
+            else 0.6,  # the boxes that a sliding classifier gives of one object lie far apart
+            "max_objects": 100,
+        },
         "export": {
             "targets": ["onnx_float", "onnx_int8", "executorch_int8"],
             "calibration_images": 100,

@@ -138,15 +138,16 @@ def place(
 ) -> tuple[NDArray[np.uint8], tuple[int, int, int, int]]:
     """The picture at a scale on a grey canvas that windows of `size`, `stride` apart, cover to the last pixel.
 
+    The canvas is a stride wider on each side: the window of an object at the edge reaches over it, as its crop did.
     Returns the canvas, uint8 [H, W, 3], and where the picture lies in its middle: left, top, width, height in pixels.
     """
     ratio = scale * size / max(image.size)
     width, height = (max(1, round(side * ratio)) for side in image.size)
-    wide, high = (size + max(0, -(-(side - size) // stride)) * stride for side in (width, height))
+    wide, high = (size + max(0, -(-(side + 2 * stride - size) // stride)) * stride for side in (width, height))
     left, top = (wide - width) // 2, (high - height) // 2
     canvas = Image.new("RGB", (wide, high), (FILL, FILL, FILL))
     canvas.paste(image.resize((width, height), Image.Resampling.BILINEAR), (left, top))
-    return np.asarray(canvas), (left, top, width, height)
+    return np.array(canvas), (left, top, width, height)
 
 
 def usual_shapes(samples: list[Sample], labels: list[str]) -> NDArray[np.float64]:
@@ -187,6 +188,8 @@ def _check(run: str, spec: ModelSpec, dataset: Dataset, background: str, scales:
         raise InputError(
             f"run {run!r} knows {sorted(have)} beside {background!r}; dataset {dataset.name!r} has {sorted(wanted)}"
         )
+    if not scales:
+        raise InputError("--scales: none; expected one or more")
     if wrong := [s for s in scales if not 0 < s <= LARGEST]:
         raise InputError(f"--scales: found {wrong[0]:g}; expected above 0, up to {LARGEST}")
 

@@ -60,8 +60,9 @@ def square_around(o: Object, sample: Sample, margin: float) -> Square:
 def squares_of_nothing(sample: Sample, options: Any) -> list[Square]:
     """Up to `options.backgrounds` squares that no object's square overlaps by an IoU of `options.max_iou`.
 
-    They may show parts of objects, or objects too small or too large for the window: in a sliding window these are
-    nothing too. Sides are spread evenly over their logarithm. The draw depends on the seed and the sample's id alone.
+    Every second one is drawn near an object, where one is: a sliding window meets each object also off its middle, too
+    small and too large, and has to know that this is nothing. The others are anywhere; their sides are spread evenly
+    over their logarithm. The draw depends on the seed and the sample's id alone.
     """
     digest = hashlib.sha256(f"{options.seed}:{sample.id}".encode()).digest()
     draw = np.random.default_rng(list(digest))
@@ -73,9 +74,12 @@ def squares_of_nothing(sample: Sample, options: Any) -> list[Square]:
     for _ in range(TRIES * options.backgrounds):
         if len(found) == options.backgrounds:
             break
-        side = round(np.exp(draw.uniform(np.log(min(options.min_side, longest)), np.log(longest))))
-        left, top = (_place(draw, length, side, round(over * side)) for length in (sample.width, sample.height))
-        square = (left, top, side)
+        if objects and len(found) % 2:
+            square = _near(draw, objects[draw.integers(len(objects))])
+        else:
+            side = round(np.exp(draw.uniform(np.log(min(options.min_side, longest)), np.log(longest))))
+            left, top = (_place(draw, length, side, round(over * side)) for length in (sample.width, sample.height))
+            square = (left, top, side)
         # a crowd's box holds objects that nobody has outlined: what lies in it may be one
         if all(_iou(square, s) < options.max_iou for s in objects) and all(_shared(square, c) == 0 for c in crowds):
             found.append(square)
@@ -93,6 +97,14 @@ def _candidate(file: Path, name: str, sample: Sample, square: Square, o: Object 
     crop.label, crop.keys = o.label, [o.label]
     crop.objects = [Object(o.label, ((x - left) / side, (y - top) / side, w / side, h / side))]
     return crop
+
+
+def _near(draw: np.random.Generator, square: Square) -> Square:
+    """A square from half to twice as long, its middle up to three quarters of the side away in x and y."""
+    left, top, side = square
+    length = max(1, round(side * 2 ** draw.uniform(-1, 1)))
+    x, y = draw.uniform(-0.75, 0.75, size=2) * side + (side - length) / 2
+    return left + round(x), top + round(y), length
 
 
 def _place(draw: np.random.Generator, length: int, side: int, over: int) -> int:

@@ -83,9 +83,9 @@ def _slide_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scales",
         type=_numbers,
-        default=[1, 1.25, 1.6, 2, 2.5, 3.2, 4],
+        default=[1, 1.25, 1.6, 2, 2.5, 3.2, 4, 5],
         metavar="N,N,...",
-        help="how often a window fits into the longer side of a picture (default 1,1.25,1.6,2,2.5,3.2,4)",
+        help="how often a window fits into the longer side of a picture (default 1,1.25,1.6,2,2.5,3.2,4,5)",
     )
     parser.add_argument("--background", default="background", help="the label of nothing (default background)")
     parser.add_argument("--score", type=float, help="with --draw: objects below are not drawn (default: the run's)")

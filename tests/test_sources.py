@@ -608,9 +608,7 @@ def ingested(root: Path, objects: list[Object], labels: tuple[str, ...] = ("cow"
     return root
 
 
-COW = Object(
-    "cow", (0.4, 0.25, 0.2, 0.5)
-)  # 40, 20 to 60, 60 in pixels; the square: 20, 10 to 80, 70
+COW = Object("cow", (0.4, 0.25, 0.2, 0.5))  # 40, 20 to 60, 60 in pixels; the square: 20, 10 to 80, 70
 DOG = Object("dog", (0.9, 0.5, 0.1, 0.25))  # 90, 40 to 100, 60 in pixels; the square: 80, 35 to 110, 65
 
 

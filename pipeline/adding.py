@@ -14,9 +14,13 @@ from pipeline.params import nearest, parse_params, read_params
 from pipeline.sources import SOURCES, detect_format
 
 FORMATS = {
-    "classify": ("folder", "ucf101"),
+    "classify": ("folder", "ucf101", "crops"),
     "localize": ("coco", "yolo", "voc"),
     "detect": ("coco", "yolo", "voc"),
+}
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "ucf101": {"split": 1, "frames": 8, "classes": []},
+    "crops": {"margin": 0.1, "min_side": 32, "backgrounds": 8, "max_iou": 0.5, "seed": 0},
 }
 _HEADS: dict[str, dict[str, Any]] = {
     "classify": {"kind": "pool", "dropout": 0.2},
@@ -76,12 +80,11 @@ def add(
 
 
 def _dataset_block(format: str, path: str, labels: str) -> dict[str, Any]:
-    options = {"split": 1, "frames": 8, "classes": []} if format == "ucf101" else {}
     return {
         "format": format,
         "path": path,
         "labels": labels,
-        "options": options,
+        "options": dict(_OPTIONS.get(format, {})),
         "splits": {"val": 0.15, "test": 0.2, "seed": 0},
         "max_side": 640,
         "refuse_over": 0.1,
@@ -113,7 +116,13 @@ def _run_block(name: str, task: str, backbone: str | None, pretrained: str | Non
         "precision": "auto",
         "workers": 1,
         "seed": 0,
-        "predict": {"score": 0.5 if task == "localize" else 0.3, "nms_iou": 0.6, "max_objects": 100},
+        "predict": {
+            "score": 0.5 if task == "localize" else 0.3,
+            "nms_iou": 0.3
+            if classify
+            else 0.6,  # the boxes that a sliding classifier gives of one object lie far apart
+            "max_objects": 100,
+        },
         "export": {
             "targets": ["onnx_float", "onnx_int8", "executorch_int8"],
             "calibration_images": 100,

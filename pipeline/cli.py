@@ -22,6 +22,7 @@ def main(arguments: list[str] | None = None) -> None:
     _cost_parser(
         commands.add_parser("cost", help="multiply-adds, parameters and memory of a backbone or a trained run")
     )
+    _slide_parser(commands.add_parser("slide", help="slide a trained classifier over the pictures of a box dataset"))
     track = commands.add_parser("track", help="rebuild the MLflow runs from the chain's files where they are missing")
     track.set_defaults(command=_track)
     args = parser.parse_args(arguments)
@@ -40,7 +41,7 @@ def _add_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with the pictures or clips")
     parser.add_argument("--labels", type=Path, help="folder or file with the labels, where they lie elsewhere")
     parser.add_argument("--task", choices=TASKS, required=True)
-    parser.add_argument("--format", help="ucf101, folder, coco, yolo or voc; found out by a look if not given")
+    parser.add_argument("--format", help="ucf101, folder, coco, yolo, voc or crops; found out by a look if not given")
     parser.add_argument("--backbone", help="any timm name (default mobilenetv2_100)")
     parser.add_argument("--pretrained", type=Path, metavar="FILE", help="weights in timm's or torchvision's names")
     parser.add_argument(
@@ -73,6 +74,28 @@ def _predict_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object per image")
     parser.add_argument("--draw", type=Path, metavar="FOLDER", help="write the pictures with the predictions drawn in")
     parser.set_defaults(command=_predict)
+
+
+def _slide_parser(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", help="a classifier, trained on crops of objects and of nothing")
+    parser.add_argument("dataset", help="an ingested dataset with boxes of the same labels")
+    parser.add_argument("--split", choices=("train", "val", "test"), default="test")
+    parser.add_argument(
+        "--scales",
+        type=_numbers,
+        default=[1, 1.25, 1.6, 2, 2.5, 3.2, 4, 5],
+        metavar="N,N,...",
+        help="how often a window fits into the longer side of a picture (default 1,1.25,1.6,2,2.5,3.2,4,5)",
+    )
+    parser.add_argument("--background", default="background", help="the label of nothing (default background)")
+    parser.add_argument("--score", type=float, help="with --draw: objects below are not drawn (default: the run's)")
+    parser.add_argument("--json", action="store_true", help="all figures as one JSON object")
+    parser.add_argument("--draw", type=Path, metavar="FOLDER", help="write the pictures with truth and boxes drawn in")
+    parser.set_defaults(command=_slide)
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(word) for word in text.split(",")]
 
 
 def _inspect_parser(parser: argparse.ArgumentParser) -> None:
@@ -156,6 +179,23 @@ def _predict(args: argparse.Namespace) -> None:
         for o in prediction.objects:
             x, y, w, h = (round(v, 4) for v in o.box)
             print(f"  {o.label} {o.score:.3f} at x {x} y {y} w {w} h {h}")
+
+
+def _slide(args: argparse.Namespace) -> None:
+    from pipeline.sliding import slide_run
+
+    data = Path("data/ingested")
+    figures = slide_run(
+        args.run, Path("models"), data, args.dataset, args.split, args.scales, args.background, args.draw, args.score
+    )
+    if args.json:
+        print(json.dumps(figures))
+        return
+    rows = [(f"{figures['n_images']} pictures", figures)]
+    rows += [(f"{own['n']} {label}", own) for label, own in figures["per_class"].items()]
+    for name, row in rows:
+        ap, ap50 = ("undefined" if row[key] is None else f"{row[key]:.4f}" for key in ("AP", "AP50"))
+        print(f"{name}: AP {ap}, AP50 {ap50}")
 
 
 def _inspect(args: argparse.Namespace) -> None:

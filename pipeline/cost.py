@@ -92,11 +92,13 @@ def _other_parameters(graph: fx.GraphModule) -> int:
 
 def backbone_cost(backbone: str, size: int, labels: int = 1000) -> Cost:
     """A classifier of `labels` classes on a timm or MobileNet name at `size` pixels; InputError if either is wrong."""
-    from pipeline.models.backbones import classifier, read_pretrained
+    from pipeline.models.backbones import check_size, classifier, read_pretrained
 
     if size < SMALLEST:
         raise InputError(f"resolution {size}: expected at least {SMALLEST} pixels")
-    return cost(classifier(backbone, read_pretrained(backbone, False), num_classes=labels), (3, size, size))
+    random = read_pretrained(backbone, False)
+    check_size(backbone, size)
+    return cost(classifier(backbone, random, num_classes=labels), (3, size, size))
 
 
 def separable_ratio(outputs: int, kernel: int) -> float:

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import shutil
+import sys
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -17,7 +18,8 @@ from pipeline.checks import PictureError, check_objects, conflicting, fit_labels
 from pipeline.errors import InputError
 from pipeline.files import new_folder, write_json, write_text
 from pipeline.parallel import each
-from pipeline.params import PlainDataset, Ucf101Dataset
+from pipeline.params import DatasetParams
+from pipeline.preprocess import FILL
 from pipeline.sample import SPLITS, Dataset, Sample, write_dataset, write_samples
 from pipeline.sheets import contact_sheet, draw
 from pipeline.sources import SOURCES
@@ -41,7 +43,7 @@ class Taken:
     seen: int = 1
 
 
-def ingest(name: str, params: Ucf101Dataset | PlainDataset, data_folder: Path, report_folder: Path) -> dict[str, Any]:
+def ingest(name: str, params: DatasetParams, data_folder: Path, report_folder: Path) -> dict[str, Any]:
     """Read, check, scale and split a dataset; returns the summary.
 
     Writes `data_folder`/{dataset.json,train,val,test} and `report_folder`/{summary.json,ledger.csv,contact_sheet.jpg}.
@@ -79,13 +81,15 @@ def take(candidate: Candidate, folder: Path, max_side: int) -> Taken:
         return _take_clip(candidate, folder, max_side)
     taken = Taken()
     try:
-        picture = open_picture(candidate.file, max_side)
+        picture = open_picture(candidate.file, sys.maxsize if candidate.crop else max_side)
         objects = fit_labels(candidate, picture)
     except PictureError as error:
         taken.problems.append(Problem(candidate.name, "", error.rule, str(error)))
         return taken
     objects, problems, taken.unsaid = check_objects(candidate.name, objects, candidate.keys, picture.size)
     taken.problems += problems
+    if candidate.crop:
+        picture.image, picture.untouched = _cut(picture.image, candidate.crop, max_side), False
     source = candidate.file if picture.untouched else None
     _write(taken, picture.image, candidate, candidate.id, folder, source)
     taken.samples[0].objects = objects
@@ -104,6 +108,15 @@ def _take_clip(candidate: Candidate, folder: Path, max_side: int) -> Taken:
     return taken
 
 
+def _cut(image: Image.Image, crop: tuple[int, int, int], max_side: int) -> Image.Image:
+    """The square (left, top, side) of the picture, grey where it reaches over the edge."""
+    left, top, side = crop
+    square = Image.new("RGB", (side, side), (FILL, FILL, FILL))
+    square.paste(image, (-left, -top))
+    square.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    return square
+
+
 def _write(
     taken: Taken, image: Image.Image, candidate: Candidate, name: str, folder: Path, source: Path | None = None
 ) -> None:
@@ -119,7 +132,7 @@ def _write(
     taken.digests.append(hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest())
 
 
-def _read(name: str, params: Ucf101Dataset | PlainDataset) -> Reading:
+def _read(name: str, params: DatasetParams) -> Reading:
     path, labels = Path(params.path), Path(params.labels)
     if not path.is_dir():
         what = "not a folder" if path.exists() else "no such folder"
@@ -133,7 +146,7 @@ def _read(name: str, params: Ucf101Dataset | PlainDataset) -> Reading:
 
 
 def _split(
-    name: str, reading: Reading, taken: list[Taken], params: Ucf101Dataset | PlainDataset
+    name: str, reading: Reading, taken: list[Taken], params: DatasetParams
 ) -> tuple[list[Sample], list[tuple[str, str]], list[Problem]]:
     """The samples that stay, each with its split, in the order of their ids; near-duplicate ids; all problems."""
     problems = [*reading.problems, *(p for t in taken for p in t.problems)]
@@ -163,7 +176,7 @@ def _split(
 
 def _dataset(
     name: str,
-    params: Ucf101Dataset | PlainDataset,
+    params: DatasetParams,
     reading: Reading,
     samples: list[Sample],
     problems: list[Problem],
@@ -186,7 +199,7 @@ def _dataset(
 
 
 def _summary(
-    params: Ucf101Dataset | PlainDataset,
+    params: DatasetParams,
     reading: Reading,
     taken: list[Taken],
     samples: list[Sample],
@@ -256,7 +269,7 @@ def _counted(problems: list[Problem]) -> str:
 
 def _judge(
     name: str,
-    params: Ucf101Dataset | PlainDataset,
+    params: DatasetParams,
     reading: Reading,
     problems: list[Problem],
     samples: list[Sample],

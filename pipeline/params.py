@@ -70,6 +70,14 @@ class Ucf101Options(_Block):
     classes: list[str]  # [] takes all
 
 
+class CropsOptions(_Block):
+    margin: Annotated[float, Field(ge=0, le=1)]  # around an object, as a share of its longer side
+    min_side: Annotated[int, Field(ge=1)]  # longer side in pixels; smaller objects are not cropped
+    backgrounds: Annotated[int, Field(ge=0)]  # crops of nothing per picture
+    max_iou: Annotated[float, Field(gt=0, le=1)]  # a crop of nothing overlaps the crop of any object by less
+    seed: Seed
+
+
 class NoOptions(_Block):
     pass
 
@@ -88,12 +96,17 @@ class Ucf101Dataset(_Dataset):
     options: Ucf101Options
 
 
+class CropsDataset(_Dataset):
+    format: Literal["crops"]
+    options: CropsOptions
+
+
 class PlainDataset(_Dataset):
     format: Literal["folder", "coco", "yolo", "voc"]
     options: NoOptions
 
 
-DatasetParams = Annotated[Ucf101Dataset | PlainDataset, Field(discriminator="format")]
+DatasetParams = Annotated[Ucf101Dataset | CropsDataset | PlainDataset, Field(discriminator="format")]
 
 
 class ClassifyHead(_Block):
@@ -195,7 +208,7 @@ class Params(_Block):
                 )
         return self
 
-    def dataset(self, name: str) -> Ucf101Dataset | PlainDataset:
+    def dataset(self, name: str) -> DatasetParams:
         if name not in self.datasets:
             raise InputError(f"no dataset {name!r} in params.yaml{nearest(name, self.datasets)}")
         return self.datasets[name]
@@ -230,7 +243,7 @@ def parse_params(text: str, path: Path) -> Params:
 
 def _describe(problem: Any) -> str:
     # pydantic puts the union's tag (format or task) into the location; it is no key of the file
-    tags = {"ucf101", "folder", "coco", "yolo", "voc", "classify", "localize", "detect", "bool", "str"}
+    tags = {"ucf101", "crops", "folder", "coco", "yolo", "voc", "classify", "localize", "detect", "bool", "str"}
     steps = [
         str(step)
         for i, step in enumerate(problem["loc"])

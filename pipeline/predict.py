@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline.errors import InputError
 from pipeline.export import exported_file
-from pipeline.models.spec import read_spec
+from pipeline.models.spec import model_folder, read_spec
 from pipeline.preprocess import open_image
 from pipeline.runtimes import open_runtime, predict_image
 from pipeline.sample import Dataset, Sample
@@ -21,10 +21,7 @@ def predict_files(
     picture is written there with its prediction drawn in. Raises InputError for an unknown run or target, or a
     picture that does not decode.
     """
-    folder = models / run
-    if not folder.is_dir():
-        known = ", ".join(sorted(p.parent.name for p in models.glob("[!.]*/model.json"))) or "none"
-        raise InputError(f"{folder}: no such model; trained runs: {known}")
+    folder = model_folder(models, run)
     spec = read_spec(folder / "model.json")
     runtime = open_runtime(target, folder if target == "torch" else exported_file(exports / run, target))
     dataset = Dataset(spec.dataset, spec.labels, spec.landmarks, spec.pairs, spec.skeleton)

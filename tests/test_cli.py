@@ -51,10 +51,11 @@ def project(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ([], ["add", "predict", "inspect", "track"]),
+        ([], ["add", "predict", "inspect", "slide", "track"]),
         (["add"], ["--data", "--labels", "--task", "--format", "--backbone", "--pretrained", "--set"]),
         (["predict"], ["--run", "--target", "--json", "--draw"]),
         (["inspect"], ["--port"]),
+        (["slide"], ["--split", "--scales", "--background", "--score", "--json", "--draw"]),
         (["track"], []),
     ],
 )
@@ -71,6 +72,7 @@ def test_help(tmp_path: Path, command: list[str], words: list[str]) -> None:
         ([], "COMMAND"),
         (["add", "mine", "--data", "x", "--task", "segment"], "segment"),
         (["predict", "--run", "r"], "IMAGE"),
+        (["slide", "r", "d", "--scales", "1,x"], "--scales"),
     ],
 )
 def test_a_wrong_call_shows_the_usage(tmp_path: Path, arguments: list[str], words: str) -> None:
@@ -111,6 +113,7 @@ def test_add_end_to_end(project: Path) -> None:
         ("add mine --data data/mine --task classify --set epoch=5", "did you mean 'epochs'?"),
         ("predict a.jpg --run nosuch", "error: models/nosuch: no such model; trained runs: none"),
         ("inspect nosuch", "nosuch"),
+        ("slide nosuch herd", "error: models/nosuch: no such model; trained runs: none"),
     ],
 )
 def test_a_mistake_is_an_error_of_one_line(project: Path, arguments: str, message: str) -> None:

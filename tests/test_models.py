@@ -16,7 +16,7 @@ from pipeline.errors import InputError
 from pipeline.models import Deployed, build, load_model
 from pipeline.models.backbones import classifier, feature_maps, learning_order, read_pretrained
 from pipeline.models.depthwise import DepthwiseConv2d, quicken
-from pipeline.models.mobilenets import named, register
+from pipeline.models.mobilenets import named, register, smallest_input
 from pipeline.models.spec import ModelSpec, read_spec, write_spec
 from pipeline.models.yolo_loss import assign, flatten, yolo_loss
 
@@ -372,7 +372,57 @@ def test_every_head_stands_on_mobilenets_of_our_own(name: str, task: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "name", ["mobilenetv1_000", "mobilenetv2_100_t0", "mobilenetv2_1", "mobilenetv1_100_t4", "mobilenetv3_099"]
+    ("name", "least"),
+    [
+        ("mobilenetv1_025_short_valid", 59),
+        ("mobilenetv1_050_shallow_valid", 155),
+        ("mobilenetv1_025_conv_valid", 315),
+        ("mobilenetv1_0250_valid", 315),
+    ],
+)
+def test_a_net_without_padding_has_the_weights_of_the_padded_one_and_a_smallest_input(name: str, least: int) -> None:
+    assert register(name)
+    assert register(name.removesuffix("_valid"))
+    net = timm.create_model(name, num_classes=0, global_pool="").eval()
+    padded = timm.create_model(name.removesuffix("_valid"), num_classes=0, global_pool="")
+    net.load_state_dict(padded.state_dict())
+    assert smallest_input(name) == least
+    assert net(torch.zeros(1, 3, least, least)).shape[2:] == (1, 1)
+    with pytest.raises(RuntimeError):
+        net(torch.zeros(1, 3, least - 1, least - 1))
+
+
+def test_the_short_net_ends_at_stride_16() -> None:
+    assert register("mobilenetv1_100_short")
+    assert timm.create_model("mobilenetv1_100_short", num_classes=0, global_pool="")(
+        torch.zeros(2, 3, 64, 64)
+    ).shape == (2, 512, 4, 4)
+
+
+@pytest.mark.parametrize("kind", ["pool", "flatten"])
+def test_a_net_without_padding_classifies_and_needs_its_size(kind: str) -> None:
+    made = spec("classify", 64, "mobilenetv1_025_short_valid", kind=kind, dropout=0.0)
+    assert build(made)(torch.zeros(2, 3, 64, 64))[0].shape == (2, 3)
+    with pytest.raises(InputError, match=r"size 32: .*_short_valid .* sees 59 pixels; expected 64 or more"):
+        build(replace(made, size=32))
+
+
+@pytest.mark.parametrize("task", ["localize", "detect"])
+def test_without_padding_there_are_no_feature_maps(task: str) -> None:
+    with pytest.raises(InputError, match=r"no padding.* it is for classify, expected 'mobilenetv1_025_shallow'"):
+        build(replace(spec(task), backbone="mobilenetv1_025_shallow_valid"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mobilenetv1_000",
+        "mobilenetv2_100_t0",
+        "mobilenetv2_1",
+        "mobilenetv1_100_t4",
+        "mobilenetv3_099",
+        "mobilenetv2_100_valid",
+    ],
 )
 def test_other_names_are_no_mobilenets(name: str) -> None:
     assert not register(name)

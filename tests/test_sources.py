@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import InputError
-from pipeline.sample import Landmark
+from pipeline.sample import Dataset, Landmark, Object, Sample, write_dataset, write_samples
 from pipeline.sources import SOURCES, detect_format
 from pipeline.sources.reading import Candidate, give_ids, left_right_pairs, split_of
 
@@ -589,3 +589,103 @@ def test_real_sets(form, path, labels, count, names):
     reading = SOURCES[form](root / path, root / labels, CLIPS)
     assert (len(reading.candidates), reading.labels) == (count, names)
     assert {p.done for p in reading.problems} <= {"noted"}
+
+
+# --- crops of an ingested dataset
+
+CROPPED = SimpleNamespace(margin=0.25, min_side=10, backgrounds=6, max_iou=0.4, seed=0)
+
+
+def ingested(root: Path, objects: list[Object], labels: tuple[str, ...] = ("cow", "dog"), group: str | None = None):
+    """Pictures of 100 x 80 with the same objects, one or more a split, as `ingest` writes them."""
+    for split, count in (("train", 3), ("val", 1), ("test", 1)):
+        (root / split).mkdir(parents=True)
+        names = [f"{split}{i}" for i in range(count)]
+        for name in names:
+            Image.new("RGB", (100, 80)).save(root / split / f"{name}.jpg")
+        write_samples(root / split, [Sample(n, f"{n}.jpg", 100, 80, split, group, objects=objects) for n in names])
+    write_dataset(root, Dataset("herd", list(labels)))
+    return root
+
+
+COW = Object("cow", (0.4, 0.25, 0.2, 0.5))  # 40, 20 to 60, 60 in pixels; the square: 20, 10 to 80, 70
+DOG = Object("dog", (0.9, 0.5, 0.1, 0.25))  # 90, 40 to 100, 60 in pixels; the square: 80, 35 to 110, 65
+
+
+def test_crops_of_objects_are_squares_that_know_the_box(tmp_path):
+    tiny, crowd = Object("dog", (0.5, 0.5, 0.05, 0.05)), Object("dog", (0.0, 0.0, 0.2, 0.2), crowd=True)
+    reading = read("crops", ingested(tmp_path, [COW, tiny, DOG, crowd]), options=CROPPED)
+    assert reading.labels == ["cow", "dog", "background"]
+    of_one = [c for c in reading.candidates if c.name.startswith("train/train1.jpg#")]
+    cow, dog, *nothing = of_one
+    assert (cow.label, cow.crop, cow.id, cow.name) == ("cow", (20, 10, 60), "train1-0", "train/train1.jpg#0")
+    assert cow.objects[0].box == pytest.approx((20 / 60, 10 / 60, 20 / 60, 40 / 60))
+    assert (dog.label, dog.crop) == ("dog", (80, 35, 30))
+    assert dog.objects[0].box == pytest.approx((10 / 30, 5 / 30, 10 / 30, 20 / 30))
+    assert [(c.label, c.objects) for c in nothing] == [("background", [])] * 6
+    assert {c.split for c in of_one} == {"train"}
+    assert {c.group for c in of_one} == {"train1"}
+    assert rules(reading) == [("", "small_object", "noted")]
+    assert reading.problems[0].found.startswith("5 objects below options.min_side 10")
+
+
+def test_crops_keep_the_split_and_group_of_their_picture(tmp_path):
+    reading = read("crops", ingested(tmp_path, [COW], group="g07"), options=CROPPED)
+    assert {(c.name.split("/")[0], c.split, c.group) for c in reading.candidates} == {
+        (split, split, "g07") for split in ("train", "val", "test")
+    }
+
+
+def overlap(a, b):
+    """IoU of two squares (left, top, side), by counting pixels."""
+    cells = [{(x, y) for x in range(s[0], s[0] + s[2]) for y in range(s[1], s[1] + s[2])} for s in (a, b)]
+    return len(cells[0] & cells[1]) / len(cells[0] | cells[1])
+
+
+@pytest.mark.parametrize("max_iou", [0.1, 0.5])
+def test_crops_of_nothing_overlap_no_object_much_and_some_lie_near_one(tmp_path, max_iou):
+    crowd = Object("dog", (0.0, 0.0, 0.2, 0.2), crowd=True)
+    options = SimpleNamespace(**{**vars(CROPPED), "max_iou": max_iou, "backgrounds": 20})
+    reading = read("crops", ingested(tmp_path, [COW, DOG, crowd]), options=options)
+    squares = [c.crop for c in reading.candidates if c.label == "background"]
+    assert len(squares) == 100
+    most = [max(overlap(s, (20, 10, 60)), overlap(s, (80, 35, 30))) for s in squares]
+    assert max(most) < max_iou
+    assert max(most) > 0.6 * max_iou
+    assert all(left >= 20 or top >= 16 for left, top, _ in squares)  # none reaches into the crowd
+    assert len({s[2] for s in squares}) > 20
+
+
+def test_crops_of_nothing_depend_on_the_seed_and_the_picture_alone(tmp_path):
+    def squares(folder, objects, seed):
+        options = SimpleNamespace(**{**vars(CROPPED), "seed": seed})
+        reading = read("crops", ingested(tmp_path / folder, objects), options=options)
+        return {c.name: c.crop for c in reading.candidates if c.label == "background"}
+
+    first = squares("a", [COW], 0)
+    assert squares("b", [COW], 0) == first
+    assert squares("c", [COW], 1) != first
+    by_picture = {tuple(v for k, v in first.items() if k.startswith(f"train/train{i}.")) for i in range(3)}
+    assert len(by_picture) == 3
+
+
+def test_a_picture_without_room_gives_fewer_crops_of_nothing(tmp_path):
+    root = ingested(tmp_path, [COW, Object("cow", (0.0, 0.0, 1.0, 1.0), crowd=True)])
+    reading = read("crops", root, options=CROPPED)
+    assert [c.label for c in reading.candidates] == ["cow"] * 5
+
+
+@pytest.mark.parametrize(
+    ("objects", "labels", "error"),
+    [
+        ([], ("cow",), "no boxes of 10 pixels or more to crop"),
+        ([COW], ("cow", "background"), "has a label 'background'"),
+    ],
+)
+def test_crops_errors(tmp_path, objects, labels, error):
+    root = ingested(tmp_path / "x", objects, labels)
+    with pytest.raises(InputError, match=error) as caught:
+        read("crops", root, options=CROPPED)
+    assert str(root) in str(caught.value)
+    with pytest.raises(InputError, match=r"no dataset\.json; expected a dataset that was ingested"):
+        read("crops", make(tmp_path / "y", {"a.jpg": P}), options=CROPPED)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import InputError
 from pipeline.files import sha256
-from pipeline.models.mobilenets import register
+from pipeline.models.mobilenets import VALID, register, smallest_input
 from pipeline.models.spec import read_spec
 
 # it warns of the head's tensors, which a backbone has no use for; what matters is checked below
@@ -75,6 +75,14 @@ def read_pretrained(backbone: str, pretrained: bool | str) -> Pretrained:
             raise InputError(_differs(path, backbone, name, name, state[name], tensor))
     # a file of feature maps ends before the last layers of a classifier: those start at random
     return Pretrained(_body(state), mean, std, source | {"names": "timm", "not_in_file": missing})
+
+
+def check_size(backbone: str, size: int) -> None:
+    """Raises InputError if a net without padding gives nothing for pictures of `size` pixels a side."""
+    least = smallest_input(backbone)
+    if size < least:
+        fits = -(-least // 32) * 32
+        raise InputError(f"size {size}: {backbone} has no padding and sees {least} pixels; expected {fits} or more")
 
 
 def classifier(backbone: str, pretrained: Pretrained, **options: Any) -> nn.Module:
@@ -137,9 +145,14 @@ def learning_order(backbone: str, body: nn.Module) -> list[list[nn.Parameter]]:
 def feature_maps(backbone: str, pretrained: Pretrained, strides: tuple[int, ...]) -> tuple[nn.Module, list[int]]:
     """A module that gives the last feature map at each of `strides`, and their channel counts.
 
-    Raises InputError if the backbone has no feature map at one of the strides.
+    Raises InputError if the backbone has no feature map at one of the strides, or if its maps do not cover the picture.
     """
     register(backbone)
+    if smallest_input(backbone) > 1:
+        raise InputError(
+            f"backbone {backbone!r} has no padding: its feature maps end inside the picture; it is for classify, "
+            f"expected {backbone.removesuffix(VALID)!r}"
+        )
     weights: dict[str, Any] = {}
     if pretrained.state is not None:
         weights = {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": dict(pretrained.state)}}

@@ -23,6 +23,7 @@ class Classifier(nn.Module):
     ) -> None:
         super().__init__()
         self.body: Any
+        backbones.check_size(backbone, size)
         if kind == "pool":
             self.body = backbones.classifier(backbone, pretrained, num_classes=labels, drop_rate=dropout)
             # timm draws this layer for a thousand classes; for a few, its logits would start at ten and more

@@ -2,8 +2,14 @@
 
     mobilenetv1_075            width 0.75: two digits after the first are hundredths, three are thousandths
     mobilenetv1_100_shallow    without five of the layers of 14x14x512
+    mobilenetv1_100_short      the shallow one without its last two layers: stride 16, and half the channels at the end
     mobilenetv1_100_conv       plain 3x3 convolutions where the net has separable ones, for comparison
+    mobilenetv1_100_valid      no padding, also after one of the above: mobilenetv1_025_short_valid
     mobilenetv2_037_t4         width 0.37, expansion factor 4 instead of 6
+
+Without padding a cell sees the same whether its window is cut out of a picture or not: what a sliding window needs. The
+input then has at least as many pixels a side as a cell sees: 59 (_short), 155 (_shallow), 315 (all layers). V2 would
+have to cut its shortcuts. The weights have the same names and shapes with and without padding.
 
 The resolution multiplier is the resolution itself, `size` of a run. Channels are rounded to a multiple of 8, never
 down by more than a tenth, as the papers' code does. The nets are timm's `EfficientNet`, built from block strings.
@@ -21,7 +27,8 @@ from timm.models.efficientnet import _create_effnet
 from torch import nn
 
 FAMILIES = ("mobilenetv1", "mobilenetv2")
-NAME = re.compile(r"mobilenetv(?:1_(\d{3,4})(_shallow|_conv)?|2_(\d{3,4})(?:_t(\d{1,2}))?)")
+VALID = "_valid"
+NAME = re.compile(r"mobilenetv(?:1_(\d{3,4})(_shallow|_short|_conv)?(_valid)?|2_(\d{3,4})(?:_t(\d{1,2}))?)")
 
 
 def register(name: str) -> bool:
@@ -29,13 +36,14 @@ def register(name: str) -> bool:
     if timm.is_model(name):
         return True
     found = NAME.fullmatch(name)
-    if found is None or _width(found[1] or found[3]) == 0 or found[4] == "0":
+    if found is None or _width(found[1] or found[4]) == 0 or found[5] == "0":
         return False
 
     def create(pretrained: bool = False, **options: Any) -> nn.Module:
         if found[1]:
+            options |= {"pad_type": "valid"} if found[3] else {}
             return _create(name, v1_blocks(found[2] or ""), _width(found[1]), 0, pretrained, options)
-        return _create(name, v2_blocks(int(found[4] or 6)), _width(found[3]), 1280, pretrained, options)
+        return _create(name, v2_blocks(int(found[5] or 6)), _width(found[4]), 1280, pretrained, options)
 
     create.__name__, create.__module__ = name, __name__
     setattr(sys.modules[__name__], name, create)
@@ -49,11 +57,30 @@ def named(family: str, width: float, extra: str = "") -> str:
     return f"{family}_{digits.removesuffix('0') if digits.endswith('0') else digits}{extra}"
 
 
+def smallest_input(name: str) -> int:
+    """The side in pixels from which an input gives one cell or more: of a `_valid` net what a cell sees, else 1."""
+    found = NAME.fullmatch(name)
+    if found is None or not found[3]:
+        return 1
+    side, stride = 3, 2  # of the first convolution; each layer's 3x3 then sees one cell of its input more on each side
+    for repeats, step, _ in _v1_stages(found[2] or ""):
+        for layer in range(repeats):
+            side += 2 * stride
+            stride *= step if layer == 0 else 1
+    return side
+
+
 def v1_blocks(variant: str = "") -> list[list[str]]:
     """Stages of MobileNetV1 after its first convolution, as timm's block strings."""
     kind = "cn" if variant == "_conv" else "dsa"
-    stages = ((1, 1, 64), (2, 2, 128), (2, 2, 256), (1 if variant == "_shallow" else 6, 2, 512), (2, 2, 1024))
-    return [[f"{kind}_r{repeats}_k3_s{stride}_c{channels}"] for repeats, stride, channels in stages]
+    return [[f"{kind}_r{repeats}_k3_s{stride}_c{channels}"] for repeats, stride, channels in _v1_stages(variant)]
+
+
+def _v1_stages(variant: str) -> tuple[tuple[int, int, int], ...]:
+    """(layers, stride of the first, channels) of each stage."""
+    few = variant in ("_shallow", "_short")
+    stages = ((1, 1, 64), (2, 2, 128), (2, 2, 256), (1 if few else 6, 2, 512), (2, 2, 1024))
+    return stages[:-1] if variant == "_short" else stages
 
 
 def v2_blocks(expansion: int = 6) -> list[list[str]]:

@@ -37,6 +37,15 @@ def write_spec(path: Path | str, spec: ModelSpec) -> None:
     write_json(path, asdict(spec))
 
 
+def model_folder(models: Path, run: str) -> Path:
+    """models/<run>. Raises InputError that lists the trained runs if it is none of them."""
+    folder = models / run
+    if not folder.is_dir():
+        known = ", ".join(sorted(p.parent.name for p in models.glob("[!.]*/model.json"))) or "none"
+        raise InputError(f"{folder}: no such model; trained runs: {known}")
+    return folder
+
+
 def read_spec(path: Path | str) -> ModelSpec:
     """Raises InputError naming the file if it is missing or is no model.json of this version."""
     try:

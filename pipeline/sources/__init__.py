@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError
-from pipeline.sources import coco, folder, ucf101, voc, yolo
+from pipeline.sources import coco, crops, folder, ucf101, voc, yolo
 from pipeline.sources.reading import Reading
 
 SOURCES: dict[str, Callable[[Path, Path, Any], Reading]] = {
@@ -17,6 +17,7 @@ SOURCES: dict[str, Callable[[Path, Path, Any], Reading]] = {
     "coco": coco.read,
     "yolo": yolo.read,
     "voc": voc.read,
+    "crops": crops.read,
 }
 
 # what each looks for, the most telling first: class folders of pictures are in nearly every dataset

@@ -37,7 +37,8 @@ class Candidate:
 
     `file` is absolute, `name` its path relative to the source in POSIX form, `id` made of that. `size` is the width
     and height in pixels that the labels were made for, where the source says. `keys` names each object in the
-    ledger. A clip has `frames`, the number of pictures to take.
+    ledger. A clip has `frames`, the number of pictures to take. Of a picture with a `crop` (left, top, side in
+    pixels, it may reach over the edge) that square is taken, and the labels are relative to it.
     """
 
     file: Path
@@ -51,6 +52,7 @@ class Candidate:
     keys: list[str] = field(default_factory=list)
     size: tuple[int, int] | None = None
     frames: int | None = None
+    crop: tuple[int, int, int] | None = None
 
 
 @dataclass(slots=True)

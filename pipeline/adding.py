@@ -1,5 +1,6 @@
 """Own data in five minutes: a look at a folder becomes a dataset and a run block in params.yaml."""
 
+import copy
 import io
 import re
 from pathlib import Path
@@ -15,8 +16,13 @@ from pipeline.sources import SOURCES, detect_format
 
 FORMATS = {
     "classify": ("folder", "ucf101"),
-    "localize": ("coco", "yolo", "voc"),
-    "detect": ("coco", "yolo", "voc"),
+    "localize": ("coco", "yolo", "voc", "pts", "landmarks_csv"),
+    "detect": ("coco", "yolo", "voc", "pts", "landmarks_csv"),
+}
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "ucf101": {"split": 1, "frames": 8, "classes": []},
+    "pts": {"label": "object", "pairs": []},
+    "landmarks_csv": {"label": "object", "pairs": []},
 }
 _HEADS: dict[str, dict[str, Any]] = {
     "classify": {"kind": "pool", "dropout": 0.2},
@@ -76,12 +82,11 @@ def add(
 
 
 def _dataset_block(format: str, path: str, labels: str) -> dict[str, Any]:
-    options = {"split": 1, "frames": 8, "classes": []} if format == "ucf101" else {}
     return {
         "format": format,
         "path": path,
         "labels": labels,
-        "options": options,
+        "options": copy.deepcopy(_OPTIONS.get(format, {})),
         "splits": {"val": 0.15, "test": 0.2, "seed": 0},
         "max_side": 640,
         "refuse_over": 0.1,

@@ -17,7 +17,7 @@ from pipeline.checks import PictureError, check_objects, conflicting, fit_labels
 from pipeline.errors import InputError
 from pipeline.files import new_folder, write_json, write_text
 from pipeline.parallel import each
-from pipeline.params import PlainDataset, Ucf101Dataset
+from pipeline.params import DatasetParams
 from pipeline.sample import SPLITS, Dataset, Sample, write_dataset, write_samples
 from pipeline.sheets import contact_sheet, draw
 from pipeline.sources import SOURCES
@@ -41,7 +41,7 @@ class Taken:
     seen: int = 1
 
 
-def ingest(name: str, params: Ucf101Dataset | PlainDataset, data_folder: Path, report_folder: Path) -> dict[str, Any]:
+def ingest(name: str, params: DatasetParams, data_folder: Path, report_folder: Path) -> dict[str, Any]:
     """Read, check, scale and split a dataset; returns the summary.
 
     Writes `data_folder`/{dataset.json,train,val,test} and `report_folder`/{summary.json,ledger.csv,contact_sheet.jpg}.
@@ -119,7 +119,7 @@ def _write(
     taken.digests.append(hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest())
 
 
-def _read(name: str, params: Ucf101Dataset | PlainDataset) -> Reading:
+def _read(name: str, params: DatasetParams) -> Reading:
     path, labels = Path(params.path), Path(params.labels)
     if not path.is_dir():
         what = "not a folder" if path.exists() else "no such folder"
@@ -133,7 +133,7 @@ def _read(name: str, params: Ucf101Dataset | PlainDataset) -> Reading:
 
 
 def _split(
-    name: str, reading: Reading, taken: list[Taken], params: Ucf101Dataset | PlainDataset
+    name: str, reading: Reading, taken: list[Taken], params: DatasetParams
 ) -> tuple[list[Sample], list[tuple[str, str]], list[Problem]]:
     """The samples that stay, each with its split, in the order of their ids; near-duplicate ids; all problems."""
     problems = [*reading.problems, *(p for t in taken for p in t.problems)]
@@ -163,7 +163,7 @@ def _split(
 
 def _dataset(
     name: str,
-    params: Ucf101Dataset | PlainDataset,
+    params: DatasetParams,
     reading: Reading,
     samples: list[Sample],
     problems: list[Problem],
@@ -186,7 +186,7 @@ def _dataset(
 
 
 def _summary(
-    params: Ucf101Dataset | PlainDataset,
+    params: DatasetParams,
     reading: Reading,
     taken: list[Taken],
     samples: list[Sample],
@@ -256,7 +256,7 @@ def _counted(problems: list[Problem]) -> str:
 
 def _judge(
     name: str,
-    params: Ucf101Dataset | PlainDataset,
+    params: DatasetParams,
     reading: Reading,
     problems: list[Problem],
     samples: list[Sample],

@@ -70,6 +70,11 @@ class Ucf101Options(_Block):
     classes: list[str]  # [] takes all
 
 
+class LandmarkOptions(_Block):
+    label: Annotated[str, Field(min_length=1)]  # what the landmarks are of; the files do not say
+    pairs: list[list[int]]  # landmarks, from 0, that a mirror swaps; [] goes by their names, or by the 68 of a face
+
+
 class NoOptions(_Block):
     pass
 
@@ -88,12 +93,17 @@ class Ucf101Dataset(_Dataset):
     options: Ucf101Options
 
 
+class LandmarkDataset(_Dataset):
+    format: Literal["pts", "landmarks_csv"]
+    options: LandmarkOptions
+
+
 class PlainDataset(_Dataset):
     format: Literal["folder", "coco", "yolo", "voc"]
     options: NoOptions
 
 
-DatasetParams = Annotated[Ucf101Dataset | PlainDataset, Field(discriminator="format")]
+DatasetParams = Annotated[Ucf101Dataset | LandmarkDataset | PlainDataset, Field(discriminator="format")]
 
 
 class ClassifyHead(_Block):
@@ -187,7 +197,7 @@ class Params(_Block):
                 )
         return self
 
-    def dataset(self, name: str) -> Ucf101Dataset | PlainDataset:
+    def dataset(self, name: str) -> Ucf101Dataset | LandmarkDataset | PlainDataset:
         if name not in self.datasets:
             raise InputError(f"no dataset {name!r} in params.yaml{nearest(name, self.datasets)}")
         return self.datasets[name]
@@ -222,7 +232,8 @@ def parse_params(text: str, path: Path) -> Params:
 
 def _describe(problem: Any) -> str:
     # pydantic puts the union's tag (format or task) into the location; it is no key of the file
-    tags = {"ucf101", "folder", "coco", "yolo", "voc", "classify", "localize", "detect", "bool", "str"}
+    tags = {"ucf101", "folder", "coco", "yolo", "voc", "pts", "landmarks_csv"}
+    tags |= {"classify", "localize", "detect", "bool", "str"}
     steps = [
         str(step)
         for i, step in enumerate(problem["loc"])

@@ -108,9 +108,9 @@ def _run_block(name: str, task: str, backbone: str | None, pretrained: str | Non
         "frozen_epochs": 2 if pretrained else 0,
         "patience": 8 if classify else 15,
         "batch_size": 8 if task == "detect" else 32 if classify else 16,
-        "learning_rate": 0.004 if task == "detect" else 0.002,
-        # pretrained features are nearly right: they move slowly, or they are lost
-        "backbone_rate": (0.1 if classify else 0.3) if pretrained else 1.0,
+        "learning_rate": {"classify": 0.002, "localize": 0.003, "detect": 0.004}[task],
+        # pretrained features know what, and nearly right: they move slowly, or are lost. Of where they know little
+        "backbone_rate": {"classify": 0.1, "localize": 1.0, "detect": 0.3}[task] if pretrained else 1.0,
         "weight_decay": 0.02,
         "policy": "photo_geometry",
         "precision": "auto",

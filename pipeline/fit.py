@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from pipeline.decode import decode
 from pipeline.errors import InputError
-from pipeline.metrics import main_metric, score
+from pipeline.metrics import main_metric, rank, score
 from pipeline.models import Net
 from pipeline.models.depthwise import quicken
 from pipeline.models.spec import ModelSpec
@@ -103,7 +103,7 @@ class Fitting(pl.LightningModule):
         self.log("val_metric", metric, prog_bar=True)
         # a small val split knows few values of a metric: among equals the lower loss is better
         loss = float(self.trainer.callback_metrics["val_loss"])
-        self.log("val_rank", metric - 1e-3 * math.tanh(loss))
+        self.log("val_rank", rank(metrics) - 1e-3 * math.tanh(loss))
 
     def _floor(self) -> float | None:
         return 0.05 if self.spec.task == "detect" else None
@@ -227,9 +227,10 @@ def fit(
         sampler: Any = loaders[0].sampler
         sampler.set_epoch(torch.load(resumed, map_location="cpu", weights_only=False)["epoch"] + 1)
     trainer.fit(fitting, *loaders, ckpt_path=resumed, weights_only=False if resumed else None)
-    state = torch.load(best.best_model_path, map_location="cpu", weights_only=False)["state_dict"]
+    kept = torch.load(best.best_model_path, map_location="cpu", weights_only=False)
+    state = kept["state_dict"]
     net.load_state_dict({name.removeprefix("net."): t for name, t in state.items() if name.startswith("net.")})
-    top = max(history.rows, key=lambda r: r["val_metric"] - 1e-3 * math.tanh(r["val_loss"]))
+    top = next(r for r in history.rows if r["epoch"] == kept["epoch"])
     spec.trained |= {
         "epochs": len(history.rows),
         "best_epoch": int(top["epoch"]),

@@ -19,8 +19,19 @@ NAMED = 5  # ids that an error lists
 
 
 def main_metric(task: str) -> str:
-    """The figure that training keeps the best of, and that an exported file must hold."""
+    """The figure that an exported file must hold, and that training shows for each epoch."""
     return MAIN[task]
+
+
+def rank(metrics: dict[str, Any]) -> float:
+    """What training keeps the best of: the main metric, for a localizer of landmarks the mean of it and PCK.
+
+    The box is learnt long before the landmarks: by its IoU alone an early epoch would be kept.
+    """
+    main = metrics[main_metric(metrics["task"])] or 0.0
+    if metrics["task"] == "localize" and "pck" in metrics:
+        return float(main + (metrics["pck"] or 0.0)) / 2
+    return float(main)
 
 
 def score(task: str, truth: list[Sample], predicted: list[Sample], dataset: Dataset) -> dict[str, Any]:

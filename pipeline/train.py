@@ -38,12 +38,15 @@ def train_run(
     from pipeline.augment import augmenter
     from pipeline.models import build
     from pipeline.models.backbones import read_pretrained
+    from pipeline.models.localizer import Localizer
 
     pretrained = read_pretrained(run.backbone, run.pretrained)
     spec = make_spec(name, run, dataset, pretrained.mean, pretrained.std)
     spec.trained = {"weights": pretrained.source}
     pl.seed_everything(run.seed, verbose=False)
     net = build(spec, pretrained)
+    if isinstance(net, Localizer):
+        net.start_from(train)
     spec.outputs, spec.strides = list(net.outputs), list(net.strides)
     varied = loading.Pictures(train_folder, train, spec, augmenter(run.policy, dataset))
     plain = loading.Pictures(val_folder, val, spec)

@@ -18,7 +18,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_f
 from pipeline import coco_ap, face68
 from pipeline.errors import InputError
 from pipeline.matching import BACKGROUND, confusion, interocular_error, landmark_errors, match
-from pipeline.metrics import main_metric, score
+from pipeline.metrics import main_metric, rank, score
 from pipeline.sample import Dataset, Landmark, Object, Sample
 
 HERD = Dataset("herd", ["cow", "horse", "goat"], landmarks=["nose", "left_ear", "right_ear"])
@@ -308,3 +308,18 @@ def test_main_metrics_are_reported():
     both = [image("a", thing(0, 0, 1, 1, score=1.0), label="cow")]
     for task in ("classify", "detect", "localize"):
         assert score(task, both, both, HERD)[main_metric(task)] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("metrics", "expected"),
+    [
+        ({"task": "classify", "accuracy": 0.7}, 0.7),
+        ({"task": "detect", "AP": 0.6, "pck": 0.2}, 0.6),
+        ({"task": "detect", "AP": None}, 0.0),
+        ({"task": "localize", "mean_iou": 0.8}, 0.8),
+        ({"task": "localize", "mean_iou": 0.8, "pck": 0.4}, 0.6),
+        ({"task": "localize", "mean_iou": 0.8, "pck": None}, 0.4),
+    ],
+)
+def test_what_training_keeps_the_best_of(metrics, expected):
+    assert rank(metrics) == pytest.approx(expected)

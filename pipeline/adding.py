@@ -1,5 +1,6 @@
 """Own data in five minutes: a look at a folder becomes a dataset and a run block in params.yaml."""
 
+import copy
 import io
 import re
 from pathlib import Path
@@ -15,11 +16,13 @@ from pipeline.sources import SOURCES, detect_format
 
 FORMATS = {
     "classify": ("folder", "ucf101", "crops"),
-    "localize": ("coco", "yolo", "voc"),
-    "detect": ("coco", "yolo", "voc"),
+    "localize": ("coco", "yolo", "voc", "pts", "landmarks_csv"),
+    "detect": ("coco", "yolo", "voc", "pts", "landmarks_csv"),
 }
 _OPTIONS: dict[str, dict[str, Any]] = {
     "ucf101": {"split": 1, "frames": 8, "classes": []},
+    "pts": {"label": "object", "pairs": []},
+    "landmarks_csv": {"label": "object", "pairs": []},
     "crops": {"margin": 0.1, "min_side": 32, "backgrounds": 8, "max_iou": 0.5, "seed": 0},
 }
 _HEADS: dict[str, dict[str, Any]] = {
@@ -84,7 +87,7 @@ def _dataset_block(format: str, path: str, labels: str) -> dict[str, Any]:
         "format": format,
         "path": path,
         "labels": labels,
-        "options": dict(_OPTIONS.get(format, {})),
+        "options": copy.deepcopy(_OPTIONS.get(format, {})),
         "splits": {"val": 0.15, "test": 0.2, "seed": 0},
         "max_side": 640,
         "refuse_over": 0.1,
@@ -102,15 +105,15 @@ def _run_block(name: str, task: str, backbone: str | None, pretrained: str | Non
         "size": 224 if classify else 320 if task == "detect" else 192,
         "resize": "letterbox",
         "head": dict(_HEADS[task]),
-        "frozen_epochs": 30 if pretrained else 0,
+        "frozen_epochs": (30 if classify else 2) if pretrained else 0,
         "epochs": 15 if classify else 40,
         "tuned_blocks": "all",
         "class_weights": "none",
         "patience": 8 if classify else 15,
         "batch_size": 8 if task == "detect" else 32 if classify else 16,
-        "learning_rate": 0.004 if task == "detect" else 0.002,
-        # pretrained features are nearly right: they move slowly, or they are lost
-        "backbone_rate": (0.1 if classify else 0.3) if pretrained else 1.0,
+        "learning_rate": {"classify": 0.002, "localize": 0.003, "detect": 0.004}[task],
+        # pretrained features know what, and nearly right: they move slowly, or are lost. Of where they know little
+        "backbone_rate": {"classify": 0.1, "localize": 1.0, "detect": 0.3}[task] if pretrained else 1.0,
         "weight_decay": 0.02,
         "policy": "photo_geometry",
         "precision": "auto",

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from pipeline.decode import decode
 from pipeline.errors import InputError
-from pipeline.metrics import main_metric, score
+from pipeline.metrics import main_metric, rank, score
 from pipeline.models import Net
 from pipeline.models.backbones import learning_order
 from pipeline.models.depthwise import quicken
@@ -31,7 +31,7 @@ WARM_UP = 0.05  # share of all steps in which the learning rate rises to its pea
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # as in malloc.h
 AVERAGE_DECAY = 0.999  # of the moving average of the weights, once it has seen enough steps
 CLIP_NORM = 10.0  # of the gradients
-HISTORY = ("epoch", "train_loss", "val_loss", "val_metric", "learning_rate")
+HISTORY = ("epoch", "train_loss", "val_loss", "val_metric", "val_rank", "learning_rate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ class Fitting(pl.LightningModule):
         self.log("val_metric", metric, prog_bar=True)
         # a small val split knows few values of a metric: among equals the lower loss is better
         loss = float(self.trainer.callback_metrics["val_loss"])
-        self.log("val_rank", rank({"val_metric": metric, "val_loss": loss}))
+        self.log("val_rank", rank(metrics) - 1e-3 * math.tanh(loss))
 
     def _floor(self) -> float | None:
         return 0.05 if self.spec.task == "detect" else None
@@ -171,7 +171,7 @@ class History(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         got = {name: float(value) for name, value in trainer.callback_metrics.items()}
         rate = trainer.optimizers[0].param_groups[-1]["lr"]
-        row = {"epoch": self.first + trainer.current_epoch, **{k: got[k] for k in HISTORY[1:4]}, "learning_rate": rate}
+        row = {"epoch": self.first + trainer.current_epoch, **{k: got[k] for k in HISTORY[1:5]}, "learning_rate": rate}
         self.rows = [*[r for r in self.rows if r["epoch"] < row["epoch"]], row]
 
     def state_dict(self) -> dict[str, Any]:
@@ -298,11 +298,6 @@ def _freeze(net: Net, run: RunParams, phase: Phase) -> None:
         for block in learning_order(run.backbone, net.body)[-run.tuned_blocks :]:
             for parameter in block:
                 parameter.requires_grad_(True)
-
-
-def rank(row: dict[str, float]) -> float:
-    """The higher the better: by the metric on val, among equals by the loss there."""
-    return row["val_metric"] - 1e-3 * math.tanh(row["val_loss"])
 
 
 def _moving_average(averages: Any, currents: Any, steps: Tensor | int) -> None:

@@ -1,7 +1,7 @@
 """One number for a person to compare, and those behind it: predictions against the truth, both as Samples.
 
-Every figure is from 0 (nothing right) to 1, but `nme`, an error. A figure that is not defined (there is nothing
-to find) is None.
+Every figure is from 0 (nothing right) to 1, but `nme` and `nme_interocular`, errors. A figure that is not defined
+(there is nothing to find) is None.
 """
 
 from collections import Counter, defaultdict
@@ -9,7 +9,8 @@ from typing import Any
 
 from pipeline import coco_ap
 from pipeline.errors import InputError
-from pipeline.matching import LandmarkErrors, iou, landmark_errors, object_pairs
+from pipeline.face68 import is_face68
+from pipeline.matching import Pair, interocular_error, iou, landmark_errors, object_pairs
 from pipeline.sample import Dataset, Object, Sample
 
 DIGITS = 6
@@ -18,8 +19,19 @@ NAMED = 5  # ids that an error lists
 
 
 def main_metric(task: str) -> str:
-    """The figure that training keeps the best of, and that an exported file must hold."""
+    """The figure that an exported file must hold, and that training shows for each epoch."""
     return MAIN[task]
+
+
+def rank(metrics: dict[str, Any]) -> float:
+    """What training keeps the best of: the main metric, for a localizer of landmarks the mean of it and PCK.
+
+    The box is learnt long before the landmarks: by its IoU alone an early epoch would be kept.
+    """
+    main = metrics[main_metric(metrics["task"])] or 0.0
+    if metrics["task"] == "localize" and "pck" in metrics:
+        return float(main + (metrics["pck"] or 0.0)) / 2
+    return float(main)
 
 
 def score(task: str, truth: list[Sample], predicted: list[Sample], dataset: Dataset) -> dict[str, Any]:
@@ -123,7 +135,7 @@ def _detect(truth: list[Sample], predicted: list[Sample], dataset: Dataset) -> d
         },
     }
     if dataset.landmarks:
-        figures |= _landmark_figures(landmark_errors(object_pairs(truth, predicted)))
+        figures |= _landmark_figures(object_pairs(truth, predicted), dataset)
         figures["landmark_AP"] = coco_ap.evaluate(truth, predicted, dataset, "keypoints").ap()
     return figures
 
@@ -138,7 +150,7 @@ def _localize(truth: list[Sample], predicted: list[Sample], dataset: Dataset) ->
         "mean_iou": _mean([float(iou([p], [o])[0, 0]) if p else 0.0 for _, o, p in present]),
     }
     if dataset.landmarks:
-        figures |= _landmark_figures(landmark_errors([(o, p, t.width, t.height) for t, o, p in present]))
+        figures |= _landmark_figures([(o, p, t.width, t.height) for t, o, p in present], dataset)
     return figures
 
 
@@ -148,8 +160,12 @@ def one_object(sample: Sample) -> Object | None:
     return max(single, key=lambda o: o.box[2] * o.box[3], default=None)
 
 
-def _landmark_figures(errors: LandmarkErrors) -> dict[str, Any]:
-    return {"nme": errors.nme, "pck": errors.pck, "nme_objects": errors.matched, "nme_missed": errors.missed}
+def _landmark_figures(pairs: list[Pair], dataset: Dataset) -> dict[str, Any]:
+    e = landmark_errors(pairs)
+    figures = {"nme": e.nme, "pck": e.pck, "nme_objects": e.matched, "nme_missed": e.missed}
+    if is_face68(dataset.landmarks, dataset.pairs):
+        figures["nme_interocular"] = interocular_error(pairs)
+    return figures
 
 
 def _share(part: int, whole: int) -> float | None:

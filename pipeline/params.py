@@ -78,6 +78,11 @@ class CropsOptions(_Block):
     seed: Seed
 
 
+class LandmarkOptions(_Block):
+    label: Annotated[str, Field(min_length=1)]  # what the landmarks are of; the files do not say
+    pairs: list[list[int]]  # landmarks, from 0, that a mirror swaps; [] goes by their names, or by the 68 of a face
+
+
 class NoOptions(_Block):
     pass
 
@@ -101,12 +106,17 @@ class CropsDataset(_Dataset):
     options: CropsOptions
 
 
+class LandmarkDataset(_Dataset):
+    format: Literal["pts", "landmarks_csv"]
+    options: LandmarkOptions
+
+
 class PlainDataset(_Dataset):
     format: Literal["folder", "coco", "yolo", "voc"]
     options: NoOptions
 
 
-DatasetParams = Annotated[Ucf101Dataset | CropsDataset | PlainDataset, Field(discriminator="format")]
+DatasetParams = Annotated[Ucf101Dataset | LandmarkDataset | CropsDataset | PlainDataset, Field(discriminator="format")]
 
 
 class ClassifyHead(_Block):
@@ -243,7 +253,8 @@ def parse_params(text: str, path: Path) -> Params:
 
 def _describe(problem: Any) -> str:
     # pydantic puts the union's tag (format or task) into the location; it is no key of the file
-    tags = {"ucf101", "crops", "folder", "coco", "yolo", "voc", "classify", "localize", "detect", "bool", "str"}
+    tags = {"ucf101", "crops", "folder", "coco", "yolo", "voc", "pts", "landmarks_csv"}
+    tags |= {"classify", "localize", "detect", "bool", "str"}
     steps = [
         str(step)
         for i, step in enumerate(problem["loc"])

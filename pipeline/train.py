@@ -6,6 +6,7 @@ import io
 import shutil
 from collections import Counter
 from dataclasses import asdict
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,12 +51,15 @@ def train_run(
     from pipeline.augment import augmenter
     from pipeline.models import build
     from pipeline.models.backbones import read_pretrained
+    from pipeline.models.localizer import Localizer
 
     pretrained = read_pretrained(run.backbone, run.pretrained)
     spec = make_spec(name, run, dataset, pretrained.mean, pretrained.std)
     spec.trained = {"weights": pretrained.source}
     pl.seed_everything(run.seed, verbose=False)
     net = build(spec, pretrained)
+    if isinstance(net, Localizer):
+        net.start_from(train)
     spec.outputs, spec.strides = list(net.outputs), list(net.strides)
     varied = loading.Pictures(train_folder, train, spec, augmenter(run.policy, dataset))
     plain = loading.Pictures(val_folder, val, spec)
@@ -84,6 +88,7 @@ def _fit_phases(
     from pipeline.features import frozen_loaders
     from pipeline.metrics import main_metric
 
+    rank = itemgetter("val_rank")
     weights = label_weights(run.task, pictures[0].samples, dataset) if run.class_weights == "balanced" else None
     rows: list[dict[str, float]] = []
     before = None
@@ -99,10 +104,10 @@ def _fit_phases(
         train = loading.train_loader(pictures[0], run.batch_size, run.workers, run.seed)
         loaders = train, loading.eval_loader(pictures[1], run.batch_size)
         tuned = fit.fit(net, spec, run, dataset, phase, loaders, checkpoints, weights)
-        if before and max(map(fit.rank, rows)) >= max(map(fit.rank, tuned)):
+        if before and max(map(rank, rows)) >= max(map(rank, tuned)):
             net.load_state_dict(before)  # learning on was for the worse
         rows += tuned
-    top = max(rows, key=fit.rank)
+    top = max(rows, key=rank)
     spec.trained |= {
         "epochs": len(rows),
         "best_epoch": int(top["epoch"]),

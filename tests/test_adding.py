@@ -31,6 +31,8 @@ FOLDERS: dict[str, dict[str, Any]] = {
     "coco": {"images/a.jpg": (40, 30), "annotations/instances.json": COCO},
     "yolo": {"images/a.jpg": (40, 30), "labels/a.txt": "0 0.5 0.5 0.2 0.2\n", "classes.txt": "cow\n"},
     "voc": {"JPEGImages/a.jpg": (40, 30), "Annotations/a.xml": XML},
+    "pts": {"a.jpg": (40, 30), "a.pts": "version: 1\nn_points: 2\n{\n1 2\n3 4\n}\n"},
+    "landmarks_csv": {"images/a.jpg": (40, 30), "points.csv": "file,nose_x,nose_y,tail_x,tail_y\na.jpg,1,2,3,4\n"},
 }
 
 
@@ -82,6 +84,10 @@ def raw(params: Path) -> dict[str, Any]:
         ("yolo", "localize", "1 label files"),
         ("voc", "detect", r"Pascal VOC annotations such as Annotations/a\.xml"),
         ("voc", "localize", "Pascal VOC"),
+        ("pts", "localize", r"1 \.pts files of landmarks"),
+        ("pts", "detect", r"1 \.pts files"),
+        ("landmarks_csv", "localize", r"landmarks in points\.csv"),
+        ("landmarks_csv", "detect", "landmarks in"),
     ],
 )
 def test_a_folder_becomes_a_dataset_and_a_run(params: Path, form: str, task: str, recognized: str) -> None:
@@ -119,7 +125,7 @@ def test_the_lines_that_are_added_stand_together_and_nothing_else_is(params: Pat
 
 
 def test_several_in_a_row(params: Path) -> None:
-    for name, form in (("one", "coco"), ("two", "yolo"), ("three", "voc")):
+    for name, form in (("one", "coco"), ("two", "yolo"), ("three", "pts")):
         call(params, name, form, "detect")
     read = read_params(params)
     assert list(read.datasets)[-3:] == list(read.runs)[-3:] == ["one", "two", "three"]
@@ -175,6 +181,14 @@ def test_a_setting_reaches_its_knob(params: Path, setting: str, keys: tuple[str,
         found = found[key]
     assert found == value
     assert isinstance(read_params(params), Params)
+
+
+def test_what_landmarks_are_of(params: Path) -> None:
+    call(params, data="pts", task="localize", settings=["dataset.options.label=face", "dataset.options.pairs=[[0, 1]]"])
+    call(params, "other", data="landmarks_csv", task="localize")
+    read = read_params(params)
+    assert read.dataset("mine").options.model_dump() == {"label": "face", "pairs": [[0, 1]]}
+    assert read.dataset("other").options.model_dump() == {"label": "object", "pairs": []}
 
 
 def test_settings_go_together_and_the_last_word_counts(params: Path) -> None:
@@ -261,11 +275,17 @@ def test_labels_elsewhere_are_looked_at_too(params: Path) -> None:
     [
         ({"name": "herd", "data": "coco", "task": "detect"}, r"params\.yaml: datasets\.herd is there already"),
         ({"data": "coco", "task": "classify"}, r"data/coco: found coco \(COCO .*\), but classify learns from folder"),
-        ({"data": "folder", "task": "detect"}, r"found folder \(2 class .*\), but detect learns from coco, yolo, voc"),
+        (
+            {"data": "folder", "task": "detect"},
+            r"found folder \(2 class .*\), but detect learns from coco, yolo, voc",
+        ),
         ({"format": "voc", "task": "classify"}, r"found voc \(as given\), but classify learns from folder, ucf101"),
         ({"format": "cocoa", "task": "detect"}, "format 'cocoa': expected one of ucf101, folder, coco, yolo, voc"),
         ({"data": "nosuch"}, "data/nosuch: no such file or folder"),
-        ({"data": "empty"}, "data/empty: no known format; looked for .*ucf101.*coco.*voc.*yolo.*folder"),
+        (
+            {"data": "empty"},
+            "data/empty: no known format; looked for .*ucf101.*coco.*yolo.*pts.*landmarks_csv.*folder",
+        ),
         ({"data": "coco/annotations/instances.json", "task": "detect"}, "instances.json: not a folder"),
         ({"name": ""}, "name '': expected letters, digits"),
         ({"name": "my cats"}, "name 'my cats': expected letters, digits, _ and - only"),
@@ -282,6 +302,14 @@ def test_labels_elsewhere_are_looked_at_too(params: Path) -> None:
         ({"settings": ["epochs"]}, "--set epochs: expected key=value"),
         ({"settings": ["=5"]}, "--set =5: unknown key"),
         ({"settings": ["export.targets=[onnx_float"]}, r"--set export\.targets=\[onnx_float: the value is not YAML"),
+        (
+            {"data": "pts", "task": "localize", "settings": ["dataset.options.lable=face"]},
+            "unknown key; did you mean 'label'?",
+        ),
+        (
+            {"data": "pts", "task": "localize", "settings": ["dataset.options.label="]},
+            r"datasets\.mine\.options\.label: .*found None",
+        ),
         ({"settings": ["epochs="]}, r"runs\.mine\.epochs: .*found None"),
         ({"settings": ["epochs=five"]}, r"runs\.mine\.epochs: .*found 'five'"),
         ({"settings": ["epochs=0"]}, r"runs\.mine: epochs and frozen_epochs are both 0"),

@@ -14,6 +14,7 @@ from pipeline.exporters import EXPORTERS
 from pipeline.exporters.folding import folded
 from pipeline.files import read_json
 from pipeline.models import Deployed, build
+from pipeline.models.localizer import Localizer
 from pipeline.models.spec import ModelSpec
 from pipeline.preprocess import resize
 from pipeline.runtimes import RUNTIMES, open_runtime
@@ -41,6 +42,8 @@ def warmed(spec: ModelSpec, pictures: np.ndarray) -> Deployed:
             module.momentum = None
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)
             torch.nn.init.normal_(module.bias, std=0.2)
+        elif isinstance(module, torch.nn.Linear):  # some begin at zero
+            torch.nn.init.normal_(module.weight, std=0.05)
     net.train()
     with torch.no_grad():
         net(torch.from_numpy(pictures[:32]))
@@ -130,6 +133,25 @@ def test_a_detector_with_a_shared_head_holds_in_int8(pictures: np.ndarray, tmp_p
     assert [o.shape for o in found] == [tuple(o.shape) for o in net(torch.from_numpy(pictures[:1]))]
     floats = sum(p.numel() for p in net.parameters()) * 4
     assert (tmp_path / file).stat().st_size < 0.45 * floats  # a net this narrow has many scales for its weights
+
+
+@pytest.mark.parametrize("target", ["onnx_int8", "executorch_int8"])
+def test_landmarks_are_placed_in_their_box_in_float(pictures: np.ndarray, tmp_path: Path, target: str) -> None:
+    """The int8 file's landmarks lie in its own box exactly where its layers say: no rounding to 8 bits after them."""
+    spec = spec_of("localize")
+    spec.landmarks = ["nose", "tail"]
+    net = warmed(spec, pictures)
+    localizer = net.net
+    assert isinstance(localizer, Localizer)
+    assert localizer.landmarks is not None
+    torch.nn.init.zeros_(localizer.landmarks.weight)
+    torch.nn.init.zeros_(localizer.landmarks.bias)
+    localizer.shape.copy_(torch.tensor([[0.123, 0.456], [0.789, 0.321]]))
+    file, export = EXPORTERS[target]
+    export(net, [p[None] for p in pictures[:8]], tmp_path / file, list(localizer.outputs))
+    _, box, _, points = open_runtime(target, tmp_path / file).run(pictures[8:16])
+    expected = box[:, None, :2] + box[:, None, 2:] * localizer.shape.numpy()
+    np.testing.assert_allclose(points.reshape(8, 2, 2), expected, atol=1e-4)
 
 
 def test_the_folder_says_what_an_app_needs(run: Path) -> None:

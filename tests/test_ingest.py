@@ -12,11 +12,18 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import TypeAdapter
 
 from pipeline.errors import InputError
 from pipeline.ingest import ingest
-from pipeline.params import PlainDataset, Ucf101Dataset
+from pipeline.params import DatasetParams
 from pipeline.sample import SPLITS, read_dataset, read_samples
+
+OPTIONS = {
+    "ucf101": {"split": 1, "frames": 4, "classes": []},
+    "pts": {"label": "face", "pairs": []},
+    "landmarks_csv": {"label": "face", "pairs": []},
+}
 
 
 def params(form, path, labels=None, options=None, **other):
@@ -24,13 +31,13 @@ def params(form, path, labels=None, options=None, **other):
         "format": form,
         "path": str(path),
         "labels": str(labels or path),
-        "options": options or {},
+        "options": options or OPTIONS.get(form, {}),
         "splits": {"val": 0.2, "test": 0.2, "seed": 0},
         "max_side": 64,
         "refuse_over": 0.2,
         "augment": {"policy": "photo", "copies": 1, "seed": 0},
     } | other
-    return (Ucf101Dataset if form == "ucf101" else PlainDataset).model_validate(block)
+    return TypeAdapter(DatasetParams).validate_python(block)
 
 
 def run(tmp_path, block, name="data"):
@@ -219,6 +226,41 @@ def test_boxes_and_landmarks(tmp_path):
     assert summary["labels"]["train"] == {"cow": sum(len(s.objects) for s in samples.values() if s.split == "train")}
 
 
+def test_landmarks_without_boxes(tmp_path):
+    root = tmp_path / "faces"
+    lines = ["name,nose_x,nose_y,left_eye_x,left_eye_y,right_eye_x,right_eye_y"]
+    for i in range(20):
+        picture(root / f"{i}.jpg", i)  # 60 x 40
+        lines.append(f"{i}.jpg,30,20,36,10,24,10")
+    lines[2] = "1.jpg,30,20,36,10"
+    lines[3] = "2.jpg,30,20,66,10,24,10"  # an eye is where the picture is not
+    lines[4] = "3.jpg,30,20,30,20,30,20"  # on one spot: there is no box
+    lines[5] = "4.jpg,30,20,36,10,nan,10"
+    (root / "points.csv").write_text("\n".join(lines))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture(root / "5.jpg", 5, size=(40, 60), exif=exif)  # labelled as it is seen, 60 x 40
+    summary, samples = run(tmp_path, params("landmarks_csv", root))
+    assert ledger(tmp_path) == {
+        ("1.jpg", "points.csv:3", "bad_landmarks", "refused"),
+        ("2.jpg", "points.csv:4", "box_clipped", "clipped"),
+        ("2.jpg", "points.csv:4", "landmark_outside", "hidden"),
+        ("3.jpg", "points.csv:5", "box_zero_area", "dropped"),
+        ("4.jpg", "points.csv:6", "landmark_not_finite", "hidden"),
+    }
+    assert (summary["seen"], summary["kept"], summary["refused"]) == (20, 19, 1)
+    (o,) = samples["0"].objects
+    assert (o.label, o.box) == ("face", pytest.approx((0.4, 0.25, 0.2, 0.25)))
+    assert [(p.x, p.y, p.visibility) for p in o.landmarks] == [(0.5, 0.5, 2), (0.6, 0.25, 2), (0.4, 0.25, 2)]
+    assert samples["5"].objects == samples["0"].objects
+    assert samples["2"].objects[0].box == pytest.approx((0.4, 0.25, 0.6, 0.25))
+    assert [p.visibility for p in samples["2"].objects[0].landmarks] == [2, 0, 2]
+    assert samples["4"].objects[0].box == pytest.approx((0.5, 0.25, 0.1, 0.25))
+    dataset = read_dataset(tmp_path / "data" / "set")
+    assert (dataset.labels, dataset.landmarks) == (["face"], ["nose", "left_eye", "right_eye"])
+    assert dataset.pairs == [(1, 2)]
+
+
 def clip(path, seed, count=12):
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
@@ -264,14 +306,15 @@ def test_clips(tmp_path):
         ("coco", "empty", None, "no COCO JSON"),
         ("yolo", "empty", None, "no class names"),
         ("voc", "empty", None, r"no \.xml files"),
+        ("pts", "empty", None, r"no \.pts files"),
+        ("landmarks_csv", "empty", None, "no pictures in it or below"),
         ("ucf101", "empty", None, "no clips in class folders"),
     ],
 )
 def test_a_wrong_path_is_named(tmp_path, form, path, labels, error):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file.txt").touch()
-    options = {"split": 1, "frames": 4, "classes": []} if form == "ucf101" else {}
-    block = params(form, tmp_path / path, tmp_path / labels if labels else None, options)
+    block = params(form, tmp_path / path, tmp_path / labels if labels else None)
     with pytest.raises(InputError, match=error):
         run(tmp_path, block)
     assert not (tmp_path / "data").exists()
@@ -295,3 +338,18 @@ def test_real_sets(tmp_path, form, path, labels, kept, rules):
     summary, _ = run(tmp_path, params(form, root / path, root / labels, options))
     assert (summary["kept"], summary["refused"], summary["by_rule"]) == (kept, 0, rules)
     assert summary["splits"]["val"] == pytest.approx(0.2 * (kept if form != "ucf101" else 48), abs=8)
+
+
+@pytest.mark.real
+def test_real_faces(tmp_path):
+    if "POCKETLENS_REAL_DATA" not in os.environ:
+        pytest.skip("POCKETLENS_REAL_DATA is not set")
+    root = Path(os.environ["POCKETLENS_REAL_DATA"]) / "faces68"
+    summary, samples = run(tmp_path, params("landmarks_csv", root))
+    # other frames of the same shots are in both lists: those that look alike stay in test
+    assert {(rule, done) for _, _, rule, done in ledger(tmp_path)} == {("leak", "refused")}
+    assert (summary["seen"], summary["kept"], summary["by_rule"]) == (120, 108, {"leak": 12})
+    assert summary["splits"]["test"] == 30
+    assert all(len(s.objects) == 1 and len(s.objects[0].landmarks) == 68 for s in samples.values())
+    dataset = read_dataset(tmp_path / "data" / "set")
+    assert (len(dataset.pairs), len(dataset.skeleton)) == (29, 63)

@@ -15,10 +15,10 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
-from pipeline import coco_ap
+from pipeline import coco_ap, face68
 from pipeline.errors import InputError
-from pipeline.matching import BACKGROUND, confusion, landmark_errors, match
-from pipeline.metrics import main_metric, score
+from pipeline.matching import BACKGROUND, confusion, interocular_error, landmark_errors, match
+from pipeline.metrics import main_metric, rank, score
 from pipeline.sample import Dataset, Landmark, Object, Sample
 
 HERD = Dataset("herd", ["cow", "horse", "goat"], landmarks=["nose", "left_ear", "right_ear"])
@@ -162,6 +162,52 @@ def test_landmark_errors(found, nme, pck, seen):
     assert (missed.matched, missed.missed) == (1, 1)
 
 
+def face(*moved, absent=()):
+    """68 points in pixels of a picture of 200 x 100; the outer eye corners are 50 apart. `moved`: (index, dx, dy)."""
+    spots = [[40.0 + i, 30.0] for i in range(68)]
+    spots[36], spots[45] = [50.0, 40.0], [80.0, 80.0]
+    for i, dx, dy in moved:
+        spots[i] = [spots[i][0] + dx, spots[i][1] + dy]
+    return thing(
+        *(0.1, 0.2, 0.5, 0.7),
+        landmarks=[(x / 200, y / 100, 0 if i in absent else 2) for i, (x, y) in enumerate(spots)],
+        score=0.9,
+    )
+
+
+@pytest.mark.parametrize(
+    ("truth", "found", "expected"),
+    [
+        (face(), face(), 0),
+        (face(), face((0, 3, 4)), 5 / 68 / 50),
+        (face(), face(*((i, 0, -10) for i in range(68))), 10 / 50),
+        (face(absent=range(30)), face((0, 3, 4), (67, 6, 8)), 10 / 38 / 50),
+        (face(absent=[36]), face(), None),
+        (face(absent=[45]), face(), None),
+        (face((45, -30, -40)), face(), None),  # both corners on one spot
+        (face(), None, None),
+    ],
+)
+def test_interocular_error(truth, found, expected):
+    error = interocular_error([(truth, found, 200, 100)])
+    assert error == (None if expected is None else pytest.approx(expected))
+    both = interocular_error([(truth, found, 200, 100), (face(), face((9, 50, 0)), 200, 100)])
+    assert both == pytest.approx(1 / 68 if expected is None else (expected + 1 / 68) / 2)
+
+
+@pytest.mark.parametrize("task", ["localize", "detect"])
+def test_only_faces_of_68_points_have_an_interocular_error(task):
+    truth = [image("a", face())]
+    predicted = [image("a", face((0, 3, 4)))]
+    names = [f"point_{i:02d}" for i in range(68)]
+    faces = score(task, truth, predicted, Dataset("d", ["cow"], names, face68.PAIRS))
+    assert faces["nme_interocular"] == round(5 / 68 / 50, 6)
+    assert faces["nme"] == round(5 / 68 / math.sqrt(100 * 70), 6)
+    others = score(task, truth, predicted, Dataset("d", ["cow"], names, [(0, 1)]))
+    assert "nme_interocular" not in others
+    assert others == {k: v for k, v in faces.items() if k != "nme_interocular"}
+
+
 def test_a_prediction_belongs_to_one_object():
     near = [thing(0, 0, 0.5, 0.5), thing(0.05, 0, 0.5, 0.5), thing(0, 0, 0.5, 0.5, crowd=True)]
     assert match(near, [thing(0.04, 0, 0.5, 0.5, score=0.5)]) == {1: 0}
@@ -262,3 +308,18 @@ def test_main_metrics_are_reported():
     both = [image("a", thing(0, 0, 1, 1, score=1.0), label="cow")]
     for task in ("classify", "detect", "localize"):
         assert score(task, both, both, HERD)[main_metric(task)] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("metrics", "expected"),
+    [
+        ({"task": "classify", "accuracy": 0.7}, 0.7),
+        ({"task": "detect", "AP": 0.6, "pck": 0.2}, 0.6),
+        ({"task": "detect", "AP": None}, 0.0),
+        ({"task": "localize", "mean_iou": 0.8}, 0.8),
+        ({"task": "localize", "mean_iou": 0.8, "pck": 0.4}, 0.6),
+        ({"task": "localize", "mean_iou": 0.8, "pck": None}, 0.4),
+    ],
+)
+def test_what_training_keeps_the_best_of(metrics, expected):
+    assert rank(metrics) == pytest.approx(expected)

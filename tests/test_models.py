@@ -1,5 +1,6 @@
 """Nets: shapes, weights from elsewhere, losses that can be learned."""
 
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,11 @@ from pipeline.errors import InputError
 from pipeline.models import Deployed, build, load_model
 from pipeline.models.backbones import classifier, feature_maps, learning_order, read_pretrained
 from pipeline.models.depthwise import DepthwiseConv2d, quicken
+from pipeline.models.localizer import Localizer, _wing
 from pipeline.models.mobilenets import named, register, smallest_input
 from pipeline.models.spec import ModelSpec, read_spec, write_spec
 from pipeline.models.yolo_loss import assign, flatten, yolo_loss
+from pipeline.sample import Landmark, Object, Sample
 
 HEADS: dict[str, dict[str, Any]] = {
     "classify": {"kind": "pool", "dropout": 0.2},
@@ -300,6 +303,70 @@ def test_a_batch_without_objects_has_a_loss_and_gradients() -> None:
         loss = net.loss(net(torch.rand(2, 3, 64, 64)), empty)
         loss.backward()
         assert torch.isfinite(loss)
+
+
+def corner_target(points: list[list[float]]) -> dict[str, torch.Tensor]:
+    """One object in the box (0.2, 0.2, 0.4, 0.4) with landmarks (x, y, seen)."""
+    return {
+        "presence": torch.ones(1),
+        "box": torch.tensor([[0.2, 0.2, 0.4, 0.4]]),
+        "label": torch.zeros(1, dtype=torch.int64),
+        "landmarks": torch.tensor([points]),
+    }
+
+
+def localizer_loss(net: Localizer, points: torch.Tensor, target: dict[str, torch.Tensor]) -> torch.Tensor:
+    return net.loss((torch.zeros(1, 1), target["box"].clone(), torch.zeros(1, 3), points), target)
+
+
+def test_the_loss_pulls_landmarks_to_where_they_are_and_leaves_out_what_is_not_labelled() -> None:
+    net = build(spec("localize"))
+    assert isinstance(net, Localizer)
+    target = corner_target([[0.3, 0.5, 1], [0.9, 0.1, 0]])
+    points = torch.tensor([[0.35, 0.4, 0.5, 0.5]], requires_grad=True)
+    localizer_loss(net, points, target).backward()
+    assert points.grad is not None
+    signs = points.grad.sign().tolist()[0]
+    assert signs == [1, -1, 0, 0]  # too far right, too far up, and one that nobody labelled
+    exact = localizer_loss(net, torch.tensor([[0.3, 0.5, 0.5, 0.5]]), target)
+    assert exact < localizer_loss(net, points, target)
+    unlabelled = corner_target([[0.3, 0.5, 0], [0.9, 0.1, 0]])
+    assert torch.equal(localizer_loss(net, points, unlabelled), localizer_loss(net, points.detach() + 1, unlabelled))
+
+
+def test_an_error_counts_by_the_size_of_the_object() -> None:
+    net = build(spec("localize"))
+    assert isinstance(net, Localizer)
+    losses = []
+    for side in (0.2, 0.4):  # the same picture, half as large
+        target = corner_target([[0.5, 0.5, 1], [0.5, 0.5, 1]]) | {"box": torch.tensor([[0.3, 0.3, side, side]])}
+        nothing = localizer_loss(net, torch.full((1, 4), 0.5), target)
+        losses.append(localizer_loss(net, torch.full((1, 4), 0.5 + side / 8), target) - nothing)
+    torch.testing.assert_close(losses[0], losses[1])
+
+
+def test_the_wing_loss_is_in_one_piece() -> None:
+    x = torch.tensor([0.0, 20 - 1e-4, 20 + 1e-4, 21.0, 40.0])
+    loss = _wing(x).tolist()
+    assert loss[0] == 0
+    assert loss[1] == pytest.approx(loss[2], abs=1e-3)  # at w, where the logarithm ends
+    assert loss[2] == pytest.approx(20 * math.log(6), abs=1e-3)
+    assert loss[4] - loss[3] == pytest.approx(19, abs=1e-4)  # above w as steep as L1
+
+
+def test_landmarks_start_at_their_mean_place_in_the_box_and_move_with_it() -> None:
+    net = build(spec("localize"))
+    assert isinstance(net, Localizer)
+    first = Object("a", (0.0, 0.0, 0.5, 0.5), [Landmark(0.1, 0.2), Landmark(0.0, 0.0, 0)])
+    second = Object("a", (0.2, 0.4, 0.4, 0.4), [Landmark(0.4, 0.6), Landmark(0.0, 0.0, 0)])
+    samples = [Sample(n, n, 9, 9, objects=[o]) for n, o in (("a", first), ("b", second))]
+    flat = Object("a", (0.5, 0.5, 0.0, 0.5), [Landmark(0.5, 0.5), Landmark(0.5, 0.5)])
+    net.start_from([*samples, Sample("c", "c", 9, 9, objects=[flat])])
+    torch.testing.assert_close(net.shape, torch.tensor([[0.35, 0.45], [0.5, 0.5]]))  # the second is never labelled
+    torch.nn.init.normal_(net.box.weight)  # heads begin at zero: boxes that differ
+    _, box, _, points = net.eval()(torch.rand(3, 3, 64, 64))
+    expected = box[:, None, :2] + box[:, None, 2:] * net.shape
+    torch.testing.assert_close(points.view(3, 2, 2), expected)
 
 
 @pytest.mark.real

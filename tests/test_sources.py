@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
+from pipeline import face68
 from pipeline.errors import InputError
 from pipeline.sample import Dataset, Landmark, Object, Sample, write_dataset, write_samples
 from pipeline.sources import SOURCES, detect_format
@@ -176,7 +177,11 @@ def test_coco_numbered_landmarks_and_a_skeleton_from_0(tmp_path):
         annotations=[BOX | {"keypoints": [1, 1, 1] * 68}], categories=[{"id": 1, "name": "face", "keypoints": []}]
     )
     reading = read("coco", make(tmp_path / "face", {"a.jpg": (100, 50), "x.json": numbered}))
-    assert (len(reading.landmarks), reading.landmarks[7], reading.pairs) == (68, "point_07", [])
+    assert (len(reading.landmarks), reading.landmarks[7]) == (68, "point_07")
+    assert (reading.pairs, reading.skeleton) == (face68.PAIRS, face68.SKELETON)  # what 68 unnamed points are
+    numbered["annotations"][0]["keypoints"] = [1, 1, 1] * 21
+    reading = read("coco", make(tmp_path / "hand", {"a.jpg": (100, 50), "x.json": numbered}))
+    assert (len(reading.landmarks), reading.pairs, reading.skeleton) == (21, [], [])
     from_0 = coco(categories=[{"id": 1, "name": "cow"} | POINTS | {"skeleton": [[0, 1], [1, 2], [2, 3]]}])
     reading = read("coco", make(tmp_path / "cow", {"a.jpg": (100, 50), "x.json": from_0}))
     assert reading.skeleton == [(0, 1), (1, 2)]
@@ -226,6 +231,10 @@ def test_coco_bad_rows(tmp_path, content, expected):
             },
             "'b' has 1 keypoints",
         ),
+        (
+            {"a.jpg": P, "x.json": coco(annotations=[BOX | {"keypoints": [1, 1, 2] * n} for n in (5, 5, 4)])},
+            r"x.json: annotations with \[4, 5\] keypoints; expected the same in all",
+        ),
     ],
 )
 def test_coco_errors(tmp_path, files, error):
@@ -245,6 +254,18 @@ def test_coco_without_sizes_takes_the_picture_s(tmp_path):
     reading = read("coco", make(tmp_path, {"a.jpg": (200, 100), "x.json": content}))
     assert reading.candidates[0].size == (200, 100)
     assert reading.candidates[0].objects[0].box == (0.05, 0.05, 0.25, 0.2)
+
+
+def test_coco_a_landmark_count_that_differs_is_named(tmp_path):
+    counts = {"annotation 1": 3, "annotation 2": 2, "annotation 3": 4}
+    annotations = [BOX | {"keypoints": [20, 10, 2] * n} for n in counts.values()]
+    content = coco(annotations=annotations, categories=[{"id": 1, "name": "cow"} | POINTS])
+    reading = read("coco", make(tmp_path, {"a.jpg": (100, 50), "x.json": content}))
+    assert [(p.file, p.key, p.rule, p.found, p.done) for p in reading.problems] == [
+        ("a.jpg", "annotation 2", "bad_landmarks", "6 keypoint values, expected 9 numbers", "dropped"),
+        ("a.jpg", "annotation 3", "bad_landmarks", "12 keypoint values, expected 9 numbers", "dropped"),
+    ]
+    assert reading.candidates[0].keys == ["annotation 1"]
 
 
 # --- YOLO
@@ -358,6 +379,11 @@ def test_yolo_errors(tmp_path, files, error):
         read("yolo", make(tmp_path, files))
 
 
+def test_yolo_numbered_faces_are_known(tmp_path):
+    reading = read("yolo", make(tmp_path, {"a.jpg": P, "data.yaml": YAML + "kpt_shape: [68, 2]\n"}))
+    assert (reading.pairs, reading.skeleton) == (face68.PAIRS, face68.SKELETON)
+
+
 # --- Pascal VOC
 
 
@@ -422,6 +448,228 @@ def test_voc_picture_names(tmp_path):
     assert rules(reading) == [("2.xml", "listed_twice", "refused"), ("3.xml", "missing_file", "refused")]
     with pytest.raises(InputError, match=r"no \.xml files"):
         read("voc", make(tmp_path / "none", {"a.jpg": P}))
+
+
+# --- .pts
+
+FACE = SimpleNamespace(label="face", pairs=[])
+THREE = [(11, 6), (21, 11), (61, 26)]  # from pixel 1 on; in a picture of 100 x 50
+
+
+def pts(*points, said=None, head="version: 1\n"):
+    lines = "\n".join(f"{x} {y}" for x, y in points)
+    return f"{head}n_points:  {len(points) if said is None else said}\n{{\n{lines}\n}}\n"
+
+
+@pytest.mark.parametrize(
+    ("picture", "file", "labels", "split"),
+    [
+        ("a.jpg", "a.pts", None, None),
+        ("train/a.jpg", "train/a.pts", None, "train"),
+        ("images/a.jpg", "points/a.pts", "points", None),
+        ("testing/test/a.png", "testing/test/a.pts", None, "test"),
+    ],
+)
+@pytest.mark.parametrize(
+    "text", [pts(*THREE), pts(*THREE, head=""), "\ufeff" + pts(*THREE).replace("\n", "\r\n"), pts(*THREE).upper()]
+)
+def test_pts(tmp_path, picture, file, labels, split, text):
+    root = make(tmp_path, {picture: (100, 50), file: text})
+    reading = read("pts", root, root / labels if labels else None, FACE)
+    (candidate,) = reading.candidates
+    (o,) = candidate.objects
+    assert (candidate.name, candidate.split, candidate.size, o.label) == (picture, split, (100, 50), "face")
+    assert o.landmarks == [Landmark(0.1, 0.1), Landmark(0.2, 0.2), Landmark(0.6, 0.5)]
+    assert o.box == pytest.approx((0.1, 0.1, 0.5, 0.4))  # the smallest that holds them
+    assert (reading.labels, reading.landmarks) == (["face"], ["point_0", "point_1", "point_2"])
+    assert (reading.pairs, rules(reading)) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (pts(*THREE[:2]), ("c.jpg", "c.pts", "bad_landmarks", "2 landmarks, expected 3 as in most files")),
+        (pts(*THREE, said=4), ("c.pts", "", "bad_pts", "3 lines of points, expected 4 as n_points says")),
+        (pts((1, 2), (3, "x")), ("c.pts", "", "bad_pts", "point 2: '3 x', expected x y")),
+        (pts((1, 2), (3, "4 5")), ("c.pts", "", "bad_pts", "point 2: '3 4 5', expected x y")),
+        ("1 2\n3 4\n", ("c.pts", "", "bad_pts", "not of the form: version: 1, n_points: N, { lines of x y }")),
+        ("", ("c.pts", "", "bad_pts", "not of the form: version: 1, n_points: N, { lines of x y }")),
+    ],
+)
+def test_pts_problems(tmp_path, text, problem):
+    files = {f"{n}.jpg": (100, 50) for n in "abcd"} | {"a.pts": pts(*THREE), "b.pts": pts(*THREE), "c.pts": text}
+    reading = read("pts", make(tmp_path, files | {"lost.pts": pts(*THREE)}), options=FACE)
+    assert [c.name for c in reading.candidates] == ["a.jpg", "b.jpg"]
+    assert sorted((p.file, p.key, p.rule, p.found) for p in reading.problems) == sorted(
+        [
+            problem,
+            ("d.jpg", "", "no_label", "a picture without a .pts file"),
+            ("lost.pts", "", "missing_file", "no picture named lost"),
+        ]
+    )
+    assert {p.done for p in reading.problems} == {"refused"}
+
+
+def test_pts_two_files_for_one_picture(tmp_path):
+    root = make(tmp_path, {"a.jpg": P, "one/a.pts": pts(*THREE), "two/a.pts": pts(*THREE)})
+    reading = read("pts", root, options=FACE)
+    assert (len(reading.candidates), rules(reading)) == (1, [("two/a.pts", "listed_twice", "refused")])
+
+
+@pytest.mark.parametrize(
+    ("files", "pairs", "error"),
+    [
+        ({"a.jpg": P}, [], r"no \.pts files; expected one per picture"),
+        ({"a.pts": pts(*THREE)}, [], "no pictures in it or below"),
+        ({"a.jpg": P, "a.pts": "{"}, [], r"none of 1 \.pts files can be read; first a\.pts: not of the form"),
+        ({"a.jpg": P, "a.pts": pts(*THREE)}, [[0, 3]], r"options\.pairs: \[0, 3\]; expected two .*, from 0 to 2"),
+        ({"a.jpg": P, "a.pts": pts(*THREE)}, [[0]], r"options\.pairs: \[0\]; expected two landmarks"),
+    ],
+)
+def test_pts_errors(tmp_path, files, pairs, error):
+    with pytest.raises(InputError, match=error):
+        read("pts", make(tmp_path, files), options=SimpleNamespace(label="face", pairs=pairs))
+
+
+# --- CSV of landmarks
+
+ROW = "a.jpg,10,5,20,10,60,25\n"
+
+
+@pytest.mark.parametrize(
+    ("header", "names", "pairs"),
+    [
+        ("", ["point_0", "point_1", "point_2"], []),
+        (",0,1,2,3,4,5\n", ["point_0", "point_1", "point_2"], []),
+        ("file,x0,y0,x1,y1,x2,y2\n", ["point_0", "point_1", "point_2"], []),
+        ("image,x_1,y_1,x_2,y_2,x_3,y_3\n", ["point_0", "point_1", "point_2"], []),
+        ("name,nose_x,nose_y,left_eye_x,left_eye_y,right_eye_x,right_eye_y\n", None, [(1, 2)]),
+        ("name,noseX,noseY,leftEyeX,leftEyeY,rightEyeX,rightEyeY\n", ["nose", "leftEye", "rightEye"], [(1, 2)]),
+        ("name,x nose,y nose,x left_eye,y left_eye,x right_eye,y right_eye\n", None, [(1, 2)]),
+        ('"name", nose.x, nose.y, "left_eye.x", left_eye.y, right_eye.x, right_eye.y\n\n', None, [(1, 2)]),
+    ],
+)
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_csv_headers(tmp_path, header, names, pairs, ends, mark):
+    text = mark + (header + ROW).replace("\n", ends)
+    reading = read("landmarks_csv", make(tmp_path, {"in/a.jpg": (100, 50), "points.csv": text}), options=FACE)
+    (candidate,) = reading.candidates
+    (o,) = candidate.objects
+    assert (candidate.name, candidate.split, o.label, reading.labels) == ("in/a.jpg", None, "face", ["face"])
+    assert o.landmarks == [Landmark(0.1, 0.1), Landmark(0.2, 0.2), Landmark(0.6, 0.5)]
+    assert o.box == pytest.approx((0.1, 0.1, 0.5, 0.4))
+    assert reading.landmarks == (names or ["nose", "left_eye", "right_eye"])
+    assert (reading.pairs, rules(reading)) == (pairs, [])
+
+
+def test_csv_of_68_points_and_of_pairs_that_the_user_knows(tmp_path):
+    faces = make(tmp_path / "68", {"a.jpg": (100, 50), "x.csv": "a.jpg" + ",1,2" * 68})
+    reading = read("landmarks_csv", faces, options=FACE)
+    assert (reading.pairs, reading.skeleton) == (face68.PAIRS, face68.SKELETON)
+    three = make(tmp_path / "3", {"a.jpg": (100, 50), "x.csv": ROW})
+    reading = read("landmarks_csv", three, options=SimpleNamespace(label="face", pairs=[[0, 2]]))
+    assert (reading.pairs, reading.skeleton) == ([(0, 2)], [])
+
+
+def test_csv_splits_and_the_same_name_in_both(tmp_path):
+    files = {"training/a.jpg": (100, 50), "training/b.jpg": (100, 50), "test/a.jpg": (200, 50)}
+    tables = {"training_points.csv": ROW + ROW.replace("a.", "b."), "test_points.csv": ROW, "notes.csv": "k,v\n"}
+    root = make(tmp_path, files | tables)
+    reading = read("landmarks_csv", root, options=FACE)
+    assert {c.name: (c.split, c.size) for c in reading.candidates} == {
+        "training/a.jpg": ("train", (100, 50)),
+        "training/b.jpg": ("train", (100, 50)),
+        "test/a.jpg": ("test", (200, 50)),
+    }
+    assert rules(reading) == []
+    alone = read("landmarks_csv", root, root / "test_points.csv", FACE)  # a single file is the whole
+    assert [(c.name, c.split) for c in alone.candidates] == [("test/a.jpg", None)]
+    assert rules(alone) == [("", "not_listed", "noted")]
+
+
+def test_csv_what_a_test_file_has_is_not_trained_on(tmp_path):
+    root = make(tmp_path, {"a.jpg": (100, 50), "train.csv": ROW, "test.csv": ROW})
+    reading = read("landmarks_csv", root, options=FACE)
+    assert [(c.name, c.split) for c in reading.candidates] == [("a.jpg", "test")]
+    assert [(p.file, p.key, p.rule, p.done) for p in reading.problems] == [
+        ("a.jpg", "train.csv:1", "listed_twice", "dropped")
+    ]
+
+
+def test_csv_what_is_not_labelled(tmp_path):
+    text = "name,x0,y0,x1,y1,x2,y2\na.jpg,10,5,,,60,25\nb.jpg,,,,,,\n"
+    root = make(tmp_path, {"a.jpg": (100, 50), "b.jpg": (100, 50), "x.csv": text})
+    reading = read("landmarks_csv", root, options=FACE)
+    assert [len(c.objects) for c in reading.candidates] == [1, 0]  # b has no object, which is a label too
+    (o,) = reading.candidates[0].objects
+    assert [p.visibility for p in o.landmarks] == [2, 0, 2]
+    assert o.box == pytest.approx((0.1, 0.1, 0.5, 0.4))
+    assert rules(reading) == []
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ("b.jpg,1,2,3,4", ("b.jpg", "x.csv:3", "bad_landmarks", "4 numbers, expected 6 for 3 landmarks", "refused")),
+        ("b.jpg,1,2,3,4,5,6,7,8", ("b.jpg", "x.csv:3", "bad_landmarks", "8 numbers, expected 6", "refused")),
+        ("b.jpg", ("b.jpg", "x.csv:3", "bad_landmarks", "0 numbers, expected 6 for 3 landmarks", "refused")),
+        ("b.jpg,1,2,3,x,5,6", ("b.jpg", "x.csv:3", "bad_row", "columns 4 and 5: '3', 'x'; expected two", "refused")),
+        ("b.jpg,1,2,3,,5,6", ("b.jpg", "x.csv:3", "bad_row", "columns 4 and 5: '3', ''; expected two", "refused")),
+        ("c.jpg,1,2,3,4,5,6", ("c.jpg", "x.csv:3", "missing_file", "no such picture", "refused")),
+        (",1,2,3,4,5,6", ("x.csv", "x.csv:3", "bad_row", "no file name", "refused")),
+        (ROW.strip(), ("a.jpg", "x.csv:3", "listed_twice", "there already, in x.csv:2", "dropped")),
+        ("d.jpg,1,2,3,4,5,6", ("d.jpg", "x.csv:3", "ambiguous_file", "2 pictures of that name", "refused")),
+        ("e.jpg,1,2,3,4,5,6", ("e.jpg", "size", "unreadable", "", "refused")),
+    ],
+)
+@pytest.mark.parametrize("header", ["name,x0,y0,x1,y1,x2,y2\n", ROW.replace("a.", "f.")])
+def test_csv_bad_rows(tmp_path, row, problem, header):
+    files = dict.fromkeys(("a.jpg", "b.jpg", "f.jpg", "1/d.jpg", "2/d.jpg"), (100, 50)) | {"e.jpg": "no picture"}
+    reading = read("landmarks_csv", make(tmp_path, files | {"x.csv": header + ROW + row + "\n"}), options=FACE)
+    (found,) = [p for p in reading.problems if p.rule != "not_listed"]
+    assert (found.file, found.key, found.rule, found.done) == (*problem[:3], problem[4])
+    assert found.found.startswith(problem[3])
+    assert [c.name for c in reading.candidates][-1:] == ["a.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("files", "error"),
+    [
+        ({"note.csv": "a,b\n1,2\n"}, "no .csv of landmarks; expected rows of a picture's name and x, y"),
+        ({"x.csv": "name,x0,y0,x1\n" + ROW}, "x.csv: the header has 3 columns after the first; expected x, y"),
+        ({"x.csv": "name,y0,x0,y1,x1\n" + ROW}, "x.csv: columns 2 and 3 are 'y0' and 'x0'; expected x and y of one"),
+        ({"x.csv": "name,x0,x1,y0,y1\n" + ROW}, "x.csv: columns 2 and 3 are 'x0' and 'x1'"),
+        ({"x.csv": "name,width,height,x0,y0\n" + ROW}, "x.csv: columns 2 and 3 are 'width' and 'height'"),
+        ({"x.csv": "name,x_min,y_min,x_max,y_max\n" + ROW}, "x.csv: columns 2 and 3 are 'x_min' and 'y_min'"),
+        ({"x.csv": "name,x0,y0,x0,y0\n" + ROW}, "x.csv: the header has '0' twice; expected each landmark once"),
+        (
+            {"x.csv": "name,a_x,a_y\n" + ROW, "y.csv": "name,b_x,b_y\n" + ROW},
+            r"y.csv: 1 landmarks \(b\), .*x.csv: 1 \(a\); expected the same in all files",
+        ),
+        ({"x.csv": "name,0,1\n" + ROW, "y.csv": ",0,1,2,3\n" + ROW}, r"y.csv: 2 landmarks .*x.csv: 1 \(no names\)"),
+    ],
+)
+def test_csv_errors(tmp_path, files, error):
+    with pytest.raises(InputError, match=error):
+        read("landmarks_csv", make(tmp_path, {"a.jpg": P} | files), options=FACE)
+
+
+@pytest.mark.parametrize("text", ["", "\n", "name,x0,y0\n"])
+def test_csv_without_rows(tmp_path, text):
+    root = make(tmp_path, {"a.jpg": P, "x.csv": text})
+    with pytest.raises(InputError, match=r"x\.csv: no rows; expected one per picture"):
+        read("landmarks_csv", root, root / "x.csv", FACE)
+
+
+def test_the_68_points_of_a_face():
+    twice = [i for pair in face68.PAIRS for i in pair]
+    assert len(set(twice)) == len(twice) == 58
+    assert set(range(68)) - set(twice) == {8, 27, 28, 29, 30, 33, 51, 57, 62, 66}  # those in the middle
+    pairs = dict([*face68.PAIRS, *((b, a) for a, b in face68.PAIRS)])
+    bones = {frozenset(bone) for bone in face68.SKELETON}
+    assert {frozenset(pairs.get(i, i) for i in bone) for bone in bones} == bones  # its mirror image is itself
+    assert {i for bone in bones for i in bone} == set(range(68))
 
 
 # --- UCF101
@@ -493,6 +741,10 @@ def test_ucf101_errors(tmp_path, options, files, error):
         ({"images/a.jpg": P, "annotations/x.json": coco()}, "coco"),
         ({"JPEGImages/a.jpg": P, "Annotations/a.xml": voc()}, "voc"),
         ({"images/a.jpg": P, "labels/a.txt": LINE, "data.yaml": YAML}, "yolo"),
+        ({"a.jpg": P, "a.pts": pts(*THREE)}, "pts"),
+        ({"a.jpg": P, "a.csv": ROW}, "landmarks_csv"),
+        ({"train/a.jpg": P, "test/a.jpg": P, "train.csv": ROW, "test.csv": ROW}, "landmarks_csv"),
+        ({"cat/1.jpg": P, "dog/1.jpg": P, "labels.csv": "file,class\n1.jpg,0\n"}, "folder"),
         ({"cat/1.jpg": P, "dog/1.jpg": P}, "folder"),
         ({"train/cat/1.jpg": P, "test/dog/1.jpg": P, "about.json": {}}, "folder"),
         ({"1.jpg": P}, InputError),
@@ -576,6 +828,8 @@ REAL = [
     ("ucf101", "ucf101", "ucf101", 36, ["Basketball", "JumpingJack", "WalkingWithDog"]),
     ("coco", "keypoints-coco/coco", "keypoints-coco/coco/test_coco.json", 4, ["person"]),
     ("coco", "keypoints-coco/wflw", "keypoints-coco/wflw", 2, ["face"]),
+    ("coco", "keypoints-coco/300w", "keypoints-coco/300w", 2, ["face"]),
+    ("landmarks_csv", "faces68", "faces68", 120, ["object"]),
 ]
 
 
@@ -586,7 +840,8 @@ def test_real_sets(form, path, labels, count, names):
         pytest.skip("POCKETLENS_REAL_DATA is not set")
     root = Path(os.environ["POCKETLENS_REAL_DATA"])
     assert detect_format(root / path, root / labels)[0] == form
-    reading = SOURCES[form](root / path, root / labels, CLIPS)
+    options = SimpleNamespace(label="object", pairs=[]) if form == "landmarks_csv" else CLIPS
+    reading = SOURCES[form](root / path, root / labels, options)
     assert (len(reading.candidates), reading.labels) == (count, names)
     assert {p.done for p in reading.problems} <= {"noted"}
 

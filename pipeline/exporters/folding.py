@@ -51,14 +51,21 @@ def fold(net: nn.Module, inputs: tuple[Tensor, ...]) -> fx.GraphModule:
 
 
 def edges(graph_module: fx.GraphModule) -> set[str]:
-    """The names of the steps before the first convolution and of those that finish an output (an offset, a sigmoid).
+    """The names of the steps before the first convolution and of those after the last layer of an output (a sigmoid,
+    landmarks placed in their box).
 
     They stay float in an int8 file: they cost nothing, and their error would go straight into the answer.
     """
     nodes = list(graph_module.graph.nodes)
     first = nodes.index(graph_module.graph.find_nodes(op="call_function", target=CONV)[0])
-    last = [node for node in graph_module.graph.output_node().all_input_nodes if node.target not in LAYERS]
-    return {node.name for node in [*nodes[:first], *last]}
+    found = {node.name for node in nodes[:first]}
+    queue = list(graph_module.graph.output_node().all_input_nodes)
+    while queue:
+        node = queue.pop()
+        if node.op == "call_function" and node.target not in LAYERS and node.name not in found:
+            found.add(node.name)
+            queue += node.all_input_nodes
+    return found
 
 
 def _tensor(graph_module: fx.GraphModule, argument: Any) -> Any:

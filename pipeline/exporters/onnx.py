@@ -23,6 +23,7 @@ RANGES: dict[str, tuple[str, dict[str, float]]] = {
     "99.999 %": ("Percentile", {"CalibPercentile": 99.999}),
     "99.99 %": ("Percentile", {"CalibPercentile": 99.99}),
 }
+LAYERS = ("Conv", "Gemm", "MatMul", "Relu", "Clip")
 TRIED_ON = 16  # pictures that the settings are compared on
 
 Images = Sequence[NDArray[np.uint8]]
@@ -133,8 +134,12 @@ def _edges(model: Any, output_names: list[str]) -> list[str]:
     """The names of the steps that stay float, as in `folding.edges`."""
     nodes = list(model.graph.node)
     first = next((i for i, node in enumerate(nodes) if node.op_type == "Conv"), 0)
-    layers = ("Conv", "Gemm", "MatMul", "Relu", "Clip")
-    last = [n for n in nodes[first:] if n.op_type not in layers and set(n.output) & set(output_names)]
+    wanted = set(output_names)
+    last = []
+    for node in reversed(nodes[first:]):
+        if node.op_type not in LAYERS and set(node.output) & wanted:
+            last.append(node)
+            wanted |= set(node.input)
     return [n.name for n in [*nodes[:first], *last]]
 
 

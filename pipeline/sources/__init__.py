@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError
-from pipeline.sources import coco, crops, folder, ucf101, voc, yolo
+from pipeline.sources import coco, crops, folder, landmarks_csv, pts, ucf101, voc, yolo
 from pipeline.sources.reading import Reading
 
 SOURCES: dict[str, Callable[[Path, Path, Any], Reading]] = {
@@ -18,6 +18,8 @@ SOURCES: dict[str, Callable[[Path, Path, Any], Reading]] = {
     "yolo": yolo.read,
     "voc": voc.read,
     "crops": crops.read,
+    "pts": pts.read,
+    "landmarks_csv": landmarks_csv.read,
 }
 
 # what each looks for, the most telling first: class folders of pictures are in nearly every dataset
@@ -26,6 +28,8 @@ RECOGNIZE: dict[str, Callable[[Path, Path], str | None]] = {
     "coco": coco.recognize,
     "voc": voc.recognize,
     "yolo": yolo.recognize,
+    "pts": pts.recognize,
+    "landmarks_csv": landmarks_csv.recognize,
     "folder": folder.recognize,
 }
 
@@ -46,6 +50,6 @@ def detect_format(path: Path | str, labels: Path | str | None = None) -> tuple[s
             return name, reason
     raise InputError(
         f"{path}: no known format; looked for folders of clips by class (ucf101), JSON with images and annotations "
-        f"(coco), XML with <annotation> (voc), text files of class and box beside pictures (yolo), and two or more "
-        f"folders of pictures by class (folder)"
+        f"(coco), XML with <annotation> (voc), text files of class and box beside pictures (yolo), .pts files (pts), "
+        f"CSV of pictures and their landmarks (landmarks_csv), and two or more folders of pictures by class (folder)"
     )

@@ -18,6 +18,7 @@ from pipeline.sources.reading import (
     Reading,
     files_under,
     give_ids,
+    known_scheme,
     landmark,
     left_right_pairs,
     point_names,
@@ -123,8 +124,11 @@ def _schema(reading: Reading, file: Path, content: dict[str, Any]) -> dict[Any, 
         counts = {len(n) // 3 for n in numbers if isinstance(n, list) and n}
         if len(counts) > 1:
             raise InputError(f"{file}: annotations with {sorted(counts)} keypoints; expected the same in all")
-        reading.landmarks = point_names(counts.pop()) if counts else []
-    reading.pairs = left_right_pairs(reading.landmarks)
+        numbered = counts.pop() if counts else 0
+        reading.landmarks = point_names(numbered)
+        reading.pairs, reading.skeleton = known_scheme(numbered)
+    else:
+        reading.pairs = left_right_pairs(reading.landmarks)
     # COCO counts from 1; a file with a 0 in it counts from 0
     base = 0 if any(0 in bone for bone in skeleton) else 1
     bones = [(int(a) - base, int(b) - base) for a, b in (bone for bone in skeleton if len(bone) == 2)]

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
+from pipeline import face68
 from pipeline.errors import InputError
 from pipeline.sample import ABSENT, HIDDEN, VISIBLE, Landmark, Object
 
@@ -163,6 +164,11 @@ def landmark(x: float, y: float, seen: float) -> Landmark:
 def point_names(count: int) -> list[str]:
     """Names for landmarks that the source only numbers."""
     return [f"point_{i:0{len(str(count - 1))}d}" for i in range(count)]
+
+
+def known_scheme(count: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Left-right pairs and skeleton of landmarks that the source only numbers: those of a face's 68, else none."""
+    return (list(face68.PAIRS), list(face68.SKELETON)) if count == face68.COUNT else ([], [])
 
 
 def left_right_pairs(names: list[str]) -> list[tuple[int, int]]:

@@ -23,6 +23,7 @@ from pipeline.sources.reading import (
     Reading,
     files_under,
     give_ids,
+    known_scheme,
     landmark,
     left_right_pairs,
     point_names,
@@ -43,6 +44,7 @@ class Names:
     points: list[str] = field(default_factory=list)
     numbers: int = 3
     pairs: list[tuple[int, int]] = field(default_factory=list)
+    skeleton: list[tuple[int, int]] = field(default_factory=list)
     splits: dict[str, list[str]] = field(default_factory=dict)  # split -> folders, or lists of pictures
 
 
@@ -50,7 +52,7 @@ def read(path: Path, labels: Path, options: Any) -> Reading:  # noqa: ARG001 (ev
     """Raises InputError if there is no file of class names, or it is not as expected."""
     names = _names(path, labels)
     pictures = Pictures(path)
-    reading = Reading([], names.labels, names.points, names.pairs)
+    reading = Reading([], names.labels, names.points, names.pairs, names.skeleton)
     texts = {f: relative(f, labels, path) for root in (labels, path) for f in sorted(files_under(root, {".txt"}))}
     by_name = {name: file for file, name in reversed(texts.items())}
     used = set()
@@ -121,7 +123,9 @@ def _from_yaml(file: Path) -> Names | None:
         names.numbers = shape[1]
         flipped = content.get("flip_idx")
         by_index = [(i, j) for i, j in enumerate(flipped or []) if i < j]
-        names.pairs = by_index if flipped else left_right_pairs(names.points)
+        scheme = known_scheme(0 if said else shape[0])
+        names.pairs = by_index if flipped else left_right_pairs(names.points) or scheme[0]
+        names.skeleton = scheme[1]
     for split in ("train", "val", "test"):
         said = content.get(split) or (content.get("valid") if split == "val" else None) or []
         for entry in [said] if isinstance(said, str) else said:

@@ -1,0 +1,223 @@
+"""A CSV of landmarks: a row per picture, its file name first, then x, y of each landmark in pixels from (0, 0).
+
+    ,0,1,2,3                             or    image,left_eye_x,left_eye_y,nose_x,nose_y
+    training/a.jpg,27.0,59.0,28.0,64.0         a.jpg,27.0,59.0,,
+
+Two empty cells are a landmark that is not labelled. With several files, the split is in the file's name; a single one
+is the whole set.
+"""
+
+import csv
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import InputError
+from pipeline.sample import SPLITS
+from pipeline.sources.points import Point, name_points, object_of, usual
+from pipeline.sources.reading import (
+    PICTURES,
+    SPLIT_NAMES,
+    Candidate,
+    Pictures,
+    Problem,
+    Reading,
+    files_under,
+    give_ids,
+    relative,
+    split_of,
+    upright_size,
+    without_suffix,
+)
+
+# x_nose, nose-y, noseX, x0: an axis, and the landmark that it belongs to
+AXIS_FIRST = re.compile(r"([xyXY])(?:[\s_.-]+(?=.)|(?=\d))(.+)")
+AXIS_LAST = re.compile(r"(.+?)(?:[\s_.-]+(?=[xyXY]$)|(?=[XY]$))(.)")
+BOX = {"min", "max"}  # of x_min, y_min, x_max, y_max
+
+
+@dataclass(slots=True)
+class Table:
+    """A file's rows, each with the number of its line; the landmarks' `names` and `count` where a header says."""
+
+    file: Path
+    names: list[str]
+    count: int | None
+    rows: list[tuple[int, list[str]]]
+
+
+def read(path: Path, labels: Path, options: Any) -> Reading:
+    """`labels` is one CSV or a folder with some; `options` has `label` and `pairs`.
+
+    Raises InputError if there is none, if a header is not of this form, or if two headers differ. A row that makes no
+    sense is a problem, with its line.
+    """
+    pictures = Pictures(path)
+    tables = _tables(labels, pictures)
+    if not tables:
+        raise InputError(f"{labels}: no .csv of landmarks; expected rows of a picture's name and x, y of each landmark")
+    reading = Reading([], [options.label])
+    first = _one_header(tables)
+    counts = [first.count or 0] if first else [len(row) // 2 for t in tables for _, row in t.rows]
+    name_points(reading, usual(counts), first.names if first else [], options.pairs)
+    # what is held out comes first: a picture that a training file names again is not trained on
+    tables.sort(key=lambda t: -SPLITS.index(_split(t, tables) or "train"))
+    taken: dict[str, str] = {}  # picture -> file and line
+    for table in tables:
+        where, split = relative(table.file, labels, path), _split(table, tables)
+        for line, row in table.rows:
+            name = _picture(row[0], table, where, line, pictures, reading)
+            if name is not None:
+                _take(reading, Candidate(pictures.names[name], name, split=split), taken, f"{where}:{line}", row[1:])
+    give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
+    if rest := len(pictures.files) - len(taken):
+        reading.problems.append(Problem("", "", "not_listed", f"{rest} pictures that no row names", "noted"))
+    return reading
+
+
+def recognize(path: Path, labels: Path) -> str | None:
+    try:
+        tables = _tables(labels, Pictures(path))
+    except InputError:
+        return None
+    shown = ", ".join(relative(t.file, labels) for t in tables[:3])
+    return f"landmarks in {shown}" if tables else None
+
+
+def _tables(labels: Path, pictures: Pictures) -> list[Table]:
+    """The CSV files that hold landmarks; others that lie about are passed over. Raises InputError as `read` does."""
+    if labels.is_file():
+        return [_table(labels, _rows(labels), pictures)]
+    tables = []
+    for file in sorted(files_under(labels, {".csv"})):
+        rows = _rows(file)
+        if any(_is_picture(row[0], pictures) and len(row) > 2 for _, row in rows[:2]):
+            tables.append(_table(file, rows, pictures))
+    return tables
+
+
+def _rows(file: Path) -> list[tuple[int, list[str]]]:
+    with file.open(encoding="utf-8-sig", errors="replace", newline="") as text:
+        reader = csv.reader(text, skipinitialspace=True)
+        try:
+            return [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
+        except csv.Error as error:
+            raise InputError(f"{file}:{reader.line_num}: not CSV: {error}") from None
+
+
+def _is_picture(cell: str, pictures: Pictures) -> bool:
+    return Path(cell).suffix.lower() in PICTURES or bool(cell and pictures.find(cell))
+
+
+def _table(file: Path, rows: list[tuple[int, list[str]]], pictures: Pictures) -> Table:
+    if rows and not _is_picture(rows[0][1][0], pictures):
+        header, *rows = rows
+        names, count = _header(file, header[1][1:])
+        table = Table(file, names, count, rows)
+    else:
+        table = Table(file, [], None, rows)
+    if not rows:
+        raise InputError(f"{file}: no rows; expected one per picture: its name and x, y of each landmark")
+    return table
+
+
+def _header(file: Path, columns: list[str]) -> tuple[list[str], int]:
+    """Names and number of the landmarks; no names where the header only counts."""
+    if not columns or len(columns) % 2:
+        raise InputError(f"{file}: the header has {len(columns)} columns after the first; expected x, y per landmark")
+    axes = [_axis(column) for column in columns]
+    if not any(axes):
+        return [], len(columns) // 2
+    names = []
+    for i in range(0, len(columns), 2):
+        x, y = axes[i : i + 2]
+        if x is None or y is None or (x[0], y[0]) != ("x", "y") or x[1] != y[1] or x[1].lower() in BOX:
+            raise InputError(
+                f"{file}: columns {i + 2} and {i + 3} are {columns[i]!r} and {columns[i + 1]!r}; "
+                f"expected x and y of one landmark, such as nose_x and nose_y"
+            )
+        names.append(x[1])
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"{file}: the header has {twice!r} twice; expected each landmark once")
+    return ([] if all(name.isdigit() for name in names) else names), len(names)
+
+
+def _axis(column: str) -> tuple[str, str] | None:
+    """("x" or "y", the landmark) of a column's name."""
+    if found := AXIS_FIRST.fullmatch(column):
+        return found[1].lower(), found[2]
+    if found := AXIS_LAST.fullmatch(column):
+        return found[2].lower(), found[1]
+    return None
+
+
+def _one_header(tables: list[Table]) -> Table | None:
+    """The first file with a header. Raises InputError where another one's says something else."""
+    said = [t for t in tables if t.count is not None]
+    for table in said[1:]:
+        if (table.count, table.names) != (said[0].count, said[0].names):
+            raise InputError(
+                f"{table.file}: {table.count} landmarks ({', '.join(table.names[:3]) or 'no names'}), {said[0].file}: "
+                f"{said[0].count} ({', '.join(said[0].names[:3]) or 'no names'}); expected the same in all files"
+            )
+    return said[0] if said else None
+
+
+def _split(table: Table, tables: list[Table]) -> str | None:
+    return split_of(table.file.stem, table.file.parent.name) if len(tables) > 1 else None
+
+
+def _picture(cell: str, table: Table, where: str, line: int, pictures: Pictures, reading: Reading) -> str | None:
+    """The name of the picture that a row's first cell means, looked for in folders named like the file's split too."""
+    split = split_of(table.file.stem)
+    near = (str(Path(where).parent), *(folder for folder, of in SPLIT_NAMES.items() if of == split), "images")
+    found = pictures.find(cell, near) if cell else []
+    if len(found) == 1:
+        return found[0]
+    rule = "ambiguous_file" if found else "missing_file" if cell else "bad_row"
+    what = f"{len(found)} pictures of that name" if found else "no such picture" if cell else "no file name"
+    reading.problems.append(Problem(cell or where, f"{where}:{line}", rule, what))
+    return None
+
+
+def _take(reading: Reading, candidate: Candidate, taken: dict[str, str], key: str, cells: list[str]) -> None:
+    """Add the candidate with the landmarks in `cells`; a row without any says that nothing is there."""
+    file, name = candidate.file, candidate.name
+    if name in taken:
+        reading.problems.append(Problem(name, key, "listed_twice", f"there already, in {taken[name]}", "dropped"))
+        return
+    taken[name] = key
+    expected = len(reading.landmarks)
+    if len(cells) != 2 * expected:
+        found = f"{len(cells)} numbers, expected {2 * expected} for {expected} landmarks"
+        reading.problems.append(Problem(name, key, "bad_landmarks", found))
+        return
+    try:
+        points = _points(cells)
+    except ValueError as error:
+        reading.problems.append(Problem(name, key, "bad_row", str(error)))
+        return
+    try:
+        candidate.size = upright_size(file)
+    except (OSError, SyntaxError, ValueError) as error:
+        reading.problems.append(Problem(name, "size", "unreadable", str(error).split(str(file))[0]))
+        return
+    if any(p is not None for p in points):
+        candidate.objects.append(object_of(points, reading.labels[0], candidate.size))
+        candidate.keys.append(key)
+    reading.candidates.append(candidate)
+
+
+def _points(cells: list[str]) -> list[Point]:
+    """Raises ValueError that names the column."""
+    points: list[Point] = []
+    for i in range(0, len(cells), 2):
+        pair = cells[i : i + 2]
+        try:
+            points.append(None if pair == ["", ""] else (float(pair[0]), float(pair[1])))
+        except ValueError:
+            found = ", ".join(map(repr, pair))
+            raise ValueError(f"columns {i + 2} and {i + 3}: {found}; expected two numbers") from None
+    return points

@@ -1,0 +1,45 @@
+"""What the sources of landmarks without boxes share: the object that the points make, and who mirrors whom."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+
+from pipeline.errors import InputError
+from pipeline.sample import ABSENT, Landmark, Object
+from pipeline.sources.reading import Reading, known_scheme, left_right_pairs, point_names
+
+Point = tuple[float, float] | None  # x, y in pixels; None where it is not labelled
+
+
+def usual(counts: Iterable[int]) -> int:
+    """The number of landmarks that most files or rows have, the larger one of two that are as frequent."""
+    found = Counter(counts)
+    return max(found, key=lambda n: (found[n], n))
+
+
+def name_points(reading: Reading, count: int, names: list[str], pairs: list[list[int]]) -> None:
+    """Set the reading's landmarks (numbered, if `names` is empty), left-right pairs and skeleton.
+
+    `pairs` are the user's, from 0; without them they come from the names, or are those of a known scheme.
+    Raises InputError if they name a landmark that is not there.
+    """
+    wrong = [pair for pair in pairs if len(pair) != 2 or not all(0 <= i < count for i in pair)]
+    if wrong:
+        raise InputError(f"options.pairs: {wrong[0]}; expected two landmarks, from 0 to {count - 1}")
+    reading.landmarks = names or point_names(count)
+    known, reading.skeleton = ([], []) if names else known_scheme(count)
+    reading.pairs = [(a, b) for a, b in pairs] or known or left_right_pairs(names)
+
+
+def object_of(points: list[Point], label: str, size: tuple[int, int]) -> Object:
+    """An object of `points` in a picture of `size` pixels. Its box is the smallest that holds them, without a margin:
+    that is the box whose sides benchmarks of landmarks divide by, and a margin would be a guess.
+    """
+    w, h = size
+    landmarks = [Landmark(0.0, 0.0, ABSENT) if p is None else Landmark(p[0] / w, p[1] / h) for p in points]
+    known = [p for p in landmarks if p.visibility and math.isfinite(p.x) and math.isfinite(p.y)]
+    if not known:
+        return Object(label, (0.0, 0.0, 0.0, 0.0), landmarks)
+    left, top = min(p.x for p in known), min(p.y for p in known)
+    right, bottom = max(p.x for p in known), max(p.y for p in known)
+    return Object(label, (left, top, right - left, bottom - top), landmarks)

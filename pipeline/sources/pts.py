@@ -1,0 +1,130 @@
+"""`.pts` files: one per picture, its landmarks in pixels, as 300-W and other sets of faces have them.
+
+    version: 1
+    n_points: 68
+    {
+    357.4 308.5
+    ...
+    }
+
+No standard says where the counting begins. The files come from Matlab, whose first pixel is (1, 1), and menpo, by
+the group that made 300-W, takes 1 off every number (github.com/menpo/menpo/issues/160). So does this module.
+"""
+
+import re
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pipeline.errors import InputError
+from pipeline.sources.points import Point, name_points, object_of, usual
+from pipeline.sources.reading import (
+    SPLIT_NAMES,
+    Candidate,
+    Pictures,
+    Problem,
+    Reading,
+    files_under,
+    give_ids,
+    relative,
+    upright_size,
+    without_suffix,
+)
+
+FORM = re.compile(r"\s*(?:version:\s*\S+\s+)?n_points:\s*(\d+)\s*\{([^{}]*)\}\s*", re.IGNORECASE)
+
+
+def read(path: Path, labels: Path, options: Any) -> Reading:
+    """Every .pts file under `labels` with its picture under `path`; `options` has `label` and `pairs`.
+
+    The split is in a folder's name. Raises InputError if there is no .pts file that can be read.
+    """
+    files = sorted(files_under(labels, {".pts"}))
+    if not files:
+        raise InputError(f"{labels}: no .pts files; expected one per picture")
+    pictures = Pictures(path)
+    reading = Reading([], [options.label])
+    found: dict[str, tuple[str, list[Point]]] = {}  # picture -> its file and points
+    named = set()
+    for file in files:
+        where = relative(file, labels, path)
+        picture = _picture(where, pictures, reading)
+        if picture is None:
+            continue
+        named.add(picture)
+        try:
+            points = parse(file.read_text(encoding="utf-8-sig", errors="replace"))
+        except ValueError as error:
+            reading.problems.append(Problem(where, "", "bad_pts", str(error)))
+            continue
+        if picture in found:
+            said = f"landmarks for {picture}, as in {found[picture][0]}"
+            reading.problems.append(Problem(where, "", "listed_twice", said))
+        else:
+            found[picture] = (where, points)
+    if not found:
+        raise InputError(f"{labels}: none of {len(files)} .pts files can be read; first {_said(reading.problems[0])}")
+    count = usual(len(points) for _, points in found.values())
+    name_points(reading, count, [], options.pairs)
+    for name, (where, points) in sorted(found.items()):
+        _add(reading, pictures.names[name], name, where, points, options.label)
+    give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
+    for name in sorted(pictures.names.keys() - named):
+        reading.problems.append(Problem(name, "", "no_label", "a picture without a .pts file"))
+    return reading
+
+
+def recognize(path: Path, labels: Path) -> str | None:  # noqa: ARG001
+    files = list(files_under(labels, {".pts"}))
+    form = (f.read_text(encoding="utf-8-sig", errors="replace")[:200] for f in files[:20])
+    return f"{len(files)} .pts files of landmarks" if any("n_points" in text.lower() for text in form) else None
+
+
+def parse(text: str) -> list[Point]:
+    """The points of a .pts file in pixels from (0, 0). Raises ValueError saying what is wrong with it."""
+    form = FORM.fullmatch(text)
+    if form is None:
+        raise ValueError("not of the form: version: 1, n_points: N, { lines of x y }")
+    lines = [line.split() for line in form[2].splitlines() if line.strip()]
+    if len(lines) != int(form[1]):
+        raise ValueError(f"{len(lines)} lines of points, expected {form[1]} as n_points says")
+    points: list[Point] = []
+    for number, words in enumerate(lines, 1):
+        try:
+            x, y = (float(word) for word in words)
+        except ValueError:
+            raise ValueError(f"point {number}: {' '.join(words)[:40]!r}, expected x y") from None
+        points.append((x - 1, y - 1))
+    return points
+
+
+def _picture(where: str, pictures: Pictures, reading: Reading) -> str | None:
+    """The picture beside the file `where`, or the one of its name in another folder."""
+    near = (str(PurePosixPath(where).parent), *PurePosixPath(where).parts[:-1], "images")
+    found = pictures.find(PurePosixPath(where).stem, near)
+    if len(found) == 1:
+        return found[0]
+    rule, what = ("ambiguous_file", f"{len(found)} pictures") if found else ("missing_file", "no picture")
+    reading.problems.append(Problem(where, "", rule, f"{what} named {PurePosixPath(where).stem}"))
+    return None
+
+
+def _add(reading: Reading, file: Path, name: str, where: str, points: list[Point], label: str) -> None:
+    expected = len(reading.landmarks)
+    if len(points) != expected:
+        found = f"{len(points)} landmarks, expected {expected} as in most files"
+        reading.problems.append(Problem(name, where, "bad_landmarks", found))
+        return
+    try:
+        size = upright_size(file)
+    except (OSError, SyntaxError, ValueError) as error:
+        reading.problems.append(Problem(name, "size", "unreadable", str(error).split(str(file))[0]))
+        return
+    folders = [SPLIT_NAMES[p.lower()] for p in PurePosixPath(name).parts[:-1] if p.lower() in SPLIT_NAMES]
+    candidate = Candidate(file, name, split=folders[0] if folders else None, size=size)
+    candidate.objects.append(object_of(points, label, size))
+    candidate.keys.append(where)
+    reading.candidates.append(candidate)
+
+
+def _said(problem: Problem) -> str:
+    return f"{problem.file}: {problem.found}"

@@ -64,7 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--backbone", default="mobilenetv1_050_short_valid")
     parser.add_argument("--size", type=int, default=96, help="of the window in pixels")
-    parser.add_argument("--head", choices=("pool", "flatten"), default="pool")
+    parser.add_argument("--head", choices=("pool", "flatten"), default="flatten")
     parser.add_argument("--picture", type=int, nargs=2, default=(640, 480), metavar=("W", "H"))
     asked = parser.parse_args()
     net, spec = classifier(asked.backbone, asked.size, asked.head)
@@ -88,9 +88,8 @@ def main() -> None:
     fast, slow = (statistics.median(seconds[name]) for name in ways)
     print(f"  one pass    {fast * 1000:8.1f} ms")
     print(f"  one by one  {slow * 1000:8.1f} ms  {slow / fast:.1f} x")
-    print(
-        f"  logits differ by {np.abs(found - logits['one by one']).max():.1e} at most, they vary by {found.std():.2g}"
-    )
+    difference = np.abs(found - logits["one by one"]).max()
+    print(f"  logits differ by {difference:.1e} at most; their standard deviation is {found.std():.2g}")
 
 
 if __name__ == "__main__":

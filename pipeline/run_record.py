@@ -47,10 +47,13 @@ def history(path: Path) -> list[tuple[str, float, int]]:
 
 
 def final_figures(project: Path, run: str) -> list[tuple[str, float, int]]:
-    """The final figures, all at step 0: float/AP, onnx_int8/AP, onnx_int8/drop, ..."""
+    """The final figures, all at step 0: float/AP, onnx_int8/AP, onnx_int8/drop, cost/macs, train/seconds, ..."""
     metrics = project / "reports/evaluate" / run / "metrics.json"
     verify = project / "reports/verify" / run / "verify.json"
+    training, made = project / "reports/train" / run / "training.json", project / "exports" / run / "export.json"
     found = _finite(metrics, _leaves("float", read_json(metrics)))
+    found += _finite(training, _leaves("train", read_json(training)))
+    found += _finite(made, _leaves("cost", read_json(made)["cost"]))
     for target, row in read_json(verify)["targets"].items():
         found += _finite(
             verify, _leaves(target, {**row["metrics"], **{k: v for k, v in row.items() if k != "metrics"}})

@@ -4,12 +4,13 @@ import csv
 import hashlib
 import io
 import shutil
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import InputError
-from pipeline.files import new_folder, write_text
+from pipeline.files import new_folder, write_json, write_text
 from pipeline.params import ClassifyRun, DetectRun, LocalizeRun
 from pipeline.sample import Dataset, Sample, read_dataset, read_samples
 
@@ -25,8 +26,9 @@ def train_run(
 ) -> str:
     """Train run `name` on `train_folder`, choose the best epoch on `val_folder`; returns a line that says how it went.
 
-    Writes `model_folder`/{model.json, model.safetensors} and `report`/{history.csv, history.png}. Checkpoints live
-    in `resume`/<fingerprint of params and data>, so that a killed run goes on, and only with what it began with.
+    Writes `model_folder`/{model.json, model.safetensors} and `report`/{history.csv, history.png, training.json}.
+    Checkpoints live in `resume`/<fingerprint of params and data>, so that a killed run goes on, and only with what it
+    began with.
     """
     dataset = read_dataset(train_folder)
     train, val = read_samples(train_folder), read_samples(val_folder)
@@ -52,8 +54,10 @@ def train_run(
         loading.eval_loader(plain, run.batch_size),
     )
     checkpoints = resume / name / _fingerprint(run, train_folder, val_folder)
+    resumed, started = (checkpoints / "last.ckpt").is_file(), time.perf_counter()
     net, rows = fit.fit(net, spec, run, dataset, loaders, checkpoints)
     write_model(net, spec, rows, model_folder, report)
+    write_json(report / "training.json", timing(time.perf_counter() - started, len(train), spec.trained, resumed))
     shutil.rmtree(resume / name, ignore_errors=True)
     best = {k: v for k, v in spec.trained.items() if k.startswith("val_")}
     metric, value = next(iter(best.items()))
@@ -122,6 +126,23 @@ def write_model(net: "Net", spec: "ModelSpec", rows: list[dict[str, float]], mod
         writer.writerows(rows)
         write_text(folder / "history.csv", text.getvalue())
         plot_history(rows, folder / "history.png")
+
+
+def timing(seconds: float, pictures: int, trained: dict[str, Any], resumed: bool) -> dict[str, Any]:
+    """How long training took, from its start to its last epoch and with its looks at val; apart from model.json, which
+    is the same for the same params. Of a resumed run `seconds` is the last process's alone: it has no rate.
+    """
+    import torch
+
+    rate = None if resumed else round(pictures * trained["epochs"] / seconds, 2)
+    return {
+        "seconds": round(seconds, 2),
+        "resumed": resumed,
+        "epochs": trained["epochs"],
+        "images_per_second": rate,
+        "precision": trained["precision"],
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+    }
 
 
 def _fingerprint(run: RunParams, *folders: Path) -> str:

@@ -75,6 +75,12 @@ def report_files(reports: Path, state: RunState) -> Iterator[tuple[Path, str]]:
             yield path, (Path("reports") / stage / path.parent.relative_to(folder)).as_posix()
 
 
+def numbers(figures: dict[str, Any]) -> list[tuple[str, float]]:
+    """What of `figures` is a finite number, by its keys joined with slashes."""
+    found = [(legal_name(key), value) for key, value in flat(figures, "/").items()]
+    return [(k, v) for k, v in found if isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)]
+
+
 def legal_name(key: str) -> str:
     """A name that MLflow takes; a class label in it may hold anything. Its parts between slashes stay parts."""
     parts = [re.sub(r"[^\w.\- :]", "_", part) for part in key.split("/")]

@@ -78,6 +78,14 @@ def classifier(backbone: str, pretrained: Pretrained, **options: Any) -> nn.Modu
     return model
 
 
+def features(backbone: str, pretrained: Pretrained) -> nn.Module:
+    """The last feature map [N, C, H, W] of timm's model, without its pooling, hidden layers (VGG) and linear layer."""
+    model: Any = classifier(backbone, pretrained, num_classes=0, global_pool="")
+    if isinstance(getattr(model, "pre_logits", None), nn.Module):
+        model.pre_logits = nn.Identity()
+    return model
+
+
 def feature_maps(backbone: str, pretrained: Pretrained, strides: tuple[int, ...]) -> tuple[nn.Module, list[int]]:
     """A module that gives the last feature map at each of `strides`, and their channel counts.
 

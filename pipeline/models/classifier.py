@@ -28,7 +28,7 @@ class Classifier(nn.Module):
             nn.init.zeros_(last.get_classifier().bias)
             self.head: nn.Module = nn.Identity()
         else:
-            self.body = backbones.classifier(backbone, pretrained, num_classes=0, global_pool="")
+            self.body = backbones.features(backbone, pretrained)
             with torch.no_grad():
                 features = self.body.eval()(torch.zeros(1, 3, size, size)).numel()
             self.head = nn.Sequential(

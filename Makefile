@@ -10,7 +10,7 @@ export FIFTYONE_DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro test lint format inspect ui lock clean
+.PHONY: help setup repro test lint format inspect ui compare lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -48,6 +48,9 @@ ui: setup ## the MLflow UI with the runs to compare
 	$(BIN)/pocketlens track
 	@echo 'runs to compare: http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning'
 	$(BIN)/mlflow server --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000 --workers 1
+
+compare: setup ## one run with one backbone after another (params.yaml, compare), side by side
+	$(BIN)/pocketlens compare
 
 lock: setup ## compile requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --extra dev --universal --python-version 3.11 \

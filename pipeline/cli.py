@@ -23,6 +23,7 @@ def main(arguments: list[str] | None = None) -> None:
         commands.add_parser("cost", help="multiply-adds, parameters and memory of a backbone or a trained run")
     )
     _slide_parser(commands.add_parser("slide", help="slide a trained classifier over the pictures of a box dataset"))
+    _compare_parser(commands.add_parser("compare", help="a run with one backbone after another, side by side"))
     track = commands.add_parser("track", help="rebuild the MLflow runs from the chain's files where they are missing")
     track.set_defaults(command=_track)
     args = parser.parse_args(arguments)
@@ -102,6 +103,15 @@ def _inspect_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run")
     parser.add_argument("--port", type=int, default=5151)
     parser.set_defaults(command=_inspect)
+
+
+def _compare_parser(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--run", help="whose data and knobs are taken (default: compare.run of params.yaml)")
+    parser.add_argument("--models", help="any timm names, with commas between (default: compare.models)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a knob of the run, for all models: epochs=5"
+    )
+    parser.set_defaults(command=_compare)
 
 
 def _add(args: argparse.Namespace) -> None:
@@ -202,6 +212,28 @@ def _inspect(args: argparse.Namespace) -> None:
     from pipeline.inspect import inspect_run
 
     inspect_run(args.run, Path.cwd(), DATABASE, args.port)
+
+
+def _compare(args: argparse.Namespace) -> None:
+    from pipeline.compare import compare, order, table_text, variants, write_comparison
+    from pipeline.metrics import main_metric
+    from pipeline.params import read_params, read_settings
+
+    params = read_params()
+    models = args.models.split(",") if args.models else []
+    run = args.run or (params.compare.run if params.compare else "")
+    compared = variants(params, run, models, read_settings(args.set))
+    metric, rows = main_metric(params.run(run).task), []
+    table, plot = (Path("reports/compare") / f"{run}{kind}" for kind in (".csv", ".png"))
+    for row in compare(Path.cwd(), params, run, compared, os.environ.get("MLFLOW_TRACKING_URI"), os.environ):
+        rows.append(row)
+        said = f"failed: {row.note}" if row.note else f"{metric} {row.figure}"
+        print(f"{len(rows)}: {row.model}: {said}", file=sys.stderr, flush=True)
+        write_comparison(order(rows), metric, table, plot)  # a comparison that is stopped shows what it has
+    print(table_text(order(rows), metric))
+    print(f"{table}, {plot}; MLflow: make ui, experiment compare-{run}; DVC: dvc exp show")
+    if any(row.note for row in rows):
+        sys.exit(1)
 
 
 def _track(_args: argparse.Namespace) -> None:

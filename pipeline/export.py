@@ -62,6 +62,7 @@ def export_run(model_folder: Path, train_folder: Path, out: Path, params: Export
                 "model.json": sha256(model_folder / "model.json"),
                 "train/metadata.jsonl": sha256(train_folder / "metadata.jsonl"),
             },
+            "cost": _cost(model_folder, spec),
             "float_weights_bytes": (model_folder / "model.safetensors").stat().st_size,
             "versions": {name: version(name) for name in LIBRARIES},
         }
@@ -107,6 +108,15 @@ def preprocessing(spec: "ModelSpec") -> dict[str, Any]:
         "normalization": {"inside_the_graph": True, "mean": spec.mean, "std": spec.std},
         "outputs": spec.outputs,
     }
+
+
+def _cost(model_folder: Path, spec: "ModelSpec") -> dict[str, int]:
+    """Of the whole trained net, for one picture."""
+    from pipeline.cost import cost
+    from pipeline.models import load_model
+
+    found = cost(load_model(model_folder)[0], (3, spec.size, spec.size))
+    return {name: getattr(found, name) for name in ("macs", "params", "activation_bytes", "peak_bytes")}
 
 
 def _export_all(model_folder: Path, images: list[NDArray[np.uint8]], folder: Path, wanted: list[Any]) -> dict[str, Any]:

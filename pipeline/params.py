@@ -1,10 +1,11 @@
 """params.yaml as typed objects. A wrong key is an error that names it and the nearest one that would be right."""
 
 import difflib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -199,8 +200,19 @@ class DetectRun(_Run):
 RunParams = Annotated[ClassifyRun | LocalizeRun | DetectRun, Field(discriminator="task")]
 
 
+_KEPT = ("dataset", "task", "backbone")  # of a run that is compared under several backbones
+
+
 class TrackParams(_Block):
     experiment: str
+
+
+class CompareParams(_Block):
+    """A run with one backbone after another. Keys of a run's block are dotted here: "head.kind"."""
+
+    run: str
+    settings: dict[str, Any]  # what all of them have in place of the run's own
+    models: dict[str, dict[str, Any]]  # backbone -> what it has in place of these
 
 
 class Params(_Block):
@@ -208,6 +220,7 @@ class Params(_Block):
     datasets: dict[str, DatasetParams]
     runs: dict[str, RunParams]
     track: TrackParams
+    compare: CompareParams | None = None
 
     @model_validator(mode="after")
     def _runs_have_datasets(self) -> "Params":
@@ -216,6 +229,17 @@ class Params(_Block):
                 raise ValueError(
                     f"runs.{name}.dataset: no dataset {run.dataset!r}{nearest(run.dataset, self.datasets)}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _models_fit_their_run(self) -> "Params":
+        if self.compare is not None:
+            known = self.runs.get(self.compare.run)
+            if known is None:
+                raise ValueError(f"compare.run: no run {self.compare.run!r}{nearest(self.compare.run, self.runs)}")
+            whole = changed(known, self.compare.settings, "compare.settings")
+            for name, settings in self.compare.models.items():
+                changed(whole, settings, f"compare.models.{name}")
         return self
 
     def dataset(self, name: str) -> DatasetParams:
@@ -287,8 +311,9 @@ def _keys_at(location: tuple[int | str, ...]) -> list[str]:
     model: Any = Params
     for step in location[:-1]:
         if isinstance(model, type) and issubclass(model, BaseModel):
-            annotation = model.model_fields[str(step)].annotation
-            model = annotation
+            model = model.model_fields[str(step)].annotation
+            if type(None) in get_args(model):  # a block that may be left out
+                model = get_args(model)[0]
         elif getattr(model, "__origin__", None) is dict:
             model = get_args(model)[1]
         else:  # a discriminated union: the step is its tag
@@ -298,6 +323,47 @@ def _keys_at(location: tuple[int | str, ...]) -> list[str]:
                 if step in get_args(member.model_fields[field].annotation):
                     model = member
     return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def changed(run: RunParams, settings: Mapping[str, Any], where: str) -> RunParams:
+    """`run` with `settings` by dotted key ("head.kind") in place of its own; its data and task stay.
+
+    Raises ValueError naming `where`.<key> if there is no such key, or the run does not allow the value.
+    """
+    block = run.model_dump()
+    for key, value in settings.items():
+        *path, last = key.split(".")
+        inner: Any = block
+        for step in path:
+            inner = inner.get(step) if isinstance(inner, dict) else None
+        if not isinstance(inner, dict) or last not in inner or key in _KEPT:
+            known = [name for name in _dotted(run.model_dump()) if name not in _KEPT]
+            raise ValueError(f"{where}.{key}: no key of a run that may change{nearest(key, known)}")
+        inner[last] = value
+    try:
+        return TypeAdapter(RunParams).validate_python(block)
+    except ValidationError as error:
+        problems = [_describe({**p, "loc": ("runs", where, *p["loc"][1:])}) for p in error.errors()]
+        raise ValueError("; ".join(p.removeprefix("runs.") for p in problems)) from None
+
+
+def _dotted(block: Mapping[str, Any]) -> list[str]:
+    inner = {key: _dotted(value) if isinstance(value, dict) else [] for key, value in block.items()}
+    return [name for key, below in inner.items() for name in ([f"{key}.{b}" for b in below] or [key])]
+
+
+def read_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """`--set` of a command line: "key=value" with the value in YAML. Raises InputError for one that is not that."""
+    found = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise InputError(f"--set {setting}: expected key=value")
+        try:
+            found[key] = YAML(typ="safe").load(value)
+        except YAMLError as error:
+            raise InputError(f"--set {setting}: the value is not YAML: {error}") from None
+    return found
 
 
 def nearest(word: str, known: Any) -> str:

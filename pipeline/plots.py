@@ -1,16 +1,22 @@
 """Small charts for the reports: the same bytes for the same numbers."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 if TYPE_CHECKING:
     from pipeline.budget import Candidate
+    from pipeline.compare import Row
 
 DPI = 100
+AREA = 12  # of a dot in square typographic points, per megabyte
+AROUND = ((1, 0), (-1, 0), (0, 1), (0, -1), (0.7, 0.7), (-0.7, 0.7), (0.7, -0.7), (-0.7, -0.7))  # where a name may be
+FURTHER = 8  # lines away
 MANY = 12  # labels from which names and numbers would overlap
 
 
@@ -42,6 +48,54 @@ def plot_budget(considered: Sequence["Candidate"], fitting: Sequence["Candidate"
     axes.set(xscale="log", xlabel="million multiply-adds", ylabel="published ImageNet top-1, %")
     axes.legend(fontsize=7)
     _save(figure, path)
+
+
+def plot_compared(rows: Sequence["Row"], metric: str, path: Path) -> None:
+    """`metric` against multiply-adds, a dot's area is the int8 file's size; a line where no multiply-adds are known."""
+    figure = Figure(figsize=(9, 5.5))
+    axes = figure.subplots()
+    axes.set(xscale="log", xlabel="million multiply-adds (dot: size of the int8 file)", ylabel=f"{metric} on test")
+    axes.margins(0.2, 0.2)
+    for row in rows:
+        if row.figure is not None and row.macs is None:
+            axes.axhline(row.figure, linestyle="--", linewidth=1, color="0.5")
+            axes.annotate(row.model, (0.01, row.figure), xycoords=("axes fraction", "data"), va="bottom", color="0.3")
+    drawn = [r for r in rows if r.figure is not None and r.macs is not None]
+    megabytes = [(r.int8_bytes or r.float_bytes or 0) / 1e6 for r in drawn]
+    points = [(float(r.macs or 0) / 1e6, float(r.figure or 0)) for r in drawn]
+    if points:
+        x, y = zip(*points, strict=True)
+        axes.scatter(x, y, [AREA * m for m in megabytes], alpha=0.5, edgecolors="black")
+        _name_points(figure, [r.model for r in drawn], points, [(AREA * m / math.pi) ** 0.5 for m in megabytes])
+    _save(figure, path)
+
+
+def _name_points(figure: Figure, names: list[str], points: list[tuple[float, float]], radii: list[float]) -> None:
+    """Write each name beside its dot (radius in typographic points) where it covers no other name and no dot."""
+    FigureCanvasAgg(figure)
+    figure.canvas.draw()  # where things are is known only then
+    axes, scale = figure.axes[0], figure.dpi / 72
+    centres = axes.transData.transform(points)
+    dots = [Bbox([c - r * scale, c + r * scale]) for c, r in zip(centres, radii, strict=True)]
+    taken = [*dots, *(text.get_window_extent() for text in axes.texts)]
+    for name, point, radius in zip(names, points, radii, strict=True):
+        for step in range(8 * FURTHER):  # around the dot, then the same a line further away
+            x, y = AROUND[step % 8]
+            away = radius + 3 + 12 * (step // 8)
+            across = "left" if x > 0 else "right" if x < 0 else "center"
+            along = "bottom" if y > 0 else "top" if y < 0 else "center"
+            place: dict[str, Any] = {"xytext": (x * away, y * away), "textcoords": "offset points"}
+            note = axes.annotate(name, point, **place, ha=across, va=along, fontsize=8)
+            box = note.get_window_extent()
+            inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
+            if step == 8 * FURTHER - 1 or (inside and not any(box.overlaps(other) for other in taken)):
+                if step >= 8:
+                    axes.annotate(
+                        "", point, **place, arrowprops={"arrowstyle": "-", "linewidth": 0.5, "shrinkB": radius}
+                    )
+                taken.append(box)
+                break
+            note.remove()
 
 
 def plot_confusion(table: Mapping[tuple[str, str], int], rows: list[str], columns: list[str], path: Path) -> None:

@@ -47,10 +47,13 @@ def history(path: Path) -> list[tuple[str, float, int]]:
 
 
 def final_figures(project: Path, run: str) -> list[tuple[str, float, int]]:
-    """The final figures, all at step 0: float/AP, onnx_int8/AP, onnx_int8/drop, ..."""
+    """The final figures, all at step 0: float/AP, onnx_int8/AP, onnx_int8/drop, cost/macs, train/seconds, ..."""
     metrics = project / "reports/evaluate" / run / "metrics.json"
     verify = project / "reports/verify" / run / "verify.json"
+    training, made = project / "reports/train" / run / "training.json", project / "exports" / run / "export.json"
     found = _finite(metrics, _leaves("float", read_json(metrics)))
+    found += _finite(training, _leaves("train", read_json(training)))
+    found += _finite(made, _leaves("cost", read_json(made)["cost"]))
     for target, row in read_json(verify)["targets"].items():
         found += _finite(
             verify, _leaves(target, {**row["metrics"], **{k: v for k, v in row.items() if k != "metrics"}})
@@ -70,6 +73,12 @@ def report_files(reports: Path, state: RunState) -> Iterator[tuple[Path, str]]:
                 log.warning("%s: not tracked, larger than %d bytes", path, MOST_BYTES)
                 continue
             yield path, (Path("reports") / stage / path.parent.relative_to(folder)).as_posix()
+
+
+def numbers(figures: dict[str, Any]) -> list[tuple[str, float]]:
+    """What of `figures` is a finite number, by its keys joined with slashes."""
+    found = [(legal_name(key), value) for key, value in flat(figures, "/").items()]
+    return [(k, v) for k, v in found if isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)]
 
 
 def legal_name(key: str) -> str:

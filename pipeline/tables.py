@@ -39,6 +39,14 @@ def verify_table(reports: Path) -> Any:
     return pd.DataFrame(rows, columns=columns)
 
 
+def comparison_table(reports: Path, run: str) -> Any:
+    """A pandas DataFrame of what `make compare` found for a run, a row per model; empty if it has not run."""
+    import pandas as pd
+
+    path = reports / "compare" / f"{run}.csv"
+    return pd.read_csv(path) if path.is_file() else pd.DataFrame()
+
+
 def cost_table(nets: Iterable[tuple[str, int]], labels: int = 1000) -> Any:
     """A pandas DataFrame, a row per (backbone, resolution): millions of multiply-adds and of parameters, the megabytes
     (10^6) that activations need at once in float32, ImageNet top-1 in per cent as published (NaN where it is not).

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.dvc_state import RunState, finished_runs, flat, read_state, stale_files
 from pipeline.errors import InputError
 from pipeline.files import read_json
-from pipeline.run_record import final_figures, git_tags, history, legal_name, report_files
+from pipeline.run_record import final_figures, git_tags, history, legal_name, numbers, report_files
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -46,6 +46,14 @@ def default_uri(project: Path) -> str:
     return f"sqlite:///{project.resolve() / 'mlflow.db'}"
 
 
+def whole_uri(project: Path, uri: str | None) -> str:
+    """`uri`, or `default_uri` if it is None; a relative SQLite path is one in the project."""
+    uri = uri or default_uri(project)
+    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
+        return f"sqlite:///{project.resolve() / uri.removeprefix('sqlite:///')}"
+    return uri
+
+
 def track_run(run: str, project: Path, uri: str | None = None, experiment: str = EXPERIMENT) -> Tracked:
     """Make sure that MLflow has the run as it is on disk and in dvc.lock, and its model if `verify` passed.
 
@@ -59,9 +67,41 @@ def track_run(run: str, project: Path, uri: str | None = None, experiment: str =
     passed = read_json(project / "reports/verify" / run / "verify.json")["passed"]
     client, experiment_id = _open(project, uri, experiment)
     found = _find(client, experiment_id, state)
-    source = found or _log(client, experiment_id, project, state, model["trained"])
+    source = found or _log(client, experiment_id, project, state, model["trained"], run, git_tags(project))
     version = _register(client, source, state) if passed else None
     return Tracked(run, state.lock, source.info.run_id, version, new=found is None)
+
+
+def track_compared(run: str, folder: Path, commit: str, uri: str, experiment: str) -> Tracked:
+    """Make sure that MLflow has what a comparison made of the run with one backbone, under that backbone's name.
+
+    `folder` holds its files and dvc.lock, which are those of git's `commit`. No model is registered. `experiment` has
+    one MLflow run for a model: one of an earlier comparison is deleted. Raises InputError as `track_run` does.
+    """
+    model = read_json(folder / "models" / run / "model.json")
+    state, name = read_state(folder, run, model["dataset"]), model["backbone"]
+    client, experiment_id = _open(folder, uri, experiment)
+    found = _find(client, experiment_id, state)
+    tags = {"pocketlens.model": name, "mlflow.source.git.commit": commit, "pocketlens.git.dirty": "false"}
+    source = found or _log(client, experiment_id, folder, state, model["trained"], name, tags)
+    _delete_others(client, experiment_id, run, name, source.info.run_id)
+    return Tracked(run, state.lock, source.info.run_id, None, new=found is None)
+
+
+def track_figures(
+    run: str, name: str, params: dict[str, Any], figures: dict[str, Any], uri: str, experiment: str
+) -> None:
+    """The same for a model outside the chain: `figures` (nested, numbers count) and the `params` they came of."""
+    from mlflow.entities import Metric, Param
+
+    client, experiment_id = _open(Path(), uri, experiment)
+    tags = {"pocketlens.run": run, "pocketlens.model": name}
+    run_id = client.create_run(experiment_id, tags=tags, run_name=name).info.run_id
+    now = int(time.time() * 1000)
+    metrics = [Metric(key, value, now, 0) for key, value in numbers(figures)]
+    client.log_batch(run_id, metrics=metrics, params=[Param(k, str(v)) for k, v in flat(params).items()])
+    client.set_terminated(run_id)
+    _delete_others(client, experiment_id, run, name, run_id)
 
 
 def track_all(project: Path, uri: str | None = None, experiment: str = EXPERIMENT) -> Iterator[str]:
@@ -121,9 +161,7 @@ def runs_table(project: Path, uri: str | None = None, experiment: str = EXPERIME
 
 def _open(project: Path, uri: str | None, experiment: str) -> "tuple[MlflowClient, str]":
     """A client and the experiment's id; the experiment is made, or restored if someone deleted it in the UI."""
-    uri = uri or default_uri(project)
-    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
-        uri = f"sqlite:///{project.resolve() / uri.removeprefix('sqlite:///')}"
+    uri = whole_uri(project, uri)
     # MLflow knows no other way: no calls home, and a server that is not there is an error now, not in minutes
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -173,13 +211,28 @@ def _find(client: "MlflowClient", experiment_id: str, state: RunState) -> "Run |
     return whole
 
 
-def _log(client: "MlflowClient", experiment_id: str, project: Path, state: RunState, trained: dict[str, Any]) -> "Run":
+def _delete_others(client: "MlflowClient", experiment_id: str, run: str, name: str, run_id: str) -> None:
+    query = f"tags.`pocketlens.run` = '{run}' AND tags.`pocketlens.model` = '{name}'"
+    for found in client.search_runs([experiment_id], query):
+        if found.info.run_id != run_id:
+            client.delete_run(found.info.run_id)
+
+
+def _log(
+    client: "MlflowClient",
+    experiment_id: str,
+    project: Path,
+    state: RunState,
+    trained: dict[str, Any],
+    name: str,
+    more_tags: dict[str, str],
+) -> "Run":
     """A new MLflow run with all that the files say; it counts as finished only when everything is in."""
     from mlflow.entities import Metric, Param
 
     reports, run = project / "reports", state.run
-    tags = {"pocketlens.run": run, "pocketlens.lock": state.lock, "pocketlens.data": state.data, **git_tags(project)}
-    made = client.create_run(experiment_id, tags=tags, run_name=run)
+    tags = {"pocketlens.run": run, "pocketlens.lock": state.lock, "pocketlens.data": state.data, **more_tags}
+    made = client.create_run(experiment_id, tags=tags, run_name=name)
     run_id, now = made.info.run_id, int(time.time() * 1000)
     facts = {**state.params, **{f"trained.{k}": v for k, v in flat(trained).items()}}
     params = [Param(legal_name(k), v if isinstance(v, str) else json.dumps(v)) for k, v in facts.items()]

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import shutil
+import time
 from collections import Counter
 from dataclasses import asdict
 from operator import itemgetter
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import InputError
-from pipeline.files import new_folder, write_text
+from pipeline.files import new_folder, write_json, write_text
 from pipeline.params import ClassifyRun, DetectRun, LocalizeRun
 from pipeline.sample import Dataset, Sample, read_dataset, read_samples
 
@@ -37,9 +38,9 @@ def train_run(
 ) -> str:
     """Train run `name` on `train_folder`, choose the best epoch on `val_folder`; returns a line that says how it went.
 
-    Writes `model_folder`/{model.json, model.safetensors} and `report`/{history.csv, history.png}. Checkpoints live
-    in `resume`/<fingerprint of params and data>, so that a killed run goes on, and only with what it began with.
-    What a frozen backbone makes of the pictures is kept in the folder `features`.
+    Writes `model_folder`/{model.json, model.safetensors} and `report`/{history.csv, history.png, training.json}.
+    Checkpoints live in `resume`/<fingerprint of params and data>, so that a killed run goes on, and only with what it
+    began with. What a frozen backbone makes of the pictures is kept in the folder `features`.
     """
     dataset = read_dataset(train_folder)
     train, val = read_samples(train_folder), read_samples(val_folder)
@@ -64,8 +65,11 @@ def train_run(
     varied = loading.Pictures(train_folder, train, spec, augmenter(run.policy, dataset))
     plain = loading.Pictures(val_folder, val, spec)
     checkpoints = resume / name / _fingerprint(run, train_folder, val_folder)
+    resumed, started = (checkpoints / "last.ckpt").is_file(), time.perf_counter()
     rows = _fit_phases(net, spec, run, dataset, (varied, plain), checkpoints, features)
     write_model(net, spec, rows, model_folder, report)
+    taken = timing(time.perf_counter() - started, 0 if run.frozen_epochs else len(train), spec.trained, resumed)
+    write_json(report / "training.json", taken)
     shutil.rmtree(resume / name, ignore_errors=True)
     metric, value = next((k, v) for k, v in spec.trained.items() if k.startswith("val_"))
     return f"{model_folder}: best of {len(rows)} epochs is {spec.trained['best_epoch']}, {metric} {value:.4f}"
@@ -197,6 +201,24 @@ def write_model(net: "Net", spec: "ModelSpec", rows: list[dict[str, float]], mod
         writer.writerows(rows)
         write_text(folder / "history.csv", text.getvalue())
         plot_history(rows, folder / "history.png")
+
+
+def timing(seconds: float, pictures: int, trained: dict[str, Any], resumed: bool) -> dict[str, Any]:
+    """How long training took, from its start to its last epoch and with its looks at val; apart from model.json, which
+    is the same for the same params. `pictures` passed the net in each epoch, 0 if not in all. Of a resumed run
+    `seconds` is the last process's alone: it has no rate either.
+    """
+    import torch
+
+    rate = None if resumed or not pictures else round(pictures * trained["epochs"] / seconds, 2)
+    return {
+        "seconds": round(seconds, 2),
+        "resumed": resumed,
+        "epochs": trained["epochs"],
+        "images_per_second": rate,
+        "precision": trained["precision"],
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+    }
 
 
 def _fingerprint(run: RunParams, *folders: Path) -> str:

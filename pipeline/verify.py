@@ -222,7 +222,8 @@ def _reason(case: _Case, target: str, row: dict[str, Any], worst: list[str]) -> 
 
 
 def _steady(case: _Case, targets: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """A line per file for `dvc metrics show`, without what is measured anew each time."""
+    """A line per file for `dvc metrics show`, and what the net costs; without what is measured anew each time."""
     name = case.main
     rows = {t: {name: r["metrics"][name], **{k: r[k] for k in ("drop", "size_ratio")}} for t, r in targets.items()}
-    return {"float": {name: case.metrics[name]}, **rows}
+    cost = {key: read_json(case.exports / "export.json")["cost"][key] for key in ("macs", "params")}
+    return {"float": {name: case.metrics[name]}, "cost": cost, **rows}

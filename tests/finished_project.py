@@ -27,6 +27,9 @@ def write_project(root: Path, runs: dict[str, str]) -> None:
         write_text(root / f"reports/train/{run}/history.csv", header + "".join(rows))
         write_text(root / f"reports/evaluate/{run}/plots/pr.csv", "recall,precision\n0,1\n")
         write_json(root / f"reports/evaluate/{run}/metrics.json", {**figures, "macro_f1": None})
+        timing = {"seconds": 12.5, "resumed": False, "epochs": 3, "images_per_second": 1.92, "device": "cpu"}
+        write_json(root / f"reports/train/{run}/training.json", timing)
+        write_json(root / f"exports/{run}/export.json", {"cost": {"macs": 1000 * number + 500, "params": 40}})
         write_text(root / f"exports/{run}/{run}.onnx", f"the weights of {run}")
         target = {
             "metrics": figures,

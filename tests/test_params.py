@@ -49,6 +49,16 @@ def test_the_shipped_file_is_valid() -> None:
         ("tuned_blocks: all ", "tuned_blocks: -1 ", r"runs\.actions\.tuned_blocks: .*found -1"),
         ("class_weights: none ", "class_weights: fair ", r"runs\.actions\.class_weights: .*found 'fair'"),
         ("track:\n", "trak:\n", r"trak: unknown key; did you mean 'track'\?"),
+        (
+            "learning_rate: 0.0003 ",
+            "learning_rat: 0.0003 ",
+            r"compare\.models\.vgg16\.learning_rat: .*'learning_rate'\?",
+        ),
+        ("learning_rate: 0.0003 ", "learning_rate: fast ", r"compare\.models\.vgg16\.learning_rate: .*found 'fast'"),
+        ("head.kind: flatten", "head.kind: flat", r"compare\.settings\.head\.kind: .*found 'flat'"),
+        ("head.kind: flatten", "dataset: herd", r"compare\.settings\.dataset: no key of a run that may change"),
+        ("  run: actions ", "  run: action ", r"compare\.run: no run 'action'; did you mean 'actions'\?"),
+        ("  models:  ", "  model:  ", r"compare\.model: unknown key; did you mean 'models'\?"),
         ("datasets:\n", "datasets: [\n", r"params.yaml: not YAML"),
     ],
 )
@@ -57,6 +67,11 @@ def test_a_wrong_key_is_named(old: str, new: str, message: str) -> None:
     assert old in text
     with pytest.raises(InputError, match=message):
         parse_params(text.replace(old, new, 1), PARAMS)
+
+
+def test_nothing_has_to_be_compared() -> None:
+    text = PARAMS.read_text(encoding="utf-8")
+    assert parse_params(text[: text.index("compare:\n")], PARAMS).compare is None
 
 
 def test_all_wrong_keys_are_listed_at_once() -> None:

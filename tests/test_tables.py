@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.files import write_json
-from pipeline.tables import cost_table, layer_table, verify_table
+from pipeline.tables import comparison_table, cost_table, layer_table, verify_table
 
 
 def test_a_row_per_run_and_model(tmp_path: Path) -> None:
@@ -45,3 +45,10 @@ def test_layers_add_up_to_the_net() -> None:
     layers, net = layer_table("mobilenetv1_025", 96), cost_table([("mobilenetv1_025", 96)])
     assert layers["macs"].sum() / 1e6 == pytest.approx(net["M_macs"].item())
     assert layers["output"].iloc[0] == (8, 48, 48)
+
+
+def test_a_comparison_is_its_csv_or_empty(tmp_path: Path) -> None:
+    assert comparison_table(tmp_path, "actions").empty
+    (tmp_path / "compare").mkdir()
+    (tmp_path / "compare/actions.csv").write_text("model,accuracy\nvgg16,0.5\n")
+    assert comparison_table(tmp_path, "actions").to_dict("records") == [{"model": "vgg16", "accuracy": 0.5}]

@@ -110,6 +110,7 @@ def test_an_mlflow_run_holds_what_the_files_say(project: Path, caplog: pytest.Lo
     assert run.data.metrics.items() >= {
         "float/accuracy": 0.8, "onnx_int8/accuracy": 0.8, "onnx_int8/drop": 0.01, "onnx_int8/size_bytes": 700,
         "onnx_int8/latency_ms/median": 1.5, "float/per_class/not / 100_/f1": 0.5,
+        "cost/macs": 1500, "cost/params": 40, "train/seconds": 12.5,
     }.items()  # fmt: skip
     assert "macro_f1" in caplog.text  # undefined: left out, and said
     assert run.inputs.dataset_inputs[0].dataset.digest == read_state(project, "alpaca", "alpaca").data

@@ -90,6 +90,10 @@ def test_killed_and_resumed_gives_the_weights_of_an_unbroken_run(tmp_path: Path)
     assert digest(broken / "model/model.json") == digest(whole / "model/model.json")
     assert digest(broken / "report/history.csv") == digest(whole / "report/history.csv")
     assert not list(broken.glob("resume/*"))
+    timings = [json.loads((root / "report/training.json").read_text()) for root in (whole, broken)]
+    assert [t["resumed"] for t in timings] == [False, True]
+    assert timings[0]["images_per_second"] == pytest.approx(24 * 5 / timings[0]["seconds"], rel=0.02)
+    assert timings[1]["images_per_second"] is None
 
 
 def run(**changes: Any) -> ClassifyRun:

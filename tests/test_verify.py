@@ -53,7 +53,8 @@ def test_good_files_pass(run: Path, tmp_path: Path) -> None:
     assert verdict["targets"]["onnx_float"]["golden_difference"] < 1e-3
     steady = read_json(tmp_path / "report" / "metrics.json")
     assert steady["float"] == {"accuracy": verdict["float"]["accuracy"]}
-    assert set(steady) == {"float", *TARGETS}
+    assert set(steady) == {"float", "cost", *TARGETS}
+    assert steady["cost"]["macs"] > steady["cost"]["params"] > 1000
     assert {p.name for p in (tmp_path / "report").iterdir()} == {"verify.json", "metrics.json"}
 
 

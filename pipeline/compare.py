@@ -1,0 +1,208 @@
+"""One run with one backbone after another: a DVC experiment and an MLflow run each, and all of them side by side."""
+
+import csv
+import io
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from pipeline.dvc_state import flat
+from pipeline.errors import InputError
+from pipeline.experiments import LOCK, check_git, fetch, repro, run_experiment
+from pipeline.files import read_json, write_text
+from pipeline.metrics import main_metric
+from pipeline.params import ClassifyRun, DetectRun, LocalizeRun, Params, changed
+from pipeline.plots import plot_compared
+from pipeline.tracking import track_compared, track_figures, whole_uri
+
+RunParams = ClassifyRun | LocalizeRun | DetectRun
+BASELINE = "hog_svm"
+BY_RUN = ("train", "evaluate", "export", "verify")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A model of the comparison. `figure` is the run's main metric of the trained model on test, `int8` that of the
+    int8 file; milliseconds are for one picture on this machine; None is what a model does not have. `note` says why a
+    model failed.
+    """
+
+    model: str
+    figure: float | None = None
+    int8: float | None = None
+    macs: int | None = None
+    params: int | None = None
+    float_bytes: int | None = None
+    int8_bytes: int | None = None
+    float_ms: float | None = None
+    int8_ms: float | None = None
+    train_seconds: float | None = None
+    experiment: str = ""
+    note: str = ""
+
+
+def variants(params: Params, run: str, models: list[str], settings: Mapping[str, Any]) -> dict[str, RunParams]:
+    """The run's params for each of `models`, or for those of `compare.models` if the list is empty.
+
+    What the block `compare` sets is for its own run; `settings`, by dotted key, come last. Raises InputError for a
+    wrong one, or if there is no such block.
+    """
+    block, whole = params.compare, params.run(run)
+    if block is None:
+        raise InputError("params.yaml: compare: missing; it says which models to compare, and with what settings")
+    made: dict[str, RunParams] = {}
+    try:
+        if run == block.run:
+            whole = changed(whole, block.settings, "compare.settings")
+        for model in models or block.models:
+            own = block.models.get(model, {}) if run == block.run else {}
+            variant = changed(changed(whole, own, f"compare.models.{model}"), settings, "--set")
+            made[model] = variant.model_copy(update={"backbone": model})
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    return made
+
+
+def compare(
+    project: Path,
+    params: Params,
+    run: str,
+    compared: Mapping[str, RunParams],
+    uri: str | None,
+    environment: Mapping[str, str],
+) -> Iterator[Row]:
+    """A row per model as it is done, the classical one first where the run classifies.
+
+    A model that fails is a row with its reason, and the others go on. `compared` are the run's params by model, as
+    from `variants`; `uri` is MLflow's, None takes the project's own store. Raises InputError if the project is not in
+    git, or its data do not come through ingest and augment.
+    """
+    check_git(project)
+    base, uri = params.run(run), whole_uri(project, uri)
+    repro(project, f"augment@{base.dataset}", environment)
+    first = next(iter(compared.values()))
+    if isinstance(first, ClassifyRun):
+        yield _classical(project, run, first, uri)
+    for model, variant in compared.items():
+        try:
+            yield _net(project, run, base, model, variant, uri, environment)
+        except InputError as error:
+            yield Row(model, note=str(error))
+
+
+def experiment_of(run: str) -> str:
+    """MLflow's name for the comparison of `run`."""
+    return f"compare-{run}"
+
+
+def order(rows: list[Row]) -> list[Row]:
+    """The classical model first, then the most accurate, those that failed last."""
+    return sorted(rows, key=lambda r: (r.model != BASELINE, r.figure is None, -(r.figure or 0.0), r.model))
+
+
+def write_comparison(rows: list[Row], metric: str, table: Path, plot: Path) -> None:
+    """`table`: a CSV with a line per model, in the rows' order, numbers as measured; `plot`: a PNG."""
+    text = io.StringIO(newline="")
+    names = [metric if f.name == "figure" else f"int8_{metric}" if f.name == "int8" else f.name for f in fields(Row)]
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows(asdict(row).values() for row in rows)
+    write_text(table, text.getvalue())
+    plot_compared(rows, metric, plot)
+
+
+def table_text(rows: list[Row], metric: str) -> str:
+    """The rows for a terminal: sizes in 10^6 bytes, a dash where there is nothing."""
+    head = ("model", metric, "in int8", "M macs", "M params", "MB", "int8 MB", "ms", "int8 ms", "train s")
+    cells = [head, *(_cells(row) for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(head))]
+    notes = ["", *(f"  failed: {row.note.splitlines()[0]}" if row.note else "" for row in rows)]
+    lines = []
+    for line, note in zip(cells, notes, strict=True):
+        numbers = (cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))
+        lines.append("  ".join([line[0].ljust(widths[0]), *numbers]) + note)
+    return "\n".join(lines)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    def shown(value: float | None, form: str, unit: float = 1) -> str:
+        return "-" if value is None else format(value / unit, form)
+
+    return (
+        row.model,
+        shown(row.figure, ".4f"),
+        shown(row.int8, ".4f"),
+        shown(row.macs, ".1f", 1e6),
+        shown(row.params, ".2f", 1e6),
+        shown(row.float_bytes, ".2f", 1e6),
+        shown(row.int8_bytes, ".2f", 1e6),
+        shown(row.float_ms, ".2f"),
+        shown(row.int8_ms, ".2f"),
+        shown(row.train_seconds, ".0f"),
+    )
+
+
+def _classical(project: Path, run: str, settings: ClassifyRun, uri: str) -> Row:
+    from pipeline.baseline import measure
+    from pipeline.hog import SETTINGS
+
+    found = measure(
+        run,
+        settings,
+        project / "data/augmented" / settings.dataset,
+        project / "data/ingested" / settings.dataset / "test",
+        project / "reports/compare" / run / BASELINE,
+    )
+    params = {"backbone": BASELINE, "size": settings.size, "resize": settings.resize, "hog": SETTINGS}
+    figures = {k: v for k, v in found.items() if k in ("float", "train", "cost")}
+    file = {"size_bytes": found["size_bytes"], "latency_ms": found["latency_ms"]}
+    track_figures(run, BASELINE, params, {**figures, "file": file}, uri, experiment_of(run))
+    return Row(
+        BASELINE,
+        figure=found["float"][main_metric("classify")],
+        params=found["cost"]["params"],
+        float_bytes=found["size_bytes"],
+        float_ms=found["latency_ms"]["median"],
+        train_seconds=found["train"]["seconds"],
+    )
+
+
+def _net(
+    project: Path, run: str, base: RunParams, model: str, variant: RunParams, uri: str, environment: Mapping[str, str]
+) -> Row:
+    before, after = flat(base.model_dump()), flat(variant.model_dump())
+    changes = {f"runs.{run}.{key}": value for key, value in after.items() if before.get(key) != value}
+    weights = [variant.pretrained] if isinstance(variant.pretrained, str) else []
+    name, stages = f"{run}-{model}", [f"{stage}@{run}" for stage in BY_RUN]
+    commit = run_experiment(project, name, stages, changes, weights, environment)
+    reports = [f"reports/{stage}/{run}" for stage in ("train", "evaluate", "verify")]
+    reports += [f"reports/{stage}/{base.dataset}" for stage in ("ingest", "augment")]
+    data = f"data/ingested/{base.dataset}/dataset.json"
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        fetch(project, commit, [LOCK, data, f"models/{run}", f"exports/{run}", *reports], folder)
+        track_compared(run, folder, commit, uri, experiment_of(run))
+        return _row(folder, run, model, name)
+
+
+def _row(folder: Path, run: str, model: str, experiment: str) -> Row:
+    verdict = read_json(folder / "reports/verify" / run / "verify.json")
+    made = read_json(folder / "exports" / run / "export.json")
+    targets, metric = verdict["targets"], verdict["main_metric"]
+    whole = next((t for name, t in targets.items() if name.endswith("_float")), None)
+    small = next((t for name, t in targets.items() if name.endswith("_int8")), None)
+    return Row(
+        model,
+        figure=verdict["float"][metric],
+        int8=small and small["metrics"][metric],
+        macs=made["cost"]["macs"],
+        params=made["cost"]["params"],
+        float_bytes=whole["size_bytes"] if whole else made["float_weights_bytes"],
+        int8_bytes=small and small["size_bytes"],
+        float_ms=whole and whole["latency_ms"]["median"],
+        int8_ms=small and small["latency_ms"]["median"],
+        train_seconds=read_json(folder / "reports/train" / run / "training.json")["seconds"],
+        experiment=experiment,
+    )

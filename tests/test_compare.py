@@ -1,0 +1,273 @@
+"""The comparison of backbones: real DVC experiments and a real MLflow store, over a chain that takes no time."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import in_project, project_environment
+from mlflow import MlflowClient
+from PIL import Image
+
+from pipeline.baseline import measure
+from pipeline.compare import Row, compare, order, table_text, variants, write_comparison
+from pipeline.errors import InputError
+from pipeline.params import ClassifyRun, Params, parse_params, read_params
+from pipeline.sample import Dataset, Sample, write_dataset, write_samples
+from pipeline.tracking import default_uri
+
+ROOT = Path(__file__).parents[1]
+
+# what every stage of the small chain runs: it writes what the real one would, of the figures its backbone stands for
+STAGE = """
+import json, sys
+from pathlib import Path
+from pipeline.files import write_json, write_text
+from pipeline.params import read_params
+
+stage, name = sys.argv[1:]
+Path("ran.log").parent.mkdir(exist_ok=True)
+with open("LOG", "a") as log:
+    log.write(f"{stage} {Path.cwd()}\\n")
+params = read_params()
+if stage in ("ingest", "augment"):
+    write_json(f"reports/{stage}/{name}/summary.json", {})
+    if stage == "ingest":
+        write_json(f"data/ingested/{name}/dataset.json", {"counts": {"train": 8, "val": 4, "test": 8}})
+    sys.exit()
+run = params.run(name)
+accuracy = {"good": 0.9, "poor": 0.6}.get(run.backbone)
+metrics = {"task": "detect", "n_images": 8, "AP": accuracy}
+if stage == "train":
+    if accuracy is None:
+        sys.exit("error: backbone 'none' is not in timm")
+    write_json(f"models/{name}/model.json", {"dataset": run.dataset, "backbone": run.backbone, "trained": {}})
+    write_text(f"reports/train/{name}/history.csv",
+               "epoch,train_loss,val_loss,val_metric,learning_rate\\n0,1.0,1.0,0.5,0.1\\n")
+    write_json(f"reports/train/{name}/training.json", {"seconds": 10.0 * run.epochs})
+elif stage == "evaluate":
+    write_json(f"reports/evaluate/{name}/metrics.json", metrics)
+elif stage == "export":
+    cost = {"macs": int(accuracy * 1e9), "params": 1000}
+    write_json(f"exports/{name}/export.json", {"cost": cost, "float_weights_bytes": 4000})
+else:
+    target = {"metrics": metrics, "drop": 0.0, "size_bytes": 1000, "latency_ms": {"median": 1.5}}
+    verdict = {"passed": True, "main_metric": "AP", "float": metrics, "targets": {"onnx_int8": target}}
+    write_json(f"reports/verify/{name}/verify.json", verdict)
+"""
+
+
+def chain() -> dict[str, Any]:
+    run, dataset = "herd", "herd"
+    ingested, trained = f"data/ingested/{dataset}", f"models/{run}"
+    stages: dict[str, Any] = {
+        "ingest": (dataset, [], [], [ingested, f"reports/ingest/{dataset}"]),
+        "augment": (dataset, [], [ingested], [f"reports/augment/{dataset}"]),
+        "train": (run, [f"runs.{run}"], [ingested], [trained, f"reports/train/{run}"]),
+        "evaluate": (run, [], [trained, ingested], [f"reports/evaluate/{run}"]),
+        "export": (run, [], [trained, ingested], [f"exports/{run}"]),
+        "verify": (run, [], [f"exports/{run}", f"reports/evaluate/{run}"], [f"reports/verify/{run}"]),
+    }
+    return {
+        "stages": {
+            stage: {
+                "foreach": [name],
+                "do": {"cmd": f"python stage.py {stage} ${{item}}", "params": params, "deps": deps, "outs": outs},
+            }
+            for stage, (name, params, deps, outs) in stages.items()
+        }
+    }
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A chain of one detector whose data are ingested; its dvc.lock and data are not in git."""
+    folder = tmp_path / "my project"
+    folder.mkdir()
+    (folder / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    (folder / "stage.py").write_text(STAGE.replace('"LOG"', repr(str(tmp_path / "ran.log"))))
+    (folder / "dvc.yaml").write_text(json.dumps(chain()))
+    (folder / ".gitignore").write_text("/data\n/models\n/exports\n/reports\n/mlflow.db\n/mlartifacts\n")
+    for command in (
+        ["git", "init", "-q"],
+        ["git", "config", "user.name", "test"],
+        ["git", "config", "user.email", "test@localhost"],
+        ["dvc", "init", "-q"],
+        ["git", "add", "-A"],
+        ["git", "commit", "-qm", "start"],
+    ):
+        in_project(folder, *command)
+    return folder
+
+
+def params() -> Params:
+    return read_params(ROOT / "params.yaml")
+
+
+def compared(project: Path, *models: str, **settings: Any) -> list[Row]:
+    environment = project_environment() | {"PYTHONPATH": str(ROOT)}
+    settings = {"pretrained": False, "epochs": 2, **settings}
+    return list(
+        compare(project, params(), "herd", variants(params(), "herd", list(models), settings), None, environment)
+    )
+
+
+def ran(project: Path) -> list[str]:
+    lines = (project.parent / "ran.log").read_text().splitlines()
+    return [line.split()[0] for line in lines]
+
+
+def mlflow_runs(project: Path) -> list[tuple[str, float]]:
+    client = MlflowClient(default_uri(project))
+    experiment = client.get_experiment_by_name("compare-herd")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id], order_by=["metrics.`float/AP` DESC"])
+    return [(r.info.run_name, r.data.metrics["cost/macs"]) for r in found]
+
+
+def test_a_model_is_a_dvc_experiment_and_an_mlflow_run(project: Path) -> None:
+    before = {p.relative_to(project) for p in project.glob("*")}
+    rows = compared(project, "poor", "none", "good")
+    assert [r.model for r in order(rows)] == ["good", "poor", "none"]
+    assert rows[0] == Row("poor", 0.6, 0.6, 600000000, 1000, 4000, 1000, None, 1.5, 20.0, "herd-poor")
+    assert rows[1] == Row("none", note="backbone 'none' is not in timm")
+    assert mlflow_runs(project) == [("good", 900000000.0), ("poor", 600000000.0)]
+    shown = json.loads(in_project(project, "dvc", "exp", "show", "--json").stdout)
+    experiments = {e["revs"][0]["name"]: e["revs"][0]["data"] for e in shown[1]["experiments"]}
+    assert set(experiments) == {"herd-poor", "herd-good"}
+    assert experiments["herd-good"]["params"]["params.yaml"]["data"]["runs"]["herd"]["backbone"] == "good"
+    # the workspace is as it was, but for the data that the comparison needs and the tracker's own files
+    after = {p.relative_to(project) for p in project.glob("*")}
+    assert {str(p) for p in after - before} == {"data", "reports", "dvc.lock", "mlflow.db", "mlartifacts"}
+    assert in_project(project, "git", "status", "--porcelain").stdout == "?? dvc.lock\n"
+    assert not (project / "reports/train").exists()
+    client = MlflowClient(default_uri(project))
+    assert client.search_registered_models() == []
+
+
+def test_again_nothing_runs_and_a_lost_store_is_filled_again(project: Path) -> None:
+    compared(project, "good", "poor")
+    before, lock = ran(project), (project / "dvc.lock").read_bytes()
+    assert before == ["ingest", "augment", *["train", "evaluate", "export", "verify"] * 2]
+    (project / "mlflow.db").unlink()
+    assert [r.figure for r in compared(project, "good", "poor")] == [0.9, 0.6]
+    assert ran(project) == before
+    assert (project / "dvc.lock").read_bytes() == lock
+    assert len(mlflow_runs(project)) == 2
+
+
+def test_other_settings_take_the_place_of_the_last_ones(project: Path) -> None:
+    compared(project, "good", "poor")
+    (row,) = compared(project, "good", epochs=3)
+    assert row.train_seconds == 30
+    assert sorted(name for name, _ in mlflow_runs(project)) == ["good", "poor"]
+
+
+def test_without_a_commit_it_says_what_to_do(project: Path) -> None:
+    in_project(project, "git", "update-ref", "-d", "HEAD")
+    with pytest.raises(InputError, match="git commit"):
+        compared(project, "good")
+
+
+def test_variants_take_the_settings_then_the_models_own_then_the_command_lines() -> None:
+    made = variants(params(), "actions", ["vgg16", "resnet18"], {"epochs": 1, "head.dropout": 0.1})
+    assert isinstance(made["vgg16"], ClassifyRun)
+    assert made["vgg16"].head.model_dump() == {"kind": "flatten", "dropout": 0.1}
+    block = params().compare
+    assert block is not None
+    rates = [made[m].learning_rate for m in ("vgg16", "resnet18")]
+    assert rates == [block.models["vgg16"]["learning_rate"], block.settings["learning_rate"]]
+    assert [(m, v.backbone, v.epochs) for m, v in made.items()] == [("vgg16", "vgg16", 1), ("resnet18", "resnet18", 1)]
+    assert list(variants(params(), "actions", [], {})) == list(block.models)
+    assert variants(params(), "alpaca", ["vgg16"], {})["vgg16"].epochs == params().run("alpaca").epochs
+
+
+@pytest.mark.parametrize(
+    ("run", "settings", "message"),
+    [
+        ("actions", {"epoch": 1}, "--set.epoch: .*did you mean 'epochs'"),
+        ("actions", {"size": 33}, "--set.size: .*multiple of 32, found 33"),
+        ("action", {}, "no run 'action'"),
+    ],
+)
+def test_a_wrong_setting_is_named(run: str, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        variants(params(), run, [], settings)
+
+
+def test_without_its_block_there_is_nothing_to_compare() -> None:
+    text = (ROOT / "params.yaml").read_text()
+    without = parse_params(text[: text.index("compare:\n")], Path("params.yaml"))
+    with pytest.raises(InputError, match=r"compare: missing"):
+        variants(without, "actions", [], {})
+
+
+ROWS = [
+    Row("hog_svm", 0.5, None, None, 13000, 52000, None, 3.0, None, 2.0),
+    Row("a", 0.75, 0.7, 10**7, 10**6, 4 * 10**6, 10**6, 2.0, 1.0, 10.0, "r-a"),
+    Row("b", 0.9, 0.9, 10**9, 10**8, 4 * 10**8, 10**8, 20.0, 10.0, 100.0, "r-b"),
+    Row("c", note="the loss is nan in epoch 0\non these images: x"),
+]
+
+
+def test_the_table_has_the_classical_model_first_then_the_best(tmp_path: Path) -> None:
+    rows = order(ROWS[::-1])
+    assert [r.model for r in rows] == ["hog_svm", "b", "a", "c"]
+    lines = table_text(rows, "accuracy").splitlines()
+    assert lines[0].split()[:2] == ["model", "accuracy"]
+    assert lines[2].split() == [
+        "b",
+        "0.9000",
+        "0.9000",
+        "1000.0",
+        "100.00",
+        "400.00",
+        "100.00",
+        "20.00",
+        "10.00",
+        "100",
+    ]
+    assert len({len(line) for line in lines[:4]}) == 1
+    assert lines[4].endswith("failed: the loss is nan in epoch 0")
+    write_comparison(rows, "accuracy", tmp_path / "t.csv", tmp_path / "t.png")
+    with (tmp_path / "t.csv").open(newline="") as file:
+        read = list(csv.DictReader(file))
+    assert [(r["model"], r["accuracy"], r["macs"]) for r in read[:2]] == [
+        ("hog_svm", "0.5", ""),
+        ("b", "0.9", "1000000000"),
+    ]
+    assert Image.open(tmp_path / "t.png").size[0] > 600
+
+
+def pictures(folder: Path, count: int, labels: list[str]) -> None:
+    """A bar that lies, stands or leans: told apart by its edges alone."""
+    folder.mkdir(parents=True)
+    samples = []
+    for i in range(count):
+        draw = np.random.default_rng(i)
+        pixels = draw.integers(0, 60, (48, 48, 3), dtype=np.uint8)
+        at, kind = int(draw.integers(8, 32)), i % len(labels)
+        pixels[(slice(at, at + 8), slice(4, 44)) if kind == 0 else (slice(4, 44), slice(at, at + 8))] += 150
+        image = Image.fromarray(pixels)
+        image = image.rotate(45, fillcolor=(30, 30, 30)) if kind == 2 else image
+        image.save(folder / f"{i}.png")
+        samples.append(Sample(f"{i}", f"{i}.png", 48, 48, label=labels[kind]))
+    write_samples(folder, samples)
+    write_dataset(folder, Dataset("bars", labels))
+
+
+@pytest.mark.parametrize("labels", [["lies", "stands"], ["lies", "stands", "leans"]])
+def test_histograms_and_a_linear_svm_tell_bars_apart(tmp_path: Path, labels: list[str]) -> None:
+    pictures(tmp_path / "train", 30, labels)
+    pictures(tmp_path / "test", 12, labels)
+    run = params().run("actions").model_copy(update={"size": 64})
+    assert isinstance(run, ClassifyRun)
+    found = measure("actions", run, tmp_path / "train", tmp_path / "test", tmp_path / "out")
+    assert found["float"]["accuracy"] == 1.0
+    with np.load(tmp_path / "out/model.npz") as file:
+        assert file["weights"].shape == (len(labels), 7 * 7 * 4 * 9)
+        assert found["cost"]["params"] == file["weights"].size + file["bias"].size
+    assert found["size_bytes"] == (tmp_path / "out/model.npz").stat().st_size
+    assert json.loads((tmp_path / "out/figures.json").read_text()) == found

@@ -51,10 +51,11 @@ def project(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ([], ["add", "predict", "inspect", "track"]),
+        ([], ["add", "predict", "inspect", "compare", "track"]),
         (["add"], ["--data", "--labels", "--task", "--format", "--backbone", "--pretrained", "--set"]),
         (["predict"], ["--run", "--target", "--json", "--draw"]),
         (["inspect"], ["--port"]),
+        (["compare"], ["--run", "--models", "--set"]),
         (["track"], []),
     ],
 )
@@ -111,6 +112,9 @@ def test_add_end_to_end(project: Path) -> None:
         ("add mine --data data/mine --task classify --set epoch=5", "did you mean 'epochs'?"),
         ("predict a.jpg --run nosuch", "error: models/nosuch: no such model; trained runs: none"),
         ("inspect nosuch", "nosuch"),
+        ("compare --set epoch=5", "--set.epoch: no key of a run that may change; did you mean 'epochs'?"),
+        ("compare --run nosuch", "error: no run 'nosuch' in params.yaml"),
+        ("compare", "not a git repository with a commit"),
     ],
 )
 def test_a_mistake_is_an_error_of_one_line(project: Path, arguments: str, message: str) -> None:

@@ -96,6 +96,27 @@ def test_mlflow_has_a_run_and_a_registered_model_each(chain: Path) -> None:
     assert sorted(again["run"]) == sorted(RUNS)
 
 
+def test_a_comparison_leaves_the_chain_as_it_is(chain: Path) -> None:
+    in_project(chain, "git", "config", "user.name", "test")
+    in_project(chain, "git", "config", "user.email", "test@localhost")
+    lock = (chain / "dvc.lock").read_bytes()
+    command = ["pocketlens", "compare", "--models", "mobilenetv2_035,nosuch", "--set", "epochs=1", "--set", "workers=0"]
+    done = in_project(chain, *command, check=False)
+    assert done.returncode == 1
+    with (chain / "reports/compare/actions.csv").open(newline="") as file:
+        rows = {row["model"]: row for row in csv.DictReader(file)}
+    assert list(rows) == ["hog_svm", "mobilenetv2_035", "nosuch"]
+    assert "is not in timm" in rows["nosuch"]["note"]
+    assert float(rows["hog_svm"]["accuracy"]) > 0.4
+    assert int(rows["mobilenetv2_035"]["macs"]) > int(rows["mobilenetv2_035"]["params"]) > 10**6
+    assert float(rows["mobilenetv2_035"]["int8_bytes"]) < 0.35 * float(rows["mobilenetv2_035"]["float_bytes"])
+    assert (chain / "reports/compare/actions.png").is_file()
+    table = runs_table(chain, experiment="compare-actions")
+    assert sorted(table["cost/params"]) == sorted(int(rows[m]["params"]) for m in ("hog_svm", "mobilenetv2_035"))
+    assert (chain / "dvc.lock").read_bytes() == lock
+    assert stages_run(in_project(chain, "dvc", "repro").stdout) == []
+
+
 @pytest.mark.parametrize("target", ["torch", "onnx_int8", "executorch_int8"])
 def test_predict_says_something_in_every_runtime(chain: Path, target: str) -> None:
     picture = next((chain / "data/ingested/alpaca/test").glob("*.jpg"))

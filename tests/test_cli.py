@@ -51,11 +51,12 @@ def project(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ([], ["add", "predict", "inspect", "slide", "track"]),
+        ([], ["add", "predict", "inspect", "slide", "compare", "track"]),
         (["add"], ["--data", "--labels", "--task", "--format", "--backbone", "--pretrained", "--set"]),
         (["predict"], ["--run", "--target", "--json", "--draw"]),
         (["inspect"], ["--port"]),
         (["slide"], ["--split", "--scales", "--background", "--score", "--json", "--draw"]),
+        (["compare"], ["--run", "--models", "--set"]),
         (["track"], []),
     ],
 )
@@ -114,6 +115,9 @@ def test_add_end_to_end(project: Path) -> None:
         ("predict a.jpg --run nosuch", "error: models/nosuch: no such model; trained runs: none"),
         ("inspect nosuch", "nosuch"),
         ("slide nosuch herd", "error: models/nosuch: no such model; trained runs: none"),
+        ("compare --set epoch=5", "--set.epoch: no key of a run that may change; did you mean 'epochs'?"),
+        ("compare --run nosuch", "error: no run 'nosuch' in params.yaml"),
+        ("compare", "not a git repository with a commit"),
     ],
 )
 def test_a_mistake_is_an_error_of_one_line(project: Path, arguments: str, message: str) -> None:

@@ -92,8 +92,7 @@ def test_killed_and_resumed_gives_the_weights_of_an_unbroken_run(tmp_path: Path)
     assert not list(broken.glob("resume/*"))
     timings = [json.loads((root / "report/training.json").read_text()) for root in (whole, broken)]
     assert [t["resumed"] for t in timings] == [False, True]
-    assert timings[0]["images_per_second"] == pytest.approx(24 * 5 / timings[0]["seconds"], rel=0.02)
-    assert timings[1]["images_per_second"] is None
+    assert [t["images_per_second"] for t in timings] == [None, None], "frozen epochs pass no pictures"
 
 
 def run(**changes: Any) -> ClassifyRun:
@@ -161,6 +160,8 @@ def test_half_precision_trains_and_says_so(tmp_path: Path) -> None:
     places = [tmp_path / name for name in ("train", "val", "model", "report", "resume", "features")]
     train_run("r", run(precision="bf16", epochs=2, workers=0), *places)
     assert json.loads((tmp_path / "model/model.json").read_text())["trained"]["precision"] == "bf16-mixed"
+    timing = json.loads((tmp_path / "report/training.json").read_text())
+    assert timing["images_per_second"] == pytest.approx(16 * 2 / timing["seconds"], rel=0.02)
 
 
 def test_other_params_do_not_resume_from_a_checkpoint_of_these(tmp_path: Path) -> None:

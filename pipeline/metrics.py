@@ -24,14 +24,16 @@ def main_metric(task: str) -> str:
 
 
 def rank(metrics: dict[str, Any]) -> float:
-    """What training keeps the best of: the main metric, for a localizer of landmarks the mean of it and PCK.
+    """What training keeps the best of: the main metric, for a localizer of landmarks the mean of it and 1 - NME.
 
-    The box is learnt long before the landmarks: by its IoU alone an early epoch would be kept.
+    The box is learnt long before the landmarks: by its IoU alone an early epoch would be kept. PCK counts hits and
+    jumps about on a small split; NME does not.
     """
-    main = metrics[main_metric(metrics["task"])] or 0.0
-    if metrics["task"] == "localize" and "pck" in metrics:
-        return float(main + (metrics["pck"] or 0.0)) / 2
-    return float(main)
+    main = float(metrics[main_metric(metrics["task"])] or 0.0)
+    if metrics["task"] == "localize" and "nme" in metrics:
+        nme = metrics["nme"]
+        return (main + (0.0 if nme is None else max(0.0, 1 - nme))) / 2
+    return main
 
 
 def score(task: str, truth: list[Sample], predicted: list[Sample], dataset: Dataset) -> dict[str, Any]:

@@ -81,12 +81,11 @@ def _draw_object(
     pen.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=(0, 0, 0), width=1)
     pen.rectangle((left, top, right, bottom), outline=colour, width=unit)
     seen = {i: (p.x * w, p.y * h) for i, p in enumerate(o.landmarks) if p.visibility != ABSENT}
-    # dense landmarks (a face has 68 or more) would cover what they point at
-    dense = len(seen) > 30
     for a, b in dataset.skeleton:
         if a in seen and b in seen:
-            pen.line((seen[a], seen[b]), fill=colour, width=max(1, unit // 2) if dense else unit)
-    radius = unit if dense else 2 * unit
+            pen.line((seen[a], seen[b]), fill=colour, width=unit)
+    # dense landmarks (a face has 68 or more) would cover what they point at
+    radius = unit if len(seen) > 30 else 2 * unit
     for i, (x, y) in seen.items():
         spot = (x - radius, y - radius, x + radius, y + radius)
         hidden = o.landmarks[i].visibility == HIDDEN

@@ -314,11 +314,12 @@ def test_main_metrics_are_reported():
     ("metrics", "expected"),
     [
         ({"task": "classify", "accuracy": 0.7}, 0.7),
-        ({"task": "detect", "AP": 0.6, "pck": 0.2}, 0.6),
+        ({"task": "detect", "AP": 0.6, "nme": 0.2}, 0.6),
         ({"task": "detect", "AP": None}, 0.0),
         ({"task": "localize", "mean_iou": 0.8}, 0.8),
-        ({"task": "localize", "mean_iou": 0.8, "pck": 0.4}, 0.6),
-        ({"task": "localize", "mean_iou": 0.8, "pck": None}, 0.4),
+        ({"task": "localize", "mean_iou": 0.8, "nme": 0.1}, 0.85),
+        ({"task": "localize", "mean_iou": 0.8, "nme": 1.5}, 0.4),
+        ({"task": "localize", "mean_iou": 0.8, "nme": None}, 0.4),
     ],
 )
 def test_what_training_keeps_the_best_of(metrics, expected):

@@ -109,7 +109,7 @@ class Localizer(nn.Module):
             points, seen = target["landmarks"][there, :, :2], target["landmarks"][there, :, 2:]
             size = target["box"][there, 2:].prod(1).sqrt().clamp(min=SMALLEST)[:, None, None]
             distance = (outputs[3][there].float().view_as(points) - points).abs() / size * 100
-            loss = loss + (_wing(distance) * seen).sum() / seen.sum().clamp(min=1) / 40
+            loss = loss + (_wing(distance) * seen).sum() / seen.sum().clamp(min=1) / 30
         return loss
 
 

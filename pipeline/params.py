@@ -212,7 +212,7 @@ class CompareParams(_Block):
 
     run: str
     settings: dict[str, Any]  # what all of them have in place of the run's own
-    models: dict[str, dict[str, Any]]  # backbone -> what it has in place of these
+    models: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]  # backbone -> what it has in place of these
 
 
 class Params(_Block):

@@ -15,7 +15,6 @@ from conftest import ROOT, RUNS, in_project, project_environment, set_params
 from nbclient import NotebookClient
 
 from pipeline.sample import read_dataset, read_samples
-from pipeline.tracking import runs_table
 
 pytestmark = pytest.mark.chain
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -88,12 +87,17 @@ def test_metrics_show_lists_the_runs_float_and_int8(chain: Path) -> None:
 
 
 def test_mlflow_has_a_run_and_a_registered_model_each(chain: Path) -> None:
-    table = runs_table(chain)
-    assert sorted(table["run"]) == sorted(RUNS)
+    assert sorted(row["run"] for row in tracked(chain)) == sorted(RUNS)
     (chain / "mlflow.db").unlink()
     in_project(chain, "pocketlens", "track")
-    again = runs_table(chain)
-    assert sorted(again["run"]) == sorted(RUNS)
+    assert sorted(row["run"] for row in tracked(chain)) == sorted(RUNS)
+
+
+def tracked(project: Path, experiment: str = "pocketlens") -> list[dict[str, Any]]:
+    """MLflow's runs as a process of its own sees them: one that had the database open would still see what it was."""
+    table = f"runs_table(Path(), experiment={experiment!r}).to_json(orient='records')"
+    script = f"from pathlib import Path; from pipeline.tracking import runs_table; print({table})"
+    return json.loads(in_project(project, "python", "-c", script).stdout.splitlines()[-1])
 
 
 def test_a_comparison_leaves_the_chain_as_it_is(chain: Path) -> None:
@@ -111,8 +115,8 @@ def test_a_comparison_leaves_the_chain_as_it_is(chain: Path) -> None:
     assert int(rows["mobilenetv2_035"]["macs"]) > int(rows["mobilenetv2_035"]["params"]) > 10**6
     assert float(rows["mobilenetv2_035"]["int8_bytes"]) < 0.35 * float(rows["mobilenetv2_035"]["float_bytes"])
     assert (chain / "reports/compare/actions.png").is_file()
-    table = runs_table(chain, experiment="compare-actions")
-    assert sorted(table["cost/params"]) == sorted(int(rows[m]["params"]) for m in ("hog_svm", "mobilenetv2_035"))
+    costs = [row["cost/params"] for row in tracked(chain, "compare-actions")]
+    assert sorted(costs) == sorted(int(rows[m]["params"]) for m in ("hog_svm", "mobilenetv2_035"))
     assert (chain / "dvc.lock").read_bytes() == lock
     assert stages_run(in_project(chain, "dvc", "repro").stdout) == []
 
@@ -135,8 +139,9 @@ def test_it_runs_on_a_finished_chain(notebook: Path, chain: Path, monkeypatch: p
     outputs = [output for cell in shown.cells if cell.cell_type == "code" for output in cell.outputs]
     pictures = [o for o in outputs if "image/png" in o.get("data", {})]
     tables = [o for o in outputs if "text/html" in o.get("data", {})]
-    assert len(pictures) >= 6
-    assert len(tables) >= 3
+    least = {"default_runs": (6, 3), "mobilenets": (2, 4)}[notebook.stem]
+    assert (len(pictures), len(tables)) >= least
+    assert len(tables) >= least[1]
 
 
 def test_own_data_in_one_command_and_one_repro(chain: Path, tmp_path: Path) -> None:

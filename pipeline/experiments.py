@@ -57,8 +57,8 @@ def run_experiment(
     for key, value in changes.items():
         arguments += ["--set-param", f"params.yaml:{key}={_override(value)}"]
     for path in (LOCK, *files):
-        if (project / path).is_file() and _git(project, "ls-files", "--error-unmatch", path).returncode:
-            arguments += ["--copy-paths", path]  # git does not bring it along
+        if _is_left_behind(project, path):
+            arguments += ["--copy-paths", path]
     with Repo(str(project)) as repo:
         head = repo.scm.get_rev()
         # with --force, which replaces it too, DVC would take nothing from the run cache
@@ -115,6 +115,15 @@ def _reason(said: str) -> str:
     before = lines[: lines.index(dvc[0])] if dvc else lines
     raised = [line for line in before if line.split(":")[0].endswith(("Error", "Exception"))]
     return (raised or dvc or lines or [""])[-1].removeprefix("ERROR: ")
+
+
+def _is_left_behind(project: Path, path: str) -> bool:
+    """Whether an experiment's folder lacks this file of the project: git does not bring it along. A file with an absolute
+    path is found from there too.
+    """
+    if Path(path).is_absolute() or not (project / path).is_file():
+        return False
+    return bool(_git(project, "ls-files", "--error-unmatch", path).returncode)
 
 
 def _override(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 from pipeline.baseline import measure
 from pipeline.compare import Row, compare, order, table_text, variants, write_comparison
 from pipeline.errors import InputError
+from pipeline.experiments import _is_left_behind
 from pipeline.params import ClassifyRun, Params, parse_params, read_params
 from pipeline.sample import Dataset, Sample, write_dataset, write_samples
 from pipeline.tracking import default_uri
@@ -271,3 +273,12 @@ def test_histograms_and_a_linear_svm_tell_bars_apart(tmp_path: Path, labels: lis
         assert found["cost"]["params"] == file["weights"].size + file["bias"].size
     assert found["size_bytes"] == (tmp_path / "out/model.npz").stat().st_size
     assert json.loads((tmp_path / "out/figures.json").read_text()) == found
+
+
+def test_only_files_of_the_project_that_git_leaves_behind_are_copied(tmp_path: Path) -> None:
+    for command in (["init", "-q"], ["add", "known.bin"]):
+        (tmp_path / "known.bin").touch()
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    (tmp_path / "new.bin").touch()
+    paths = ("known.bin", "new.bin", "nowhere.bin", str(tmp_path / "new.bin"))
+    assert [_is_left_behind(tmp_path, path) for path in paths] == [False, True, False, False]

@@ -118,8 +118,8 @@ def _reason(said: str) -> str:
 
 
 def _is_left_behind(project: Path, path: str) -> bool:
-    """Whether an experiment's folder lacks this file of the project: git does not bring it along. A file with an absolute
-    path is found from there too.
+    """Whether an experiment's folder lacks this file of the project because git does not bring it along. A file with an
+    absolute path is found from there too.
     """
     if Path(path).is_absolute() or not (project / path).is_file():
         return False

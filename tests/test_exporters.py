@@ -123,6 +123,31 @@ def test_folding_keeps_the_function_and_shares_no_weights(pictures: np.ndarray, 
     assert len(set(weights)) == len(weights)
 
 
+class Pooled(torch.nn.Module):
+    """Pads with minus infinity on one side before a max pooling, as timm does for nets that come from TensorFlow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 8, 3, padding=1)
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor]:
+        x = self.conv(image.permute(0, 3, 1, 2).float() / 255) - 1  # below zero: a padding of zeros would win
+        padded = torch.nn.functional.pad(x, (0, 1, 0, 1), value=float("-inf"))
+        return (torch.nn.functional.max_pool2d(padded, 3, 2).mean((2, 3)),)
+
+
+@pytest.mark.parametrize("target", ["onnx_float", "onnx_int8", "executorch_int8"])
+def test_a_pooling_that_is_padded_with_infinity_ships(pictures: np.ndarray, tmp_path: Path, target: str) -> None:
+    torch.manual_seed(0)
+    net = Pooled().eval()
+    file, export = EXPORTERS[target]
+    export(net, [p[None] for p in pictures[:4]], tmp_path / file, ["logits"])
+    found = open_runtime(target, tmp_path / file).run(pictures[:4])[0]
+    with torch.no_grad():
+        expected = net(torch.from_numpy(pictures[:4]))[0].numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-5 if target == "onnx_float" else 0.05)
+
+
 def test_a_detector_with_a_shared_head_holds_in_int8(pictures: np.ndarray, tmp_path: Path) -> None:
     """Quantizers that meet one convolution three times must not leave two of them out or give up."""
     spec = spec_of("detect")

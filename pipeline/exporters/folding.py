@@ -11,6 +11,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 CONV = torch.ops.aten.conv2d.default
 BATCH_NORM = torch.ops.aten.batch_norm.default
+PAD = torch.ops.aten.pad.default
+MAX_POOL = torch.ops.aten.max_pool2d.default
 LAYERS = (CONV, torch.ops.aten.linear.default, torch.ops.aten.relu.default)
 
 
@@ -44,10 +46,23 @@ def fold(net: nn.Module, inputs: tuple[Tensor, ...]) -> fx.GraphModule:
                 graph_module.graph.erase_node(after)
             _own(graph_module, conv, f"conv{i}", weight, bias)
             conv.meta["shared"] = shared
+        _pad_with_numbers(graph_module)
         graph_module.graph.eliminate_dead_code()
         graph_module.delete_all_unused_submodules()
         graph_module.recompile()
     return graph_module
+
+
+def _pad_with_numbers(graph_module: fx.GraphModule) -> None:
+    """Pad with the nearest value instead of minus infinity before a max pooling, as in NASNet.
+
+    The pooling's answer is the same, for a window that sees a copy of a border value sees that value too; and the
+    quantizers find ranges that end.
+    """
+    for pad in graph_module.graph.find_nodes(op="call_function", target=PAD):
+        infinite = len(pad.args) > 3 and pad.args[3] == float("-inf")
+        if infinite and all(user.target is MAX_POOL for user in pad.users):
+            pad.args = (*pad.args[:2], "replicate")
 
 
 def edges(graph_module: fx.GraphModule) -> set[str]:

@@ -73,12 +73,14 @@ def timms(folder: Path, asked: argparse.Namespace, half: bool) -> Callable[[], N
 def ours(folder: Path, samples: list[Sample], asked: argparse.Namespace, scratch: Path) -> Callable[[], None]:
     whole: Any = read_params().runs["actions"].model_dump()
     knobs = {"backbone": asked.backbone, "size": asked.size, "batch_size": asked.batch, "precision": "auto"}
-    run = ClassifyRun.model_validate(whole | knobs | {"pretrained": False, "epochs": 1, "policy": "photo_geometry"})
+    run = ClassifyRun.model_validate(
+        whole | knobs | {"pretrained": False, "epochs": 1, "online": {"policy": "photo_geometry"}}
+    )
     dataset = Dataset("d", LABELS)
     spec = make_spec("r", run, dataset, [0.5] * 3, [0.5] * 3)
     net = build(spec)
     spec.outputs = list(net.outputs)
-    varied = loading.Pictures(folder, samples, spec, augmenter(run.policy, dataset))
+    varied = loading.Pictures(folder, samples, spec, augmenter(run.online.policy, dataset))
     loaders = (
         loading.train_loader(varied, run.batch_size, 1, run.seed),
         loading.eval_loader(loading.Pictures(folder, samples[:1], spec), run.batch_size),

@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional as F
 
 from pipeline.fit import keep_freed_memory
-from pipeline.models.depthwise import quicken
+from pipeline.models.quick import quicken
 
 WARM_UP, REPEATS = 2, 5
 

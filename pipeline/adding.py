@@ -25,10 +25,11 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "landmarks_csv": {"label": "object", "pairs": []},
     "crops": {"margin": 0.1, "min_side": 32, "backgrounds": 8, "max_iou": 0.5, "seed": 0},
 }
+_ONLINE: dict[str, dict[str, Any]] = {"detect": {"mosaic": 0.5, "smallest": 0.6, "quiet_epochs": 10}}
 _HEADS: dict[str, dict[str, Any]] = {
     "classify": {"kind": "pool", "dropout": 0.2},
     "localize": {"channels": 128, "dropout": 0.1},
-    "detect": {"channels": 96},
+    "detect": {"kind": "anchor_free", "strides": [8, 16, 32], "neck": 96, "channels": 96},
 }
 
 
@@ -104,10 +105,11 @@ def _run_block(name: str, task: str, backbone: str | None, pretrained: str | Non
         "pretrained": pretrained or False,
         "size": 224 if classify else 320 if task == "detect" else 192,
         "resize": "letterbox",
-        "head": dict(_HEADS[task]),
+        "head": copy.deepcopy(_HEADS[task]),
         "frozen_epochs": (30 if classify else 2) if pretrained else 0,
         "epochs": 15 if classify else 40,
         "tuned_blocks": "all",
+        "backbone_norm": "frozen" if pretrained and task == "detect" else "batch",
         "class_weights": "none",
         "patience": 8 if classify else 15,
         "batch_size": 8 if task == "detect" else 32 if classify else 16,
@@ -115,11 +117,12 @@ def _run_block(name: str, task: str, backbone: str | None, pretrained: str | Non
         # pretrained features know what, and nearly right: they move slowly, or are lost. Of where they know little
         "backbone_rate": {"classify": 0.1, "localize": 1.0, "detect": 0.3}[task] if pretrained else 1.0,
         "weight_decay": 0.02,
-        "policy": "photo_geometry",
+        "online": {"policy": "photo_geometry", **_ONLINE.get(task, {})},
         "precision": "auto",
         "workers": 1,
         "seed": 0,
         "predict": {
+            **({"nms": "hard"} if task == "detect" else {}),
             "score": 0.5 if task == "localize" else 0.3,
             "nms_iou": 0.3
             if classify

@@ -69,11 +69,20 @@ def _cost_parser(parser: argparse.ArgumentParser) -> None:
 
 
 def _predict_parser(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    parser.add_argument(
+        "sources", nargs="+", metavar="SOURCE", help="pictures, clips, folders of both, camera, camera:1"
+    )
     parser.add_argument("--run", required=True)
     parser.add_argument("--target", default="torch", help="torch (default), or a file that ships: onnx_int8, ...")
     parser.add_argument("--json", action="store_true", help="one JSON object per image")
-    parser.add_argument("--draw", type=Path, metavar="FOLDER", help="write the pictures with the predictions drawn in")
+    parser.add_argument(
+        "--draw",
+        type=Path,
+        metavar="FOLDER",
+        help="write predictions drawn into pictures and clips, and metadata.jsonl",
+    )
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="of clips and cameras each N-th frame")
+    parser.add_argument("--frames", type=int, metavar="N", help="of a camera so many frames (default: until Ctrl+C)")
     parser.set_defaults(command=_predict)
 
 
@@ -177,14 +186,17 @@ def _cost(args: argparse.Namespace) -> None:
 
 
 def _predict(args: argparse.Namespace) -> None:
-    from pipeline.predict import predict_files
+    from pipeline.predict import predict_sources
 
-    for prediction in predict_files(args.images, args.run, args.target, Path("models"), Path("exports"), args.draw):
+    if args.every < 1:
+        raise InputError(f"--every {args.every}: expected 1 or more")
+    places = Path("models"), Path("exports"), args.draw
+    for prediction in predict_sources(args.sources, args.run, args.target, *places, args.every, args.frames):
         if args.json:
             print(json.dumps(prediction.to_json(), ensure_ascii=False))
             continue
         best = sorted((prediction.scores or {}).items(), key=lambda item: -item[1])[:3]
-        print(f"{prediction.file_name}: " + ", ".join(f"{label} {score:.3f}" for label, score in best), end="")
+        print(f"{prediction.id}: " + ", ".join(f"{label} {score:.3f}" for label, score in best), end="")
         print("" if best else f"{len(prediction.objects)} objects")
         for o in prediction.objects:
             x, y, w, h = (round(v, 4) for v in o.box)

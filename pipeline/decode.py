@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.boxes import nms, soft_nms
 from pipeline.models.spec import ModelSpec
 from pipeline.preprocess import Frame
 from pipeline.sample import HIDDEN, VISIBLE, Landmark, Object
@@ -45,30 +46,56 @@ def _one_object(named: dict[str, Array], spec: ModelSpec, score: float) -> list[
 
 
 def _objects(named: dict[str, Array], spec: ModelSpec, score: float) -> list[Object]:
-    cells = [_level(named, stride, score, bool(spec.landmarks)) for stride in spec.strides]
+    level = _anchored if "anchors" in spec.head else _anchor_free
+    cells = [level(named, number, spec, score) for number in range(len(spec.strides))]
     scores, labels, boxes, points = (np.concatenate(part) for part in zip(*cells, strict=True))
     best = np.argsort(-scores, kind="stable")[:BEFORE_NMS]
     scores, labels, boxes, points = scores[best], labels[best], boxes[best], points[best]
-    kept = nms(boxes, scores, labels, spec.predict["nms_iou"])[: spec.predict["max_objects"]]
+    if spec.predict["nms"] == "soft":
+        kept, left = soft_nms(boxes, scores, labels, score)
+        scores[kept] = left
+    else:
+        kept = nms(boxes, scores, labels, spec.predict["nms_iou"])
+    kept = kept[: spec.predict["max_objects"]]
     return [_object(spec, scores[i], labels[i], boxes[i] / spec.size, points[i]) for i in kept]
 
 
-def _level(named: dict[str, Array], stride: int, score: float, landmarks: bool) -> tuple[Any, ...]:
-    """The cells of one level above `score`: scores [P], labels [P], boxes xyxy and landmarks in pixels."""
+def _anchor_free(named: dict[str, Array], level: int, spec: ModelSpec, score: float) -> tuple[Any, ...]:
+    """The cells of one level above `score`: scores [P], labels [P], boxes xyxy [P, 4] and landmarks [P, L, 3] in
+    pixels.
+    """
+    stride = spec.strides[level]
     probability = _sigmoid(named[f"scores_{stride}"])
     label, y, x = np.nonzero(probability >= score)
     centre = (np.stack([x, y], axis=1) + 0.5) * stride
     sides = named[f"boxes_{stride}"][:, y, x].T * stride
     boxes = np.concatenate([centre - sides[:, :2], centre + sides[:, 2:]], axis=1)
     points = np.zeros((len(x), 0, 3))
-    if landmarks:
-        points = (
-            named[f"landmarks_{stride}"][:, y, x]
-            .T.reshape(len(x), len(named[f"landmarks_{stride}"]) // 3, 3)
-            .astype(float)
-        )
+    if spec.landmarks:
+        points = named[f"landmarks_{stride}"][:, y, x].T.reshape(len(x), len(spec.landmarks), 3).astype(float)
         points[..., :2] = points[..., :2] * stride + centre[:, None]
     return probability[label, y, x], label, boxes, points
+
+
+def _anchored(named: dict[str, Array], level: int, spec: ModelSpec, score: float) -> tuple[Any, ...]:
+    """The same of a head with anchors; a score is that of the label times the objectness."""
+    stride, anchors = spec.strides[level], np.array(spec.head["anchors"][level])
+    by_anchor = {
+        kind: named[f"{kind}_{stride}"].reshape(len(anchors), -1, *named[f"{kind}_{stride}"].shape[1:])
+        for kind in ("scores", "boxes", "objectness", *(["landmarks"] if spec.landmarks else []))
+    }
+    probability = _sigmoid(by_anchor["scores"]) * _sigmoid(by_anchor["objectness"])
+    anchor, label, y, x = np.nonzero(probability >= score)
+    raw = _sigmoid(by_anchor["boxes"][anchor, :, y, x]).reshape(-1, 4)
+    centre = (raw[:, :2] * 2 - 0.5 + np.stack([x, y], axis=1)) * stride
+    half = (raw[:, 2:] * 2) ** 2 * anchors[anchor] / 2
+    points = np.zeros((len(x), 0, 3))
+    if spec.landmarks:
+        points = by_anchor["landmarks"][anchor, :, y, x].reshape(len(x), len(spec.landmarks), 3).astype(float)
+        middle = (np.stack([x, y], axis=1) + 0.5) * stride
+        points[..., :2] = points[..., :2] * anchors[anchor][:, None] + middle[:, None]
+    boxes = np.concatenate([centre - half, centre + half], axis=1)
+    return probability[anchor, label, y, x], label, boxes, points
 
 
 def _object(spec: ModelSpec, score: float, label: int, box: Any, points: Any) -> Object:
@@ -77,23 +104,6 @@ def _object(spec: ModelSpec, score: float, label: int, box: Any, points: Any) ->
         Landmark(float(px) / spec.size, float(py) / spec.size, VISIBLE if v > 0 else HIDDEN) for px, py, v in points
     ]
     return Object(spec.labels[label], (x0, y0, x1 - x0, y1 - y0), landmarks, score=_plain(score))
-
-
-def nms(boxes: Any, scores: Any, labels: Any, iou: float) -> list[int]:
-    """Greedy non-maximum suppression per class: indices of the boxes (xyxy [P, 4]) that stay, best first."""
-    order = np.argsort(-scores, kind="stable")
-    area = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1)
-    kept: list[int] = []
-    while len(order):
-        first, rest = order[0], order[1:]
-        kept.append(int(first))
-        low = np.maximum(boxes[first, :2], boxes[rest, :2])
-        high = np.minimum(boxes[first, 2:], boxes[rest, 2:])
-        shared = np.clip(high - low, 0, None).prod(axis=1)
-        union = area[first] + area[rest] - shared
-        same = (shared > iou * union) & (labels[rest] == labels[first])
-        order = rest[~same]
-    return kept
 
 
 def _clipped(o: Object) -> Object:

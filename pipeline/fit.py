@@ -3,6 +3,7 @@
 import ctypes
 import logging
 import math
+import random
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar, WeightAveraging
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -21,7 +23,7 @@ from pipeline.errors import InputError
 from pipeline.metrics import main_metric, rank, score
 from pipeline.models import Net
 from pipeline.models.backbones import learning_order
-from pipeline.models.depthwise import quicken
+from pipeline.models.quick import join_frozen_norms, quicken
 from pipeline.models.spec import ModelSpec
 from pipeline.params import ClassifyRun, DetectRun, LocalizeRun
 from pipeline.sample import Dataset, Sample
@@ -86,6 +88,8 @@ class Fitting(pl.LightningModule):
 
     def training_step(self, batch: Any, _index: int) -> Tensor:
         images, target, items = batch
+        if isinstance(self.run, DetectRun) and not self.phase.frozen:
+            images, target = self._shrunk(images, target, self.run)
         if self.weights is not None:
             target = target | {"weight": self.weights}
         loss = self.net.loss(self(images), target)
@@ -95,6 +99,22 @@ class Fitting(pl.LightningModule):
             raise InputError(f"the loss is {loss.item()} in epoch {epoch}, on these images: {names}")
         self.log("train_loss", loss.detach(), on_step=False, on_epoch=True, prog_bar=True, batch_size=len(items))
         return loss
+
+    def _shrunk(self, images: Tensor, target: dict[str, Tensor], run: DetectRun) -> tuple[Tensor, dict[str, Tensor]]:
+        """The batch [N, S, S, 3] at a side that this step draws, until the quiet epochs."""
+        least, step = math.ceil(run.online.smallest * run.size / run.head.strides[-1]), run.head.strides[-1]
+        if self.current_epoch >= self.phase.epochs - run.online.quiet_epochs:
+            return images, target
+        draw = random.Random(run.seed + self.global_step)
+        side = step * draw.randint(max(1, least), run.size // step)
+        if side == run.size:
+            return images, target
+        ratio = side / run.size
+        small = functional.interpolate(
+            images.permute(0, 3, 1, 2).float(), (side, side), mode="bilinear", antialias=True
+        )
+        points = target["landmarks"] * target["landmarks"].new_tensor([ratio, ratio, 1])
+        return small.permute(0, 2, 3, 1), target | {"box": target["box"] * ratio, "landmarks": points}
 
     def validation_step(self, batch: Any, _index: int) -> None:
         images, target, items = batch
@@ -238,6 +258,8 @@ def fit(
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a debugging aid
     _freeze(net, run, phase)
     quicken(net)
+    if run.backbone_norm == "frozen" and not phase.frozen:
+        join_frozen_norms(net.body, torch.rand(1, 3, run.size, run.size))
     fitting = Fitting(net.to(memory_format=torch.channels_last), spec, run, dataset, phase, weights)
     history, average = History(phase.first), WeightAveraging(multi_avg_fn=_moving_average)
     if phase.frozen:

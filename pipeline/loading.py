@@ -3,27 +3,37 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 from pipeline.models.spec import ModelSpec
-from pipeline.preprocess import Frame, open_image, resize
+from pipeline.preprocess import FILL, Frame, frame_of, open_image, resize
 from pipeline.sample import ABSENT, Object, Sample
 
 Augment = Callable[[NDArray[np.uint8], list[Object], int], tuple[NDArray[np.uint8], list[Object]]]
 Item = tuple[NDArray[np.uint8], Sample, Frame, list[Object]]
+SHIFT = 0.15  # of the canvas: how far from its middle four pictures meet
 KEEP_BYTES = 1 << 30  # canvases of sets up to this size are kept in memory after their first epoch
+
+
+class Draw(NamedTuple):
+    """A picture as training sees it: varied by `seed`, and in one with those of `others`, if there are any."""
+
+    picture: int
+    seed: int
+    others: tuple[int, ...] = ()
 
 
 class Pictures(TorchDataset[Item]):
     """Samples of `folder` on the model's canvas: pixels uint8 [S, S, 3], the sample, where the image lies on the
-    canvas, and its objects on the canvas. With `augment`, item (index, draw) is varied by `draw`.
+    canvas, and its objects on the canvas. With `augment`, a `Draw` is varied by its seed.
     """
 
     def __init__(self, folder: Path, samples: list[Sample], spec: ModelSpec, augment: Augment | None = None) -> None:
@@ -34,13 +44,21 @@ class Pictures(TorchDataset[Item]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> Item:
-        index, draw = key if isinstance(key, tuple) else (key, None)
+    def __getitem__(self, key: int | Draw) -> Item:
+        if isinstance(key, int):
+            return self._plain(key)
+        item = self._plain(key.picture)
+        if key.others:
+            item = mosaic([item, *map(self._plain, key.others)], key.seed)
+        pixels, sample, frame, objects = item
+        if self.augment is not None:
+            pixels, objects = self.augment(pixels, objects, key.seed)
+        return pixels, sample, frame, objects
+
+    def _plain(self, index: int) -> Item:
         sample = self.samples[index]
         pixels, frame = self._canvas(index)
         objects = [o for o in map(_on_canvas, map(frame.to_canvas, sample.objects)) if o is not None]
-        if self.augment is not None and draw is not None:
-            pixels, objects = self.augment(pixels, objects, draw)
         return pixels, sample, frame, objects
 
     def _canvas(self, index: int) -> tuple[NDArray[np.uint8], Frame]:
@@ -53,11 +71,47 @@ class Pictures(TorchDataset[Item]):
         return canvas
 
 
-class EpochSampler(Sampler[tuple[int, int]]):
-    """Every index once, in an order of its epoch, each with the number that its augmentation is drawn from."""
+def mosaic(items: list[Item], seed: int) -> Item:
+    """Four pictures in one (Bochkovskiy et al., YOLOv4, 2020), around a point near the middle of the canvas.
 
-    def __init__(self, length: int, seed: int) -> None:
+    Each is shrunk until it fits into its quarter, so that no object is cut off. The sample's id names all four.
+    """
+    size = items[0][0].shape[0]
+    draw = np.random.default_rng(seed)
+    middle_x, middle_y = (round(float(v) * size) for v in draw.uniform(0.5 - SHIFT, 0.5 + SHIFT, 2))
+    canvas = np.full((size, size, 3), FILL, dtype=np.uint8)
+    placed: list[Object] = []
+    for corner, (pixels, _, frame, objects) in enumerate(items):
+        right, low = corner % 2, corner // 2
+        room = (size - middle_x if right else middle_x), (size - middle_y if low else middle_y)
+        left, top, width, height = _seen(frame, size)
+        ratio = min(room[0] / width, room[1] / height)
+        w, h = max(1, int(width * ratio)), max(1, int(height * ratio))
+        x, y = (middle_x if right else middle_x - w), (middle_y if low else middle_y - h)
+        part = Image.fromarray(pixels[top : top + height, left : left + width])
+        canvas[y : y + h, x : x + w] = np.asarray(part.resize((w, h), Image.Resampling.BILINEAR))
+        back = Frame(width / size, height / size, left / size, top / size)
+        there = Frame(w / size, h / size, x / size, y / size)
+        placed += [there.to_canvas(back.to_image(o)) for o in objects]
+    sample = replace(items[0][1], id=" + ".join(item[1].id for item in items))
+    return canvas, sample, Frame(1, 1, 0, 0), placed
+
+
+def _seen(frame: Frame, size: int) -> tuple[int, int, int, int]:
+    """Left, top, width and height of what a canvas shows of its picture, in pixels."""
+    left, top, width, height = frame.pixels(size)
+    x, y = max(0, left), max(0, top)
+    return x, y, min(size, left + width) - x, min(size, top + height) - y
+
+
+class EpochSampler(Sampler[Draw]):
+    """Every index once, in an order of its epoch, each with the number that its augmentation is drawn from. In epochs
+    before `loud`, a share `mosaic` of them has three others beside it.
+    """
+
+    def __init__(self, length: int, seed: int, mosaic: float = 0.0, loud: int = 0) -> None:
         self.length, self.seed, self.epoch = length, seed, 0
+        self.mosaic, self.loud = mosaic, loud
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -65,22 +119,30 @@ class EpochSampler(Sampler[tuple[int, int]]):
     def __len__(self) -> int:
         return self.length
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[Draw]:
         draw = np.random.default_rng((self.seed, self.epoch))
-        order = draw.permutation(self.length)
-        seeds = draw.integers(2**32, size=self.length)
-        return iter([(int(i), int(s)) for i, s in zip(order, seeds, strict=True)])
+        order = draw.permutation(self.length).tolist()
+        seeds = draw.integers(2**32, size=self.length).tolist()
+        share = self.mosaic if self.epoch < self.loud else 0.0
+        joined = (draw.random(self.length) < share).tolist()
+        others = draw.integers(self.length, size=(self.length, 3)).tolist()
+        return iter(
+            [Draw(i, s, tuple(o) if j else ()) for i, s, j, o in zip(order, seeds, joined, others, strict=True)]
+        )
 
 
-def train_loader(pictures: Pictures, batch_size: int, workers: int, seed: int) -> DataLoader[Any]:
-    """Batches (images uint8 [N, S, S, 3], target, sample ids) in a new order and new variations every epoch.
+def train_loader(
+    pictures: Pictures, batch_size: int, workers: int, seed: int, mosaic: float = 0.0, loud: int = 0
+) -> DataLoader[Any]:
+    """Batches (images uint8 [N, S, S, 3], target, sample ids) in a new order and new variations every epoch; see
+    `EpochSampler` for `mosaic` and `loud`.
 
     A last batch of one picture is left out of the epoch: batch norm has nothing to average over.
     """
     return DataLoader(
         pictures,
         batch_size=min(batch_size, len(pictures)),
-        sampler=EpochSampler(len(pictures), seed),
+        sampler=EpochSampler(len(pictures), seed, mosaic, loud),
         num_workers=workers,
         collate_fn=_Collate(pictures.spec),
         drop_last=len(pictures) % batch_size == 1 and len(pictures) > batch_size,
@@ -119,6 +181,16 @@ class _Collate:
 def targets(items: list[Item], spec: ModelSpec) -> dict[str, Tensor]:
     """What the net of `spec` should say of these pictures, as its loss takes it."""
     return {"classify": _labels, "localize": _one_object, "detect": _all_objects}[spec.task](items, spec)
+
+
+def box_sizes(samples: list[Sample], spec: ModelSpec) -> NDArray[np.float64]:
+    """[M, 2]: width and height of all objects that are no crowds, in pixels of the canvas."""
+    sizes = []
+    for s in samples:
+        frame = frame_of(s.width, s.height, spec.size, spec.resize)
+        on_canvas = [_on_canvas(frame.to_canvas(o)) for o in s.objects if not o.crowd]
+        sizes += [o.box[2:] for o in on_canvas if o is not None]
+    return np.array(sizes, dtype=np.float64).reshape(-1, 2) * spec.size
 
 
 def _labels(items: list[Item], spec: ModelSpec) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -131,13 +132,39 @@ class LocalizeHead(_Block):
 
 
 class DetectHead(_Block):
-    channels: Count  # of the neck and the head
+    kind: Literal["anchor_free", "yolov3"]
+    strides: list[Literal[4, 8, 16, 32, 64]]  # a grid of cells each, so many pixels apart
+    neck: Count  # channels
+    channels: Count  # of the head
+
+    @field_validator("strides")
+    @classmethod
+    def _doubling(cls, strides: list[int]) -> list[int]:
+        if len(strides) < 2 or 32 not in strides or any(b != 2 * a for a, b in pairwise(strides)):
+            raise ValueError(f"strides {strides}: expected each twice the one before, 32 among them: [8, 16, 32]")
+        return strides
 
 
 class PredictParams(_Block):
     score: Fraction  # objects below are not shown; AP is computed from 0.01 on
     nms_iou: Fraction  # boxes of one class that overlap more are one object
     max_objects: Count
+
+
+class DetectPredictParams(PredictParams):
+    nms: Literal["hard", "soft"]  # soft lowers the scores of boxes that overlap instead of taking them away
+
+
+class Online(_Block):
+    """Augmentation while training, anew in every epoch."""
+
+    policy: str
+
+
+class DetectOnline(Online):
+    mosaic: Fraction  # of the training pictures: four in one
+    smallest: Annotated[float, Field(gt=0, le=1)]  # batches are shrunk to between this share of `size` and all of it
+    quiet_epochs: Annotated[int, Field(ge=0)]  # the last of `epochs`: no mosaic, nothing shrunk
 
 
 class ExportParams(_Block):
@@ -162,13 +189,14 @@ class _Run(_Block):
     frozen_epochs: Annotated[int, Field(ge=0)]  # only the head learns, on features that are computed once
     epochs: Annotated[int, Field(ge=0)]  # after those
     tuned_blocks: Literal["all"] | Annotated[int, Field(ge=0)]  # of the backbone, from its end, in `epochs`
+    backbone_norm: Literal["batch", "frozen"]  # frozen keeps the statistics that pretrained weights came with
     class_weights: Literal["none", "balanced"]  # balanced: a rare label counts as much as a frequent one
     patience: Count
     batch_size: Annotated[int, Field(ge=2)]
     learning_rate: Annotated[float, Field(gt=0, le=10)]
     backbone_rate: Annotated[float, Field(ge=0, le=1)]
     weight_decay: Annotated[float, Field(ge=0, le=1)]
-    policy: str
+    online: Online
     precision: Literal["auto", "fp32", "bf16"]
     workers: Annotated[int, Field(ge=0)]
     seed: Seed
@@ -195,6 +223,15 @@ class LocalizeRun(_Run):
 class DetectRun(_Run):
     task: Literal["detect"]
     head: DetectHead
+    online: DetectOnline
+    predict: DetectPredictParams
+
+    @model_validator(mode="after")
+    def _cells_fit(self) -> "DetectRun":
+        coarsest = self.head.strides[-1]
+        if self.size % coarsest:
+            raise ValueError(f"size {self.size}: expected a multiple of the coarsest stride, {coarsest}")
+        return self
 
 
 RunParams = Annotated[ClassifyRun | LocalizeRun | DetectRun, Field(discriminator="task")]

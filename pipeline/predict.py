@@ -1,45 +1,164 @@
-"""What a trained run says of pictures from anywhere."""
+"""What a trained run says of pictures, folders of them, clips and cameras."""
 
+import os
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+from tqdm import tqdm
 
 from pipeline.errors import InputError
 from pipeline.export import exported_file
 from pipeline.models.spec import model_folder, read_spec
 from pipeline.preprocess import open_image
 from pipeline.runtimes import open_runtime, predict_image
-from pipeline.sample import Dataset, Sample
+from pipeline.sample import Dataset, Sample, write_dataset, write_samples
 from pipeline.sheets import draw
+from pipeline.sources.reading import CLIPS, PICTURES, files_under
+
+if TYPE_CHECKING:
+    from pipeline.video import ClipWriter
+
+CAMERA = "camera"  # or camera:1, the second one
+NAMED = 5  # bad files that an error lists
 
 
-def predict_files(
-    images: list[Path], run: str, target: str, models: Path, exports: Path, drawings: Path | None = None
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """One picture to predict: a file's, or that of `clip` at its place `frame` in it."""
+
+    name: str
+    image: Image.Image
+    clip: str | None = None
+    frame: int = 0
+
+
+def predict_sources(
+    sources: list[str],
+    run: str,
+    target: str,
+    models: Path,
+    exports: Path,
+    drawings: Path | None = None,
+    every: int = 1,
+    most: int | None = None,
 ) -> Iterator[Sample]:
-    """One sample per image, in their order: `file_name` and `id` are the image's path as given.
+    """One sample per picture, in order. `sources`: pictures, clips, folders of both, "camera" or "camera:<number>".
 
-    `target`: "torch" for models/<run>, or a file of exports/<run> by its target's name. With `drawings`, each
-    picture is written there with its prediction drawn in. Raises InputError for an unknown run or target, or a
-    picture that does not decode.
+    `file_name` and `id` are the file's path as given; a frame's id ends in #<place>, its `clip` is the file. Of clips
+    and cameras each `every`-th frame is taken, of a camera until `most` are. `target`: "torch" for models/<run>, or a
+    file of exports/<run> by its target's name. With `drawings`, each picture is written there with its prediction
+    drawn in, a clip as a clip, and the predictions as metadata.jsonl and dataset.json. Raises InputError for an unknown
+    run or target, and at the end for files that do not decode: the others are answered all the same.
     """
     folder = model_folder(models, run)
     spec = read_spec(folder / "model.json")
     runtime = open_runtime(target, folder if target == "torch" else exported_file(exports / run, target))
     dataset = Dataset(spec.dataset, spec.labels, spec.landmarks, spec.pairs, spec.skeleton)
-    for number, path in enumerate(images):
-        try:
-            image = open_image(path)
-        except OSError as error:
-            raise InputError(f"{path}: not a picture that decodes: {error}") from None
-        sample = predict_image(runtime, spec, image)
-        sample.id = sample.file_name = str(path)
-        if drawings is not None:
-            drawings.mkdir(parents=True, exist_ok=True)
-            nothing = Sample("", "", image.width, image.height)
-            draw(image, nothing, dataset, sample).save(_free(drawings, path, images[:number]))
-        yield sample
+    bad: list[str] = []
+    files = [name for source in sources for name in _files(source)]
+    with ExitStack() as stack:
+        pen = stack.enter_context(_Drawings(drawings, dataset)) if drawings is not None else None
+        for shot in _shots(files, every, most, bad):
+            sample = predict_image(runtime, spec, shot.image)
+            sample.file_name = shot.clip or shot.name
+            sample.id, sample.clip = shot.name, shot.clip
+            if pen is not None:
+                pen.add(shot, sample)
+            yield sample
+    if bad:
+        more = f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
+        raise InputError("; ".join(bad[:NAMED]) + more)
 
 
-def _free(folder: Path, path: Path, before: list[Path]) -> Path:
-    """Where the drawing of `path` goes: pictures of one name from several folders get a number."""
-    same = sum(p.stem == path.stem for p in before)
-    return folder / (f"{path.stem}-{same + 1}.png" if same else f"{path.stem}.png")
+def _files(source: str) -> list[str]:
+    """The pictures and clips of a folder; what is no folder as it is. Raises InputError for a folder without any."""
+    if source.split(":", maxsplit=1)[0] == CAMERA or not Path(source).is_dir():
+        return [source]
+    found = sorted(files_under(Path(source), PICTURES | CLIPS))
+    if not found:
+        raise InputError(f"{source}: no picture and no clip in this folder")
+    return [str(f) for f in found]
+
+
+def _shots(files: list[str], every: int, most: int | None, bad: list[str]) -> Iterator[Shot]:
+    """The pictures of all `files`; what does not decode is added to `bad`."""
+    from pipeline.video import ClipError, camera, stream
+
+    with tqdm(files, "predict", unit="file", mininterval=0.5, disable=None) as bar:
+        for name in bar:
+            kind, _, number = name.partition(":")
+            is_clip = Path(name).suffix.lower() in CLIPS
+            if not is_clip and kind != CAMERA:
+                try:
+                    yield Shot(name, open_image(name))
+                except OSError as error:
+                    bad.append(f"{name}: not a picture that decodes: {error}")
+                continue
+            try:
+                frames = stream(name) if is_clip else camera(int(number or 0))
+                for place, image in enumerate(frames):
+                    if not is_clip and most is not None and place >= most * every:
+                        break
+                    bar.set_postfix(frame=place, refresh=False)
+                    if place % every == 0:
+                        yield Shot(f"{name}#{place}", image, name, place)
+            except (ClipError, ValueError) as error:
+                bad.append(f"{name}: {error}")
+
+
+class _Drawings:
+    """Pictures and clips with predictions drawn in, in a folder, and at the end (a camera's is Ctrl+C) their labels."""
+
+    def __init__(self, folder: Path, dataset: Dataset) -> None:
+        self.folder, self.dataset = folder, dataset
+        self._names: set[str] = set()
+        self._samples: list[Sample] = []
+        self._clip: tuple[str, ClipWriter] | None = None
+
+    def __enter__(self) -> "_Drawings":
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+        write_dataset(self.folder, self.dataset)
+        write_samples(self.folder, self._samples)
+
+    def add(self, shot: Shot, sample: Sample) -> None:
+        nothing = Sample("", "", shot.image.width, shot.image.height)
+        picture = draw(shot.image, nothing, self.dataset, sample)
+        self._samples.append(_from_folder(sample, self.folder))
+        if shot.clip is None:
+            picture.save(self._free(shot.name, ".png"))
+            return
+        if self._clip is None or self._clip[0] != shot.clip:
+            from pipeline.video import ClipWriter
+
+            self._end()
+            self._clip = shot.clip, ClipWriter(self._free(shot.clip.replace(":", "-"), ".mp4"))
+        self._clip[1].add(picture)
+
+    def _end(self) -> None:
+        if self._clip is not None:
+            self._clip[1].close()
+            self._clip = None
+
+    def _free(self, name: str, suffix: str) -> Path:
+        """Files of one name from several folders get a number."""
+        stem, number = Path(name).stem, 1
+        while f"{stem}{suffix}" in self._names:
+            number += 1
+            stem = f"{Path(name).stem}-{number}"
+        self._names.add(f"{stem}{suffix}")
+        return self.folder / f"{stem}{suffix}"
+
+
+def _from_folder(sample: Sample, folder: Path) -> Sample:
+    """The same with its file as seen from `folder`, as in all metadata.jsonl."""
+    if sample.file_name.split(":")[0] == CAMERA:
+        return sample
+    return replace(sample, file_name=Path(os.path.relpath(sample.file_name, folder)).as_posix())

@@ -33,6 +33,11 @@ class Frame:
         sx, sy = 1 / self.scale_x, 1 / self.scale_y
         return self._map(o, sx, sy, -self.offset_x * sx, -self.offset_y * sy)
 
+    def pixels(self, size: int) -> tuple[int, int, int, int]:
+        """Left, top, width and height of the image on a canvas of `size` pixels a side."""
+        x, y, w, h = (round(v * size) for v in (self.offset_x, self.offset_y, self.scale_x, self.scale_y))
+        return x, y, w, h
+
     @staticmethod
     def _map(o: Object, sx: float, sy: float, dx: float, dy: float) -> Object:
         x, y, w, h = o.box
@@ -58,19 +63,29 @@ def resize(image: Image.Image, size: int, rule: str) -> tuple[NDArray[np.uint8],
     and cuts the middle square out.
     """
     w, h = image.size
+    frame = frame_of(w, h, size, rule)
     if rule == "stretch":
-        return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR)), Frame(1, 1, 0, 0)
+        return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR)), frame
     if rule == "letterbox":
-        ratio = size / max(w, h)
-        inner_w, inner_h = max(1, round(w * ratio)), max(1, round(h * ratio))
-        left, top = (size - inner_w) // 2, (size - inner_h) // 2
+        left, top, inner_w, inner_h = frame.pixels(size)
         canvas = Image.new("RGB", (size, size), (FILL, FILL, FILL))
         canvas.paste(image.resize((inner_w, inner_h), Image.Resampling.BILINEAR), (left, top))
-        return np.asarray(canvas), Frame(inner_w / size, inner_h / size, left / size, top / size)
+        return np.asarray(canvas), frame
+    side = min(w, h)
+    left, top = (w - side) // 2, (h - side) // 2
+    box = (left, top, left + side, top + side)
+    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=box)), frame
+
+
+def frame_of(width: int, height: int, size: int, rule: str) -> Frame:
+    """Where an image of `width` x `height` pixels lies after `resize`."""
+    if rule == "stretch":
+        return Frame(1, 1, 0, 0)
+    if rule == "letterbox":
+        ratio = size / max(width, height)
+        inner_w, inner_h = max(1, round(width * ratio)), max(1, round(height * ratio))
+        return Frame(inner_w / size, inner_h / size, (size - inner_w) // 2 / size, (size - inner_h) // 2 / size)
     if rule == "crop":
-        side = min(w, h)
-        left, top = (w - side) // 2, (h - side) // 2
-        box = (left, top, left + side, top + side)
-        pixels = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
-        return pixels, Frame(w / side, h / side, -left / side, -top / side)
+        side = min(width, height)
+        return Frame(width / side, height / side, -((width - side) // 2) / side, -((height - side) // 2) / side)
     raise ValueError(f"resize rule {rule!r}: expected stretch, letterbox or crop")

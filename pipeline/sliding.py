@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from pipeline.decode import BEFORE_NMS, nms
+from pipeline.boxes import nms
+from pipeline.decode import BEFORE_NMS
 from pipeline.errors import InputError
 from pipeline.evaluate import SCORE_FLOOR
 from pipeline.metrics import score as figures_of

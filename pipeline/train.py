@@ -55,14 +55,20 @@ def train_run(
     from pipeline.models.localizer import Localizer
 
     pretrained = read_pretrained(run.backbone, run.pretrained)
+    if pretrained.state is None and run.backbone_norm == "frozen":
+        raise InputError(f"runs.{name}.backbone_norm: frozen, but pretrained is false; expected batch")
     spec = make_spec(name, run, dataset, pretrained.mean, pretrained.std)
     spec.trained = {"weights": pretrained.source}
+    if isinstance(run, DetectRun) and run.head.kind == "yolov3":
+        from pipeline.models.yolov3 import kmeans_anchors
+
+        spec.head["anchors"] = kmeans_anchors(loading.box_sizes(train, spec), run.head.strides)
     pl.seed_everything(run.seed, verbose=False)
     net = build(spec, pretrained)
     if isinstance(net, Localizer):
         net.start_from(train)
     spec.outputs, spec.strides = list(net.outputs), list(net.strides)
-    varied = loading.Pictures(train_folder, train, spec, augmenter(run.policy, dataset))
+    varied = loading.Pictures(train_folder, train, spec, augmenter(run.online.policy, dataset))
     plain = loading.Pictures(val_folder, val, spec)
     checkpoints = resume / name / _fingerprint(run, train_folder, val_folder)
     resumed, started = (checkpoints / "last.ckpt").is_file(), time.perf_counter()
@@ -105,7 +111,8 @@ def _fit_phases(
         before = {k: v.clone() for k, v in net.state_dict().items()}
     if run.epochs:
         phase = fit.Phase(False, run.epochs, run.learning_rate, len(rows))
-        train = loading.train_loader(pictures[0], run.batch_size, run.workers, run.seed)
+        several = (run.online.mosaic, run.epochs - run.online.quiet_epochs) if isinstance(run, DetectRun) else ()
+        train = loading.train_loader(pictures[0], run.batch_size, run.workers, run.seed, *several)
         loaders = train, loading.eval_loader(pictures[1], run.batch_size)
         tuned = fit.fit(net, spec, run, dataset, phase, loaders, checkpoints, weights)
         if before and max(map(rank, rows)) >= max(map(rank, tuned)):

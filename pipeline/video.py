@@ -36,6 +36,53 @@ def frames(path: Path | str, count: int) -> Iterator[tuple[int, float | None, Im
         yield place, *taken[place]
 
 
+def stream(path: Path | str) -> Iterator[Image.Image]:
+    """All frames of a clip as RGB images, upright, in the order in which they are shown. Raises ClipError."""
+    for frame, aspect in _decode(path):
+        yield _picture(frame, aspect)
+
+
+def camera(number: int) -> Iterator[Image.Image]:
+    """What a camera of this machine sees, RGB, until it is unplugged. Raises ClipError if there is none."""
+    import cv2
+
+    device = cv2.VideoCapture(number)
+    try:
+        if not device.isOpened():
+            raise ClipError(f"no camera {number} that opens on this machine")
+        while True:
+            seen, pixels = device.read()
+            if not seen:
+                raise ClipError(f"camera {number} gives no more pictures")
+            yield Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
+    finally:
+        device.release()
+
+
+class ClipWriter:
+    """An MP4 file, H.264 where this machine's FFmpeg has an encoder for it; the first picture gives the size."""
+
+    def __init__(self, path: Path, rate: int = 25) -> None:
+        self._container = av.open(str(path), "w")
+        codec = next(c for c in ("libx264", "libopenh264", "mpeg4") if c in av.codecs_available)
+        self._stream = self._container.add_stream(codec, rate=rate)
+        self._sized = False
+
+    def add(self, image: Image.Image) -> None:
+        if not self._sized:  # its sides are even, as the format wants them
+            self._stream.width, self._stream.height = (max(2, side // 2 * 2) for side in image.size)
+            self._stream.pix_fmt = "yuv420p"
+            self._sized = True
+        size = (self._stream.width, self._stream.height)
+        frame = av.VideoFrame.from_image(image if image.size == size else image.resize(size))
+        self._container.mux(self._stream.encode(frame))
+
+    def close(self) -> None:
+        if self._sized:
+            self._container.mux(self._stream.encode(None))
+        self._container.close()
+
+
 def _decoded_times(path: Path | str) -> list[int | None]:
     """The timestamp of each frame that decodes; what the container declares is often wrong."""
     times = [frame.pts for frame, _ in _decode(path)]

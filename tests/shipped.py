@@ -45,7 +45,7 @@ def spec_of(task: str, size: int = SIDE, backbone: str = "mobilenetv2_035") -> M
     head = {
         "classify": {"kind": "pool", "dropout": 0.1},
         "localize": {"channels": 16, "dropout": 0.1},
-        "detect": {"channels": 16},
+        "detect": {"kind": "anchor_free", "strides": [8, 16, 32], "neck": 16, "channels": 16},
     }
     spec = ModelSpec(
         run="shapes",
@@ -61,7 +61,7 @@ def spec_of(task: str, size: int = SIDE, backbone: str = "mobilenetv2_035") -> M
         resize="stretch",
         mean=[0.485, 0.456, 0.406],
         std=[0.229, 0.224, 0.225],
-        predict={"score": 0.3, "nms_iou": 0.6, "max_objects": 10},
+        predict={"score": 0.3, "nms": "hard", "nms_iou": 0.6, "max_objects": 10},
     )
     torch.manual_seed(0)
     net = build(spec)

@@ -53,7 +53,7 @@ def project(tmp_path: Path) -> Path:
     [
         ([], ["add", "predict", "inspect", "slide", "compare", "track"]),
         (["add"], ["--data", "--labels", "--task", "--format", "--backbone", "--pretrained", "--set"]),
-        (["predict"], ["--run", "--target", "--json", "--draw"]),
+        (["predict"], ["--run", "--target", "--json", "--draw", "--every", "--frames"]),
         (["inspect"], ["--port"]),
         (["slide"], ["--split", "--scales", "--background", "--score", "--json", "--draw"]),
         (["compare"], ["--run", "--models", "--set"]),
@@ -72,7 +72,7 @@ def test_help(tmp_path: Path, command: list[str], words: list[str]) -> None:
     [
         ([], "COMMAND"),
         (["add", "mine", "--data", "x", "--task", "segment"], "segment"),
-        (["predict", "--run", "r"], "IMAGE"),
+        (["predict", "--run", "r"], "SOURCE"),
         (["slide", "r", "d", "--scales", "1,x"], "--scales"),
     ],
 )

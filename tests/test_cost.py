@@ -129,7 +129,9 @@ def test_memory_of_a_net_that_can_be_done_by_hand():
 def test_a_head_that_three_levels_share_counts_once():
     spec = ModelSpec(
         run="r", dataset="d", task="detect", labels=["a", "b"], landmarks=[], pairs=[], skeleton=[], resize="letterbox",
-        backbone="mobilenetv2_035", head={"channels": 32}, size=64, mean=[0.5] * 3, std=[0.5] * 3, predict={},
+        backbone="mobilenetv2_035", size=64,
+        head={"kind": "anchor_free", "strides": [8, 16, 32], "neck": 32, "channels": 32},
+        mean=[0.5] * 3, std=[0.5] * 3, predict={},
     )  # fmt: skip
     net = build(spec)
     parameters = sum(p.numel() for p in net.parameters())

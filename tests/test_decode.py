@@ -2,12 +2,8 @@
 
 import numpy as np
 import pytest
-import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from torchvision.ops import batched_nms
 
-from pipeline.decode import decode, nms
+from pipeline.decode import decode
 from pipeline.models.spec import ModelSpec
 from pipeline.preprocess import Frame
 
@@ -29,7 +25,7 @@ def spec(task: str, outputs: list[str], landmarks: int = 0, strides: tuple[int, 
         resize="letterbox",
         mean=[0, 0, 0],
         std=[1, 1, 1],
-        predict={"score": 0.5, "nms_iou": 0.5, "max_objects": 10},
+        predict={"score": 0.5, "nms": "hard", "nms_iou": 0.5, "max_objects": 10},
         outputs=outputs,
         strides=list(strides),
     )
@@ -75,13 +71,3 @@ def test_detect_nothing_where_every_score_is_low() -> None:
     shapes = {"scores_32": 2, "boxes_32": 4, "landmarks_32": 9}
     arrays = [np.full((channels, 2, 2), -9, np.float32) for channels in shapes.values()]
     assert decode(arrays, spec("detect", list(shapes), 3, (32,)), WHOLE) == (None, None, [])
-
-
-@given(st.integers(0, 2**32 - 1), st.integers(0, 60))
-def test_nms_is_torchvisions(seed: int, count: int) -> None:
-    draw = np.random.default_rng(seed)
-    corner = draw.uniform(0, 50, (count, 2))
-    boxes = np.concatenate([corner, corner + draw.uniform(1, 30, (count, 2))], axis=1).astype(np.float32)
-    scores, labels = draw.permutation(count).astype(np.float32), draw.integers(0, 3, count)
-    theirs = batched_nms(torch.tensor(boxes), torch.tensor(scores), torch.tensor(labels), 0.5)
-    assert nms(boxes, scores, labels, 0.5) == theirs.tolist()

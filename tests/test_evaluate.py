@@ -35,13 +35,13 @@ def spec_of(task: str) -> ModelSpec:
         head={
             "classify": {"kind": "pool", "dropout": 0.0},
             "localize": {"channels": 16, "dropout": 0.0},
-            "detect": {"channels": 16},
+            "detect": {"kind": "anchor_free", "strides": [8, 16, 32], "neck": 16, "channels": 16},
         }[task],
         size=64,
         resize="letterbox",
         mean=[0.5] * 3,
         std=[0.5] * 3,
-        predict={"score": 0.3, "nms_iou": 0.6, "max_objects": 100},
+        predict={"score": 0.3, "nms": "hard", "nms_iou": 0.6, "max_objects": 100},
     )
 
 

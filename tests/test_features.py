@@ -21,7 +21,7 @@ HEADS: dict[str, dict[str, Any]] = {
     "pool": {"kind": "pool", "dropout": 0.2},
     "flatten": {"kind": "flatten", "dropout": 0.2},
     "localize": {"channels": 16, "dropout": 0.1},
-    "detect": {"channels": 16},
+    "detect": {"kind": "anchor_free", "strides": [8, 16, 32], "neck": 16, "channels": 16},
 }
 
 
@@ -29,7 +29,8 @@ def spec(head: str, backbone: str = "mobilenetv3_small_050", size: int = 64) -> 
     return ModelSpec(
         run="r", dataset="d", task="classify" if head in ("pool", "flatten") else head, labels=["cat", "dog"],
         landmarks=[], pairs=[], skeleton=[], backbone=backbone, head=HEADS[head], size=size, resize="letterbox",
-        mean=[0.5, 0.4, 0.3], std=[0.2, 0.3, 0.4], predict={"score": 0.3, "nms_iou": 0.6, "max_objects": 10},
+        mean=[0.5, 0.4, 0.3], std=[0.2, 0.3, 0.4],
+        predict={"score": 0.3, "nms": "hard", "nms_iou": 0.6, "max_objects": 10},
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.augment import augmenter
-from pipeline.loading import EpochSampler, Pictures, eval_loader, train_loader
+from pipeline.loading import Draw, EpochSampler, Pictures, box_sizes, eval_loader, train_loader
 from pipeline.models.spec import ModelSpec
 from pipeline.preprocess import FILL
 from pipeline.sample import Landmark, Object, Sample
@@ -23,7 +23,7 @@ def spec(task: str, rule: str = "letterbox", size: int = 64, points: int = 2) ->
     return ModelSpec(
         run="r", dataset="d", task=task, labels=LABELS, landmarks=[f"p{i}" for i in range(points)], pairs=[],
         skeleton=[], backbone="mobilenetv2_035", head={}, size=size, resize=rule, mean=[0.5] * 3, std=[0.5] * 3,
-        predict={"score": 0.3, "nms_iou": 0.6, "max_objects": 10},
+        predict={"score": 0.3, "nms": "hard", "nms_iou": 0.6, "max_objects": 10},
     )  # fmt: skip
 
 
@@ -61,8 +61,8 @@ def test_an_epoch_has_every_index_once_and_is_repeatable(length: int, seed: int,
     keys = list(one)
     assert keys == list(other) == list(one)
     assert len(one) == length
-    assert sorted(index for index, _ in keys) == list(range(length))
-    assert len({draw for _, draw in keys}) > length * 0.9
+    assert sorted(key.picture for key in keys) == list(range(length))
+    assert len({key.seed for key in keys}) > length * 0.9
 
 
 def test_epochs_and_seeds_differ() -> None:
@@ -72,8 +72,8 @@ def test_epochs_and_seeds_differ() -> None:
             sampler = EpochSampler(50, seed)
             sampler.set_epoch(epoch)
             seen.append(list(sampler))
-    assert len({tuple(index for index, _ in keys) for keys in seen}) == 6
-    assert len({draw for keys in seen for _, draw in keys}) > 295  # no draw comes back in another epoch
+    assert len({tuple(key.picture for key in keys) for keys in seen}) == 6
+    assert len({key.seed for keys in seen for key in keys}) > 295  # no draw comes back in another epoch
 
 
 def run_through(folder: Path, rows: list[Sample], workers: int) -> list[Any]:
@@ -103,12 +103,64 @@ def test_batches_do_not_depend_on_who_loads_them(tmp_path: Path) -> None:
 
 def test_what_is_kept_of_a_picture_is_not_varied(tmp_path: Path) -> None:
     pictures = Pictures(tmp_path, samples(tmp_path, 1), spec("detect"), augmenter("photo_geometry"))
-    plain, varied = pictures[0][0].copy(), pictures[0, 7][0].copy()
+    plain, varied = pictures[0][0].copy(), pictures[Draw(0, 7)][0].copy()
     assert (plain != varied).any()
     assert (pictures[0][0] == plain).all()
-    assert (pictures[0, 7][0] == varied).all()
+    assert (pictures[Draw(0, 7)][0] == varied).all()
     (tmp_path / "0.png").unlink()  # it is kept in memory after its first use
     assert (pictures[0][0] == plain).all()
+
+
+# --- four in one
+
+
+def test_a_share_of_the_epoch_is_four_in_one_until_the_quiet_end() -> None:
+    sampler, counts = EpochSampler(400, 0, mosaic=0.25, loud=2), []
+    for epoch in range(4):
+        sampler.set_epoch(epoch)
+        keys = list(sampler)
+        assert sorted(key.picture for key in keys) == list(range(400))
+        assert all(len(key.others) in (0, 3) for key in keys)
+        counts.append(sum(bool(key.others) for key in keys))
+    assert all(70 < n < 130 for n in counts[:2])
+    assert counts[2:] == [0, 0]
+
+
+@pytest.mark.parametrize("rule", ["letterbox", "stretch", "crop"])
+def test_four_pictures_in_one_keep_their_objects_on_them(tmp_path: Path, rule: str) -> None:
+    """Each picture is one colour, with a white box that its object is: the object is found where the box went."""
+    rows, colours = [], [(200, 0, 0), (0, 200, 0), (0, 0, 200), (150, 150, 0)]
+    for i, colour in enumerate(colours):
+        pixels = np.full((48, 96, 3), colour, np.uint8)
+        pixels[12:36, 36:60] = 255
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+        rows.append(Sample(f"{i}", f"{i}.png", 96, 48, objects=[Object("cat", (0.375, 0.25, 0.25, 0.5), [])]))
+    pictures = Pictures(tmp_path, rows, spec("detect", rule, 128, 0))
+    for seed in range(5):
+        pixels, joined, frame, objects = pictures[Draw(0, seed, (1, 2, 3))]
+        assert joined.id == "0 + 1 + 2 + 3"
+        assert (frame.scale_x, frame.scale_y, frame.offset_x, frame.offset_y) == (1, 1, 0, 0)
+        assert len(objects) == 4
+        white = (pixels > 240).all(axis=2)
+        for o, colour in zip(objects, colours, strict=True):
+            x, y, w, h = (v * 128 for v in o.box)
+            assert 0 <= x <= x + w <= 128
+            assert 0 <= y <= y + h <= 128
+            inside = white[round(y + 1) : round(y + h - 1), round(x + 1) : round(x + w - 1)]
+            assert inside.size > 20
+            assert inside.mean() > 0.95
+            left = pixels[round(y + h / 2), round(x - 3)]
+            assert abs(left.astype(int) - colour).max() < 12, "its own picture is around it"
+        assert white.sum() < 1.1 * sum(o.box[2] * o.box[3] * 128**2 for o in objects)
+
+
+@pytest.mark.parametrize(("rule", "wide", "high"), [("letterbox", 32, 16), ("stretch", 32, 32), ("crop", 64, 32)])
+def test_box_sizes_are_those_on_the_canvas(tmp_path: Path, rule: str, wide: int, high: int) -> None:
+    box = Object("cat", (0.25, 0.25, 0.5, 0.5))
+    rows = [sample(tmp_path, 0, [box, Object("dog", (0.25, 0.25, 0.5, 0.5), crowd=True)])]
+    # of a picture twice as wide as high, the middle square shows the middle half
+    expected = [[min(wide, 64), high]]
+    assert box_sizes(rows, spec("detect", rule)).tolist() == expected
 
 
 @pytest.mark.parametrize(

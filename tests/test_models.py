@@ -1,32 +1,50 @@
 """Nets: shapes, weights from elsewhere, losses that can be learned."""
 
+import copy
 import math
 import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
 import torchvision
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
+from pipeline.decode import decode
 from pipeline.errors import InputError
 from pipeline.models import Deployed, build, load_model
+from pipeline.models.anchor_free import AnchorFree, assign, flatten
 from pipeline.models.backbones import classifier, feature_maps, learning_order, read_pretrained
-from pipeline.models.depthwise import DepthwiseConv2d, quicken
+from pipeline.models.cells import table
 from pipeline.models.localizer import Localizer, _wing
 from pipeline.models.mobilenets import named, register, smallest_input
+from pipeline.models.quick import DepthwiseConv2d, join_frozen_norms, quicken
 from pipeline.models.spec import ModelSpec, read_spec, write_spec
-from pipeline.models.yolo_loss import assign, flatten, yolo_loss
+from pipeline.models.yolov3 import kmeans_anchors
+from pipeline.preprocess import Frame
 from pipeline.sample import Landmark, Object, Sample
 
 HEADS: dict[str, dict[str, Any]] = {
     "classify": {"kind": "pool", "dropout": 0.2},
     "localize": {"channels": 16, "dropout": 0.1},
-    "detect": {"channels": 16},
+    "detect": {"kind": "anchor_free", "strides": [8, 16, 32], "neck": 16, "channels": 16},
+}
+
+
+DETECT: dict[str, dict[str, Any]] = {
+    "anchor_free": HEADS["detect"],
+    "yolov3": HEADS["detect"]
+    | {
+        "kind": "yolov3",
+        "anchors": [[[6, 6], [8, 16], [16, 8]], [[16, 16], [24, 28], [28, 24]], [[32, 32], [40, 60], [64, 50]]],
+    },
 }
 
 
@@ -35,7 +53,7 @@ def spec(task: str, size: int = 64, backbone: str = "mobilenetv2_035", **head: A
     made = ModelSpec(
         run="r", dataset="d", task=task, labels=["cat", "dog", "fox"], landmarks=points, pairs=[], skeleton=[],
         backbone=backbone, head=head or HEADS[task], size=size, resize="letterbox", mean=[0.5, 0.4, 0.3],
-        std=[0.2, 0.3, 0.4], predict={"score": 0.3, "nms_iou": 0.6, "max_objects": 10},
+        std=[0.2, 0.3, 0.4], predict={"score": 0.3, "nms": "hard", "nms_iou": 0.6, "max_objects": 10},
     )  # fmt: skip
     net = build(made)
     made.outputs, made.strides = list(net.outputs), list(net.strides)
@@ -208,10 +226,13 @@ def test_model_and_spec_round_trip(tmp_path: Path) -> None:
 
 def test_cells_answer_for_the_object_they_lie_in() -> None:
     outputs = build(spec("detect")).eval()(torch.zeros(1, 3, 64, 64))
-    flat = flatten(outputs, (8, 16, 32))
+    flat = flatten(outputs, ("scores", "boxes", "landmarks"), (8, 16, 32))
     truth = torch.tensor([[0.0, 0, 30, 30], [34, 34, 63, 63], [40, 2, 41, 3]])  # the last lies between the centres
-    labels = torch.tensor([0, 1, 2])
-    cells, objects, quality = assign(flat["scores"][0].sigmoid(), flat["boxes"][0], flat["centres"], truth, labels)
+    target = {
+        "image": torch.zeros(3, dtype=torch.int64), "box": truth, "label": torch.arange(3),
+        "landmarks": torch.zeros(3, 2, 3),
+    }  # fmt: skip
+    _, cells, objects, quality = assign(flat["scores"].sigmoid(), flat["boxes"], flat["centres"], table(target, 1))
     assert set(objects.tolist()) == {0, 1, 2}
     assert ((quality >= 0) & (quality <= 1)).all()
     assert len(set(cells.tolist())) == len(cells)
@@ -220,6 +241,111 @@ def test_cells_answer_for_the_object_they_lie_in() -> None:
             x, y = flat["centres"][cell].tolist()
             assert truth[o][0] < x < truth[o][2]
             assert truth[o][1] < y < truth[o][3]
+
+
+def scene(*boxes: list[float], pictures: int = 1) -> dict[str, torch.Tensor]:
+    """All `boxes` (xyxy in pixels) in the first of `pictures`, of the labels 0, 1, 2, ..., two landmarks each."""
+    count = len(boxes)
+    return {
+        "image": torch.zeros(count, dtype=torch.int64),
+        "box": torch.tensor(boxes).view(count, 4),
+        "label": torch.arange(count) % 3,
+        "landmarks": torch.full((count, 2, 3), 2.0),
+    }
+
+
+def test_cells_of_a_batch_are_assigned_as_in_pictures_of_their_own() -> None:
+    torch.manual_seed(0)
+    net = build(spec("detect")).eval()
+    flat = flatten(net(torch.rand(2, 3, 64, 64)), net.head.kinds, (8, 16, 32))
+    one, two = scene([3.0, 4, 40, 50]), scene([20.0, 20, 30, 60], [1, 1, 60, 30], [5, 30, 9, 33])
+    both = {k: torch.cat([one[k], two[k] + 1 if k == "image" else two[k]]) for k in one}
+    scores = flat["scores"].sigmoid()
+    picture, cell, slot, quality = assign(scores, flat["boxes"], flat["centres"], table(both, 2))
+    for i, alone in enumerate((one, two)):
+        _, *wanted = assign(scores[[i]], flat["boxes"][[i]], flat["centres"], table(alone, 1))
+        for found, expected in zip((cell, slot, quality), wanted, strict=True):
+            torch.testing.assert_close(found[picture == i], expected)
+
+
+def test_hundreds_of_objects_and_duplicates_have_a_loss() -> None:
+    draw = torch.Generator().manual_seed(0)
+    corner = torch.rand(300, 2, generator=draw) * 58
+    boxes = torch.cat([corner, corner + 0.5 + 5 * torch.rand(300, 2, generator=draw)], dim=1)
+    crowded = scene(*boxes.tolist(), *boxes[:5].tolist(), [0.0, 0, 64, 64])
+    for kind in ("anchor_free", "yolov3"):
+        net = build(spec("detect", **DETECT[kind]))
+        loss = net.loss(net(torch.rand(2, 3, 64, 64)), crowded)
+        loss.backward()
+        assert torch.isfinite(loss)
+        assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in net.head.parameters())
+
+
+@pytest.mark.parametrize("strides", [[8, 16, 32], [4, 8, 16, 32], [8, 16, 32, 64], [16, 32]])
+@pytest.mark.parametrize("kind", ["anchor_free", "yolov3"])
+def test_heads_stand_on_any_strides(kind: str, strides: list[int]) -> None:
+    head = DETECT[kind] | {"strides": strides}
+    if kind == "yolov3":
+        head["anchors"] = kmeans_anchors(np.random.default_rng(0).uniform(4, 60, (50, 2)), strides)
+    made = spec("detect", 128, **head)
+    net = build(made).eval()
+    with torch.no_grad():
+        found = dict(zip(made.outputs, net(torch.rand(1, 3, 128, 128)), strict=True))
+    assert list(net.strides) == strides
+    for s in strides:
+        assert found[f"scores_{s}"].shape[-2:] == (128 // s, 128 // s)
+    assert "objectness_32" in found or kind == "anchor_free"
+
+
+def test_an_exact_answer_costs_nothing_in_boxes_and_decodes_to_the_objects() -> None:
+    """What the loss of the anchors calls right is what `decode` reads: one truth, written into the raw outputs."""
+    made = spec("detect", **DETECT["yolov3"])
+    net = build(made)
+    truth = scene([10.0, 12, 34, 40])
+    raw = [torch.full_like(o, -9.0) for o in net(torch.zeros(1, 3, 64, 64))]
+    named = dict(zip(made.outputs, raw, strict=True))
+    stride, anchors = 16, torch.tensor(made.head["anchors"][1])
+    sides, middle = torch.tensor([24.0, 28]), torch.tensor([22.0, 26])
+    cell = (middle / stride).long()
+    x, y = cell.tolist()
+    offset = (middle / stride - cell + 0.5) / 2
+    share = (sides / anchors[1]).sqrt() / 2
+    named["boxes_16"][0, 4:8, y, x] = torch.cat([offset, share]).logit()
+    named["objectness_16"][0, 1, y, x] = 9
+    named["scores_16"][0, 3, y, x] = 9  # anchor 1 of label 0
+    named["landmarks_16"][0, 6:12, y, x] = torch.tensor([0.5, 0.5, 9, -0.5, 0.25, 9])
+    _, _, [found] = decode([o[0].numpy() for o in raw], made, Frame(1, 1, 0, 0))
+    assert found.label == "cat"
+    assert [v * 64 for v in found.box] == pytest.approx([10, 12, 24, 28], abs=1e-3)
+    at = (cell + 0.5) * stride + torch.tensor([0.5, 0.5]) * anchors[1]
+    assert (found.landmarks[0].x * 64, found.landmarks[0].y * 64) == pytest.approx(at.tolist(), abs=1e-3)
+    off = {k: v.clone() for k, v in named.items()}
+    off["boxes_16"][0, 4:8, y, x] += 0.5
+    assert net.loss(tuple(off.values()), truth) > net.loss(tuple(raw), truth)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_anchors_are_small_first_in_any_order_of_the_boxes(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    sizes = draw.uniform(4, 300, (40, 2))
+    anchors = np.array(kmeans_anchors(sizes, (8, 16, 32)))
+    assert anchors.shape == (3, 3, 2)
+    assert (np.diff(anchors.prod(axis=2).ravel()) >= 0).all()
+    assert np.array_equal(anchors, np.array(kmeans_anchors(draw.permutation(sizes), (8, 16, 32))))
+    assert (anchors >= sizes.min(axis=0) - 0.01).all()
+    assert (anchors <= sizes.max(axis=0) + 0.01).all()
+
+
+def test_anchors_find_the_sizes_that_there_are() -> None:
+    kinds = np.array([[10, 10], [20, 40], [60, 30], [90, 90], [150, 60], [60, 150]], dtype=float)
+    draw = np.random.default_rng(0)
+    sizes = np.concatenate([kind * draw.uniform(0.97, 1.03, (30, 2)) for kind in kinds])
+    anchors = np.array(kmeans_anchors(sizes, (16, 32))).reshape(-1, 2)
+    for kind in kinds:
+        assert np.abs(anchors / kind - 1).max(axis=1).min() < 0.03
+    with pytest.raises(InputError, match="no box in train to take anchors from"):
+        kmeans_anchors(np.zeros((0, 2)), (8, 16, 32))
+    assert len(kmeans_anchors(kinds[:1], (8, 16, 32))) == 3  # of one size are all
 
 
 def targets(task: str) -> dict[str, torch.Tensor]:
@@ -243,17 +369,19 @@ def targets(task: str) -> dict[str, torch.Tensor]:
     return {"image": torch.arange(3), "box": corners, "label": label, "landmarks": marks}
 
 
-@pytest.mark.parametrize("task", SHAPES)
-def test_a_net_learns_four_pictures(task: str) -> None:
+@pytest.mark.parametrize(
+    ("task", "head"), [*((task, {}) for task in SHAPES), ("detect", DETECT["yolov3"])], ids=[*SHAPES, "yolov3"]
+)
+def test_a_net_learns_four_pictures(task: str, head: dict[str, Any]) -> None:
     torch.manual_seed(0)
-    net, target = build(spec(task)), targets(task)
+    net, target = build(spec(task, **head)), targets(task)
     images = torch.rand(4, 3, 64, 64) * 0.2
     for i, (x, y) in enumerate([(0, 0), (32, 0), (0, 32)]):
         images[i, i, y + 4 : y + 28, x + 4 : x + 28] += 0.8
     images[3] = images[0] if task == "classify" else images[3]
     optimizer = torch.optim.AdamW(net.parameters(), 3e-3)
     losses = []
-    for _ in range(60):
+    for _ in range(100):
         loss = net.loss(net(images), target)
         optimizer.zero_grad()
         loss.backward()
@@ -271,7 +399,7 @@ def test_boxes_of_no_size_have_a_loss_and_gradients() -> None:
         "label": torch.tensor([0]),
         "landmarks": torch.zeros(1, 0, 3),
     }
-    loss = yolo_loss((torch.zeros(1, 3, 2, 2), raw), (32,), target)
+    loss = AnchorFree(16, 16, 3, 0, (32,)).loss((torch.zeros(1, 3, 2, 2), raw), target)
     loss.backward()
     assert torch.isfinite(loss)
     assert raw.grad is not None
@@ -404,6 +532,55 @@ def test_quick_depthwise_gradients_are_those_of_float32(kernel: int, stride: int
         assert (ours - wanted).norm() < 0.03 * wanted.norm()
     for ours, wanted in zip(gradients(half=False), exact, strict=True):
         assert torch.equal(ours, wanted)
+
+
+@pytest.mark.parametrize("backbone", ["mobilenetv2_035", "mobilenetv3_small_050", "resnet18", "mobilenetv1_025"])
+def test_a_frozen_norm_in_its_convolution_computes_and_learns_the_same(backbone: str) -> None:
+    torch.manual_seed(0)
+    net, _ = feature_maps(backbone, read_pretrained(backbone, False), (8, 32))
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):  # as of a net that has learned
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            nn.init.normal_(module.running_mean, std=0.1)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+    joined = copy.deepcopy(net)
+    x = torch.rand(2, 3, 64, 64)
+    count = sum(isinstance(m, nn.BatchNorm2d) for m in net.modules())
+    assert join_frozen_norms(joined, x) == count
+    assert joined.state_dict().keys() == net.state_dict().keys()
+    results = []
+    for each in (net.eval(), joined.train()):  # in training mode the statistics are kept all the same
+        loss = sum((m.square().mean() for m in each(x)), torch.zeros(()))
+        loss.backward()
+        results.append([loss.detach(), *(p.grad for p in each.parameters())])
+    for wanted, found in zip(*results, strict=True):
+        assert wanted is not None
+        assert (wanted - found).norm() <= 1e-3 * wanted.norm() + 1e-7
+    for (name, wanted), found in zip(net.state_dict().items(), joined.state_dict().values(), strict=True):
+        assert torch.equal(wanted, found), name
+
+
+class Twice(nn.Module):
+    """Uses what its convolution gives, and that normalized: joining the two would change it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4)
+        nn.init.constant_(torch.as_tensor(self.norm.running_mean), 0.3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.conv(x)
+        return y + self.norm(y)
+
+
+def test_a_norm_that_does_not_go_into_its_convolution_stays() -> None:
+    net, x = Twice().eval(), torch.rand(1, 3, 8, 8)
+    wanted = net(x)
+    assert join_frozen_norms(net, x) == 0
+    assert torch.equal(net(x), wanted)
+    assert type(net.norm) is nn.BatchNorm2d
 
 
 @pytest.mark.parametrize("width", [0.35, 0.6, 0.75, 1.0, 1.4])

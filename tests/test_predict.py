@@ -1,4 +1,4 @@
-"""`predict_files`: what a model folder says of pictures from anywhere, and what is said of those that are none."""
+"""`predict_sources`: what a model folder says of pictures from anywhere, and what is said of those that are none."""
 
 import json
 import os
@@ -8,6 +8,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -18,8 +19,9 @@ from pipeline.cli import main
 from pipeline.errors import InputError
 from pipeline.models import build
 from pipeline.models.spec import ModelSpec, write_spec
-from pipeline.predict import predict_files
-from pipeline.sample import Sample
+from pipeline.predict import predict_sources
+from pipeline.sample import Sample, read_dataset, read_samples
+from pipeline.video import ClipWriter, stream
 
 ROOT = Path(__file__).parents[1]
 TASKS = ("classify", "localize", "detect")
@@ -27,7 +29,7 @@ LABELS, POINTS = ["cat", "dog", "fox"], ["left_eye", "right_eye"]
 HEADS: dict[str, dict[str, Any]] = {
     "classify": {"kind": "pool", "dropout": 0.2},
     "localize": {"channels": 16, "dropout": 0.1},
-    "detect": {"channels": 16},
+    "detect": {"kind": "anchor_free", "strides": [8, 16, 32], "neck": 16, "channels": 16},
 }
 
 
@@ -38,7 +40,7 @@ def save_model(folder: Path, task: str, resize: str = "letterbox", score: float 
     spec = ModelSpec(
         run="r", dataset="d", task=task, labels=LABELS, landmarks=points, pairs=[], skeleton=[],
         backbone="mobilenetv2_035", head=HEADS[task], size=64, resize=resize, mean=[0.5] * 3, std=[0.2] * 3,
-        predict={"score": score, "nms_iou": 0.6, "max_objects": 5},
+        predict={"score": score, "nms": "hard", "nms_iou": 0.6, "max_objects": 5},
     )  # fmt: skip
     net = build(spec)
     spec.outputs, spec.strides = list(net.outputs), list(net.strides)
@@ -56,7 +58,7 @@ def picture(path: Path, size: tuple[int, int] = (50, 30), seed: int = 0) -> Path
 
 
 def predict(project: Path, images: list[Path], run: str = "r", target: str = "torch", **more: Any) -> list[Sample]:
-    return list(predict_files(images, run, target, project / "models", project / "exports", **more))
+    return list(predict_sources([str(i) for i in images], run, target, project / "models", project / "exports", **more))
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +195,7 @@ def test_what_is_no_picture_is_named(project: Path, tmp_path: Path, how: str) ->
 
 def test_those_before_the_bad_one_are_answered(project: Path, tmp_path: Path) -> None:
     images = [picture(tmp_path / "a.png"), tmp_path / "nosuch.jpg"]
-    answers = predict_files(images, "classify", "torch", project / "models", project / "exports")
+    answers = predict_sources([str(i) for i in images], "classify", "torch", project / "models", project / "exports")
     assert next(answers).file_name == str(images[0])
     with pytest.raises(InputError, match=r"nosuch\.jpg"):
         next(answers)
@@ -207,8 +209,8 @@ def test_drawings(project: Path, tmp_path: Path, task: str) -> None:
     images = [picture(tmp_path / "a.jpg"), picture(tmp_path / "b.png", (20, 60))]
     predict(project, images, task, drawings=tmp_path / "deep/drawn")
     drawn = sorted((tmp_path / "deep/drawn").iterdir())
-    assert [d.name for d in drawn] == ["a.png", "b.png"]
-    for file, image in zip(drawn, images, strict=True):
+    assert [d.name for d in drawn] == ["a.png", "b.png", "dataset.json", "metadata.jsonl"]
+    for file, image in zip(drawn[:2], images, strict=True):
         with Image.open(file) as after, Image.open(image) as before:
             assert after.format == "PNG"
             assert after.width / after.height == pytest.approx(before.width / before.height, rel=0.02)
@@ -219,7 +221,7 @@ def test_drawings(project: Path, tmp_path: Path, task: str) -> None:
 def test_pictures_of_one_name_are_all_drawn(project: Path, tmp_path: Path) -> None:
     images = [picture(tmp_path / "x/a.png"), picture(tmp_path / "y/a.png"), picture(tmp_path / "x/a.jpg")]
     predict(project, images, "classify", drawings=tmp_path / "drawn")
-    assert len(list((tmp_path / "drawn").iterdir())) == 3
+    assert len(list((tmp_path / "drawn").glob("*.png"))) == 3
 
 
 def test_json_lines_are_samples(project: Path, tmp_path: Path) -> None:
@@ -251,3 +253,69 @@ def test_words_for_people(
     assert stopped.value.code == 1
     assert said.startswith(f"{image}: 1 objects\n  ")
     assert error.startswith(f"error: {missing}: ")
+
+
+# --- folders, clips and cameras
+
+
+def clip(path: Path, count: int, size: tuple[int, int] = (48, 32)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = ClipWriter(path)
+    for i in range(count):
+        writer.add(Image.new("RGB", size, (20 * i, 90, 200)))
+    writer.close()
+    return path
+
+
+def test_a_folder_gives_its_pictures_and_the_frames_of_its_clips(project: Path, tmp_path: Path) -> None:
+    for name in ("b.png", "deep/a.jpg"):
+        picture(tmp_path / "in" / name)
+    (tmp_path / "in/notes.txt").write_text("no picture")
+    clip(tmp_path / "in/c.mp4", 7)
+    folder = tmp_path / "in"
+    found = predict(project, [folder], "detect", drawings=tmp_path / "out", every=3)
+    names = [str(folder / "b.png"), *(f"{folder / 'c.mp4'}#{i}" for i in (0, 3, 6)), str(folder / "deep/a.jpg")]
+    assert [s.id for s in found] == names
+    assert [s.clip for s in found] == [None, *[str(folder / "c.mp4")] * 3, None]
+    assert sorted(f.name for f in (tmp_path / "out").iterdir()) == [
+        "a.png", "b.png", "c.mp4", "dataset.json", "metadata.jsonl",
+    ]  # fmt: skip
+    assert len(list(stream(tmp_path / "out/c.mp4"))) == 3
+    written = read_samples(tmp_path / "out")
+    assert [s.objects for s in written] == [s.objects for s in found]
+    assert all((tmp_path / "out" / s.file_name).is_file() for s in written)
+    assert read_dataset(tmp_path / "out").labels == LABELS
+
+
+def test_what_is_bad_in_a_folder_is_named_and_the_rest_answered(project: Path, tmp_path: Path) -> None:
+    for name in ("a.png", "c.png"):
+        picture(tmp_path / "in" / name)
+    (tmp_path / "in/b.jpg").write_text("no picture")
+    (tmp_path / "in/d.mp4").write_text("no clip")
+    answered = []
+    with pytest.raises(InputError, match=r"b\.jpg: not a picture.*; .*d\.mp4: does not decode"):
+        for sample in predict_sources(
+            [str(tmp_path / "in")], "classify", "torch", project / "models", project / "exports"
+        ):
+            answered.append(Path(sample.id).name)
+    assert answered == ["a.png", "c.png"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty: no picture and no clip"):
+        predict(project, [tmp_path / "empty"], "classify")
+
+
+@pytest.mark.parametrize("name", ["camera", "camera:7", "camera:x"])
+def test_a_camera_that_is_not_there_is_named(project: Path, name: str) -> None:
+    if Path("/dev/video0").exists():
+        pytest.skip("this machine has a camera")
+    with pytest.raises(InputError, match=f"{name}: "):
+        predict(project, [Path(name)], "classify")
+
+
+def test_a_camera_is_read_until_enough_frames(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenCV opens a clip as it opens a camera: here the number stands for one."""
+    real, file = cv2.VideoCapture, str(clip(tmp_path / "seen.mp4", 9))
+    monkeypatch.setattr(cv2, "VideoCapture", lambda number: real(file))
+    found = predict(project, [Path("camera:1")], "classify", every=2, most=3, drawings=tmp_path / "out")
+    assert [s.id for s in found] == ["camera:1#0", "camera:1#2", "camera:1#4"]
+    assert len(list(stream(tmp_path / "out/camera-1.mp4"))) == 3

@@ -28,9 +28,10 @@ ROOT = Path(__file__).parents[1]
 RUN = {
     "dataset": "d", "task": "classify", "backbone": "mobilenetv2_035", "pretrained": False, "size": 32,
     "resize": "stretch", "head": {"kind": "pool", "dropout": 0.2}, "frozen_epochs": 0, "epochs": 5,
-    "tuned_blocks": "all", "class_weights": "none", "patience": 5,
-    "batch_size": 8, "learning_rate": 0.003, "backbone_rate": 1.0, "weight_decay": 0.02, "policy": "photo_geometry",
-    "precision": "fp32", "workers": 1, "seed": 3, "predict": {"score": 0.3, "nms_iou": 0.6, "max_objects": 10},
+    "tuned_blocks": "all", "backbone_norm": "batch", "class_weights": "none", "patience": 5,
+    "batch_size": 8, "learning_rate": 0.003, "backbone_rate": 1.0, "weight_decay": 0.02,
+    "online": {"policy": "photo_geometry"}, "precision": "fp32", "workers": 1, "seed": 3,
+    "predict": {"score": 0.3, "nms_iou": 0.6, "max_objects": 10},
     "export": {"targets": ["onnx_float"], "calibration_images": 8, "tolerance": 0.03},
 }  # fmt: skip
 SCRIPT = """
@@ -76,8 +77,9 @@ def test_killed_and_resumed_gives_the_weights_of_an_unbroken_run(tmp_path: Path)
     for root in (whole, broken):
         pictures(root / "train", 24)
         pictures(root / "val", 8)
-    assert start(whole, frozen_epochs=3).wait() == 0
-    process = start(broken, frozen_epochs=3)
+    long = {"frozen_epochs": 3, "epochs": 20, "patience": 20}  # time enough to be killed in
+    assert start(whole, **long).wait() == 0
+    process = start(broken, **long)
     deadline = time.monotonic() + 120
     while finished_epochs(broken) < 2:
         assert process.poll() is None, "it ended before it could be killed"
@@ -85,7 +87,7 @@ def test_killed_and_resumed_gives_the_weights_of_an_unbroken_run(tmp_path: Path)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (broken / "model").exists()
-    assert start(broken, frozen_epochs=3).wait() == 0
+    assert start(broken, **long).wait() == 0
     assert digest(broken / "model/model.safetensors") == digest(whole / "model/model.safetensors")
     assert digest(broken / "model/model.json") == digest(whole / "model/model.json")
     assert digest(broken / "report/history.csv") == digest(whole / "report/history.csv")

@@ -1,40 +1,40 @@
-"""MobileNet-YOLO: backbone features at strides 8, 16 and 32, a depthwise-separable neck that passes them down and
-up again (PANet, Liu et al. 2018), and one anchor-free decoupled head for all levels. ReLU6 throughout.
+"""MobileNet-YOLO: a backbone's features, a depthwise-separable neck that passes them down and up again (PANet, Liu et
+al. 2018), and one decoupled head for all levels. ReLU6 throughout.
 """
 
-import math
+from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.models import backbones
+from pipeline.models.anchor_free import AnchorFree
 from pipeline.models.backbones import Pretrained
-from pipeline.models.yolo_loss import yolo_loss
+from pipeline.models.blocks import pointwise, separable
+from pipeline.models.yolov3 import Yolov3
 
-STRIDES = (8, 16, 32)
-
-
-def pointwise(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU6())
-
-
-def separable(channels: int, kernel: int = 5, stride: int = 1) -> nn.Sequential:
-    """Depthwise then pointwise convolution, each with batch norm and ReLU6."""
-    depthwise = nn.Conv2d(channels, channels, kernel, stride, kernel // 2, groups=channels, bias=False)
-    return nn.Sequential(depthwise, nn.BatchNorm2d(channels), nn.ReLU6(), pointwise(channels, channels))
+Head = AnchorFree | Yolov3
+COARSEST = 32  # of the strides that backbones have; the neck makes the next
 
 
 class Neck(nn.Module):
-    def __init__(self, inputs: list[int], channels: int) -> None:
+    """Maps of `inputs` channels, each half the size of the one before, to as many of `channels`, and `extra`
+    coarser ones.
+    """
+
+    def __init__(self, inputs: list[int], channels: int, extra: int) -> None:
         super().__init__()
+        levels = len(inputs) + extra
         self.lateral = nn.ModuleList(pointwise(c, channels) for c in inputs)
-        self.down = nn.ModuleList(separable(channels) for _ in inputs[1:])
-        self.shrink = nn.ModuleList(separable(channels, stride=2) for _ in inputs[1:])
-        self.up = nn.ModuleList(separable(channels) for _ in inputs[1:])
+        self.extra = nn.ModuleList(separable(channels, channels, stride=2) for _ in range(extra))
+        self.down = nn.ModuleList(separable(channels, channels) for _ in range(levels - 1))
+        self.shrink = nn.ModuleList(separable(channels, channels, stride=2) for _ in range(levels - 1))
+        self.up = nn.ModuleList(separable(channels, channels) for _ in range(levels - 1))
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         maps = [lateral(f) for lateral, f in zip(self.lateral, features, strict=True)]
+        for shrink in self.extra:
+            maps.append(shrink(maps[-1]))
         for i in range(len(maps) - 2, -1, -1):
             maps[i] = self.down[i](maps[i] + F.interpolate(maps[i + 1], scale_factor=2.0, mode="nearest"))
         for i in range(1, len(maps)):
@@ -43,49 +43,47 @@ class Neck(nn.Module):
 
 
 class Yolo(nn.Module):
-    """float [N, 3, S, S] -> per stride s of 8, 16, 32, on a grid of S/s x S/s cells:
-
-    scores_s [N, K, H, W] logits; boxes_s [N, 4, H, W] distances from the cell's centre to left, top, right and
-    bottom in strides; with landmarks, landmarks_s [N, 3 L, H, W]: x, y from the centre in strides, visibility logit.
+    """float [N, 3, S, S] -> what its head says of each stride s, on a grid of S/s x S/s cells: see `AnchorFree` and
+    `Yolov3` for the outputs, which are named <kind>_<s>.
     """
 
-    strides = STRIDES
-
-    def __init__(self, backbone: str, pretrained: Pretrained, labels: int, landmarks: int, channels: int) -> None:
+    def __init__(
+        self,
+        backbone: str,
+        pretrained: Pretrained,
+        labels: int,
+        landmarks: int,
+        kind: str,
+        strides: Sequence[int],
+        neck: int,
+        channels: int,
+        anchors: list[list[list[float]]] | None = None,
+    ) -> None:
         super().__init__()
-        kinds = ("scores", "boxes", "landmarks")[: 3 if landmarks else 2]
-        self.outputs = tuple(f"{kind}_{s}" for s in STRIDES for kind in kinds)
-        self.body, body_channels = backbones.feature_maps(backbone, pretrained, STRIDES)
-        self.neck = Neck(body_channels, channels)
-        self.classify = nn.Sequential(separable(channels), separable(channels))
-        self.locate = nn.Sequential(separable(channels), separable(channels))
-        self.scores = nn.Conv2d(channels, labels, 1)
-        self.boxes = nn.Conv2d(channels, 4, 1)
-        self.landmarks = nn.Conv2d(channels, 3 * landmarks, 1) if landmarks else None
-        # every cell starts at a score of 0.01 and a box of six strides
-        for layer, bias in ((self.scores, -math.log(99)), (self.boxes, 3.0)):
-            nn.init.normal_(layer.weight, std=0.01)
-            nn.init.constant_(torch.as_tensor(layer.bias), bias)
+        self.strides = tuple(strides)
+        own = tuple(s for s in strides if s <= COARSEST)
+        self.body, body_channels = backbones.feature_maps(backbone, pretrained, own)
+        self.neck = Neck(body_channels, neck, len(self.strides) - len(own))
+        self.head: Head
+        if kind == "yolov3":
+            self.head = Yolov3(neck, channels, labels, landmarks, self.strides, anchors)
+        else:
+            self.head = AnchorFree(neck, channels, labels, landmarks, self.strides)
+        self.outputs = tuple(f"{kind}_{s}" for s in strides for kind in self.head.kinds)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         return self.top(self.features(images))
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """The maps at strides 8, 16 and 32: what does not change while the backbone is frozen."""
+        """The backbone's maps: what does not change while it is frozen."""
         return list(self.body(images))
 
     def top(self, features: list[Tensor]) -> tuple[Tensor, ...]:
         """The rest of the net, from what `features` gives."""
-        found: list[Tensor] = []
-        for level in self.neck(features):
-            place = self.locate(level)
-            found += [self.scores(self.classify(level)), F.relu(self.boxes(place))]
-            if self.landmarks is not None:
-                found.append(self.landmarks(place))
-        return tuple(found)
+        return tuple(output for level in self.neck(features) for output in self.head(level))
 
     def backbone_parameters(self) -> list[nn.Parameter]:
         return list(self.body.parameters())
 
     def loss(self, outputs: tuple[Tensor, ...], target: dict[str, Tensor]) -> Tensor:
-        return yolo_loss(outputs, STRIDES, target)
+        return self.head.loss(outputs, target)

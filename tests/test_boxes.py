@@ -1,0 +1,140 @@
+"""Box algebra: what holds for any boxes, and the degenerate ones."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torchvision.ops import batched_nms
+
+from pipeline.boxes import FORMS, ciou, convert, giou, iou, jaccard_distance, nms, soft_nms
+
+MEASURES = {"iou": iou, "giou": giou, "ciou": ciou}
+measures = pytest.mark.parametrize("name", MEASURES)
+seeds = st.integers(0, 2**32 - 1)
+
+
+def drawn(seed: int, count: int = 6, least: float = 0.5) -> Tensor:
+    """[count, 4] xyxy in a picture of 100 x 100 pixels, in float64."""
+    draw = np.random.default_rng(seed)
+    corner = draw.uniform(0, 60, (count, 2))
+    return torch.from_numpy(np.concatenate([corner, corner + draw.uniform(least, 40, (count, 2))], axis=1))
+
+
+def flipped(boxes: Tensor) -> Tensor:
+    return torch.stack([100 - boxes[:, 2], boxes[:, 1], 100 - boxes[:, 0], boxes[:, 3]], dim=1)
+
+
+@measures
+@given(seeds)
+def test_overlap_is_symmetric_and_bounded_and_one_with_itself(name: str, seed: int) -> None:
+    a, b = drawn(seed), drawn(seed + 1)
+    found = MEASURES[name](a, b)
+    torch.testing.assert_close(found, MEASURES[name](b, a).T)
+    assert (found <= 1).all()
+    assert (found >= (0 if name == "iou" else -2)).all()
+    torch.testing.assert_close(MEASURES[name](a, a).diag(), torch.ones(len(a), dtype=a.dtype), atol=1e-6, rtol=0)
+
+
+@measures
+@given(seeds, st.floats(0.01, 100), st.floats(-50, 50))
+def test_overlap_is_the_same_after_flip_scale_and_shift(name: str, seed: int, scale: float, shift: float) -> None:
+    a, b = drawn(seed), drawn(seed + 1)
+    found = MEASURES[name](a, b)
+    for moved in (MEASURES[name](flipped(a), flipped(b)), MEASURES[name](a * scale, b * scale)):
+        torch.testing.assert_close(moved, found, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(MEASURES[name](a + shift, b + shift), found, atol=1e-6, rtol=1e-6)
+
+
+@given(seeds)
+def test_the_measures_in_their_order(seed: int) -> None:
+    a, b = drawn(seed), drawn(seed + 1)
+    assert (giou(a, b) <= iou(a, b) + 1e-9).all()
+    assert (ciou(a, b) <= iou(a, b) + 1e-9).all()
+    torch.testing.assert_close(jaccard_distance(a, b), 1 - iou(a, b))
+
+
+@given(seeds)
+def test_the_jaccard_distance_obeys_the_triangle_inequality(seed: int) -> None:
+    a, b, c = drawn(seed), drawn(seed + 1), drawn(seed + 2)
+    through = jaccard_distance(a, b)[:, :, None] + jaccard_distance(b, c)[None]
+    assert (jaccard_distance(a, c)[:, None] <= through + 1e-9).all()
+
+
+def test_overlap_by_hand() -> None:
+    a, b = torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[1.0, 1, 3, 3]])
+    assert iou(a, b).item() == pytest.approx(1 / 7)
+    assert giou(a, b).item() == pytest.approx(1 / 7 - 2 / 9)
+    assert ciou(a, b).item() == pytest.approx(1 / 7 - 2 / 18)  # one aspect, centres sqrt(2) apart, diagonal sqrt(18)
+
+
+@measures
+def test_boxes_of_no_area_overlap_nothing(name: str) -> None:
+    point, line = torch.tensor([[5.0, 5, 5, 5]]), torch.tensor([[0.0, 5, 10, 5]])
+    around = torch.tensor([[0.0, 0, 10, 10]])
+    for flat in (point, line):
+        assert iou(flat, flat).item() == iou(flat, around).item() == 0
+        for other in (flat, around, point, line):
+            assert torch.isfinite(MEASURES[name](flat, other)).all()
+            assert MEASURES[name](flat, other).item() <= 0
+
+
+@measures
+@pytest.mark.parametrize("wrong", [[5.0, 5, 4, 6], [5.0, 5, 6, 4], [float("nan"), 0, 1, 1]])
+def test_boxes_that_are_none_are_named(name: str, wrong: list[float]) -> None:
+    boxes = torch.tensor([[0.0, 0, 1, 1], wrong])
+    with pytest.raises(ValueError, match=r"box 1 is \[.*expected left, top, right, bottom"):
+        MEASURES[name](boxes[:1], boxes)
+
+
+@given(seeds, st.sampled_from(sorted(FORMS)), st.sampled_from(sorted(FORMS)))
+def test_every_form_and_back(seed: int, source: str, target: str) -> None:
+    boxes = convert(drawn(seed), "voc", source, 100, 80)
+    again = convert(convert(boxes, source, target, 100, 80), target, source, 100, 80)
+    torch.testing.assert_close(again, boxes)
+
+
+def test_the_forms_by_hand() -> None:
+    voc = torch.tensor([[10.0, 20, 30, 60]])
+    wanted = {
+        "coco": [10.0, 20, 20, 40], "pocketlens": [0.1, 0.25, 0.2, 0.5], "yolo": [0.2, 0.5, 0.2, 0.5],
+        "voc": [10.0, 20, 30, 60],
+    }  # fmt: skip
+    for form, numbers in wanted.items():
+        torch.testing.assert_close(convert(voc, "voc", form, 100, 80), torch.tensor([numbers]))
+    with pytest.raises(ValueError, match="'xyxy': expected one of pocketlens, coco, voc, yolo"):
+        convert(voc, "xyxy", "coco", 100, 80)
+
+
+@given(seeds, st.integers(0, 60))
+def test_nms_is_torchvisions(seed: int, count: int) -> None:
+    draw = np.random.default_rng(seed)
+    boxes = drawn(seed, count).numpy().astype(np.float32)
+    scores, labels = draw.permutation(count).astype(np.float32), draw.integers(0, 3, count)
+    theirs = batched_nms(torch.tensor(boxes), torch.tensor(scores), torch.tensor(labels), 0.5)
+    assert nms(boxes, scores, labels, 0.5) == theirs.tolist()
+
+
+@given(seeds, st.integers(0, 30))
+def test_soft_nms_lowers_scores_by_the_overlap_with_better_boxes(seed: int, count: int) -> None:
+    draw = np.random.default_rng(seed)
+    boxes, scores, labels = drawn(seed, count).numpy(), draw.uniform(0.1, 1, count), draw.integers(0, 2, count)
+    kept, left = soft_nms(boxes, scores, labels, 0.0)
+    assert sorted(kept) == list(range(count))
+    assert (np.diff(left) <= 1e-7).all()
+    overlap = iou(torch.from_numpy(boxes), torch.from_numpy(boxes)).numpy()
+    for place, (i, score) in enumerate(zip(kept, left, strict=True)):
+        better = [j for j in kept[:place] if labels[j] == labels[i]]
+        assert score == pytest.approx(scores[i] * np.exp(-2 * (overlap[i, better] ** 2).sum()), rel=1e-5)
+    some, _ = soft_nms(boxes, scores, labels, 0.5)
+    assert some == [i for i, score in zip(kept, left, strict=True) if score >= 0.5]
+
+
+def test_soft_nms_keeps_a_neighbour_that_hard_nms_takes_away() -> None:
+    boxes = np.array([[0.0, 0, 10, 10], [1, 0, 11, 10], [50, 50, 60, 60]])
+    scores, labels = np.array([0.9, 0.8, 0.7]), np.zeros(3, dtype=int)
+    assert nms(boxes, scores, labels, 0.5) == [0, 2]
+    kept, left = soft_nms(boxes, scores, labels, 0.1)
+    assert kept == [0, 2, 1]
+    assert left[2] < 0.3

@@ -10,11 +10,11 @@ export FIFTYONE_DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro test lint format inspect ui compare lock clean
+.PHONY: help setup repro test lint format inspect ui compare compare-detectors lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' Makefile
 
 setup: $(VENV)/ready ## install everything into .venv (the other targets do it by themselves)
 
@@ -51,6 +51,9 @@ ui: setup ## the MLflow UI with the runs to compare
 
 compare: setup ## one run with one backbone after another (params.yaml, compare), side by side
 	$(BIN)/pocketlens compare
+
+compare-detectors: setup ## RUN=herd against SSDLite and Ultralytics' nano: the same pictures, cores and time
+	$(BIN)/python -m benchmarks.detectors $(RUN)
 
 lock: setup ## compile requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --extra dev --universal --python-version 3.11 \

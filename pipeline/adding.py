@@ -17,15 +17,20 @@ from pipeline.sources import SOURCES, detect_format
 FORMATS = {
     "classify": ("folder", "ucf101", "crops"),
     "localize": ("coco", "yolo", "voc", "pts", "landmarks_csv"),
-    "detect": ("coco", "yolo", "voc", "pts", "landmarks_csv"),
+    "detect": ("coco", "yolo", "voc", "ucf24", "pts", "landmarks_csv"),
 }
 _OPTIONS: dict[str, dict[str, Any]] = {
+    "ucf24": {"split": 1, "frames": 8, "label": "person"},
     "ucf101": {"split": 1, "frames": 8, "classes": []},
     "pts": {"label": "object", "pairs": []},
     "landmarks_csv": {"label": "object", "pairs": []},
     "crops": {"margin": 0.1, "min_side": 32, "backgrounds": 8, "max_iou": 0.5, "seed": 0},
 }
-_ONLINE: dict[str, dict[str, Any]] = {"detect": {"mosaic": 0.5, "smallest": 0.6, "quiet_epochs": 10}}
+_ONLINE: dict[str, dict[str, Any]] = {
+    "classify": {"policy": "photo_geometry"},
+    "localize": {"policy": "photo_geometry"},
+    "detect": {"policy": "photo_zoom", "mosaic": 0.5, "smallest": 0.6, "quiet_epochs": 10},
+}
 _HEADS: dict[str, dict[str, Any]] = {
     "classify": {"kind": "pool", "dropout": 0.2},
     "localize": {"channels": 128, "dropout": 0.1},
@@ -97,27 +102,28 @@ def _dataset_block(format: str, path: str, labels: str) -> dict[str, Any]:
 
 
 def _run_block(name: str, task: str, backbone: str | None, pretrained: str | None) -> dict[str, Any]:
-    classify = task == "classify"
+    classify, named = task == "classify", backbone or "mobilenetv2_100"
     return {
         "dataset": name,
         "task": task,
-        "backbone": backbone or "mobilenetv2_100",
+        "backbone": named,
         "pretrained": pretrained or False,
         "size": 224 if classify else 320 if task == "detect" else 192,
         "resize": "letterbox",
         "head": copy.deepcopy(_HEADS[task]),
-        "frozen_epochs": (30 if classify else 2) if pretrained else 0,
-        "epochs": 15 if classify else 40,
-        "tuned_blocks": "all",
+        "frozen_epochs": {"classify": 30, "localize": 2, "detect": 0}[task] if pretrained else 0,
+        "epochs": {"classify": 15, "localize": 40, "detect": 60}[task],
+        # few pictures do not better the first layers, and half of the time of a step would go there
+        "tuned_blocks": 12 if pretrained and task == "detect" and named.startswith("mobilenetv") else "all",
         "backbone_norm": "frozen" if pretrained and task == "detect" else "batch",
         "class_weights": "none",
-        "patience": 8 if classify else 15,
+        "patience": {"classify": 8, "localize": 15, "detect": 30}[task],
         "batch_size": 8 if task == "detect" else 32 if classify else 16,
-        "learning_rate": {"classify": 0.002, "localize": 0.003, "detect": 0.004}[task],
+        "learning_rate": {"classify": 0.002, "localize": 0.003, "detect": 0.002}[task],
         # pretrained features know what, and nearly right: they move slowly, or are lost. Of where they know little
         "backbone_rate": {"classify": 0.1, "localize": 1.0, "detect": 0.3}[task] if pretrained else 1.0,
         "weight_decay": 0.02,
-        "online": {"policy": "photo_geometry", **_ONLINE.get(task, {})},
+        "online": dict(_ONLINE[task]),
         "precision": "auto",
         "workers": 1,
         "seed": 0,

@@ -13,7 +13,7 @@ from pipeline.errors import InputError
 from pipeline.files import new_folder, write_json, write_text
 from pipeline.matching import BACKGROUND, confusion
 from pipeline.metrics import main_metric, one_object, paired, score
-from pipeline.mistakes import worst_sheet
+from pipeline.mistakes import mistakes_sheet
 from pipeline.plots import plot_confusion, plot_precision_recall
 from pipeline.sample import Dataset, Sample, read_dataset, read_samples, write_dataset, write_samples
 
@@ -57,7 +57,8 @@ def evaluate_run(model: Path, truth_folder: Path, report: Path, database: Path) 
 def write_report(
     folder: Path, spec: "ModelSpec", truth_folder: Path, truth: list[Sample], predicted: list[Sample]
 ) -> dict[str, Any]:
-    """Write metrics.json, predictions/, worst.jpg, plots/{confusion.csv, confusion.png, for detect pr.csv, pr.png}.
+    """Write metrics.json, predictions/, worst.jpg, best.jpg, and in plots/ confusion.csv, confusion.png, for detect
+    pr.csv and pr.png.
 
     Returns the metrics. `predictions` is a dataset of its own: its file names lead to the true pictures, its
     dataset.json says from which score objects were kept (`score`) and from which they are shown (`shown`).
@@ -73,7 +74,8 @@ def write_report(
     _write_confusion(folder / "plots", spec.task, truth, shown, dataset)
     if spec.task == "detect":
         _write_precision_recall(folder / "plots", truth, predicted, dataset)
-    worst_sheet(spec.task, truth_folder, truth, shown, dataset, folder / "worst.jpg")
+    for name, best in (("worst.jpg", False), ("best.jpg", True)):
+        mistakes_sheet(spec.task, truth_folder, truth, shown, dataset, folder / name, best=best)
     return metrics
 
 

@@ -13,7 +13,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar, WeightAveraging
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -23,7 +23,7 @@ from pipeline.errors import InputError
 from pipeline.metrics import main_metric, rank, score
 from pipeline.models import Net
 from pipeline.models.backbones import learning_order
-from pipeline.models.quick import join_frozen_norms, quicken
+from pipeline.models.quick import join_frozen_norms, learning_norms, quicken
 from pipeline.models.spec import ModelSpec
 from pipeline.params import ClassifyRun, DetectRun, LocalizeRun
 from pipeline.sample import Dataset, Sample
@@ -32,6 +32,7 @@ RunParams = ClassifyRun | LocalizeRun | DetectRun
 WARM_UP = 0.05  # share of all steps in which the learning rate rises to its peak
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # as in malloc.h
 AVERAGE_DECAY = 0.999  # of the moving average of the weights, once it has seen enough steps
+MEASURED, MOMENTUM = 6, 0.1  # batches that batch norm is measured on before a look at val; its own way in training
 CLIP_NORM = 10.0  # of the gradients
 HISTORY = ("epoch", "train_loss", "val_loss", "val_metric", "val_rank", "learning_rate")
 
@@ -62,6 +63,8 @@ class Fitting(pl.LightningModule):
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1) * 255, persistent=False)
         self.mean: Tensor
         self.std: Tensor
+        self._norms: list[nn.BatchNorm2d] = []
+        self._recent: list[Any] = []
         self._truth: list[Sample] = []
         self._predicted: list[Sample] = []
 
@@ -85,9 +88,12 @@ class Fitting(pl.LightningModule):
             own = list(module.parameters(recurse=False))
             if own and not any(p.requires_grad for p in own):
                 module.eval()
+        if not self._norms:
+            self._norms = learning_norms(self.net)
 
     def training_step(self, batch: Any, _index: int) -> Tensor:
         images, target, items = batch
+        self._recent = [*self._recent[1 - MEASURED :], images]
         if isinstance(self.run, DetectRun) and not self.phase.frozen:
             images, target = self._shrunk(images, target, self.run)
         if self.weights is not None:
@@ -116,9 +122,27 @@ class Fitting(pl.LightningModule):
         points = target["landmarks"] * target["landmarks"].new_tensor([ratio, ratio, 1])
         return small.permute(0, 2, 3, 1), target | {"box": target["box"] * ratio, "landmarks": points}
 
+    def on_validation_epoch_start(self) -> None:
+        """Measure what batch norm needs for the averaged weights, which are in the net now: the average of the
+        statistics that other weights had does not fit them.
+        """
+        self.net.eval()
+        for norm in self._norms:
+            norm.train()
+            norm.reset_running_stats()
+            norm.momentum = None  # all batches count the same
+        with torch.no_grad():
+            for images in self._recent if self._norms else []:
+                self(images)
+        for norm in self._norms:
+            norm.eval()
+            norm.momentum = MOMENTUM
+
     def validation_step(self, batch: Any, _index: int) -> None:
         images, target, items = batch
-        outputs = self(images)
+        # in the precision of the files that ship: what batch norm divides by a small deviation, bfloat16 has rounded
+        with torch.autocast(self.device.type, enabled=False):
+            outputs = self(images)
         self.log("val_loss", self.net.loss(outputs, target), on_epoch=True, prog_bar=True, batch_size=len(items))
         arrays = [o.float().cpu().numpy() for o in outputs]
         for row, (_, sample, frame, _) in enumerate(items):

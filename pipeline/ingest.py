@@ -6,7 +6,7 @@ import io
 import shutil
 import sys
 from collections import Counter, defaultdict
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from pipeline.files import new_folder, write_json, write_text
 from pipeline.parallel import each
 from pipeline.params import DatasetParams
 from pipeline.preprocess import FILL
-from pipeline.sample import SPLITS, Dataset, Sample, write_dataset, write_samples
+from pipeline.sample import SPLITS, Dataset, Object, Sample, write_dataset, write_samples
 from pipeline.sheets import contact_sheet, draw
 from pipeline.sources import SOURCES
 from pipeline.sources.reading import Candidate, Problem, Reading
@@ -99,13 +99,25 @@ def take(candidate: Candidate, folder: Path, max_side: int) -> Taken:
 def _take_clip(candidate: Candidate, folder: Path, max_side: int) -> Taken:
     taken = Taken()
     try:
-        for place, _, image in frames(candidate.file, candidate.frames or 1):
+        for place, _, image in frames(candidate.file, candidate.frames or 1, candidate.marks):
+            size = image.size
             image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
             _write(taken, image, candidate, f"{candidate.id}-{place:05d}", folder)
+            if candidate.marks is not None:
+                marks = [_relative(o, size) for o in candidate.marks[place]]
+                keys = [f"frame {place}, box {i}" for i in range(len(marks))]
+                taken.samples[-1].objects, problems, unsaid = check_objects(candidate.name, marks, keys, size)
+                taken.problems += problems
+                taken.unsaid += unsaid
     except ClipError as error:
         return Taken(problems=[Problem(candidate.name, "", "unreadable_clip", str(error))])
     taken.seen = len(taken.samples)
     return taken
+
+
+def _relative(o: Object, size: tuple[int, int]) -> Object:
+    (x, y, w, h), (width, height) = o.box, size
+    return replace(o, box=(x / width, y / height, w / width, h / height))
 
 
 def _cut(image: Image.Image, crop: tuple[int, int, int], max_side: int) -> Image.Image:

@@ -1,4 +1,4 @@
-"""The worst mistakes of a run, for a person to look at."""
+"""The worst and the best pictures of a run, for a person to look at."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from pipeline.sample import Dataset, Sample
 from pipeline.sheets import contact_sheet, draw
 
 
-def worst_sheet(
+def mistakes_sheet(
     task: str,
     folder: Path,
     truth: list[Sample],
@@ -19,10 +19,15 @@ def worst_sheet(
     count: int = 12,
     columns: int = 4,
     tile: int = 320,
+    best: bool = False,
 ) -> None:
-    """Write a JPEG of the `count` worst pictures of `folder`, worst first, truth and prediction drawn in."""
+    """Write a JPEG of the `count` worst pictures of `folder`, worst first, truth and prediction drawn in; or of the
+    `best`, best first, of those that have something to find.
+    """
     judged = [(*mistake(task, t, p), t, p) for t, p in zip(truth, shown, strict=True)]
-    judged.sort(key=lambda row: (-row[0], row[2].id))
+    if best:
+        judged = [row for row in judged if row[2].objects or task == "classify"]
+    judged.sort(key=lambda row: (row[0] if best else -row[0], row[2].id))
     tiles = []
     for _, text, t, p in judged[:count]:
         image = draw(open_image(folder / t.file_name), t, dataset, p)

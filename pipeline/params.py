@@ -72,6 +72,12 @@ class Ucf101Options(_Block):
     classes: list[str]  # [] takes all
 
 
+class Ucf24Options(_Block):
+    split: Literal[1, 2, 3]
+    frames: Count  # evenly spaced frames per clip, of those with boxes
+    label: Annotated[str, Field(min_length=1)]  # of the boxes; the file does not say
+
+
 class CropsOptions(_Block):
     margin: Annotated[float, Field(ge=0, le=1)]  # around an object, as a share of its longer side
     min_side: Annotated[int, Field(ge=1)]  # longer side in pixels; smaller objects are not cropped
@@ -103,6 +109,11 @@ class Ucf101Dataset(_Dataset):
     options: Ucf101Options
 
 
+class Ucf24Dataset(_Dataset):
+    format: Literal["ucf24"]
+    options: Ucf24Options
+
+
 class CropsDataset(_Dataset):
     format: Literal["crops"]
     options: CropsOptions
@@ -118,7 +129,9 @@ class PlainDataset(_Dataset):
     options: NoOptions
 
 
-DatasetParams = Annotated[Ucf101Dataset | LandmarkDataset | CropsDataset | PlainDataset, Field(discriminator="format")]
+DatasetParams = Annotated[
+    Ucf24Dataset | Ucf101Dataset | LandmarkDataset | CropsDataset | PlainDataset, Field(discriminator="format")
+]
 
 
 class ClassifyHead(_Block):
@@ -314,7 +327,7 @@ def parse_params(text: str, path: Path) -> Params:
 
 def _describe(problem: Any) -> str:
     # pydantic puts the union's tag (format or task) into the location; it is no key of the file
-    tags = {"ucf101", "crops", "folder", "coco", "yolo", "voc", "pts", "landmarks_csv"}
+    tags = {"ucf24", "ucf101", "crops", "folder", "coco", "yolo", "voc", "pts", "landmarks_csv"}
     tags |= {"classify", "localize", "detect", "bool", "str"}
     steps = [
         str(step)

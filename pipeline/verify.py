@@ -12,7 +12,7 @@ from pipeline.export import exported_file
 from pipeline.files import new_folder, read_json, write_json
 from pipeline.matching import iou, match
 from pipeline.metrics import main_metric, paired, score
-from pipeline.mistakes import mistake, worst_sheet
+from pipeline.mistakes import mistake, mistakes_sheet
 from pipeline.params import ExportParams
 from pipeline.preprocess import open_image, resize
 from pipeline.sample import Dataset, Sample, read_dataset, read_samples
@@ -104,7 +104,7 @@ def _judge(case: _Case, target: str, folder: Path) -> dict[str, Any]:
     reason = _reason(case, target, row, [t.id for t, _ in worse[:NAMED]])
     if reason and worse:
         gold, found = [t for t, _ in worse[:DRAWN]], [_shown(p, spec) for _, p in worse[:DRAWN]]
-        worst_sheet(spec.task, case.truth_folder, gold, found, case.dataset, folder / f"worst_{target}.jpg")
+        mistakes_sheet(spec.task, case.truth_folder, gold, found, case.dataset, folder / f"worst_{target}.jpg")
     return {**row, "passed": not reason, "reason": reason}
 
 

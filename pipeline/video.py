@@ -1,6 +1,6 @@
 """A clip as evenly spaced pictures, by PyAV."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,17 +14,23 @@ class ClipError(ValueError):
     """The clip does not decode; the message says what was found."""
 
 
-def frames(path: Path | str, count: int) -> Iterator[tuple[int, float | None, Image.Image]]:
+def frames(
+    path: Path | str, count: int, among: Collection[int] | None = None
+) -> Iterator[tuple[int, float | None, Image.Image]]:
     """Yield `count` pictures as (place in the clip from 0, seconds or None, RGB image), evenly spaced.
 
     They are the middles of `count` equal parts of the frames that decode, in the order of their timestamps; a clip
-    with fewer frames gives those it has. Upright and with square pixels, as a player shows them. Raises ClipError.
+    with fewer frames gives those it has. With `among`, the places that may be taken, the parts are of those. Upright
+    and with square pixels, as a player shows them. Raises ClipError.
     """
     times = _decoded_times(path)
     # containers may hold frames out of order, and without timestamps the order of decoding is all there is
     order = sorted(range(len(times)), key=lambda i: (times[i] is None, times[i] or 0, i))
-    count = min(count, len(order))
-    places = [(2 * i + 1) * len(order) // (2 * count) for i in range(count)]
+    open_to = range(len(order)) if among is None else sorted(place for place in among if 0 <= place < len(order))
+    if not open_to:
+        raise ClipError(f"none of the {len(order)} frames that decode is labelled")
+    count = min(count, len(open_to))
+    places = [open_to[(2 * i + 1) * len(open_to) // (2 * count)] for i in range(count)]
     wanted = {order[place]: place for place in places}
     taken: dict[int, tuple[float | None, Image.Image]] = {}
     for i, (frame, aspect) in enumerate(_decode(path)):

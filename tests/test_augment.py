@@ -18,7 +18,7 @@ from pipeline.sample import Landmark, Object
 
 ROOT = Path(__file__).parent.parent
 PAIRS = ((0, 1), (2, 3))
-MOVING = ("photo_geometry", "imgaug_ucf101")
+MOVING = ("photo_geometry", "photo_zoom", "imgaug_ucf101")
 
 
 def picture(height: int = 60, width: int = 80, seed: int = 0) -> np.ndarray:

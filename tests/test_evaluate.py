@@ -19,7 +19,7 @@ from pipeline.models.spec import ModelSpec, write_spec
 from pipeline.sample import Dataset, Landmark, Object, Sample, read_dataset, read_samples, write_dataset, write_samples
 
 HERD = Dataset("herd", ["cow", "horse"], ["nose", "tail"], skeleton=[(0, 1)])
-FILES = {"metrics.json", "plots", "worst.jpg", "predictions"}
+FILES = {"metrics.json", "plots", "worst.jpg", "best.jpg", "predictions"}
 
 
 def spec_of(task: str) -> ModelSpec:

@@ -160,6 +160,44 @@ def test_a_detector_with_a_shared_head_holds_in_int8(pictures: np.ndarray, tmp_p
     assert (tmp_path / file).stat().st_size < 0.45 * floats  # a net this narrow has many scales for its weights
 
 
+class Constant(torch.nn.Module):
+    """A layer in it gives all but the same for every picture, with a hair of noise far from zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.last = torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 4, 1)
+        torch.nn.init.normal_(self.conv.weight, std=1e-9)
+        torch.nn.init.constant_(torch.as_tensor(self.conv.bias), 3.0)
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor]:
+        return (self.last(self.conv(image.permute(0, 3, 1, 2).float())).mean((2, 3)),)
+
+
+def test_a_tensor_without_a_range_leaves_out_what_needs_one_and_says_so(pictures: np.ndarray, tmp_path: Path) -> None:
+    file, export = EXPORTERS["onnx_int8"]
+    net = Constant().eval()
+    facts = export(net, [p[None] for p in pictures[:4]], tmp_path / file, ["logits"])
+    assert set(facts["not_possible"]) == {"99.999 %", "99.99 %"}
+    assert all(name.startswith("min-max") for name in facts["relative_error"])
+    found = open_runtime("onnx_int8", tmp_path / file).run(pictures[:4])[0]
+    with torch.no_grad():
+        np.testing.assert_allclose(found, net(torch.from_numpy(pictures[:4]))[0].numpy(), atol=0.1)
+
+
+@pytest.mark.parametrize("kind", ["anchor_free", "yolov3"])
+@pytest.mark.parametrize("target", ["executorch_float", "executorch_int8"])
+def test_no_operator_of_a_detector_is_left_outside_the_delegate(
+    pictures: np.ndarray, tmp_path: Path, target: str, kind: str
+) -> None:
+    spec = spec_of("detect")
+    if kind == "yolov3":
+        spec.head |= {"kind": kind, "anchors": [[[8, 8], [8, 16], [16, 8]]] * 3}
+    net = build(spec).eval()
+    file, export = EXPORTERS[target]
+    facts = export(Deployed(net, spec), [p[None] for p in pictures[:4]], tmp_path / file, list(net.outputs))
+    assert facts["outside_backend"] == []
+
+
 @pytest.mark.parametrize("target", ["onnx_int8", "executorch_int8"])
 def test_landmarks_are_placed_in_their_box_in_float(pictures: np.ndarray, tmp_path: Path, target: str) -> None:
     """The int8 file's landmarks lie in its own box exactly where its layers say: no rounding to 8 bits after them."""

@@ -296,6 +296,48 @@ def test_clips(tmp_path):
     assert samples["v_Hop_g01_c01-00001"].width == 64
 
 
+def test_boxes_on_clips(tmp_path):
+    """Frames are taken of the labelled part alone; a box lies on the frame that it was drawn on."""
+    root, tracks = tmp_path / "clips", {}
+    for g in range(1, 7):
+        for number, label in enumerate(("Run", "Hop", "Sit")):
+            name = f"v_{label}_g{g:02d}_c01"
+            clip(root / label / f"{name}.avi", g * 10 + number)
+            if label != "Sit":
+                boxes = [[4.0 * i, 9, 12, 18] for i in range(6)]
+                tracks[name] = {"tracks": [{"start_frame": 5, "end_frame": 11, "boxes_xywh": boxes}]}
+    tracks["v_Run_g02_c01"]["tracks"].append({"start_frame": 9, "end_frame": 40, "boxes_xywh": [[48, 36, 96, 36]] * 31})
+    tracks["v_Run_g03_c01"]["tracks"].append({"start_frame": 0, "end_frame": 9, "boxes_xywh": [[1, 2, 3, 4]]})
+    tracks["v_Hop_g04_c01"]["tracks"] = []
+    del tracks["v_Hop_g05_c01"]
+    tracks["v_Run_g09_c01"] = {"tracks": []}
+    (tmp_path / "boxes.json").write_text(json.dumps(tracks))
+    options = {"split": 1, "frames": 3, "label": "person"}
+    summary, samples = run(tmp_path, params("ucf24", root, tmp_path / "boxes.json", options, refuse_over=0.5))
+    assert {(file, key, rule, done) for file, key, rule, done in ledger(tmp_path)} == {
+        ("boxes.json", "", "no_label", "noted"),  # no clip of Sit
+        ("boxes.json", "", "not_here", "noted"),
+        ("ucfTrainTestlist", "", "no_lists", "noted"),
+        ("Run/v_Run_g03_c01.avi", "track 1", "bad_box", "dropped"),
+        ("Run/v_Run_g02_c01.avi", "frame 10, box 1", "box_clipped", "clipped"),
+        ("Hop/v_Hop_g04_c01.avi", "", "no_label", "refused"),
+        ("Hop/v_Hop_g05_c01.avi", "", "no_label", "refused"),
+    }
+    assert read_dataset(tmp_path / "data" / "set").labels == ["person"]
+    assert (summary["kept"], summary["refused"]) == (30, 2)
+    places = sorted(i for i in samples if i.startswith("v_Run_g01"))
+    assert places == [f"v_Run_g01_c01-{p:05d}" for p in (6, 8, 10)]
+    for place in (6, 8, 10):
+        sample = samples[f"v_Run_g01_c01-{place:05d}"]
+        assert (sample.label, sample.group, sample.clip) == (None, "g01", "v_Run_g01_c01")
+        (o,) = sample.objects
+        assert o.label == "person"
+        assert o.box == pytest.approx((4 * (place - 5) / 96, 9 / 72, 12 / 96, 18 / 72))
+    near, far = samples["v_Run_g02_c01-00010"].objects
+    assert near.box == pytest.approx((20 / 96, 9 / 72, 12 / 96, 0.25))
+    assert far.box == pytest.approx((0.5, 0.5, 0.5, 0.5))
+
+
 @pytest.mark.parametrize(
     ("form", "path", "labels", "error"),
     [

@@ -826,6 +826,7 @@ REAL = [
     ("yolo", "alpaca/alpaca", "alpaca-labels", 230, ["alpaca"]),
     ("voc", "bccd", "bccd", 200, ["Platelets", "RBC", "WBC"]),
     ("ucf101", "ucf101", "ucf101", 36, ["Basketball", "JumpingJack", "WalkingWithDog"]),
+    ("ucf24", "ucf101", "ucf101/ucf24_boxes.json", 24, ["object"]),
     ("coco", "keypoints-coco/coco", "keypoints-coco/coco/test_coco.json", 4, ["person"]),
     ("coco", "keypoints-coco/wflw", "keypoints-coco/wflw", 2, ["face"]),
     ("coco", "keypoints-coco/300w", "keypoints-coco/300w", 2, ["face"]),
@@ -840,7 +841,7 @@ def test_real_sets(form, path, labels, count, names):
         pytest.skip("POCKETLENS_REAL_DATA is not set")
     root = Path(os.environ["POCKETLENS_REAL_DATA"])
     assert detect_format(root / path, root / labels)[0] == form
-    options = SimpleNamespace(label="object", pairs=[]) if form == "landmarks_csv" else CLIPS
+    options = SimpleNamespace(**vars(CLIPS), label="object", pairs=[])
     reading = SOURCES[form](root / path, root / labels, options)
     assert (len(reading.candidates), reading.labels) == (count, names)
     assert {p.done for p in reading.problems} <= {"noted"}

@@ -19,9 +19,12 @@ from safetensors.torch import load_file, save_file
 from sklearn.utils.class_weight import compute_class_weight
 
 from pipeline.errors import InputError
+from pipeline.metrics import score
 from pipeline.models import build
-from pipeline.params import ClassifyRun, parse_params
-from pipeline.sample import Dataset, Object, Sample, write_dataset, write_samples
+from pipeline.models.spec import read_spec
+from pipeline.params import ClassifyRun, DetectRun, parse_params
+from pipeline.runtimes import open_runtime, predict_samples
+from pipeline.sample import Dataset, Object, Sample, read_dataset, read_samples, write_dataset, write_samples
 from pipeline.train import check_labels, label_weights, make_spec, train_run
 
 ROOT = Path(__file__).parents[1]
@@ -221,3 +224,87 @@ def test_a_loss_that_is_not_finite_names_the_pictures(tmp_path: Path) -> None:
             *[tmp_path / name for name in ("train", "val", "model", "report", "resume", "features")],
         )  # fmt: skip
     assert not (tmp_path / "model").exists()
+
+
+# --- the detector
+
+
+def scenes(folder: Path, count: int, side: int = 128) -> None:
+    """Pictures of one or two bright boxes on noise, labelled by their colour."""
+    folder.mkdir(parents=True)
+    samples = []
+    for i in range(count):
+        draw = np.random.default_rng(i)
+        pixels = draw.integers(0, 110, (side, side, 3), dtype=np.uint8)
+        objects = []
+        for k in range(1 + i % 2):
+            w, h = (int(v) for v in draw.integers(side // 5, side // 2, 2))
+            x, y = int(draw.integers(0, side // 2 - w // 2)) + k * side // 2, int(draw.integers(0, side - h))
+            w = min(w, side - x)
+            colour = int(draw.integers(0, 2))
+            pixels[y : y + h, x : x + w, 2 * colour] = 250
+            objects.append(Object(["red", "blue"][colour], (x / side, y / side, w / side, h / side)))
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+        samples.append(Sample(f"{i}", f"{i}.png", side, side, objects=objects))
+    write_samples(folder, samples)
+    write_dataset(folder, Dataset("d", ["red", "blue"]))
+
+
+def detector(kind: str = "anchor_free", **changes: Any) -> DetectRun:
+    head = {"kind": kind, "strides": [8, 16, 32], "neck": 32, "channels": 32}
+    online = {"policy": "none", "mosaic": 0.0, "smallest": 1.0, "quiet_epochs": 0}
+    predict = {"score": 0.3, "nms": "hard", "nms_iou": 0.6, "max_objects": 20}
+    block = RUN | {"task": "detect", "size": 128, "head": head, "online": online, "predict": predict, "workers": 0}
+    return DetectRun.model_validate(block | changes)
+
+
+PLACES = ("train", "val", "model", "report", "resume", "features")
+
+
+def judged(root: Path, split: str) -> dict[str, Any]:
+    """What the weights that were kept, by themselves, make of a split."""
+    spec, truth = read_spec(root / "model/model.json"), read_samples(root / split)
+    predicted = predict_samples(open_runtime("torch", root / "model"), spec, root / split, truth, 0.05)
+    return score("detect", truth, predicted, read_dataset(root / split))
+
+
+@pytest.mark.parametrize(("kind", "rate"), [("anchor_free", 0.006), ("yolov3", 0.01)])
+def test_a_detector_learns_eight_pictures_by_heart(tmp_path: Path, kind: str, rate: float) -> None:
+    scenes(tmp_path / "train", 8, 96)
+    places = [tmp_path / name.replace("val", "train") for name in PLACES]
+    train_run("r", detector(kind, size=96, batch_size=4, epochs=150, patience=150, learning_rate=rate), *places)
+    assert ("anchors" in read_spec(tmp_path / "model/model.json").head) == (kind == "yolov3")
+    assert judged(tmp_path, "train")["AP"] >= 0.95
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_metric_that_an_epoch_is_kept_for_is_that_of_its_weights(tmp_path: Path, precision: str) -> None:
+    """The averaged weights in the precision that ships, with the statistics that batch norm has for them."""
+    for name, count in (("train", 16), ("val", 8)):
+        scenes(tmp_path / name, count, 96)
+    places = [tmp_path / name for name in PLACES]
+    train_run("r", detector(size=96, batch_size=4, epochs=12, learning_rate=0.02, precision=precision), *places)
+    trained = read_spec(tmp_path / "model/model.json").trained
+    assert judged(tmp_path, "val")["AP"] == pytest.approx(trained["val_AP"], abs=1e-3)
+    assert trained["val_AP"] > 0.02
+
+
+def test_a_frozen_norm_keeps_its_statistics(tmp_path: Path) -> None:
+    for name, count in (("train", 16), ("val", 4)):
+        scenes(tmp_path / name, count, 96)
+    save_file(timm.create_model("mobilenetv2_035").state_dict(), tmp_path / "start.safetensors")
+    places = [tmp_path / name for name in PLACES]
+    start = {"pretrained": str(tmp_path / "start.safetensors"), "backbone_norm": "frozen", "size": 96}
+    train_run("r", detector(**start, epochs=2, tuned_blocks=6), *places)
+    before, after = (load_file(tmp_path / name) for name in ("start.safetensors", "model/model.safetensors"))
+    kinds = {"running": 0, "weight": 0}
+    for name, tensor in after.items():
+        if name.startswith("body.") and not name.endswith("num_batches_tracked"):
+            same = torch.equal(tensor, before[name.removeprefix("body.")])
+            assert same or not name.endswith(("running_mean", "running_var")), name
+            kinds["running" if "running" in name else "weight"] += not same
+    assert kinds["running"] == 0
+    assert kinds["weight"] > 20, "the weights of the last blocks have learned"
+    assert (after["neck.lateral.0.1.running_mean"] != 0).any()
+    with pytest.raises(InputError, match=r"runs\.r\.backbone_norm: frozen, but pretrained is false; expected batch"):
+        train_run("r", detector(backbone_norm="frozen"), *places)

@@ -33,6 +33,12 @@ def _photo_geometry() -> Policy:
     return albumentations_policies.photo_geometry()
 
 
+def _photo_zoom() -> Policy:
+    from pipeline.augment import albumentations_policies
+
+    return albumentations_policies.photo_zoom()
+
+
 def _imgaug_ucf101() -> Policy:
     from pipeline.augment import imgaug_policies
 
@@ -44,6 +50,7 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "none": Policy,
     "photo": _photo,
     "photo_geometry": _photo_geometry,
+    "photo_zoom": _photo_zoom,
     "imgaug_ucf101": _imgaug_ucf101,
 }
 

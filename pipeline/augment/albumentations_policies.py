@@ -24,6 +24,11 @@ def photo_geometry() -> Policy:
     return Policy(geometry=_Geometry(), look=photo().look)
 
 
+def photo_zoom() -> Policy:
+    """`photo_geometry` over a wide range of distances, from half to nearly twice the size: for detectors."""
+    return Policy(geometry=_Geometry(scale=(0.5, 1.8), shift=0.2), look=photo().look)
+
+
 class _Look:
     def __init__(self) -> None:
         self.transform = A.Compose(
@@ -56,13 +61,13 @@ class _Look:
 
 
 class _Geometry:
-    def __init__(self) -> None:
+    def __init__(self, scale: tuple[float, float] = (0.8, 1.2), shift: float = 0.08) -> None:
         self.transform = A.Compose(
             [
                 A.HorizontalFlip(p=0.5),
                 A.Affine(
-                    scale=(0.8, 1.2),
-                    translate_percent={"x": (-0.08, 0.08), "y": (-0.08, 0.08)},
+                    scale=scale,
+                    translate_percent={"x": (-shift, shift), "y": (-shift, shift)},
                     rotate=(-7, 7),
                     keep_ratio=True,
                     border_mode=cv2.BORDER_CONSTANT,

@@ -36,7 +36,6 @@ def fold(net: nn.Module, inputs: tuple[Tensor, ...]) -> fx.GraphModule:
         graph_module: fx.GraphModule = torch.export.export(net.eval(), inputs).module()
         for i, conv in enumerate(graph_module.graph.find_nodes(op="call_function", target=CONV)):
             weight, bias = (_tensor(graph_module, a) for a in (*conv.args, None)[1:3])
-            shared = str(getattr(conv.args[1], "target", ""))  # the same for calls of one layer
             after = next(iter(conv.users))
             if len(conv.users) == 1 and after.target is BATCH_NORM:
                 gamma, beta, mean, variance = (_tensor(graph_module, a) for a in after.args[1:5])
@@ -45,7 +44,6 @@ def fold(net: nn.Module, inputs: tuple[Tensor, ...]) -> fx.GraphModule:
                 after.replace_all_uses_with(conv)
                 graph_module.graph.erase_node(after)
             _own(graph_module, conv, f"conv{i}", weight, bias)
-            conv.meta["shared"] = shared
         _pad_with_numbers(graph_module)
         graph_module.graph.eliminate_dead_code()
         graph_module.delete_all_unused_submodules()

@@ -51,8 +51,14 @@ def export_int8(deployed: nn.Module, calibration: Images, path: Path, output_nam
             name = f"{ranges} ranges, {7 if seven_bits else 8}-bit weights"
             tried[name] = _relative_error(whole, path, calibration[:TRIED_ON]), path
 
-        for ranges in RANGES:
-            attempt(ranges, seven_bits=False)
+        impossible: dict[str, str] = {}
+        for ranges, (method, _) in RANGES.items():
+            try:
+                attempt(ranges, seven_bits=False)
+            except ValueError as error:  # NumPy makes no histogram of a tensor that is (nearly) constant
+                if method == "MinMax":
+                    raise
+                impossible[ranges] = str(error)
         attempt(min(tried, key=lambda name: tried[name][0]).split(" ranges")[0], seven_bits=True)
         best = min(tried, key=lambda name: tried[name][0])
         _save(_short_names(onnx.load(tried[best][1])), path)
@@ -60,6 +66,7 @@ def export_int8(deployed: nn.Module, calibration: Images, path: Path, output_nam
         "opset": OPSET,
         "settings": f"static QDQ, S8S8, per channel, {best}",
         "relative_error": {name: round(error, 6) for name, (error, _) in tried.items()},
+        **({"not_possible": impossible} if impossible else {}),
     }
 
 

@@ -59,9 +59,6 @@ class Deployed(nn.Module):
         self.shift: Tensor
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        return tuple(
-            self.net(
-                image.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format) * self.scale
-                + self.shift
-            )
-        )
+        # float first: XNNPACK moves axes of floats, and leaves those of bytes to slower code
+        pixels = image.to(torch.float32).permute(0, 3, 1, 2)
+        return tuple(self.net(pixels * self.scale + self.shift))

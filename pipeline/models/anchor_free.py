@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import box_iou, complete_box_iou_loss
 
-from pipeline.models.blocks import separable
+from pipeline.models.blocks import Tower
 from pipeline.models.cells import Truth, by_kind, centres, landmark_loss, start_low, table
 
 CANDIDATES = 10  # cells per object
@@ -25,8 +25,8 @@ class AnchorFree(nn.Module):
         super().__init__()
         self.kinds = ("scores", "boxes", "landmarks")[: 3 if landmarks else 2]
         self.strides = strides
-        self.classify = nn.Sequential(separable(inputs, channels), separable(channels, channels))
-        self.locate = nn.Sequential(separable(inputs, channels), separable(channels, channels))
+        self.classify = Tower(inputs, channels, 2, len(strides))
+        self.locate = Tower(inputs, channels, 2, len(strides))
         self.scores = nn.Conv2d(channels, labels, 1)
         self.boxes = nn.Conv2d(channels, 4, 1)
         self.landmarks = nn.Conv2d(channels, 3 * landmarks, 1) if landmarks else None
@@ -34,9 +34,9 @@ class AnchorFree(nn.Module):
         nn.init.normal_(self.boxes.weight, std=0.01)
         nn.init.constant_(torch.as_tensor(self.boxes.bias), 3.0)  # a box of six strides
 
-    def forward(self, level: Tensor) -> list[Tensor]:
-        place = self.locate(level)
-        found = [self.scores(self.classify(level)), F.relu(self.boxes(place))]
+    def forward(self, features: Tensor, level: int) -> list[Tensor]:
+        place = self.locate(features, level)
+        found = [self.scores(self.classify(features, level)), F.relu(self.boxes(place))]
         return found if self.landmarks is None else [*found, self.landmarks(place)]
 
     def loss(self, outputs: tuple[Tensor, ...], target: dict[str, Tensor]) -> Tensor:

@@ -97,6 +97,11 @@ class _JoinedAct(BatchNormAct2d):
         return y
 
 
+def learning_norms(net: nn.Module) -> list[nn.BatchNorm2d]:
+    """The batch norms of `net` that take the statistics of what they are shown: in training mode, and not joined."""
+    return [m for m in net.modules() if isinstance(m, nn.BatchNorm2d) and type(m) in NORMS and m.training]
+
+
 def join_frozen_norms(net: nn.Module, inputs: Tensor) -> int:
     """Join the batch norms of `net`, all of which keep their statistics from here on, to the convolutions before them.
 

@@ -36,7 +36,9 @@ class Neck(nn.Module):
         for shrink in self.extra:
             maps.append(shrink(maps[-1]))
         for i in range(len(maps) - 2, -1, -1):
-            maps[i] = self.down[i](maps[i] + F.interpolate(maps[i + 1], scale_factor=2.0, mode="nearest"))
+            # bilinear: XNNPACK has no other
+            larger = F.interpolate(maps[i + 1], scale_factor=2.0, mode="bilinear", align_corners=False)
+            maps[i] = self.down[i](maps[i] + larger)
         for i in range(1, len(maps)):
             maps[i] = self.up[i - 1](maps[i] + self.shrink[i - 1](maps[i - 1]))
         return maps
@@ -80,7 +82,8 @@ class Yolo(nn.Module):
 
     def top(self, features: list[Tensor]) -> tuple[Tensor, ...]:
         """The rest of the net, from what `features` gives."""
-        return tuple(output for level in self.neck(features) for output in self.head(level))
+        maps = self.neck(features)
+        return tuple(output for level, features_of in enumerate(maps) for output in self.head(features_of, level))
 
     def backbone_parameters(self) -> list[nn.Parameter]:
         return list(self.body.parameters())

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torchvision.ops import box_iou, complete_box_iou_loss
 
 from pipeline.errors import InputError
-from pipeline.models.blocks import separable
+from pipeline.models.blocks import Tower
 from pipeline.models.cells import by_kind, landmark_loss, start_low, table
 
 PER_LEVEL = 3  # anchors
@@ -44,7 +44,7 @@ class Yolov3(nn.Module):
             raise InputError(f"head yolov3: anchors {anchors}; expected {PER_LEVEL} for each of the strides {strides}")
         self.kinds = ("scores", "boxes", "objectness", "landmarks")[: 4 if landmarks else 3]
         self.strides, self.anchors = strides, anchors
-        self.tower = nn.Sequential(separable(inputs, channels), separable(channels, channels))
+        self.tower = Tower(inputs, channels, 2, len(strides))
         self.scores = nn.Conv2d(channels, PER_LEVEL * labels, 1)
         self.boxes = nn.Conv2d(channels, PER_LEVEL * 4, 1)
         self.objectness = nn.Conv2d(channels, PER_LEVEL, 1)
@@ -54,10 +54,10 @@ class Yolov3(nn.Module):
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(torch.as_tensor(layer.bias))
 
-    def forward(self, level: Tensor) -> list[Tensor]:
-        level = self.tower(level)
-        found = [self.scores(level), self.boxes(level), self.objectness(level)]
-        return found if self.landmarks is None else [*found, self.landmarks(level)]
+    def forward(self, features: Tensor, level: int) -> list[Tensor]:
+        features = self.tower(features, level)
+        found = [self.scores(features), self.boxes(features), self.objectness(features)]
+        return found if self.landmarks is None else [*found, self.landmarks(features)]
 
     def loss(self, outputs: tuple[Tensor, ...], target: dict[str, Tensor]) -> Tensor:
         """Complete IoU on the boxes of the anchors that answer, cross entropy on their labels, OKS on their landmarks,

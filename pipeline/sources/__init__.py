@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError
-from pipeline.sources import coco, crops, folder, landmarks_csv, pts, ucf101, voc, yolo
+from pipeline.sources import coco, crops, folder, landmarks_csv, pts, ucf24, ucf101, voc, yolo
 from pipeline.sources.reading import Reading
 
 SOURCES: dict[str, Callable[[Path, Path, Any], Reading]] = {
+    "ucf24": ucf24.read,
     "ucf101": ucf101.read,
     "folder": folder.read,
     "coco": coco.read,
@@ -24,6 +25,7 @@ SOURCES: dict[str, Callable[[Path, Path, Any], Reading]] = {
 
 # what each looks for, the most telling first: class folders of pictures are in nearly every dataset
 RECOGNIZE: dict[str, Callable[[Path, Path], str | None]] = {
+    "ucf24": ucf24.recognize,
     "ucf101": ucf101.recognize,
     "coco": coco.recognize,
     "voc": voc.recognize,

@@ -38,8 +38,9 @@ class Candidate:
 
     `file` is absolute, `name` its path relative to the source in POSIX form, `id` made of that. `size` is the width
     and height in pixels that the labels were made for, where the source says. `keys` names each object in the
-    ledger. A clip has `frames`, the number of pictures to take. Of a picture with a `crop` (left, top, side in
-    pixels, it may reach over the edge) that square is taken, and the labels are relative to it.
+    ledger. A clip has `frames`, the number of pictures to take, and may have `marks`: the objects of each frame that is
+    labelled, by its place from 0, boxes in pixels; only such frames are taken. Of a picture with a `crop` (left, top,
+    side in pixels, it may reach over the edge) that square is taken, and the labels are relative to it.
     """
 
     file: Path
@@ -54,6 +55,7 @@ class Candidate:
     size: tuple[int, int] | None = None
     frames: int | None = None
     crop: tuple[int, int, int] | None = None
+    marks: dict[int, list[Object]] | None = None
 
 
 @dataclass(slots=True)

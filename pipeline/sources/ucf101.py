@@ -7,6 +7,7 @@ groups are split by ours. Clips by class folder under other names are taken too:
 import difflib
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +23,26 @@ def read(path: Path, labels: Path, options: Any) -> Reading:
 
     A group number is one `group` in all classes, as in the official lists: clips of one recording stay on one side.
     """
+    reading = clips(path, labels, options.split, options.classes)
+    for candidate in reading.candidates:
+        candidate.frames = options.frames
+    return reading
+
+
+def clips(path: Path, labels: Path, split: int, classes: Sequence[str] = ()) -> Reading:
+    """The clips with their class, group and the split of official list number `split`; see `read`."""
     root = path / "videos" if (path / "videos").is_dir() else path
     files = [f for f in sorted(files_under(root, CLIPS)) if f.parent != root]
     if not files:
         raise InputError(f"{root}: no clips in class folders; expected <Class>/v_<Class>_gNN_cNN.avi")
-    reading = Reading([], _chosen(path, sorted({f.relative_to(root).parts[0] for f in files}), options.classes))
+    reading = Reading([], _chosen(path, sorted({f.relative_to(root).parts[0] for f in files}), classes))
     for file in files:
         label = file.relative_to(root).parts[0]
         if label in reading.labels:
             match = NAME.match(file.stem)
             group = match["group"] if match else file.stem
-            name = relative(file, path)
             reading.candidates.append(
-                Candidate(file, name, group=group, clip=file.stem, label=label, frames=options.frames)
+                Candidate(file, relative(file, path), group=group, clip=file.stem, label=label, frames=1)
             )
     give_ids(reading.candidates, [c.clip or "" for c in reading.candidates])
     for candidate in reading.candidates:
@@ -44,7 +52,7 @@ def read(path: Path, labels: Path, options: Any) -> Reading:
         where = relative(labels, path) if labels != path else LISTS
         reading.problems.append(Problem(where, "", "no_lists", "no official lists; split by group", "noted"))
     else:
-        _split(reading, lists, options.split, path, labels)
+        _split(reading, lists, split, path, labels)
     return reading
 
 
@@ -55,7 +63,7 @@ def recognize(path: Path, labels: Path) -> str | None:  # noqa: ARG001
     return f"{len(files)} clips in {len(classes)} class folders" if len(classes) > 1 else None
 
 
-def _chosen(path: Path, there: list[str], wanted: list[str]) -> list[str]:
+def _chosen(path: Path, there: list[str], wanted: Sequence[str]) -> list[str]:
     for name in wanted:
         if name not in there:
             close = difflib.get_close_matches(name, there, 1)

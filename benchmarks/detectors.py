@@ -1,0 +1,231 @@
+"""A detection run against SSDLite on its backbone and Ultralytics' nano: `make compare-detectors RUN=herd`.
+
+    python -m benchmarks.detectors RUN [--seconds N] [--seeds N] [--without ssdlite,ultralytics]
+
+All learn from the run's train split and are judged on its test split by our AP (which is pycocotools'), at its side,
+on the same threads. Ours trains its epochs, or as many as fit into --seconds; the others get the time that it took.
+`scratch` is ours from random weights, as Ultralytics' is here (its weights cannot be had without a download). Latency:
+a picture on the canvas through the float or int8 file, two threads, runs interleaved.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+
+from benchmarks.yardsticks import FLOOR, Peer, Ultralytics, predict_ssdlite, train_ssdlite, write_yolo
+from pipeline.cost import cost
+from pipeline.errors import InputError
+from pipeline.exporters import EXPORTERS
+from pipeline.metrics import score
+from pipeline.models import Deployed, load_model
+from pipeline.models.backbones import read_pretrained
+from pipeline.models.spec import read_spec
+from pipeline.params import DetectRun, read_params
+from pipeline.preprocess import open_image, resize
+from pipeline.runtimes import Runtime, open_runtime, predict_samples
+from pipeline.sample import Dataset, Sample, read_dataset, read_samples
+from pipeline.train import make_spec, train_run
+
+THREADS = 2
+WARM_UP, TIMED = 5, 40
+CALIBRATION = 64
+
+
+@dataclass(slots=True)
+class Row:
+    name: str
+    ap: list[float]
+    ap50: list[float]
+    seconds: list[float]
+    rate: list[float]
+    params: int
+    macs: int | None
+    int8_bytes: int | None = None
+    int8_ap: float | None = None
+    ms: float | None = None
+    run: Callable[[], Any] | None = None
+
+
+class Data:
+    """The three splits of a run's dataset, the train split as training sees it."""
+
+    def __init__(self, run: DetectRun) -> None:
+        whole = Path("data/ingested") / run.dataset
+        self.folders = {"train": Path("data/augmented") / run.dataset, "val": whole / "val", "test": whole / "test"}
+        for folder in self.folders.values():
+            if not folder.exists():
+                raise InputError(f"{folder}: not there; dvc repro augment@{run.dataset}")
+        self.samples = {name: read_samples(folder) for name, folder in self.folders.items()}
+        self.dataset: Dataset = read_dataset(whole)
+
+    def judged(self, predicted: list[Sample]) -> tuple[float, float]:
+        figures = score("detect", self.samples["test"], predicted, self.dataset)
+        return figures["AP"], figures["AP50"]
+
+
+def train_ours(name: str, run: DetectRun, data: Data, folder: Path) -> tuple[float, float, list[Sample]]:
+    """Seconds and images per second of training, and what the kept weights say of the test pictures."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        train_run(
+            name, run, data.folders["train"], data.folders["val"], folder / "model", folder / "report",
+            folder / "resume", folder / "features",
+        )  # fmt: skip
+    facts = json.loads((folder / "report" / "training.json").read_text())
+    runtime = open_runtime("torch", folder / "model", THREADS)
+    spec = read_spec(folder / "model" / "model.json")
+    predicted = predict_samples(runtime, spec, data.folders["test"], data.samples["test"], FLOOR)
+    return facts["seconds"], facts["images_per_second"] or 0.0, predicted
+
+
+def with_epochs(run: DetectRun, epochs: int, **more: Any) -> DetectRun:
+    block = run.model_dump() | {"epochs": epochs, "patience": epochs} | more
+    block["online"]["quiet_epochs"] = min(block["online"]["quiet_epochs"], epochs // 3)
+    return DetectRun.model_validate(block)
+
+
+def ours(name: str, run: DetectRun, data: Data, scratch: Path, seeds: int, seconds: float | None) -> Row:
+    """A row of our run; with `seconds`, of as many epochs as fit, which a short training tells."""
+    if seconds is not None:
+        pilot, _, _ = train_ours(name, with_epochs(run, 2), data, scratch / f"{name}-pilot2")
+        longer, _, _ = train_ours(name, with_epochs(run, 4), data, scratch / f"{name}-pilot4")
+        epoch = (longer - pilot) / 2
+        run = with_epochs(run, max(1, int((seconds - pilot) / epoch) + 2))
+    row = Row(name, [], [], [], [], 0, None)
+    for seed in range(seeds):
+        own = DetectRun.model_validate(run.model_dump() | {"seed": seed})
+        taken, rate, predicted = train_ours(name, own, data, scratch / f"{name}{seed}")
+        _add(row, data, predicted, taken, rate)
+    folder = scratch / f"{name}0" / "model"
+    net, spec = load_model(folder)
+    counted = cost(net, (3, spec.size, spec.size))
+    row.params, row.macs = counted.params, counted.macs
+    pictures = [resize(open_image(data.folders["train"] / s.file_name), spec.size, spec.resize)[0][None]
+                for s in data.samples["train"][:CALIBRATION]]  # fmt: skip
+    runtimes: dict[str, Runtime] = {}
+    for target in ("onnx_int8", "executorch_int8"):
+        file, export = EXPORTERS[target]
+        export(Deployed(net, spec), pictures, folder / file, spec.outputs)
+        runtimes[target] = open_runtime(target, folder / file, THREADS)
+    best = min(runtimes, key=lambda t: _milliseconds({t: lambda: runtimes[t].run(pictures[0])})[t])
+    row.run = lambda: runtimes[best].run(pictures[0])
+    row.int8_bytes = (folder / EXPORTERS[best][0]).stat().st_size
+    row.int8_ap, _ = data.judged(
+        predict_samples(runtimes[best], spec, data.folders["test"], data.samples["test"], FLOOR)
+    )
+    return row
+
+
+def _add(row: Row, data: Data, predicted: list[Sample], seconds: float, rate: float) -> None:
+    ap, ap50 = data.judged(predicted)
+    for values, value in ((row.ap, ap), (row.ap50, ap50), (row.seconds, seconds), (row.rate, rate)):
+        values.append(value)
+
+
+def ssdlite_row(run: DetectRun, data: Data, seeds: int, seconds: float) -> Row:
+    pretrained = read_pretrained(run.backbone, run.pretrained)
+    spec = make_spec("ssdlite", run, data.dataset, pretrained.mean, pretrained.std)
+    row = Row("SSDLite, same backbone", [], [], [], [], 0, None)
+    for seed in range(seeds):
+        own = DetectRun.model_validate(run.model_dump() | {"seed": seed})
+        train = data.folders["train"], data.samples["train"]
+        net, taken, rate = train_ssdlite(spec, own, data.dataset, train, seconds)
+        _add(row, data, predict_ssdlite(net, spec, data.folders["test"], data.samples["test"]), taken, rate)
+    row.params = sum(p.numel() for p in net.parameters())
+    return row
+
+
+def ultralytics_row(run: DetectRun, data: Data, scratch: Path, seeds: int, seconds: float) -> Row:
+    program = Ultralytics(Path(".yardsticks"), scratch)
+    exported = scratch / "yolo"
+    write_yolo(exported, data.dataset, {s: (data.folders[s], data.samples[s]) for s in data.folders})
+    row = Row("Ultralytics YOLO11n, scratch", [], [], [], [], 0, None)
+    for seed in range(seeds):
+        peer: Peer = program.run(exported, data.dataset.labels, data.samples["test"], run.size, seed, seconds)
+        _add(row, data, peer.predicted, peer.seconds, peer.rate)
+        row.params, row.macs = peer.params, peer.macs
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = THREADS
+    session = onnxruntime.InferenceSession(peer.float_file, options, providers=["CPUExecutionProvider"])
+    picture = np.zeros((1, 3, run.size, run.size), np.float32)
+    row.run = lambda: session.run(None, {session.get_inputs()[0].name: picture})
+    return row
+
+
+def _milliseconds(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for repeat in range(WARM_UP + TIMED):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if repeat >= WARM_UP:
+                times[name].append((time.perf_counter() - start) * 1000)
+    return {name: statistics.median(taken) for name, taken in times.items()}
+
+
+def table(rows: list[Row]) -> str:
+    lines = [
+        f"{'net':30} {'AP':>6} {'AP50':>6} {'in int8':>7} {'M params':>8} {'M macs':>7} {'int8 MB':>7} {'ms':>6} "
+        f"{'images/s':>8} {'train s':>7}"
+    ]
+    for r in rows:
+        cells = [
+            f"{statistics.median(r.ap):6.3f}", f"{statistics.median(r.ap50):6.3f}", _cell(r.int8_ap, 7, 3),
+            f"{r.params / 1e6:8.2f}", _cell(r.macs and r.macs / 1e6, 7, 0),
+            _cell(r.int8_bytes and r.int8_bytes / 1e6, 7, 2), _cell(r.ms, 6, 1),
+            f"{statistics.median(r.rate):8.1f}", f"{statistics.median(r.seconds):7.0f}",
+        ]  # fmt: skip
+        lines.append(f"{r.name:30} " + " ".join(cells))
+    return "\n".join(lines)
+
+
+def _cell(value: float | None, width: int, digits: int) -> str:
+    return f"{'-':>{width}}" if value is None else f"{value:{width}.{digits}f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("run")
+    parser.add_argument("--seconds", type=float)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--without", default="", help="ssdlite, ultralytics, scratch; with commas between")
+    asked = parser.parse_args()
+    run = read_params().run(asked.run)
+    if not isinstance(run, DetectRun):
+        raise InputError(f"runs.{asked.run} is to {run.task}; expected detect")
+    torch.set_num_threads(THREADS)
+    data, left_out, rows = Data(run), asked.without.split(","), []
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        rows.append(ours(asked.run, run, data, scratch, asked.seeds, asked.seconds))
+        taken = statistics.median(rows[0].seconds)
+        if "scratch" not in left_out and run.pretrained is not False:
+            start: dict[str, Any] = {"pretrained": False, "backbone_norm": "batch", "tuned_blocks": "all",
+                                     "frozen_epochs": 0, "backbone_rate": 1.0}  # fmt: skip
+            blank = DetectRun.model_validate(run.model_dump() | start)
+            rows.append(ours(f"{asked.run}, scratch", blank, data, scratch, asked.seeds, taken))
+        if "ssdlite" not in left_out:
+            rows.append(ssdlite_row(run, data, asked.seeds, taken))
+        if "ultralytics" not in left_out:
+            rows.append(ultralytics_row(run, data, scratch, asked.seeds, taken))
+        calls = {r.name: r.run for r in rows if r.run is not None}
+        for row_name, value in _milliseconds(calls).items():
+            next(r for r in rows if r.name == row_name).ms = value
+    counts = ", ".join(f"{len(samples)} {split}" for split, samples in data.samples.items())
+    print(f"{asked.run}: {run.backbone} at {run.size}, {counts}; {asked.seeds} seeds, medians; {THREADS} threads")
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Person boxes on UCF101's clips, as UCF101-24 has them (Singh et al. 2017): one JSON file of tracks, a box per frame.
+
+    {"v_Basketball_g01_c01": {"tracks": [{"start_frame": 8, "end_frame": 52, "boxes_xywh": [[189, 102, 47, 78], ...]}]}}
+
+Frames count from 0, `end_frame` is the first one without the person, boxes are in pixels of the clip. Frames outside
+all tracks are not labelled, though people may be in them: none of those is taken.
+"""
+
+import json
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import InputError
+from pipeline.sample import Object
+from pipeline.sources import ucf101
+from pipeline.sources.reading import Candidate, Problem, Reading, relative
+
+Marks = dict[int, list[Object]]
+
+
+def read(path: Path, labels: Path, options: Any) -> Reading:
+    """Clips as for `ucf101`, with `labels` the JSON file or its folder. `options`: `split` (which of the official
+    lists), `frames` per clip, `label` of the boxes. A clip without tracks is refused, a class without any is left out
+    (of UCF101's 101 classes 24 have them). Raises InputError.
+    """
+    file, tracks = _annotations(labels)
+    reading = ucf101.clips(path, path, options.split)
+    reading.labels, kept = [options.label], []
+    there = {c.label for c in reading.candidates if c.file.stem in tracks}
+    for label, count in sorted(Counter(c.label for c in reading.candidates if c.label not in there).items()):
+        found = f"class {label}: {count} clips, none with tracks"
+        reading.problems.append(Problem(relative(file, labels.parent), "", "no_label", found, "noted"))
+    for candidate in (c for c in reading.candidates if c.label in there):
+        entry = tracks.pop(candidate.file.stem, None)
+        if entry is None:
+            found = f"no tracks in {relative(file, labels.parent)}"
+            reading.problems.append(Problem(candidate.name, "", "no_label", found))
+            continue
+        marks, problems = _marks(candidate, entry, options.label)
+        reading.problems += problems
+        if not marks:
+            reading.problems.append(Problem(candidate.name, "", "no_label", "no frame with a box"))
+            continue
+        candidate.label, candidate.frames, candidate.marks = None, options.frames, marks
+        kept.append(candidate)
+    if tracks:
+        found = f"{len(tracks)} clips with tracks are not here"
+        reading.problems.append(Problem(relative(file, labels.parent), "", "not_here", found, "noted"))
+    reading.candidates = kept
+    return reading
+
+
+def recognize(path: Path, labels: Path) -> str | None:
+    """Only where `labels` is told apart from the clips: the folder alone is UCF101's."""
+    if labels == path or not (labels.is_file() and labels.suffix == ".json"):
+        return None
+    try:
+        _, tracks = _annotations(labels)
+    except InputError:
+        return None
+    return f"tracks of {len(tracks)} clips in {labels.name}" if ucf101.recognize(path, path) else None
+
+
+def _annotations(labels: Path) -> tuple[Path, dict[str, Any]]:
+    files = [labels] if labels.is_file() else sorted(labels.glob("*.json"))
+    for file in files:
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{file}: not JSON: {error}") from None
+        if isinstance(found, dict) and found and all(isinstance(e, dict) and "tracks" in e for e in found.values()):
+            return file, found
+    raise InputError(f"{labels}: no JSON of clips with tracks; expected {{clip: {{'tracks': [...]}}}}")
+
+
+def _marks(candidate: Candidate, entry: dict[str, Any], label: str) -> tuple[Marks, list[Problem]]:
+    """The boxes of each frame, in pixels; a track that is none is dropped and named."""
+    marks: Marks = defaultdict(list)
+    problems = []
+    for number, track in enumerate(entry["tracks"]):
+        key = f"track {number}"
+        try:
+            start, end, boxes = int(track["start_frame"]), int(track["end_frame"]), track["boxes_xywh"]
+            rows = [tuple(float(v) for v in box) for box in boxes]
+        except (KeyError, TypeError, ValueError) as error:
+            found = f"{error!r}; expected start_frame, end_frame and boxes_xywh"
+            problems.append(Problem(candidate.name, key, "bad_box", found, "dropped"))
+            continue
+        wrong = next((row for row in rows if len(row) != 4), None)
+        if wrong is not None or len(rows) != end - start:
+            found = (
+                f"{len(rows)} boxes for frames {start} to {end}" if wrong is None else f"a box of {len(wrong)} numbers"
+            )
+            problems.append(Problem(candidate.name, key, "bad_box", found, "dropped"))
+            continue
+        for place, (x, y, w, h) in enumerate(rows, start):
+            marks[place].append(Object(label, (x, y, w, h)))
+    return dict(marks), problems

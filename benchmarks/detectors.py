@@ -147,7 +147,7 @@ def ssdlite_row(run: DetectRun, data: Data, seeds: int, seconds: float) -> Row:
 
 
 def ultralytics_row(run: DetectRun, data: Data, scratch: Path, seeds: int, seconds: float) -> Row:
-    program = Ultralytics(Path(".yardsticks"), scratch)
+    program = Ultralytics(Path(".yardsticks").resolve(), scratch)
     exported = scratch / "yolo"
     write_yolo(exported, data.dataset, {s: (data.folders[s], data.samples[s]) for s in data.folders})
     row = Row("Ultralytics YOLO11n, scratch", [], [], [], [], 0, None)

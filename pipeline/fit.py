@@ -32,7 +32,7 @@ RunParams = ClassifyRun | LocalizeRun | DetectRun
 WARM_UP = 0.05  # share of all steps in which the learning rate rises to its peak
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # as in malloc.h
 AVERAGE_DECAY = 0.999  # of the moving average of the weights, once it has seen enough steps
-MEASURED, MOMENTUM = 6, 0.1  # batches that batch norm is measured on before a look at val; its own way in training
+MEASURED, MOMENTUM = 4, 0.1  # batches that batch norm is measured on before a look at val; its own way in training
 CLIP_NORM = 10.0  # of the gradients
 HISTORY = ("epoch", "train_loss", "val_loss", "val_metric", "val_rank", "learning_rate")
 
@@ -78,6 +78,9 @@ class Fitting(pl.LightningModule):
         images, target, items = batch
         moved = [f.to(device) for f in images] if self.phase.frozen else images.to(device)
         return moved, {name: tensor.to(device) for name, tensor in target.items()}, items
+
+    def on_train_epoch_start(self) -> None:
+        self._recent = []  # of this epoch alone: a resumed run has no batches of earlier ones
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
         # not on_train_epoch_start: Lightning leaves that out of the first epoch after a resume

@@ -280,7 +280,10 @@ def test_labels_elsewhere_are_looked_at_too(params: Path) -> None:
             r"found folder \(2 class .*\), but detect learns from coco, yolo, voc",
         ),
         ({"format": "voc", "task": "classify"}, r"found voc \(as given\), but classify learns from folder, ucf101"),
-        ({"format": "cocoa", "task": "detect"}, "format 'cocoa': expected one of ucf101, folder, coco, yolo, voc"),
+        (
+            {"format": "cocoa", "task": "detect"},
+            "format 'cocoa': expected one of ucf24, ucf101, folder, coco, yolo, voc",
+        ),
         ({"data": "nosuch"}, "data/nosuch: no such file or folder"),
         (
             {"data": "empty"},

@@ -126,7 +126,7 @@ def test_memory_of_a_net_that_can_be_done_by_hand():
     assert kept.macs == 2 * 256 * 8 * 8 * 9
 
 
-def test_a_head_that_three_levels_share_counts_once():
+def test_what_three_levels_share_counts_once_and_what_is_folded_for_each_counts_for_each():
     spec = ModelSpec(
         run="r", dataset="d", task="detect", labels=["a", "b"], landmarks=[], pairs=[], skeleton=[], resize="letterbox",
         backbone="mobilenetv2_035", size=64,
@@ -136,7 +136,9 @@ def test_a_head_that_three_levels_share_counts_once():
     net = build(spec)
     parameters = sum(p.numel() for p in net.parameters())
     norms = sum(m.weight.numel() for m in net.modules() if isinstance(m, nn.BatchNorm2d))
-    assert cost(net, (3, 64, 64)).params == parameters - norms  # scale and shift become one bias
+    # scale and shift of a norm become one bias; a tower's convolutions have a norm per level to go into each
+    copies = 2 * sum(c.weight.numel() for tower in (net.head.classify, net.head.locate) for c in tower.convs)
+    assert cost(net, (3, 64, 64)).params == parameters - norms + copies
 
 
 def test_the_command_prints_it(capsys):

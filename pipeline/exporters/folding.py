@@ -36,10 +36,13 @@ def fold(net: nn.Module, inputs: tuple[Tensor, ...]) -> fx.GraphModule:
         graph_module: fx.GraphModule = torch.export.export(net.eval(), inputs).module()
         for i, conv in enumerate(graph_module.graph.find_nodes(op="call_function", target=CONV)):
             weight, bias = (_tensor(graph_module, a) for a in (*conv.args, None)[1:3])
+            # the same for calls that have the same weights when they are folded: what they cost is counted once
+            conv.meta["shared"] = str(getattr(conv.args[1], "target", ""))
             after = next(iter(conv.users))
             if len(conv.users) == 1 and after.target is BATCH_NORM:
                 gamma, beta, mean, variance = (_tensor(graph_module, a) for a in after.args[1:5])
                 epsilon: Any = after.args[7]
+                conv.meta["shared"] += f" {getattr(after.args[1], 'target', '')}"
                 weight, bias = fuse_conv_bn_weights(weight, bias, mean, variance, epsilon, gamma, beta)
                 after.replace_all_uses_with(conv)
                 graph_module.graph.erase_node(after)

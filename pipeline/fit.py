@@ -32,7 +32,7 @@ RunParams = ClassifyRun | LocalizeRun | DetectRun
 WARM_UP = 0.05  # share of all steps in which the learning rate rises to its peak
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # as in malloc.h
 AVERAGE_DECAY = 0.999  # of the moving average of the weights, once it has seen enough steps
-MEASURED, MOMENTUM = 4, 0.1  # batches that batch norm is measured on before a look at val; its own way in training
+MEASURED, MOMENTUM = 6, 0.1  # batches that batch norm is measured on before a look at val; its own way in training
 CLIP_NORM = 10.0  # of the gradients
 HISTORY = ("epoch", "train_loss", "val_loss", "val_metric", "val_rank", "learning_rate")
 

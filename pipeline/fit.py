@@ -23,7 +23,7 @@ from pipeline.errors import InputError
 from pipeline.metrics import main_metric, rank, score
 from pipeline.models import Net
 from pipeline.models.backbones import learning_order
-from pipeline.models.quick import join_frozen_norms, learning_norms, quicken
+from pipeline.models.quick import join_frozen_norms, learning_norms, measure_norms, quicken
 from pipeline.models.spec import ModelSpec
 from pipeline.params import ClassifyRun, DetectRun, LocalizeRun
 from pipeline.sample import Dataset, Sample
@@ -32,7 +32,7 @@ RunParams = ClassifyRun | LocalizeRun | DetectRun
 WARM_UP = 0.05  # share of all steps in which the learning rate rises to its peak
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # as in malloc.h
 AVERAGE_DECAY = 0.999  # of the moving average of the weights, once it has seen enough steps
-MEASURED, MOMENTUM = 6, 0.1  # batches that batch norm is measured on before a look at val; its own way in training
+MEASURED = 6  # batches that batch norm is measured on before a look at val
 CLIP_NORM = 10.0  # of the gradients
 HISTORY = ("epoch", "train_loss", "val_loss", "val_metric", "val_rank", "learning_rate")
 
@@ -130,16 +130,7 @@ class Fitting(pl.LightningModule):
         statistics that other weights had does not fit them.
         """
         self.net.eval()
-        for norm in self._norms:
-            norm.train()
-            norm.reset_running_stats()
-            norm.momentum = None  # all batches count the same
-        with torch.no_grad():
-            for images in self._recent if self._norms else []:
-                self(images)
-        for norm in self._norms:
-            norm.eval()
-            norm.momentum = MOMENTUM
+        measure_norms(self._norms, self, self._recent)
 
     def validation_step(self, batch: Any, _index: int) -> None:
         images, target, items = batch

@@ -25,7 +25,7 @@ from pipeline.models.backbones import classifier, feature_maps, learning_order, 
 from pipeline.models.cells import table
 from pipeline.models.localizer import Localizer, _wing
 from pipeline.models.mobilenets import named, register, smallest_input
-from pipeline.models.quick import DepthwiseConv2d, join_frozen_norms, quicken
+from pipeline.models.quick import DepthwiseConv2d, join_frozen_norms, learning_norms, measure_norms, quicken
 from pipeline.models.spec import ModelSpec, read_spec, write_spec
 from pipeline.models.yolov3 import kmeans_anchors
 from pipeline.preprocess import Frame
@@ -560,6 +560,20 @@ def test_a_frozen_norm_in_its_convolution_computes_and_learns_the_same(backbone:
         assert (wanted - found).norm() <= 1e-3 * wanted.norm() + 1e-7
     for (name, wanted), found in zip(net.state_dict().items(), joined.state_dict().values(), strict=True):
         assert torch.equal(wanted, found), name
+
+
+def test_measured_norms_have_the_statistics_of_the_batches_and_their_own_momentum() -> None:
+    torch.manual_seed(0)
+    conv, norm = nn.Conv2d(3, 4, 1, bias=False), nn.BatchNorm2d(4, momentum=0.01)
+    net = nn.Sequential(conv, norm)
+    batches = [torch.rand(8, 3, 5, 5) * (i + 1) for i in range(3)]
+    assert learning_norms(net) == [norm]
+    measure_norms([norm], net, batches)
+    with torch.no_grad():
+        seen = [conv(batch).transpose(0, 1).flatten(1) for batch in batches]
+    torch.testing.assert_close(norm.running_mean, torch.stack([s.mean(1) for s in seen]).mean(0))
+    torch.testing.assert_close(norm.running_var, torch.stack([s.var(1) for s in seen]).mean(0))
+    assert (norm.momentum, norm.training) == (0.01, False)
 
 
 class Twice(nn.Module):

@@ -1,5 +1,6 @@
 """Layers that compute the same and train in less time on a CPU: `quicken` and `join_frozen_norms` put them in place."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -100,6 +101,23 @@ class _JoinedAct(BatchNormAct2d):
 def learning_norms(net: nn.Module) -> list[nn.BatchNorm2d]:
     """The batch norms of `net` that take the statistics of what they are shown: in training mode, and not joined."""
     return [m for m in net.modules() if isinstance(m, nn.BatchNorm2d) and type(m) in NORMS and m.training]
+
+
+@torch.no_grad()
+def measure_norms(norms: list[nn.BatchNorm2d], forward: Callable[[Any], Any], batches: Sequence[Any]) -> None:
+    """Give `norms` the statistics of what `forward` shows them of `batches`, all counting the same."""
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.train()
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean of all batches
+    for batch in batches:
+        forward(batch)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.eval()
+        norm.momentum = momentum
 
 
 def join_frozen_norms(net: nn.Module, inputs: Tensor) -> int:

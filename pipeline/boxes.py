@@ -41,7 +41,7 @@ def convert(boxes: "Tensor", source: str, target: str, width: float, height: flo
 
 
 def iou(a: "Tensor", b: "Tensor") -> "Tensor":
-    """Intersection over union of xyxy boxes [M, 4] and [N, 4]: [M, N], from 0 to 1."""
+    """Intersection over union of xyxy boxes [..., M, 4] and [..., N, 4]: [..., M, N], from 0 to 1."""
     from torchvision.ops import box_iou
 
     _check(a, b)
@@ -132,7 +132,6 @@ def _check(*groups: "Tensor") -> None:
     for boxes in groups:
         wrong = (~(_sides(boxes) >= 0)).any(-1).nonzero()
         if len(wrong):
-            row = int(wrong[0])
-            raise ValueError(
-                f"box {row} is {boxes[row].tolist()}; expected left, top, right, bottom, none of it turned about"
-            )
+            at = tuple(wrong[0].tolist())
+            found = f"box {', '.join(map(str, at))} is {boxes[at].tolist()}"
+            raise ValueError(f"{found}; expected left, top, right, bottom, none of it turned about")

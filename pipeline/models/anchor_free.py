@@ -5,14 +5,15 @@
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import box_iou, complete_box_iou_loss
+from torchvision.ops import complete_box_iou_loss
 
+from pipeline import boxes as algebra
 from pipeline.models.blocks import Tower
 from pipeline.models.cells import Truth, by_kind, centres, landmark_loss, start_low, table
 
 CANDIDATES = 10  # cells per object
 MARGIN = 0.01  # of a stride
-SCORE_POWER, IOU_POWER = 1.0, 6.0
+IOU_POWER = 6  # of the IoU, times the score: how well a cell fits an object
 BOX_WEIGHT = 2.0
 
 
@@ -25,8 +26,8 @@ class AnchorFree(nn.Module):
         super().__init__()
         self.kinds = ("scores", "boxes", "landmarks")[: 3 if landmarks else 2]
         self.strides = strides
-        self.classify = Tower(inputs, channels, 2, len(strides))
-        self.locate = Tower(inputs, channels, 2, len(strides))
+        self.classify = Tower(inputs, channels, len(strides))
+        self.locate = Tower(inputs, channels, len(strides))
         self.scores = nn.Conv2d(channels, labels, 1)
         self.boxes = nn.Conv2d(channels, 4, 1)
         self.landmarks = nn.Conv2d(channels, 3 * landmarks, 1) if landmarks else None
@@ -95,9 +96,9 @@ def assign(scores: Tensor, boxes: Tensor, middles: Tensor, truth: Truth) -> tupl
     if not slots:
         empty = torch.zeros(0, dtype=torch.int64, device=scores.device)
         return empty, empty, empty, scores.new_zeros(0)
-    iou = box_iou(truth.boxes, boxes).nan_to_num(0.0)  # [N, M, A]
+    iou = algebra.iou(truth.boxes, boxes)  # [N, M, A]
     own = truth.labels[..., None].expand(-1, -1, scores.shape[1])
-    align = scores.transpose(1, 2).gather(1, own) ** SCORE_POWER * iou**IOU_POWER
+    align = scores.transpose(1, 2).gather(1, own) * iou**IOU_POWER
     inside = ((middles > truth.boxes[..., None, :2]) & (middles < truth.boxes[..., None, 2:])).all(-1)
     # an object smaller than a cell has no centre inside: its nearest cell answers
     middle = (truth.boxes[..., :2] + truth.boxes[..., 2:]) / 2

@@ -5,12 +5,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
+KERNEL = 5  # of depthwise convolutions
+DEPTH = 2  # separable convolutions of a tower
+
 
 def pointwise(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU6())
 
 
-def separable(inputs: int, outputs: int, kernel: int = 5, stride: int = 1) -> nn.Sequential:
+def separable(inputs: int, outputs: int, kernel: int = KERNEL, stride: int = 1) -> nn.Sequential:
     """Depthwise, then pointwise."""
     depthwise = nn.Conv2d(inputs, inputs, kernel, stride, kernel // 2, groups=inputs, bias=False)
     return nn.Sequential(depthwise, nn.BatchNorm2d(inputs), nn.ReLU6(), pointwise(inputs, outputs))
@@ -23,12 +26,11 @@ class Tower(nn.Module):
     afterwards by a mixture of all that fits none (as in RTMDet, Lyu et al. 2022).
     """
 
-    def __init__(self, inputs: int, channels: int, depth: int, levels: int, kernel: int = 5) -> None:
+    def __init__(self, inputs: int, channels: int, levels: int) -> None:
         super().__init__()
-        sides = [inputs, *[channels] * depth]
         self.convs = nn.ModuleList()
-        for before, after in pairwise(sides):
-            self.convs.append(nn.Conv2d(before, before, kernel, padding=kernel // 2, groups=before, bias=False))
+        for before, after in pairwise([inputs, *[channels] * DEPTH]):
+            self.convs.append(nn.Conv2d(before, before, KERNEL, padding=KERNEL // 2, groups=before, bias=False))
             self.convs.append(nn.Conv2d(before, after, 1, bias=False))
         widths = [conv.out_channels for conv in self.convs if isinstance(conv, nn.Conv2d)]
         self.norms = nn.ModuleList(nn.ModuleList(nn.BatchNorm2d(w) for w in widths) for _ in range(levels))

@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import box_iou, complete_box_iou_loss
+from torchvision.ops import complete_box_iou_loss
 
+from pipeline import boxes as algebra
 from pipeline.errors import InputError
 from pipeline.models.blocks import Tower
 from pipeline.models.cells import by_kind, landmark_loss, start_low, table
@@ -19,7 +20,7 @@ from pipeline.models.cells import by_kind, landmark_loss, start_low, table
 PER_LEVEL = 3  # anchors
 RATIO = 4.0  # an anchor answers for objects whose sides are at most this many times larger or smaller
 REACH = 0.5  # of a cell: neighbours this near to the object's centre answer too
-BOX_WEIGHT, OBJECT_WEIGHT = 2.0, 1.0
+BOX_WEIGHT = 2.0
 LEAST = 0.05  # pixels, half a side
 ROUNDS = 100  # of k-means, which settles long before
 
@@ -44,7 +45,7 @@ class Yolov3(nn.Module):
             raise InputError(f"head yolov3: anchors {anchors}; expected {PER_LEVEL} for each of the strides {strides}")
         self.kinds = ("scores", "boxes", "objectness", "landmarks")[: 4 if landmarks else 3]
         self.strides, self.anchors = strides, anchors
-        self.tower = Tower(inputs, channels, 2, len(strides))
+        self.tower = Tower(inputs, channels, len(strides))
         self.scores = nn.Conv2d(channels, PER_LEVEL * labels, 1)
         self.boxes = nn.Conv2d(channels, PER_LEVEL * 4, 1)
         self.objectness = nn.Conv2d(channels, PER_LEVEL, 1)
@@ -82,7 +83,7 @@ class Yolov3(nn.Module):
                 overlap = complete_box_iou_loss(found, boxes[row], reduction="none")
                 box_loss = box_loss + overlap.sum()
                 # of several objects that want one anchor, it is told the best IoU
-                iou = box_iou(found.detach()[:, None], boxes[row][:, None])[:, 0, 0].nan_to_num(0.0)
+                iou = algebra.iou(found.detach()[:, None], boxes[row][:, None])[:, 0, 0]
                 flat = wanted_objectness.view(-1)
                 place = torch.arange(flat.numel(), device=flat.device).view(wanted_objectness.shape)[at]
                 flat.scatter_reduce_(0, place, iou, "amax")
@@ -102,7 +103,7 @@ class Yolov3(nn.Module):
             entropy = F.binary_cross_entropy_with_logits(objectness, wanted_objectness, reduction="none")
             object_loss = object_loss + (entropy * focal).sum()
         each = max(1, answers)
-        loss = (BOX_WEIGHT * box_loss + label_loss + OBJECT_WEIGHT * object_loss) / each
+        loss = (BOX_WEIGHT * box_loss + label_loss + object_loss) / each
         return loss + point_loss / len(self.strides)
 
 

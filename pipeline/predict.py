@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,12 +29,12 @@ NAMED = 5  # bad files that an error lists
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """One picture to predict: a file's, or that of `clip` at its place `frame` in it."""
+    """One picture to predict: a file's, or one of `clip`, which shows `rate` of those that are taken in a second."""
 
     name: str
     image: Image.Image
     clip: str | None = None
-    frame: int = 0
+    rate: Fraction = Fraction(25)
 
 
 def predict_sources(
@@ -75,8 +76,13 @@ def predict_sources(
 
 
 def _files(source: str) -> list[str]:
-    """The pictures and clips of a folder; what is no folder as it is. Raises InputError for a folder without any."""
-    if source.split(":", maxsplit=1)[0] == CAMERA or not Path(source).is_dir():
+    """The pictures and clips of a folder; what is no folder as it is. Raises InputError for a folder without any, and
+    for a camera without a number.
+    """
+    kind, _, number = source.partition(":")
+    if kind == CAMERA and number and not number.isdecimal():
+        raise InputError(f"{source}: expected {CAMERA}, or {CAMERA}:1 for the second one")
+    if kind == CAMERA or not Path(source).is_dir():
         return [source]
     found = sorted(files_under(Path(source), PICTURES | CLIPS))
     if not found:
@@ -86,7 +92,7 @@ def _files(source: str) -> list[str]:
 
 def _shots(files: list[str], every: int, most: int | None, bad: list[str]) -> Iterator[Shot]:
     """The pictures of all `files`; what does not decode is added to `bad`."""
-    from pipeline.video import ClipError, camera, stream
+    from pipeline.video import ClipError, camera, frame_rate, stream
 
     with tqdm(files, "predict", unit="file", mininterval=0.5, disable=None) as bar:
         for name in bar:
@@ -100,13 +106,14 @@ def _shots(files: list[str], every: int, most: int | None, bad: list[str]) -> It
                 continue
             try:
                 frames = stream(name) if is_clip else camera(int(number or 0))
+                rate = frame_rate(name) / every if is_clip else Fraction(25, every)
                 for place, image in enumerate(frames):
                     if not is_clip and most is not None and place >= most * every:
                         break
                     bar.set_postfix(frame=place, refresh=False)
                     if place % every == 0:
-                        yield Shot(f"{name}#{place}", image, name, place)
-            except (ClipError, ValueError) as error:
+                        yield Shot(f"{name}#{place}", image, name, rate)
+            except ClipError as error:
                 bad.append(f"{name}: {error}")
 
 
@@ -139,7 +146,7 @@ class _Drawings:
             from pipeline.video import ClipWriter
 
             self._end()
-            self._clip = shot.clip, ClipWriter(self._free(shot.clip.replace(":", "-"), ".mp4"))
+            self._clip = shot.clip, ClipWriter(self._free(shot.clip.replace(":", "-"), ".mp4"), shot.rate)
         self._clip[1].add(picture)
 
     def _end(self) -> None:

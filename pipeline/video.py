@@ -43,9 +43,18 @@ def frames(
 
 
 def stream(path: Path | str) -> Iterator[Image.Image]:
-    """All frames of a clip as RGB images, upright, in the order in which they are shown. Raises ClipError."""
+    """All frames of a clip as RGB images, upright, in the order in which they decode. Raises ClipError."""
     for frame, aspect in _decode(path):
         yield _picture(frame, aspect)
+
+
+def frame_rate(path: Path | str) -> Fraction:
+    """Frames in a second, on average; 25 where the clip does not say. Raises ClipError."""
+    try:
+        with av.open(str(path)) as container:
+            return next((s.average_rate for s in container.streams.video if s.average_rate), Fraction(25))
+    except (av.FFmpegError, OSError) as error:
+        raise ClipError(f"does not decode: {error.strerror or error}") from None
 
 
 def camera(number: int) -> Iterator[Image.Image]:
@@ -66,9 +75,11 @@ def camera(number: int) -> Iterator[Image.Image]:
 
 
 class ClipWriter:
-    """An MP4 file, H.264 where this machine's FFmpeg has an encoder for it; the first picture gives the size."""
+    """An MP4 file of `rate` pictures a second, H.264 where this machine's FFmpeg has an encoder for it; the first
+    picture gives the size.
+    """
 
-    def __init__(self, path: Path, rate: int = 25) -> None:
+    def __init__(self, path: Path, rate: Fraction) -> None:
         self._container = av.open(str(path), "w")
         codec = next(c for c in ("libx264", "libopenh264", "mpeg4") if c in av.codecs_available)
         self._stream = self._container.add_stream(codec, rate=rate)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import zlib
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from pipeline.models import build
 from pipeline.models.spec import ModelSpec, write_spec
 from pipeline.predict import predict_sources
 from pipeline.sample import Sample, read_dataset, read_samples
-from pipeline.video import ClipWriter, stream
+from pipeline.video import ClipWriter, frame_rate, stream
 
 ROOT = Path(__file__).parents[1]
 TASKS = ("classify", "localize", "detect")
@@ -260,7 +261,7 @@ def test_words_for_people(
 
 def clip(path: Path, count: int, size: tuple[int, int] = (48, 32)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    writer = ClipWriter(path)
+    writer = ClipWriter(path, Fraction(30))
     for i in range(count):
         writer.add(Image.new("RGB", size, (20 * i, 90, 200)))
     writer.close()
@@ -281,6 +282,7 @@ def test_a_folder_gives_its_pictures_and_the_frames_of_its_clips(project: Path, 
         "a.png", "b.png", "c.mp4", "dataset.json", "metadata.jsonl",
     ]  # fmt: skip
     assert len(list(stream(tmp_path / "out/c.mp4"))) == 3
+    assert frame_rate(tmp_path / "out/c.mp4") == 10, "30 a second, each third: it plays as fast as the clip"
     written = read_samples(tmp_path / "out")
     assert [s.objects for s in written] == [s.objects for s in found]
     assert all((tmp_path / "out" / s.file_name).is_file() for s in written)

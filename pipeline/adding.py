@@ -113,7 +113,7 @@ def _run_block(name: str, task: str, backbone: str | None, pretrained: str | Non
         "head": copy.deepcopy(_HEADS[task]),
         "frozen_epochs": {"classify": 30, "localize": 2, "detect": 0}[task] if pretrained else 0,
         "epochs": {"classify": 15, "localize": 40, "detect": 60}[task],
-        # few pictures do not better the first layers, and half of the time of a step would go there
+        # few pictures do not better the first layers, and two fifths of a step's time would go there
         "tuned_blocks": 12 if pretrained and task == "detect" and named.startswith("mobilenetv") else "all",
         "backbone_norm": "frozen" if pretrained and task == "detect" else "batch",
         "class_weights": "none",

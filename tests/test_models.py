@@ -510,13 +510,17 @@ def test_real_imagenet_weights_load() -> None:
         assert read_pretrained(backbone, str(folder / file)).state is not None
 
 
-@pytest.mark.parametrize(("kernel", "stride"), [(5, 1), (3, 2), (3, 1)])
-def test_quick_depthwise_gradients_are_those_of_float32(kernel: int, stride: int) -> None:
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "side"),
+    [(3, 1, 1, 20), (3, 2, 1, 20), (5, 1, 2, 20), (5, 2, 2, 20), (5, 2, 2, 21), (7, 1, 3, 9), (3, 1, 0, 20),
+     ((1, 5), (1, 2), (0, 1), 16), ((5, 1), 1, (2, 0), 16), (4, 1, 0, 17)],
+)  # fmt: skip
+def test_quick_depthwise_gradients_are_the_convolutions_own(kernel: Any, stride: Any, padding: Any, side: int) -> None:
     torch.manual_seed(0)
-    conv = nn.Conv2d(16, 16, kernel, stride, kernel // 2, groups=16, bias=False)
+    conv = nn.Conv2d(16, 16, kernel, stride, padding, groups=16)
     net = nn.Sequential(nn.Conv2d(3, 16, 1), conv, nn.Conv2d(16, 4, 1)).to(memory_format=torch.channels_last)
     names = list(net.state_dict())
-    x = torch.rand(2, 3, 20, 20).to(memory_format=torch.channels_last)
+    x = torch.rand(2, 3, side, side).to(memory_format=torch.channels_last)
 
     def gradients(half: bool) -> list[torch.Tensor]:
         net.zero_grad()
@@ -527,11 +531,18 @@ def test_quick_depthwise_gradients_are_those_of_float32(kernel: int, stride: int
     exact = gradients(half=False)
     quicken(net)
     assert list(net.state_dict()) == names
-    assert isinstance(conv, DepthwiseConv2d) == (kernel > 3 or stride > 1)
+    assert isinstance(conv, DepthwiseConv2d)
     for ours, wanted in zip(gradients(half=True), exact, strict=True):
         assert (ours - wanted).norm() < 0.03 * wanted.norm()
     for ours, wanted in zip(gradients(half=False), exact, strict=True):
-        assert torch.equal(ours, wanted)
+        assert torch.allclose(ours, wanted, rtol=1e-4, atol=1e-6 * float(wanted.abs().max()))
+
+
+@pytest.mark.parametrize("change", [{"groups": 8}, {"dilation": 2}, {"padding": "same"}, {"padding_mode": "reflect"}])
+def test_other_convolutions_stay_as_they_are(change: dict[str, Any]) -> None:
+    conv = nn.Conv2d(16, 16, 3, **({"groups": 16, "padding": 1} | change))
+    quicken(nn.Sequential(conv))
+    assert type(conv) is nn.Conv2d
 
 
 @pytest.mark.parametrize("backbone", ["mobilenetv2_035", "mobilenetv3_small_050", "resnet18", "mobilenetv1_025"])

@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 SAME = 1e-3  # of the largest value: more is no rounding
+QUICK_COLUMNS = 3
 NORMS = (nn.BatchNorm2d, BatchNormAct2d)
 
 
-class _FloatBackward(torch.autograd.Function):
-    """A bfloat16 depthwise convolution with gradients in float32 (oneDNN has no fast ones in bfloat16 for these)."""
+class _Depthwise(torch.autograd.Function):
+    """A depthwise convolution whose gradients go the ways that oneDNN has fast kernels for."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, conv: nn.Conv2d) -> Tensor:
@@ -24,46 +25,94 @@ class _FloatBackward(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        c, (need_x, need_weight, need_bias, _) = ctx.conv, ctx.needs_input_grad
-        settings = (c.stride, c.padding, c.dilation, False, (0, 0), c.groups)
-        dx, dw, db = torch.ops.aten.convolution_backward(
-            grads[0].float(), x.float(), weight.float(), [len(weight)], *settings, (need_x, need_weight, need_bias)
+        gradient = grads[0].contiguous(memory_format=torch.channels_last)
+        need_x, need_weight, need_bias, _ = ctx.needs_input_grad
+        return (
+            _input_gradient(gradient, x, weight, ctx.conv) if need_x else None,
+            _weight_gradient(gradient, x, weight, ctx.conv) if need_weight else None,
+            gradient.sum((0, 2, 3)) if need_bias else None,
+            None,
         )
-        return *(None if d is None else d.to(x.dtype) for d in (dx, dw, db)), None
+
+
+def _input_gradient(gradient: Tensor, x: Tensor, weight: Tensor, conv: nn.Conv2d) -> Tensor:
+    """Without a stride a convolution itself, with the kernel turned about; with one, bfloat16 has no fast kernel."""
+    pad = _pad(conv)
+    if max(conv.stride) == 1:
+        rest = [side - 1 - p for side, p in zip(weight.shape[2:], pad, strict=True)]
+        return F.conv2d(gradient, weight.flip(2, 3).contiguous(), None, 1, rest, 1, conv.groups)
+    like = torch.empty_like(x, dtype=torch.float32)  # for its shape
+    settings = (None, conv.stride, pad, conv.dilation, False, (0, 0), conv.groups)
+    wanted = torch.ops.aten.convolution_backward(
+        gradient.float(), like, weight.float(), *settings, (True, False, False)
+    )
+    dx: Tensor = wanted[0].to(x.dtype)
+    return dx
+
+
+def _weight_gradient(gradient: Tensor, x: Tensor, weight: Tensor, conv: nn.Conv2d) -> Tensor:
+    """oneDNN's kernels for it are fast up to `QUICK_COLUMNS` columns of weights: of more, that many at a time."""
+    (high, wide), (down, right) = weight.shape[2:], conv.stride
+    rows, columns = _pad(conv)
+    if wide > QUICK_COLUMNS:
+        x, columns = F.pad(x, (columns, columns)), 0
+    parts = []
+    for first in range(0, wide, QUICK_COLUMNS):
+        count = min(QUICK_COLUMNS, wide - first)
+        seen = x if wide <= QUICK_COLUMNS else x[..., first : first + (gradient.shape[3] - 1) * right + count]
+        some = torch.ops.aten.convolution_backward(
+            gradient,
+            seen.contiguous(memory_format=torch.channels_last),
+            weight.new_empty(len(weight), 1, high, count),  # for its shape
+            *(None, (down, right), (rows, columns), (1, 1), False, (0, 0), conv.groups),
+            (False, True, False),
+        )
+        parts.append(some[1])
+    return torch.cat(parts, dim=3)
 
 
 def _convolve(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`conv` with another weight and bias, and gradients in float32 where those of bfloat16 would be slow."""
-    half = x.device.type == "cpu" and torch.is_autocast_enabled("cpu") and torch.is_grad_enabled()
-    if not (half and _is_slow(conv)):
+    """`conv` with another weight and bias, and with quick gradients where PyTorch's own take long."""
+    half = torch.is_autocast_enabled("cpu")
+    slow = half or weight.shape[3] > QUICK_COLUMNS
+    if not (x.device.type == "cpu" and torch.is_grad_enabled() and slow and _is_depthwise(conv)):
         return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+    if not half:
+        return _applied(x, weight, bias, conv)
     with torch.autocast("cpu", enabled=False):
-        y: Tensor = _FloatBackward.apply(
-            x.bfloat16(), weight.bfloat16(), None if bias is None else bias.bfloat16(), conv
-        )
+        return _applied(x.bfloat16(), weight.bfloat16(), None if bias is None else bias.bfloat16(), conv)
+
+
+def _applied(x: Tensor, weight: Tensor, bias: Tensor | None, conv: nn.Conv2d) -> Tensor:
+    y: Tensor = _Depthwise.apply(x, weight, bias, conv)
     return y
 
 
-def _is_slow(conv: nn.Conv2d) -> bool:
-    """Whether its gradients in bfloat16 take long: depthwise with a stride or a kernel above 3."""
-    wide = max(conv.kernel_size) > 3 or max(conv.stride) > 1
-    return wide and conv.groups == conv.in_channels > 1 and not isinstance(conv.padding, str)
+def _is_depthwise(conv: nn.Conv2d) -> bool:
+    plain = max(conv.dilation) == 1 and not isinstance(conv.padding, str) and conv.padding_mode == "zeros"
+    inside = plain and all(p < k for p, k in zip(_pad(conv), conv.kernel_size, strict=True))
+    return inside and conv.groups == conv.in_channels == conv.out_channels > 1
+
+
+def _pad(conv: nn.Conv2d) -> list[int]:
+    assert not isinstance(conv.padding, str)
+    return list(conv.padding)
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """`nn.Conv2d` in all but the type of its gradients, and in that only under bfloat16 autocast on a CPU."""
+    """`nn.Conv2d` in all but the way to its gradients, and in that only on a CPU."""
 
     def forward(self, x: Tensor) -> Tensor:
         return _convolve(self, x, self.weight, self.bias)
 
 
 def quicken(net: nn.Module) -> None:
-    """Turn the convolutions of `net` whose gradients are slow in bfloat16 into `DepthwiseConv2d`.
+    """Turn the depthwise convolutions of `net` into `DepthwiseConv2d`.
 
     Their weights stay the same tensors under the same names.
     """
     for module in net.modules():
-        if type(module) is nn.Conv2d and _is_slow(module):
+        if type(module) is nn.Conv2d and _is_depthwise(module):
             module.__class__ = DepthwiseConv2d
 
 

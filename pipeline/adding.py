@@ -128,7 +128,7 @@ def _run_block(name: str, task: str, backbone: str | None, pretrained: str | Non
         "workers": 1,
         "seed": 0,
         "predict": {
-            **({"nms": "hard"} if task == "detect" else {}),
+            **({"nms": "vote"} if task == "detect" else {}),
             "score": 0.5 if task == "localize" else 0.3,
             "nms_iou": 0.3
             if classify

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.boxes import nms, soft_nms
+from pipeline.boxes import nms, soft_nms, votes
 from pipeline.models.spec import ModelSpec
 from pipeline.preprocess import Frame
 from pipeline.sample import HIDDEN, VISIBLE, Landmark, Object
@@ -57,7 +57,12 @@ def _objects(named: dict[str, Array], spec: ModelSpec, score: float) -> list[Obj
     else:
         kept = nms(boxes, scores, labels, spec.predict["nms_iou"])
     kept = kept[: spec.predict["max_objects"]]
-    return [_object(spec, scores[i], labels[i], boxes[i] / spec.size, points[i]) for i in kept]
+    found, spots = boxes[kept], points[kept]
+    if spec.predict["nms"] == "vote":
+        shares = votes(kept, boxes, scores, labels)
+        found, spots = shares @ boxes, np.tensordot(shares, points, axes=1)
+    rows = zip(scores[kept], labels[kept], found / spec.size, spots, strict=True)
+    return [_object(spec, *row) for row in rows]
 
 
 def _anchor_free(named: dict[str, Array], level: int, spec: ModelSpec, score: float) -> tuple[Any, ...]:

@@ -165,7 +165,8 @@ class PredictParams(_Block):
 
 
 class DetectPredictParams(PredictParams):
-    nms: Literal["hard", "soft"]  # soft lowers the scores of boxes that overlap instead of taking them away
+    # vote: what stays is the mean of all that it stands for; soft lowers scores of what overlaps, and takes none away
+    nms: Literal["hard", "vote", "soft"]
 
 
 class Online(_Block):

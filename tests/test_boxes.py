@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from pipeline.boxes import FORMS, ciou, convert, giou, iou, jaccard_distance, nms, soft_nms
+from pipeline.boxes import FORMS, ciou, convert, giou, iou, jaccard_distance, nms, soft_nms, votes
 
 MEASURES = {"iou": iou, "giou": giou, "ciou": ciou}
 measures = pytest.mark.parametrize("name", MEASURES)
@@ -138,3 +138,29 @@ def test_soft_nms_keeps_a_neighbour_that_hard_nms_takes_away() -> None:
     kept, left = soft_nms(boxes, scores, labels, 0.1)
     assert kept == [0, 2, 1]
     assert left[2] < 0.3
+
+
+@given(seeds, st.integers(1, 40))
+def test_votes_are_shares_of_boxes_that_overlap_and_have_the_label(seed: int, count: int) -> None:
+    draw = np.random.default_rng(seed)
+    boxes, scores, labels = drawn(seed, count).numpy(), draw.uniform(0, 1, count), draw.integers(0, 2, count)
+    kept = nms(boxes, scores, labels, 0.5)
+    shares = votes(kept, boxes, scores, labels)
+    assert shares.sum(axis=1) == pytest.approx(np.ones(len(kept)))
+    overlap = iou(torch.from_numpy(boxes[kept]), torch.from_numpy(boxes)).numpy()
+    theirs = (overlap >= 0.7) & (labels == labels[kept][:, None])
+    theirs[np.arange(len(kept)), kept] = True
+    clear = np.abs(overlap - 0.7) > 1e-6
+    assert ((shares > 0) == theirs)[clear].all()
+    moved = torch.from_numpy(shares @ boxes)
+    assert (iou(moved, moved).diagonal() >= 0).all(), "still boxes"
+
+
+def test_votes_bring_a_box_nearer_to_the_object() -> None:
+    """Four of which each misses a side of the object by a tenth, one way or the other."""
+    boxes = np.array([[1.0, 0, 10, 10], [-1, 0, 10, 10], [0, 0, 9, 10], [0, 0, 11, 10], [0, 0, 10, 4], [0, 0, 10, 10]])
+    scores, labels = np.full(6, 0.9), np.array([0, 0, 0, 0, 0, 1])
+    shares = votes([0], boxes, scores, labels)
+    assert shares[0].tolist() == [0.25, 0.25, 0.25, 0.25, 0, 0]
+    assert (shares @ boxes)[0].tolist() == [0, 0, 10, 10]
+    assert votes([2], np.zeros((3, 4)), np.zeros(3), np.zeros(3)).tolist() == [[0, 0, 1]], "no area, no score"

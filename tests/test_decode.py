@@ -71,3 +71,18 @@ def test_detect_nothing_where_every_score_is_low() -> None:
     shapes = {"scores_32": 2, "boxes_32": 4, "landmarks_32": 9}
     arrays = [np.full((channels, 2, 2), -9, np.float32) for channels in shapes.values()]
     assert decode(arrays, spec("detect", list(shapes), 3, (32,)), WHOLE) == (None, None, [])
+
+
+@pytest.mark.parametrize(("nms", "x", "point"), [("hard", 0.125, 0.875), ("vote", 0.1875, 0.8125)])
+def test_two_cells_that_see_one_object_have_a_vote_each(nms: str, x: float, point: float) -> None:
+    """Cells with their centres at x = 32 and 96 of 128: one says from 16 to 112, the other, by as much, from 32."""
+    scores, points = np.full((2, 1, 2), -9.0, np.float32), np.zeros((3, 1, 2), np.float32)
+    scores[0] = [[3.001, 3.0]]
+    boxes = np.array([[[0.25, 1.0]], [[0.5, 0.5]], [[1.25, 0.25]], [[0.5, 0.5]]], np.float32)
+    points[:2, 0] = [[1.25, 0.0], [0.0, 0.0]]
+    made = spec("detect", ["scores_64", "boxes_64", "landmarks_64"], 1, (64,))
+    made.size, made.predict["nms"] = 128, nms
+    _, _, [o] = decode([scores, boxes, points], made, WHOLE)
+    assert o.box == pytest.approx((x, 0, 0.875 - x, 0.5), abs=1e-3)
+    assert o.score == pytest.approx(0.952619, abs=1e-5), "the best one's"
+    assert (o.landmarks[0].x, o.landmarks[0].y) == pytest.approx((point, 0.25), abs=1e-3)

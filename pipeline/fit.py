@@ -34,6 +34,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # as in malloc.h
 AVERAGE_DECAY = 0.999  # of the moving average of the weights, once it has seen enough steps
 MEASURED = 6  # batches that batch norm is measured on before a look at val
 CLIP_NORM = 10.0  # of the gradients
+LOOKS = 20  # at val: a run of twice as many epochs, or more, does not look after each
 HISTORY = ("epoch", "train_loss", "val_loss", "val_metric", "val_rank", "learning_rate")
 
 
@@ -101,7 +102,9 @@ class Fitting(pl.LightningModule):
             images, target = self._shrunk(images, target, self.run)
         if self.weights is not None:
             target = target | {"weight": self.weights}
-        loss = self.net.loss(self(images), target)
+        outputs = self(images)
+        whole = all(torch.isfinite(o).all() for o in outputs)  # else there are no boxes to compare
+        loss = self.net.loss(outputs, target) if whole else outputs[0].new_tensor(math.nan)
         if not torch.isfinite(loss):
             names = ", ".join(item[1].id for item in items)
             epoch = self.phase.first + self.current_epoch
@@ -201,12 +204,14 @@ class Fitting(pl.LightningModule):
 
 
 class History(Callback):
-    """One row per epoch; travels in the checkpoint so that a resumed run has all of them."""
+    """A row per epoch that ended with a look at val; travels in the checkpoint so that a resumed run has all."""
 
     def __init__(self, first: int) -> None:
         self.first, self.rows = first, list[dict[str, float]]()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1):
+            return
         got = {name: float(value) for name, value in trainer.callback_metrics.items()}
         rate = trainer.optimizers[0].param_groups[-1]["lr"]
         row = {"epoch": self.first + trainer.current_epoch, **{k: got[k] for k in HISTORY[1:5]}, "learning_rate": rate}
@@ -265,7 +270,8 @@ def fit(
     resume_folder: Path,
     weights: Tensor | None = None,
 ) -> list[dict[str, float]]:
-    """Train `net` on loaders (train, val) through one phase; returns a row per epoch.
+    """Train `net` on loaders (train, val) through one phase; returns a row per look at val, which is after every epoch,
+    or in a long run after every few (`looks_after`).
 
     It goes on from `resume_folder`/last.ckpt if a killed run left one (a frozen phase takes seconds and starts anew),
     and ends with the weights of the best of these epochs by the task's main metric on val. `weights` [K] are those of
@@ -287,9 +293,10 @@ def fit(
         return history.rows
     # after the epoch, so that what resumes has its history row and its turn of the early stopping
     keep: dict[str, Any] = {"enable_version_counter": False, "save_on_train_epoch_end": True}
-    kept = ModelCheckpoint(resume_folder, "best", monitor="val_rank", mode="max", **keep)
+    every = looks_after(phase)
+    kept = ModelCheckpoint(resume_folder, "best", monitor="val_rank", mode="max", every_n_epochs=every, **keep)
     # of frozen epochs, which take no time, all are seen
-    stopping = EarlyStopping("val_rank", mode="max", patience=run.patience)
+    stopping = EarlyStopping("val_rank", mode="max", patience=math.ceil(run.patience / every))
     last = ModelCheckpoint(resume_folder, "last", **keep)
     trainer = _trainer(run, phase, [average, stopping, history, kept, last])
     resumed = _last(resume_folder, loaders[0])
@@ -299,12 +306,21 @@ def fit(
     return history.rows
 
 
+def looks_after(phase: Phase) -> int:
+    """After how many epochs each val is looked at: so few that there are `LOOKS` looks at least, the last epoch's among
+    them. Frozen epochs take no time: 1.
+    """
+    most = 1 if phase.frozen else max(1, phase.epochs // LOOKS)
+    return next(n for n in range(most, 0, -1) if phase.epochs % n == 0)
+
+
 def _trainer(run: RunParams, phase: Phase, callbacks: list[Callback]) -> pl.Trainer:
     return pl.Trainer(
         accelerator="auto",
         devices=1,
         precision=choose_precision(run.precision),  # type: ignore[arg-type]
         max_epochs=phase.epochs,
+        check_val_every_n_epoch=looks_after(phase),
         deterministic="warn" if torch.cuda.is_available() else True,
         num_sanity_val_steps=0,
         log_every_n_steps=1,

@@ -78,7 +78,9 @@ def train_run(
     write_json(report / "training.json", taken)
     shutil.rmtree(resume / name, ignore_errors=True)
     metric, value = next((k, v) for k, v in spec.trained.items() if k.startswith("val_"))
-    return f"{model_folder}: best of {len(rows)} epochs is {spec.trained['best_epoch']}, {metric} {value:.4f}"
+    return (
+        f"{model_folder}: best of {spec.trained['epochs']} epochs is {spec.trained['best_epoch']}, {metric} {value:.4f}"
+    )
 
 
 def _fit_phases(
@@ -90,7 +92,7 @@ def _fit_phases(
     checkpoints: Path,
     features: Path,
 ) -> list[dict[str, float]]:
-    """Train the head on frozen features, then the net, as far as `run` asks for both; returns a row per epoch.
+    """Train the head on frozen features, then the net, as far as `run` asks for both; returns a row per look at val.
 
     The net ends with the weights of the best epoch of all, and `spec.trained` says which that was.
     """
@@ -110,7 +112,7 @@ def _fit_phases(
         rows = fit.fit(net, spec, run, dataset, phase, loaders, checkpoints, weights)
         before = {k: v.clone() for k, v in net.state_dict().items()}
     if run.epochs:
-        phase = fit.Phase(False, run.epochs, run.learning_rate, len(rows))
+        phase = fit.Phase(False, run.epochs, run.learning_rate, run.frozen_epochs)
         several = (run.online.mosaic, run.epochs - run.online.quiet_epochs) if isinstance(run, DetectRun) else ()
         train = loading.train_loader(pictures[0], run.batch_size, run.workers, run.seed, *several)
         loaders = train, loading.eval_loader(pictures[1], run.batch_size)
@@ -120,7 +122,7 @@ def _fit_phases(
         rows += tuned
     top = max(rows, key=rank)
     spec.trained |= {
-        "epochs": len(rows),
+        "epochs": int(rows[-1]["epoch"]) + 1,
         "best_epoch": int(top["epoch"]),
         f"val_{main_metric(spec.task)}": top["val_metric"],
         "precision": fit.choose_precision(run.precision),

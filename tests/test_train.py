@@ -1,5 +1,6 @@
 """Training: repeatable, resumed after a kill, and clear about data that teaches nothing."""
 
+import csv
 import hashlib
 import json
 import signal
@@ -19,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from sklearn.utils.class_weight import compute_class_weight
 
 from pipeline.errors import InputError
+from pipeline.fit import Phase, looks_after
 from pipeline.metrics import score
 from pipeline.models import build
 from pipeline.models.spec import read_spec
@@ -80,7 +82,7 @@ def test_killed_and_resumed_gives_the_weights_of_an_unbroken_run(tmp_path: Path)
     for root in (whole, broken):
         pictures(root / "train", 24)
         pictures(root / "val", 8)
-    long = {"frozen_epochs": 3, "epochs": 20, "patience": 20}  # time enough to be killed in
+    long = {"frozen_epochs": 3, "epochs": 40, "patience": 40}  # time to be killed in; val is seen every other epoch
     assert start(whole, **long).wait() == 0
     process = start(broken, **long)
     deadline = time.monotonic() + 120
@@ -212,20 +214,6 @@ def test_a_detector_needs_boxes() -> None:
     check_labels("herd", herd, Dataset("herd", ["alpaca"]), boxed, boxed)
 
 
-def test_a_loss_that_is_not_finite_names_the_pictures(tmp_path: Path) -> None:
-    pictures(tmp_path / "train", 8)
-    pictures(tmp_path / "val", 4)
-    broken = timm.create_model("mobilenetv2_035").state_dict()
-    broken["conv_stem.weight"][0] = float("nan")
-    save_file(broken, tmp_path / "broken.safetensors")
-    with pytest.raises(InputError, match=r"the loss is (nan|inf) in epoch \d, on these images: \d"):
-        train_run(
-            "r", run(workers=0, pretrained=str(tmp_path / "broken.safetensors")),
-            *[tmp_path / name for name in ("train", "val", "model", "report", "resume", "features")],
-        )  # fmt: skip
-    assert not (tmp_path / "model").exists()
-
-
 # --- the detector
 
 
@@ -253,9 +241,16 @@ def scenes(folder: Path, count: int, side: int = 128) -> None:
 def detector(kind: str = "anchor_free", **changes: Any) -> DetectRun:
     head = {"kind": kind, "strides": [8, 16, 32], "neck": 32, "channels": 32}
     online = {"policy": "none", "mosaic": 0.0, "smallest": 1.0, "quiet_epochs": 0}
-    predict = {"score": 0.3, "nms": "hard", "nms_iou": 0.6, "max_objects": 20}
+    predict = {"score": 0.3, "nms": "vote", "nms_iou": 0.6, "max_objects": 20}
     block = RUN | {"task": "detect", "size": 128, "head": head, "online": online, "predict": predict, "workers": 0}
     return DetectRun.model_validate(block | changes)
+
+
+@pytest.mark.parametrize(("epochs", "every"), [(1, 1), (39, 1), (40, 2), (60, 3), (61, 1), (100, 5)])
+def test_a_long_run_looks_at_val_twenty_times_at_least(epochs: int, every: int) -> None:
+    assert looks_after(Phase(False, epochs, 0.1)) == every
+    assert epochs % every == 0, "the last epoch is among them"
+    assert looks_after(Phase(True, epochs, 0.1)) == 1
 
 
 PLACES = ("train", "val", "model", "report", "resume", "features")
@@ -268,13 +263,33 @@ def judged(root: Path, split: str) -> dict[str, Any]:
     return score("detect", truth, predicted, read_dataset(root / split))
 
 
-@pytest.mark.parametrize(("kind", "rate"), [("anchor_free", 0.006), ("yolov3", 0.01)])
-def test_a_detector_learns_eight_pictures_by_heart(tmp_path: Path, kind: str, rate: float) -> None:
+@pytest.mark.parametrize("kind", ["classify", "anchor_free", "yolov3"])
+def test_a_loss_that_is_not_finite_names_the_pictures(tmp_path: Path, kind: str) -> None:
+    for name, count in (("train", 8), ("val", 4)):
+        (pictures if kind == "classify" else scenes)(tmp_path / name, count)
+    broken = timm.create_model("mobilenetv2_035").state_dict()
+    broken["conv_stem.weight"][0] = float("nan")
+    save_file(broken, tmp_path / "broken.safetensors")
+    knobs: Any = {"workers": 0, "pretrained": str(tmp_path / "broken.safetensors")}
+    with pytest.raises(InputError, match=r"the loss is (nan|inf) in epoch \d, on these images: \d"):
+        train_run(
+            "r", run(**knobs) if kind == "classify" else detector(kind, **knobs), *[tmp_path / name for name in PLACES]
+        )
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("kind", ["anchor_free", "yolov3"])
+def test_a_detector_learns_eight_pictures_by_heart(tmp_path: Path, kind: str) -> None:
     scenes(tmp_path / "train", 8, 96)
     places = [tmp_path / name.replace("val", "train") for name in PLACES]
-    train_run("r", detector(kind, size=96, batch_size=4, epochs=150, patience=150, learning_rate=rate), *places)
-    assert ("anchors" in read_spec(tmp_path / "model/model.json").head) == (kind == "yolov3")
+    train_run("r", detector(kind, size=96, epochs=200, patience=200, learning_rate=0.006), *places)
+    spec = read_spec(tmp_path / "model/model.json")
+    assert ("anchors" in spec.head) == (kind == "yolov3")
     assert judged(tmp_path, "train")["AP"] >= 0.95
+    with (tmp_path / "report/history.csv").open() as file:
+        looks = [int(row["epoch"]) for row in csv.DictReader(file)]
+    assert looks == list(range(9, 200, 10)), "not every epoch of a long run, but the last one"
+    assert spec.trained["epochs"] == 200
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

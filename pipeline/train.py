@@ -181,8 +181,9 @@ def check_labels(name: str, run: RunParams, dataset: Dataset, train: list[Sample
             raise InputError(f"runs.{name}: dataset {run.dataset!r} has the one class {dataset.labels}; expected two")
     else:
         seen = {o.label for s in train for o in s.objects}
-        if not seen:
-            raise InputError(f"runs.{name}: {run.task} needs boxes; dataset {run.dataset!r} has none in train")
+        for split, samples in (("train", train), ("val", val)):
+            if not any(s.objects for s in samples):
+                raise InputError(f"runs.{name}: {run.task} needs boxes; dataset {run.dataset!r} has none in {split}")
     absent = [label for label in dataset.labels if label not in seen]
     if absent:
         raise InputError(f"runs.{name}: no picture of {', '.join(absent)} in the train split of {run.dataset!r}")

@@ -212,6 +212,10 @@ def test_a_detector_needs_boxes() -> None:
         check_labels("herd", herd, Dataset("herd", ["alpaca"]), empty, empty)
     boxed = [Sample("x", "f", 1, 1, objects=[Object("alpaca", (0, 0, 1, 1))])]
     check_labels("herd", herd, Dataset("herd", ["alpaca"]), boxed, boxed)
+    with pytest.raises(InputError, match="detect needs boxes; dataset 'herd' has none in val"):
+        check_labels("herd", herd, Dataset("herd", ["alpaca"]), boxed, empty)
+    with pytest.raises(InputError, match="no picture of llama in the train split of 'herd'"):
+        check_labels("herd", herd, Dataset("herd", ["alpaca", "llama"]), boxed, boxed)
 
 
 # --- the detector
@@ -290,6 +294,30 @@ def test_a_detector_learns_eight_pictures_by_heart(tmp_path: Path, kind: str) ->
         looks = [int(row["epoch"]) for row in csv.DictReader(file)]
     assert looks == list(range(9, 200, 10)), "not every epoch of a long run, but the last one"
     assert spec.trained["epochs"] == 200
+
+
+@pytest.mark.parametrize("kind", ["anchor_free", "yolov3"])
+def test_odd_pictures_and_boxes_are_learned_and_judged(tmp_path: Path, kind: str) -> None:
+    """1:10, 10:1, smaller than a stride, grey, empty; hundreds of tiny boxes in a huge one, twice the same, a line."""
+    tiny = [Object("red", (i % 20 / 20, i // 20 / 20, 0.02, 0.02)) for i in range(400)]
+    whole, half = Object("blue", (0, 0, 1, 1)), Object("red", (0.25, 0.25, 0.5, 0.5))
+    odd: list[tuple[tuple[int, int], str, list[Object]]] = [
+        ((320, 32), "RGB", [half]), ((32, 320), "RGB", [whole]), ((5, 7), "RGB", [whole]), ((96, 96), "L", [half]),
+        ((96, 96), "RGB", [whole, *tiny]), ((96, 96), "RGB", [half, half]), ((96, 96), "RGB", []),
+        ((96, 96), "RGB", [Object("red", (0.5, 0.1, 0.0, 0.5)), Object("red", (0.5, 0.1, 1e-5, 0.5))]),
+    ]  # fmt: skip
+    for name in ("train", "val"):
+        samples = [Sample(f"{i}", f"{i}.png", *size, objects=objects) for i, (size, _, objects) in enumerate(odd)]
+        (tmp_path / name).mkdir()
+        for sample, (size, mode, _) in zip(samples, odd, strict=True):
+            Image.effect_noise(size, 80).convert(mode).save(tmp_path / name / sample.file_name)
+        write_samples(tmp_path / name, samples)
+        write_dataset(tmp_path / name, Dataset("d", ["red", "blue"]))
+    online = {"policy": "photo_zoom", "mosaic": 0.5, "smallest": 0.4, "quiet_epochs": 1}
+    places = [tmp_path / name for name in PLACES]
+    train_run("r", detector(kind, size=96, epochs=3, batch_size=4, online=online), *places)
+    assert 0 <= judged(tmp_path, "val")["AP"] <= 1
+    assert all(torch.isfinite(t).all() for t in load_file(tmp_path / "model/model.safetensors").values())
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

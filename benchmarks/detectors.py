@@ -13,6 +13,7 @@ import contextlib
 import io
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from benchmarks.yardsticks import FLOOR, Peer, Ultralytics, predict_ssdlite, tra
 from pipeline.cost import cost
 from pipeline.errors import InputError
 from pipeline.exporters import EXPORTERS
+from pipeline.fit import LOOKS
 from pipeline.metrics import score
 from pipeline.models import Deployed, load_model
 from pipeline.models.backbones import read_pretrained
@@ -101,7 +103,8 @@ def ours(name: str, run: DetectRun, data: Data, scratch: Path, seeds: int, secon
         pilot, _, _ = train_ours(name, with_epochs(run, 2), data, scratch / f"{name}-pilot2")
         longer, _, _ = train_ours(name, with_epochs(run, 4), data, scratch / f"{name}-pilot4")
         epoch = (longer - pilot) / 2
-        run = with_epochs(run, max(1, int((seconds - pilot) / epoch) + 2))
+        epochs = max(1, int((seconds - pilot) / epoch) + 2)
+        run = with_epochs(run, epochs - epochs % max(1, epochs // LOOKS))  # else val would be looked at after each
     row = Row(name, [], [], [], [], 0, None)
     for seed in range(seeds):
         own = DetectRun.model_validate(run.model_dump() | {"seed": seed})
@@ -228,4 +231,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")

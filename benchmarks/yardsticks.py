@@ -26,7 +26,7 @@ from torchvision.models.detection.ssdlite import SSDLiteHead
 
 from pipeline import fit, loading
 from pipeline.augment import augmenter
-from pipeline.models.backbones import feature_maps, read_pretrained
+from pipeline.models.backbones import feature_maps, learning_order, read_pretrained
 from pipeline.models.blocks import separable
 from pipeline.models.quick import join_frozen_norms, quicken
 from pipeline.models.spec import ModelSpec
@@ -89,14 +89,20 @@ def train_ssdlite(
     fit.keep_freed_memory()
     net = ssdlite(spec, read_pretrained(run.backbone, run.pretrained)).to(memory_format=torch.channels_last)
     quicken(net)
+    if isinstance(run.tuned_blocks, int):
+        net.backbone.body.requires_grad_(False)
+        for block in learning_order(run.backbone, net.backbone.body)[-run.tuned_blocks :] if run.tuned_blocks else []:
+            for parameter in block:
+                parameter.requires_grad_(True)
     if run.backbone_norm == "frozen":
         join_frozen_norms(net.backbone.body, torch.rand(1, 3, run.size, run.size))
     folder, samples = train
     pictures = loading.Pictures(folder, samples, spec, augmenter(run.online.policy, dataset))
     loader = loading.train_loader(pictures, run.batch_size, run.workers, run.seed, run.online.mosaic, 10**6)
     body = {id(p) for p in net.backbone.body.parameters()}
+    learning = [p for p in net.parameters() if p.requires_grad]
     groups = [
-        {"params": [p for p in net.parameters() if (id(p) in body) == own], "share": run.backbone_rate if own else 1.0}
+        {"params": [p for p in learning if (id(p) in body) == own], "share": run.backbone_rate if own else 1.0}
         for own in (True, False)
     ]
     optimizer = torch.optim.AdamW(groups, run.learning_rate, weight_decay=run.weight_decay, fused=True)

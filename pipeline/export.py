@@ -1,6 +1,7 @@
 """A trained run in the forms that ship, with what an app needs to feed them and to prove that it does so rightly."""
 
 import json
+import shutil
 from collections import defaultdict
 from dataclasses import asdict
 from functools import partial
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline import bundle
 from pipeline.errors import InputError
 from pipeline.files import link_or_copy, new_folder, read_json, sha256, write_json, write_text
 from pipeline.parallel import each_forked
@@ -25,6 +27,7 @@ GOLDEN = 4
 # How far a float file's outputs may be from the trained net's. An int8 file has no such bound: its metrics are
 # compared, and `verify` records how far it is.
 FLOAT_TOLERANCE = 1e-3
+INT8_TOLERANCE = 0.05  # of an output's range: another CPU's kernels round otherwise, by steps of a 255th of it
 LIBRARIES = ("torch", "onnx", "onnxruntime", "executorch", "torchao")
 
 
@@ -44,7 +47,7 @@ def export_run(model_folder: Path, train_folder: Path, out: Path, params: Export
     images = [_canvas(train_folder, s, spec)[None] for s in chosen]
     with new_folder(out) as folder:
         targets = _export_all(model_folder, images, folder, params.targets)
-        _write_golden(folder / "golden", model_folder, train_folder, choose(chosen, GOLDEN), spec)
+        _write_golden(folder, model_folder, train_folder, choose(chosen, GOLDEN), spec, targets)
         write_text(folder / "labels.txt", "".join(f"{label}\n" for label in spec.labels))
         write_json(folder / "preprocess.json", preprocessing(spec))
         link_or_copy(model_folder / "model.json", folder / "model.json")
@@ -140,16 +143,29 @@ def _export_one(model_folder: Path, images: list[NDArray[np.uint8]], folder: Pat
 
 
 def _write_golden(
-    folder: Path, model_folder: Path, train_folder: Path, samples: list[Sample], spec: "ModelSpec"
+    out: Path,
+    model_folder: Path,
+    train_folder: Path,
+    samples: list[Sample],
+    spec: "ModelSpec",
+    targets: dict[str, Any],
 ) -> None:
-    """A few pictures as lossless PNG, what the resize makes of them, and what the trained net says to that."""
+    """A few pictures as lossless PNG, what the resize makes of them, what the trained net and each file of `targets`
+    in `out` say to that, and the script that replays it all.
+    """
     from pipeline.runtimes import open_runtime
 
+    folder = out / "golden"
     folder.mkdir()
     inputs = np.stack([_canvas(train_folder, s, spec) for s in samples])
-    outputs = [open_runtime("torch", model_folder).run(inputs[i : i + 1]) for i in range(len(samples))]
-    stacked = {name: np.concatenate(part) for name, part in zip(spec.outputs, zip(*outputs, strict=True), strict=True)}
-    np.savez(folder / "golden.npz", allow_pickle=False, image=inputs, **stacked)
+
+    def answers(target: str, path: Path, arrays: str, **more: NDArray[np.uint8]) -> None:
+        found = open_runtime(target, path).run(inputs)
+        np.savez(folder / arrays, allow_pickle=False, **more, **dict(zip(spec.outputs, found, strict=True)))
+
+    answers("torch", model_folder, "golden.npz", image=inputs)
+    for target, row in targets.items():
+        answers(target, out / row["file"], f"{target}.npz")
     pictures = [f"{i}.png" for i in range(len(samples))]
     for sample, picture in zip(samples, pictures, strict=True):
         open_image(train_folder / sample.file_name).save(folder / picture)
@@ -159,8 +175,18 @@ def _write_golden(
         "image": "the model's input for each picture, uint8 [n, S, S, 3]: an app's resize should be within 2 of it",
         "outputs": "the trained float net's answer to it, by the names of model.json",
         "float_tolerance": FLOAT_TOLERANCE,
+        "files": {
+            row["file"]: {
+                "arrays": f"{target}.npz",
+                "outputs": spec.outputs,
+                "sha256": row["sha256"],
+                "tolerance": INT8_TOLERANCE if target.endswith("_int8") else FLOAT_TOLERANCE,
+            }
+            for target, row in targets.items()
+        },
     }
     write_json(folder / "golden.json", note)
+    shutil.copyfile(Path(bundle.__file__).parent / "replay.py", out / "replay.py")
 
 
 def _canvas(folder: Path, sample: Sample, spec: "ModelSpec") -> NDArray[np.uint8]:
@@ -185,7 +211,8 @@ Labels: {", ".join(spec.labels)}. Outputs: {", ".join(f"`{name}`" for name in sp
 {rows}
 
 Every file takes uint8 RGB [1, {spec.size}, {spec.size}, 3] and has the normalization inside. `preprocess.json`
-says how a picture becomes that; `golden/` has pictures, inputs and outputs to prove an app with.
+says how a picture becomes that; `golden/` has pictures, inputs and outputs to prove an app with, and `python replay.py`
+proves this folder with them where only numpy, Pillow and a runtime are installed.
 
 ## Model
 

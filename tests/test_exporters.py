@@ -1,5 +1,10 @@
 """What the exported files promise: one input contract, the float net's answers, the same bytes, no local paths."""
 
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +13,7 @@ import torch
 from PIL import Image
 from shipped import LABELS, PARAMS, SIDE, TARGETS, shipped, spec_of
 
+from pipeline.bundle import replay as bundled_replay
 from pipeline.errors import InputError
 from pipeline.export import choose, export_run, exported_file
 from pipeline.exporters import EXPORTERS
@@ -237,6 +243,61 @@ def test_golden_pictures_resize_to_the_golden_inputs(run: Path) -> None:
         for picture, expected in zip(read_json(golden / "golden.json")["pictures"], arrays["image"], strict=True):
             found, _ = resize(Image.open(golden / picture), SIDE, "stretch")
             np.testing.assert_array_equal(found, expected)
+
+
+def replay(folder: Path, *flags: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-I", *flags, folder / "replay.py"], cwd=folder.parent, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_the_folder_proves_itself_without_this_project(run: Path, tmp_path: Path) -> None:
+    whole = shutil.copytree(run / "exports", tmp_path / "whole")
+    code, said = replay(whole)
+    assert code == 0, said
+    assert said.count("answers as it should") == len(TARGETS)
+    assert "4 pictures: the resize gives the golden inputs" in said
+    source = (whole / "replay.py").read_text()
+    used = {name.split(".")[0] for name in re.findall(r"^ *(?:import|from) ([\w.]+)", source, re.MULTILINE)}
+    assert used - set(sys.stdlib_module_names) == {"numpy", "PIL", "onnxruntime", "executorch", "torch"}
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        ("picture", r"WRONG golden/0.png: up to \d+ of 255 from the golden input"),
+        ("bytes", r"WRONG model.onnx: not the file that the golden answers are of"),
+        ("gone", r"WRONG model.int8.onnx: not there"),
+        ("answers", r"WRONG model.onnx: output logits is [\d.]+ of its range off, expected 0.001"),
+    ],
+)
+def test_a_folder_that_was_harmed_does_not_prove_itself(run: Path, tmp_path: Path, harm: str, said: str) -> None:
+    folder = shutil.copytree(run / "exports", tmp_path / "harmed")
+    if harm == "picture":
+        Image.new("RGB", (SIDE, SIDE)).save(folder / "golden" / "0.png")
+    elif harm == "bytes":
+        (folder / "model.onnx").write_bytes((folder / "model.onnx").read_bytes() + b" ")
+    elif harm == "gone":
+        (folder / "model.int8.onnx").unlink()
+    else:
+        with np.load(folder / "golden" / "onnx_float.npz") as arrays:
+            np.savez(folder / "golden" / "onnx_float.npz", logits=np.roll(arrays["logits"], 1, axis=1))
+    code, found = replay(folder)
+    assert code == 1
+    assert re.search(said, found), found
+
+
+def test_a_runtime_that_is_not_installed_is_named(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(sys, "argv", ["replay.py", str(run / "exports")])
+    assert bundled_replay.main() == 1
+    said = capsys.readouterr().out
+    assert "model.onnx: left out, onnxruntime is not installed" in said
+    assert "nothing was run: install one of executorch, onnxruntime" in said
 
 
 def kind(name: str, label: str | None, objects: list[str] | None = None) -> Sample:

@@ -1,0 +1,128 @@
+"""Prove this folder where the app will run: pictures through the resize and the model files, against golden answers.
+
+    pip install numpy pillow onnxruntime      # or executorch, for the .pte files
+    python replay.py [folder]
+
+Needs nothing else. Leaves out, and names, the files whose runtime is not installed. Exits with 1 where a picture or an
+answer is not as it should be, or nothing could be run.
+"""
+
+import hashlib
+import importlib.util
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+LEVELS = 2  # of 255: how far a resize may be from the golden input
+PACKAGES = {".onnx": "onnxruntime", ".pte": "executorch"}
+
+
+def canvas(image: Image.Image, contract: dict[str, Any]) -> np.ndarray:
+    """A picture as the model takes it, by the words of preprocess.json: uint8 RGB [1, S, S, 3]."""
+    size, rule = contract["input"]["shape"][1], contract["resize"]
+    image = ImageOps.exif_transpose(image).convert("RGB")
+    width, height = image.size
+    if rule == "crop":
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        image = image.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
+    elif rule == "stretch":
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    else:
+        ratio = size / max(width, height)
+        inner = max(1, round(width * ratio)), max(1, round(height * ratio))
+        whole = Image.new("RGB", (size, size), tuple(contract["fill"]))
+        place = (size - inner[0]) // 2, (size - inner[1]) // 2
+        whole.paste(image.resize(inner, Image.Resampling.BILINEAR), place)
+        image = whole
+    return np.asarray(image)[None]
+
+
+def onnx(file: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    return lambda image: session.run(None, {"image": image})
+
+
+def executorch(file: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
+    import torch
+    from executorch.runtime import Runtime
+
+    program = Runtime.get().load_program(file.read_bytes())
+    method = program.load_method("forward")
+
+    def run(image: np.ndarray) -> list[np.ndarray]:
+        assert program is not None  # kept: a method does not keep its program alive
+        return [o.numpy().copy() for o in method.execute([torch.from_numpy(image.copy())])]
+
+    return run
+
+
+def check_resize(folder: Path, contract: dict[str, Any], golden: dict[str, Any], inputs: np.ndarray) -> list[str]:
+    wrong = []
+    for name, expected in zip(golden["pictures"], inputs, strict=True):
+        with Image.open(folder / "golden" / name) as picture:
+            found = canvas(picture, contract)[0]
+        if found.shape != expected.shape:
+            wrong.append(f"golden/{name}: {found.shape} after the resize, the golden input is {expected.shape}")
+            continue
+        off = int(np.abs(found.astype(int) - expected).max())
+        if off > LEVELS:
+            wrong.append(f"golden/{name}: up to {off} of 255 from the golden input after the resize, expected {LEVELS}")
+    return wrong
+
+
+def check_file(folder: Path, name: str, answers: dict[str, Any], inputs: np.ndarray) -> list[str]:
+    """What is wrong with the model file `name`: its bytes, or its answers."""
+    file = folder / name
+    if not file.exists():
+        return [f"{name}: not there"]
+    if hashlib.sha256(file.read_bytes()).hexdigest() != answers["sha256"]:
+        return [f"{name}: not the file that the golden answers are of (its sha256 differs)"]
+    run = {".onnx": onnx, ".pte": executorch}[file.suffix](file)
+    wrong = []
+    with np.load(folder / "golden" / answers["arrays"]) as expected:
+        found = [np.concatenate(part) for part in zip(*(run(image[None]) for image in inputs), strict=True)]
+        for output, values in zip(answers["outputs"], found, strict=True):
+            wanted = expected[output]
+            off = float(np.abs(values - wanted).max() / max(1.0, float(np.abs(wanted).max())))
+            if not off <= answers["tolerance"]:
+                wrong.append(f"{name}: output {output} is {off:.3g} of its range off, expected {answers['tolerance']}")
+    return wrong
+
+
+def main() -> int:
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent)
+    contract = json.loads((folder / "preprocess.json").read_text())
+    golden = json.loads((folder / "golden" / "golden.json").read_text())
+    with np.load(folder / "golden" / golden["arrays"]) as arrays:
+        inputs = arrays["image"]
+    wrong = check_resize(folder, contract, golden, inputs)
+    if not wrong:
+        print(f"{len(inputs)} pictures: the resize gives the golden inputs")
+    ran = 0
+    for name, answers in golden["files"].items():
+        package = PACKAGES[Path(name).suffix]
+        if importlib.util.find_spec(package) is None:
+            print(f"{name}: left out, {package} is not installed")
+            continue
+        found = check_file(folder, name, answers, inputs)
+        ran += 1
+        wrong += found
+        if not found:
+            print(f"{name}: answers as it should")
+    for line in wrong:
+        print(f"WRONG {line}")
+    if not ran:
+        print(f"nothing was run: install one of {', '.join(sorted(set(PACKAGES.values())))}")
+    return 1 if wrong or not ran else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -32,7 +32,7 @@ RunParams = ClassifyRun | LocalizeRun | DetectRun
 WARM_UP = 0.05  # share of all steps in which the learning rate rises to its peak
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # as in malloc.h
 AVERAGE_DECAY = 0.999  # of the moving average of the weights, once it has seen enough steps
-MEASURED = 6  # batches that batch norm is measured on before a look at val
+MEASURED = 32  # pictures that batch norm is measured on before a look at val, in the batches they came in
 CLIP_NORM = 10.0  # of the gradients
 LOOKS = 20  # at val: a run of twice as many epochs, or more, does not look after each
 HISTORY = ("epoch", "train_loss", "val_loss", "val_metric", "val_rank", "learning_rate")
@@ -97,7 +97,7 @@ class Fitting(pl.LightningModule):
 
     def training_step(self, batch: Any, _index: int) -> Tensor:
         images, target, items = batch
-        self._recent = [*self._recent[1 - MEASURED :], images]
+        self._recent = [*self._recent, images][-math.ceil(MEASURED / self.run.batch_size) :]
         if isinstance(self.run, DetectRun) and not self.phase.frozen:
             images, target = self._shrunk(images, target, self.run)
         if self.weights is not None:

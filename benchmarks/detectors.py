@@ -1,6 +1,6 @@
 """A detection run against SSDLite on its backbone and Ultralytics' nano: `make compare-detectors RUN=herd`.
 
-    python -m benchmarks.detectors RUN [--seconds N] [--seeds N] [--without ssdlite,ultralytics]
+    python -m benchmarks.detectors RUN [--seconds N] [--seeds N] [--peer-seeds N] [--without ssdlite,ultralytics]
 
 All learn from the run's train split and are judged on its test split by our AP (which is pycocotools'), at its side,
 on the same threads. Ours trains its epochs, or as many as fit into --seconds; the others get the time that it took.
@@ -202,6 +202,7 @@ def main() -> None:
     parser.add_argument("run")
     parser.add_argument("--seconds", type=float)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--peer-seeds", type=int, help="of scratch, SSDLite and Ultralytics; --seeds unless given")
     parser.add_argument("--without", default="", help="ssdlite, ultralytics, scratch; with commas between")
     asked = parser.parse_args()
     run = read_params().run(asked.run)
@@ -209,6 +210,7 @@ def main() -> None:
         raise InputError(f"runs.{asked.run} is to {run.task}; expected detect")
     torch.set_num_threads(THREADS)
     data, left_out, rows = Data(run), asked.without.split(","), []
+    others = asked.peer_seeds or asked.seeds
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         rows.append(ours(asked.run, run, data, scratch, asked.seeds, asked.seconds))
@@ -217,16 +219,19 @@ def main() -> None:
             start: dict[str, Any] = {"pretrained": False, "backbone_norm": "batch", "tuned_blocks": "all",
                                      "frozen_epochs": 0, "backbone_rate": 1.0}  # fmt: skip
             blank = DetectRun.model_validate(run.model_dump() | start)
-            rows.append(ours(f"{asked.run}, scratch", blank, data, scratch, asked.seeds, taken))
+            rows.append(ours(f"{asked.run}, scratch", blank, data, scratch, others, taken))
         if "ssdlite" not in left_out:
-            rows.append(ssdlite_row(run, data, asked.seeds, taken))
+            rows.append(ssdlite_row(run, data, others, taken))
         if "ultralytics" not in left_out:
-            rows.append(ultralytics_row(run, data, scratch, asked.seeds, taken))
+            rows.append(ultralytics_row(run, data, scratch, others, taken))
         calls = {r.name: r.run for r in rows if r.run is not None}
         for row_name, value in _milliseconds(calls).items():
             next(r for r in rows if r.name == row_name).ms = value
     counts = ", ".join(f"{len(samples)} {split}" for split, samples in data.samples.items())
-    print(f"{asked.run}: {run.backbone} at {run.size}, {counts}; {asked.seeds} seeds, medians; {THREADS} threads")
+    print(
+        f"{asked.run}: {run.backbone} at {run.size}, {counts}; {asked.seeds} seeds ({others} of the others), medians; "
+        f"{THREADS} threads"
+    )
     print(table(rows))
 
 

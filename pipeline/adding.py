@@ -122,7 +122,8 @@ def _run_block(name: str, task: str, backbone: str | None, pretrained: str | Non
         "learning_rate": {"classify": 0.002, "localize": 0.003, "detect": 0.0014}[task],
         # pretrained features know what, and nearly right: they move slowly, or are lost. Of where they know little
         "backbone_rate": {"classify": 0.1, "localize": 1.0, "detect": 0.1}[task] if pretrained else 1.0,
-        "weight_decay": 0.02,
+        # of few pictures a detector learns too much by heart
+        "weight_decay": 0.3 if task == "detect" else 0.02,
         "online": dict(_ONLINE[task]),
         "precision": "auto",
         "workers": 1,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SIZE_RATIO = 0.35  # of the float file: what int8 is for
 NAMED, DRAWN = 5, 12  # pictures that a failure names and draws
+CLOSE = 0.9  # IoU
 EPSILON = 1e-9  # a drop of exactly the tolerance passes
 
 
@@ -136,22 +137,25 @@ def agreement(spec: "ModelSpec", exact: list[Sample], close: list[Sample]) -> di
     """How alike two models' answers are, whatever the truth, from 0 to 1.
 
     Classify: the share of pictures with the same label. Else, over the objects that are shown: `objects`, the share
-    that both found (IoU 0.5, same label; Dice's coefficient), and the mean IoU of those.
+    that both found (IoU 0.5, same label; Dice's coefficient); `objects_iou90`, the share whose boxes lie as close as that;
+    and the mean IoU of all that both found.
     """
     if spec.task == "classify":
         same = sum(a.label == b.label for a, b in zip(exact, close, strict=True))
         return {"label": round(same / len(exact), 6)}
-    shared, total, overlap = 0, 0, 0.0
+    overlaps: list[float] = []
+    total = 0
     for a, b in zip(exact, close, strict=True):
         left, right = _shown(a, spec).objects, _shown(b, spec).objects
         found = match(left, right)
-        overlaps = iou(right, left)
-        shared += len(found)
+        each = iou(right, left)
+        overlaps += [float(each[p, t]) for t, p in found.items()]
         total += len(left) + len(right)
-        overlap += sum(float(overlaps[p, t]) for t, p in found.items())
+    close_by = sum(o >= CLOSE for o in overlaps)
     return {
-        "objects": round(2 * shared / total, 6) if total else None,
-        "mean_iou": round(overlap / shared, 6) if shared else None,
+        "objects": round(2 * len(overlaps) / total, 6) if total else None,
+        "objects_iou90": round(2 * close_by / total, 6) if total else None,
+        "mean_iou": round(sum(overlaps) / len(overlaps), 6) if overlaps else None,
     }
 
 

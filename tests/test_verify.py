@@ -143,11 +143,23 @@ BOX = (0.1, 0.1, 0.4, 0.4)
 @pytest.mark.parametrize(
     ("exact", "close", "expected"),
     [
-        (found(), found(), {"objects": None, "mean_iou": None}),
-        (found(("circle", BOX, 0.9)), found(("circle", BOX, 0.8)), {"objects": 1, "mean_iou": 1}),
-        (found(("circle", BOX, 0.9)), found(("square", BOX, 0.8)), {"objects": 0, "mean_iou": None}),
-        (found(("circle", BOX, 0.9)), found(("circle", BOX, 0.1)), {"objects": 0, "mean_iou": None}),
-        (found(("circle", BOX, 0.9)), found(("circle", (0.1, 0.1, 0.4, 0.3), 0.8)), {"objects": 1, "mean_iou": 0.75}),
+        (found(), found(), {"objects": None, "objects_iou90": None, "mean_iou": None}),
+        (found(("circle", BOX, 0.9)), found(("circle", BOX, 0.8)), {"objects": 1, "objects_iou90": 1, "mean_iou": 1}),
+        (
+            found(("circle", BOX, 0.9)),
+            found(("square", BOX, 0.8)),
+            {"objects": 0, "objects_iou90": 0, "mean_iou": None},
+        ),
+        (
+            found(("circle", BOX, 0.9)),
+            found(("circle", BOX, 0.1)),
+            {"objects": 0, "objects_iou90": 0, "mean_iou": None},
+        ),
+        (
+            found(("circle", BOX, 0.9)),
+            found(("circle", (0.1, 0.1, 0.4, 0.3), 0.8)),
+            {"objects": 1, "objects_iou90": 0, "mean_iou": 0.75},
+        ),
     ],
 )
 def test_agreement_counts_the_objects_that_are_shown(exact: Sample, close: Sample, expected: dict[str, Any]) -> None:

@@ -137,7 +137,7 @@ def agreement(spec: "ModelSpec", exact: list[Sample], close: list[Sample]) -> di
     """How alike two models' answers are, whatever the truth, from 0 to 1.
 
     Classify: the share of pictures with the same label. Else, over the objects that are shown: `objects`, the share
-    that both found (IoU 0.5, same label; Dice's coefficient); `objects_iou90`, the share whose boxes lie as close as that;
+    that both found (IoU 0.5, same label; Dice's coefficient); `objects_iou90`, the share whose boxes lie within 0.9;
     and the mean IoU of all that both found.
     """
     if spec.task == "classify":

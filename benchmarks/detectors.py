@@ -132,6 +132,7 @@ def ours(name: str, run: DetectRun, data: Data, scratch: Path, seeds: int, secon
 
 def _add(row: Row, data: Data, predicted: list[Sample], seconds: float, rate: float) -> None:
     ap, ap50 = data.judged(predicted)
+    print(f"{row.name}: AP {ap:.3f}, AP50 {ap50:.3f}, {seconds:.0f} s", file=sys.stderr, flush=True)
     for values, value in ((row.ap, ap), (row.ap50, ap50), (row.seconds, seconds), (row.rate, rate)):
         values.append(value)
 

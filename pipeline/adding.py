@@ -118,8 +118,8 @@ def _run_block(name: str, task: str, backbone: str | None, pretrained: str | Non
         "backbone_norm": "frozen" if pretrained and task == "detect" else "batch",
         "class_weights": "none",
         "patience": {"classify": 8, "localize": 15, "detect": 30}[task],
-        "batch_size": 4 if task == "detect" else 32 if classify else 16,
-        "learning_rate": {"classify": 0.002, "localize": 0.003, "detect": 0.0014}[task],
+        "batch_size": 8 if task == "detect" else 32 if classify else 16,
+        "learning_rate": {"classify": 0.002, "localize": 0.003, "detect": 0.002}[task],
         # pretrained features know what, and nearly right: they move slowly, or are lost. Of where they know little
         "backbone_rate": {"classify": 0.1, "localize": 1.0, "detect": 0.1}[task] if pretrained else 1.0,
         # of few pictures a detector learns too much by heart

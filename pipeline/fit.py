@@ -102,14 +102,20 @@ class Fitting(pl.LightningModule):
             images, target = self._shrunk(images, target, self.run)
         if self.weights is not None:
             target = target | {"weight": self.weights}
-        outputs = self(images)
-        whole = all(torch.isfinite(o).all() for o in outputs)  # else there are no boxes to compare
+        loss = self._loss(self(images), target, items)
+        self.log("train_loss", loss.detach(), on_step=False, on_epoch=True, prog_bar=True, batch_size=len(items))
+        return loss
+
+    def _loss(self, outputs: tuple[Tensor, ...], target: dict[str, Tensor], items: list[Any]) -> Tensor:
+        """Raises InputError, naming the batch's images, if it is not finite; of outputs that are not, it is not taken:
+        they hold no boxes to compare.
+        """
+        whole = all(torch.isfinite(o).all() for o in outputs)
         loss = self.net.loss(outputs, target) if whole else outputs[0].new_tensor(math.nan)
         if not torch.isfinite(loss):
             names = ", ".join(item[1].id for item in items)
             epoch = self.phase.first + self.current_epoch
             raise InputError(f"the loss is {loss.item()} in epoch {epoch}, on these images: {names}")
-        self.log("train_loss", loss.detach(), on_step=False, on_epoch=True, prog_bar=True, batch_size=len(items))
         return loss
 
     def _shrunk(self, images: Tensor, target: dict[str, Tensor], run: DetectRun) -> tuple[Tensor, dict[str, Tensor]]:
@@ -140,7 +146,8 @@ class Fitting(pl.LightningModule):
         # in the precision of the files that ship: what batch norm divides by a small deviation, bfloat16 has rounded
         with torch.autocast(self.device.type, enabled=False):
             outputs = self(images)
-        self.log("val_loss", self.net.loss(outputs, target), on_epoch=True, prog_bar=True, batch_size=len(items))
+        loss = self._loss(outputs, target, items)
+        self.log("val_loss", loss, on_epoch=True, prog_bar=True, batch_size=len(items))
         arrays = [o.float().cpu().numpy() for o in outputs]
         for row, (_, sample, frame, _) in enumerate(items):
             label, scores, objects = decode([a[row] for a in arrays], self.spec, frame, self._floor())

@@ -20,7 +20,8 @@ from safetensors.torch import load_file, save_file
 from sklearn.utils.class_weight import compute_class_weight
 
 from pipeline.errors import InputError
-from pipeline.fit import Phase, looks_after
+from pipeline.fit import Fitting, Phase, looks_after
+from pipeline.loading import Pictures, eval_loader
 from pipeline.metrics import score
 from pipeline.models import build
 from pipeline.models.spec import read_spec
@@ -280,6 +281,22 @@ def test_a_loss_that_is_not_finite_names_the_pictures(tmp_path: Path, kind: str)
             "r", run(**knobs) if kind == "classify" else detector(kind, **knobs), *[tmp_path / name for name in PLACES]
         )
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("kind", ["anchor_free", "yolov3"])
+def test_a_look_at_val_that_is_not_finite_names_the_pictures_too(tmp_path: Path, kind: str) -> None:
+    scenes(tmp_path / "val", 2, 96)
+    block, samples, dataset = detector(kind, size=96), read_samples(tmp_path / "val"), read_dataset(tmp_path / "val")
+    spec = make_spec("r", block, dataset, [0.5] * 3, [0.25] * 3)
+    spec.head |= {"anchors": [[[8, 8], [16, 8], [8, 16]]] * 3} if kind == "yolov3" else {}
+    net = build(spec)
+    torch.nn.init.constant_(net.head.scores.bias, float("nan"))
+    torch.nn.init.constant_(net.head.boxes.bias, float("nan"))
+    spec.outputs, spec.strides = list(net.outputs), list(net.strides)
+    fitting = Fitting(net.eval(), spec, block, dataset, Phase(False, 1, 0.1), None)
+    batch = next(iter(eval_loader(Pictures(tmp_path / "val", samples, spec), 2)))
+    with pytest.raises(InputError, match="the loss is nan in epoch 0, on these images: 0, 1"):
+        fitting.validation_step(batch, 0)
 
 
 @pytest.mark.parametrize("kind", ["anchor_free", "yolov3"])

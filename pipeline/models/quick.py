@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 SAME = 1e-3  # of the largest value: more is no rounding
-QUICK_COLUMNS = 3
+QUICK_COLUMNS = 3  # of a depthwise kernel: of more, oneDNN's weight gradient is slow
 NORMS = (nn.BatchNorm2d, BatchNormAct2d)
 
 
@@ -77,14 +77,10 @@ def _convolve(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -
     slow = half or weight.shape[3] > QUICK_COLUMNS
     if not (x.device.type == "cpu" and torch.is_grad_enabled() and slow and _is_depthwise(conv)):
         return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
-    if not half:
-        return _applied(x, weight, bias, conv)
+    if half:
+        x, weight, bias = x.bfloat16(), weight.bfloat16(), None if bias is None else bias.bfloat16()
     with torch.autocast("cpu", enabled=False):
-        return _applied(x.bfloat16(), weight.bfloat16(), None if bias is None else bias.bfloat16(), conv)
-
-
-def _applied(x: Tensor, weight: Tensor, bias: Tensor | None, conv: nn.Conv2d) -> Tensor:
-    y: Tensor = _Depthwise.apply(x, weight, bias, conv)
+        y: Tensor = _Depthwise.apply(x, weight, bias, conv)
     return y
 
 

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from shipped import LABELS, PARAMS, SIDE, TARGETS, shipped, spec_of
 
 from pipeline.bundle import replay as bundled_replay
 from pipeline.errors import InputError
-from pipeline.export import choose, export_run, exported_file
+from pipeline.export import choose, export_run, exported_file, preprocessing
 from pipeline.exporters import EXPORTERS
 from pipeline.exporters.folding import folded
 from pipeline.files import read_json
@@ -245,9 +246,9 @@ def test_golden_pictures_resize_to_the_golden_inputs(run: Path) -> None:
             np.testing.assert_array_equal(found, expected)
 
 
-def replay(folder: Path, *flags: str) -> tuple[int, str]:
+def replay(folder: Path) -> tuple[int, str]:
     done = subprocess.run(
-        [sys.executable, "-I", *flags, folder / "replay.py"], cwd=folder.parent, capture_output=True, text=True,
+        [sys.executable, "-I", folder / "replay.py"], cwd=folder.parent, capture_output=True, text=True,
         check=False,
     )  # fmt: skip
     return done.returncode, done.stdout + done.stderr
@@ -262,6 +263,14 @@ def test_the_folder_proves_itself_without_this_project(run: Path, tmp_path: Path
     source = (whole / "replay.py").read_text()
     used = {name.split(".")[0] for name in re.findall(r"^ *(?:import|from) ([\w.]+)", source, re.MULTILINE)}
     assert used - set(sys.stdlib_module_names) == {"numpy", "PIL", "onnxruntime", "executorch", "torch"}
+
+
+@pytest.mark.parametrize("rule", ["stretch", "letterbox", "crop"])
+@pytest.mark.parametrize("size", [(64, 64), (200, 33), (31, 190), (5, 7), (1, 300)])
+def test_the_script_resizes_as_training_does(rule: str, size: tuple[int, int]) -> None:
+    image = Image.effect_noise(size, 90).convert("RGB")
+    contract = preprocessing(replace(spec_of("classify"), resize=rule))
+    np.testing.assert_array_equal(bundled_replay.canvas(image, contract)[0], resize(image, SIDE, rule)[0])
 
 
 @pytest.mark.parametrize(

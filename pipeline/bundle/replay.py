@@ -78,22 +78,23 @@ def check_resize(folder: Path, contract: dict[str, Any], golden: dict[str, Any],
     return wrong
 
 
-def check_file(folder: Path, name: str, answers: dict[str, Any], inputs: np.ndarray) -> list[str]:
-    """What is wrong with the model file `name`: its bytes, or its answers."""
+def check_file(folder: Path, target: str, row: dict[str, Any], outputs: list[str], tolerance: float) -> list[str]:
+    """What is wrong with the file of `target` (its `row` of export.json): its bytes, or its answers."""
+    name = row["file"]
     file = folder / name
     if not file.exists():
         return [f"{name}: not there"]
-    if hashlib.sha256(file.read_bytes()).hexdigest() != answers["sha256"]:
+    if hashlib.sha256(file.read_bytes()).hexdigest() != row["sha256"]:
         return [f"{name}: not the file that the golden answers are of (its sha256 differs)"]
     run = {".onnx": onnx, ".pte": executorch}[file.suffix](file)
     wrong = []
-    with np.load(folder / "golden" / answers["arrays"]) as expected:
-        found = [np.concatenate(part) for part in zip(*(run(image[None]) for image in inputs), strict=True)]
-        for output, values in zip(answers["outputs"], found, strict=True):
+    with np.load(folder / "golden" / "golden.npz") as golden, np.load(folder / "golden" / f"{target}.npz") as expected:
+        found = [np.concatenate(part) for part in zip(*(run(image[None]) for image in golden["image"]), strict=True)]
+        for output, values in zip(outputs, found, strict=True):
             wanted = expected[output]
             off = float(np.abs(values - wanted).max() / max(1.0, float(np.abs(wanted).max())))
-            if not off <= answers["tolerance"]:
-                wrong.append(f"{name}: output {output} is {off:.3g} of its range off, expected {answers['tolerance']}")
+            if not off <= tolerance:
+                wrong.append(f"{name}: output {output} is {off:.3g} of its range off, expected {tolerance}")
     return wrong
 
 
@@ -107,16 +108,17 @@ def main() -> int:
     if not wrong:
         print(f"{len(inputs)} pictures: the resize gives the golden inputs")
     ran = 0
-    for name, answers in golden["files"].items():
-        package = PACKAGES[Path(name).suffix]
+    for target, row in json.loads((folder / "export.json").read_text())["targets"].items():
+        package = PACKAGES[Path(row["file"]).suffix]
         if importlib.util.find_spec(package) is None:
-            print(f"{name}: left out, {package} is not installed")
+            print(f"{row['file']}: left out, {package} is not installed")
             continue
-        found = check_file(folder, name, answers, inputs)
+        tolerance = golden["int8_tolerance" if target.endswith("_int8") else "float_tolerance"]
+        found = check_file(folder, target, row, contract["outputs"], tolerance)
         ran += 1
         wrong += found
         if not found:
-            print(f"{name}: answers as it should")
+            print(f"{row['file']}: answers as it should")
     for line in wrong:
         print(f"WRONG {line}")
     if not ran:

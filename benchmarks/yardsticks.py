@@ -26,7 +26,7 @@ from torchvision.models.detection.ssdlite import SSDLiteHead
 
 from pipeline import fit, loading
 from pipeline.augment import augmenter
-from pipeline.models.backbones import feature_maps, learning_order, read_pretrained
+from pipeline.models.backbones import feature_maps, read_pretrained, thaw_last
 from pipeline.models.blocks import separable
 from pipeline.models.quick import join_frozen_norms, quicken
 from pipeline.models.spec import ModelSpec
@@ -91,9 +91,7 @@ def train_ssdlite(
     quicken(net)
     if isinstance(run.tuned_blocks, int):
         net.backbone.body.requires_grad_(False)
-        for block in learning_order(run.backbone, net.backbone.body)[-run.tuned_blocks :] if run.tuned_blocks else []:
-            for parameter in block:
-                parameter.requires_grad_(True)
+        thaw_last(run.backbone, net.backbone.body, run.tuned_blocks)
     if run.backbone_norm == "frozen":
         join_frozen_norms(net.backbone.body, torch.rand(1, 3, run.size, run.size))
     folder, samples = train

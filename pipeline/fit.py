@@ -22,7 +22,7 @@ from pipeline.decode import decode
 from pipeline.errors import InputError
 from pipeline.metrics import main_metric, rank, score
 from pipeline.models import Net
-from pipeline.models.backbones import learning_order
+from pipeline.models.backbones import thaw_last
 from pipeline.models.quick import join_frozen_norms, learning_norms, measure_norms, quicken
 from pipeline.models.spec import ModelSpec
 from pipeline.params import ClassifyRun, DetectRun, LocalizeRun
@@ -357,10 +357,8 @@ def _freeze(net: Net, run: RunParams, phase: Phase) -> None:
     if phase.frozen or run.tuned_blocks != "all":
         for parameter in net.backbone_parameters():
             parameter.requires_grad_(False)
-    if not phase.frozen and isinstance(run.tuned_blocks, int) and run.tuned_blocks > 0:
-        for block in learning_order(run.backbone, net.body)[-run.tuned_blocks :]:
-            for parameter in block:
-                parameter.requires_grad_(True)
+    if not phase.frozen and isinstance(run.tuned_blocks, int):
+        thaw_last(run.backbone, net.body, run.tuned_blocks)
 
 
 def _moving_average(averages: Any, currents: Any, steps: Tensor | int) -> None:

@@ -77,7 +77,7 @@ def predict_sources(
 
 def _files(source: str) -> list[str]:
     """The pictures and clips of a folder; what is no folder as it is. Raises InputError for a folder without any, and
-    for a camera without a number.
+    for a camera whose number is none.
     """
     kind, _, number = source.partition(":")
     if kind == CAMERA and number and not number.isdecimal():

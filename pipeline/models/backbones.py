@@ -121,6 +121,13 @@ def used_modules(net: nn.Module, forward: Callable[[], Any]) -> list[nn.Module]:
     return [m for m in net.modules() if m in called]
 
 
+def thaw_last(backbone: str, body: nn.Module, count: int) -> None:
+    """Let the last `count` blocks of `body` learn. Raises InputError as `learning_order` does."""
+    for block in learning_order(backbone, body)[-count:] if count else []:
+        for parameter in block:
+            parameter.requires_grad_(True)
+
+
 def learning_order(backbone: str, body: nn.Module) -> list[list[nn.Parameter]]:
     """The parameters of `body` block by block (stem, blocks, what comes after), the first at the input.
 

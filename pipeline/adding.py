@@ -139,6 +139,7 @@ def _run_block(name: str, task: str, backbone: str | None, pretrained: str | Non
         "export": {
             "targets": ["onnx_float", "onnx_int8", "executorch_int8"],
             "calibration_images": 100,
+            "quantize": {"mode": "ptq", "epochs": 2, "learning_rate": 0.0002, "budget": 0.0},
             "tolerance": 0.03,
         },
     }

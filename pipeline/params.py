@@ -181,9 +181,18 @@ class DetectOnline(Online):
     quiet_epochs: Annotated[int, Field(ge=0)]  # the last of `epochs`: no mosaic, nothing shrunk
 
 
+class QuantizeParams(_Block):
+    # ptq: ranges from train pictures; qat: a few epochs with the rounding in the net, then the same
+    mode: Literal["ptq", "qat"]
+    epochs: Count  # of qat
+    learning_rate: Annotated[float, Field(gt=0, le=1)]  # of qat
+    budget: Fraction  # of the int8 file's bytes, spent on the layers that lose most by it: they stay float
+
+
 class ExportParams(_Block):
     targets: Annotated[list[Target], Field(min_length=1)]
     calibration_images: Count
+    quantize: QuantizeParams
     tolerance: Fraction  # how far the main metric may fall from the float model to the shipped file
 
     @field_validator("targets")

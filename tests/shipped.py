@@ -15,7 +15,7 @@ from pipeline.export import export_run
 from pipeline.loading import Pictures
 from pipeline.models import Deployed, build
 from pipeline.models.spec import ModelSpec, write_spec
-from pipeline.params import ExportParams
+from pipeline.params import ExportParams, QuantizeParams
 from pipeline.runtimes import open_runtime, predict_samples
 from pipeline.sample import Dataset, Sample, read_samples, write_dataset, write_samples
 
@@ -23,7 +23,8 @@ SIDE = 64
 LABELS = ["circle", "cross", "square"]
 COUNTS = {"train": 96, "val": 12, "test": 48}
 TARGETS = ["onnx_float", "onnx_int8", "executorch_float", "executorch_int8"]
-PARAMS = ExportParams(targets=TARGETS, calibration_images=24, tolerance=0.1)
+QUANTIZE = QuantizeParams(mode="ptq", epochs=1, learning_rate=0.0002, budget=0.0)
+PARAMS = ExportParams(targets=TARGETS, calibration_images=24, quantize=QUANTIZE, tolerance=0.1)
 
 
 def shipped(factory: pytest.TempPathFactory) -> Path:

@@ -38,7 +38,12 @@ RUN = {
     "batch_size": 8, "learning_rate": 0.003, "backbone_rate": 1.0, "weight_decay": 0.02,
     "online": {"policy": "photo_geometry"}, "precision": "fp32", "workers": 1, "seed": 3,
     "predict": {"score": 0.3, "nms_iou": 0.6, "max_objects": 10},
-    "export": {"targets": ["onnx_float"], "calibration_images": 8, "tolerance": 0.03},
+    "export": {
+        "targets": ["onnx_float"],
+        "calibration_images": 8,
+        "quantize": {"mode": "ptq", "epochs": 1, "learning_rate": 0.0002, "budget": 0.0},
+        "tolerance": 0.03,
+    },
 }  # fmt: skip
 SCRIPT = """
 import json, sys

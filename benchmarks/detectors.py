@@ -31,8 +31,8 @@ from pipeline.errors import InputError
 from pipeline.exporters import EXPORTERS
 from pipeline.fit import LOOKS
 from pipeline.metrics import score
-from pipeline.models import Deployed, load_model
 from pipeline.models.backbones import read_pretrained
+from pipeline.models.nets import Deployed, load_model
 from pipeline.models.spec import read_spec
 from pipeline.params import DetectRun, read_params
 from pipeline.preprocess import open_image, resize

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from pipeline.exporters import EXPORTERS
-from pipeline.models import Deployed, build
+from pipeline.models.nets import Deployed, build
 from pipeline.models.spec import ModelSpec
 from pipeline.runtimes import Runtime, open_runtime
 from pipeline.train import write_weights

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.models import Deployed, build
 from pipeline.models.classifier import Classifier
+from pipeline.models.nets import Deployed, build
 from pipeline.models.spec import ModelSpec
 from pipeline.sliding import Array, one_pass
 

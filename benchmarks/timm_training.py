@@ -27,7 +27,7 @@ from timm.optim import create_optimizer_v2
 
 from pipeline import fit, loading
 from pipeline.augment import augmenter
-from pipeline.models import build
+from pipeline.models.nets import build
 from pipeline.params import ClassifyRun, read_params
 from pipeline.sample import Dataset, Sample
 from pipeline.train import make_spec

@@ -112,7 +112,7 @@ def _estimate(cost: Cost) -> int:
 
 def _measured(candidate: Candidate, labels: int) -> Candidate:
     from pipeline.exporters import EXPORTERS
-    from pipeline.models import Deployed, build
+    from pipeline.models.nets import Deployed, build
     from pipeline.models.spec import ModelSpec
     from pipeline.runtimes import latency, open_runtime
 

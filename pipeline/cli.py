@@ -159,8 +159,8 @@ def _cost(args: argparse.Namespace) -> None:
     if args.budget:
         return _budget(args)
     from pipeline.cost import backbone_cost, cost
-    from pipeline.models import load_model
     from pipeline.models.mobilenets import FAMILIES, named
+    from pipeline.models.nets import load_model
 
     if args.run:
         net, spec = load_model(Path("models") / args.run)

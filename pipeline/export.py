@@ -116,14 +116,14 @@ def preprocessing(spec: "ModelSpec") -> dict[str, Any]:
 def _cost(model_folder: Path, spec: "ModelSpec") -> dict[str, int]:
     """Of the whole trained net, for one picture."""
     from pipeline.cost import cost
-    from pipeline.models import load_model
+    from pipeline.models.nets import load_model
 
     found = cost(load_model(model_folder)[0], (3, spec.size, spec.size))
     return {name: getattr(found, name) for name in ("macs", "params", "activation_bytes", "peak_bytes")}
 
 
 def _export_all(model_folder: Path, images: list[NDArray[np.uint8]], folder: Path, wanted: list[Any]) -> dict[str, Any]:
-    import pipeline.models  # noqa: F401  # once, for the processes to share
+    import pipeline.models.nets  # noqa: F401  # once, for the processes to share
     from pipeline.exporters import EXPORTERS
 
     order = [target for target in EXPORTERS if target in wanted]
@@ -134,7 +134,7 @@ def _export_all(model_folder: Path, images: list[NDArray[np.uint8]], folder: Pat
 
 def _export_one(model_folder: Path, images: list[NDArray[np.uint8]], folder: Path, target: str) -> dict[str, Any]:
     from pipeline.exporters import EXPORTERS
-    from pipeline.models import Deployed, load_model
+    from pipeline.models.nets import Deployed, load_model
 
     net, spec = load_model(model_folder)
     file, export = EXPORTERS[target]

@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from pipeline.fit import choose_precision
 from pipeline.loading import EpochSampler, Item, Pictures, eval_loader, targets
-from pipeline.models import Net
 from pipeline.models.backbones import used_modules
+from pipeline.models.nets import Net
 from pipeline.models.spec import ModelSpec
 from pipeline.params import ClassifyRun, DetectRun, LocalizeRun
 

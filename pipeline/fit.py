@@ -21,8 +21,8 @@ from tqdm import tqdm
 from pipeline.decode import decode
 from pipeline.errors import InputError
 from pipeline.metrics import main_metric, rank, score
-from pipeline.models import Net
 from pipeline.models.backbones import thaw_last
+from pipeline.models.nets import Net
 from pipeline.models.quick import join_frozen_norms, learning_norms, measure_norms, quicken
 from pipeline.models.spec import ModelSpec
 from pipeline.params import ClassifyRun, DetectRun, LocalizeRun

@@ -42,7 +42,7 @@ class TorchRuntime:
     def __init__(self, folder: Path, threads: int) -> None:
         import torch
 
-        from pipeline.models import Deployed, load_model
+        from pipeline.models.nets import Deployed, load_model
 
         self.threads = threads
         self._torch = torch

@@ -48,7 +48,7 @@ def one_pass(net: "Classifier", spec: ModelSpec) -> tuple[Windows, int]:
     """The classifier as a fully convolutional net: what `Slider` takes as `windows` and `stride`."""
     import torch
 
-    from pipeline.models import Deployed
+    from pipeline.models.nets import Deployed
     from pipeline.models.sliding import FullyConvolutional
 
     convolutional = FullyConvolutional(net, spec.size)
@@ -88,7 +88,7 @@ def slide_run(
         raise InputError(f"{data / dataset / split}: no pictures")
     truth = [replace(s, objects=[replace(o, landmarks=[]) for o in s.objects]) for s in truth]
 
-    from pipeline.models import load_model
+    from pipeline.models.nets import load_model
 
     net: Any = load_model(folder)[0]
     shapes = usual_shapes(read_samples(data / spec.dataset / "train"), spec.labels)

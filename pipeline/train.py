@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pipeline.loading import Pictures
-    from pipeline.models import Net
+    from pipeline.models.nets import Net
     from pipeline.models.spec import ModelSpec
 
 RunParams = ClassifyRun | LocalizeRun | DetectRun
@@ -50,9 +50,9 @@ def train_run(
 
     from pipeline import loading
     from pipeline.augment import augmenter
-    from pipeline.models import build
     from pipeline.models.backbones import read_pretrained
     from pipeline.models.localizer import Localizer
+    from pipeline.models.nets import build
 
     pretrained = read_pretrained(run.backbone, run.pretrained)
     if pretrained.state is None and run.backbone_norm == "frozen":

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from pipeline.evaluate import write_report
 from pipeline.export import export_run
 from pipeline.loading import Pictures
-from pipeline.models import Deployed, build
+from pipeline.models.nets import Deployed, build
 from pipeline.models.spec import ModelSpec, write_spec
 from pipeline.params import ExportParams, QuantizeParams
 from pipeline.runtimes import open_runtime, predict_samples

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipeline.exporters import EXPORTERS
-from pipeline.models import Classifier, Deployed, build
+from pipeline.models.nets import Classifier, Deployed, build
 from pipeline.models.spec import ModelSpec
 from pipeline.runtimes import open_runtime
 

@@ -13,7 +13,7 @@ from pipeline.budget import candidates, fitting, read_budget
 from pipeline.cli import main
 from pipeline.cost import backbone_cost, cost, separable_ratio
 from pipeline.errors import InputError
-from pipeline.models import build
+from pipeline.models.nets import build
 from pipeline.models.spec import ModelSpec
 
 

@@ -151,7 +151,7 @@ def test_an_empty_test_split_is_an_input_error(tmp_path):
 def test_a_model_is_evaluated_with_fiftyone_beside_it(task, tmp_path):
     from safetensors.torch import save_file
 
-    from pipeline.models import build
+    from pipeline.models.nets import build
 
     folder, truth, _ = draw_split(tmp_path, task)
     spec = spec_of(task)

@@ -20,8 +20,8 @@ from pipeline.export import choose, export_run, exported_file, preprocessing
 from pipeline.exporters import EXPORTERS
 from pipeline.exporters.folding import folded
 from pipeline.files import read_json
-from pipeline.models import Deployed, build
 from pipeline.models.localizer import Localizer
+from pipeline.models.nets import Deployed, build
 from pipeline.models.spec import ModelSpec
 from pipeline.preprocess import resize
 from pipeline.runtimes import RUNTIMES, open_runtime

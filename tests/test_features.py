@@ -12,7 +12,7 @@ from PIL import Image
 from pipeline import features
 from pipeline.features import Features
 from pipeline.loading import Pictures
-from pipeline.models import Net, build
+from pipeline.models.nets import Net, build
 from pipeline.models.spec import ModelSpec
 from pipeline.sample import Object, Sample
 

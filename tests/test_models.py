@@ -19,12 +19,12 @@ from torch import nn
 
 from pipeline.decode import decode
 from pipeline.errors import InputError
-from pipeline.models import Deployed, build, load_model
 from pipeline.models.anchor_free import AnchorFree, assign, flatten
 from pipeline.models.backbones import classifier, feature_maps, learning_order, read_pretrained
 from pipeline.models.cells import table
 from pipeline.models.localizer import Localizer, _wing
 from pipeline.models.mobilenets import named, register, smallest_input
+from pipeline.models.nets import Deployed, build, load_model
 from pipeline.models.quick import DepthwiseConv2d, join_frozen_norms, learning_norms, measure_norms, quicken
 from pipeline.models.spec import ModelSpec, read_spec, write_spec
 from pipeline.models.yolov3 import kmeans_anchors

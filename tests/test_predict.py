@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from pipeline.cli import main
 from pipeline.errors import InputError
-from pipeline.models import build
+from pipeline.models.nets import build
 from pipeline.models.spec import ModelSpec, write_spec
 from pipeline.predict import predict_sources
 from pipeline.sample import Sample, read_dataset, read_samples

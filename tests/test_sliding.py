@@ -21,7 +21,7 @@ from pipeline.errors import InputError
 from pipeline.ingest import ingest
 from pipeline.loading import Pictures, train_loader
 from pipeline.matching import iou
-from pipeline.models import build, load_model
+from pipeline.models.nets import build, load_model
 from pipeline.models.sliding import FullyConvolutional
 from pipeline.models.spec import ModelSpec, write_spec
 from pipeline.params import CropsDataset

@@ -23,7 +23,7 @@ from pipeline.errors import InputError
 from pipeline.fit import Fitting, Phase, looks_after
 from pipeline.loading import Pictures, eval_loader
 from pipeline.metrics import score
-from pipeline.models import build
+from pipeline.models.nets import build
 from pipeline.models.spec import read_spec
 from pipeline.params import ClassifyRun, DetectRun, parse_params
 from pipeline.runtimes import open_runtime, predict_samples

@@ -1,0 +1,64 @@
+"""Build a model from its spec, load a trained one, and the form of it that ships."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from pipeline.errors import InputError
+from pipeline.models.backbones import Pretrained
+from pipeline.models.classifier import Classifier
+from pipeline.models.localizer import Localizer
+from pipeline.models.spec import ModelSpec, read_spec
+from pipeline.models.yolo import Yolo
+
+Net = Classifier | Localizer | Yolo
+
+
+def build(spec: ModelSpec, pretrained: Pretrained | None = None) -> Net:
+    """The net that `spec` describes, with random weights or the `pretrained` ones in its backbone."""
+    start = pretrained or Pretrained(None, spec.mean, spec.std, {})
+    head: dict[str, Any] = dict(spec.head)
+    labels, landmarks = len(spec.labels), len(spec.landmarks)
+    match spec.task:
+        case "classify":
+            return Classifier(spec.backbone, start, labels, spec.size, **head)
+        case "localize":
+            return Localizer(spec.backbone, start, labels, landmarks, spec.size, **head)
+        case "detect":
+            return Yolo(spec.backbone, start, labels, landmarks, **head)
+        case _:
+            raise ValueError(f"task {spec.task!r}: expected classify, localize or detect")
+
+
+def load_model(folder: Path | str) -> tuple[Net, ModelSpec]:
+    """The trained net of `folder` (model.json and model.safetensors) in eval mode, and its spec."""
+    spec = read_spec(Path(folder) / "model.json")
+    path = Path(folder) / "model.safetensors"
+    net = build(spec)
+    try:
+        net.load_state_dict(load_file(path))
+    except (FileNotFoundError, SafetensorError, RuntimeError) as error:
+        raise InputError(f"{path}: not the weights that {folder}/model.json describes: {error}") from None
+    return net.eval(), spec
+
+
+class Deployed(nn.Module):
+    """What ships: uint8 RGB [N, S, S, 3] in, normalization inside, the net's outputs in `spec.outputs`' order."""
+
+    def __init__(self, net: nn.Module, spec: ModelSpec) -> None:
+        super().__init__()
+        self.net = net.eval()
+        mean, std = torch.tensor(spec.mean), torch.tensor(spec.std)
+        self.register_buffer("scale", (1 / (255 * std)).view(1, 3, 1, 1))
+        self.register_buffer("shift", (-mean / std).view(1, 3, 1, 1))
+        self.scale: Tensor
+        self.shift: Tensor
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        # float first: XNNPACK moves axes of floats, and leaves those of bytes to slower code
+        pixels = image.to(torch.float32).permute(0, 3, 1, 2)
+        return tuple(self.net(pixels * self.scale + self.shift))

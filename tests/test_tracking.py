@@ -90,7 +90,7 @@ def exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)  # for models:/ MLflow heeds nothing else
         (tmp_path / "app").mkdir()
         folder = download_artifacts("models:/pocketlens-alpaca@candidate", dst_path=str(tmp_path / "app"))
-        return Path(folder, "alpaca.onnx").read_text()
+        return Path(folder, "data/model/alpaca.onnx").read_text()
 
     return fetch
 

@@ -1,6 +1,7 @@
 """MLflow's registered models: a run's files as a model that MLflow loads and serves, its versions and their aliases."""
 
 import base64
+import logging
 import tempfile
 from dataclasses import dataclass
 from importlib.metadata import version as installed
@@ -86,6 +87,8 @@ def save(model: Servable, folder: Path, run_id: str) -> None:
     import mlflow.pyfunc
     from mlflow.models import Model
 
+    for chatty in ("mlflow.pyfunc", "mlflow.utils.environment"):  # steps; that an environment made by uv has no pip
+        logging.getLogger(chatty).setLevel(logging.ERROR)
     runtime = next(iter(model.files)).split("_")[0]
     packages = (*PACKAGES, *RUNTIME_PACKAGES[runtime])
     with tempfile.TemporaryDirectory() as scratch:
@@ -122,7 +125,8 @@ def register(client: "MlflowClient", source: "Run", state: RunState, model: Serv
     if not mine:
         tags = {LOCK: state.lock, TEST: state.test, f"pocketlens.{model.metric}": str(model.figure)}
         place = f"{source.info.artifact_uri}/{PLACE}"
-        mine = [client.create_model_version(name, place, run_id, tags=tags, await_creation_for=0)]
+        said = f"{next(iter(model.files))}: {model.metric} {model.figure}"
+        mine = [client.create_model_version(name, place, run_id, tags, description=said, await_creation_for=0)]
     version, gone = mine[0], [v.version for v in alike if v.run_id != run_id]  # gone: of MLflow runs that are deleted
     client.set_registered_model_alias(name, CANDIDATE, version.version)
     said = _crown(client, client.get_model_version(name, version.version), model, gone)
@@ -161,10 +165,11 @@ def _crown(client: "MlflowClient", version: "ModelVersion", model: Servable, gon
 
 def _signature(model: Servable) -> "ModelSignature":
     from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
     from mlflow.types.schema import Array, Map, Object, Property
 
     number = DataType.double
+    answer: list[ColSpec | TensorSpec]
     if model.task == "classify":
         answer = [ColSpec(DataType.string, "label"), ColSpec(Map(number), "scores")]
     else:

@@ -107,7 +107,7 @@ def save(model: Servable, folder: Path, run_id: str) -> None:
             model_config={"files": model.files},
             signature=_signature(model),
             input_example=_example(model.exports),
-            pip_requirements=[f"{package}=={installed(package)}" for package in packages],
+            pip_requirements=[f"{package}=={installed(package).split('+')[0]}" for package in packages],
         )
 
 
@@ -127,7 +127,7 @@ def register(client: "MlflowClient", source: "Run", state: RunState, model: Serv
         place = f"{source.info.artifact_uri}/{PLACE}"
         said = f"{next(iter(model.files))}: {model.metric} {model.figure}"
         mine = [client.create_model_version(name, place, run_id, tags, description=said, await_creation_for=0)]
-    version, gone = mine[0], [v.version for v in alike if v.run_id != run_id]  # gone: of MLflow runs that are deleted
+    version, gone = mine[0], [str(v.version) for v in alike if v.run_id != run_id]  # of MLflow runs that are deleted
     client.set_registered_model_alias(name, CANDIDATE, version.version)
     said = _crown(client, client.get_model_version(name, version.version), model, gone)
     for number in gone:
@@ -141,10 +141,11 @@ def _crown(client: "MlflowClient", version: "ModelVersion", model: Servable, gon
     That is asked once for a version, so that a champion chosen by hand stays when nothing new is tracked.
     """
     name, key = version.name, f"pocketlens.{model.metric}"
-    number = client.get_registered_model(name).aliases.get(CHAMPION)
-    if number is not None and str(number) == str(version.version):
+    # a database has numbers where a server has texts
+    number = str(client.get_registered_model(name).aliases.get(CHAMPION, ""))
+    if number == str(version.version):
         return "candidate and champion"
-    if number is None or number in gone:
+    if not number or number in gone:
         verdict = "champion: there was none"
     elif VERDICT in version.tags:
         return f"candidate; champion is version {number}"
@@ -152,7 +153,7 @@ def _crown(client: "MlflowClient", version: "ModelVersion", model: Servable, gon
         present = client.get_model_version(name, number)
         theirs = present.tags.get(key)
         if theirs is None or present.tags.get(TEST) != version.tags[TEST]:
-            verdict = f"champion stays version {number}: judged on other test data, the two cannot be compared"
+            verdict = f"champion stays version {number}: judged on other test data, or by another metric"
         elif model.figure < float(theirs):
             verdict = f"champion stays version {number}: {model.metric} {theirs}, this one's {model.figure}"
         else:

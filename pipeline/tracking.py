@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 EXPERIMENT = "pocketlens"
+UNSERVED = "verify did not pass, or none of its files runs in Python; aliases stay"
 IN_A_BATCH = 100  # params or tags MLflow takes at once; of metrics it takes ten times that
 
 
@@ -72,7 +73,7 @@ def track_run(run: str, project: Path, uri: str | None = None, experiment: str =
         found = _find(client, experiment_id, state, ["exports", PLACE] if served else ["exports"])
         source = found or _log(client, experiment_id, project, state, model["trained"], run, git_tags(project), served)
         made = register(client, source, state, served) if served else None
-    version, said = (made.version, made.said) if made else (None, "")
+    version, said = (made.version, made.said) if made else (None, UNSERVED)
     return Tracked(run, state.lock, source.info.run_id, version, found is None, said)
 
 
@@ -129,10 +130,8 @@ def track_all(project: Path, uri: str | None = None, experiment: str = EXPERIMEN
 
 def describe(tracked: Tracked) -> str:
     made = "tracked" if tracked.new else "was tracked already"
-    model = "no model registered"
-    if tracked.version:
-        model = f"model {model_name(tracked.run)} version {tracked.version}: {tracked.said}"
-    return f"{tracked.run}: {made} as MLflow run {tracked.mlflow_run}, {model}"
+    model = f"model {model_name(tracked.run)} version {tracked.version}" if tracked.version else "no model registered"
+    return f"{tracked.run}: {made} as MLflow run {tracked.mlflow_run}, {model}: {tracked.said}"
 
 
 def runs_table(project: Path, uri: str | None = None, experiment: str = EXPERIMENT) -> Any:

@@ -89,7 +89,7 @@ def test_a_failed_verify_leaves_both_aliases(project: Path) -> None:
     track_run(RUN, project)
     tracked = again(project, 0.99, passed=False)
     assert tracked.version is None
-    assert "no model registered" in describe(tracked)
+    assert "no model registered: verify did not pass" in describe(tracked)
     assert (aliases(project), versions(project)) == ({"candidate": "1", "champion": "1"}, ["1"])
 
 

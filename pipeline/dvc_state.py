@@ -23,13 +23,15 @@ OF_DATASET = ("ingest", "augment")
 @dataclass(frozen=True, slots=True)
 class RunState:
     """`lock`: sha256 of the parameters and outs of all stages behind the run. `data`: DVC's hash of the ingested
-    dataset. `params`: flat, the run's by their own names, the dataset's after "dataset.".
+    dataset, `test` that of the split which `verify` judges on. `params`: flat, the run's by their own names, the
+    dataset's after "dataset.".
     """
 
     run: str
     dataset: str
     lock: str
     data: str
+    test: str
     params: dict[str, Any]
 
 
@@ -49,6 +51,9 @@ def read_state(project: Path, run: str, dataset: str) -> RunState:
     data = made[f"ingest@{dataset}"]["outs"].get(ingested)
     if data is None:
         raise InputError(f"{project / 'dvc.lock'}: ingest@{dataset} has no out {ingested}")
+    test = _hashes(stages[f"verify@{run}"].get("deps", [])).get(f"{ingested}/test")
+    if test is None:
+        raise InputError(f"{project / 'dvc.lock'}: verify@{run} has no dep {ingested}/test")
     params: dict[str, Any] = {}
     for address in addresses:
         for key, value in flat(made[address]["params"]).items():
@@ -57,7 +62,7 @@ def read_state(project: Path, run: str, dataset: str) -> RunState:
             elif key.startswith(f"datasets.{dataset}."):
                 params[f"dataset.{key.removeprefix(f'datasets.{dataset}.')}"] = value
     lock = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
-    return RunState(run, dataset, lock, data, params)
+    return RunState(run, dataset, lock, data, test, params)
 
 
 def finished_runs(project: Path) -> list[str]:

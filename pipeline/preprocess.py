@@ -6,6 +6,7 @@ bilinear filter (antialiased when it shrinks) is the rule, so that numpy and Pil
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,7 @@ class Frame:
         return Object(o.label, (x * sx + dx, y * sy + dy, w * sx, h * sy), points, o.crowd, o.score)
 
 
-def open_image(path: Path | str) -> Image.Image:
+def open_image(path: Path | str | IO[bytes]) -> Image.Image:
     """An RGB image, upright (EXIF orientation applied). Raises OSError if it does not decode whole, or is so large
     that Pillow takes it for an attack.
     """

@@ -1,4 +1,4 @@
-"""MLflow, and only here: one MLflow run per run and lock state, a registered model version where `verify` passed.
+"""MLflow's runs: one per run and lock state, with the model that is registered where `verify` passed.
 
 MLflow is a view of the chain's files: a run of it is found again by its tags `pocketlens.run` and `pocketlens.lock`,
 and made from the files if it is missing or was left half-written.
@@ -8,8 +8,10 @@ import json
 import logging
 import os
 import re
+import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.dvc_state import RunState, finished_runs, flat, read_state, stale_files
 from pipeline.errors import InputError
 from pipeline.files import read_json
+from pipeline.registry import PLACE, Servable, model_name, register, save, servable
 from pipeline.run_record import final_figures, git_tags, history, legal_name, numbers, report_files
 
 if TYPE_CHECKING:
@@ -24,14 +27,14 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 EXPERIMENT = "pocketlens"
-ALIAS = "candidate"  # of the model version that the workspace last held
+UNSERVED = "verify did not pass, or none of its files runs in Python; aliases stay"
 IN_A_BATCH = 100  # params or tags MLflow takes at once; of metrics it takes ten times that
 
 
 @dataclass(frozen=True, slots=True)
 class Tracked:
-    """`mlflow_run` and `version` (of the registered model; None where `verify` did not pass) are MLflow's ids; `new`
-    says that the MLflow run was made now.
+    """`mlflow_run` and `version` (of the registered model; None where there is none to register) are MLflow's ids;
+    `new` says that the MLflow run was made now, `said` what became of the aliases.
     """
 
     run: str
@@ -39,6 +42,7 @@ class Tracked:
     mlflow_run: str
     version: str | None
     new: bool
+    said: str = ""
 
 
 def default_uri(project: Path) -> str:
@@ -64,12 +68,13 @@ def track_run(run: str, project: Path, uri: str | None = None, experiment: str =
     # not as a ModelSpec, which would bring torch
     model = read_json(project / "models" / run / "model.json")
     state = read_state(project, run, model["dataset"])
-    passed = read_json(project / "reports/verify" / run / "verify.json")["passed"]
-    client, experiment_id = _open(project, uri, experiment)
-    found = _find(client, experiment_id, state)
-    source = found or _log(client, experiment_id, project, state, model["trained"], run, git_tags(project))
-    version = _register(client, source, state) if passed else None
-    return Tracked(run, state.lock, source.info.run_id, version, new=found is None)
+    served = servable(project, run)
+    with _open(project, uri, experiment) as (client, experiment_id):
+        found = _find(client, experiment_id, state, ["exports", PLACE] if served else ["exports"])
+        source = found or _log(client, experiment_id, project, state, model["trained"], run, git_tags(project), served)
+        made = register(client, source, state, served) if served else None
+    version, said = (made.version, made.said) if made else (None, UNSERVED)
+    return Tracked(run, state.lock, source.info.run_id, version, found is None, said)
 
 
 def track_compared(run: str, folder: Path, commit: str, uri: str, experiment: str) -> Tracked:
@@ -80,11 +85,11 @@ def track_compared(run: str, folder: Path, commit: str, uri: str, experiment: st
     """
     model = read_json(folder / "models" / run / "model.json")
     state, name = read_state(folder, run, model["dataset"]), model["backbone"]
-    client, experiment_id = _open(folder, uri, experiment)
-    found = _find(client, experiment_id, state)
     tags = {"pocketlens.model": name, "mlflow.source.git.commit": commit, "pocketlens.git.dirty": "false"}
-    source = found or _log(client, experiment_id, folder, state, model["trained"], name, tags)
-    _delete_others(client, experiment_id, run, name, source.info.run_id)
+    with _open(folder, uri, experiment) as (client, experiment_id):
+        found = _find(client, experiment_id, state, ["exports"])
+        source = found or _log(client, experiment_id, folder, state, model["trained"], name, tags, None)
+        _delete_others(client, experiment_id, run, name, source.info.run_id)
     return Tracked(run, state.lock, source.info.run_id, None, new=found is None)
 
 
@@ -94,14 +99,14 @@ def track_figures(
     """The same for a model outside the chain: `figures` (nested, numbers count) and the `params` they came of."""
     from mlflow.entities import Metric, Param
 
-    client, experiment_id = _open(Path(), uri, experiment)
     tags = {"pocketlens.run": run, "pocketlens.model": name}
-    run_id = client.create_run(experiment_id, tags=tags, run_name=name).info.run_id
     now = int(time.time() * 1000)
     metrics = [Metric(key, value, now, 0) for key, value in numbers(figures)]
-    client.log_batch(run_id, metrics=metrics, params=[Param(k, str(v)) for k, v in flat(params).items()])
-    client.set_terminated(run_id)
-    _delete_others(client, experiment_id, run, name, run_id)
+    with _open(Path(), uri, experiment) as (client, experiment_id):
+        run_id = client.create_run(experiment_id, tags=tags, run_name=name).info.run_id
+        client.log_batch(run_id, metrics=metrics, params=[Param(k, str(v)) for k, v in flat(params).items()])
+        client.set_terminated(run_id)
+        _delete_others(client, experiment_id, run, name, run_id)
 
 
 def track_all(project: Path, uri: str | None = None, experiment: str = EXPERIMENT) -> Iterator[str]:
@@ -126,11 +131,7 @@ def track_all(project: Path, uri: str | None = None, experiment: str = EXPERIMEN
 def describe(tracked: Tracked) -> str:
     made = "tracked" if tracked.new else "was tracked already"
     model = f"model {model_name(tracked.run)} version {tracked.version}" if tracked.version else "no model registered"
-    return f"{tracked.run}: {made} as MLflow run {tracked.mlflow_run}, {model}"
-
-
-def model_name(run: str) -> str:
-    return f"pocketlens-{run}"
+    return f"{tracked.run}: {made} as MLflow run {tracked.mlflow_run}, {model}: {tracked.said}"
 
 
 def runs_table(project: Path, uri: str | None = None, experiment: str = EXPERIMENT) -> Any:
@@ -139,13 +140,13 @@ def runs_table(project: Path, uri: str | None = None, experiment: str = EXPERIME
     """
     import pandas as pd
 
-    client, experiment_id = _open(project, uri, experiment)
     found: list[Run] = []
     token: str | None = ""
-    while token is not None:
-        page = client.search_runs([experiment_id], "attributes.status = 'FINISHED'", page_token=token or None)
-        found += page
-        token = page.token or None
+    with _open(project, uri, experiment) as (client, experiment_id):
+        while token is not None:
+            page = client.search_runs([experiment_id], "attributes.status = 'FINISHED'", page_token=token or None)
+            found += page
+            token = page.token or None
     rows = []
     for r in found:
         tags = r.data.tags
@@ -159,8 +160,12 @@ def runs_table(project: Path, uri: str | None = None, experiment: str = EXPERIME
     return pd.concat([columns, params, final], axis=1)
 
 
-def _open(project: Path, uri: str | None, experiment: str) -> "tuple[MlflowClient, str]":
-    """A client and the experiment's id; the experiment is made, or restored if someone deleted it in the UI."""
+@contextmanager
+def _open(project: Path, uri: str | None, experiment: str) -> "Iterator[tuple[MlflowClient, str]]":
+    """A client and the experiment's id; the experiment is made, or restored if someone deleted it in the UI.
+
+    Raises InputError, now or while they are used, where MLflow or its place for files does not answer.
+    """
     uri = whole_uri(project, uri)
     # MLflow knows no other way: no calls home, and a server that is not there is an error now, not in minutes
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -171,19 +176,23 @@ def _open(project: Path, uri: str | None, experiment: str) -> "tuple[MlflowClien
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     try:
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        found = client.get_experiment_by_name(experiment)
-        if found is None:
-            return client, client.create_experiment(experiment, _artifacts_of(uri))
-        if found.lifecycle_stage == "deleted":
-            client.restore_experiment(found.experiment_id)
-    except MlflowException as error:
+        yield client, _experiment(client, uri, experiment)
+    except (MlflowException, OSError) as error:
         raise InputError(f"MLflow at {_shown(uri)}: {error}") from None
+
+
+def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        return str(client.create_experiment(name, _artifacts_of(uri)))
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
     if not uri.startswith("http") and str(found.artifact_location).startswith("mlflow-artifacts:"):
         raise InputError(
-            f"MLflow at {_shown(uri)}: experiment {experiment!r} was made through a server and keeps its files there; "
+            f"MLflow at {_shown(uri)}: experiment {name!r} was made through a server and keeps its files there; "
             "set MLFLOW_TRACKING_URI to that server, or track.experiment to another name"
         )
-    return client, found.experiment_id
+    return str(found.experiment_id)
 
 
 def _artifacts_of(uri: str) -> str | None:
@@ -197,17 +206,18 @@ def _shown(uri: str) -> str:
     return re.sub(r"//[^/@]*@", "//", uri)  # without the password
 
 
-def _find(client: "MlflowClient", experiment_id: str, state: RunState) -> "Run | None":
-    """The finished MLflow run of this state that still has its files. What else has its tags is deleted: a kill
-    left it half-written, or its files are gone.
+def _find(client: "MlflowClient", experiment_id: str, state: RunState, folders: list[str]) -> "Run | None":
+    """The finished MLflow run of this state that still has its files: `folders` among them. What else has its tags is
+    deleted: a kill left it half-written, or its files are gone.
     """
     query = f"tags.`pocketlens.run` = '{state.run}' AND tags.`pocketlens.lock` = '{state.lock}'"
     whole = None
     for found in client.search_runs([experiment_id], query, order_by=["attributes.start_time ASC"]):
-        if whole is None and found.info.status == "FINISHED" and client.list_artifacts(found.info.run_id, "exports"):
+        run_id, finished = found.info.run_id, found.info.status == "FINISHED"
+        if whole is None and finished and all(client.list_artifacts(run_id, folder) for folder in folders):
             whole = found
         else:
-            client.delete_run(found.info.run_id)
+            client.delete_run(run_id)
     return whole
 
 
@@ -226,8 +236,11 @@ def _log(
     trained: dict[str, Any],
     name: str,
     more_tags: dict[str, str],
+    served: Servable | None,
 ) -> "Run":
-    """A new MLflow run with all that the files say; it counts as finished only when everything is in."""
+    """A new MLflow run with all that the files say, and the model to serve; it counts as finished only when everything
+    is in.
+    """
     from mlflow.entities import Metric, Param
 
     reports, run = project / "reports", state.run
@@ -247,6 +260,10 @@ def _log(
         client.log_artifact(run_id, str(path), place)
     client.log_artifacts(run_id, str(project / "models" / run), "model")
     client.log_artifacts(run_id, str(project / "exports" / run), "exports")
+    if served:
+        with tempfile.TemporaryDirectory() as scratch:
+            save(served, Path(scratch, PLACE), run_id)
+            client.log_artifacts(run_id, str(Path(scratch, PLACE)), PLACE)
     client.set_terminated(run_id)
     return made
 
@@ -259,25 +276,3 @@ def _log_data(client: "MlflowClient", run_id: str, project: Path, state: RunStat
     source = json.dumps({"path": folder, "md5": state.data})
     data = Dataset(state.dataset, state.data, source_type="dvc", source=source, profile=json.dumps(counts))
     client.log_inputs(run_id, [DatasetInput(data)])
-
-
-def _register(client: "MlflowClient", source: "Run", state: RunState) -> str:
-    """The version of the registered model that is this state's, made if there is none; the alias points to it."""
-    from mlflow.exceptions import MlflowException
-
-    name, run_id = model_name(state.run), source.info.run_id
-    try:
-        client.get_registered_model(name)
-    except MlflowException:
-        client.create_registered_model(name)
-    version = None
-    for found in client.search_model_versions(f"name = '{name}' AND tags.`pocketlens.lock` = '{state.lock}'"):
-        if version is None and found.run_id == run_id:
-            version = found
-        else:  # of an MLflow run that is gone
-            client.delete_model_version(name, found.version)
-    if version is None:
-        place, tags = f"{source.info.artifact_uri}/exports", {"pocketlens.lock": state.lock}
-        version = client.create_model_version(name, place, run_id, tags=tags, await_creation_for=0)
-    client.set_registered_model_alias(name, ALIAS, version.version)
-    return str(version.version)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from pipeline.files import write_json
 from pipeline.params import Params
-from pipeline.tracking import describe, model_name, track_run
+from pipeline.registry import model_name
+from pipeline.tracking import describe, track_run
 from stages import run
 
 

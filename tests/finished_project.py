@@ -5,9 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from mlflow import MlflowClient
 from PIL import Image
 
 from pipeline.files import write_json, write_text
+from pipeline.tracking import default_uri
 
 RUNS = {"actions": "classify", "alpaca": "classify", "herd": "detect", "pose": "localize"}
 MAIN = {"classify": "accuracy", "detect": "AP", "localize": "mean_iou"}
@@ -20,6 +22,7 @@ def write_project(root: Path, runs: dict[str, str]) -> None:
     for number, (run, task) in enumerate(runs.items()):
         figures = {"task": task, "n_images": 8, MAIN[task]: 0.9 - number / 10, "per_class": {"not / 100%": {"f1": 0.5}}}
         write_json(root / f"data/ingested/{run}/dataset.json", {"counts": {"train": 8, "val": 4, "test": 8}})
+        write_text(root / f"data/ingested/{run}/test/metadata.jsonl", f"the test pictures of {run}")
         Image.new("RGB", (64, 48), (40 * number, 90, 160)).save(_parent(root / f"reports/ingest/{run}/sheet.jpg"))
         write_json(root / f"models/{run}/model.json", {"dataset": run, "trained": {"weights": "none", "epochs": 3}})
         rows = [f"{e},{1 / (e + 1)},{1.5 / (e + 1)},{e / 4},0.001\n" for e in range(3)]
@@ -29,7 +32,10 @@ def write_project(root: Path, runs: dict[str, str]) -> None:
         write_json(root / f"reports/evaluate/{run}/metrics.json", {**figures, "macro_f1": None})
         timing = {"seconds": 12.5, "resumed": False, "epochs": 3, "images_per_second": 1.92, "device": "cpu"}
         write_json(root / f"reports/train/{run}/training.json", timing)
-        write_json(root / f"exports/{run}/export.json", {"cost": {"macs": 1000 * number + 500, "params": 40}})
+        made = {"cost": {"macs": 1000 * number + 500, "params": 40}, "targets": {"onnx_int8": {"file": f"{run}.onnx"}}}
+        write_json(root / f"exports/{run}/export.json", made)
+        write_json(root / f"exports/{run}/model.json", {"task": task})
+        Image.new("RGB", (64, 48)).save(_parent(root / f"exports/{run}/golden/0.png"))
         write_text(root / f"exports/{run}/{run}.onnx", f"the weights of {run}")
         target = {
             "metrics": figures,
@@ -39,7 +45,12 @@ def write_project(root: Path, runs: dict[str, str]) -> None:
             "latency_ms": {"median": 1.5},
             "reason": "",
         }
-        verdict = {"passed": True, "float": figures, "targets": {"onnx_int8": {**target, "passed": True}}}
+        verdict = {
+            "passed": True,
+            "main_metric": MAIN[task],
+            "float": figures,
+            "targets": {"onnx_int8": {**target, "passed": True}},
+        }
         write_json(root / f"reports/verify/{run}/verify.json", verdict)
 
 
@@ -59,13 +70,22 @@ def write_dvc(root: Path, runs: dict[str, str]) -> None:
         "train": (["runs.${item}"], [code, "data/ingested/${item}/dataset.json"], model),
         "evaluate": ([], model[:1], ["reports/evaluate/${item}"]),
         "export": ([], model[:1], ["exports/${item}"]),
-        "verify": ([], ["exports/${item}"], ["reports/verify/${item}"]),
+        "verify": ([], ["exports/${item}", "data/ingested/${item}/test"], ["reports/verify/${item}"]),
     }
     dag = {
         name: {"foreach": names, "do": {"cmd": f"echo {name}", "params": params, "deps": deps, "outs": outs}}
         for name, (params, deps, outs) in stages.items()
     }
     write_json(root / "dvc.yaml", {"stages": dag})
+
+
+def write_finished(root: Path, runs: dict[str, str]) -> None:
+    """The project in DVC, its runs finished, with an MLflow database without any: a new one takes seconds to make."""
+    write_project(root, runs)
+    write_dvc(root, runs)
+    dvc(root, "init", "--no-scm", "--quiet")
+    commit(root)
+    MlflowClient(default_uri(root)).search_experiments()
 
 
 def commit(root: Path) -> None:

@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,31 +10,25 @@ from pathlib import Path
 from urllib.request import url2pathname
 
 import pytest
-import requests
-from finished_project import RUNS, commit, dvc, write_dvc, write_project
+from finished_project import RUNS, commit, write_finished
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import WebDriverWait
+from servers import PATIENCE, serving
 
 from pipeline.dvc_state import finished_runs, read_state
 from pipeline.errors import InputError
 from pipeline.files import write_json
 from pipeline.tracking import default_uri, runs_table, track_all, track_run
 
-PATIENCE = 90  # seconds for a server or a page on a busy machine
-
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project in DVC with four finished runs and an MLflow database without any: a new one takes seconds to make."""
+    """A project with four finished runs."""
     root = tmp_path_factory.mktemp("template")
-    write_project(root, RUNS)
-    write_dvc(root, RUNS)
-    dvc(root, "init", "--no-scm", "--quiet")
-    commit(root)
-    MlflowClient(default_uri(root)).search_experiments()
+    write_finished(root, RUNS)
     return root
 
 
@@ -47,24 +39,10 @@ def project(template: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(project: Path) -> Iterator[str]:
-    """`make ui`'s server on the project's database; ended with its workers."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    """`make ui`'s server on the project's database."""
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", "sqlite:///mlflow.db"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    with (project / "server.log").open("w") as log:
-        process = subprocess.Popen(command, cwd=project, stdout=log, stderr=log, start_new_session=True)
-    try:
-        session = requests.Session()
-        retry = requests.adapters.Retry(total=None, connect=PATIENCE * 2, backoff_factor=0.5, backoff_max=0.5)
-        session.mount("http://", requests.adapters.HTTPAdapter(max_retries=retry))
-        url = f"http://127.0.0.1:{port}"
-        assert session.get(f"{url}/health", timeout=PATIENCE).ok
+    with serving([*command, "--workers", "1"], project, "health") as url:
         yield url
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(PATIENCE)
 
 
 def runs_in(uri: str) -> list[str]:
@@ -90,7 +68,7 @@ def exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)  # for models:/ MLflow heeds nothing else
         (tmp_path / "app").mkdir()
         folder = download_artifacts("models:/pocketlens-alpaca@candidate", dst_path=str(tmp_path / "app"))
-        return Path(folder, "alpaca.onnx").read_text()
+        return Path(folder, "data/model/alpaca.onnx").read_text()
 
     return fetch
 
@@ -260,6 +238,9 @@ def test_the_ui_shows_the_runs_and_compares_them(
     shown.until(lambda b: all(word in _text_of(b) for word in (*RUNS, "float/AP", "0.7")))
     shown.until(lambda b: b.find_elements(By.CSS_SELECTOR, ".js-plotly-plot .main-svg"))
     assert browser.save_screenshot(str(tmp_path / "compare.png"))
+    browser.get(f"{server}/#/models/pocketlens-herd")
+    shown.until(lambda b: all(word in _text_of(b) for word in ("Version 1", "candidate", "champion", "AP 0.7")))
+    assert browser.save_screenshot(str(tmp_path / "model.png"))
 
 
 def _text_of(browser: WebDriver) -> str:

@@ -1,0 +1,192 @@
+"""MLflow's registered models: a run's files as a model that MLflow loads and serves, its versions and their aliases."""
+
+import base64
+import logging
+import tempfile
+from dataclasses import dataclass
+from importlib.metadata import version as installed
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.dvc_state import RunState
+from pipeline.files import link_or_copy, read_json
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.models import ModelSignature
+
+PLACE = "served"  # of the model among the artifacts of its MLflow run
+CANDIDATE = "candidate"  # of the version that the workspace last held
+CHAMPION = "champion"  # of the best version so far
+LOCK, TEST, VERDICT = "pocketlens.lock", "pocketlens.test", "pocketlens.champion"  # tags of a version
+# What `pipeline.serving` imports, as files of `pipeline/`. models/ goes without its __init__, which holds the nets and
+# brings torch: Python takes the folder for a namespace package.
+CODE = (
+    "__init__.py",
+    "boxes.py",
+    "decode.py",
+    "errors.py",
+    "files.py",
+    "models/spec.py",
+    "preprocess.py",
+    "runtimes.py",
+    "sample.py",
+    "serving.py",
+)
+# what these need besides MLflow, which brings pandas
+PACKAGES = ("numpy", "pillow", "tqdm")
+RUNTIME_PACKAGES = {"onnx": ("onnxruntime",), "executorch": ("executorch", "torch")}
+
+
+@dataclass(frozen=True, slots=True)
+class Servable:
+    """`files` by target, the one that is served by default first; `metric` names the main one, `figure` is that of
+    the first file, as `verify` judged it.
+    """
+
+    exports: Path
+    task: str
+    files: dict[str, str]
+    metric: str
+    figure: float
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """`said`: what became of the aliases."""
+
+    version: str
+    said: str
+
+
+def model_name(run: str) -> str:
+    return f"pocketlens-{run}"
+
+
+def servable(project: Path, run: str) -> Servable | None:
+    """What of a run can be registered: None where `verify` did not pass, or none of its files runs in Python.
+
+    ONNX files if there are any: their runtime is the smallest. The int8 file comes first: it is the one that ships.
+    """
+    exports, verdict = project / "exports" / run, read_json(project / "reports/verify" / run / "verify.json")
+    made = read_json(exports / "export.json")["targets"]
+    for runtime in RUNTIME_PACKAGES:
+        files = {t: made[t]["file"] for t in (f"{runtime}_int8", f"{runtime}_float") if t in made}
+        if files and verdict["passed"]:
+            metric, judged = verdict["main_metric"], verdict["targets"][next(iter(files))]
+            task = read_json(exports / "model.json")["task"]
+            return Servable(exports, task, files, metric, judged["metrics"][metric])
+    return None
+
+
+def save(model: Servable, folder: Path, run_id: str) -> None:
+    """Write `model` into the new `folder` in MLflow's form, with the code that runs it."""
+    import mlflow.pyfunc
+    from mlflow.models import Model
+
+    for chatty in ("mlflow.pyfunc", "mlflow.utils.environment"):  # steps; that an environment made by uv has no pip
+        logging.getLogger(chatty).setLevel(logging.ERROR)
+    runtime = next(iter(model.files)).split("_")[0]
+    packages = (*PACKAGES, *RUNTIME_PACKAGES[runtime])
+    with tempfile.TemporaryDirectory() as scratch:
+        code, data = Path(scratch, "pipeline"), Path(scratch, "model")
+        sources = {code / name: Path(__file__).parent / name for name in CODE}
+        sources |= {data / name: model.exports / name for name in ("model.json", *model.files.values())}
+        for target, source in sources.items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            link_or_copy(source, target)
+        mlflow.pyfunc.save_model(
+            str(folder),
+            loader_module="pipeline.serving",
+            data_path=str(data),
+            code_paths=[str(code)],
+            mlflow_model=Model(artifact_path=PLACE, run_id=run_id),
+            model_config={"files": model.files},
+            signature=_signature(model),
+            input_example=_example(model.exports),
+            pip_requirements=[f"{package}=={installed(package).split('+')[0]}" for package in packages],
+        )
+
+
+def register(client: "MlflowClient", source: "Run", state: RunState, model: Servable) -> Registered:
+    """The version of the registered model that is this state's, made if there is none; then its aliases.
+
+    `source` is whole, with the model in it: whatever stops this leaves no version that cannot be loaded, and the next
+    call goes on.
+    """
+    name, run_id = model_name(state.run), source.info.run_id
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name)
+    alike = list(client.search_model_versions(f"name = '{name}' AND tags.`{LOCK}` = '{state.lock}'"))
+    mine = [v for v in alike if v.run_id == run_id]
+    if not mine:
+        tags = {LOCK: state.lock, TEST: state.test, f"pocketlens.{model.metric}": str(model.figure)}
+        place = f"{source.info.artifact_uri}/{PLACE}"
+        said = f"{next(iter(model.files))}: {model.metric} {model.figure}"
+        mine = [client.create_model_version(name, place, run_id, tags, description=said, await_creation_for=0)]
+    version, gone = mine[0], [str(v.version) for v in alike if v.run_id != run_id]  # of MLflow runs that are deleted
+    client.set_registered_model_alias(name, CANDIDATE, version.version)
+    said = _crown(client, client.get_model_version(name, version.version), model, gone)
+    for number in gone:
+        client.delete_model_version(name, number)
+    return Registered(str(version.version), said)
+
+
+def _crown(client: "MlflowClient", version: "ModelVersion", model: Servable, gone: list[str]) -> str:
+    """Move `champion` to `version` if it is not worse; says what was done.
+
+    That is asked once for a version, so that a champion chosen by hand stays when nothing new is tracked.
+    """
+    name, key = version.name, f"pocketlens.{model.metric}"
+    # a database has numbers where a server has texts
+    number = str(client.get_registered_model(name).aliases.get(CHAMPION, ""))
+    if number == str(version.version):
+        return "candidate and champion"
+    if not number or number in gone:
+        verdict = "champion: there was none"
+    elif VERDICT in version.tags:
+        return f"candidate; champion is version {number}"
+    else:
+        present = client.get_model_version(name, number)
+        theirs = present.tags.get(key)
+        if theirs is None or present.tags.get(TEST) != version.tags[TEST]:
+            verdict = f"champion stays version {number}: judged on other test data, or by another metric"
+        elif model.figure < float(theirs):
+            verdict = f"champion stays version {number}: {model.metric} {theirs}, this one's {model.figure}"
+        else:
+            verdict = f"champion in place of version {number}: {model.metric} {model.figure}, before {theirs}"
+    if "stays" not in verdict:
+        client.set_registered_model_alias(name, CHAMPION, version.version)
+    client.set_model_version_tag(name, version.version, VERDICT, verdict)
+    return f"candidate; {verdict}"
+
+
+def _signature(model: Servable) -> "ModelSignature":
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+    from mlflow.types.schema import Array, Map, Object, Property
+
+    number = DataType.double
+    answer: list[ColSpec | TensorSpec]
+    if model.task == "classify":
+        answer = [ColSpec(DataType.string, "label"), ColSpec(Map(number), "scores")]
+    else:
+        found = [Property("label", DataType.string), Property("score", number), Property("box", Array(number))]
+        found.append(Property("landmarks", Array(Array(number)), required=False))
+        answer = [ColSpec(Array(Object(found)), "objects")]
+    target = ParamSpec("target", DataType.string, next(iter(model.files)))
+    return ModelSignature(Schema([ColSpec(DataType.string, "image")]), Schema(answer), ParamSchema([target]))
+
+
+def _example(exports: Path) -> Any:
+    """The first golden picture as a request has it: a small JPEG in base64."""
+    import pandas as pd
+    from PIL import Image
+
+    jpeg = BytesIO()
+    with Image.open(exports / "golden" / "0.png") as picture:
+        picture.save(jpeg, "JPEG")
+    return pd.DataFrame({"image": [base64.b64encode(jpeg.getvalue()).decode()]})

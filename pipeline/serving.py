@@ -1,0 +1,74 @@
+"""A registered model as MLflow runs it: pictures in, labels or objects out.
+
+This module travels with the model, beside those that it imports: what runs it needs neither this project nor torch.
+"""
+
+import base64
+import binascii
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from pipeline.errors import InputError
+from pipeline.models.spec import read_spec
+from pipeline.preprocess import open_image
+from pipeline.runtimes import Runtime, open_runtime, predict_image
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+class Served:
+    """model.json and model files in one folder; `files` names the files by their targets."""
+
+    def __init__(self, folder: Path, files: dict[str, str]) -> None:
+        self._folder, self._files = folder, files
+        self._spec = read_spec(folder / "model.json")
+        self._opened: dict[str, Runtime] = {}
+
+    def predict(self, model_input: "DataFrame", params: dict[str, Any]) -> list[dict[str, Any]]:
+        """For each picture of the column `image` {"label", "scores"} (classify) or {"objects"}, as in metadata.jsonl:
+        boxes [x, y, w, h] and landmarks [x, y, visibility], relative to the picture.
+
+        A picture is an encoded file (bytes, or their base64), a pathlib.Path of one, or RGB uint8 [H, W, 3]. A text is
+        never a path: a server must not open its own files for those who ask. `params["target"]` names the model file.
+        Raises InputError naming the row of a picture that is none.
+        """
+        runtime = self._runtime(params["target"])
+        pictures = [_picture(cell, row) for row, cell in enumerate(model_input["image"])]
+        keys = ("label", "scores") if self._spec.task == "classify" else ("objects",)
+        answers = [predict_image(runtime, self._spec, picture).to_json() for picture in pictures]
+        return [{key: answer[key] for key in keys} for answer in answers]
+
+    def _runtime(self, target: str) -> Runtime:
+        if target not in self._files:
+            raise InputError(f"target {target!r}: expected one of {', '.join(self._files)}")
+        if target not in self._opened:
+            self._opened[target] = open_runtime(target, self._folder / self._files[target])
+        return self._opened[target]
+
+
+def _load_pyfunc(folder: str, config: dict[str, Any]) -> Served:
+    """What MLflow calls; `config` is the model's, as it was saved."""
+    return Served(Path(folder), config["files"])
+
+
+def _picture(cell: Any, row: int) -> Image.Image:
+    if isinstance(cell, np.ndarray):
+        if cell.dtype != np.uint8 or cell.ndim != 3 or cell.shape[2] != 3:
+            raise InputError(f"image {row}: {cell.dtype} {list(cell.shape)}, expected RGB as uint8 [H, W, 3]")
+        return Image.fromarray(cell)
+    if isinstance(cell, str):
+        try:
+            cell = base64.b64decode("".join(cell.split()), validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise InputError(f"image {row}: not base64: {error}") from None
+    if not isinstance(cell, bytes | Path):
+        raise InputError(f"image {row}: {type(cell).__name__}, expected base64, bytes, a Path or an array")
+    try:
+        return open_image(BytesIO(cell) if isinstance(cell, bytes) else cell)
+    except OSError as error:
+        raise InputError(f"image {row}: not a picture that decodes: {error}") from None

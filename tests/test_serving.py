@@ -1,0 +1,197 @@
+"""A registered model away from home: in a process that knows only MLflow, and behind `mlflow models serve`."""
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+import torch
+from finished_project import commit, dvc, write_dvc, write_project
+from PIL import Image
+from safetensors.torch import save_file
+from servers import PATIENCE, serving
+from shipped import QUANTIZE, spec_of
+
+from pipeline.embedded.coco import draw_herd
+from pipeline.errors import InputError
+from pipeline.export import export_run
+from pipeline.models import build
+from pipeline.models.spec import read_spec, write_spec
+from pipeline.params import DrawnParams, ExportParams
+from pipeline.preprocess import open_image
+from pipeline.registry import servable
+from pipeline.runtimes import open_runtime, predict_image
+from pipeline.sample import Sample, write_samples
+from pipeline.serving import Served
+from pipeline.tracking import default_uri, track_run
+
+RUNS = {"alpaca": "classify", "herd": "detect"}
+FILES = {"onnx_int8": "model.int8.onnx", "onnx_float": "model.onnx"}
+TARGETS = {"alpaca": ["onnx_float"], "herd": list(FILES)}  # the one that is served by default first
+SIZE = 160
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Embedded pictures of animals."""
+    folder = tmp_path_factory.mktemp("drawn")
+    draw_herd(folder, DrawnParams(images=10, side=SIZE), seed=7)
+    return folder / "images"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
+    """A classifier and a detector that were exported for real and tracked; what they say matters to nobody."""
+    root = tmp_path_factory.mktemp("served")
+    write_project(root, RUNS)
+    drawn = sorted(pictures.iterdir())
+    samples = [Sample(p.stem, p.name, *Image.open(p).size) for p in drawn]
+    write_samples(pictures, samples)
+    for run, task in RUNS.items():
+        params = ExportParams(targets=TARGETS[run], calibration_images=4, quantize=QUANTIZE, tolerance=1)
+        _train(root / "models" / run, task)
+        shutil.rmtree(root / "exports" / run)
+        export_run(root / "models" / run, pictures, root / "exports" / run, params)
+        verdict = root / "reports/verify" / run / "verify.json"
+        judged = json.loads(verdict.read_text())
+        judged["targets"] = dict.fromkeys(TARGETS[run], judged["targets"]["onnx_int8"])
+        verdict.write_text(json.dumps(judged))
+    write_dvc(root, RUNS)
+    dvc(root, "init", "--no-scm", "--quiet")
+    commit(root)
+    for run in RUNS:
+        track_run(run, root)
+    return root
+
+
+def _train(folder: Path, task: str) -> None:
+    """Random weights whose scores are high enough to say something."""
+    spec = spec_of(task)
+    spec.dataset = {"classify": "alpaca", "detect": "herd"}[task]
+    spec.predict["score"] = 0.005
+    torch.manual_seed(3)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(build(spec).state_dict(), folder / "model.safetensors")
+    write_spec(folder / "model.json", spec)
+
+
+def expected(project: Path, run: str, target: str, picture: Path) -> dict[str, Any]:
+    """What our own runtime says of the picture, as JSON has it."""
+    exports = project / "exports" / run
+    sample = predict_image(
+        open_runtime(target, exports / FILES[target]), read_spec(exports / "model.json"), open_image(picture)
+    )
+    found = json.loads(json.dumps(sample.to_json()))
+    assert found.get("scores") or found["objects"], "nothing to compare"
+    return {key: found[key] for key in (("label", "scores") if RUNS[run] == "classify" else ("objects",))}
+
+
+FOREIGN = """
+import base64, json, sys
+from pathlib import Path
+import mlflow.pyfunc, numpy, pandas
+from PIL import Image
+run, picture = sys.argv[1], Path(sys.argv[2])
+model = mlflow.pyfunc.load_model(f"models:/pocketlens-{run}@champion")
+array = numpy.asarray(Image.open(picture).convert("RGB"))
+forms = [picture, picture.read_bytes(), base64.encodebytes(picture.read_bytes()).decode(), array]
+answers = model.predict(pandas.DataFrame({"image": forms}))
+by_name = [model.predict(pandas.DataFrame({"image": forms[:1]}), params={"target": t})[0] for t in sys.argv[3:]]
+heavy = sorted({"torch", "executorch", "onnx", "fiftyone"} & set(sys.modules))
+example = model.predict(model.input_example)
+print(json.dumps({"answers": answers, "by_name": by_name, "heavy": heavy, "code": sys.modules["pipeline"].__file__,
+    "example": len(example)}))
+"""
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_a_model_brings_its_code_and_needs_no_torch(project: Path, pictures: Path, run: str, tmp_path: Path) -> None:
+    picture = sorted(pictures.glob("*.jpg"))[0]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": default_uri(project)}
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", FOREIGN, run, str(picture), *TARGETS[run]],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["by_name"] == [expected(project, run, target, picture) for target in TARGETS[run]]
+    assert said["answers"] == said["by_name"][:1] * 4
+    assert said["heavy"] == []
+    assert Path(said["code"]).is_relative_to(project / "mlartifacts")
+    assert said["example"] == 1
+
+
+def test_mlflow_models_serve_answers_as_our_own_runtime(project: Path, pictures: Path, tmp_path: Path) -> None:
+    first, second = sorted(pictures.glob("*.jpg"))[:2]
+    rows = [[base64.b64encode(p.read_bytes()).decode()] for p in (first, second)]
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/pocketlens-herd@champion"]
+    command += ["--env-manager", "local"]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    environment |= {"MLFLOW_TRACKING_URI": default_uri(project)}
+    environment |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    with serving(command, tmp_path, "ping", environment) as url:
+        request: dict[str, Any] = {"dataframe_split": {"columns": ["image"], "data": rows}}
+        answer = requests.post(f"{url}/invocations", json=request, timeout=PATIENCE)
+        assert answer.json() == {
+            "predictions": [expected(project, "herd", "onnx_int8", picture) for picture in (first, second)]
+        }
+        assert answer.json()["predictions"][0] != expected(project, "herd", "onnx_float", first)
+        exact = requests.post(
+            f"{url}/invocations", json={**request, "params": {"target": "onnx_float"}}, timeout=PATIENCE
+        )
+        assert exact.json()["predictions"][0] == expected(project, "herd", "onnx_float", first)
+        path = {"dataframe_records": [{"image": str(first)}]}
+        refused = requests.post(f"{url}/invocations", json=path, timeout=PATIENCE)
+        assert refused.status_code == 400
+        assert "image 0: not base64" in refused.json()["stack_trace"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        ("no base64!", "image 1: not base64"),
+        (base64.b64encode(b"no picture").decode(), "image 1: not a picture that decodes"),
+        (b"no picture", "image 1: not a picture that decodes"),
+        (Path("missing.jpg"), r"image 1: not a picture that decodes: .*missing\.jpg"),
+        (np.zeros((4, 4), np.uint8), r"image 1: uint8 \[4, 4\], expected RGB as uint8 \[H, W, 3\]"),
+        (np.zeros((4, 4, 3)), r"image 1: float64 \[4, 4, 3\], expected RGB as uint8"),
+        (None, "image 1: NoneType, expected base64, bytes, a Path or an array"),
+    ],
+)
+def test_what_is_no_picture_is_named(project: Path, cell: object, said: str) -> None:
+    whole = np.zeros((4, 4, 3), np.uint8)
+    with pytest.raises(InputError, match=said):
+        Served(project / "exports/herd", FILES).predict({"image": [whole, cell]}, {"target": "onnx_int8"})
+
+
+def test_a_target_that_the_model_lacks(project: Path) -> None:
+    with pytest.raises(InputError, match="target 'coreml': expected one of onnx_int8, onnx_float"):
+        Served(project / "exports/herd", FILES).predict({"image": []}, {"target": "coreml"})
+
+
+@pytest.mark.parametrize(
+    ("targets", "served"),
+    [
+        (["executorch_int8", "onnx_float", "onnx_int8"], ["onnx_int8", "onnx_float"]),
+        (["onnx_float"], ["onnx_float"]),
+        (["executorch_float", "executorch_int8"], ["executorch_int8", "executorch_float"]),
+        (["coreml_int8"], None),
+    ],
+)
+def test_the_int8_file_comes_first_and_onnx_before_executorch(
+    tmp_path: Path, targets: list[str], served: list[str] | None
+) -> None:
+    write_project(tmp_path, {"herd": "detect"})
+    verdict, made = tmp_path / "reports/verify/herd/verify.json", tmp_path / "exports/herd/export.json"
+    row = json.loads(verdict.read_text())["targets"]["onnx_int8"]
+    judged = {"passed": True, "main_metric": "AP", "targets": dict.fromkeys(targets, row)}
+    verdict.write_text(json.dumps(judged))
+    made.write_text(json.dumps({"targets": {target: {"file": target} for target in targets}}))
+    found = servable(tmp_path, "herd")
+    assert (list(found.files) if found else None) == served

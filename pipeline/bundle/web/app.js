@@ -26,7 +26,7 @@ async function start() {
   connect();
   await offerExamples();
   document.body.dataset.state = "ready";
-  say("Ready: a picture, please");
+  say("Ready");
 }
 
 function describe({ spec, bytes, contract }) {

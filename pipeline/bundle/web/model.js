@@ -57,7 +57,7 @@ export async function openModel(tell) {
 /** A file of this folder. Rejects with its name if it is not there. */
 export async function fetched(name) {
   const response = await fetch(name);
-  if (!response.ok) throw new Error(`${name} is not there (${response.status} ${response.statusText})`);
+  if (!response.ok) throw new Error(`${name} is not there (${response.status})`);
   return response;
 }
 

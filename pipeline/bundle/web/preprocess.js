@@ -2,6 +2,8 @@
 // that a browser's canvas does is another one, and a model that learnt from the first reads the second worse.
 
 const BAND = 256; // rows that are read at once: a phone's picture as a whole is larger than some canvases may be
+const BITS = 22; // of a weight's fraction; in whole numbers a half is rounded as Pillow rounds it
+const HALF = 1 << (BITS - 1);
 
 /**
  * A picture as the model takes it.
@@ -64,10 +66,10 @@ function resample(bitmap, [left, top, right, bottom], width, height) {
   const line = width * 3;
   down.forEach(({ first, weights }, row) => {
     for (let i = 0; i < line; i++) {
-      let sum = 0;
+      let sum = HALF;
       let at = (first - start) * line + i;
       for (let k = 0; k < weights.length; k++, at += line) sum += weights[k] * narrow[at];
-      small[row * line + i] = sum; // clamped and rounded
+      small[row * line + i] = sum >> BITS;
     }
   });
   return small;
@@ -77,17 +79,17 @@ function resample(bitmap, [left, top, right, bottom], width, height) {
 function narrowed(pixels, across, out) {
   for (let column = 0; column < across.length; column++) {
     const { first, weights } = across[column];
-    let red = 0;
-    let green = 0;
-    let blue = 0;
+    let red = HALF;
+    let green = HALF;
+    let blue = HALF;
     for (let k = 0, at = first * 4; k < weights.length; k++, at += 4) {
       red += weights[k] * pixels[at];
       green += weights[k] * pixels[at + 1];
       blue += weights[k] * pixels[at + 2];
     }
-    out[column * 3] = red;
-    out[column * 3 + 1] = green;
-    out[column * 3 + 2] = blue;
+    out[column * 3] = red >> BITS;
+    out[column * 3 + 1] = green >> BITS;
+    out[column * 3 + 2] = blue >> BITS;
   }
 }
 
@@ -108,7 +110,7 @@ function taps(length, start, end, count) {
       weights[k] = Math.max(0, 1 - Math.abs(first + k + 0.5 - centre) / reach);
       sum += weights[k];
     }
-    return { first, weights: weights.map((weight) => weight / sum) };
+    return { first, weights: Int32Array.from(weights, (weight) => Math.round((weight / sum) * (1 << BITS))) };
   });
 }
 

@@ -5,12 +5,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= herd
 PORT ?= 5151
+HOST ?= 127.0.0.1
+# the machine's npm where it has one (it knows the machine's settings), else the one that .venv has
+NPM := $(or $(shell command -v npm),$(VENV)/bin/npm)
 TEST_WORKERS ?= auto
 export FIFTYONE_DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro test lint format inspect ui compare compare-detectors lock clean
+.PHONY: help setup repro test lint format inspect ui demo compare compare-detectors lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -26,10 +29,15 @@ $(VENV)/ready: requirements.lock pyproject.toml
 	$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python --editable .
 	touch $@
 
+# what the page of `make demo` runs a model with; nothing else needs it
+node_modules/ready: package-lock.json package.json .npmrc | $(VENV)/ready
+	$(NPM) ci --loglevel=error
+	touch $@
+
 repro: setup ## run the chain: what params.yaml and the code have changed since the last time
 	$(BIN)/dvc repro
 
-test: lint ## lint, types and all tests
+test: lint node_modules/ready ## lint, types and all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) # a core each: threads of several workers would fight
 
 lint: setup ## ruff and mypy
@@ -48,6 +56,9 @@ ui: setup ## the MLflow UI with the runs to compare
 	$(BIN)/pocketlens track
 	@echo 'runs to compare: http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning'
 	$(BIN)/mlflow server --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000 --workers 1
+
+demo: setup node_modules/ready ## RUN=herd in a browser, with pictures of your own; HOST=0.0.0.0 lets a phone in
+	$(BIN)/pocketlens demo $(RUN) --host $(HOST) --port $(PORT)
 
 compare: setup ## one run with one backbone after another (params.yaml, compare), side by side
 	$(BIN)/pocketlens compare

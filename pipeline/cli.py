@@ -19,6 +19,7 @@ def main(arguments: list[str] | None = None) -> None:
     _add_parser(commands.add_parser("add", help="write a dataset and a run for a folder of your own into params.yaml"))
     _predict_parser(commands.add_parser("predict", help="what a trained run says of pictures"))
     _inspect_parser(commands.add_parser("inspect", help="open a run's data and predictions in the FiftyOne App"))
+    _demo_parser(commands.add_parser("demo", help="serve the page that runs an exported model in a browser"))
     _cost_parser(
         commands.add_parser("cost", help="multiply-adds, parameters and memory of a backbone or a trained run")
     )
@@ -112,6 +113,16 @@ def _inspect_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run")
     parser.add_argument("--port", type=int, default=5151)
     parser.set_defaults(command=_inspect)
+
+
+def _demo_parser(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run")
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets phones on the same network in")
+    parser.add_argument("--port", type=int, default=5151)
+    parser.add_argument(
+        "--write", type=Path, metavar="FOLDER", help="write page, model and runtime there, for any static host"
+    )
+    parser.set_defaults(command=_demo)
 
 
 def _compare_parser(parser: argparse.ArgumentParser) -> None:
@@ -224,6 +235,19 @@ def _inspect(args: argparse.Namespace) -> None:
     from pipeline.inspect import inspect_run
 
     inspect_run(args.run, Path.cwd(), DATABASE, args.port)
+
+
+def _demo(args: argparse.Namespace) -> None:
+    from pipeline.demo import addresses, open_server, page_folder, runtime_folder, write_site
+
+    page, runtime = page_folder(Path("exports"), args.run), runtime_folder(Path("node_modules"))
+    if args.write:
+        write_site(page, runtime, args.write)
+        print(f"{args.write}: the page of {args.run}, for any static host")
+        return
+    with open_server(page, runtime, args.host, args.port) as server:
+        print(f"{args.run} in a browser: {'  '.join(addresses(server))}  (Ctrl+C ends it)", flush=True)
+        server.serve_forever()
 
 
 def _compare(args: argparse.Namespace) -> None:

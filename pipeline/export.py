@@ -51,6 +51,8 @@ def export_run(model_folder: Path, train_folder: Path, out: Path, params: Export
         write_text(folder / "labels.txt", "".join(f"{label}\n" for label in spec.labels))
         write_json(folder / "preprocess.json", preprocessing(spec))
         link_or_copy(model_folder / "model.json", folder / "model.json")
+        if "onnx_int8" in targets:
+            _write_page(folder, targets["onnx_int8"]["file"])
         facts = {
             "run": spec.run,
             "targets": targets,
@@ -180,6 +182,18 @@ def _write_golden(
     }
     write_json(folder / "golden.json", note)
     shutil.copyfile(Path(bundle.__file__).parent / "replay.py", out / "replay.py")
+
+
+def _write_page(folder: Path, file: str) -> None:
+    """The page that runs `file`, with all that it reads (but for onnxruntime-web) in its own folder."""
+    page = folder / "web"
+    shutil.copytree(Path(bundle.__file__).parent / "web", page)
+    for name in (file, "model.json", "preprocess.json"):
+        link_or_copy(folder / name, page / name)
+    (page / "golden").mkdir()
+    golden = read_json(folder / "golden" / "golden.json")
+    for name in ("golden.json", "onnx_int8.npz", golden["arrays"], *golden["pictures"]):
+        link_or_copy(folder / "golden" / name, page / "golden" / name)
 
 
 def _canvas(folder: Path, sample: Sample, spec: "ModelSpec") -> NDArray[np.uint8]:

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,15 @@ CHROMIUM, DRIVER = "chromium", "chromedriver"
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
-    """A headless Chromium of 1400 x 900 with a profile of its own; skipped where none is installed, but in CI."""
+    with open_browser(tmp_path / "chromium") as window:
+        yield window
+
+
+@contextmanager
+def open_browser(profile: Path, *more: str) -> Iterator[webdriver.Chrome]:
+    """A headless Chromium of 1400 x 900 with a profile of its own, and `more` flags; skips the test where none is
+    installed, but in CI.
+    """
     chromium, driver = shutil.which(CHROMIUM), shutil.which(DRIVER)
     if not (chromium and driver):
         reason = f"{CHROMIUM} and {DRIVER} are not on PATH"
@@ -38,7 +47,8 @@ def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
         "disable-component-update",
         "disable-sync",
         "window-size=1400,900",
-        f"user-data-dir={tmp_path / 'chromium'}",
+        f"user-data-dir={profile}",
+        *more,
     ):
         options.add_argument(f"--{flag}")
     window = webdriver.Chrome(options, webdriver.ChromeService(driver))

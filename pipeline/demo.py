@@ -1,0 +1,90 @@
+"""The page of an export, `exports/<run>/web/`: served together with onnxruntime-web, or both in one folder."""
+
+import shutil
+import socket
+from functools import partial
+from http import HTTPStatus
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from pipeline.errors import InputError
+from pipeline.files import new_folder
+
+# onnxruntime-web's build for WebAssembly, without WebGL and WebGPU; the page asks for them in ort/
+RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+ORT = "ort"
+TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm", ".svg": "image/svg+xml"}
+
+
+def page_folder(exports: Path, run: str) -> Path:
+    """exports/<run>/web. Raises InputError if there is no such export, or one without onnx_int8."""
+    if not (exports / run / "export.json").is_file():
+        known = ", ".join(sorted(p.parent.name for p in exports.glob("[!.]*/export.json"))) or "none"
+        raise InputError(f"{exports / run}: no such export; exported runs: {known}")
+    folder = exports / run / "web"
+    if not folder.is_dir():
+        raise InputError(f"{folder}: not there; it is made for runs with onnx_int8 among their export.targets")
+    return folder
+
+
+def runtime_folder(node_modules: Path) -> Path:
+    """Where npm has put onnxruntime-web. Raises InputError if it has not."""
+    folder = node_modules / "onnxruntime-web" / "dist"
+    missing = [name for name in RUNTIME_FILES if not (folder / name).is_file()]
+    if missing:
+        raise InputError(f"{folder}: {missing[0]} is not there; `npm ci` in the project's folder installs it")
+    return folder
+
+
+def open_server(page: Path, runtime: Path, host: str, port: int) -> ThreadingHTTPServer:
+    """A server of `page`, with `runtime` as its ort/. Raises InputError if it cannot listen there (port 0: any)."""
+    try:
+        return ThreadingHTTPServer((host, port), partial(_Handler, page=page, runtime=runtime))
+    except (OSError, OverflowError) as error:
+        raise InputError(f"host {host}, port {port}: {error}") from None
+
+
+def addresses(server: ThreadingHTTPServer) -> list[str]:
+    """Where a browser finds the server: on this machine, and on its network if it listens there."""
+    host, port = str(server.server_address[0]), server.server_port
+    if host != "0.0.0.0":
+        return [f"http://{host}:{port}"]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing: it only asks which way a packet would leave
+        except OSError:
+            return [f"http://127.0.0.1:{port}"]
+        return [f"http://127.0.0.1:{port}", f"http://{probe.getsockname()[0]}:{port}"]
+
+
+def write_site(page: Path, runtime: Path, out: Path) -> None:
+    """The page with its runtime as one folder, for any static host. Raises InputError if `out` exists."""
+    if out.exists():
+        raise InputError(f"{out}: is there already; expected a new folder")
+    with new_folder(out) as folder:
+        shutil.copytree(page, folder, dirs_exist_ok=True)
+        (folder / ORT).mkdir()
+        for name in RUNTIME_FILES:
+            shutil.copyfile(runtime / name, folder / ORT / name)
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    def __init__(self, *connection: object, page: Path, runtime: Path) -> None:
+        self._runtime = runtime
+        self.extensions_map = self.extensions_map | TYPES  # a machine's own table may have none or other ones
+        super().__init__(*connection, directory=str(page))  # type: ignore[arg-type]
+
+    def translate_path(self, path: str) -> str:
+        folder, _, name = unquote(urlsplit(path).path).lstrip("/").rpartition("/")
+        return str(self._runtime / name) if folder == ORT and name in RUNTIME_FILES else super().translate_path(path)
+
+    def list_directory(self, path: object) -> None:  # noqa: ARG002
+        self.send_error(HTTPStatus.NOT_FOUND)
+
+    def end_headers(self) -> None:
+        self.send_header("Cache-Control", "no-cache")  # a new export shows at the next look
+        super().end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Quiet: who serves wants the addresses to stay in sight."""

@@ -7,26 +7,22 @@ where nothing stands between but sums, poolings, padding and ReLU. A ReLU6 would
 channel grows there only where it stays below 6 by a margin on the calibration pictures, which is no proof for others.
 """
 
-from collections.abc import Sequence
+import copy
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, fx
 
-from pipeline.exporters.folding import CONV, tensor_of
+from pipeline.exporters.folding import CONV, LINEAR, tensor_of
+from pipeline.exporters.ranges import relative_error
+from pipeline.exporters.simulate import ATEN, CLIPS, RELUS, SUMS, Images, Int8, Outputs
 
-ATEN = torch.ops.aten
-LINEAR = ATEN.linear.default
-RELUS = (ATEN.relu.default, ATEN.relu_.default)
-CLIPS = (ATEN.hardtanh.default, ATEN.hardtanh_.default, ATEN.relu6.default)
 # steps that give s x f(x) for s x x, s > 0, channel by channel
 THROUGH = (
-    *CLIPS, *RELUS, ATEN.add.Tensor, ATEN.add_.Tensor, ATEN.pad.default,
-    ATEN.max_pool2d.default, ATEN.avg_pool2d.default, ATEN.adaptive_avg_pool2d.default, ATEN.mean.dim,
-    ATEN.flatten.using_ints, ATEN.dropout.default, ATEN.dropout_.default, ATEN.upsample_nearest2d.vec,
+    *CLIPS, *RELUS, *SUMS, ATEN.pad.default, ATEN.max_pool2d.default, ATEN.avg_pool2d.default,
+    ATEN.adaptive_avg_pool2d.default, ATEN.mean.dim, ATEN.flatten.using_ints, ATEN.dropout.default,
+    ATEN.upsample_nearest2d.vec,
 )  # fmt: skip
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 MOST = 16.0  # a channel that is all but zero is left so
@@ -66,27 +62,51 @@ class _Channels(fx.Interpreter):
         return value
 
 
-def equalize(graph_module: fx.GraphModule, images: Sequence[NDArray[np.uint8]], clipped: bool = True, strengths=STRENGTHS) -> int:
-    """Scale the channels of a folded graph in place by what they are for `images`; returns how many activations.
+def equalized_if_closer(
+    graph_module: fx.GraphModule, images: Images
+) -> tuple[fx.GraphModule, Outputs, dict[str, float]]:
+    """A folded graph, or an equalized copy of it where that comes closer to the float outputs in int8; those outputs;
+    and the error of both.
+    """
+    exact, plain = _int8_error(graph_module, images)
+    even = copy.deepcopy(graph_module)
+    if not equalize(even, images):
+        return graph_module, exact, {}
+    tried = {"as trained": round(plain, 6), "equalized": round(_int8_error(even, images, exact)[1], 6)}
+    return (even if kept(tried) else graph_module), exact, tried
+
+
+def kept(tried: dict[str, float]) -> bool:
+    """Whether the equalized net was the closer one."""
+    return bool(tried) and tried["equalized"] < tried["as trained"]
+
+
+def equalize(graph_module: fx.GraphModule, images: Images) -> int:
+    """Scale the channels of a folded graph in place by what they are for `images`; returns of how many activations.
 
     How far a channel goes towards the largest is what leaves the least error, of 8-bit activations and of the weights
     that read them, by a simple estimate.
     """
     groups = [g for g in _groups(graph_module.graph) if g.free and g.makers and g.readers]
-    if not clipped:
-        groups = [g for g in groups if not any(n.target in CLIPS for n in g.steps)]
     seen = _Channels(graph_module, {n for g in groups for n in g.steps})
     with torch.inference_mode():
         for image in images:
             seen.run(torch.from_numpy(image))
     changed = 0
-    for group in groups:
-        with torch.no_grad():
-            scale = _scale(graph_module, group, seen, strengths)
+    with torch.no_grad():
+        for group in groups:
+            scale = _scale(graph_module, group, seen)
             if scale is not None:
                 changed += 1
                 _apply(graph_module, group, scale)
     return changed
+
+
+def _int8_error(graph_module: fx.GraphModule, images: Images, exact: Outputs | None = None) -> tuple[Outputs, float]:
+    int8 = Int8(graph_module)
+    found = int8.watch(images)
+    int8.rounded = int8.all_rounded()
+    return found, relative_error(exact or found, int8.answers(images))
 
 
 def _groups(graph: fx.Graph) -> list[_Group]:
@@ -142,7 +162,7 @@ def _plain(node: fx.Node) -> bool:
     return weight is not None and (groups == 1 or (weight.shape[1] == 1 and groups == weight.shape[0]))
 
 
-def _scale(graph_module: fx.GraphModule, group: _Group, seen: _Channels, strengths=STRENGTHS) -> Tensor | None:
+def _scale(graph_module: fx.GraphModule, group: _Group, seen: _Channels) -> Tensor | None:
     """What to multiply each channel by; None where nothing is gained or the channels are not told apart."""
     channels = len(seen.most[group.makers[0]])
     if any(len(seen.most[n]) != channels for n in group.steps):
@@ -158,7 +178,7 @@ def _scale(graph_module: fx.GraphModule, group: _Group, seen: _Channels, strengt
         highest = torch.stack([seen.most[n] for n in clips]).amax(0)
         room = (6 / (MARGIN * highest.clamp(min=1e-3))).clamp(1, MOST)
     best, found = float("inf"), None
-    for strength in strengths:
+    for strength in STRENGTHS:
         s = (reach.max() / reach).pow(strength).minimum(room)
         steps = ((most * s).amax(1) - (least * s).amin(1)) / 255
         error = 0.0
@@ -167,7 +187,9 @@ def _scale(graph_module: fx.GraphModule, group: _Group, seen: _Channels, strengt
             weight = weight / s[:, None]
             error += float(steps.square().mean() * weight.square().sum())
             if not own:
-                error += float((weight.abs().amax((1, 2)) / 127).square().sum() * (square * s.square()).sum() * weight.shape[2])
+                error += float(
+                    (weight.abs().amax((1, 2)) / 127).square().sum() * (square * s.square()).sum() * weight.shape[2]
+                )
         if error < best:
             best, found = error, (s if strength else None)
     return found

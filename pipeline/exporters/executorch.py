@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import fx, nn
 
+from pipeline.exporters.equalize import equalized_if_closer, kept
 from pipeline.exporters.folding import edges, example, folded
 from pipeline.exporters.ranges import RANGES, relative_error
-
-TRIED_ON = 16  # pictures that the ranges are compared on
+from pipeline.exporters.simulate import few
 
 Images = Sequence[NDArray[np.uint8]]
 
@@ -34,21 +34,21 @@ def export_int8(deployed: nn.Module, calibration: Images, path: Path, _names: li
 
         from pipeline.exporters.observers import choose_ranges, outputs, rounded_outputs
 
-        graph = folded(deployed, calibration)
-        exact = outputs(graph, calibration[:TRIED_ON])
+        graph, exact, equalized = equalized_if_closer(folded(deployed, calibration), few(calibration))
         prepared = _prepared(graph)
         outputs(prepared, calibration)
         tried = {}
         for ranges in RANGES:
             choose_ranges(prepared, ranges)
-            tried[ranges] = relative_error(exact, rounded_outputs(prepared, calibration[:TRIED_ON]))
+            tried[ranges] = relative_error(exact, rounded_outputs(prepared, few(calibration)))
         best = min(tried, key=lambda ranges: tried[ranges])
         choose_ranges(prepared, best)
         facts = _lower(torch.export.export(convert_pt2e(prepared), example(calibration)), path)
     return {
         **facts,
-        "settings": f"static int8, per channel, {best} ranges",
+        "settings": f"static int8, per channel, {best} ranges{', equalized' if kept(equalized) else ''}",
         "relative_error": {f"{ranges} ranges": round(error, 6) for ranges, error in tried.items()},
+        "equalization": equalized,
     }
 
 
@@ -66,7 +66,9 @@ def _prepared(graph: fx.GraphModule) -> fx.GraphModule:
     config = get_symmetric_quantization_config(is_per_channel=True)
     observer = RangeObserver.with_args(eps=2**-12)
     activation = replace(config.input_activation, observer_or_fake_quant_ctr=observer)
-    quantizer = XNNPACKQuantizer().set_global(replace(config, input_activation=activation, output_activation=activation))
+    quantizer = XNNPACKQuantizer().set_global(
+        replace(config, input_activation=activation, output_activation=activation)
+    )
     quantizer.set_filter_function(lambda node: node.name not in kept_float)
     with clips_as_relu(graph.graph):
         graph = prepare_pt2e(graph, quantizer)

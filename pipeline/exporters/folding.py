@@ -13,7 +13,8 @@ CONV = torch.ops.aten.conv2d.default
 BATCH_NORM = torch.ops.aten.batch_norm.default
 PAD = torch.ops.aten.pad.default
 MAX_POOL = torch.ops.aten.max_pool2d.default
-LAYERS = (CONV, torch.ops.aten.linear.default, torch.ops.aten.relu.default)
+LINEAR = torch.ops.aten.linear.default
+LAYERS = (CONV, LINEAR, torch.ops.aten.relu.default)
 
 
 def example(images: Sequence[NDArray[np.uint8]]) -> tuple[Tensor]:
@@ -85,6 +86,7 @@ def edges(graph_module: fx.GraphModule) -> set[str]:
 
 
 def tensor_of(graph_module: fx.GraphModule, argument: Any) -> Any:
+    """The constant that an argument of a step stands for; None where it is none."""
     if not isinstance(argument, fx.Node):
         return None
     value: Any = graph_module

@@ -48,9 +48,7 @@ class _Rounding(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         if len(self.scale) == 1:
             return torch.fake_quantize_per_tensor_affine(values, self.scale, self.zero, self.least, self.most)
-        return torch.fake_quantize_per_channel_affine(
-            values, self.scale, self.zero, self.axis, self.least, self.most
-        )
+        return torch.fake_quantize_per_channel_affine(values, self.scale, self.zero, self.axis, self.least, self.most)
 
 
 def choose_ranges(prepared: fx.GraphModule, ranges: str) -> None:

@@ -26,12 +26,13 @@ class Histogram:
         if least < self.least or most > self.most:
             self._widen(min(least, self.least), max(most, self.most))
         if self.most > self.least:
-            found = values[values != 0].float()
-            self.counts += torch.histc(found, BINS, self.least, self.most)
+            self.counts += torch.histc(values.float(), BINS, self.least, self.most)
+            zero = min(int(-self.least / (self.most - self.least) * BINS), BINS - 1)
+            self.counts[zero] -= values.numel() - int(values.count_nonzero())
 
     def span(self, kind: str) -> tuple[float, float]:
         """The range, zero included, by one of RANGES: every value, all but a few, or what leaves the least squared error."""
-        if kind == "min-max" or not self.counts.sum() > 0:
+        if kind == "min-max" or self.counts.sum() <= 0:
             return self.least, self.most
         if kind == "99.99 %":
             share = self.counts.cumsum(0) / self.counts.sum()
@@ -68,7 +69,9 @@ class Histogram:
         self.least, self.most, self.counts = least, most, moved
 
 
-def relative_error(exact: Sequence[Sequence[NDArray[np.float32]]], close: Sequence[Sequence[NDArray[np.float32]]]) -> float:
+def relative_error(
+    exact: Sequence[Sequence[NDArray[np.float32]]], close: Sequence[Sequence[NDArray[np.float32]]]
+) -> float:
     """RMS difference of each output over the spread of the exact one, averaged over the outputs.
 
     Both hold the outputs of each picture.

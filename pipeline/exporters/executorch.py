@@ -4,15 +4,19 @@ import gc
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import fx, nn
 
+from pipeline.exporters.equalize import equalized_if_closer, kept
 from pipeline.exporters.folding import edges, example, folded
+from pipeline.exporters.ranges import RANGES, relative_error
+from pipeline.exporters.simulate import few
 
 Images = Sequence[NDArray[np.uint8]]
 
@@ -24,24 +28,52 @@ def export_float(deployed: nn.Module, calibration: Images, path: Path, _names: l
 
 
 def export_int8(deployed: nn.Module, calibration: Images, path: Path, _names: list[str]) -> dict[str, Any]:
-    """Write a .pte with int8 weights and activations, its ranges from histograms over the `calibration` images."""
+    """Write a .pte with int8 weights and activations, in the ranges that come closest to the float net."""
     with _calm():
-        from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
-            XNNPACKQuantizer,
-            get_symmetric_quantization_config,
-        )
-        from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+        from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 
-        graph = folded(deployed, calibration)
-        kept_float = edges(graph)
-        quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
-        quantizer.set_filter_function(lambda node: node.name not in kept_float)
+        from pipeline.exporters.observers import choose_ranges, outputs, rounded_outputs
+
+        graph, exact, equalized = equalized_if_closer(folded(deployed, calibration), few(calibration))
+        prepared = _prepared(graph)
+        outputs(prepared, calibration)
+        tried = {}
+        for ranges in RANGES:
+            choose_ranges(prepared, ranges)
+            tried[ranges] = relative_error(exact, rounded_outputs(prepared, few(calibration)))
+        best = min(tried, key=lambda ranges: tried[ranges])
+        choose_ranges(prepared, best)
+        facts = _lower(torch.export.export(convert_pt2e(prepared), example(calibration)), path)
+    return {
+        **facts,
+        "settings": f"static int8, per channel, {best} ranges{', equalized' if kept(equalized) else ''}",
+        "relative_error": {f"{ranges} ranges": round(error, 6) for ranges, error in tried.items()},
+        "equalization": equalized,
+    }
+
+
+def _prepared(graph: fx.GraphModule) -> fx.GraphModule:
+    """`graph` with XNNPACK's places of int8, each with an observer of ours."""
+    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
+        XNNPACKQuantizer,
+        get_symmetric_quantization_config,
+    )
+    from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
+
+    from pipeline.exporters.observers import RangeObserver, clips_as_relu
+
+    kept_float = edges(graph)
+    config = get_symmetric_quantization_config(is_per_channel=True)
+    observer = RangeObserver.with_args(eps=2**-12)
+    activation = replace(config.input_activation, observer_or_fake_quant_ctr=observer)
+    quantizer = XNNPACKQuantizer().set_global(
+        replace(config, input_activation=activation, output_activation=activation)
+    )
+    quantizer.set_filter_function(lambda node: node.name not in kept_float)
+    with clips_as_relu(graph.graph):
         graph = prepare_pt2e(graph, quantizer)
-        with torch.inference_mode():
-            for image in calibration:
-                graph(torch.from_numpy(image))
-        facts = _lower(torch.export.export(convert_pt2e(graph), example(calibration)), path)
-    return {**facts, "settings": "static int8, per channel, histogram ranges"}
+    graph.recompile()
+    return graph
 
 
 def _lower(program: Any, path: Path) -> dict[str, Any]:

@@ -13,7 +13,8 @@ CONV = torch.ops.aten.conv2d.default
 BATCH_NORM = torch.ops.aten.batch_norm.default
 PAD = torch.ops.aten.pad.default
 MAX_POOL = torch.ops.aten.max_pool2d.default
-LAYERS = (CONV, torch.ops.aten.linear.default, torch.ops.aten.relu.default)
+LINEAR = torch.ops.aten.linear.default
+LAYERS = (CONV, LINEAR, torch.ops.aten.relu.default)
 
 
 def example(images: Sequence[NDArray[np.uint8]]) -> tuple[Tensor]:
@@ -35,12 +36,12 @@ def fold(net: nn.Module, inputs: tuple[Tensor, ...]) -> fx.GraphModule:
     with torch.no_grad():
         graph_module: fx.GraphModule = torch.export.export(net.eval(), inputs).module()
         for i, conv in enumerate(graph_module.graph.find_nodes(op="call_function", target=CONV)):
-            weight, bias = (_tensor(graph_module, a) for a in (*conv.args, None)[1:3])
+            weight, bias = (tensor_of(graph_module, a) for a in (*conv.args, None)[1:3])
             # the same for calls that have the same weights when they are folded: what they cost is counted once
             conv.meta["shared"] = str(getattr(conv.args[1], "target", ""))
             after = next(iter(conv.users))
             if len(conv.users) == 1 and after.target is BATCH_NORM:
-                gamma, beta, mean, variance = (_tensor(graph_module, a) for a in after.args[1:5])
+                gamma, beta, mean, variance = (tensor_of(graph_module, a) for a in after.args[1:5])
                 epsilon: Any = after.args[7]
                 conv.meta["shared"] += f" {getattr(after.args[1], 'target', '')}"
                 weight, bias = fuse_conv_bn_weights(weight, bias, mean, variance, epsilon, gamma, beta)
@@ -84,7 +85,8 @@ def edges(graph_module: fx.GraphModule) -> set[str]:
     return found
 
 
-def _tensor(graph_module: fx.GraphModule, argument: Any) -> Any:
+def tensor_of(graph_module: fx.GraphModule, argument: Any) -> Any:
+    """The constant that an argument of a step stands for; None where it is none."""
     if not isinstance(argument, fx.Node):
         return None
     value: Any = graph_module

@@ -1,0 +1,214 @@
+"""Cross-layer equalization: every channel of an activation fills its range, for the layers around it undo the scaling.
+
+Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction". There it evens out weights
+that share one scale. Weights have a scale per output channel here, so what it evens out is the activations: a channel c
+is multiplied by s_c in the layers that make it and divided by s_c in those that read it, which is the same function
+where nothing stands between but sums, poolings, padding and ReLU. A ReLU6 would cut off a channel earlier: a
+channel grows there only where it stays below 6 by a margin on the calibration pictures, which is no proof for others.
+"""
+
+import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from pipeline.exporters.folding import CONV, LINEAR, tensor_of
+from pipeline.exporters.ranges import relative_error
+from pipeline.exporters.simulate import ATEN, CLIPS, RELUS, SUMS, Images, Int8, Outputs
+
+# steps that give s x f(x) for s x x, s > 0, channel by channel
+THROUGH = (
+    *CLIPS, *RELUS, *SUMS, ATEN.pad.default, ATEN.max_pool2d.default, ATEN.avg_pool2d.default,
+    ATEN.adaptive_avg_pool2d.default, ATEN.mean.dim, ATEN.flatten.using_ints, ATEN.dropout.default,
+    ATEN.upsample_nearest2d.vec,
+)  # fmt: skip
+STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+MOST = 16.0  # a channel that is all but zero is left so
+MARGIN = 1.25  # below a ReLU6's limit
+
+
+@dataclass(eq=False)
+class _Group:
+    """Steps whose outputs have the same channels, scaled alike."""
+
+    steps: list[fx.Node] = field(default_factory=list)
+    makers: list[fx.Node] = field(default_factory=list)
+    readers: list[fx.Node] = field(default_factory=list)
+    free: bool = True  # nothing else reads or makes it
+
+
+class _Channels(fx.Interpreter):
+    """Runs a graph and keeps, of each step in `watched`, the smallest, largest and mean square value per channel."""
+
+    def __init__(self, graph_module: fx.GraphModule, watched: set[fx.Node]) -> None:
+        super().__init__(graph_module)
+        self.watched = watched
+        self.least: dict[fx.Node, Tensor] = {}
+        self.most: dict[fx.Node, Tensor] = {}
+        self.square: dict[fx.Node, Tensor] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        if n in self.watched:
+            channels = value.transpose(0, 1).flatten(1)
+            least, most = channels.aminmax(dim=1)
+            square = channels.square().mean(1)
+            first = n not in self.least
+            self.least[n] = least if first else torch.minimum(self.least[n], least)
+            self.most[n] = most if first else torch.maximum(self.most[n], most)
+            self.square[n] = square if first else self.square[n] + square
+        return value
+
+
+def equalized_if_closer(
+    graph_module: fx.GraphModule, images: Images
+) -> tuple[fx.GraphModule, Outputs, dict[str, float]]:
+    """A folded graph, or an equalized copy of it where that comes closer to the float outputs in int8; those outputs;
+    and the error of both.
+    """
+    exact, plain = _int8_error(graph_module, images)
+    even = copy.deepcopy(graph_module)
+    if not equalize(even, images):
+        return graph_module, exact, {}
+    tried = {"as trained": round(plain, 6), "equalized": round(_int8_error(even, images, exact)[1], 6)}
+    return (even if kept(tried) else graph_module), exact, tried
+
+
+def kept(tried: dict[str, float]) -> bool:
+    """Whether the equalized net was the closer one."""
+    return bool(tried) and tried["equalized"] < tried["as trained"]
+
+
+def equalize(graph_module: fx.GraphModule, images: Images) -> int:
+    """Scale the channels of a folded graph in place by what they are for `images`; returns of how many activations.
+
+    How far a channel goes towards the largest is what leaves the least error, of 8-bit activations and of the weights
+    that read them, by a simple estimate.
+    """
+    groups = [g for g in _groups(graph_module.graph) if g.free and g.makers and g.readers]
+    seen = _Channels(graph_module, {n for g in groups for n in g.steps})
+    with torch.inference_mode():
+        for image in images:
+            seen.run(torch.from_numpy(image))
+    changed = 0
+    with torch.no_grad():
+        for group in groups:
+            scale = _scale(graph_module, group, seen)
+            if scale is not None:
+                changed += 1
+                _apply(graph_module, group, scale)
+    return changed
+
+
+def _int8_error(graph_module: fx.GraphModule, images: Images, exact: Outputs | None = None) -> tuple[Outputs, float]:
+    int8 = Int8(graph_module)
+    found = int8.watch(images)
+    int8.rounded = int8.all_rounded()
+    return found, relative_error(exact or found, int8.answers(images))
+
+
+def _groups(graph: fx.Graph) -> list[_Group]:
+    group_of: dict[fx.Node, _Group] = {}
+
+    def merge(nodes: list[fx.Node]) -> _Group:
+        found = list({id(group_of[n]): group_of[n] for n in nodes}.values())
+        first = found[0]
+        for other in found[1:]:
+            first.steps += other.steps
+            first.makers += other.makers
+            first.readers += other.readers
+            first.free &= other.free
+            for step in other.steps:
+                group_of[step] = first
+        return first
+
+    for node in graph.nodes:
+        if node.op in ("get_attr", "call_module"):
+            continue
+        inputs = [n for n in node.all_input_nodes if n in group_of]
+        if node.target in THROUGH and inputs and len(inputs) == len(node.all_input_nodes):
+            group = merge(inputs)
+            group.free &= _keeps_channels(node)
+        elif node.target in (CONV, LINEAR) and _plain(node):
+            if node.args[0] in group_of:
+                group_of[node.args[0]].readers.append(node)
+            group = _Group(makers=[node])
+        else:
+            for n in inputs:
+                group_of[n].free = False
+            group = _Group(free=False)
+        if node.op != "output":
+            group.steps.append(node)
+            group_of[node] = group
+    return list({id(g): g for g in group_of.values()}.values())
+
+
+def _keeps_channels(node: fx.Node) -> bool:
+    if node.target is ATEN.pad.default:
+        return len(node.args) < 4 or node.args[3] in (None, 0, 0.0) or node.args[2] == "replicate"
+    if node.target is ATEN.mean.dim:
+        return sorted(d % 4 for d in node.args[1]) == [2, 3]
+    if node.target in (ATEN.add.Tensor, ATEN.add_.Tensor):
+        return len(node.args) == 2 and all(isinstance(a, fx.Node) for a in node.args)
+    return True
+
+
+def _plain(node: fx.Node) -> bool:
+    """Whether every output channel of a layer reads all channels of its input, or its own one alone."""
+    weight = node.args[1].meta.get("val")
+    groups = node.args[6] if node.target is CONV and len(node.args) > 6 else 1
+    return weight is not None and (groups == 1 or (weight.shape[1] == 1 and groups == weight.shape[0]))
+
+
+def _scale(graph_module: fx.GraphModule, group: _Group, seen: _Channels) -> Tensor | None:
+    """What to multiply each channel by; None where nothing is gained or the channels are not told apart."""
+    channels = len(seen.most[group.makers[0]])
+    if any(len(seen.most[n]) != channels for n in group.steps):
+        return None
+    quantized = [n for n in group.steps if not any(u.target in (*CLIPS, *RELUS) for u in n.users)]
+    least = torch.stack([seen.least[n] for n in quantized]).clamp(max=0)
+    most = torch.stack([seen.most[n] for n in quantized]).clamp(min=0)
+    square = torch.stack([seen.square[n] for n in quantized]).amax(0)
+    reach = (most - least).amax(0).clamp(min=1e-6)
+    room = torch.full((channels,), MOST)
+    clips = [n for n in group.steps if n.target in CLIPS]
+    if clips:
+        highest = torch.stack([seen.most[n] for n in clips]).amax(0)
+        room = (6 / (MARGIN * highest.clamp(min=1e-3))).clamp(1, MOST)
+    best, found = float("inf"), None
+    for strength in STRENGTHS:
+        s = (reach.max() / reach).pow(strength).minimum(room)
+        steps = ((most * s).amax(1) - (least * s).amin(1)) / 255
+        error = 0.0
+        for reader in group.readers:
+            weight, own = _by_input(tensor_of(graph_module, reader.args[1]), channels)
+            weight = weight / s[:, None]
+            error += float(steps.square().mean() * weight.square().sum())
+            if not own:
+                error += float(
+                    (weight.abs().amax((1, 2)) / 127).square().sum() * (square * s.square()).sum() * weight.shape[2]
+                )
+        if error < best:
+            best, found = error, (s if strength else None)
+    return found
+
+
+def _by_input(weight: Tensor, channels: int) -> tuple[Tensor, bool]:
+    """[outputs, channels, taps] of a layer that reads `channels`, and whether each output reads its own channel only."""
+    if weight.ndim == 4 and weight.shape[1] == 1 and weight.shape[0] == channels:
+        return weight.reshape(1, channels, -1), True
+    return weight.reshape(len(weight), channels, -1), False
+
+
+def _apply(graph_module: fx.GraphModule, group: _Group, s: Tensor) -> None:
+    for maker in group.makers:
+        for argument in maker.args[1:3]:
+            if isinstance(argument, fx.Node):
+                tensor = tensor_of(graph_module, argument)
+                tensor.mul_(s.view(-1, *[1] * (tensor.ndim - 1)))
+    for reader in group.readers:
+        tensor = tensor_of(graph_module, reader.args[1])
+        weight, own = _by_input(tensor, len(s))
+        tensor.copy_((weight / s[:, None]).reshape(tensor.shape))

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -14,8 +14,9 @@ from tqdm import tqdm
 from pipeline.errors import InputError
 from pipeline.export import exported_file
 from pipeline.models.spec import model_folder, read_spec
-from pipeline.preprocess import open_image
-from pipeline.runtimes import open_runtime, predict_image
+from pipeline.overlap import overlapped
+from pipeline.preprocess import Frame, open_image, resize
+from pipeline.runtimes import Images, open_runtime, predict_resized
 from pipeline.sample import Dataset, Sample, write_dataset, write_samples
 from pipeline.sheets import draw
 from pipeline.sources.reading import CLIPS, PICTURES, files_under
@@ -63,13 +64,25 @@ def predict_sources(
     files = [name for source in sources for name in _files(source)]
     with ExitStack() as stack:
         pen = stack.enter_context(_Drawings(drawings, dataset)) if drawings is not None else None
-        for shot in _shots(files, every, most, bad):
-            sample = predict_image(runtime, spec, shot.image)
+
+        def resized(shot: Shot) -> tuple[Shot, Images, Frame]:
+            return shot, *resize(shot.image, spec.size, spec.resize)
+
+        def predicted(given: tuple[Shot, Images, Frame]) -> tuple[Shot, Sample]:
+            shot, canvas, frame = given
+            sample = predict_resized(runtime, spec, shot.image.size, canvas, frame)
             sample.file_name = shot.clip or shot.name
             sample.id, sample.clip = shot.name, shot.clip
+            return shot, sample
+
+        def drawn(given: tuple[Shot, Sample]) -> Sample:
+            shot, sample = given
             if pen is not None:
                 pen.add(shot, sample)
-            yield sample
+            return sample
+
+        shots = _shots(files, every, most, bad)
+        yield from stack.enter_context(closing(overlapped(shots, resized, predicted, drawn)))
     if bad:
         more = f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
         raise InputError("; ".join(bad[:NAMED]) + more)

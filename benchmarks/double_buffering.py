@@ -12,15 +12,18 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import reduce
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 from PIL import Image
 
 from pipeline.models.spec import model_folder, read_spec
+from pipeline.overlap import Stream
 from pipeline.predict import predict_sources
 from pipeline.preprocess import open_image
 from pipeline.sample import read_samples
@@ -64,11 +67,9 @@ def _timed(clip: Path, run: str, target: str, drawings: Path | None, overlaps: b
         return sum(1 for _ in answers), time.perf_counter() - start
 
 
-def _one_after_the_other(items, *steps):  # type: ignore[no-untyped-def]
+def _one_after_the_other(items: Stream, *steps: Callable[[Any], Any]) -> Stream:
     for item in items:
-        for step in steps:
-            item = step(item)
-        yield item
+        yield reduce(lambda made, step: step(made), steps, item)
 
 
 def _drifting(run: str, path: Path) -> Path:

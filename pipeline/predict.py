@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -152,20 +152,23 @@ class _Drawings:
         nothing = Sample("", "", shot.image.width, shot.image.height)
         picture = draw(shot.image, nothing, self.dataset, sample)
         self._samples.append(_from_folder(sample, self.folder))
-        if shot.clip is None:
-            picture.save(self._free(shot.name, ".png"))
-            return
-        if self._clip is None or self._clip[0] != shot.clip:
-            from pipeline.video import ClipWriter
-
+        if self._clip is not None and self._clip[0] != shot.clip:
             self._end()
-            self._clip = shot.clip, ClipWriter(self._free(shot.clip.replace(":", "-"), ".mp4"), shot.rate)
-        self._clip[1].add(picture)
+        with _drawing_of(shot.name):
+            if shot.clip is None:
+                picture.save(self._free(shot.name, ".png"))
+                return
+            if self._clip is None:
+                from pipeline.video import ClipWriter
+
+                self._clip = shot.clip, ClipWriter(self._free(shot.clip.replace(":", "-"), ".mp4"), shot.rate)
+            self._clip[1].add(picture)
 
     def _end(self) -> None:
         if self._clip is not None:
-            self._clip[1].close()
-            self._clip = None
+            (name, writer), self._clip = self._clip, None
+            with _drawing_of(name):
+                writer.close()
 
     def _free(self, name: str, suffix: str) -> Path:
         """Files of one name from several folders get a number."""
@@ -175,6 +178,14 @@ class _Drawings:
             stem = f"{Path(name).stem}-{number}"
         self._names.add(f"{stem}{suffix}")
         return self.folder / f"{stem}{suffix}"
+
+
+@contextmanager
+def _drawing_of(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{name}: its drawing cannot be written: {error}") from None
 
 
 def _from_folder(sample: Sample, folder: Path) -> Sample:

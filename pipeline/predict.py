@@ -1,7 +1,7 @@
 """What a trained run says of pictures, folders of them, clips and cameras."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -47,14 +47,16 @@ def predict_sources(
     drawings: Path | None = None,
     every: int = 1,
     most: int | None = None,
-) -> Iterator[Sample]:
+) -> Generator[Sample, None, None]:
     """One sample per picture, in order. `sources`: pictures, clips, folders of both, "camera" or "camera:<number>".
 
     `file_name` and `id` are the file's path as given; a frame's id ends in #<place>, its `clip` is the file. Of clips
     and cameras each `every`-th frame is taken, of a camera until `most` are. `target`: "torch" for models/<run>, or a
     file of exports/<run> by its target's name. With `drawings`, each picture is written there with its prediction
-    drawn in, a clip as a clip, and the predictions as metadata.jsonl and dataset.json. Raises InputError for an unknown
-    run or target, and at the end for files that do not decode: the others are answered all the same.
+    drawn in, a clip as a clip, and the predictions as metadata.jsonl and dataset.json. Decoding, resizing, the model
+    and drawing overlap, each in a thread; few pictures are held at once, and closing ends them. Raises InputError for
+    an unknown run or target, a drawing that cannot be written, and at the end for files that do not decode: the others
+    are answered all the same.
     """
     folder = model_folder(models, run)
     spec = read_spec(folder / "model.json")
@@ -103,7 +105,7 @@ def _files(source: str) -> list[str]:
     return [str(f) for f in found]
 
 
-def _shots(files: list[str], every: int, most: int | None, bad: list[str]) -> Iterator[Shot]:
+def _shots(files: list[str], every: int, most: int | None, bad: list[str]) -> Generator[Shot, None, None]:
     """The pictures of all `files`; what does not decode is added to `bad`."""
     from pipeline.video import ClipError, camera, frame_rate, stream
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -269,7 +270,7 @@ def clip(path: Path, count: int, size: tuple[int, int] = (48, 32)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = ClipWriter(path, Fraction(30))
     for i in range(count):
-        writer.add(Image.new("RGB", size, (20 * i, 90, 200)))
+        writer.add(Image.new("RGB", size, (20 * i % 256, 90, 200)))
     writer.close()
     return path
 
@@ -400,3 +401,21 @@ def test_a_drawing_that_cannot_be_written_is_named(project: Path, tmp_path: Path
     (tmp_path / "out" / name).mkdir(parents=True)
     with pytest.raises(InputError, match=f"in/{name}.*: its drawing cannot be written: "):
         predict(project, [tmp_path / "in"], "classify", drawings=tmp_path / "out")
+
+
+def test_ctrl_c_finishes_the_drawings(project: Path, tmp_path: Path) -> None:
+    """More answers than a pipe holds, so that the command cannot be done before it is stopped."""
+    file = clip(tmp_path / "long.mp4", 600)
+    line = [sys.executable, "-m", "pipeline.cli", "predict", str(file), "--run", "detect", "--json", "--draw", "drawn"]
+    (tmp_path / "models").symlink_to(project / "models")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        line, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        assert running.stdout is not None
+        running.stdout.readline()
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate(timeout=120)
+    assert (running.returncode, b"Traceback" in said) == (130, False), said.decode()
+    written = read_samples(tmp_path / "drawn")
+    assert 1 <= len(written) == len(list(stream(tmp_path / "drawn/long.mp4"))) < 600

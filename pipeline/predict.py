@@ -1,22 +1,23 @@
 """What a trained run says of pictures, folders of them, clips and cameras."""
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 from tqdm import tqdm
 
 from pipeline.errors import InputError
 from pipeline.export import exported_file
-from pipeline.models.spec import model_folder, read_spec
+from pipeline.models.spec import ModelSpec, model_folder, read_spec
 from pipeline.overlap import overlapped
 from pipeline.preprocess import Frame, open_image, resize
-from pipeline.runtimes import Images, open_runtime, predict_resized
+from pipeline.runtimes import Images, Runtime, open_runtime, predict_resized
 from pipeline.sample import Dataset, Sample, write_dataset, write_samples
 from pipeline.sheets import draw
 from pipeline.sources.reading import CLIPS, PICTURES, files_under
@@ -64,30 +65,28 @@ def predict_sources(
     dataset = Dataset(spec.dataset, spec.labels, spec.landmarks, spec.pairs, spec.skeleton)
     bad: list[str] = []
     files = [name for source in sources for name in _files(source)]
+    steps: list[Callable[[Any], Any]] = [partial(_resized, spec), partial(_predicted, runtime, spec)]
     with ExitStack() as stack:
-        pen = stack.enter_context(_Drawings(drawings, dataset)) if drawings is not None else None
-
-        def resized(shot: Shot) -> tuple[Shot, Images, Frame]:
-            return shot, *resize(shot.image, spec.size, spec.resize)
-
-        def predicted(given: tuple[Shot, Images, Frame]) -> tuple[Shot, Sample]:
-            shot, canvas, frame = given
-            sample = predict_resized(runtime, spec, shot.image.size, canvas, frame)
-            sample.file_name = shot.clip or shot.name
-            sample.id, sample.clip = shot.name, shot.clip
-            return shot, sample
-
-        def drawn(given: tuple[Shot, Sample]) -> Sample:
-            shot, sample = given
-            if pen is not None:
-                pen.add(shot, sample)
-            return sample
-
+        if drawings is not None:
+            steps.append(stack.enter_context(_Drawings(drawings, dataset)).add)
         shots = _shots(files, every, most, bad)
-        yield from stack.enter_context(closing(overlapped(shots, resized, predicted, drawn)))
+        for _, sample in stack.enter_context(closing(overlapped(shots, *steps))):
+            yield sample
     if bad:
         more = f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
         raise InputError("; ".join(bad[:NAMED]) + more)
+
+
+def _resized(spec: ModelSpec, shot: Shot) -> tuple[Shot, Images, Frame]:
+    return shot, *resize(shot.image, spec.size, spec.resize)
+
+
+def _predicted(runtime: Runtime, spec: ModelSpec, given: tuple[Shot, Images, Frame]) -> tuple[Shot, Sample]:
+    shot, canvas, frame = given
+    sample = predict_resized(runtime, spec, shot.image.size, canvas, frame)
+    sample.file_name = shot.clip or shot.name
+    sample.id, sample.clip = shot.name, shot.clip
+    return shot, sample
 
 
 def _files(source: str) -> list[str]:
@@ -150,7 +149,9 @@ class _Drawings:
         write_dataset(self.folder, self.dataset)
         write_samples(self.folder, self._samples)
 
-    def add(self, shot: Shot, sample: Sample) -> None:
+    def add(self, given: tuple[Shot, Sample]) -> tuple[Shot, Sample]:
+        """Draws what was predicted, and passes it on."""
+        shot, sample = given
         nothing = Sample("", "", shot.image.width, shot.image.height)
         picture = draw(shot.image, nothing, self.dataset, sample)
         self._samples.append(_from_folder(sample, self.folder))
@@ -159,12 +160,13 @@ class _Drawings:
         with _drawing_of(shot.name):
             if shot.clip is None:
                 picture.save(self._free(shot.name, ".png"))
-                return
+                return given
             if self._clip is None:
                 from pipeline.video import ClipWriter
 
                 self._clip = shot.clip, ClipWriter(self._free(shot.clip.replace(":", "-"), ".mp4"), shot.rate)
             self._clip[1].add(picture)
+        return given
 
     def _end(self) -> None:
         if self._clip is not None:

@@ -4,10 +4,15 @@ import argparse
 import json
 import os
 import sys
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    from pipeline.sample import Sample
 
 DATABASE = Path(".fiftyone")
 TASKS = ("classify", "localize", "detect")
@@ -202,16 +207,22 @@ def _predict(args: argparse.Namespace) -> None:
     if args.every < 1:
         raise InputError(f"--every {args.every}: expected 1 or more")
     places = Path("models"), Path("exports"), args.draw
-    for prediction in predict_sources(args.sources, args.run, args.target, *places, args.every, args.frames):
-        if args.json:
-            print(json.dumps(prediction.to_json(), ensure_ascii=False))
-            continue
-        best = sorted((prediction.scores or {}).items(), key=lambda item: -item[1])[:3]
-        print(f"{prediction.id}: " + ", ".join(f"{label} {score:.3f}" for label, score in best), end="")
-        print("" if best else f"{len(prediction.objects)} objects")
-        for o in prediction.objects:
-            x, y, w, h = (round(v, 4) for v in o.box)
-            print(f"  {o.label} {o.score:.3f} at x {x} y {y} w {w} h {h}")
+    answers = predict_sources(args.sources, args.run, args.target, *places, args.every, args.frames)
+    with closing(answers):  # Ctrl+C while printing finishes the drawings too
+        for prediction in answers:
+            _print_prediction(prediction, args.json)
+
+
+def _print_prediction(prediction: "Sample", as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(prediction.to_json(), ensure_ascii=False))
+        return
+    best = sorted((prediction.scores or {}).items(), key=lambda item: -item[1])[:3]
+    print(f"{prediction.id}: " + ", ".join(f"{label} {score:.3f}" for label, score in best), end="")
+    print("" if best else f"{len(prediction.objects)} objects")
+    for o in prediction.objects:
+        x, y, w, h = (round(v, 4) for v in o.box)
+        print(f"  {o.label} {o.score:.3f} at x {x} y {y} w {w} h {h}")
 
 
 def _slide(args: argparse.Namespace) -> None:

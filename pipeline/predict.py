@@ -1,21 +1,23 @@
 """What a trained run says of pictures, folders of them, clips and cameras."""
 
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 from tqdm import tqdm
 
 from pipeline.errors import InputError
 from pipeline.export import exported_file
-from pipeline.models.spec import model_folder, read_spec
-from pipeline.preprocess import open_image
-from pipeline.runtimes import open_runtime, predict_image
+from pipeline.models.spec import ModelSpec, model_folder, read_spec
+from pipeline.overlap import overlapped
+from pipeline.preprocess import Frame, open_image, resize
+from pipeline.runtimes import Images, Runtime, open_runtime, predict_resized
 from pipeline.sample import Dataset, Sample, write_dataset, write_samples
 from pipeline.sheets import draw
 from pipeline.sources.reading import CLIPS, PICTURES, files_under
@@ -46,14 +48,16 @@ def predict_sources(
     drawings: Path | None = None,
     every: int = 1,
     most: int | None = None,
-) -> Iterator[Sample]:
+) -> Generator[Sample, None, None]:
     """One sample per picture, in order. `sources`: pictures, clips, folders of both, "camera" or "camera:<number>".
 
     `file_name` and `id` are the file's path as given; a frame's id ends in #<place>, its `clip` is the file. Of clips
     and cameras each `every`-th frame is taken, of a camera until `most` are. `target`: "torch" for models/<run>, or a
     file of exports/<run> by its target's name. With `drawings`, each picture is written there with its prediction
-    drawn in, a clip as a clip, and the predictions as metadata.jsonl and dataset.json. Raises InputError for an unknown
-    run or target, and at the end for files that do not decode: the others are answered all the same.
+    drawn in, a clip as a clip, and the predictions as metadata.jsonl and dataset.json. Decoding, resizing, the model
+    and drawing overlap, each in a thread; few pictures are held at once, and closing ends them. Raises InputError for
+    an unknown run or target, a drawing that cannot be written, and at the end for files that do not decode: the others
+    are answered all the same.
     """
     folder = model_folder(models, run)
     spec = read_spec(folder / "model.json")
@@ -61,18 +65,28 @@ def predict_sources(
     dataset = Dataset(spec.dataset, spec.labels, spec.landmarks, spec.pairs, spec.skeleton)
     bad: list[str] = []
     files = [name for source in sources for name in _files(source)]
+    steps: list[Callable[[Any], Any]] = [partial(_resized, spec), partial(_predicted, runtime, spec)]
     with ExitStack() as stack:
-        pen = stack.enter_context(_Drawings(drawings, dataset)) if drawings is not None else None
-        for shot in _shots(files, every, most, bad):
-            sample = predict_image(runtime, spec, shot.image)
-            sample.file_name = shot.clip or shot.name
-            sample.id, sample.clip = shot.name, shot.clip
-            if pen is not None:
-                pen.add(shot, sample)
+        if drawings is not None:
+            steps.append(stack.enter_context(_Drawings(drawings, dataset)).add)
+        shots = _shots(files, every, most, bad)
+        for _, sample in stack.enter_context(closing(overlapped(shots, *steps))):
             yield sample
     if bad:
         more = f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
         raise InputError("; ".join(bad[:NAMED]) + more)
+
+
+def _resized(spec: ModelSpec, shot: Shot) -> tuple[Shot, Images, Frame]:
+    return shot, *resize(shot.image, spec.size, spec.resize)
+
+
+def _predicted(runtime: Runtime, spec: ModelSpec, given: tuple[Shot, Images, Frame]) -> tuple[Shot, Sample]:
+    shot, canvas, frame = given
+    sample = predict_resized(runtime, spec, shot.image.size, canvas, frame)
+    sample.file_name = shot.clip or shot.name
+    sample.id, sample.clip = shot.name, shot.clip
+    return shot, sample
 
 
 def _files(source: str) -> list[str]:
@@ -90,7 +104,7 @@ def _files(source: str) -> list[str]:
     return [str(f) for f in found]
 
 
-def _shots(files: list[str], every: int, most: int | None, bad: list[str]) -> Iterator[Shot]:
+def _shots(files: list[str], every: int, most: int | None, bad: list[str]) -> Generator[Shot, None, None]:
     """The pictures of all `files`; what does not decode is added to `bad`."""
     from pipeline.video import ClipError, camera, frame_rate, stream
 
@@ -135,24 +149,30 @@ class _Drawings:
         write_dataset(self.folder, self.dataset)
         write_samples(self.folder, self._samples)
 
-    def add(self, shot: Shot, sample: Sample) -> None:
+    def add(self, given: tuple[Shot, Sample]) -> tuple[Shot, Sample]:
+        """Draws what was predicted, and passes it on."""
+        shot, sample = given
         nothing = Sample("", "", shot.image.width, shot.image.height)
         picture = draw(shot.image, nothing, self.dataset, sample)
         self._samples.append(_from_folder(sample, self.folder))
-        if shot.clip is None:
-            picture.save(self._free(shot.name, ".png"))
-            return
-        if self._clip is None or self._clip[0] != shot.clip:
-            from pipeline.video import ClipWriter
-
+        if self._clip is not None and self._clip[0] != shot.clip:
             self._end()
-            self._clip = shot.clip, ClipWriter(self._free(shot.clip.replace(":", "-"), ".mp4"), shot.rate)
-        self._clip[1].add(picture)
+        with _drawing_of(shot.name):
+            if shot.clip is None:
+                picture.save(self._free(shot.name, ".png"))
+                return given
+            if self._clip is None:
+                from pipeline.video import ClipWriter
+
+                self._clip = shot.clip, ClipWriter(self._free(shot.clip.replace(":", "-"), ".mp4"), shot.rate)
+            self._clip[1].add(picture)
+        return given
 
     def _end(self) -> None:
         if self._clip is not None:
-            self._clip[1].close()
-            self._clip = None
+            (name, writer), self._clip = self._clip, None
+            with _drawing_of(name):
+                writer.close()
 
     def _free(self, name: str, suffix: str) -> Path:
         """Files of one name from several folders get a number."""
@@ -162,6 +182,14 @@ class _Drawings:
             stem = f"{Path(name).stem}-{number}"
         self._names.add(f"{stem}{suffix}")
         return self.folder / f"{stem}{suffix}"
+
+
+@contextmanager
+def _drawing_of(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{name}: its drawing cannot be written: {error}") from None
 
 
 def _from_folder(sample: Sample, folder: Path) -> Sample:

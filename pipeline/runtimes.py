@@ -19,7 +19,7 @@ from tqdm import tqdm
 from pipeline.decode import decode
 from pipeline.errors import InputError
 from pipeline.models.spec import ModelSpec
-from pipeline.preprocess import open_image, resize
+from pipeline.preprocess import Frame, open_image, resize
 from pipeline.sample import Sample
 
 Images = NDArray[np.uint8]
@@ -154,9 +154,20 @@ def predict_samples(
 
 def predict_image(runtime: Runtime, spec: ModelSpec, image: Image.Image, score: float | None = None) -> Sample:
     """What the model says of one upright RGB image; the sample has no id and no file."""
-    canvas, frame = resize(image, spec.size, spec.resize)
+    return predict_resized(runtime, spec, image.size, *resize(image, spec.size, spec.resize), score)
+
+
+def predict_resized(
+    runtime: Runtime,
+    spec: ModelSpec,
+    size: tuple[int, int],
+    canvas: Images,
+    frame: Frame,
+    score: float | None = None,
+) -> Sample:
+    """The same of an image of `size` (width and height in pixels) that `resize` made `canvas` and `frame` of."""
     label, scores, objects = decode([o[0] for o in runtime.run(np.stack([canvas]))], spec, frame, score)
-    return Sample("", "", image.width, image.height, label=label, scores=scores, objects=objects)
+    return Sample("", "", *size, label=label, scores=scores, objects=objects)
 
 
 def _open(path: Path) -> Image.Image:

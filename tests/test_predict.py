@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 import zlib
 from fractions import Fraction
 from pathlib import Path
@@ -15,12 +17,17 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from shipped import shipped
 
 from pipeline.cli import main
+from pipeline.embedded.actions import clip_name, draw_actions
 from pipeline.errors import InputError
+from pipeline.export import exported_file
 from pipeline.models.nets import build
-from pipeline.models.spec import ModelSpec, write_spec
+from pipeline.models.spec import ModelSpec, read_spec, write_spec
+from pipeline.params import ActionsParams
 from pipeline.predict import predict_sources
+from pipeline.runtimes import open_runtime, predict_image
 from pipeline.sample import Sample, read_dataset, read_samples
 from pipeline.video import ClipWriter, frame_rate, stream
 
@@ -263,7 +270,7 @@ def clip(path: Path, count: int, size: tuple[int, int] = (48, 32)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = ClipWriter(path, Fraction(30))
     for i in range(count):
-        writer.add(Image.new("RGB", size, (20 * i, 90, 200)))
+        writer.add(Image.new("RGB", size, (20 * i % 256, 90, 200)))
     writer.close()
     return path
 
@@ -321,3 +328,94 @@ def test_a_camera_is_read_until_enough_frames(project: Path, tmp_path: Path, mon
     found = predict(project, [Path("camera:1")], "classify", every=2, most=3, drawings=tmp_path / "out")
     assert [s.id for s in found] == ["camera:1#0", "camera:1#2", "camera:1#4"]
     assert len(list(stream(tmp_path / "out/camera-1.mp4"))) == 3
+
+
+# --- steps that overlap
+
+
+@pytest.fixture(scope="module")
+def moving(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip of the embedded data."""
+    folder = tmp_path_factory.mktemp("actions")
+    draw_actions(folder, ActionsParams(groups=1, clips=1, frames=24, side=96), seed=0)
+    return folder / "videos" / clip_name("WalkingWithDog", 1, 1)
+
+
+def one_after_the_other(clip: Path, target: str, model: Path, exports: Path) -> list[Sample]:
+    spec = read_spec(model / "model.json")
+    runtime = open_runtime(target, model if target == "torch" else exported_file(exports, target))
+    found = [predict_image(runtime, spec, image) for image in stream(clip)]
+    for place, sample in enumerate(found):
+        sample.id, sample.file_name, sample.clip = f"{clip}#{place}", str(clip), str(clip)
+    return found
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_clip_is_answered_as_its_frames_are_one_after_the_other(project: Path, moving: Path, task: str) -> None:
+    expected = one_after_the_other(moving, "torch", project / "models" / task, project)
+    assert len(expected) == 24
+    assert predict(project, [moving], task) == expected
+
+
+@pytest.mark.parametrize("target", ["onnx_float", "onnx_int8", "executorch_float", "executorch_int8"])
+def test_so_is_a_file_that_ships(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, moving: Path, target: str
+) -> None:
+    run = shipped(tmp_path_factory)
+    (tmp_path / "exports").mkdir()
+    (tmp_path / "exports/shapes").symlink_to(run / "exports")
+    (tmp_path / "models").symlink_to(run / "models")
+    expected = one_after_the_other(moving, target, run / "models/shapes", run / "exports")
+    assert predict(tmp_path, [moving], "shapes", target) == expected
+    assert len({str(s.scores) for s in expected}) > 1, "frames that differ"
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["test.mp4", "h264_10bits.mp4", "video_90.mov", "unordered.mov", "av1_video.mkv"])
+def test_so_is_a_real_clip(project: Path, name: str) -> None:
+    if "POCKETLENS_REAL_DATA" not in os.environ:
+        pytest.skip("POCKETLENS_REAL_DATA is not set")
+    file = Path(os.environ["POCKETLENS_REAL_DATA"]) / "odd-videos" / name
+    expected = one_after_the_other(file, "torch", project / "models/detect", project)
+    assert predict(project, [file], "detect") == expected
+
+
+def test_one_that_stops_early_has_its_drawings_and_no_thread_goes_on(
+    project: Path, moving: Path, tmp_path: Path
+) -> None:
+    threads = set(threading.enumerate())
+    answers = predict_sources([str(moving)], "detect", "torch", project / "models", project / "exports", tmp_path)
+    first = [next(answers) for _ in range(3)]
+    assert set(threading.enumerate()) - threads
+    answers.close()
+    assert set(threading.enumerate()) <= threads
+    written = read_samples(tmp_path)
+    assert [s.objects for s in written[:3]] == [s.objects for s in first]
+    assert 3 <= len(written) == len(list(stream(tmp_path / f"{moving.stem}.mp4"))) < 24
+
+
+@pytest.mark.parametrize("name", ["a.png", "c.mp4"])
+def test_a_drawing_that_cannot_be_written_is_named(project: Path, tmp_path: Path, name: str) -> None:
+    picture(tmp_path / "in/a.png")
+    clip(tmp_path / "in/c.mp4", 3)
+    (tmp_path / "out" / name).mkdir(parents=True)
+    with pytest.raises(InputError, match=f"in/{name}.*: its drawing cannot be written: "):
+        predict(project, [tmp_path / "in"], "classify", drawings=tmp_path / "out")
+
+
+def test_ctrl_c_finishes_the_drawings(project: Path, tmp_path: Path) -> None:
+    """More answers than a pipe holds, so that the command cannot be done before it is stopped."""
+    file = clip(tmp_path / "long.mp4", 600)
+    line = [sys.executable, "-m", "pipeline.cli", "predict", str(file), "--run", "detect", "--json", "--draw", "drawn"]
+    (tmp_path / "models").symlink_to(project / "models")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        line, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        assert running.stdout is not None
+        running.stdout.readline()
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate(timeout=120)
+    assert (running.returncode, b"Traceback" in said) == (130, False), said.decode()
+    written = read_samples(tmp_path / "drawn")
+    assert 1 <= len(written) == len(list(stream(tmp_path / "drawn/long.mp4"))) < 600

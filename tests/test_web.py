@@ -57,7 +57,7 @@ def herd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     net = Deployed(build(spec), spec)
     images, target, _ = next(iter(eval_loader(Pictures(root / "train", read_samples(root / "train"), spec), 6)))
-    steps = 90
+    steps = 60
     optimizer = torch.optim.AdamW(net.parameters(), lr=6e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 6e-3, steps)
     net.train()
@@ -96,9 +96,17 @@ def _draw_herd(folder: Path) -> tuple[list[str], list[str]]:
 
 
 @pytest.fixture(scope="module")
-def picture(herd: Path) -> Path:
-    """One with several animals."""
+def photo(herd: Path) -> Path:
+    """A JPEG with several animals."""
     return herd / "train" / max(read_samples(herd / "train"), key=lambda s: len(s.objects)).file_name
+
+
+@pytest.fixture(scope="module")
+def picture(photo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as PNG: browsers decode JPEG a level apart."""
+    path = tmp_path_factory.mktemp("picture") / "herd.png"
+    open_image(photo).save(path)
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -244,13 +252,13 @@ def export(net: torch.nn.Module, picture: Path, spec: ModelSpec, folder: Path) -
     return folder / "model.onnx"
 
 
-def test_the_int8_detector_is_drawn_where_our_runtime_finds_it(herd: Path, picture: Path, serve, window) -> None:
+def test_the_int8_detector_is_drawn_where_our_runtime_finds_it(herd: Path, photo: Path, serve, window) -> None:
     """Kernels of two machines round apart by a step here and there: the same objects, in nearly the same place."""
     spec = read_spec(herd / "model/model.json")
     visit(window, serve(page_folder(herd / "exports", "herd")))
-    found = said(window, picture).objects
+    found = said(window, photo).objects
     runtime = open_runtime("onnx_int8", herd / "exports/herd/model.int8.onnx")
-    ours = predict_image(runtime, spec, open_image(picture)).objects
+    ours = predict_image(runtime, spec, open_image(photo)).objects
     sure = [o for o in ours if o.score > 0.4]
     assert len(sure) >= 3
     for one, others in [*((o, found) for o in sure), *((o, ours) for o in found if o.score > 0.4)]:
@@ -302,7 +310,7 @@ def test_the_resize_is_pillows(rule: str, serve, window, tmp_path) -> None:
             image = Image.fromarray(pixels)
             wanted, frame = resize(image, size, rule)
             found = prepared(window, image, contract, "PNG")
-            assert difference(found, wanted).max() <= 2, (size, sides)
+            assert difference(found, wanted).max() <= 1, (size, sides)
             assert found["frame"] == pytest.approx(in_words(frame)), (size, sides)
 
 
@@ -371,7 +379,7 @@ def test_outputs_are_decoded_as_ours_are(kind: str, nms: str, serve, window) -> 
 # --- ways in, and what goes wrong
 
 
-def test_a_picture_is_dropped_and_another_file_is_refused(herd: Path, picture: Path, serve, window, tmp_path) -> None:
+def test_a_picture_is_dropped_and_another_file_is_refused(herd: Path, photo: Path, serve, window, tmp_path) -> None:
     visit(window, serve(page_folder(herd / "exports", "herd")))
     drop = """
         const transfer = new DataTransfer();
@@ -384,17 +392,17 @@ def test_a_picture_is_dropped_and_another_file_is_refused(herd: Path, picture: P
     window.execute_script(drop, base64.b64encode(b"a list of cows").decode(), "cows.png")
     wait(window, lambda: failed(window), "a message")
     assert status(window).startswith("cows.png is not a picture")
-    window.execute_script(drop, base64.b64encode(picture.read_bytes()[:2000]).decode(), "cut.png")
+    window.execute_script(drop, base64.b64encode(photo.read_bytes()[:2000]).decode(), "cut.png")
     wait(window, lambda: status(window).startswith("cut.png is not a picture"), "a message")
     window.execute_script(drop, "", "")
     wait(window, lambda: status(window).startswith("That was no file"), "a message")
     assert state(window) == "ready"
-    window.execute_script(drop, base64.b64encode(picture.read_bytes()).decode(), "herd.jpg")
+    window.execute_script(drop, base64.b64encode(photo.read_bytes()).decode(), "herd.jpg")
     wait(window, lambda: state(window) == "answered", "an answer")
     dropped = in_json(window)
     assert not failed(window)
     visit(window, window.current_url)
-    assert said(window, picture) == dropped
+    assert said(window, photo) == dropped
 
 
 def test_the_camera_is_watched_until_it_is_stopped(herd: Path, serve, window) -> None:
@@ -430,7 +438,7 @@ def test_the_self_test_passes_and_notices_a_wrong_resize(herd: Path, serve, wind
         (page / "preprocess.json").unlink()  # not through the link
         write_json(page / "preprocess.json", contract | {"resize": "crop"})
     wrong = [row.text for row in window.find_elements(By.CSS_SELECTOR, "#selftest tr") if "WRONG" in row.text]
-    assert len(wrong) == 4
+    assert wrong
     assert all(row.startswith("resize of") for row in wrong)
 
 

@@ -20,8 +20,9 @@ async function start() {
   if (new URLSearchParams(location.search).has("selftest")) {
     const { selfTest } = await import("./selftest.js");
     say("Testing");
+    document.body.dataset.state = "test";
     await selfTest(model, at("selftest"));
-    return say("Ready");
+    return say("");
   }
   connect();
   await offerExamples();

@@ -16,7 +16,8 @@ export function readNpz(buffer) {
     const name = view.getUint16(at + 26, true);
     const extra = view.getUint16(at + 28, true);
     const content = at + 30 + name + extra;
-    const size = view.getUint32(at + 18, true);
+    let size = view.getUint32(at + 18, true);
+    if (size === 0xffffffff) size = Number(view.getBigUint64(at + 30 + name + 4, true)); // some Pythons': in the extra field
     const file = new TextDecoder().decode(new Uint8Array(buffer, at + 30, name));
     arrays[file.replace(/\.npy$/, "")] = readNpy(buffer.slice(content, content + size));
     at = content + size;

@@ -1,5 +1,6 @@
 """What is wrong with a file that fails: the mistake that, made up for, brings its answers back to the golden ones."""
 
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -37,7 +38,8 @@ class Golden(NamedTuple):
 def misfit(found: "Outputs", expected: "Outputs") -> float:
     """Root mean square difference over the spread of `expected`, averaged over the outputs: int8 has about 0.1."""
     each = [
-        float(np.sqrt(np.square(a - b).mean()) / max(float(b.std()), 1e-6)) for a, b in zip(found, expected, strict=True)
+        float(np.sqrt(np.square(a - b).mean()) / max(float(b.std()), 1e-6))
+        for a, b in zip(found, expected, strict=True)
     ]
     return round(float(np.mean(each)), 4)
 
@@ -53,9 +55,10 @@ def misfits(runtime: "Runtime", path: Path, spec: "ModelSpec", golden: Golden) -
     if path.suffix == ".onnx":
         mean, std = np.array(spec.mean, np.float32), np.array(spec.std, np.float32)
         for name, scale in ((NORMALIZED, 255.0), (STANDARDIZED, 1.0)):
-            changed = _with_affine(path, 1 / (std * scale), -mean * 255 / (std * scale))
-            if changed is not None:
-                found[name] = OnnxRuntime(changed, 1).run(golden.images)
+            with tempfile.TemporaryDirectory() as folder:
+                changed = Path(folder) / "changed.onnx"
+                if _with_affine(path, 1 / (std * scale), -mean * 255 / (std * scale), changed):
+                    found[name] = OnnxRuntime(changed, 1).run(golden.images)
     return {name: misfit(outputs, golden.answers) for name, outputs in found.items()}
 
 
@@ -124,9 +127,9 @@ def _zero_scales(path: Path) -> tuple[int, int]:
     return int((every == 0).sum()), len(every)
 
 
-def _with_affine(path: Path, scale: NDArray[np.float32], shift: NDArray[np.float32]) -> bytes | None:
-    """An ONNX file whose pixels [1, S, S, 3] become pixel * scale + shift, by channel, once they are floats; None
-    where the file turns them into floats in another way than ours do.
+def _with_affine(path: Path, scale: NDArray[Any], shift: NDArray[Any], out: Path) -> bool:
+    """Write to `out` the ONNX file `path` with pixel * scale + shift, by channel, once pixels [1, S, S, 3] are floats;
+    False where it turns them into floats in another way than ours do.
     """
     import onnx
 
@@ -134,7 +137,7 @@ def _with_affine(path: Path, scale: NDArray[np.float32], shift: NDArray[np.float
     graph: Any = model.graph
     casts = [node for node in graph.node if node.op_type == "Cast" and node.input[0] == graph.input[0].name]
     if len(casts) != 1:
-        return None
+        return False
     (cast,) = casts
     into = cast.output[0]
     cast.output[0] = "pixels"
@@ -143,5 +146,5 @@ def _with_affine(path: Path, scale: NDArray[np.float32], shift: NDArray[np.float
     place = list(graph.node).index(cast) + 1
     graph.node.insert(place, onnx.helper.make_node("Mul", ["pixels", "put_scale"], ["scaled"]))
     graph.node.insert(place + 1, onnx.helper.make_node("Add", ["scaled", "put_shift"], [into]))
-    content: bytes = model.SerializeToString()
-    return content
+    onnx.save(model, out)
+    return True

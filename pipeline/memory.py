@@ -2,8 +2,8 @@
 
 import multiprocessing
 import os
+import re
 import resource
-import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -53,13 +53,21 @@ def _executorch() -> Load:
         content = path.read_bytes()
         program = _C._load_program_from_buffer(content)
         method = program.load_method("forward")
-        # both defaults: a method keeps neither its program nor the bytes alive
-        return lambda image, _kept=(content, program): method([torch.from_numpy(image)])
+
+        def run(image: NDArray[np.uint8]) -> object:
+            assert program is not None and content  # kept: a method keeps neither of them alive
+            return method([torch.from_numpy(image)])
+
+        return run
 
     return load
 
 
 def _highest() -> int:
     """Bytes of memory that this process had at most so far."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux, whose ru_maxrss begins with that of the process which started this one
+        found = re.search(r"^VmHWM:\s*(\d+) kB$", status.read_text(), re.MULTILINE)
+        if found:
+            return int(found[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

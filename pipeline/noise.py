@@ -45,7 +45,8 @@ def sqnr(exact: Floats, close: Floats) -> float:
 
 def first_apart(layers: Sequence[Layer]) -> Layer | None:
     """The first one below `APART`; where none is, the lowest."""
-    return next((layer for layer in layers if layer.sqnr_db < APART), min(layers, key=lambda r: r.sqnr_db, default=None))
+    low = [layer for layer in layers if layer.sqnr_db < APART]
+    return low[0] if low else min(layers, key=lambda layer: layer.sqnr_db, default=None)
 
 
 def layers_of(exports: Path, target: str, images: NDArray[np.uint8]) -> list[Layer]:
@@ -68,9 +69,9 @@ def onnx_layers(exact: Path, close: Path, images: NDArray[np.uint8]) -> list[Lay
 
     models = [onnx.load(path) for path in (exact, close)]
     pairs = _pairs(*(model.graph for model in models))
-    sides = [[pair[1 + side] for pair in pairs] for side in (0, 1)]
-    a, b = (_values(model, taps, images) for model, taps in zip(models, sides, strict=True))
-    return [Layer(pair[0], sqnr(x, y)) for pair, x, y in zip(pairs, a, b, strict=True)]
+    a = _values(models[0], [of_exact for _, of_exact, _ in pairs], images)
+    b = _values(models[1], [of_close for _, _, of_close in pairs], images)
+    return [Layer(name, sqnr(x, y)) for (name, _, _), x, y in zip(pairs, a, b, strict=True)]
 
 
 def _pairs(exact: Any, close: Any) -> list[tuple[str, _Tap, _Tap]]:

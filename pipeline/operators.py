@@ -1,7 +1,6 @@
 """What a runtime makes of a model file: which operators it runs, in which numbers, and where."""
 
 import json
-import os
 import re
 import subprocess
 import tempfile
@@ -124,8 +123,9 @@ def _flatbuffer(content: bytes, schema: str) -> dict[str, Any]:
         tempfile.TemporaryDirectory() as folder,
     ):
         (Path(folder) / "one.bin").write_bytes(content)
-        command = [flatc, "--json", "--strict-json", "--defaults-json", "--raw-binary", "-o", folder, described]
-        subprocess.run([*map(os.fspath, command), "--", f"{folder}/one.bin"], check=True, capture_output=True)
+        options = ["--json", "--strict-json", "--defaults-json", "--raw-binary", "-o", folder]
+        command = [str(flatc), *options, str(described), "--", f"{folder}/one.bin"]
+        subprocess.run(command, check=True, capture_output=True)
         text = (Path(folder) / "one.json").read_text()
     found: dict[str, Any] = json.loads(re.sub(r"(?<=: )([+-]?)inf\b", r"\1Infinity", text).replace(": +", ": "))
     return found

@@ -53,7 +53,7 @@ class TorchRuntime:
 
 
 class OnnxRuntime:
-    def __init__(self, path: Path | bytes, threads: int | None) -> None:
+    def __init__(self, path: Path, threads: int | None) -> None:
         import onnxruntime
         from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf
 

@@ -38,7 +38,7 @@ def verify_run(exports: Path, evaluated: Path, truth_folder: Path, report: Path,
     pictures and the cause where it can be known.
     """
     side = int(read_json(exports / "preprocess.json")["input"]["shape"][1])
-    files = {target: exported_file(exports, target) for target in params.targets}
+    files: dict[str, Path] = {target: exported_file(exports, target) for target in params.targets}
     with ThreadPoolExecutor(1) as beside:  # torch takes seconds to import here, and again in the other process
         memory = {target: beside.submit(peak_memory, path, side) for target, path in files.items() if path.exists()}
         case = _read_case(exports, evaluated, truth_folder, params, memory)

@@ -38,7 +38,7 @@ class Golden(NamedTuple):
 def misfit(found: "Outputs", expected: "Outputs") -> float:
     """Root mean square difference over the spread of `expected`, averaged over the outputs: int8 has about 0.1."""
     each = [
-        float(np.sqrt(np.square(a - b).mean()) / max(float(b.std()), 1e-6))
+        float(np.sqrt(np.square(np.nan_to_num(a) - b).mean()) / max(float(b.std()), 1e-6))
         for a, b in zip(found, expected, strict=True)
     ]
     return round(float(np.mean(each)), 4)
@@ -78,14 +78,14 @@ def causes(
         zeros, scales = _zero_scales(path)
         if zeros:
             found.append(f"{zeros} of its {scales} scales are 0")
-    if _dead(answers, golden.answers):
-        found.append("it answers the same whatever the picture")
     best = min(each, key=lambda name: each[name])
-    if not found and best != AS_IT_IS and each[best] * BETTER <= each[AS_IT_IS]:
+    if best != AS_IT_IS and each[best] * BETTER <= each[AS_IT_IS]:
         found.append(
             f"{CAUSES[best]}: on the golden inputs it is {each[AS_IT_IS]:.2f} of their spread off as it is, "
             f"{each[best]:.2f} {best}"
         )
+    elif _dead(answers, golden.answers):
+        found.append("it answers the same whatever the picture")
     order = _other_order(spec, *predictions)
     if not found and order:
         found.append(f"the labels are in another order: it says {order}")

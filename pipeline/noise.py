@@ -38,6 +38,8 @@ def sqnr(exact: Floats, close: Floats) -> float:
     """Decibels of `exact` over its difference from `close`, of any shape."""
     difference = float(np.square(exact.astype(np.float64) - close).sum())
     power = float(np.square(exact.astype(np.float64)).sum())
+    if not np.isfinite(difference):
+        return -SAME
     if difference <= power * 10 ** (-SAME / 10):
         return SAME
     return round(10 * float(np.log10(max(power, 1e-30) / difference)), 2)
@@ -69,6 +71,8 @@ def onnx_layers(exact: Path, close: Path, images: NDArray[np.uint8]) -> list[Lay
 
     models = [onnx.load(path) for path in (exact, close)]
     pairs = _pairs(*(model.graph for model in models))
+    if not pairs:
+        return []
     a = _values(models[0], [of_exact for _, of_exact, _ in pairs], images)
     b = _values(models[1], [of_close for _, _, of_close in pairs], images)
     return [Layer(name, sqnr(x, y)) for (name, _, _), x, y in zip(pairs, a, b, strict=True)]
@@ -138,6 +142,7 @@ def _values(model: Any, taps: list[_Tap], images: NDArray[np.uint8]) -> list[Flo
     tapped.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names) if name not in there)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(tapped.SerializeToString(), options, providers=["CPUExecutionProvider"])
     each = [session.run(names, {"image": image[None]}) for image in images]
     whole = [np.concatenate(part).astype(np.float32) for part in zip(*each, strict=True)]

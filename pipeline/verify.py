@@ -1,6 +1,6 @@
 """The files that ship, each in its own runtime on the test split, against the float model: may they ship?"""
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -156,10 +156,10 @@ def _cost(case: _Case, target: str, runtime: "Runtime", path: Path) -> dict[str,
     """What the file takes of this machine; measured once no other process measures."""
     from pipeline.runtimes import latency, open_runtime
 
-    peaks = {name: future.result() for name, future in case.memory.items()}
+    wait(case.memory.values())
     canvas = _canvas(case, case.truth[:1])
     return {
-        "peak_memory_bytes": peaks[target],
+        "peak_memory_bytes": case.memory[target].result(),
         "latency_ms": latency(runtime, canvas),
         "latency_ms_by_threads": {str(n): latency(open_runtime(target, path, n), canvas) for n in THREADS},
     }
@@ -189,7 +189,7 @@ def _reasons(case: _Case, target: str, row: dict[str, Any]) -> list[str]:
         if row["size_ratio"] > case.params.size_ratio:
             expected = case.params.size_ratio
             reasons.append(f"{row['size_ratio']} of the size of {row['size_ratio_to']}, expected at most {expected}")
-    elif row["golden_difference"] > case.float_bound:
+    elif not row["golden_difference"] <= case.float_bound:
         found, bound = row["golden_difference"], case.float_bound
         reasons.append(f"{found} from the trained net on the golden inputs, expected {bound}")
     return reasons
@@ -220,7 +220,8 @@ def _explain(
     apart = first_apart(layers)
     outputs = zip(case.spec.outputs, case.golden.answers, answers, strict=True)
     noise = layers or [Layer(name, sqnr(a, b)) for name, a, b in outputs]
-    plot_noise(noise, apart, folder / f"sqnr_{target}.png")
+    if layers:
+        plot_noise(layers, first_apart(layers), folder / f"sqnr_{target}.png")
     return {
         "causes": found,
         "golden_misfit": off,

@@ -99,33 +99,28 @@ def _name_points(figure: Figure, names: list[str], points: list[tuple[float, flo
             note.remove()
 
 
-def plot_noise(layers: Sequence["Layer"], apart: "Layer | None", path: Path) -> None:
-    """Signal to quantization noise of the layers from the input on, with a mark where float and int8 part."""
-    from pipeline.noise import APART
-
+def plot_noise(layers: Sequence["Layer"], limit: float, apart: "Layer", path: Path) -> None:
+    """Signal to quantization noise of the layers from the input on, a line at `limit` dB, and a mark at the layer where
+    float and int8 part.
+    """
     figure = Figure(figsize=(max(5.0, min(14.0, 2 + 0.14 * len(layers))), 4.2))
     axes = figure.subplots()
     places = range(len(layers))
     axes.plot(places, [layer.sqnr_db for layer in layers], marker=".")
-    axes.axhline(APART, linestyle="--", linewidth=1, color="0.5")
+    axes.axhline(limit, linestyle="--", linewidth=1, color="0.5")
     axes.set_ylabel("signal to quantization noise, dB")
-    if len(layers) <= MANY:
-        axes.set_xticks(places, [layer.name for layer in layers], rotation=45, ha="right", rotation_mode="anchor")
-    else:
-        axes.set_xlabel("layers from the input on")
-    if apart is not None:
-        place = layers.index(apart)
-        note = f"{apart.name}: {apart.sqnr_db:.1f} dB"
-        left = place < len(layers) / 2
-        axes.plot([place], [apart.sqnr_db], marker="o", color="C3")
-        axes.annotate(
-            note,
-            (place, apart.sqnr_db),
-            xytext=(8 if left else -8, 8),
-            textcoords="offset points",
-            ha="left" if left else "right",
-            color="C3",
-        )
+    axes.set_xlabel("layers from the input on")
+    place = layers.index(apart)
+    left = place < len(layers) / 2
+    axes.plot([place], [apart.sqnr_db], marker="o", color="C3")
+    axes.annotate(
+        f"{apart.name}: {apart.sqnr_db:.1f} dB",
+        (place, apart.sqnr_db),
+        xytext=(8 if left else -8, 8),
+        textcoords="offset points",
+        ha="left" if left else "right",
+        color="C3",
+    )
     _save(figure, path)
 
 

@@ -205,7 +205,7 @@ def _explain(
 ) -> dict[str, Any]:
     """What is known of why a file fails, for verify.json; draws its worst pictures and the noise of its layers."""
     from pipeline.diagnosis import causes, misfits
-    from pipeline.noise import Layer, first_apart, layers_of, sqnr
+    from pipeline.noise import APART, Layer, first_apart, layers_of, sqnr
     from pipeline.plots import plot_noise
 
     path = exported_file(case.exports, target)
@@ -220,8 +220,8 @@ def _explain(
     apart = first_apart(layers)
     outputs = zip(case.spec.outputs, case.golden.answers, answers, strict=True)
     noise = layers or [Layer(name, sqnr(a, b)) for name, a, b in outputs]
-    if layers:
-        plot_noise(layers, first_apart(layers), folder / f"sqnr_{target}.png")
+    if apart is not None:
+        plot_noise(layers, APART, apart, folder / f"sqnr_{target}.png")
     return {
         "causes": found,
         "golden_misfit": off,

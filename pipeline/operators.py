@@ -1,19 +1,16 @@
 """What a runtime makes of a model file: which operators it runs, in which numbers, and where."""
 
-import json
-import re
-import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from pipeline.pte import XNNPACK, read_graph, read_pte
 
 CONVERSIONS = ("QuantizeLinear", "DequantizeLinear", "ReorderInput", "ReorderOutput", "Convert")  # compute nothing
 LAYERS = ("Conv", "Gemm", "MatMul", "FullyConnected")  # parts of the names of what has weights
 MOVES = ("MaxPool", "Resize", "Reshape", "Transpose", "Concat", "Split", "Gather", "Squeeze", "Unsqueeze", "Slice")
-XNNPACK = "XnnpackBackend"
 
 
 class Operator(NamedTuple):
@@ -69,8 +66,9 @@ def _onnx(path: Path) -> list[Operator]:
 
 def _executorch(path: Path) -> list[Operator]:
     """The program's own calls and, for a call of XNNPACK, what stands in XNNPACK's part of the file."""
+    pte = read_pte(path)
     found = []
-    for plan in read_program(path)["execution_plan"]:
+    for plan in pte.program["execution_plan"]:
         kernels = [str(row["name"]).split("::")[-1] for row in plan["operators"]]
         for step in (step for chain in plan["chains"] for step in chain["instructions"]):
             call = step["instr_args"]
@@ -78,12 +76,11 @@ def _executorch(path: Path) -> list[Operator]:
                 found.append(Operator(kernels[call["op_index"]], int8=False, delegated=False))
             elif step["instr_args_type"] == "DelegateCall":
                 delegate = plan["delegates"][call["delegate_index"]]
-                found += _xnnpack(path, delegate) if delegate["id"] == XNNPACK else []
+                found += _xnnpack(read_graph(pte, delegate)) if delegate["id"] == XNNPACK else []
     return found
 
 
-def _xnnpack(path: Path, delegate: dict[str, Any]) -> list[Operator]:
-    graph = read_xnnpack(path, delegate)
+def _xnnpack(graph: dict[str, Any]) -> list[Operator]:
     int8 = set()
     for value in graph["xvalues"]:
         one = value["xvalue_union"]
@@ -94,38 +91,3 @@ def _xnnpack(path: Path, delegate: dict[str, Any]) -> list[Operator]:
         Operator(node["xnode_union_type"].removeprefix("XNN"), node["xnode_union"]["output_id"] in int8, delegated=True)
         for node in graph["xnodes"]
     ]
-
-
-def read_program(path: Path) -> dict[str, Any]:
-    """The program of a .pte by ExecuTorch's schema (program.fbs)."""
-    return _flatbuffer(path.read_bytes(), "schema/program.fbs")
-
-
-def read_xnnpack(path: Path, delegate: dict[str, Any]) -> dict[str, Any]:
-    """XNNPACK's graph (schema.fbs of ExecuTorch's backend) of a `delegate` of the program at `path`."""
-    content = path.read_bytes()
-    # the extended header, at byte 8: "eh00", its length, the program's, and from where on segments lie
-    base = int.from_bytes(content[24:32], "little")
-    program = read_program(path)
-    segment = program["segments"][delegate["processed"]["index"]]
-    start = base + segment["offset"]
-    blob = content[start : start + segment["size"]]
-    # XNNPACK's header: 4 zeros, "XH00", its length (2 bytes), where the graph begins and how long it is (4 bytes each)
-    begin, length = (int.from_bytes(blob[i : i + 4], "little") for i in (10, 14))
-    return _flatbuffer(blob[begin : begin + length], "backends/xnnpack/serialization/schema.fbs")
-
-
-def _flatbuffer(content: bytes, schema: str) -> dict[str, Any]:
-    """`content` in words, by the flatc and the schema that come with ExecuTorch."""
-    with (
-        as_file(files("executorch") / "data" / "bin" / "flatc") as flatc,
-        as_file(files("executorch") / schema) as described,
-        tempfile.TemporaryDirectory() as folder,
-    ):
-        (Path(folder) / "one.bin").write_bytes(content)
-        options = ["--json", "--strict-json", "--defaults-json", "--raw-binary", "-o", folder]
-        command = [str(flatc), *options, str(described), "--", f"{folder}/one.bin"]
-        subprocess.run(command, check=True, capture_output=True)
-        text = (Path(folder) / "one.json").read_text()
-    found: dict[str, Any] = json.loads(re.sub(r"(?<=: )([+-]?)inf\b", r"\1Infinity", text).replace(": +", ": "))
-    return found

@@ -1,4 +1,4 @@
-"""Good ONNX files made bad: each a mistake that a converter, or a person, makes."""
+"""Good files made bad: each a mistake that a converter, or a person, makes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
+
+from pipeline.pte import read_graph, read_pte, with_graph, write_pte
 
 
 def zero_scales(model: Any) -> None:
@@ -17,13 +19,30 @@ def zero_scales(model: Any) -> None:
             _set(constant, np.zeros(constant.dims, np.float32))
 
 
-def zero_scales_of_the_eighth_layer(model: Any) -> None:
+def zero_scales_of_the_eighth_layer(path: Path) -> None:
+    model = onnx.load(path)
     made = {name: node for node in model.graph.node for name in node.output}
     conv = [node for node in model.graph.node if node.op_type == "Conv"][7]
     weight = made[conv.input[1]]
     scales = next(constant for constant in model.graph.initializer if constant.name == weight.input[1])
     model.graph.initializer.append(numpy_helper.from_array(np.zeros(scales.dims, np.float32), "zeros"))
     weight.input[1] = "zeros"
+    onnx.save(model, path)
+
+
+def coarse_scale_of_the_eighth_layer(path: Path) -> None:
+    """Of an ExecuTorch file: every value of the layer is nearest to 0."""
+    pte = read_pte(path)
+    delegate = pte.program["execution_plan"][0]["delegates"][0]
+    graph = read_graph(pte, delegate)
+    nodes = [(node["xnode_union_type"], node["xnode_union"]) for node in graph["xnodes"]]
+    layer = [node["output_id"] for kind, node in nodes if "Conv2d" in kind][7]
+    wanted = {layer, *(node["output_id"] for kind, node in nodes if "Clamp" in kind and node["input_id"] == layer)}
+    for value in graph["xvalues"]:
+        one = value["xvalue_union"]
+        if "tensor_value" in one and one["tensor_value"]["id_out"] in wanted:
+            one["quant_params"]["scale"] *= 1000
+    write_pte(with_graph(pte, delegate, graph), path)
 
 
 def swap_channels(model: Any) -> None:

@@ -141,6 +141,7 @@ def _run_block(name: str, task: str, backbone: str | None, pretrained: str | Non
             "calibration_images": 100,
             "quantize": {"mode": "ptq", "epochs": 2, "learning_rate": 0.0002, "budget": 0.0},
             "tolerance": 0.03,
+            "size_ratio": 0.35,
         },
     }
 

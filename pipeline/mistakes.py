@@ -35,6 +35,27 @@ def mistakes_sheet(
     contact_sheet(tiles, columns, tile).save(path, quality=90)
 
 
+def side_by_side_sheet(
+    task: str,
+    folder: Path,
+    rows: list[tuple[Sample, Sample, Sample]],
+    dataset: Dataset,
+    name: str,
+    path: Path,
+    tile: int = 320,
+) -> None:
+    """Write a JPEG of the `rows` (truth, float model's prediction, that of the file `name`) in their order, two beside
+    each other: each picture of `folder` with the truth and the float model's prediction, then with the file's.
+    """
+    tiles = []
+    for t, exact, close in rows:
+        picture = open_image(folder / t.file_name)
+        for whose, predicted in (("float", exact), (name, close)):
+            words = f"{t.id}\n{whose}: {mistake(task, t, predicted)[1]}"
+            tiles.append((draw(picture, t, dataset, predicted), words))
+    contact_sheet(tiles, 4, tile).save(path, quality=90)
+
+
 def mistake(task: str, truth: Sample, predicted: Sample) -> tuple[float, str]:
     """How bad a prediction is (0 is perfect, comparable within a task) and what is wrong, in words."""
     return {"classify": _label_mistake, "detect": _object_mistakes, "localize": _place_mistake}[task](truth, predicted)

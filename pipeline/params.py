@@ -194,6 +194,7 @@ class ExportParams(_Block):
     calibration_images: Count
     quantize: QuantizeParams
     tolerance: Fraction  # how far the main metric may fall from the float model to the shipped file
+    size_ratio: Fraction  # the most that an int8 file may have of the float file's bytes
 
     @field_validator("targets")
     @classmethod

@@ -12,6 +12,7 @@ from matplotlib.transforms import Bbox
 if TYPE_CHECKING:
     from pipeline.budget import Candidate
     from pipeline.compare import Row
+    from pipeline.noise import Layer
 
 DPI = 100
 AREA = 12  # of a dot in square typographic points, per megabyte
@@ -96,6 +97,31 @@ def _name_points(figure: Figure, names: list[str], points: list[tuple[float, flo
                 taken.append(box)
                 break
             note.remove()
+
+
+def plot_noise(layers: Sequence["Layer"], limit: float, apart: "Layer", path: Path) -> None:
+    """Signal to quantization noise of the layers from the input on, a line at `limit` dB, and a mark at the layer where
+    float and int8 part.
+    """
+    figure = Figure(figsize=(max(5.0, min(14.0, 2 + 0.14 * len(layers))), 4.2))
+    axes = figure.subplots()
+    places = range(len(layers))
+    axes.plot(places, [layer.sqnr_db for layer in layers], marker=".")
+    axes.axhline(limit, linestyle="--", linewidth=1, color="0.5")
+    axes.set_ylabel("signal to quantization noise, dB")
+    axes.set_xlabel("layers from the input on")
+    place = layers.index(apart)
+    left = place < len(layers) / 2
+    axes.plot([place], [apart.sqnr_db], marker="o", color="C3")
+    axes.annotate(
+        f"{apart.name}: {apart.sqnr_db:.1f} dB",
+        (place, apart.sqnr_db),
+        xytext=(8 if left else -8, 8),
+        textcoords="offset points",
+        ha="left" if left else "right",
+        color="C3",
+    )
+    _save(figure, path)
 
 
 def plot_confusion(table: Mapping[tuple[str, str], int], rows: list[str], columns: list[str], path: Path) -> None:

@@ -1,6 +1,5 @@
 """One way to run a model, whichever form it has: torch, ONNX Runtime or ExecuTorch behind `run(images)`."""
 
-import logging
 import os
 import sys
 import tempfile
@@ -39,12 +38,12 @@ class Runtime(Protocol):
 class TorchRuntime:
     """The trained net itself, with the normalization that is inside the shipped graphs."""
 
-    def __init__(self, folder: Path, threads: int) -> None:
+    def __init__(self, folder: Path, threads: int | None) -> None:
         import torch
 
         from pipeline.models.nets import Deployed, load_model
 
-        self.threads = threads
+        self.threads = threads or 1
         self._torch = torch
         self._net = Deployed(*load_model(folder)).eval().to(memory_format=torch.channels_last)
 
@@ -54,13 +53,13 @@ class TorchRuntime:
 
 
 class OnnxRuntime:
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int | None) -> None:
         import onnxruntime
         from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf
 
-        self.threads = threads
+        self.threads = threads or 1
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = self.threads
         options.log_severity_level = 3  # errors; its warnings are about optimizations
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -73,31 +72,44 @@ class OnnxRuntime:
 
 
 class ExecutorchRuntime:
-    """The Python bindings have no say over threads: ExecuTorch takes the machine's cores."""
+    """All programs of a process share one pool of threads: one with another `threads` makes a new pool."""
 
-    def __init__(self, path: Path, _threads: int) -> None:
+    _pools = 0  # made so far; a program that was loaded with an earlier one is loaded anew
+
+    def __init__(self, path: Path, threads: int | None) -> None:
         import torch
 
-        logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # advice to torchao's developers
-        from executorch.runtime import Runtime as Executorch
+        # what executorch.runtime wraps; that imports the whole exporter too, which takes five seconds
+        from executorch.extension.pybindings import _C
 
-        self.threads = os.cpu_count() or 1
+        self.threads = threads or os.cpu_count() or 1
+        self._bindings = _C
         self._from_numpy = torch.from_numpy
+        self._file = path.read_bytes()  # kept: a program reads from it
         try:
-            with _without_stderr_lines("[cpuinfo_utils.cpp:"):
-                # kept: a method reads the program's memory and does not keep it alive
-                self._program = Executorch.get().load_program(path.read_bytes())
-                self._method: Any = self._program.load_method("forward")
+            self._load()
         except RuntimeError as error:
             raise InputError(f"{path}: not an ExecuTorch program, or one cut short: {error}") from None
 
+    def _load(self) -> None:
+        with _without_stderr_lines(b"[cpuinfo_utils.cpp:", b"[threadpool.cpp:"):
+            if self._bindings._threadpool_get_thread_count() != self.threads:
+                self._bindings._unsafe_reset_threadpool(self.threads)
+                ExecutorchRuntime._pools += 1
+            # kept: a method reads the program's memory and does not keep it alive
+            self._program = self._bindings._load_program_from_buffer(self._file)
+            self._method: Any = self._program.load_method("forward")
+        self._pool = ExecutorchRuntime._pools
+
     def run(self, images: Images) -> Outputs:
-        # the method's output buffers are written over by the next call
-        each = [[o.numpy().copy() for o in self._method.execute([self._from_numpy(i[None])])] for i in images]
+        if self._pool != ExecutorchRuntime._pools:
+            self._load()
+        # clones: the method's output buffers are written over by the next call
+        each = [[o.numpy() for o in self._method([self._from_numpy(i[None])], clone_outputs=True)] for i in images]
         return [np.concatenate(part) for part in zip(*each, strict=True)]
 
 
-RUNTIMES: dict[str, Callable[[Path, int], Runtime]] = {
+RUNTIMES: dict[str, Callable[[Path, int | None], Runtime]] = {
     "torch": TorchRuntime,
     "onnx_float": OnnxRuntime,
     "onnx_int8": OnnxRuntime,
@@ -106,8 +118,10 @@ RUNTIMES: dict[str, Callable[[Path, int], Runtime]] = {
 }
 
 
-def open_runtime(target: str, path: Path, threads: int = 1) -> Runtime:
+def open_runtime(target: str, path: Path, threads: int | None = None) -> Runtime:
     """`path`: the model's folder for "torch", an exported file for the other targets.
+
+    `threads` of None is one thread, but for ExecuTorch the machine's cores.
 
     Raises InputError naming `path` if it is missing, cut short or of another kind.
     """
@@ -178,8 +192,8 @@ def _open(path: Path) -> Image.Image:
 
 
 @contextmanager
-def _without_stderr_lines(start: str) -> Iterator[None]:
-    """Lines that a C++ library writes to the process's stderr are held back if they begin with `start`."""
+def _without_stderr_lines(*starts: bytes) -> Iterator[None]:
+    """Lines that a C++ library writes to the process's stderr are held back if they begin with one of `starts`."""
     sys.stderr.flush()
     with tempfile.TemporaryFile() as held:
         stderr = os.dup(2)
@@ -190,6 +204,6 @@ def _without_stderr_lines(start: str) -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(stderr, 2)
             held.seek(0)
-            rest = [line for line in held if not line.startswith(start.encode())]
+            rest = [line for line in held if not line.startswith(starts)]
             os.close(stderr)
             sys.stderr.write(b"".join(rest).decode(errors="replace"))

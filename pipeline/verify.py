@@ -1,30 +1,32 @@
 """The files that ship, each in its own runtime on the test split, against the float model: may they ship?"""
 
-from dataclasses import dataclass, replace
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.drops import EPSILON, agreement, drop, drop_per_class, drops, worse
 from pipeline.errors import InputError
 from pipeline.export import exported_file
 from pipeline.files import new_folder, read_json, write_json
-from pipeline.matching import iou, match
+from pipeline.memory import peak_memory
 from pipeline.metrics import main_metric, paired, score
-from pipeline.mistakes import mistake, mistakes_sheet
+from pipeline.mistakes import side_by_side_sheet
+from pipeline.operators import operators
 from pipeline.params import ExportParams
 from pipeline.preprocess import open_image, resize
 from pipeline.sample import Dataset, Sample, read_dataset, read_samples
 
 if TYPE_CHECKING:
+    from pipeline.diagnosis import Golden
     from pipeline.models.spec import ModelSpec
     from pipeline.runtimes import Runtime
 
-SIZE_RATIO = 0.35  # of the float file: what int8 is for
-NAMED, DRAWN = 5, 12  # pictures that a failure names and draws
-CLOSE = 0.9  # IoU
-EPSILON = 1e-9  # a drop of exactly the tolerance passes
+NAMED, DRAWN, COMPARED = 5, 10, 8  # pictures that a failure names, draws and compares layers on
+THREADS = (1, 2)  # that latency is measured with
 
 
 def verify_run(exports: Path, evaluated: Path, truth_folder: Path, report: Path, params: ExportParams) -> str:
@@ -32,39 +34,29 @@ def verify_run(exports: Path, evaluated: Path, truth_folder: Path, report: Path,
 
     `evaluated` holds the trained model's metrics and predictions on the same pictures. Writes `report`: verify.json;
     metrics.json, its figures that are the same every time; and, of a target that fails, the pictures that it does
-    worse on. Raises InputError, after writing, that names what failed, the class and the pictures.
+    worse on and the noise of its layers. Raises InputError, after writing, that names what failed, the class, the
+    pictures and the cause where it can be known.
     """
-    from pipeline.models.spec import read_spec
-
-    spec = read_spec(exports / "model.json")
-    truth, exact = paired(read_samples(truth_folder), read_samples(evaluated / "predictions"))
-    case = _Case(
-        exports=exports,
-        truth_folder=truth_folder,
-        spec=spec,
-        dataset=read_dataset(truth_folder.parent),
-        truth=truth,
-        exact=exact,
-        floor=float(read_dataset(evaluated / "predictions").source["score"]),
-        metrics=read_json(evaluated / "metrics.json"),
-        main=main_metric(spec.task),
-        tolerance=params.tolerance,
-    )
-    with new_folder(report) as folder:
-        targets: dict[str, dict[str, Any]] = {t: _judge(case, t, folder) for t in params.targets}
-        verdict = {
-            "passed": all(row["passed"] for row in targets.values()),
-            "main_metric": case.main,
-            "float": case.metrics,
-            "targets": targets,
-        }
-        write_json(folder / "verify.json", verdict)
-        write_json(folder / "metrics.json", _steady(case, targets))
+    side = int(read_json(exports / "preprocess.json")["input"]["shape"][1])
+    files: dict[str, Path] = {target: exported_file(exports, target) for target in params.targets}
+    with ThreadPoolExecutor(1) as beside:  # torch takes seconds to import here, and again in the other process
+        memory = {target: beside.submit(peak_memory, path, side) for target, path in files.items() if path.exists()}
+        case = _read_case(exports, evaluated, truth_folder, params, memory)
+        with new_folder(report) as folder:
+            targets: dict[str, dict[str, Any]] = {t: _judge(case, t, folder) for t in params.targets}
+            verdict = {
+                "passed": all(row["passed"] for row in targets.values()),
+                "main_metric": case.main,
+                "float": case.metrics,
+                "targets": targets,
+            }
+            write_json(folder / "verify.json", verdict)
+            write_json(folder / "metrics.json", _steady(case, targets))
     failed = [f"{target}: {row['reason']}" for target, row in targets.items() if not row["passed"]]
     if failed:
         raise InputError("\n".join([*failed, f"see {report}; nothing is registered"]))
     falls = ", ".join(f"{target} {row['metrics'][case.main]:.4f}" for target, row in targets.items())
-    return f"{report}: {case.main} float {case.metrics[case.main]:.4f}, {falls} on {len(truth)} pictures: passed"
+    return f"{report}: {case.main} float {case.metrics[case.main]:.4f}, {falls} on {len(case.truth)} pictures: passed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,93 +72,72 @@ class _Case:
     floor: float
     metrics: dict[str, Any]
     main: str
-    tolerance: float
+    params: ExportParams
+    memory: dict[str, Future[int]]
+    golden: "Golden"
+    float_bound: float  # on the golden answers
+
+
+def _read_case(
+    exports: Path, evaluated: Path, truth_folder: Path, params: ExportParams, memory: dict[str, Future[int]]
+) -> _Case:
+    from pipeline.diagnosis import Golden
+    from pipeline.models.spec import read_spec
+
+    spec = read_spec(exports / "model.json")
+    truth, exact = paired(read_samples(truth_folder), read_samples(evaluated / "predictions"))
+    with np.load(exports / "golden" / "golden.npz") as arrays:
+        golden = Golden(arrays["image"], [arrays[name] for name in spec.outputs])
+    return _Case(
+        exports=exports,
+        truth_folder=truth_folder,
+        spec=spec,
+        dataset=read_dataset(truth_folder.parent),
+        truth=truth,
+        exact=exact,
+        floor=float(read_dataset(evaluated / "predictions").source["score"]),
+        metrics=read_json(evaluated / "metrics.json"),
+        main=main_metric(spec.task),
+        params=params,
+        memory=memory,
+        golden=golden,
+        float_bound=read_json(exports / "golden" / "golden.json")["float_tolerance"],
+    )
 
 
 def _judge(case: _Case, target: str, folder: Path) -> dict[str, Any]:
-    """The target's row of verify.json; draws its worst pictures into `folder` if it fails."""
-    from pipeline.runtimes import latency, open_runtime, predict_samples
+    """The target's row of verify.json; draws what is wrong into `folder` if it fails."""
+    from pipeline.runtimes import open_runtime, predict_samples
 
-    spec, truth = case.spec, case.truth
-    runtime = open_runtime(target, exported_file(case.exports, target))
-    close = predict_samples(runtime, spec, case.truth_folder, truth, case.floor)
-    metrics = score(spec.task, truth, close, case.dataset)
+    path = exported_file(case.exports, target)
+    runtime = open_runtime(target, path)
+    close = predict_samples(runtime, case.spec, case.truth_folder, case.truth, case.floor)
+    metrics = score(case.spec.task, case.truth, close, case.dataset)
+    answers = runtime.run(case.golden.images)
+    both = (case.exact, close)
     row = {
         "metrics": metrics,
-        "drop": _drop(case.metrics[case.main], metrics[case.main]),
-        "drop_per_class": _drop_per_class(case, close, metrics),
-        "tolerance": case.tolerance,
-        "agreement": agreement(spec, case.exact, close),
+        "drop": drop(case.metrics[case.main], metrics[case.main]),
+        "drops": drops(case.metrics, metrics),
+        "drop_per_class": drop_per_class(case.spec.task, case.truth, both, (case.metrics, metrics), case.dataset),
+        "tolerance": case.params.tolerance,
+        "agreement": agreement(case.spec, *both),
         **_size(case.exports, target),
-        "golden_difference": _golden_difference(runtime, case.exports, spec),
-        "latency_ms": latency(runtime, _canvas(case.truth_folder / truth[0].file_name, spec)),
+        **operators(path),
+        # the largest absolute one from the trained net's outputs on the golden inputs
+        "golden_difference": round(
+            max(float(np.abs(a - b).max()) for a, b in zip(answers, case.golden.answers, strict=True)), 7
+        ),
+        **_cost(case, target, runtime, path),
     }
-    worse = _worse(spec, truth, case.exact, close)
-    reason = _reason(case, target, row, [t.id for t, _ in worse[:NAMED]])
-    if reason and worse:
-        gold, found = [t for t, _ in worse[:DRAWN]], [_shown(p, spec) for _, p in worse[:DRAWN]]
-        mistakes_sheet(spec.task, case.truth_folder, gold, found, case.dataset, folder / f"worst_{target}.jpg")
-    return {**row, "passed": not reason, "reason": reason}
-
-
-def _drop_per_class(case: _Case, close: list[Sample], metrics: dict[str, Any]) -> dict[str, float | None]:
-    """How far the main metric falls for each label; None where a label does not occur."""
-    if case.spec.task == "detect":
-        exact, per_class = case.metrics["per_class"], metrics["per_class"]
-        return {label: _drop(exact[label][case.main], per_class[label][case.main]) for label in case.dataset.labels}
-    return {
-        label: _drop(_of_class(case, label, case.exact), _of_class(case, label, close)) for label in case.dataset.labels
-    }
-
-
-def _of_class(case: _Case, label: str, predicted: list[Sample]) -> float | None:
-    """The main metric on the pictures of `label` alone."""
-    pairs = [
-        (t, p)
-        for t, p in zip(case.truth, predicted, strict=True)
-        if t.label == label or any(o.label == label for o in t.objects)
-    ]
-    if not pairs:
-        return None
-    figures = score(case.spec.task, [t for t, _ in pairs], [p for _, p in pairs], case.dataset)
-    figure: float | None = figures[case.main]
-    return figure
-
-
-def agreement(spec: "ModelSpec", exact: list[Sample], close: list[Sample]) -> dict[str, float | None]:
-    """How alike two models' answers are, whatever the truth, from 0 to 1.
-
-    Classify: the share of pictures with the same label. Else, over the objects that are shown: `objects`, the share
-    that both found (IoU 0.5, same label; Dice's coefficient); `objects_iou90`, the share whose boxes lie within 0.9;
-    and the mean IoU of all that both found.
-    """
-    if spec.task == "classify":
-        same = sum(a.label == b.label for a, b in zip(exact, close, strict=True))
-        return {"label": round(same / len(exact), 6)}
-    overlaps: list[float] = []
-    total = 0
-    for a, b in zip(exact, close, strict=True):
-        left, right = _shown(a, spec).objects, _shown(b, spec).objects
-        found = match(left, right)
-        each = iou(right, left)
-        overlaps += [float(each[p, t]) for t, p in found.items()]
-        total += len(left) + len(right)
-    close_by = sum(o >= CLOSE for o in overlaps)
-    return {
-        "objects": round(2 * len(overlaps) / total, 6) if total else None,
-        "objects_iou90": round(2 * close_by / total, 6) if total else None,
-        "mean_iou": round(sum(overlaps) / len(overlaps), 6) if overlaps else None,
-    }
-
-
-def _shown(sample: Sample, spec: "ModelSpec") -> Sample:
-    """Without the unsure objects that only AP looks at. Ground truth, which has no scores, stays whole."""
-    kept = [o for o in sample.objects if o.score is None or o.score >= spec.predict["score"]]
-    return replace(sample, objects=kept)
-
-
-def _drop(exact: float | None, close: float | None) -> float | None:
-    return None if exact is None or close is None else round(exact - close, 6)
+    reasons = _reasons(case, target, row)
+    if reasons:
+        worst = worse(case.spec, case.truth, *both)
+        row |= _explain(case, target, runtime, close, worst, folder)
+        reasons += row["causes"]
+        if worst:
+            reasons.append(f"worst pictures: {', '.join(t.id for t, _, _ in worst[:NAMED])}")
+    return {**row, "passed": not reasons, "reason": "; ".join(reasons)}
 
 
 def _size(exports: Path, target: str) -> dict[str, Any]:
@@ -181,48 +152,83 @@ def _size(exports: Path, target: str) -> dict[str, Any]:
     return {"size_bytes": size, "size_ratio": round(size / whole, 4), "size_ratio_to": name}
 
 
-def _golden_difference(runtime: "Runtime", exports: Path, spec: "ModelSpec") -> float:
-    """The largest absolute difference from the trained net's outputs on the golden inputs."""
-    with np.load(exports / "golden" / "golden.npz") as golden:
-        outputs = runtime.run(golden["image"])
-        pairs = zip(outputs, (golden[name] for name in spec.outputs), strict=True)
-        return round(max(float(np.abs(a - b).max()) for a, b in pairs), 7)
+def _cost(case: _Case, target: str, runtime: "Runtime", path: Path) -> dict[str, Any]:
+    """What the file takes of this machine; measured once no other process measures."""
+    from pipeline.runtimes import latency, open_runtime
+
+    wait(case.memory.values())
+    canvas = _canvas(case, case.truth[:1])
+    return {
+        "peak_memory_bytes": case.memory[target].result(),
+        "latency_ms": latency(runtime, canvas),
+        "latency_ms_by_threads": {str(n): latency(open_runtime(target, path, n), canvas) for n in THREADS},
+    }
 
 
-def _canvas(picture: Path, spec: "ModelSpec") -> NDArray[np.uint8]:
-    return np.stack([resize(open_image(picture), spec.size, spec.resize)[0]])
+def _canvas(case: _Case, samples: list[Sample]) -> NDArray[np.uint8]:
+    """[N, S, S, 3]."""
+    pictures = [open_image(case.truth_folder / s.file_name) for s in samples]
+    return np.stack([resize(picture, case.spec.size, case.spec.resize)[0] for picture in pictures])
 
 
-def _worse(
-    spec: "ModelSpec", truth: list[Sample], exact: list[Sample], close: list[Sample]
-) -> list[tuple[Sample, Sample]]:
-    """(truth, prediction) of the pictures that the file does worse on than the float model, the worst first."""
-    rows = []
-    for t, a, b in zip(truth, exact, close, strict=True):
-        by = mistake(spec.task, t, _shown(b, spec))[0] - mistake(spec.task, t, _shown(a, spec))[0]
-        if by > EPSILON:
-            rows.append((-by, t.id, t, b))
-    return [(t, b) for _, _, t, b in sorted(rows, key=lambda row: row[:2])]
-
-
-def _reason(case: _Case, target: str, row: dict[str, Any], worst: list[str]) -> str:
+def _reasons(case: _Case, target: str, row: dict[str, Any]) -> list[str]:
     """Why a file may not ship; empty if it may."""
     reasons = []
     if row["drop"] is None:
         reasons.append(f"{case.main} is not defined: the test split has nothing to find")
     elif row["drop"] > row["tolerance"] + EPSILON:
-        drops = {label: drop for label, drop in row["drop_per_class"].items() if drop is not None}
-        label = max(drops, key=lambda label: drops[label])
+        falls = {label: by for label, by in row["drop_per_class"].items() if by is not None}
+        label = max(falls, key=lambda label: falls[label])
         reasons.append(
             f"{case.main} falls by {row['drop']:.4f} from {case.metrics[case.main]:.4f}, tolerance "
-            f"{row['tolerance']:g}; most in {label!r}, by {drops[label]:.4f}; worst pictures: {', '.join(worst)}"
+            f"{row['tolerance']:g}; most in {label!r}, by {falls[label]:.4f}"
         )
-    if target.endswith("_int8") and row["size_ratio"] > SIZE_RATIO:
-        reasons.append(f"{row['size_ratio']} of the size of {row['size_ratio_to']}, expected at most {SIZE_RATIO}")
-    bound = read_json(case.exports / "golden" / "golden.json")["float_tolerance"]
-    if target.endswith("_float") and row["golden_difference"] > bound:
-        reasons.append(f"{row['golden_difference']} from the trained net on the golden inputs, expected {bound}")
-    return "; ".join(reasons)
+    if target.endswith("_int8"):
+        if row["int8_layers"] == 0:
+            reasons.append("none of its layers is in int8: a float file by the name of an int8 one")
+        if row["size_ratio"] > case.params.size_ratio:
+            expected = case.params.size_ratio
+            reasons.append(f"{row['size_ratio']} of the size of {row['size_ratio_to']}, expected at most {expected}")
+    elif not row["golden_difference"] <= case.float_bound:
+        found, bound = row["golden_difference"], case.float_bound
+        reasons.append(f"{found} from the trained net on the golden inputs, expected {bound}")
+    return reasons
+
+
+def _explain(
+    case: _Case,
+    target: str,
+    runtime: "Runtime",
+    close: list[Sample],
+    worst: list[tuple[Sample, Sample, Sample]],
+    folder: Path,
+) -> dict[str, Any]:
+    """What is known of why a file fails, for verify.json; draws its worst pictures and the noise of its layers."""
+    from pipeline.diagnosis import causes, misfits
+    from pipeline.noise import APART, Layer, first_apart, layers_of, sqnr
+    from pipeline.plots import plot_noise
+
+    path = exported_file(case.exports, target)
+    if worst:
+        sheet = folder / f"worst_{target}.jpg"
+        side_by_side_sheet(case.spec.task, case.truth_folder, worst[:DRAWN], case.dataset, target, sheet)
+    off = misfits(runtime, path, case.spec, case.golden)
+    answers = runtime.run(case.golden.images)
+    found = causes(case.spec, path, off, answers, case.golden, (case.exact, close))
+    pictures = [t for t, _, _ in worst[:COMPARED]] or case.truth[:COMPARED]
+    layers = layers_of(case.exports, target, _canvas(case, pictures))
+    apart = first_apart(layers)
+    outputs = zip(case.spec.outputs, case.golden.answers, answers, strict=True)
+    noise = layers or [Layer(name, sqnr(a, b)) for name, a, b in outputs]
+    if apart is not None:
+        plot_noise(layers, APART, apart, folder / f"sqnr_{target}.png")
+    return {
+        "causes": found,
+        "golden_misfit": off,
+        "sqnr_of": "layers" if layers else "outputs",
+        "sqnr_db": {layer.name: layer.sqnr_db for layer in noise},
+        "first_layer_apart": None if apart is None else apart._asdict(),
+    }
 
 
 def _steady(case: _Case, targets: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ LABELS = ["circle", "cross", "square"]
 COUNTS = {"train": 96, "val": 12, "test": 48}
 TARGETS = ["onnx_float", "onnx_int8", "executorch_float", "executorch_int8"]
 QUANTIZE = QuantizeParams(mode="ptq", epochs=1, learning_rate=0.0002, budget=0.0)
-PARAMS = ExportParams(targets=TARGETS, calibration_images=24, quantize=QUANTIZE, tolerance=0.1)
+PARAMS = ExportParams(targets=TARGETS, calibration_images=24, quantize=QUANTIZE, tolerance=0.1, size_ratio=0.35)
 
 
 def shipped(factory: pytest.TempPathFactory) -> Path:

@@ -38,6 +38,17 @@ def test_pictures_together_give_what_each_gives_alone(run: Path, target: str) ->
     np.testing.assert_allclose(together[0], np.concatenate([o[0] for o in alone]), atol=1e-4)
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_runtime_has_the_threads_that_were_asked_for_whatever_others_have(run: Path, target: str) -> None:
+    """ExecuTorch has one pool for all: a file that was opened with another one still answers."""
+    images = np.random.default_rng(0).integers(0, 256, (1, SIDE, SIDE, 3), dtype=np.uint8)
+    runtimes = [open_runtime(target, file_of(run, target), threads) for threads in (1, 2, 1)]
+    assert [runtime.threads for runtime in runtimes] == [1, 2, 1]
+    answers = [runtime.run(images)[0] for runtime in (*runtimes, *runtimes)]
+    for answer in answers[1:]:
+        np.testing.assert_allclose(answer, answers[0], atol=1e-4)
+
+
 @pytest.mark.parametrize("target", ["torch", "onnx_int8", "executorch_int8"])
 def test_predictions_keep_the_samples_and_match_one_image_at_a_time(run: Path, target: str) -> None:
     spec = read_spec(run / "exports" / "model.json")

@@ -43,6 +43,7 @@ RUN = {
         "calibration_images": 8,
         "quantize": {"mode": "ptq", "epochs": 1, "learning_rate": 0.0002, "budget": 0.0},
         "tolerance": 0.03,
+        "size_ratio": 0.35,
     },
 }  # fmt: skip
 SCRIPT = """

@@ -1,18 +1,36 @@
 """Good files pass; a file that is wrong fails for its own reason, and the report says which pictures show it."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from shipped import LABELS, PARAMS, TARGETS, shipped, spec_of
+import torch
+from broken import (
+    add_to_one_bias,
+    broken,
+    coarse_scale_of_the_eighth_layer,
+    leave_mean_and_deviation_out,
+    leave_normalization_out,
+    shuffle_labels,
+    swap_channels,
+    zero_scales,
+    zero_scales_of_the_eighth_layer,
+)
+from PIL import Image
+from shipped import LABELS, PARAMS, SIDE, TARGETS, shipped, spec_of
 
+from pipeline.drops import agreement
 from pipeline.errors import InputError
+from pipeline.export import exported_file
+from pipeline.exporters import executorch
 from pipeline.files import read_json, write_json
+from pipeline.models import Deployed, load_model
+from pipeline.noise import APART
 from pipeline.sample import Object, Sample, read_samples
-from pipeline.verify import agreement, verify_run
+from pipeline.verify import verify_run
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +45,8 @@ def exports(run: Path, tmp_path: Path) -> Path:
     return tmp_path / "exports"
 
 
-def verify(run: Path, exports: Path, report: Path, targets: list[str], tolerance: float = 0.1) -> str:
-    params = PARAMS.model_copy(update={"targets": targets, "tolerance": tolerance})
+def verify(run: Path, exports: Path, report: Path, targets: list[str], tolerance: float = 0.1, **more: float) -> str:
+    params = PARAMS.model_copy(update={"targets": targets, "tolerance": tolerance, **more})
     return verify_run(exports, run / "evaluated", run / "data" / "test", report, params)
 
 
@@ -50,6 +68,15 @@ def test_good_files_pass(run: Path, tmp_path: Path) -> None:
         assert row["size_ratio_to"] == target.replace("int8", "float")
         assert 0 < row["latency_ms"]["median"] <= row["latency_ms"]["p95"]
         assert {"runs", "threads"} <= set(row["latency_ms"])
+        threads = row["latency_ms_by_threads"]
+        assert {n: found["threads"] for n, found in threads.items()} == {"1": 1, "2": 2}
+        assert all(0 < found["median"] <= found["p95"] for found in threads.values())
+        assert row["size_bytes"] < row["peak_memory_bytes"] < 200e6
+        assert row["drops"]["accuracy"] == row["drop"]
+        assert {"macro_f1", "accuracy"} == set(row["drops"])
+        assert sum(row["operators"].values()) > 40
+        assert (row["int8_layers"] > 0.5, row["int8_operators"] > 0.4) == (("int8" in target,) * 2)
+        assert ((row["delegated_operators"] or 0) > 0.9) == target.startswith("executorch")
     assert verdict["targets"]["onnx_float"]["golden_difference"] < 1e-3
     steady = read_json(tmp_path / "report" / "metrics.json")
     assert steady["float"] == {"accuracy": verdict["float"]["accuracy"]}
@@ -58,8 +85,33 @@ def test_good_files_pass(run: Path, tmp_path: Path) -> None:
     assert {p.name for p in (tmp_path / "report").iterdir()} == {"verify.json", "metrics.json"}
 
 
-def test_a_file_with_spoilt_scales_fails_and_shows_where(run: Path, exports: Path, tmp_path: Path) -> None:
-    spoil(exports / "model.int8.onnx", "scales")
+@pytest.mark.parametrize(
+    ("target", "how", "cause"),
+    [
+        ("onnx_int8", zero_scales, r"[1-9]\d* of its \d+ scales are 0; it answers the same whatever the picture"),
+        ("onnx_int8", swap_channels, "red and blue are swapped"),
+        ("onnx_float", swap_channels, "red and blue are swapped"),
+        ("onnx_int8", leave_normalization_out, "the normalization is left out"),
+        ("onnx_float", leave_normalization_out, "the normalization is left out"),
+        ("onnx_int8", leave_mean_and_deviation_out, "mean and standard deviation are left out of the normalization"),
+        ("onnx_int8", shuffle_labels, "the labels are in another order: it says 'square' for 'circle', 'circle' for "),
+        ("onnx_float", shuffle_labels, "the labels are in another order: it says 'square' for 'circle', 'circle' for "),
+    ],
+)
+def test_a_broken_file_fails_and_its_mistake_is_named(
+    run: Path, exports: Path, tmp_path: Path, target: str, how: Callable[[Any], None], cause: str
+) -> None:
+    broken(exported_file(exports, target), how)
+    with pytest.raises(InputError, match=f"{target}: accuracy falls by .*{cause}"):
+        verify(run, exports, tmp_path / "report", [target])
+    row = read_json(tmp_path / "report" / "verify.json")["targets"][target]
+    assert row["passed"] is False
+    assert len(row["causes"]) == cause.count("; ") + 1, "no other mistake is named"
+    assert Image.open(tmp_path / "report" / f"worst_{target}.jpg").width > 1000
+
+
+def test_a_file_that_falls_names_class_and_pictures_and_draws_them(run: Path, exports: Path, tmp_path: Path) -> None:
+    broken(exports / "model.int8.onnx", zero_scales)
     with pytest.raises(InputError) as caught:
         verify(run, exports, tmp_path / "report", ["onnx_float", "onnx_int8"])
     verdict = read_json(tmp_path / "report" / "verify.json")
@@ -69,31 +121,63 @@ def test_a_file_with_spoilt_scales_fails_and_shows_where(run: Path, exports: Pat
     worst = max(row["drop_per_class"], key=lambda label: row["drop_per_class"][label])
     ids = {s.id for s in read_samples(run / "data" / "test")}
     for message in (str(caught.value), row["reason"]):
-        assert "accuracy falls by" in message
         assert repr(worst) in message
         assert any(i in message for i in ids)
-    assert "onnx_int8: " in str(caught.value)
-    assert (tmp_path / "report" / "worst_onnx_int8.jpg").is_file()
     assert not (tmp_path / "report" / "worst_onnx_float.jpg").exists()
 
 
-def test_swapped_labels_fail(run: Path, exports: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("target", "how", "place"),
+    [("onnx_int8", zero_scales_of_the_eighth_layer, 7), ("executorch_int8", coarse_scale_of_the_eighth_layer, 7)],
+)
+def test_the_first_layer_where_float_and_int8_part_is_found(
+    run: Path, exports: Path, tmp_path: Path, target: str, how: Callable[[Path], None], place: int
+) -> None:
+    how(exported_file(exports, target))
+    with pytest.raises(InputError, match="accuracy falls by"):
+        verify(run, exports, tmp_path / "report", [target], -1.0)
+    row = read_json(tmp_path / "report" / "verify.json")["targets"][target]
+    assert row["sqnr_of"] == "layers"
+    assert len(row["sqnr_db"]) == 53, "MobileNetV2's convolutions and its linear layer"
+    assert row["first_layer_apart"]["name"] == list(row["sqnr_db"])[place]
+    assert row["first_layer_apart"]["sqnr_db"] < 1
+    assert min(list(row["sqnr_db"].values())[:place]) > APART
+    assert Image.open(tmp_path / "report" / f"sqnr_{target}.png").width > 400
+
+
+def test_swapped_labels_beside_a_good_file_fail(run: Path, exports: Path, tmp_path: Path) -> None:
     card = read_json(exports / "model.json")
     write_json(exports / "model.json", {**card, "labels": [*LABELS[1:], LABELS[0]]})
-    with pytest.raises(InputError, match="accuracy falls by"):
+    with pytest.raises(InputError, match=r"accuracy falls by .*the labels are in another order"):
         verify(run, exports, tmp_path / "report", ["onnx_float"])
 
 
 def test_a_float_file_of_other_weights_fails_on_the_golden_inputs(run: Path, exports: Path, tmp_path: Path) -> None:
-    spoil(exports / "model.onnx", "one bias")
+    broken(exports / "model.onnx", add_to_one_bias)
     with pytest.raises(InputError, match="from the trained net on the golden inputs"):
         verify(run, exports, tmp_path / "report", ["onnx_float"])
 
 
-def test_an_int8_file_as_large_as_the_float_one_fails(run: Path, exports: Path, tmp_path: Path) -> None:
-    shutil.copyfile(exports / "model.onnx", exports / "model.int8.onnx")
-    with pytest.raises(InputError, match=r"1\.0 of the size of onnx_float, expected at most 0\.35"):
-        verify(run, exports, tmp_path / "report", ["onnx_int8"])
+@pytest.mark.parametrize("kind", ["onnx", "executorch"])
+def test_a_float_file_by_the_name_of_an_int8_one_fails(run: Path, exports: Path, tmp_path: Path, kind: str) -> None:
+    shutil.copyfile(exported_file(exports, f"{kind}_float"), exported_file(exports, f"{kind}_int8"))
+    message = rf"none of its layers is in int8.*; 1\.0 of the size of {kind}_float, expected at most 0\.35"
+    with pytest.raises(InputError, match=message):
+        verify(run, exports, tmp_path / "report", [f"{kind}_int8"])
+    with pytest.raises(InputError, match="none of its layers is in int8"):
+        verify(run, exports, tmp_path / "report", [f"{kind}_int8"], size_ratio=1.0)
+
+
+def test_an_executorch_file_that_takes_bgr_is_told(run: Path, exports: Path, tmp_path: Path) -> None:
+    class Swapped(Deployed):
+        def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return super().forward(image.flip(3))
+
+    wrong = Swapped(*load_model(run / "models" / "shapes"))
+    picture = np.zeros((1, SIDE, SIDE, 3), np.uint8)
+    executorch.export_float(wrong, [picture], exports / "model.pte", ["logits"])
+    with pytest.raises(InputError, match=r"executorch_float: accuracy falls by .*red and blue are swapped"):
+        verify(run, exports, tmp_path / "report", ["executorch_float"])
 
 
 def test_without_a_float_file_the_trained_weights_are_the_measure(run: Path, exports: Path, tmp_path: Path) -> None:
@@ -116,21 +200,6 @@ def test_a_drop_of_the_tolerance_passes_and_one_above_fails(run: Path, tmp_path:
         verify(run, run / "exports", report, ["onnx_int8"], drop)
         with pytest.raises(InputError, match="falls by"):
             verify(run, run / "exports", report, ["onnx_int8"], drop - 1e-4)
-
-
-def spoil(path: Path, what: str) -> None:
-    """Change the numbers of an ONNX file and leave its form alone."""
-    model = onnx.load(path)
-    for constant in model.graph.initializer:
-        values = onnx.numpy_helper.to_array(constant)
-        if what == "scales" and values.dtype == np.float32 and values.ndim == 1 and len(values) > 8:
-            values = np.full_like(values, 1e-6)
-        elif what == "one bias" and values.dtype == np.float32 and values.shape == (3,):
-            values = values + np.array([0.01, 0, 0], np.float32)
-        else:
-            continue
-        constant.CopyFrom(onnx.numpy_helper.from_array(values, constant.name))
-    onnx.save(model, path)
 
 
 def found(*objects: tuple[str, tuple[float, float, float, float], float]) -> Sample:

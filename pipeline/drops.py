@@ -1,0 +1,106 @@
+"""How far one model's answers fall from another's: by the metrics, by label, by picture, and whatever the truth."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pipeline.matching import iou, match
+from pipeline.metrics import main_metric, score
+from pipeline.mistakes import mistake
+from pipeline.sample import Dataset, Sample
+
+if TYPE_CHECKING:
+    from pipeline.models.spec import ModelSpec
+
+CLOSE = 0.9  # IoU
+EPSILON = 1e-9  # what two equal sums may differ by
+ERRORS = ("nme", "nme_interocular")  # figures of which less is better
+COUNTS = ("n_images", "n_clips", "nme_objects", "nme_missed")  # figures that are none
+
+
+def drop(exact: float | None, close: float | None) -> float | None:
+    """How much lower `close` is; None where one of them is not defined."""
+    return None if exact is None or close is None else round(exact - close, 6)
+
+
+def drops(exact: dict[str, Any], close: dict[str, Any]) -> dict[str, float | None]:
+    """Of every figure that two metrics.json have in total: positive is worse, of errors too."""
+    return {
+        name: drop(close[name], figure) if name in ERRORS else drop(figure, close[name])
+        for name, figure in exact.items()
+        if name in close and name not in COUNTS and isinstance(figure, int | float | None)
+    }
+
+
+def drop_per_class(
+    task: str,
+    truth: list[Sample],
+    predictions: tuple[list[Sample], list[Sample]],
+    metrics: tuple[dict[str, Any], dict[str, Any]],
+    dataset: Dataset,
+) -> dict[str, float | None]:
+    """How far the main metric falls for each label; None where a label does not occur. The pairs: float, file."""
+    main = main_metric(task)
+    if task == "detect":
+        exact, close = (figures["per_class"] for figures in metrics)
+        return {label: drop(exact[label][main], close[label][main]) for label in dataset.labels}
+
+    def of_class(label: str, predicted: list[Sample]) -> float | None:
+        pairs = [
+            (t, p)
+            for t, p in zip(truth, predicted, strict=True)
+            if t.label == label or any(o.label == label for o in t.objects)
+        ]
+        if not pairs:
+            return None
+        figure: float | None = score(task, [t for t, _ in pairs], [p for _, p in pairs], dataset)[main]
+        return figure
+
+    exact_samples, close_samples = predictions
+    return {label: drop(of_class(label, exact_samples), of_class(label, close_samples)) for label in dataset.labels}
+
+
+def agreement(spec: "ModelSpec", exact: list[Sample], close: list[Sample]) -> dict[str, float | None]:
+    """How alike two models' answers are, whatever the truth, from 0 to 1.
+
+    Classify: the share of pictures with the same label. Else, over the objects that are shown: `objects`, the share
+    that both found (IoU 0.5, same label; Dice's coefficient); `objects_iou90`, the share whose boxes lie within 0.9;
+    and the mean IoU of all that both found.
+    """
+    if spec.task == "classify":
+        same = sum(a.label == b.label for a, b in zip(exact, close, strict=True))
+        return {"label": round(same / len(exact), 6)}
+    overlaps: list[float] = []
+    total = 0
+    for a, b in zip(exact, close, strict=True):
+        left, right = shown(a, spec).objects, shown(b, spec).objects
+        found = match(left, right)
+        each = iou(right, left)
+        overlaps += [float(each[p, t]) for t, p in found.items()]
+        total += len(left) + len(right)
+    close_by = sum(o >= CLOSE for o in overlaps)
+    return {
+        "objects": round(2 * len(overlaps) / total, 6) if total else None,
+        "objects_iou90": round(2 * close_by / total, 6) if total else None,
+        "mean_iou": round(sum(overlaps) / len(overlaps), 6) if overlaps else None,
+    }
+
+
+def shown(sample: Sample, spec: "ModelSpec") -> Sample:
+    """Without the unsure objects that only AP looks at. Ground truth, which has no scores, stays whole."""
+    kept = [o for o in sample.objects if o.score is None or o.score >= spec.predict["score"]]
+    return replace(sample, objects=kept)
+
+
+def worse(
+    spec: "ModelSpec", truth: list[Sample], exact: list[Sample], close: list[Sample]
+) -> list[tuple[Sample, Sample, Sample]]:
+    """(truth, float, file) of the pictures that the file does worse on than the float model, the worst first; of the
+    predictions what is shown.
+    """
+    rows = []
+    for t, *both in zip(truth, exact, close, strict=True):
+        a, b = (shown(p, spec) for p in both)
+        by = mistake(spec.task, t, b)[0] - mistake(spec.task, t, a)[0]
+        if by > EPSILON:
+            rows.append((-by, t.id, (t, a, b)))
+    return [row for _, _, row in sorted(rows, key=lambda row: row[:2])]

@@ -1,0 +1,73 @@
+"""How much memory a model file takes, in a process that has nothing else to do."""
+
+import multiprocessing
+import os
+import re
+import resource
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Load = Callable[[Path], Callable[[NDArray[np.uint8]], object]]
+
+
+def peak_memory(path: Path, side: int) -> int:
+    """Bytes by which a fresh process grows at its highest when it loads `path` and runs one picture of `side` pixels.
+
+    What the process has before is Python, NumPy and the runtime; for a .pte torch too, which its bindings are made of.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_growth, path, side).result()
+
+
+def _growth(path: Path, side: int) -> int:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libraries say there what they say of every CPU
+    image = np.full((1, side, side, 3), 114, np.uint8)
+    load = _onnx() if path.suffix == ".onnx" else _executorch()
+    before = _highest()
+    load(path)(image)
+    return _highest() - before
+
+
+def _onnx() -> Load:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+
+    def load(path: Path) -> Callable[[NDArray[np.uint8]], object]:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return lambda image: session.run(None, {"image": image})
+
+    return load
+
+
+def _executorch() -> Load:
+    import torch
+    from executorch.extension.pybindings import _C
+
+    def load(path: Path) -> Callable[[NDArray[np.uint8]], object]:
+        content = path.read_bytes()
+        program = _C._load_program_from_buffer(content)
+        method = program.load_method("forward")
+
+        def run(image: NDArray[np.uint8]) -> object:
+            assert program is not None and content  # kept: a method keeps neither of them alive
+            return method([torch.from_numpy(image)])
+
+        return run
+
+    return load
+
+
+def _highest() -> int:
+    """Bytes of memory that this process had at most so far."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux, whose ru_maxrss begins with that of the process which started this one
+        found = re.search(r"^VmHWM:\s*(\d+) kB$", status.read_text(), re.MULTILINE)
+        if found:
+            return int(found[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

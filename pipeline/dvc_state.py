@@ -6,6 +6,7 @@ right after the stage has run and before the next one starts, so a later stage o
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +91,18 @@ def stale_files(project: Path, runs: Iterable[str]) -> dict[str, list[str]]:
                     if made & {path, *path.parents} and "modified" in dep.workspace_status().values():
                         problems.append(f"{dep.def_path} is not what {address} was made from")
     return found
+
+
+def md5_of(path: Path) -> str:
+    """What dvc.lock says, or would say, of a file or folder: DVC's own hash, with ".dir" after a folder's."""
+    from dvc_data.hashfile.build import build
+    from dvc_data.hashfile.db import HashFileDB
+    from dvc_objects.fs.local import LocalFileSystem
+
+    local = LocalFileSystem()
+    # nothing is stored there: a dry run only hashes
+    nowhere = HashFileDB(local, os.devnull)
+    return str(build(nowhere, str(path.absolute()), local, "md5", dry_run=True)[2].hash_info.value)
 
 
 def flat(tree: Any, separator: str = ".") -> dict[str, Any]:

@@ -16,7 +16,8 @@ from shipped import LABELS, PARAMS, SIDE, TARGETS, shipped, spec_of
 
 from pipeline.bundle import replay as bundled_replay
 from pipeline.errors import InputError
-from pipeline.export import choose, export_run, exported_file, preprocessing
+from pipeline.contract import preprocessing
+from pipeline.export import choose, export_run, exported_file
 from pipeline.exporters import EXPORTERS
 from pipeline.exporters.folding import folded
 from pipeline.files import read_json

@@ -20,13 +20,13 @@ MEANINGS = {  # without the batch axis; s: a stride, K: labels, L: landmarks, S:
     "anchor_free": {
         "scores": "[K, S/s, S/s]: sigmoid gives the probability of each label in each cell",
         "boxes": "[4, S/s, S/s]: left, top, right, bottom, from the cell's centre, in strides, 0 or more",
-        "landmarks": "[3 L, S/s, S/s]: per landmark x, y from the cell's centre in strides, then visibility",
+        "landmarks": "[3 L, S/s, S/s]: per landmark x, y from the cell's centre in strides, visibility",
     },
     "yolov3": {
         "scores": "[A K, S/s, S/s]: the first K channels are the first anchor's",
         "boxes": "[A 4, S/s, S/s]: x, y, width, height, each before its sigmoid",
         "objectness": "[A, S/s, S/s]: sigmoid(objectness) sigmoid(score) is the probability of a label",
-        "landmarks": "[A 3 L, S/s, S/s]: per landmark x, y from the cell's centre in the anchor's sides, then visibility",
+        "landmarks": "[A 3 L, S/s, S/s]: per landmark x, y from the cell's centre in sides of the anchor, visibility",
     },
 }
 CELLS = "a cell (column i, row j) of stride s has its centre at ((i + 0.5) s, (j + 0.5) s) pixels of the canvas"
@@ -35,7 +35,9 @@ BOXES = {
     "yolov3": "box, with b = sigmoid(boxes): its centre at (2 b_x - 0.5 + i, 2 b_y - 0.5 + j) s, "
     "its sides anchor_w (2 b_w)^2 and anchor_h (2 b_h)^2; A anchors a stride, `anchors` has their sides in pixels",
 }
-BACK = "divide by S; take off the offset of the resize and divide by its scale; clip boxes, not landmarks, to 0 to 1"
+SHARES = "divide by S: shares of the canvas"
+BACK = "take off the offset of the resize and divide by its scale, both as shares of the canvas: shares of the picture"
+CLIP = "clip boxes, not landmarks, to 0 to 1"
 
 
 def preprocessing(spec: "ModelSpec") -> dict[str, Any]:
@@ -65,14 +67,16 @@ def _decode(spec: "ModelSpec") -> dict[str, Any]:
         return {**found, "steps": ["the label is the one of the largest logit, by the order of labels.txt"]}
     floor = spec.predict["score"]
     if spec.task == "localize":
-        return {**found, "score": floor, "steps": [f"no object where sigmoid(presence) is below {floor:g}", BACK]}
+        return {**found, "score": floor, "steps": [f"no object where sigmoid(presence) is below {floor:g}", BACK, CLIP]}
     steps = [
         CELLS,
         BOXES[kind],
         f"keep each pair of cell and label with a probability of {floor:g} or more; of them the {BEFORE_NMS} best",
         *_suppression(spec.predict),
         "a landmark is visible where its visibility is above 0, else hidden",
+        SHARES,
         BACK,
+        CLIP,
     ]
     numbers = {
         "score": floor,

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import bundle
-from pipeline.card import model_card, read_evidence
+from pipeline.card import model_card
 from pipeline.contract import preprocessing
 from pipeline.decode import decode
 from pipeline.dvc_state import md5_of
 from pipeline.errors import InputError
 from pipeline.files import link_or_copy, new_folder, read_json, sha256, write_json, write_text
+from pipeline.limits import read_evidence
 from pipeline.parallel import each_forked
 from pipeline.params import ExportParams
 from pipeline.preprocess import open_image, resize

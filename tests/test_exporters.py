@@ -15,8 +15,8 @@ from PIL import Image
 from shipped import LABELS, PARAMS, SIDE, TARGETS, shipped, spec_of
 
 from pipeline.bundle import replay as bundled_replay
-from pipeline.errors import InputError
 from pipeline.contract import preprocessing
+from pipeline.errors import InputError
 from pipeline.export import choose, export_run, exported_file
 from pipeline.exporters import EXPORTERS
 from pipeline.exporters.folding import folded

@@ -185,6 +185,7 @@ def _write_golden(
     }
     write_json(folder / "golden.json", note)
     shutil.copyfile(Path(bundle.__file__).parent / "replay.py", out / "replay.py")
+    shutil.copytree(Path(bundle.__file__).parent / "samples", out / "samples")
 
 
 def _canvas(folder: Path, sample: Sample, spec: "ModelSpec") -> NDArray[np.uint8]:

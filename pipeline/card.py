@@ -36,8 +36,8 @@ A {spec.backbone} for phones: {_purpose(spec)} Labels: {some(spec.labels, len(sp
 
 Every file takes uint8 RGB [1, {spec.size}, {spec.size}, 3] and has the normalization inside. `preprocess.json` says how
 a picture becomes that ({spec.resize}) and what the outputs mean; `samples/` has it as code for Android and iOS.
-`golden/` has pictures, inputs and outputs to prove an app with; `python replay.py` proves this folder with them where only
-numpy, Pillow and a runtime are installed.
+`golden/` has pictures, inputs and outputs to prove an app with; `python replay.py` proves this folder with them where
+only numpy, Pillow and a runtime are installed.
 
 ## Limits
 

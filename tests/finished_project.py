@@ -29,7 +29,9 @@ def write_project(root: Path, runs: dict[str, str]) -> None:
         write_json(root / f"reports/evaluate/{run}/metrics.json", {**figures, "macro_f1": None})
         timing = {"seconds": 12.5, "resumed": False, "epochs": 3, "images_per_second": 1.92, "device": "cpu"}
         write_json(root / f"reports/train/{run}/training.json", timing)
-        write_json(root / f"exports/{run}/export.json", {"cost": {"macs": 1000 * number + 500, "params": 40}})
+        targets = {"onnx_int8": {"file": f"{run}.onnx"}}
+        made = {"cost": {"macs": 1000 * number + 500, "params": 40}, "targets": targets}
+        write_json(root / f"exports/{run}/export.json", made)
         write_text(root / f"exports/{run}/{run}.onnx", f"the weights of {run}")
         target = {
             "metrics": figures,
@@ -39,7 +41,8 @@ def write_project(root: Path, runs: dict[str, str]) -> None:
             "latency_ms": {"median": 1.5},
             "reason": "",
         }
-        verdict = {"passed": True, "float": figures, "targets": {"onnx_int8": {**target, "passed": True}}}
+        main = {"main_metric": MAIN[task]}
+        verdict = {"passed": True, **main, "float": figures, "targets": {"onnx_int8": {**target, "passed": True}}}
         write_json(root / f"reports/verify/{run}/verify.json", verdict)
 
 

@@ -234,9 +234,8 @@ def test_the_folder_says_what_an_app_needs(run: Path) -> None:
     assert facts["calibration"]["asked"] == facts["calibration"]["used"] == 24
     trained_on = {s.id for s in read_samples(run / "data" / "train")}
     assert set(facts["calibration"]["ids"]) <= trained_on
-    card = (exports / "README.md").read_text()
-    assert "reports/verify/shapes/verify.json" in card
-    assert facts["made_from"]["model.safetensors"] in card
+    assert "reports/verify/shapes/verify.json" in (exports / "README.md").read_text()
+    assert {p.relative_to(exports / "samples").parent.name for p in exports.glob("samples/*/*")} == {"android", "ios"}
 
 
 def test_golden_pictures_resize_to_the_golden_inputs(run: Path) -> None:
@@ -245,6 +244,16 @@ def test_golden_pictures_resize_to_the_golden_inputs(run: Path) -> None:
         for picture, expected in zip(read_json(golden / "golden.json")["pictures"], arrays["image"], strict=True):
             found, _ = resize(Image.open(golden / picture), SIDE, "stretch")
             np.testing.assert_array_equal(found, expected)
+
+
+def test_golden_answers_are_decoded(run: Path) -> None:
+    golden = run / "exports" / "golden"
+    with np.load(golden / "golden.npz") as arrays:
+        best = [LABELS[i] for i in arrays["logits"].argmax(axis=1)]
+    rows = read_json(golden / "decoded.json")
+    assert [row["label"] for row in rows] == best
+    assert [row["file_name"] for row in rows] == read_json(golden / "golden.json")["pictures"]
+    assert {row["id"] for row in rows} <= {s.id for s in read_samples(run / "data" / "train")}
 
 
 def replay(folder: Path) -> tuple[int, str]:

@@ -26,7 +26,7 @@ def trace(file: Path, project: Path, uri: str | None = None) -> dict[str, Any]:
 
     Keys: file, sha256, size_bytes, places (equal files of the chain), state (and `why`), stage, out, made_from, code,
     params, git; of a dataset's or run's file `dataset`; of a run's file run, target, lock, run_params, mlflow, verdict;
-    of a picture `picture`. Raises InputError if the file is not there, or is not the chain's; it says what was searched.
+    of a picture `picture`. Raises InputError if the file is not there, or is not the chain's: what was searched then.
     """
     if not file.is_file():
         raise InputError(f"{file}: {'a folder; expected a file in it' if file.is_dir() else 'no such file'}")
@@ -43,11 +43,11 @@ def trace(file: Path, project: Path, uri: str | None = None) -> dict[str, Any]:
     entry = stages[address]
     found |= {"stage": address, "out": _hashed([out])[0], "made_from": _made_from(address, stages, set())}
     found["code"] = _hashed([dep for dep in entry.get("deps", []) if _is_code(dep)])
-    found["params"] = flat({k: v for file in entry.get("params", {}).values() for k, v in file.items()})
+    found["params"] = _params(entry)
     found["git"] = {"recorded_in": next(reversed(commits(project, out["md5"])), None), **git_tags(project)}
     stage, _, name = address.partition("@")
     of_run = stage in (*OF_RUN, "track")
-    dataset = stages[f"train@{name}"]["params"]["params.yaml"][f"runs.{name}.dataset"] if of_run else name
+    dataset = _params(stages[f"train@{name}"])[f"runs.{name}.dataset"] if of_run else name
     if dataset:
         found["dataset"] = _dataset(project, dataset, stages)
     if of_run:
@@ -96,17 +96,21 @@ def _hashed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"path": row["path"], "md5": row["md5"]} for row in rows]
 
 
+def _params(entry: dict[str, Any]) -> dict[str, Any]:
+    return flat({key: value for file in entry.get("params", {}).values() for key, value in file.items()})
+
+
 def _dataset(project: Path, name: str, stages: Stages) -> dict[str, Any]:
-    entry = stages[f"ingest@{name}"]
-    params = {k.removeprefix(f"datasets.{name}."): v for k, v in entry["params"]["params.yaml"].items()}
+    entry, start = stages[f"ingest@{name}"], f"datasets.{name}."
+    params = {key.removeprefix(start): value for key, value in _params(entry).items()}
     ingested = next(out for out in entry["outs"] if out["path"] == f"data/ingested/{name}")
     told = recorded_json(project, ingested, "/dataset.json")
-    known = {k: params.get(k) for k in ("format", "path", "labels", "options")}
-    source = [dep for dep in _hashed(entry["deps"]) if dep["path"] == params.get("path")]
+    source = [dep["md5"] for dep in entry.get("deps", []) if dep["path"] == params.get("path")]
     return {
         "name": name,
-        **known,
-        "source_md5": source[0]["md5"] if source else None,
+        **{key: params.get(key) for key in ("format", "path", "labels")},
+        "options": {k.removeprefix("options."): v for k, v in params.items() if k.startswith("options.")},
+        "source_md5": source[0] if source else None,
         "ingested_md5": ingested["md5"],
         "counts": told["counts"] if told else None,
     }

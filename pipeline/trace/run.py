@@ -6,7 +6,7 @@ from typing import Any
 from pipeline.dvc_state import state_of
 from pipeline.errors import InputError
 from pipeline.files import read_json
-from pipeline.trace.recorded import Stages, recorded_json
+from pipeline.trace.recorded import Stages, outs_with, recorded_json
 
 
 def run_facts(project: Path, run: str, dataset: str, stages: Stages, place: str, uri: str | None) -> dict[str, Any]:
@@ -33,9 +33,10 @@ def _verdict(project: Path, run: str, stages: Stages, exports: list[dict[str, An
     nothing. None where there is no verdict.
     """
     name = f"reports/verify/{run}/verify.json"
-    entry = stages.get(f"verify@{run}", {"deps": [], "outs": []})
-    judged = [dep["md5"] for dep in entry["deps"] if dep["path"] == f"exports/{run}"]
-    verdict = next((recorded_json(project, out) for out in entry["outs"] if out["path"] == name), None)
+    deps = stages.get(f"verify@{run}", {"deps": []})["deps"]
+    judged = [dep["md5"] for dep in deps if dep["path"] == f"exports/{run}"]
+    kept = [recorded_json(project, out, name.removeprefix(out["path"])) for _, out in outs_with(name, stages)]
+    verdict = kept[0] if kept else None
     recorded = verdict is not None and judged == [out["md5"] for out in exports]
     if not recorded:
         verdict = read_json(project / name) if (project / name).is_file() else None

@@ -289,6 +289,8 @@ def test_the_script_resizes_as_training_does(rule: str, size: tuple[int, int]) -
         ("picture", r"WRONG golden/0.png: up to \d+ of 255 from the golden input"),
         ("bytes", r"WRONG model.onnx: not the file that the golden answers are of"),
         ("gone", r"WRONG model.int8.onnx: not there"),
+        ("cut short", r"WRONG .*: a file of the contract is missing, cut short or of another run"),
+        ("another run", r"WRONG .*: a file of the contract is missing, cut short or of another run: KeyError"),
         ("answers", r"WRONG model.onnx: output logits is [\d.]+ of its range off, expected 0.001"),
     ],
 )
@@ -298,6 +300,11 @@ def test_a_folder_that_was_harmed_does_not_prove_itself(run: Path, tmp_path: Pat
         Image.new("RGB", (SIDE, SIDE)).save(folder / "golden" / "0.png")
     elif harm == "bytes":
         (folder / "model.onnx").write_bytes((folder / "model.onnx").read_bytes() + b" ")
+    elif harm == "cut short":
+        golden = folder / "golden" / "golden.npz"
+        golden.write_bytes(golden.read_bytes()[:5000])
+    elif harm == "another run":
+        np.savez(folder / "golden" / "onnx_float.npz", presence=np.zeros((4, 1), np.float32))
     elif harm == "gone":
         (folder / "model.int8.onnx").unlink()
     else:

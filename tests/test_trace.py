@@ -194,11 +194,8 @@ def test_a_picture_leads_back_to_the_owners(tmp_path: Path) -> None:
     row = {**original.to_json(), "id": f"{original.id}~1", "file_name": "copy.jpg"}
     write_samples(copy, [original.from_json(row)])
     write_json(golden / "decoded.json", [{**original.to_json(), "file_name": "0.png"}])
-    for place in (
-        f"data/ingested/pets/train/{original.file_name}",
-        "data/augmented/pets/copy.jpg",
-        "exports/pets/golden/0.png",
-    ):
+    own = f"data/ingested/pets/train/{original.file_name}"
+    for place in (own, "data/augmented/pets/copy.jpg", "exports/pets/golden/0.png"):
         found = picture_of(tmp_path, place, "pets", dataset)
         assert found is not None
         assert found["ingested"] == own

@@ -1,4 +1,5 @@
-// The model in ExecuTorch. In build.gradle: implementation("org.pytorch:executorch-android:1.0.0")
+// The model in ExecuTorch. In build.gradle: implementation("org.pytorch:executorch-android:<version>"), of a version that
+// is not older than `versions.executorch` of export.json.
 // Copy the bundle's folder to src/main/assets/model (without the samples).
 
 package pocketlens

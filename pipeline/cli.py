@@ -30,6 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     _slide_parser(commands.add_parser("slide", help="slide a trained classifier over the pictures of a box dataset"))
     _compare_parser(commands.add_parser("compare", help="a run with one backbone after another, side by side"))
+    _trace_parser(commands.add_parser("trace", help="where a file came from, and whether it still is what it was"))
     track = commands.add_parser("track", help="rebuild the MLflow runs from the chain's files where they are missing")
     track.set_defaults(command=_track)
     args = parser.parse_args(arguments)
@@ -108,6 +109,12 @@ def _slide_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="all figures as one JSON object")
     parser.add_argument("--draw", type=Path, metavar="FOLDER", help="write the pictures with truth and boxes drawn in")
     parser.set_defaults(command=_slide)
+
+
+def _trace_parser(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, help="of exports, models, reports or data; or a copy of one, anywhere")
+    parser.add_argument("--json", action="store_true", help="all that is known, as one JSON object")
+    parser.set_defaults(command=_trace)
 
 
 def _numbers(text: str) -> list[float]:
@@ -281,6 +288,14 @@ def _compare(args: argparse.Namespace) -> None:
     print(f"{table}, {plot}; MLflow: make ui, experiment compare-{run}; DVC: dvc exp show")
     if any(row.note for row in rows):
         sys.exit(1)
+
+
+def _trace(args: argparse.Namespace) -> None:
+    from pipeline.trace import trace
+    from pipeline.trace.text import trace_text
+
+    found = trace(args.file, Path.cwd(), os.environ.get("MLFLOW_TRACKING_URI"))
+    print(json.dumps(found, ensure_ascii=False) if args.json else trace_text(found))
 
 
 def _track(_args: argparse.Namespace) -> None:

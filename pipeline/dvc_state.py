@@ -6,6 +6,7 @@ right after the stage has run and before the next one starts, so a later stage o
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,24 +37,28 @@ class RunState:
 
 
 def read_state(project: Path, run: str, dataset: str) -> RunState:
-    """Raises InputError naming the stage that dvc.lock has no entry for.
+    """Raises InputError naming the stage that dvc.lock has no entry for."""
+    return state_of(read_lock(project), run, dataset, project / "dvc.lock")
+
+
+def state_of(stages: dict[str, Any], run: str, dataset: str, lock_file: Path) -> RunState:
+    """`stages`: the entries of `lock_file`, which errors name. Raises InputError as `read_state` does.
 
     Of a stage's dependencies the data are the outs of the stages before it; code counts by what it made, so that
     a comment in a module makes no new state: DVC does not run the later stages for it either.
     """
-    stages = _read_lock(project)
     addresses = [f"{s}@{dataset}" for s in OF_DATASET] + [f"{s}@{run}" for s in OF_RUN]
     missing = [a for a in addresses if a not in stages]
     if missing:
-        raise InputError(f"{project / 'dvc.lock'}: no entry for {', '.join(missing)}; `dvc repro {missing[-1]}` first")
+        raise InputError(f"{lock_file}: no entry for {', '.join(missing)}; `dvc repro {missing[-1]}` first")
     made = {a: {"params": _params(stages[a]), "outs": _hashes(stages[a].get("outs", []))} for a in addresses}
     ingested = f"data/ingested/{dataset}"
     data = made[f"ingest@{dataset}"]["outs"].get(ingested)
     if data is None:
-        raise InputError(f"{project / 'dvc.lock'}: ingest@{dataset} has no out {ingested}")
+        raise InputError(f"{lock_file}: ingest@{dataset} has no out {ingested}")
     test = _hashes(stages[f"verify@{run}"].get("deps", [])).get(f"{ingested}/test")
     if test is None:
-        raise InputError(f"{project / 'dvc.lock'}: verify@{run} has no dep {ingested}/test")
+        raise InputError(f"{lock_file}: verify@{run} has no dep {ingested}/test")
     params: dict[str, Any] = {}
     for address in addresses:
         for key, value in flat(made[address]["params"]).items():
@@ -68,7 +73,7 @@ def read_state(project: Path, run: str, dataset: str) -> RunState:
 def finished_runs(project: Path) -> list[str]:
     """The runs whose last stage before `track` is in dvc.lock, in the order of their names."""
     last = f"{OF_RUN[-1]}@"
-    return sorted(address.removeprefix(last) for address in _read_lock(project) if address.startswith(last))
+    return sorted(address.removeprefix(last) for address in read_lock(project) if address.startswith(last))
 
 
 def stale_files(project: Path, runs: Iterable[str]) -> dict[str, list[str]]:
@@ -97,6 +102,18 @@ def stale_files(project: Path, runs: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
+def md5_of(path: Path) -> str:
+    """What dvc.lock says, or would say, of a file or folder: DVC's own hash, with ".dir" after a folder's."""
+    from dvc_data.hashfile.build import build
+    from dvc_data.hashfile.db import HashFileDB
+    from dvc_objects.fs.local import LocalFileSystem
+
+    local = LocalFileSystem()
+    # nothing is stored there: a dry run only hashes
+    nowhere = HashFileDB(local, os.devnull)
+    return str(build(nowhere, str(path.absolute()), local, "md5", dry_run=True)[2].hash_info.value)
+
+
 def flat(tree: Any, separator: str = ".") -> dict[str, Any]:
     """Nested dicts as one: {"head": {"kind": "pool"}} becomes {"head.kind": "pool"}."""
     result: dict[str, Any] = {}
@@ -108,7 +125,8 @@ def flat(tree: Any, separator: str = ".") -> dict[str, Any]:
     return result
 
 
-def _read_lock(project: Path) -> dict[str, Any]:
+def read_lock(project: Path) -> dict[str, Any]:
+    """The entries of dvc.lock by address ("train@herd"). Raises InputError if it is missing or no YAML."""
     path = project / "dvc.lock"
     try:
         lock = YAML(typ="safe").load(path)

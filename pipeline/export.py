@@ -1,9 +1,7 @@
 """A trained run in the forms that ship, with what an app needs to feed them and to prove that it does so rightly."""
 
-import json
 import shutil
 from collections import defaultdict
-from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -13,11 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import bundle
+from pipeline.card import model_card
+from pipeline.contract import preprocessing
+from pipeline.decode import decode
+from pipeline.dvc_state import md5_of
 from pipeline.errors import InputError
 from pipeline.files import link_or_copy, new_folder, read_json, sha256, write_json, write_text
+from pipeline.limits import read_evidence
 from pipeline.parallel import each_forked
 from pipeline.params import ExportParams
-from pipeline.preprocess import FILL, open_image, resize
+from pipeline.preprocess import open_image, resize
 from pipeline.sample import Sample, read_samples
 
 if TYPE_CHECKING:
@@ -31,11 +34,14 @@ INT8_TOLERANCE = 0.05  # of an output's range, from what the same file said here
 LIBRARIES = ("torch", "onnx", "onnxruntime", "executorch", "torchao")
 
 
-def export_run(model_folder: Path, train_folder: Path, out: Path, params: ExportParams) -> str:
+def export_run(
+    model_folder: Path, train_folder: Path, out: Path, params: ExportParams, reports: Path | None = None
+) -> str:
     """Write the folder `out` with a file per target; returns a line that says what it holds.
 
-    `train_folder` is the ingested train split: calibration never sees val, test, or augmented copies. Raises
-    InputError if it is empty, or the model is missing.
+    `train_folder` is the ingested train split: calibration never sees val, test, or augmented copies. `reports` is the
+    folder of the reports of ingest and evaluate, for the model card; without it the card has no figures. Raises
+    InputError if `train_folder` is empty, or the model or a report is missing.
     """
     from pipeline.models.spec import read_spec
 
@@ -43,6 +49,8 @@ def export_run(model_folder: Path, train_folder: Path, out: Path, params: Export
     samples = read_samples(train_folder)
     if not samples:
         raise InputError(f"{train_folder}: no pictures to calibrate with")
+    data = train_folder.parent
+    evidence = read_evidence(spec, data, reports) if reports else None
     chosen = choose(samples, params.calibration_images)
     images = [_canvas(train_folder, s, spec)[None] for s in chosen]
     with new_folder(out) as folder:
@@ -66,13 +74,14 @@ def export_run(model_folder: Path, train_folder: Path, out: Path, params: Export
                 "model.safetensors": sha256(model_folder / "model.safetensors"),
                 "model.json": sha256(model_folder / "model.json"),
                 "train/metadata.jsonl": sha256(train_folder / "metadata.jsonl"),
+                "dvc": {"data": md5_of(data), "model": md5_of(model_folder)},
             },
             "cost": _cost(model_folder, spec),
             "float_weights_bytes": (model_folder / "model.safetensors").stat().st_size,
             "versions": {name: version(name) for name in LIBRARIES},
         }
         write_json(folder / "export.json", facts)
-        write_text(folder / "README.md", _model_card(spec, facts))
+        write_text(folder / "README.md", model_card(spec, facts, evidence))
     sizes = ", ".join(f"{row['file']} {row['size_bytes'] / 1e6:.2f} MB" for row in targets.values())
     return f"{out}: {sizes}; calibrated on {len(chosen)} of {len(samples)} train pictures"
 
@@ -100,19 +109,6 @@ def choose(samples: list[Sample], count: int) -> list[Sample]:
         share = min(len(kind), -(-(count - len(chosen)) // (len(left) - i)))
         chosen += [kind[(2 * n + 1) * len(kind) // (2 * share)] for n in range(share)]
     return sorted(chosen, key=lambda s: s.id)
-
-
-def preprocessing(spec: "ModelSpec") -> dict[str, Any]:
-    """What an app does with a picture before it runs the model, in words that need no Python."""
-    return {
-        "input": {"name": "image", "dtype": "uint8", "shape": [1, spec.size, spec.size, 3], "layout": "NHWC"},
-        "colour": "RGB, upright (EXIF orientation applied)",
-        "resize": spec.resize,
-        "filter": "bilinear, antialiased when shrinking (Pillow's BILINEAR)",
-        "fill": [FILL] * 3 if spec.resize == "letterbox" else None,
-        "normalization": {"inside_the_graph": True, "mean": spec.mean, "std": spec.std},
-        "outputs": spec.outputs,
-    }
 
 
 def _cost(model_folder: Path, spec: "ModelSpec") -> dict[str, int]:
@@ -159,29 +155,39 @@ def _write_golden(
 
     folder = out / "golden"
     folder.mkdir()
-    inputs = np.stack([_canvas(train_folder, s, spec) for s in samples])
+    resized = [resize(open_image(train_folder / s.file_name), spec.size, spec.resize) for s in samples]
+    inputs = np.stack([canvas for canvas, _ in resized])
 
-    def answers(target: str, path: Path, arrays: str, **more: NDArray[np.uint8]) -> None:
+    def answers(target: str, path: Path, arrays: str, **more: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         found = open_runtime(target, path).run(inputs)
         np.savez(folder / arrays, allow_pickle=False, **more, **dict(zip(spec.outputs, found, strict=True)))
+        return found
 
-    answers("torch", model_folder, "golden.npz", image=inputs)
+    outputs = answers("torch", model_folder, "golden.npz", image=inputs)
     for target, row in targets.items():
         answers(target, out / row["file"], f"{target}.npz")
     pictures = [f"{i}.png" for i in range(len(samples))]
     for sample, picture in zip(samples, pictures, strict=True):
         open_image(train_folder / sample.file_name).save(folder / picture)
+    decoded = [
+        Sample(s.id, picture, s.width, s.height, label=label, scores=scores, objects=objects)
+        for i, (s, picture, (_, frame)) in enumerate(zip(samples, pictures, resized, strict=True))
+        for label, scores, objects in [decode([o[i] for o in outputs], spec, frame)]
+    ]
+    write_json(folder / "decoded.json", [s.to_json() for s in decoded])
     note = {
         "pictures": pictures,
         "arrays": "golden.npz",
         "image": "the model's input for each picture, uint8 [n, S, S, 3]: an app's resize should be within 2 of it",
         "outputs": "the trained float net's answer to it, by the names of model.json",
+        "decoded": "decoded.json: what preprocess.json's steps make of these outputs, boxes as shares of the picture",
         "float_tolerance": FLOAT_TOLERANCE,
         "int8_tolerance": INT8_TOLERANCE,
         "answers": "of a file itself, in <target>.npz; the tolerances are shares of an output's range",
     }
     write_json(folder / "golden.json", note)
     shutil.copyfile(Path(bundle.__file__).parent / "replay.py", out / "replay.py")
+    shutil.copytree(Path(bundle.__file__).parent / "samples", out / "samples")
 
 
 def _write_page(folder: Path, file: str) -> None:
@@ -199,55 +205,3 @@ def _write_page(folder: Path, file: str) -> None:
 def _canvas(folder: Path, sample: Sample, spec: "ModelSpec") -> NDArray[np.uint8]:
     # a copy: what comes from Pillow is read-only, which torch warns of
     return np.array(resize(open_image(folder / sample.file_name), spec.size, spec.resize)[0])
-
-
-def _model_card(spec: "ModelSpec", facts: dict[str, Any]) -> str:
-    rows = "\n".join(
-        f"| `{row['file']}` | {target} | {row['size_bytes'] / 1e6:.2f} MB | {row.get('settings', 'float32')} |"
-        for target, row in facts["targets"].items()
-    )
-    used, asked = facts["calibration"]["used"], facts["calibration"]["asked"]
-    hashes = "\n".join(f"- `{name}`: sha256 {digest}" for name, digest in facts["made_from"].items())
-    described = {k: v for k, v in asdict(spec).items() if k in ("backbone", "head", "size", "resize", "predict")}
-    return f"""# {spec.run}: {spec.task} on {spec.dataset}
-
-Labels: {", ".join(spec.labels)}. Outputs: {", ".join(f"`{name}`" for name in spec.outputs)}.
-
-| file | target | size | numbers |
-|---|---|---|---|
-{rows}
-
-Every file takes uint8 RGB [1, {spec.size}, {spec.size}, 3] and has the normalization inside. `preprocess.json`
-says how a picture becomes that; `golden/` has pictures, inputs and outputs to prove an app with, and `python replay.py`
-proves this folder with them where only numpy, Pillow and a runtime are installed.
-
-## Model
-
-```json
-{json.dumps(described, indent=1)}
-```
-
-Training:
-
-```json
-{json.dumps(spec.trained, indent=1)}
-```
-
-## Data
-
-Trained on the train split of `{spec.dataset}`, measured on its test split. Int8 ranges come from {used} train pictures
-({asked} were asked for).
-
-## Metrics
-
-Of the trained model: `reports/evaluate/{spec.run}/metrics.json`. Of these files, on the same pictures, with size and
-latency: `reports/verify/{spec.run}/verify.json`.
-
-## Licence
-
-Not stated. The data's licence and that of any pretrained weights apply; fill this in before you publish the model.
-
-## Made from
-
-{hashes}
-"""

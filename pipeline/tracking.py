@@ -128,6 +128,30 @@ def track_all(project: Path, uri: str | None = None, experiment: str = EXPERIMEN
             yield f"{run}: skipped: {error}"
 
 
+def tracked_as(state: RunState, project: Path, uri: str | None = None) -> list[str]:
+    """The ids of the finished MLflow runs of this state, in any experiment; [] where there is no store. Makes nothing.
+
+    Raises InputError if a store that should be there does not answer.
+    """
+    uri = whole_uri(project, uri)
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        return []
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    query = f"tags.`pocketlens.run` = '{state.run}' AND tags.`pocketlens.lock` = '{state.lock}'"
+    try:
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        experiments = [e.experiment_id for e in client.search_experiments()]
+        found = client.search_runs(experiments, f"{query} AND attributes.status = 'FINISHED'")
+    except MlflowException as error:
+        raise InputError(f"MLflow at {_shown(uri)}: {error}") from None
+    return [r.info.run_id for r in found]
+
+
 def describe(tracked: Tracked) -> str:
     made = "tracked" if tracked.new else "was tracked already"
     model = f"model {model_name(tracked.run)} version {tracked.version}" if tracked.version else "no model registered"
@@ -264,6 +288,8 @@ def _log(
         with tempfile.TemporaryDirectory() as scratch:
             save(served, Path(scratch, PLACE), run_id)
             client.log_artifacts(run_id, str(Path(scratch, PLACE)), PLACE)
+    # whoever downloads the folder has the verdict on it too: it cannot lie in the folder that `verify` judges
+    client.log_artifact(run_id, str(reports / "verify" / run / "verify.json"), "exports")
     client.set_terminated(run_id)
     return made
 

@@ -15,6 +15,7 @@ def export(params: Params, name: str) -> str:
         train_folder=Path("data/ingested") / settings.dataset / "train",
         out=Path("exports") / name,
         params=settings.export,
+        reports=Path("reports"),
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from finished_project import commit, dvc, write_dvc, write_project
 
-from pipeline.dvc_state import read_state, stale_files
+from pipeline.dvc_state import md5_of, read_lock, read_state, stale_files
 from pipeline.files import write_json
 
 RUNS = {"alpaca": "classify", "herd": "detect"}
@@ -41,3 +41,10 @@ def test_a_parameter_is_a_new_state_of_its_run_only(project: Path) -> None:
 def test_a_run_that_params_no_longer_have(project: Path) -> None:
     write_dvc(project, {"alpaca": "classify"})
     assert stale_files(project, ["herd"])["herd"][0] == "train@herd is no longer in dvc.yaml"
+
+
+def test_a_hash_is_the_one_that_dvc_records(project: Path) -> None:
+    outs = [out for entry in read_lock(project).values() for out in entry.get("outs", [])]
+    assert len(outs) == 14
+    for out in outs:
+        assert md5_of(project / out["path"]) == out["md5"], out["path"]

@@ -15,8 +15,9 @@ from PIL import Image
 from shipped import LABELS, PARAMS, SIDE, TARGETS, shipped, spec_of
 
 from pipeline.bundle import replay as bundled_replay
+from pipeline.contract import preprocessing
 from pipeline.errors import InputError
-from pipeline.export import choose, export_run, exported_file, preprocessing
+from pipeline.export import choose, export_run, exported_file
 from pipeline.exporters import EXPORTERS
 from pipeline.exporters.folding import folded
 from pipeline.files import read_json
@@ -233,9 +234,8 @@ def test_the_folder_says_what_an_app_needs(run: Path) -> None:
     assert facts["calibration"]["asked"] == facts["calibration"]["used"] == 24
     trained_on = {s.id for s in read_samples(run / "data" / "train")}
     assert set(facts["calibration"]["ids"]) <= trained_on
-    card = (exports / "README.md").read_text()
-    assert "reports/verify/shapes/verify.json" in card
-    assert facts["made_from"]["model.safetensors"] in card
+    assert "reports/verify/shapes/verify.json" in (exports / "README.md").read_text()
+    assert {p.relative_to(exports / "samples").parent.name for p in exports.glob("samples/*/*")} == {"android", "ios"}
 
 
 def test_golden_pictures_resize_to_the_golden_inputs(run: Path) -> None:
@@ -244,6 +244,16 @@ def test_golden_pictures_resize_to_the_golden_inputs(run: Path) -> None:
         for picture, expected in zip(read_json(golden / "golden.json")["pictures"], arrays["image"], strict=True):
             found, _ = resize(Image.open(golden / picture), SIDE, "stretch")
             np.testing.assert_array_equal(found, expected)
+
+
+def test_golden_answers_are_decoded(run: Path) -> None:
+    golden = run / "exports" / "golden"
+    with np.load(golden / "golden.npz") as arrays:
+        best = [LABELS[i] for i in arrays["logits"].argmax(axis=1)]
+    rows = read_json(golden / "decoded.json")
+    assert [row["label"] for row in rows] == best
+    assert [row["file_name"] for row in rows] == read_json(golden / "golden.json")["pictures"]
+    assert {row["id"] for row in rows} <= {s.id for s in read_samples(run / "data" / "train")}
 
 
 def replay(folder: Path) -> tuple[int, str]:
@@ -279,6 +289,8 @@ def test_the_script_resizes_as_training_does(rule: str, size: tuple[int, int]) -
         ("picture", r"WRONG golden/0.png: up to \d+ of 255 from the golden input"),
         ("bytes", r"WRONG model.onnx: not the file that the golden answers are of"),
         ("gone", r"WRONG model.int8.onnx: not there"),
+        ("cut short", r"WRONG .*: a file of the contract is missing, cut short or of another run"),
+        ("another run", r"WRONG .*: a file of the contract is missing, cut short or of another run: KeyError"),
         ("answers", r"WRONG model.onnx: output logits is [\d.]+ of its range off, expected 0.001"),
     ],
 )
@@ -288,6 +300,11 @@ def test_a_folder_that_was_harmed_does_not_prove_itself(run: Path, tmp_path: Pat
         Image.new("RGB", (SIDE, SIDE)).save(folder / "golden" / "0.png")
     elif harm == "bytes":
         (folder / "model.onnx").write_bytes((folder / "model.onnx").read_bytes() + b" ")
+    elif harm == "cut short":
+        golden = folder / "golden" / "golden.npz"
+        golden.write_bytes(golden.read_bytes()[:5000])
+    elif harm == "another run":
+        np.savez(folder / "golden" / "onnx_float.npz", presence=np.zeros((4, 1), np.float32))
     elif harm == "gone":
         (folder / "model.int8.onnx").unlink()
     else:

@@ -93,7 +93,7 @@ def test_an_mlflow_run_holds_what_the_files_say(project: Path, caplog: pytest.Lo
     assert "macro_f1" in caplog.text  # undefined: left out, and said
     assert run.inputs.dataset_inputs[0].dataset.digest == read_state(project, "alpaca", "alpaca").data
     for path in (
-        "exports/alpaca.onnx", "model/model.json",
+        "exports/alpaca.onnx", "exports/verify.json", "model/model.json",
         "reports/ingest/sheet.jpg", "reports/verify/verify.json", "reports/evaluate/plots/pr.csv",
     ):  # fmt: skip
         assert Path(url2pathname(run.info.artifact_uri.removeprefix("file://")), path).is_file()

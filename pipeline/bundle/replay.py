@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import json
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,14 @@ def check_file(folder: Path, target: str, row: dict[str, Any], outputs: list[str
 
 def main() -> int:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent)
+    try:
+        return replay(folder)
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        print(f"WRONG {folder}: a file of the contract is missing, cut short or of another run: {error!r}")
+        return 1
+
+
+def replay(folder: Path) -> int:
     contract = json.loads((folder / "preprocess.json").read_text())
     golden = json.loads((folder / "golden" / "golden.json").read_text())
     with np.load(folder / "golden" / golden["arrays"]) as arrays:

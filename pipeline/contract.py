@@ -1,0 +1,111 @@
+"""preprocess.json: what an app does with a picture before the model and with its answers after it, in plain words."""
+
+from typing import TYPE_CHECKING, Any
+
+from pipeline.boxes import SOFT_SIGMA, VOTES_OVER
+from pipeline.decode import BEFORE_NMS
+from pipeline.preprocess import FILL
+
+if TYPE_CHECKING:
+    from pipeline.models.spec import ModelSpec
+
+MEANINGS = {  # without the batch axis; s: a stride, K: labels, L: landmarks, S: the side of the canvas
+    "classify": {"logits": "[K]: softmax gives the probability of each label"},
+    "localize": {
+        "presence": "[1]: sigmoid gives the probability that there is an object; the rest counts only then",
+        "box": "[4]: x, y of the upper-left corner, width, height, as shares of the canvas",
+        "classes": "[K]: the largest is the object's label",
+        "landmarks": "[2 L]: x, y of each landmark, as shares of the canvas",
+    },
+    "anchor_free": {
+        "scores": "[K, S/s, S/s]: sigmoid gives the probability of each label in each cell",
+        "boxes": "[4, S/s, S/s]: left, top, right, bottom, from the cell's centre, in strides, 0 or more",
+        "landmarks": "[3 L, S/s, S/s]: per landmark x, y from the cell's centre in strides, visibility",
+    },
+    "yolov3": {
+        "scores": "[A K, S/s, S/s]: the first K channels are the first anchor's",
+        "boxes": "[A 4, S/s, S/s]: x, y, width, height, each before its sigmoid",
+        "objectness": "[A, S/s, S/s]: sigmoid(objectness) sigmoid(score) is the probability of a label",
+        "landmarks": "[A 3 L, S/s, S/s]: per landmark x, y from the cell's centre in sides of the anchor, visibility",
+    },
+}
+CELLS = "a cell (column i, row j) of stride s has its centre at ((i + 0.5) s, (j + 0.5) s) pixels of the canvas"
+BOXES = {
+    "anchor_free": "box in pixels of the canvas: centre - (left, top) s to centre + (right, bottom) s",
+    "yolov3": "box, with b = sigmoid(boxes): its centre at (2 b_x - 0.5 + i, 2 b_y - 0.5 + j) s, "
+    "its sides anchor_w (2 b_w)^2 and anchor_h (2 b_h)^2; A anchors a stride, `anchors` has their sides in pixels",
+}
+SHARES = "divide by S: shares of the canvas"
+BACK = "take off the offset of the resize and divide by its scale, both as shares of the canvas: shares of the picture"
+CLIP = "clip boxes, not landmarks, to 0 to 1"
+
+
+def preprocessing(spec: "ModelSpec") -> dict[str, Any]:
+    """The whole contract of `spec`'s model, for people and programs that have no Python."""
+    return {
+        "input": {"name": "image", "dtype": "uint8", "shape": [1, spec.size, spec.size, 3], "layout": "NHWC"},
+        "colour": "RGB, upright (EXIF orientation applied)",
+        "resize": spec.resize,
+        "filter": "bilinear, antialiased when shrinking (Pillow's BILINEAR)",
+        "fill": [FILL] * 3 if spec.resize == "letterbox" else None,
+        "normalization": {"inside_the_graph": True, "mean": spec.mean, "std": spec.std},
+        "outputs": spec.outputs,
+        "decode": _decode(spec),
+    }
+
+
+def _decode(spec: "ModelSpec") -> dict[str, Any]:
+    kind = spec.head["kind"] if spec.task == "detect" else spec.task
+    meanings = MEANINGS[kind]
+    found: dict[str, Any] = {
+        "kind": kind,
+        "labels": len(spec.labels),
+        "landmarks": len(spec.landmarks),
+        "outputs": {name: meanings[name.rsplit("_", 1)[0] if spec.strides else name] for name in spec.outputs},
+    }
+    if spec.task == "classify":
+        return {**found, "steps": ["the label is the one of the largest logit, by the order of labels.txt"]}
+    floor = spec.predict["score"]
+    if spec.task == "localize":
+        return {**found, "score": floor, "steps": [f"no object where sigmoid(presence) is below {floor:g}", BACK, CLIP]}
+    steps = [
+        CELLS,
+        BOXES[kind],
+        f"keep each pair of cell and label with a probability of {floor:g} or more; of them the {BEFORE_NMS} best",
+        *_suppression(spec.predict),
+        "a landmark is visible where its visibility is above 0, else hidden",
+        SHARES,
+        BACK,
+        CLIP,
+    ]
+    numbers = {
+        "score": floor,
+        "before_nms": BEFORE_NMS,
+        "nms": spec.predict["nms"],
+        "nms_iou": spec.predict["nms_iou"],
+        "vote_iou": VOTES_OVER,
+        "soft_sigma": SOFT_SIGMA,
+        "max_objects": spec.predict["max_objects"],
+    }
+    return {**found, "strides": spec.strides, "anchors": spec.head.get("anchors"), **numbers, "steps": steps}
+
+
+def _suppression(predict: dict[str, Any]) -> list[str]:
+    floor, most = predict["score"], f"the best {predict['max_objects']} stay"
+    if predict["nms"] == "soft":
+        return [
+            "soft-NMS: take the box with the best score; multiply the scores of the other boxes of its label by "
+            f"exp(-IoU^2 / {SOFT_SIGMA:g}); again with those left, until the best is below {floor:g}",
+            most,
+        ]
+    hard = (
+        "NMS: from the best score down, take off the boxes of the same label that overlap the box "
+        f"by an IoU above {predict['nms_iou']:g}"
+    )
+    if predict["nms"] == "hard":
+        return [hard, most]
+    vote = (
+        "each of them, with its landmarks, becomes the mean, weighted by score, of itself and of all boxes before NMS "
+        f"of its label that overlap it by an IoU of {VOTES_OVER:g} or more; its score stays"
+    )
+    return [hard, most, vote]

@@ -1,0 +1,39 @@
+// What tests/test_samples.py runs on a JVM: for each folder in the arguments, the pictures through the resize and the
+// outputs through the decoding of the Android sample.
+
+package pocketlens
+
+import java.io.File
+
+fun main(folders: Array<String>) = folders.map(::File).forEach { folder ->
+    val told = File(folder, "contract.txt").readLines().associate { it.substringBefore("=") to it.substringAfter("=") }
+    fun words(key: String) = told.getValue(key).split("|").filter { it.isNotEmpty() }
+    val contract = Contract(
+        kind = told.getValue("kind"), labels = words("labels"), landmarks = told.getValue("landmarks").toInt(),
+        size = told.getValue("size").toInt(), resize = told.getValue("resize"), fill = told.getValue("fill").toInt(),
+        outputs = words("outputs"), score = told.getValue("score").toDouble(),
+        strides = words("strides").map { it.toInt() },
+        anchors = words("anchors").map { it.toDouble() }.chunked(2).chunked(3),
+        beforeNms = told.getValue("before_nms").toInt(), nms = told.getValue("nms"),
+        nmsIou = told.getValue("nms_iou").toDouble(), voteIou = told.getValue("vote_iou").toDouble(),
+        softSigma = told.getValue("soft_sigma").toDouble(), maxObjects = told.getValue("max_objects").toInt(),
+    )
+    val outputs = readNpz(File(folder, "outputs.npz").inputStream())
+    words("sizes").forEachIndexed { i, size ->
+        val (width, height) = size.split("x").map { it.toInt() }
+        val (canvas, frame) = toCanvas(Picture(width, height, File(folder, "$i.rgb").readBytes()), contract)
+        File(folder, "$i.canvas").writeBytes(canvas)
+        val answer = decode(contract.outputs.map { outputs.getValue(it).floats(i) }, frame, contract)
+        val objects = answer.objects.map { o ->
+            val points = o.landmarks.flatMap { listOf(it.x, it.y, if (it.visible) 2 else 1) }
+            listOf(o.label, o.score, o.x, o.y, o.width, o.height) + points
+        }
+        val rows = objects + listOf(listOf(answer.label ?: "") + answer.probabilities)
+        File(folder, "$i.answer").writeText(rows.joinToString("\n") { it.joinToString("\t") })
+    }
+    val image = outputs.getValue("image")
+    File(folder, "off.txt").writeText(
+        "${resizeIsOff(File(folder, "0.canvas").readBytes(), image.bytes(0))} " +
+            "${outputs.getValue(contract.outputs[0]).floats(0).let { outputIsOff(it, it) }}",
+    )
+}

@@ -54,9 +54,9 @@ def project(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
     drawn = sorted(pictures.iterdir())
     samples = [Sample(p.stem, p.name, *Image.open(p).size) for p in drawn]
     write_samples(pictures, samples)
-    for run, task in RUNS.items():
+    for run in RUNS:
         params = ExportParams(targets=TARGETS[run], calibration_images=4, quantize=QUANTIZE, tolerance=1)
-        _train(root / "models" / run, task)
+        _write_model(root / "models" / run, run)
         shutil.rmtree(root / "exports" / run)
         export_run(root / "models" / run, pictures, root / "exports" / run, params)
         verdict = root / "reports/verify" / run / "verify.json"
@@ -71,13 +71,11 @@ def project(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
     return root
 
 
-def _train(folder: Path, task: str) -> None:
-    """Random weights whose scores are high enough to say something."""
-    spec = spec_of(task)
-    spec.dataset = {"classify": "alpaca", "detect": "herd"}[task]
-    spec.predict["score"] = 0.005
+def _write_model(folder: Path, run: str) -> None:
+    """Random weights, and a threshold that lets their objects through."""
+    spec = spec_of(RUNS[run])
+    spec.dataset, spec.predict["score"] = run, 0.005
     torch.manual_seed(3)
-    folder.mkdir(parents=True, exist_ok=True)
     save_file(build(spec).state_dict(), folder / "model.safetensors")
     write_spec(folder / "model.json", spec)
 
@@ -98,33 +96,32 @@ import base64, json, sys
 from pathlib import Path
 import mlflow.pyfunc, numpy, pandas
 from PIL import Image
-run, picture = sys.argv[1], Path(sys.argv[2])
-model = mlflow.pyfunc.load_model(f"models:/pocketlens-{run}@champion")
+picture, answers = Path(sys.argv[1]), {}
 array = numpy.asarray(Image.open(picture).convert("RGB"))
 forms = [picture, picture.read_bytes(), base64.encodebytes(picture.read_bytes()).decode(), array]
-answers = model.predict(pandas.DataFrame({"image": forms}))
-by_name = [model.predict(pandas.DataFrame({"image": forms[:1]}), params={"target": t})[0] for t in sys.argv[3:]]
+for run, targets in json.loads(sys.argv[2]).items():
+    model = mlflow.pyfunc.load_model(f"models:/pocketlens-{run}@champion")
+    by_name = [model.predict(pandas.DataFrame({"image": forms[:1]}), params={"target": t})[0] for t in targets]
+    answers[run] = {"any form": model.predict(pandas.DataFrame({"image": forms})), "by name": by_name}
+    assert len(model.predict(model.input_example)) == 1
 heavy = sorted({"torch", "executorch", "onnx", "fiftyone"} & set(sys.modules))
-example = model.predict(model.input_example)
-print(json.dumps({"answers": answers, "by_name": by_name, "heavy": heavy, "code": sys.modules["pipeline"].__file__,
-    "example": len(example)}))
+print(json.dumps({"answers": answers, "heavy": heavy, "code": sys.modules["pipeline"].__file__}))
 """
 
 
-@pytest.mark.parametrize("run", RUNS)
-def test_a_model_brings_its_code_and_needs_no_torch(project: Path, pictures: Path, run: str, tmp_path: Path) -> None:
+def test_a_model_brings_its_code_and_needs_no_torch(project: Path, pictures: Path, tmp_path: Path) -> None:
     picture = sorted(pictures.glob("*.jpg"))[0]
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": default_uri(project)}
     done = subprocess.run(
-        [sys.executable, "-I", "-c", FOREIGN, run, str(picture), *TARGETS[run]],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, check=True,
+        [sys.executable, "-I", "-c", FOREIGN, str(picture), json.dumps(TARGETS)],
+        cwd=tmp_path, env={**os.environ, "MLFLOW_TRACKING_URI": default_uri(project)},
+        capture_output=True, text=True, check=True,
     )  # fmt: skip
     said = json.loads(done.stdout.splitlines()[-1])
-    assert said["by_name"] == [expected(project, run, target, picture) for target in TARGETS[run]]
-    assert said["answers"] == said["by_name"][:1] * 4
+    for run, targets in TARGETS.items():
+        by_name = [expected(project, run, target, picture) for target in targets]
+        assert said["answers"][run] == {"any form": by_name[:1] * 4, "by name": by_name}
     assert said["heavy"] == []
     assert Path(said["code"]).is_relative_to(project / "mlartifacts")
-    assert said["example"] == 1
 
 
 def test_mlflow_models_serve_answers_as_our_own_runtime(project: Path, pictures: Path, tmp_path: Path) -> None:

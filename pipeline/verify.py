@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.export import exported_file
-from pipeline.files import new_folder, read_json, write_json
+from pipeline.files import new_folder, read_json, size_bytes, write_json
 from pipeline.matching import iou, match
 from pipeline.metrics import main_metric, paired, score
 from pipeline.mistakes import mistake, mistakes_sheet
 from pipeline.params import ExportParams
 from pipeline.preprocess import open_image, resize
 from pipeline.sample import Dataset, Sample, read_dataset, read_samples
+from pipeline.unrun import NOT_MEASURED, unrun
 
 if TYPE_CHECKING:
     from pipeline.models.spec import ModelSpec
@@ -51,7 +52,7 @@ def verify_run(exports: Path, evaluated: Path, truth_folder: Path, report: Path,
         tolerance=params.tolerance,
     )
     with new_folder(report) as folder:
-        targets: dict[str, dict[str, Any]] = {t: _judge(case, t, folder) for t in params.targets}
+        targets: dict[str, dict[str, Any]] = {t: _row(case, t, folder) for t in params.targets}
         verdict = {
             "passed": all(row["passed"] for row in targets.values()),
             "main_metric": case.main,
@@ -63,7 +64,10 @@ def verify_run(exports: Path, evaluated: Path, truth_folder: Path, report: Path,
     failed = [f"{target}: {row['reason']}" for target, row in targets.items() if not row["passed"]]
     if failed:
         raise InputError("\n".join([*failed, f"see {report}; nothing is registered"]))
-    falls = ", ".join(f"{target} {row['metrics'][case.main]:.4f}" for target, row in targets.items())
+    falls = ", ".join(
+        f"{target} {row['metrics'][case.main]:.4f}" if row["metrics"] else f"{target} {row['reason']}"
+        for target, row in targets.items()
+    )
     return f"{report}: {case.main} float {case.metrics[case.main]:.4f}, {falls} on {len(truth)} pictures: passed"
 
 
@@ -83,12 +87,28 @@ class _Case:
     tolerance: float
 
 
-def _judge(case: _Case, target: str, folder: Path) -> dict[str, Any]:
-    """The target's row of verify.json; draws its worst pictures into `folder` if it fails."""
-    from pipeline.runtimes import latency, open_runtime, predict_samples
+def _row(case: _Case, target: str, folder: Path) -> dict[str, Any]:
+    """The target's row of verify.json. A file that is not there, broken or cannot be run here has no figures."""
+    from pipeline.runtimes import NOT_RUN, open_runtime
+
+    try:
+        path = exported_file(case.exports, target)
+        if target in NOT_RUN:
+            size = _size(case.exports, target)
+            row = unrun(case.exports, path, NOT_RUN[target], _too_large(target, size))
+            return {**row, "tolerance": case.tolerance, **size}
+        runtime = open_runtime(target, path)
+    except InputError as error:
+        empty = dict.fromkeys((*NOT_MEASURED, "size_bytes", "size_ratio", "size_ratio_to"))
+        return {**empty, "tolerance": case.tolerance, "passed": False, "reason": str(error)}
+    return _judge(case, target, runtime, folder)
+
+
+def _judge(case: _Case, target: str, runtime: "Runtime", folder: Path) -> dict[str, Any]:
+    """The row of a target that runs; draws its worst pictures into `folder` if it fails."""
+    from pipeline.runtimes import latency, predict_samples
 
     spec, truth = case.spec, case.truth
-    runtime = open_runtime(target, exported_file(case.exports, target))
     close = predict_samples(runtime, spec, case.truth_folder, truth, case.floor)
     metrics = score(spec.task, truth, close, case.dataset)
     row = {
@@ -172,10 +192,10 @@ def _drop(exact: float | None, close: float | None) -> float | None:
 def _size(exports: Path, target: str) -> dict[str, Any]:
     """`size_ratio` is over the float file of the same runtime, or the trained weights where that was not exported."""
     made = read_json(exports / "export.json")
-    size = exported_file(exports, target).stat().st_size
+    size = size_bytes(exported_file(exports, target))
     counterpart = target.replace("_int8", "_float")
     if counterpart in made["targets"]:
-        whole, name = exported_file(exports, counterpart).stat().st_size, counterpart
+        whole, name = made["targets"][counterpart]["size_bytes"], counterpart
     else:
         whole, name = made["float_weights_bytes"], "model.safetensors"
     return {"size_bytes": size, "size_ratio": round(size / whole, 4), "size_ratio_to": name}
@@ -217,17 +237,25 @@ def _reason(case: _Case, target: str, row: dict[str, Any], worst: list[str]) -> 
             f"{case.main} falls by {row['drop']:.4f} from {case.metrics[case.main]:.4f}, tolerance "
             f"{row['tolerance']:g}; most in {label!r}, by {drops[label]:.4f}; worst pictures: {', '.join(worst)}"
         )
-    if target.endswith("_int8") and row["size_ratio"] > SIZE_RATIO:
-        reasons.append(f"{row['size_ratio']} of the size of {row['size_ratio_to']}, expected at most {SIZE_RATIO}")
+    reasons += _too_large(target, row)
     bound = read_json(case.exports / "golden" / "golden.json")["float_tolerance"]
     if target.endswith("_float") and row["golden_difference"] > bound:
         reasons.append(f"{row['golden_difference']} from the trained net on the golden inputs, expected {bound}")
     return "; ".join(reasons)
 
 
+def _too_large(target: str, size: dict[str, Any]) -> list[str]:
+    if target.endswith("_float") or size["size_ratio"] <= SIZE_RATIO:
+        return []
+    return [f"{size['size_ratio']} of the size of {size['size_ratio_to']}, expected at most {SIZE_RATIO}"]
+
+
 def _steady(case: _Case, targets: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """A line per file for `dvc metrics show`, and what the net costs; without what is measured anew each time."""
     name = case.main
-    rows = {t: {name: r["metrics"][name], **{k: r[k] for k in ("drop", "size_ratio")}} for t, r in targets.items()}
+    rows = {
+        t: {name: (r["metrics"] or {}).get(name), **{k: r[k] for k in ("drop", "size_ratio")}}
+        for t, r in targets.items()
+    }
     cost = {key: read_json(case.exports / "export.json")["cost"][key] for key in ("macs", "params")}
     return {"float": {name: case.metrics[name]}, "cost": cost, **rows}

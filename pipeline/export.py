@@ -170,6 +170,7 @@ def _export_one(model_folder: Path, images: list[NDArray[np.uint8]], folder: Pat
     net, spec = load_model(model_folder)
     file, export = EXPORTERS[target]
     path = folder / file
+    facts: dict[str, Any] = {}
     try:
         facts = export(Deployed(net, spec), images, path, spec.outputs)
         if target in NOT_RUN:
@@ -179,12 +180,12 @@ def _export_one(model_folder: Path, images: list[NDArray[np.uint8]], folder: Pat
     except Exception as error:  # a converter's own, of any kind; the other targets go on  # noqa: BLE001
         shutil.rmtree(path, ignore_errors=True)
         path.unlink(missing_ok=True)
-        return _why(target, error).replace(f"{folder}/", "")
+        return _why(target, error, facts.get("outside_backend", [])).replace(f"{folder}/", "")
     return {"file": file, "size_bytes": size_bytes(path), "sha256": sha256(path), **facts}
 
 
-def _why(target: str, error: BaseException) -> str:
-    """In one line; an error that is nobody's to mend is logged whole."""
+def _why(target: str, error: BaseException, outside: list[str]) -> str:
+    """In one line, with the operators that a backend did not take; an error of nobody's fault is logged whole."""
     from pipeline.runtimes import not_installed
 
     if isinstance(error, ModuleNotFoundError):
@@ -193,7 +194,8 @@ def _why(target: str, error: BaseException) -> str:
         log.warning("%s could not be made", target, exc_info=error)
         while error.__cause__:  # torch says last what it stumbled on
             error = error.__cause__
-    return " ".join(str(error).split()) or type(error).__name__
+    left = f"; operators outside the backend: {', '.join(outside)}" if outside else ""
+    return (" ".join(str(error).split()) or type(error).__name__) + left
 
 
 def _said(not_made: dict[str, str]) -> str:

@@ -194,7 +194,7 @@ def _size(exports: Path, target: str) -> dict[str, Any]:
     made = read_json(exports / "export.json")
     size = size_bytes(exported_file(exports, target))
     counterpart = target.replace("_int8", "_float")
-    if counterpart in made["targets"]:
+    if counterpart.endswith("_float") and counterpart in made["targets"]:
         whole, name = made["targets"][counterpart]["size_bytes"], counterpart
     else:
         whole, name = made["float_weights_bytes"], "model.safetensors"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from shipped import LABELS, PARAMS, TARGETS, shipped, spec_of
+from shipped import LABELS, PARAMS, TARGETS, relist, shipped, spec_of
 
 from pipeline.errors import InputError
 from pipeline.files import read_json, write_json
@@ -60,6 +60,7 @@ def test_good_files_pass(run: Path, tmp_path: Path) -> None:
 
 def test_a_file_with_spoilt_scales_fails_and_shows_where(run: Path, exports: Path, tmp_path: Path) -> None:
     spoil(exports / "model.int8.onnx", "scales")
+    relist(exports, "onnx_int8")
     with pytest.raises(InputError) as caught:
         verify(run, exports, tmp_path / "report", ["onnx_float", "onnx_int8"])
     verdict = read_json(tmp_path / "report" / "verify.json")
@@ -86,12 +87,14 @@ def test_swapped_labels_fail(run: Path, exports: Path, tmp_path: Path) -> None:
 
 def test_a_float_file_of_other_weights_fails_on_the_golden_inputs(run: Path, exports: Path, tmp_path: Path) -> None:
     spoil(exports / "model.onnx", "one bias")
+    relist(exports, "onnx_float")
     with pytest.raises(InputError, match="from the trained net on the golden inputs"):
         verify(run, exports, tmp_path / "report", ["onnx_float"])
 
 
 def test_an_int8_file_as_large_as_the_float_one_fails(run: Path, exports: Path, tmp_path: Path) -> None:
     shutil.copyfile(exports / "model.onnx", exports / "model.int8.onnx")
+    relist(exports, "onnx_int8")
     with pytest.raises(InputError, match=r"1\.0 of the size of onnx_float, expected at most 0\.35"):
         verify(run, exports, tmp_path / "report", ["onnx_int8"])
 

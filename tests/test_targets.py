@@ -193,7 +193,7 @@ def test_what_is_not_installed_is_named_with_the_way_to_install_it(
     with pytest.raises(InputError) as caught:
         export(run, tmp_path / "exports", "onnx_float", "coreml", "litert", "executorch_float")
     message = str(caught.value)
-    assert "onnx_float: not made: the package of onnxruntime is not installed; `make setup`" in message
+    assert "onnx_float: not made: model.onnx: the package of onnxruntime is not installed; `make setup`" in message
     assert "coreml: not made: the package of coremltools is not installed; `make setup`" in message
     assert "litert: not made: LiteRT's converter is not installed" in message
     assert "`make litert`" in message

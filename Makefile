@@ -13,7 +13,7 @@ export FIFTYONE_DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro test lint format inspect ui demo compare compare-detectors lock clean
+.PHONY: help setup repro test lint format inspect ui demo compare compare-detectors litert lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -66,9 +66,16 @@ compare: setup ## one run with one backbone after another (params.yaml, compare)
 compare-detectors: setup ## RUN=herd against SSDLite and Ultralytics' nano: the same pictures, cores and time
 	$(BIN)/python -m benchmarks.detectors $(RUN)
 
-lock: setup ## compile requirements.lock anew from pyproject.toml
+litert: setup ## LiteRT's converter, in an environment of its own (6 GB), for the export target litert
+	test -e $(VENV)/litert/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python $(VENV)/litert
+	$(BIN)/uv pip sync --quiet --python $(VENV)/litert/bin/python requirements-litert.lock
+	touch $(VENV)/litert/ready
+
+lock: setup ## compile requirements.lock anew from pyproject.toml, and LiteRT's from requirements-litert.in
 	$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --extra dev --universal --python-version 3.11 \
 		--override overrides.txt --constraint constraints.txt --no-emit-index-url --no-header -o requirements.lock
+	$(BIN)/uv pip compile requirements-litert.in --quiet --upgrade --universal --python-version 3.11 \
+		--no-emit-index-url --no-header -o requirements-litert.lock
 
 clean: ## remove what the chain made (DVC's cache stays, so that a repro brings it back at once)
 	rm -rf data/sample data/ingested data/augmented models exports reports .resume .features .fiftyone mlflow.db mlruns mlartifacts

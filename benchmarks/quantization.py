@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torchvision.models import mobilenet_v2
 
 from pipeline.exporters import EXPORTERS
-from pipeline.models import Deployed
+from pipeline.models.nets import Deployed
 from pipeline.models.backbones import IMAGENET_MEAN, IMAGENET_STD
 from pipeline.preprocess import open_image, resize
 from pipeline.runtimes import open_runtime

@@ -1,9 +1,10 @@
 """A trained run in the forms that ship, with what an app needs to feed them and to prove that it does so rightly."""
 
+import logging
 import shutil
 from collections import defaultdict
 from functools import partial
-from importlib.metadata import version
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from pipeline.contract import preprocessing
 from pipeline.decode import decode
 from pipeline.dvc_state import md5_of
 from pipeline.errors import InputError
-from pipeline.files import link_or_copy, new_folder, read_json, sha256, write_json, write_text
+from pipeline.files import link_or_copy, new_folder, read_json, sha256, size_bytes, write_json, write_text
 from pipeline.limits import read_evidence
 from pipeline.parallel import each_forked
 from pipeline.params import ExportParams
@@ -31,7 +32,8 @@ GOLDEN = 4
 # compared, and `verify` records how far it is.
 FLOAT_TOLERANCE = 1e-3
 INT8_TOLERANCE = 0.05  # of an output's range, from what the same file said here: room for kernels that round otherwise
-LIBRARIES = ("torch", "onnx", "onnxruntime", "executorch", "torchao")
+LIBRARIES = ("torch", "onnx", "onnxruntime", "executorch", "torchao", "coremltools")
+log = logging.getLogger(__name__)
 
 
 def export_run(
@@ -41,7 +43,8 @@ def export_run(
 
     `train_folder` is the ingested train split: calibration never sees val, test, or augmented copies. `reports` is the
     folder of the reports of ingest and evaluate, for the model card; without it the card has no figures. Raises
-    InputError if `train_folder` is empty, or the model or a report is missing.
+    InputError if `train_folder` is empty, or the model or a report is missing; and, after writing the folder with the
+    others, one that says which targets could not be made and why. Where none could, nothing is written.
     """
     from pipeline.models.spec import read_spec
 
@@ -54,7 +57,9 @@ def export_run(
     chosen = choose(samples, params.calibration_images)
     images = [_canvas(train_folder, s, spec)[None] for s in chosen]
     with new_folder(out) as folder:
-        targets = _export_all(model_folder, images, folder, params.targets)
+        targets, not_made = _export_all(model_folder, images, folder, params.targets)
+        if not targets:
+            raise InputError(_said(not_made))
         _write_golden(folder, model_folder, train_folder, choose(chosen, GOLDEN), spec, targets)
         write_text(folder / "labels.txt", "".join(f"{label}\n" for label in spec.labels))
         write_json(folder / "preprocess.json", preprocessing(spec))
@@ -64,6 +69,7 @@ def export_run(
         facts = {
             "run": spec.run,
             "targets": targets,
+            "not_made": not_made,
             "calibration": {
                 "split": "train",
                 "asked": params.calibration_images,
@@ -78,20 +84,37 @@ def export_run(
             },
             "cost": _cost(model_folder, spec),
             "float_weights_bytes": (model_folder / "model.safetensors").stat().st_size,
-            "versions": {name: version(name) for name in LIBRARIES},
+            "versions": _versions(),
         }
         write_json(folder / "export.json", facts)
         write_text(folder / "README.md", model_card(spec, facts, evidence))
+    if not_made:
+        raise InputError(f"{_said(not_made)}\n{out}: holds the others: {', '.join(targets)}")
     sizes = ", ".join(f"{row['file']} {row['size_bytes'] / 1e6:.2f} MB" for row in targets.values())
     return f"{out}: {sizes}; calibrated on {len(chosen)} of {len(samples)} train pictures"
 
 
 def exported_file(folder: Path, target: str) -> Path:
-    """The file of `target` in an export folder. Raises InputError if it was not exported."""
-    targets = read_json(folder / "export.json")["targets"]
-    if target not in targets:
-        raise InputError(f"{folder}: has no {target}; export.targets of the run made {', '.join(targets)}")
-    return folder / str(targets[target]["file"])
+    """The file of `target` in an export folder, or its folder (.mlpackage).
+
+    Raises InputError if it was not exported, is missing, or is another one than `export.json` lists.
+    """
+    made = read_json(folder / "export.json")
+    if target in made["not_made"]:
+        raise InputError(f"{folder}: has no {target}, it could not be made: {made['not_made'][target]}")
+    if target not in made["targets"]:
+        raise InputError(f"{folder}: has no {target}; export.targets of the run made {', '.join(made['targets'])}")
+    row = made["targets"][target]
+    path = folder / str(row["file"])
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    found = sha256(path)
+    if found != row["sha256"]:
+        raise InputError(
+            f"{path}: cut short, or of another run: {size_bytes(path)} bytes, sha256 {found[:12]}...; export.json "
+            f"expects {row['size_bytes']} bytes, sha256 {row['sha256'][:12]}..."
+        )
+    return path
 
 
 def choose(samples: list[Sample], count: int) -> list[Sample]:
@@ -120,24 +143,67 @@ def _cost(model_folder: Path, spec: "ModelSpec") -> dict[str, int]:
     return {name: getattr(found, name) for name in ("macs", "params", "activation_bytes", "peak_bytes")}
 
 
-def _export_all(model_folder: Path, images: list[NDArray[np.uint8]], folder: Path, wanted: list[Any]) -> dict[str, Any]:
+def _export_all(
+    model_folder: Path, images: list[NDArray[np.uint8]], folder: Path, wanted: list[Any]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The row of export.json for each target that could be made, and why not for each other one."""
     import pipeline.models.nets  # noqa: F401  # once, for the processes to share
     from pipeline.exporters import EXPORTERS
 
     order = [target for target in EXPORTERS if target in wanted]
     made = each_forked(partial(_export_one, model_folder, images, folder), order, "export")
     rows = dict(zip(order, made, strict=True))
-    return {target: rows[target] for target in wanted}
+    return (
+        {target: row for target in wanted if isinstance(row := rows[target], dict)},
+        {target: row for target in wanted if isinstance(row := rows[target], str)},
+    )
 
 
-def _export_one(model_folder: Path, images: list[NDArray[np.uint8]], folder: Path, target: str) -> dict[str, Any]:
+def _export_one(model_folder: Path, images: list[NDArray[np.uint8]], folder: Path, target: str) -> dict[str, Any] | str:
+    """The target's row of export.json, or why it could not be made; nothing of it is in `folder` then."""
     from pipeline.exporters import EXPORTERS
     from pipeline.models.nets import Deployed, load_model
+    from pipeline.runtimes import NOT_RUN, open_runtime
 
     net, spec = load_model(model_folder)
     file, export = EXPORTERS[target]
-    facts = export(Deployed(net, spec), images, folder / file, spec.outputs)
-    return {"file": file, "size_bytes": (folder / file).stat().st_size, "sha256": sha256(folder / file), **facts}
+    path = folder / file
+    facts: dict[str, Any] = {}
+    try:
+        facts = export(Deployed(net, spec), images, path, spec.outputs)
+        if target in NOT_RUN:
+            facts["not_run"] = NOT_RUN[target]
+        else:
+            open_runtime(target, path)
+    except Exception as error:  # a converter's own, of any kind; the other targets go on  # noqa: BLE001
+        shutil.rmtree(path, ignore_errors=True)
+        path.unlink(missing_ok=True)
+        return _why(target, error, facts.get("outside_backend", [])).replace(f"{folder}/", "")
+    return {"file": file, "size_bytes": size_bytes(path), "sha256": sha256(path), **facts}
+
+
+def _why(target: str, error: BaseException, outside: list[str]) -> str:
+    """In one line, with the operators that a backend did not take; an error of nobody's fault is logged whole."""
+    from pipeline.runtimes import not_installed
+
+    if isinstance(error, ModuleNotFoundError):
+        return not_installed(error)
+    if not isinstance(error, InputError):
+        log.warning("%s could not be made", target, exc_info=error)
+        while error.__cause__:  # torch says last what it stumbled on
+            error = error.__cause__
+    left = f"; operators outside the backend: {', '.join(outside)}" if outside else ""
+    return (" ".join(str(error).split()) or type(error).__name__) + left
+
+
+def _said(not_made: dict[str, str]) -> str:
+    return "\n".join(f"{target}: not made: {why}" for target, why in not_made.items())
+
+
+def _versions() -> dict[str, str]:
+    """Of those that are installed."""
+    installed = {name: list(distributions(name=name)) for name in LIBRARIES}
+    return {name: found[0].version for name, found in installed.items() if found}
 
 
 def _write_golden(
@@ -151,7 +217,7 @@ def _write_golden(
     """A few pictures as lossless PNG, what the resize makes of them, what the trained net and each file of `targets`
     in `out` say to that, and the script that replays it all.
     """
-    from pipeline.runtimes import open_runtime
+    from pipeline.runtimes import NOT_RUN, open_runtime
 
     folder = out / "golden"
     folder.mkdir()
@@ -165,7 +231,8 @@ def _write_golden(
 
     outputs = answers("torch", model_folder, "golden.npz", image=inputs)
     for target, row in targets.items():
-        answers(target, out / row["file"], f"{target}.npz")
+        if target not in NOT_RUN:
+            answers(target, out / row["file"], f"{target}.npz")
     pictures = [f"{i}.png" for i in range(len(samples))]
     for sample, picture in zip(samples, pictures, strict=True):
         open_image(train_folder / sample.file_name).save(folder / picture)

@@ -56,8 +56,23 @@ def read_json(path: Path | str) -> Any:
 
 
 def sha256(path: Path | str) -> str:
-    with Path(path).open("rb") as file:
+    """Of a file; of a folder that of a line `<hash>  <name>` for each file in it, as `sha256sum` writes them."""
+    path = Path(path)
+    if path.is_dir():
+        lines = (f"{sha256(file)}  {file.relative_to(path).as_posix()}\n" for file in _files(path))
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def size_bytes(path: Path | str) -> int:
+    """Of a file, or of all files in a folder."""
+    path = Path(path)
+    return sum(file.stat().st_size for file in _files(path)) if path.is_dir() else path.stat().st_size
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def link_or_copy(source: Path | str, target: Path | str) -> None:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from pipeline.pte import XNNPACK, read_graph, read_pte
 
 CONVERSIONS = ("QuantizeLinear", "DequantizeLinear", "ReorderInput", "ReorderOutput", "Convert")  # compute nothing
+READ = (".onnx", ".pte")  # files whose operators can be looked at
 LAYERS = ("Conv", "Gemm", "MatMul", "FullyConnected")  # parts of the names of what has weights
 MOVES = ("MaxPool", "Resize", "Reshape", "Transpose", "Concat", "Split", "Gather", "Squeeze", "Unsqueeze", "Slice")
 
@@ -24,8 +25,10 @@ def operators(path: Path) -> dict[str, Any]:
 
     `int8_operators` of all, `int8_layers` of those with weights, `delegated_operators` of an ExecuTorch file's in
     XNNPACK; None where there is nothing to take a share of. Of ONNX these are ONNX Runtime's after its optimizations
-    for this machine.
+    for this machine. All are None for a file of another kind.
     """
+    if path.suffix not in READ:
+        return dict.fromkeys(("operators", "int8_operators", "int8_layers", "delegated_operators"))
     onnx = path.suffix == ".onnx"
     found = _onnx(path) if onnx else _executorch(path)
     working = [o for o in found if o.kind not in CONVERSIONS]

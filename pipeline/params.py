@@ -15,7 +15,7 @@ from pipeline.errors import InputError
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Target = Literal["onnx_float", "onnx_int8", "executorch_float", "executorch_int8"]
+Target = Literal["onnx_float", "onnx_int8", "executorch_float", "executorch_int8", "coreml", "litert"]
 
 
 class _Block(BaseModel):

@@ -56,7 +56,7 @@ def final_figures(project: Path, run: str) -> list[tuple[str, float, int]]:
     found += _finite(made, _leaves("cost", read_json(made)["cost"]))
     for target, row in read_json(verify)["targets"].items():
         found += _finite(
-            verify, _leaves(target, {**row["metrics"], **{k: v for k, v in row.items() if k != "metrics"}})
+            verify, _leaves(target, {**(row["metrics"] or {}), **{k: v for k, v in row.items() if k != "metrics"}})
         )
     return found
 

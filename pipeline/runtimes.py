@@ -1,4 +1,4 @@
-"""One way to run a model, whichever form it has: torch, ONNX Runtime or ExecuTorch behind `run(images)`."""
+"""One way to run a model, whichever form it has: torch, ONNX Runtime, ExecuTorch or LiteRT behind `run(images)`."""
 
 import os
 import sys
@@ -109,13 +109,40 @@ class ExecutorchRuntime:
         return [np.concatenate(part) for part in zip(*each, strict=True)]
 
 
+class LitertRuntime:
+    """On XNNPACK, which LiteRT takes by itself on a CPU."""
+
+    def __init__(self, path: Path, threads: int | None) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        self.threads = threads or 1
+        try:
+            with _without_stderr_lines("INFO: "):
+                self._interpreter = Interpreter(str(path), num_threads=self.threads)
+                self._interpreter.allocate_tensors()
+        except (RuntimeError, ValueError) as error:
+            raise InputError(f"{path}: not a LiteRT model, or one cut short: {error}") from None
+        self._input = self._interpreter.get_input_details()[0]["index"]
+        self._outputs = [output["index"] for output in self._interpreter.get_output_details()]
+
+    def run(self, images: Images) -> Outputs:
+        each = []
+        for image in images:
+            self._interpreter.set_tensor(self._input, image[None])
+            self._interpreter.invoke()
+            each.append([self._interpreter.get_tensor(output) for output in self._outputs])
+        return [np.concatenate(part) for part in zip(*each, strict=True)]
+
+
 RUNTIMES: dict[str, Callable[[Path, int | None], Runtime]] = {
     "torch": TorchRuntime,
     "onnx_float": OnnxRuntime,
     "onnx_int8": OnnxRuntime,
     "executorch_float": ExecutorchRuntime,
     "executorch_int8": ExecutorchRuntime,
+    "litert": LitertRuntime,
 }
+NOT_RUN = {"coreml": "not run: Core ML needs an Apple machine"}  # targets that no runtime here can run
 
 
 def open_runtime(target: str, path: Path, threads: int | None = None) -> Runtime:
@@ -123,11 +150,22 @@ def open_runtime(target: str, path: Path, threads: int | None = None) -> Runtime
 
     `threads` of None is one thread, but for ExecuTorch the machine's cores.
 
-    Raises InputError naming `path` if it is missing, cut short or of another kind.
+    Raises InputError naming `path` if it is missing, cut short or of another kind, and what is missing if its runtime
+    is not installed or cannot be.
     """
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
-    return RUNTIMES[target](path, threads)
+    if target in NOT_RUN:
+        raise InputError(f"{path}: {NOT_RUN[target]}")
+    try:
+        return RUNTIMES[target](path, threads)
+    except ModuleNotFoundError as error:
+        raise InputError(f"{path}: {not_installed(error)}") from None
+
+
+def not_installed(error: ModuleNotFoundError) -> str:
+    """What to say, and to do, about a package that is not there."""
+    return f"the package of {error.name} is not installed; `make setup` installs all that is needed"
 
 
 def latency(runtime: Runtime, canvas: Images) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Reports and costs as pandas tables, for notebooks."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -27,11 +28,11 @@ def verify_table(reports: Path) -> Any:
                 {
                     **same,
                     "model": target,
-                    "figure": found["metrics"][metric],
+                    "figure": (found["metrics"] or {}).get(metric),
                     "drop": found["drop"],
                     "tolerance": found["tolerance"],
-                    "megabytes": found["size_bytes"] / 1e6,
-                    "latency_ms": found["latency_ms"]["median"],
+                    "megabytes": (found["size_bytes"] or math.nan) / 1e6,
+                    "latency_ms": (found["latency_ms"] or {}).get("median"),
                     "passed": found["passed"],
                 }
             )

@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 from pipeline.drops import EPSILON, agreement, drop, drop_per_class, drops, worse
 from pipeline.errors import InputError
 from pipeline.export import exported_file
-from pipeline.files import new_folder, read_json, write_json
+from pipeline.files import new_folder, read_json, size_bytes, write_json
 from pipeline.memory import peak_memory
 from pipeline.metrics import main_metric, paired, score
 from pipeline.mistakes import side_by_side_sheet
-from pipeline.operators import operators
+from pipeline.operators import READ, operators
 from pipeline.params import ExportParams
 from pipeline.preprocess import open_image, resize
 from pipeline.sample import Dataset, Sample, read_dataset, read_samples
+from pipeline.unrun import NOT_MEASURED, unrun
 
 if TYPE_CHECKING:
     from pipeline.diagnosis import Golden
@@ -38,12 +39,12 @@ def verify_run(exports: Path, evaluated: Path, truth_folder: Path, report: Path,
     pictures and the cause where it can be known.
     """
     side = int(read_json(exports / "preprocess.json")["input"]["shape"][1])
-    files: dict[str, Path] = {target: exported_file(exports, target) for target in params.targets}
     with ThreadPoolExecutor(1) as beside:  # torch takes seconds to import here, and again in the other process
-        memory = {target: beside.submit(peak_memory, path, side) for target, path in files.items() if path.exists()}
+        files = {target: _measurable(exports, target) for target in params.targets}
+        memory = {target: beside.submit(peak_memory, path, side) for target, path in files.items() if path}
         case = _read_case(exports, evaluated, truth_folder, params, memory)
         with new_folder(report) as folder:
-            targets: dict[str, dict[str, Any]] = {t: _judge(case, t, folder) for t in params.targets}
+            targets: dict[str, dict[str, Any]] = {t: _row(case, t, folder) for t in params.targets}
             verdict = {
                 "passed": all(row["passed"] for row in targets.values()),
                 "main_metric": case.main,
@@ -55,7 +56,10 @@ def verify_run(exports: Path, evaluated: Path, truth_folder: Path, report: Path,
     failed = [f"{target}: {row['reason']}" for target, row in targets.items() if not row["passed"]]
     if failed:
         raise InputError("\n".join([*failed, f"see {report}; nothing is registered"]))
-    falls = ", ".join(f"{target} {row['metrics'][case.main]:.4f}" for target, row in targets.items())
+    falls = ", ".join(
+        f"{target} {row['metrics'][case.main]:.4f}" if row["metrics"] else f"{target} {row['reason']}"
+        for target, row in targets.items()
+    )
     return f"{report}: {case.main} float {case.metrics[case.main]:.4f}, {falls} on {len(case.truth)} pictures: passed"
 
 
@@ -105,12 +109,36 @@ def _read_case(
     )
 
 
-def _judge(case: _Case, target: str, folder: Path) -> dict[str, Any]:
-    """The target's row of verify.json; draws what is wrong into `folder` if it fails."""
-    from pipeline.runtimes import open_runtime, predict_samples
+def _measurable(exports: Path, target: str) -> Path | None:
+    """The file of `target`, if it is whole and of a kind whose memory and operators can be looked at."""
+    try:
+        path = exported_file(exports, target)
+    except InputError:  # _row says it
+        return None
+    return path if path.suffix in READ else None
 
-    path = exported_file(case.exports, target)
-    runtime = open_runtime(target, path)
+
+def _row(case: _Case, target: str, folder: Path) -> dict[str, Any]:
+    """The target's row of verify.json. A file that is not there, broken or cannot be run here has no figures."""
+    from pipeline.runtimes import NOT_RUN, open_runtime
+
+    try:
+        path = exported_file(case.exports, target)
+        if target in NOT_RUN:
+            size = _size(case.exports, target)
+            row = unrun(case.exports, path, NOT_RUN[target], _too_large(case, target, size))
+            return {**row, "tolerance": case.params.tolerance, **size}
+        runtime = open_runtime(target, path)
+    except InputError as error:
+        empty = dict.fromkeys((*NOT_MEASURED, "size_bytes", "size_ratio", "size_ratio_to"))
+        return {**empty, "tolerance": case.params.tolerance, "passed": False, "reason": str(error)}
+    return _judge(case, target, path, runtime, folder)
+
+
+def _judge(case: _Case, target: str, path: Path, runtime: "Runtime", folder: Path) -> dict[str, Any]:
+    """The row of a target that runs; draws what is wrong into `folder` if it fails."""
+    from pipeline.runtimes import predict_samples
+
     close = predict_samples(runtime, case.spec, case.truth_folder, case.truth, case.floor)
     metrics = score(case.spec.task, case.truth, close, case.dataset)
     answers = runtime.run(case.golden.images)
@@ -143,10 +171,10 @@ def _judge(case: _Case, target: str, folder: Path) -> dict[str, Any]:
 def _size(exports: Path, target: str) -> dict[str, Any]:
     """`size_ratio` is over the float file of the same runtime, or the trained weights where that was not exported."""
     made = read_json(exports / "export.json")
-    size = exported_file(exports, target).stat().st_size
+    size = size_bytes(exported_file(exports, target))
     counterpart = target.replace("_int8", "_float")
-    if counterpart in made["targets"]:
-        whole, name = exported_file(exports, counterpart).stat().st_size, counterpart
+    if counterpart.endswith("_float") and counterpart in made["targets"]:
+        whole, name = made["targets"][counterpart]["size_bytes"], counterpart
     else:
         whole, name = made["float_weights_bytes"], "model.safetensors"
     return {"size_bytes": size, "size_ratio": round(size / whole, 4), "size_ratio_to": name}
@@ -159,7 +187,7 @@ def _cost(case: _Case, target: str, runtime: "Runtime", path: Path) -> dict[str,
     wait(case.memory.values())
     canvas = _canvas(case, case.truth[:1])
     return {
-        "peak_memory_bytes": case.memory[target].result(),
+        "peak_memory_bytes": case.memory[target].result() if target in case.memory else None,
         "latency_ms": latency(runtime, canvas),
         "latency_ms_by_threads": {str(n): latency(open_runtime(target, path, n), canvas) for n in THREADS},
     }
@@ -183,13 +211,10 @@ def _reasons(case: _Case, target: str, row: dict[str, Any]) -> list[str]:
             f"{case.main} falls by {row['drop']:.4f} from {case.metrics[case.main]:.4f}, tolerance "
             f"{row['tolerance']:g}; most in {label!r}, by {falls[label]:.4f}"
         )
-    if target.endswith("_int8"):
-        if row["int8_layers"] == 0:
-            reasons.append("none of its layers is in int8: a float file by the name of an int8 one")
-        if row["size_ratio"] > case.params.size_ratio:
-            expected = case.params.size_ratio
-            reasons.append(f"{row['size_ratio']} of the size of {row['size_ratio_to']}, expected at most {expected}")
-    elif not row["golden_difference"] <= case.float_bound:
+    if target.endswith("_int8") and row["int8_layers"] == 0:
+        reasons.append("none of its layers is in int8: a float file by the name of an int8 one")
+    reasons += _too_large(case, target, row)
+    if target.endswith("_float") and not row["golden_difference"] <= case.float_bound:
         found, bound = row["golden_difference"], case.float_bound
         reasons.append(f"{found} from the trained net on the golden inputs, expected {bound}")
     return reasons
@@ -231,9 +256,19 @@ def _explain(
     }
 
 
+def _too_large(case: _Case, target: str, size: dict[str, Any]) -> list[str]:
+    expected = case.params.size_ratio
+    if target.endswith("_float") or size["size_ratio"] <= expected:
+        return []
+    return [f"{size['size_ratio']} of the size of {size['size_ratio_to']}, expected at most {expected}"]
+
+
 def _steady(case: _Case, targets: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """A line per file for `dvc metrics show`, and what the net costs; without what is measured anew each time."""
     name = case.main
-    rows = {t: {name: r["metrics"][name], **{k: r[k] for k in ("drop", "size_ratio")}} for t, r in targets.items()}
+    rows = {
+        t: {name: (r["metrics"] or {}).get(name), **{k: r[k] for k in ("drop", "size_ratio")}}
+        for t, r in targets.items()
+    }
     cost = {key: read_json(case.exports / "export.json")["cost"][key] for key in ("macs", "params")}
     return {"float": {name: case.metrics[name]}, "cost": cost, **rows}

@@ -1,5 +1,6 @@
 """`predict_sources`: what a model folder says of pictures from anywhere, and what is said of those that are none."""
 
+import hashlib
 import json
 import os
 import signal
@@ -161,7 +162,8 @@ def test_an_unknown_target_is_named_with_those_that_are(project: Path, tmp_path:
         predict(tmp_path, [image], target="onnx_int8")
     exports = tmp_path / "exports/r"
     exports.mkdir(parents=True)
-    (exports / "export.json").write_text(json.dumps({"targets": {"onnx_float": {"file": "model.onnx"}}}))
+    row = {"file": "model.onnx", "sha256": hashlib.sha256(b"no model").hexdigest(), "size_bytes": 8}
+    (exports / "export.json").write_text(json.dumps({"targets": {"onnx_float": row}, "not_made": {}}))
     for target in ("onnx_int8", "nosuch"):
         with pytest.raises(InputError, match=f"exports/r: has no {target}; export.targets of the run made onnx_float"):
             predict(tmp_path, [image], target=target)

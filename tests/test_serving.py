@@ -22,7 +22,7 @@ from shipped import QUANTIZE, spec_of
 from pipeline.embedded.coco import draw_herd
 from pipeline.errors import InputError
 from pipeline.export import export_run
-from pipeline.models import build
+from pipeline.models.nets import build
 from pipeline.models.spec import read_spec, write_spec
 from pipeline.params import DrawnParams, ExportParams
 from pipeline.preprocess import open_image

@@ -34,7 +34,7 @@ from pipeline.export import export_run, preprocessing
 from pipeline.exporters.onnx import export_float
 from pipeline.files import write_json
 from pipeline.loading import Pictures, eval_loader
-from pipeline.models import Deployed, build
+from pipeline.models.nets import Deployed, build
 from pipeline.models.spec import ModelSpec, read_spec, write_spec
 from pipeline.params import DrawnParams, ExportParams
 from pipeline.preprocess import Frame, frame_of, open_image, resize

@@ -1,10 +1,10 @@
 """Prove this folder where the app will run: pictures through the resize and the model files, against golden answers.
 
-    pip install numpy pillow onnxruntime      # or executorch, for the .pte files
+    pip install numpy pillow onnxruntime      # executorch for the .pte files, ai-edge-litert for the .tflite one
     python replay.py [folder]
 
-Needs nothing else. Leaves out, and names, the files whose runtime is not installed. Exits with 1 where a picture or an
-answer is not as it should be, or nothing could be run.
+Needs nothing else. Leaves out, and names, Core ML's file and those whose runtime is not installed. Exits with 1 where a
+picture or an answer is not as it should be, or nothing could be run.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 LEVELS = 2  # of 255: how far a resize may be from the golden input
-PACKAGES = {".onnx": "onnxruntime", ".pte": "executorch"}
+PACKAGES = {".onnx": "onnxruntime", ".pte": "executorch", ".tflite": "ai_edge_litert"}
 
 
 def canvas(image: Image.Image, contract: dict[str, Any]) -> np.ndarray:
@@ -65,6 +65,20 @@ def executorch(file: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
     return run
 
 
+def litert(file: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(file))
+    interpreter.allocate_tensors()
+
+    def run(image: np.ndarray) -> list[np.ndarray]:
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
+        interpreter.invoke()
+        return [interpreter.get_tensor(output["index"]) for output in interpreter.get_output_details()]
+
+    return run
+
+
 def check_resize(folder: Path, contract: dict[str, Any], golden: dict[str, Any], inputs: np.ndarray) -> list[str]:
     wrong = []
     for name, expected in zip(golden["pictures"], inputs, strict=True):
@@ -87,7 +101,7 @@ def check_file(folder: Path, target: str, row: dict[str, Any], outputs: list[str
         return [f"{name}: not there"]
     if hashlib.sha256(file.read_bytes()).hexdigest() != row["sha256"]:
         return [f"{name}: not the file that the golden answers are of (its sha256 differs)"]
-    run = {".onnx": onnx, ".pte": executorch}[file.suffix](file)
+    run = {".onnx": onnx, ".pte": executorch, ".tflite": litert}[file.suffix](file)
     wrong = []
     with np.load(folder / "golden" / "golden.npz") as golden, np.load(folder / "golden" / f"{target}.npz") as expected:
         found = [np.concatenate(part) for part in zip(*(run(image[None]) for image in golden["image"]), strict=True)]
@@ -118,11 +132,14 @@ def replay(folder: Path) -> int:
         print(f"{len(inputs)} pictures: the resize gives the golden inputs")
     ran = 0
     for target, row in json.loads((folder / "export.json").read_text())["targets"].items():
+        if "not_run" in row:
+            print(f"{row['file']}: left out, {row['not_run']}")
+            continue
         package = PACKAGES[Path(row["file"]).suffix]
         if importlib.util.find_spec(package) is None:
             print(f"{row['file']}: left out, {package} is not installed")
             continue
-        tolerance = golden["int8_tolerance" if target.endswith("_int8") else "float_tolerance"]
+        tolerance = golden["float_tolerance" if target.endswith("_float") else "int8_tolerance"]
         found = check_file(folder, target, row, contract["outputs"], tolerance)
         ran += 1
         wrong += found

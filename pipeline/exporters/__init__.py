@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline.exporters import executorch, onnx
+from pipeline.exporters import coreml, executorch, litert, onnx
 
 Export = Callable[[nn.Module, Sequence[NDArray[np.uint8]], Path, list[str]], dict[str, Any]]
 
@@ -26,8 +26,10 @@ class Exporter(NamedTuple):
 
 # the slowest first: they run side by side
 EXPORTERS: dict[str, Exporter] = {
+    "litert": Exporter("model.int8.tflite", litert.export_int8),
     "executorch_int8": Exporter("model.int8.pte", executorch.export_int8),
     "executorch_float": Exporter("model.pte", executorch.export_float),
+    "coreml": Exporter("model.mlpackage", coreml.export_int8),
     "onnx_int8": Exporter("model.int8.onnx", onnx.export_int8),
     "onnx_float": Exporter("model.onnx", onnx.export_float),
 }

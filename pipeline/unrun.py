@@ -1,0 +1,41 @@
+"""A file that no runtime here can run, judged by what it says of itself."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.files import read_json
+
+INT8_WEIGHTS = 0.9  # of all numbers in the file, at least; the rest are scales, biases and the normalization
+NOT_MEASURED = (
+    *("metrics", "drop", "drops", "drop_per_class", "agreement", "golden_difference"),
+    *("operators", "int8_operators", "int8_layers", "delegated_operators"),
+    *("peak_memory_bytes", "latency_ms", "latency_ms_by_threads"),
+)
+
+
+def unrun(exports: Path, path: Path, not_run: str, wrong: list[str]) -> dict[str, Any]:
+    """The row of verify.json for the Core ML package `path` of the folder `exports`: what is measured is None.
+
+    `checked` has what its program says, `reason` what is wrong (what the caller found `wrong` already, first) and,
+    always, that it was `not_run`. Raises InputError naming `path` if it is no whole program.
+    """
+    from pipeline.exporters.coreml import inspect
+
+    found = inspect(path)
+    contract = read_json(exports / "preprocess.json")
+    side = contract["input"]["shape"][1]
+    with np.load(exports / "golden" / "golden.npz") as golden:
+        outputs = {name: [1, *golden[name].shape[1:]] for name in contract["outputs"]}
+    wrong = [*wrong]
+    if [found["input"]["width"], found["input"]["height"]] != [side, side]:
+        wrong.append(
+            f"takes pictures of {found['input']['width']} x {found['input']['height']}, expected {side} x {side}"
+        )
+    if found["outputs"] != outputs:
+        wrong.append(f"outputs {found['outputs']}, expected {outputs}")
+    if found["int8_weights"] < INT8_WEIGHTS:
+        wrong.append(f"{found['int8_weights']} of its numbers are int8 weights, expected at least {INT8_WEIGHTS}")
+    reason = "; ".join([*wrong, not_run])
+    return {**dict.fromkeys(NOT_MEASURED), "checked": found, "passed": not wrong, "reason": reason}

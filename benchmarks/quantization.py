@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from torchvision.models import mobilenet_v2
 
 from pipeline.exporters import EXPORTERS
-from pipeline.models.nets import Deployed
 from pipeline.models.backbones import IMAGENET_MEAN, IMAGENET_STD
+from pipeline.models.nets import Deployed
 from pipeline.preprocess import open_image, resize
 from pipeline.runtimes import open_runtime
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.files import read_json
+from pipeline.operators import READ
 
 APART = 10.0  # dB; layers of a file that holds its accuracy were seen to have 13 and more
 SAME = 100.0  # dB, where there is no difference
@@ -53,12 +54,14 @@ def first_apart(layers: Sequence[Layer]) -> Layer | None:
 
 def layers_of(exports: Path, target: str, images: NDArray[np.uint8]) -> list[Layer]:
     """The layers of `target` against those of the float ONNX file, from the input on, over `images` [N, S, S, 3].
-    Empty where that was not exported, or the two have not the same layers.
+    Empty where that was not exported, the two have not the same layers, or those of the file cannot be looked at.
     """
     rows = read_json(exports / "export.json")["targets"]
     if target == "onnx_float" or "onnx_float" not in rows:
         return []
     exact, close = (exports / rows[name]["file"] for name in ("onnx_float", target))
+    if close.suffix not in READ:
+        return []
     compare = onnx_layers if close.suffix == ".onnx" else executorch_layers
     return compare(exact, close, images)
 

@@ -117,7 +117,7 @@ class LitertRuntime:
 
         self.threads = threads or 1
         try:
-            with _without_stderr_lines("INFO: "):
+            with _without_stderr_lines(b"INFO: "):
                 self._interpreter = Interpreter(str(path), num_threads=self.threads)
                 self._interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:

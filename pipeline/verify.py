@@ -40,7 +40,7 @@ def verify_run(exports: Path, evaluated: Path, truth_folder: Path, report: Path,
     """
     side = int(read_json(exports / "preprocess.json")["input"]["shape"][1])
     with ThreadPoolExecutor(1) as beside:  # torch takes seconds to import here, and again in the other process
-        files = {target: _measurable(exports, target) for target in params.targets}
+        files: dict[str, Path | None] = {target: _measurable(exports, target) for target in params.targets}
         memory = {target: beside.submit(peak_memory, path, side) for target, path in files.items() if path}
         case = _read_case(exports, evaluated, truth_folder, params, memory)
         with new_folder(report) as folder:

@@ -19,8 +19,8 @@ from pipeline.errors import InputError
 from pipeline.export import export_run, exported_file
 from pipeline.exporters import EXPORTERS, coreml, litert
 from pipeline.files import read_json, write_json
-from pipeline.models.nets import Deployed, build
 from pipeline.models.classifier import Classifier
+from pipeline.models.nets import Deployed, build
 from pipeline.runtimes import NOT_RUN, RUNTIMES, open_runtime
 from pipeline.tables import verify_table
 from pipeline.verify import verify_run

@@ -46,7 +46,7 @@ def export_run(model_folder: Path, train_folder: Path, out: Path, params: Export
     chosen = choose(samples, params.calibration_images)
     images = [_canvas(train_folder, s, spec)[None] for s in chosen]
     with new_folder(out) as folder:
-        targets = _export_all(model_folder, images, folder, params.targets)
+        targets = _export_all(model_folder, images, folder, params)
         _write_golden(folder, model_folder, train_folder, choose(chosen, GOLDEN), spec, targets)
         write_text(folder / "labels.txt", "".join(f"{label}\n" for label in spec.labels))
         write_json(folder / "preprocess.json", preprocessing(spec))
@@ -122,23 +122,29 @@ def _cost(model_folder: Path, spec: "ModelSpec") -> dict[str, int]:
     return {name: getattr(found, name) for name in ("macs", "params", "activation_bytes", "peak_bytes")}
 
 
-def _export_all(model_folder: Path, images: list[NDArray[np.uint8]], folder: Path, wanted: list[Any]) -> dict[str, Any]:
+def _export_all(
+    model_folder: Path, images: list[NDArray[np.uint8]], folder: Path, params: ExportParams
+) -> dict[str, Any]:
     import pipeline.models  # noqa: F401  # once, for the processes to share
     from pipeline.exporters import EXPORTERS
 
-    order = [target for target in EXPORTERS if target in wanted]
-    made = each_forked(partial(_export_one, model_folder, images, folder), order, "export")
+    order = [target for target in EXPORTERS if target in params.targets]
+    one = partial(_export_one, model_folder, images, folder, params.quantize.budget)
+    made = each_forked(one, order, "export")
     rows = dict(zip(order, made, strict=True))
-    return {target: rows[target] for target in wanted}
+    return {target: rows[target] for target in params.targets}
 
 
-def _export_one(model_folder: Path, images: list[NDArray[np.uint8]], folder: Path, target: str) -> dict[str, Any]:
+def _export_one(
+    model_folder: Path, images: list[NDArray[np.uint8]], folder: Path, budget: float, target: str
+) -> dict[str, Any]:
     from pipeline.exporters import EXPORTERS
     from pipeline.models import Deployed, load_model
 
     net, spec = load_model(model_folder)
-    file, export = EXPORTERS[target]
-    facts = export(Deployed(net, spec), images, folder / file, spec.outputs)
+    file, export, budgeted = EXPORTERS[target]
+    more = {"budget": budget} if budgeted else {}
+    facts = export(Deployed(net, spec), images, folder / file, spec.outputs, **more)
     return {"file": file, "size_bytes": (folder / file).stat().st_size, "sha256": sha256(folder / file), **facts}
 
 

@@ -196,7 +196,7 @@ def _scale(graph_module: fx.GraphModule, group: _Group, seen: _Channels) -> Tens
 
 
 def _by_input(weight: Tensor, channels: int) -> tuple[Tensor, bool]:
-    """[outputs, channels, taps] of a layer that reads `channels`, and whether each output reads its own channel only."""
+    """[outputs, channels, taps] of a layer that reads `channels`; whether each output reads its own channel alone."""
     if weight.ndim == 4 and weight.shape[1] == 1 and weight.shape[0] == channels:
         return weight.reshape(1, channels, -1), True
     return weight.reshape(len(weight), channels, -1), False
@@ -210,5 +210,4 @@ def _apply(graph_module: fx.GraphModule, group: _Group, s: Tensor) -> None:
                 tensor.mul_(s.view(-1, *[1] * (tensor.ndim - 1)))
     for reader in group.readers:
         tensor = tensor_of(graph_module, reader.args[1])
-        weight, own = _by_input(tensor, len(s))
-        tensor.copy_((weight / s[:, None]).reshape(tensor.shape))
+        tensor.copy_((_by_input(tensor, len(s))[0] / s[:, None]).reshape(tensor.shape))

@@ -26,9 +26,12 @@ class Spared(NamedTuple):
     allowed: int
 
     def facts(self, sizes: tuple[int, int], errors: tuple[float, float]) -> dict[str, Any]:
-        """For export.json: `sizes` and `errors` of the file all in int8 and of the one with float layers."""
+        """For export.json: `sizes` and `errors` of the file all in int8 and of the one with these layers in float, which
+        is kept if its error is the smaller one.
+        """
         return {
             "float_layers": self.layers,
+            "kept": errors[1] < errors[0],
             "allowed_bytes": self.allowed,
             "added_bytes": sizes[1] - sizes[0],
             "relative_error": {"all int8": round(errors[0], 6), "with float layers": round(errors[1], 6)},

@@ -38,8 +38,12 @@ def export_int8(
         if budget > 0:
             size = path.stat().st_size
             spared = spare(graph, few(calibration), int(budget * size))
-            facts, less = _quantize(graph, calibration, exact, set(spared.units), path)
-            facts["budget"] = spared.facts((size, path.stat().st_size), (error, less))
+            whole = path.read_bytes()
+            mixed, less = _quantize(graph, calibration, exact, set(spared.units), path)
+            spent = spared.facts((size, path.stat().st_size), (error, less))
+            facts = {**(mixed if spent["kept"] else facts), "budget": spent}
+            if not spent["kept"]:
+                path.write_bytes(whole)
     return {**facts, "equalization": equalized, "settings": f"{facts['settings']}{', equalized' * kept(equalized)}"}
 
 

@@ -49,14 +49,18 @@ def export_int8(
             size = path.stat().st_size
             spared = spare(graph, few(calibration), int(budget * size))
             named = dict(zip((n.name for n in graph.graph.output_node().args[0]), output_names, strict=True))
-            facts, less = _quantize(case, {named.get(name, name) for name in spared.units}, path)
-            facts["budget"] = spared.facts((size, path.stat().st_size), (error, less))
+            whole = path.read_bytes()
+            mixed, less = _quantize(case, {named.get(name, name) for name in spared.units}, path)
+            spent = spared.facts((size, path.stat().st_size), (error, less))
+            facts = {**(mixed if spent["kept"] else facts), "budget": spent}
+            if not spent["kept"]:
+                path.write_bytes(whole)
     settings = f"static QDQ, per channel, {facts['settings']}{', equalized' * kept(equalized)}"
     return {**facts, "opset": OPSET, "settings": settings, "equalization": equalized}
 
 
 class _Case(NamedTuple):
-    """A float file that is ready for ONNX Runtime's quantizer, what was seen in it, and what the net answers to `few`."""
+    """A float file that is ready for ONNX Runtime's quantizer, what was seen in it, and the answers to `few`."""
 
     prepared: Path
     seen: dict[str, Histogram]

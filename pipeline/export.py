@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections import defaultdict
+import tempfile
+from collections import Counter, defaultdict
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
@@ -44,8 +45,9 @@ def export_run(model_folder: Path, train_folder: Path, out: Path, params: Export
     if not samples:
         raise InputError(f"{train_folder}: no pictures to calibrate with")
     chosen = choose(samples, params.calibration_images)
-    images = [_canvas(train_folder, s, spec)[None] for s in chosen]
-    with new_folder(out) as folder:
+    calibration = _calibration(chosen, params.calibration_images, spec)
+    with new_folder(out) as folder, tempfile.TemporaryDirectory() as aside:
+        images = _stored(Path(aside) / "calibration.npy", train_folder, chosen, spec)
         targets = _export_all(model_folder, images, folder, params)
         _write_golden(folder, model_folder, train_folder, choose(chosen, GOLDEN), spec, targets)
         write_text(folder / "labels.txt", "".join(f"{label}\n" for label in spec.labels))
@@ -54,12 +56,7 @@ def export_run(model_folder: Path, train_folder: Path, out: Path, params: Export
         facts = {
             "run": spec.run,
             "targets": targets,
-            "calibration": {
-                "split": "train",
-                "asked": params.calibration_images,
-                "used": len(chosen),
-                "ids": [s.id for s in chosen],
-            },
+            "calibration": calibration,
             "made_from": {
                 "model.safetensors": sha256(model_folder / "model.safetensors"),
                 "model.json": sha256(model_folder / "model.json"),
@@ -72,7 +69,8 @@ def export_run(model_folder: Path, train_folder: Path, out: Path, params: Export
         write_json(folder / "export.json", facts)
         write_text(folder / "README.md", _model_card(spec, facts))
     sizes = ", ".join(f"{row['file']} {row['size_bytes'] / 1e6:.2f} MB" for row in targets.values())
-    return f"{out}: {sizes}; calibrated on {len(chosen)} of {len(samples)} train pictures"
+    line = f"{out}: {sizes}; calibrated on {len(chosen)} of {len(samples)} train pictures"
+    return "; ".join([line, *calibration["warnings"]])
 
 
 def exported_file(folder: Path, target: str) -> Path:
@@ -100,6 +98,33 @@ def choose(samples: list[Sample], count: int) -> list[Sample]:
     return sorted(chosen, key=lambda s: s.id)
 
 
+def _calibration(chosen: list[Sample], asked: int, spec: "ModelSpec") -> dict[str, Any]:
+    """What export.json says of the pictures that ranges come from; `warnings` are for people."""
+    labels = Counter(label for s in chosen for label in {s.label or "", *(o.label for o in s.objects)} if label)
+    warnings = []
+    if len(chosen) < asked:
+        warnings.append(f"{asked} calibration pictures were asked for, train has {len(chosen)}")
+    if len(labels) == 1 < len(spec.labels):
+        warnings.append(f"all calibration pictures are of {next(iter(labels))!r}: ranges may not fit the other labels")
+    return {
+        "split": "train",
+        "asked": asked,
+        "used": len(chosen),
+        "labels": dict(sorted(labels.items())),
+        "warnings": warnings,
+        "ids": [s.id for s in chosen],
+    }
+
+
+def _stored(path: Path, train_folder: Path, samples: list[Sample], spec: "ModelSpec") -> NDArray[np.uint8]:
+    """uint8 [n, 1, S, S, 3] that stays on disk: how many there are is not a matter of memory."""
+    shape = (len(samples), 1, spec.size, spec.size, 3)
+    stored = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    for i, sample in enumerate(samples):
+        stored[i, 0] = _canvas(train_folder, sample, spec)
+    return stored
+
+
 def preprocessing(spec: "ModelSpec") -> dict[str, Any]:
     """What an app does with a picture before it runs the model, in words that need no Python."""
     return {
@@ -122,9 +147,7 @@ def _cost(model_folder: Path, spec: "ModelSpec") -> dict[str, int]:
     return {name: getattr(found, name) for name in ("macs", "params", "activation_bytes", "peak_bytes")}
 
 
-def _export_all(
-    model_folder: Path, images: list[NDArray[np.uint8]], folder: Path, params: ExportParams
-) -> dict[str, Any]:
+def _export_all(model_folder: Path, images: NDArray[np.uint8], folder: Path, params: ExportParams) -> dict[str, Any]:
     import pipeline.models  # noqa: F401  # once, for the processes to share
     from pipeline.exporters import EXPORTERS
 
@@ -136,7 +159,7 @@ def _export_all(
 
 
 def _export_one(
-    model_folder: Path, images: list[NDArray[np.uint8]], folder: Path, budget: float, target: str
+    model_folder: Path, images: NDArray[np.uint8], folder: Path, budget: float, target: str
 ) -> dict[str, Any]:
     from pipeline.exporters import EXPORTERS
     from pipeline.models import Deployed, load_model

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -325,6 +326,24 @@ def kind(name: str, label: str | None, objects: list[str] | None = None) -> Samp
 def test_calibration_takes_every_label_evenly(samples: list[Sample], count: int, expected: list[str]) -> None:
     assert [s.id for s in choose(samples, count)] == expected
     assert [s.id for s in choose(samples[::-1], count)] == expected
+
+
+@pytest.mark.parametrize(
+    ("kept", "asked", "said"),
+    [
+        (lambda s: s.label == "circle", 5, "all calibration pictures are of 'circle'"),
+        (lambda s: int(s.id[-3:]) < 4, 5, "5 calibration pictures were asked for, train has 4"),
+    ],
+)
+def test_calibration_that_is_thin_is_said(run: Path, tmp_path: Path, kept: Any, asked: int, said: str) -> None:
+    train = shutil.copytree(run / "data" / "train", tmp_path / "train")
+    write_samples(train, [s for s in read_samples(train) if kept(s)])
+    params = PARAMS.model_copy(update={"targets": ["onnx_float"], "calibration_images": asked})
+    line = export_run(run / "models" / "shapes", train, tmp_path / "out", params)
+    assert said in line
+    facts = read_json(tmp_path / "out" / "export.json")["calibration"]
+    assert any(said in warning for warning in facts["warnings"])
+    assert sum(facts["labels"].values()) == facts["used"]
 
 
 def test_an_empty_train_split_is_an_error_that_names_it(run: Path, tmp_path: Path) -> None:

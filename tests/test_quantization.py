@@ -81,7 +81,6 @@ def test_equalization_leaves_the_function_as_it_is(images: list[np.ndarray]) -> 
 
 
 def test_a_channel_that_relu6_clips_is_not_scaled(images: list[np.ndarray]) -> None:
-    """On other pictures than those that were looked at, too, as far as they stay within a quarter more."""
     net = Small(nn.ReLU6()).eval()
     with torch.no_grad():
         net.first.weight *= 20
@@ -138,22 +137,23 @@ def test_with_all_bytes_every_layer_is_float(images: list[np.ndarray]) -> None:
     assert found.layers == ["first", "own", "last", "after", "head"]
 
 
-def test_ranges_hold_zero_and_leave_out_what_is_rare() -> None:
+def test_each_range_holds_zero_and_does_what_it_is_named_for() -> None:
     seen = Histogram()
     values = torch.randn(100_000, generator=torch.Generator().manual_seed(0))
     seen.add(values)
     seen.add(torch.tensor([40.0, 0.0]))
     spans = {kind: seen.span(kind) for kind in RANGES}
     assert spans["min-max"] == (float(values.min()), 40.0)
-    for kind in ("least squares", "99.99 %"):
-        assert 3 < spans[kind][1] < 12
-        assert spans["min-max"][0] <= spans[kind][0] < -2
+    assert 3 < spans["99.99 %"][1] < 6
+    assert all(least <= 0 <= most for least, most in spans.values())
+    everything = torch.cat([values, torch.tensor([40.0])])
 
-    def error(least: float, most: float) -> float:
+    def error(kind: str) -> float:
+        least, most = spans[kind]
         step = (most - least) / 255
-        return float(((values.clamp(least, most) / step).round() * step - values).square().mean())
+        return float(((everything.clamp(least, most) / step).round() * step - everything).square().mean())
 
-    assert error(*spans["least squares"]) < error(*spans["min-max"]) / 4
+    assert error("least squares") < min(error("min-max"), error("99.99 %"))
 
 
 @pytest.mark.parametrize("value", [0.0, 3.0, -3.0])
@@ -167,8 +167,7 @@ def test_a_constant_has_a_range(value: float) -> None:
 
 
 @pytest.mark.parametrize("target", ["onnx_int8", "executorch_int8"])
-@pytest.mark.parametrize("count", [1, 2])
-def test_few_pictures_are_enough_to_export(images: list[np.ndarray], tmp_path: Path, target: str, count: int) -> None:
+def test_one_picture_is_enough_to_export(images: list[np.ndarray], tmp_path: Path, target: str) -> None:
     file, export, _ = EXPORTERS[target]
-    facts = export(Small(nn.ReLU6()).eval(), images[:count], tmp_path / file, ["logits"])
+    facts = export(Small(nn.ReLU6()).eval(), images[:1], tmp_path / file, ["logits"])
     assert all(np.isfinite(error) for error in facts["relative_error"].values())

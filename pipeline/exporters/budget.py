@@ -26,8 +26,9 @@ class Spared(NamedTuple):
     allowed: int
 
     def facts(self, sizes: tuple[int, int], errors: tuple[float, float]) -> dict[str, Any]:
-        """For export.json: `sizes` and `errors` of the file all in int8 and of the one with these layers in float, which
-        is kept if its error is the smaller one.
+        """For export.json: `sizes` and `errors` of the file all in int8 and of the one with these layers in float.
+
+        The second is kept if its error is the smaller one.
         """
         return {
             "float_layers": self.layers,

@@ -79,19 +79,20 @@ def _prepared(graph: fx.GraphModule, spared: set[str]) -> fx.GraphModule:
     )
     from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
 
-    from pipeline.exporters.observers import RangeObserver, clips_as_relu
+    from pipeline.exporters.observers import RangeObserver, clips_as_relu, mark_answers
 
-    kept_float = edges(graph) | spared
+    ends = edges(graph)
     config = get_symmetric_quantization_config(is_per_channel=True)
     observer = RangeObserver.with_args(eps=2**-12)
     activation = replace(config.input_activation, observer_or_fake_quant_ctr=observer)
     quantizer = XNNPACKQuantizer().set_global(
         replace(config, input_activation=activation, output_activation=activation)
     )
-    quantizer.set_filter_function(lambda node: node.name not in kept_float)
+    quantizer.set_filter_function(lambda node: node.name not in ends | spared)
     with clips_as_relu(graph.graph):
         graph = prepare_pt2e(graph, quantizer)
     graph.recompile()
+    mark_answers(graph, ends)
     return graph
 
 

@@ -48,13 +48,14 @@ def export_int8(
         if budget > 0:
             size = path.stat().st_size
             spared = spare(graph, few(calibration), int(budget * size))
-            named = dict(zip((n.name for n in graph.graph.output_node().args[0]), output_names, strict=True))
-            whole = path.read_bytes()
+            answers: Any = graph.graph.output_node().args[0]
+            named = dict(zip((n.name for n in answers), output_names, strict=True))
+            all_int8 = path.read_bytes()
             mixed, less = _quantize(case, {named.get(name, name) for name in spared.units}, path)
             spent = spared.facts((size, path.stat().st_size), (error, less))
             facts = {**(mixed if spent["kept"] else facts), "budget": spent}
             if not spent["kept"]:
-                path.write_bytes(whole)
+                path.write_bytes(all_int8)
     settings = f"static QDQ, per channel, {facts['settings']}{', equalized' * kept(equalized)}"
     return {**facts, "opset": OPSET, "settings": settings, "equalization": equalized}
 

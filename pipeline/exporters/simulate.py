@@ -70,7 +70,7 @@ class Int8(fx.Interpreter):
 
     def with_weight_rounded(self, layer: fx.Node, before: dict[fx.Node, Any]) -> Any:
         """The outputs when only that weight is int8; `before` holds the value of every step before the layer."""
-        weight = layer.args[1]
+        weight: Any = layer.args[1]
         return self.run(initial_env={**before, weight: rounded_weights(before[weight])})
 
     def in_steps(self, place: fx.Node, value: Tensor) -> Tensor:

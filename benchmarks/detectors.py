@@ -118,7 +118,7 @@ def ours(name: str, run: DetectRun, data: Data, scratch: Path, seeds: int, secon
                 for s in data.samples["train"][:CALIBRATION]]  # fmt: skip
     runtimes: dict[str, Runtime] = {}
     for target in ("onnx_int8", "executorch_int8"):
-        file, export = EXPORTERS[target]
+        file, export, _ = EXPORTERS[target]
         export(Deployed(net, spec), pictures, folder / file, spec.outputs)
         runtimes[target] = open_runtime(target, folder / file, THREADS)
     best = min(runtimes, key=lambda t: _milliseconds({t: lambda: runtimes[t].run(pictures[0])})[t])

@@ -43,7 +43,7 @@ def main() -> None:
         folder = Path(name)
         write_weights(net, spec, folder)
         runtimes: dict[str, Runtime] = {"torch eager": open_runtime("torch", folder, asked.threads)}
-        for target, (file, export) in EXPORTERS.items():
+        for target, (file, export, _) in EXPORTERS.items():
             export(Deployed(net, spec), pictures, folder / file, spec.outputs)
             runtimes[target] = open_runtime(target, folder / file, asked.threads)
         times: dict[str, list[float]] = {target: [] for target in runtimes}

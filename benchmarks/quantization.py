@@ -1,11 +1,12 @@
-"""What int8 costs two nets with ImageNet weights on labelled ImageNet pictures: each file as it is exported, judged as it runs.
+"""What int8 costs two nets with ImageNet weights on labelled pictures: each file as it is exported, run in its runtime.
 
-    python -m benchmarks.quantization PICTURES [--v1 FILE] [--v2 FILE] [--calibration N] [--budget SHARE ...] [--skip-float]
+    python -m benchmarks.quantization PICTURES [--v1 FILE] [--v2 FILE] [--calibration N] [--budget SHARE ...]
 
 PICTURES holds images/ and labels.csv (file,class_index). --v2: torchvision's MobileNetV2 1.0 (its keys); --v1: timm's
 MobileNetV1 1.0, trained with TensorFlow's padding and pixels in -1 to 1. Two folds: ranges come from N pictures of one
 half, the other half is judged, then the other way round; so every picture is judged, and none by a file that saw it.
-Beside the files stands the naive one (a scale per tensor, smallest to largest) that ONNX Runtime makes when nothing is asked.
+Beside the files stands the naive one that ONNX Runtime makes when nothing is asked: a scale per tensor, from the
+smallest to the largest value.
 """
 
 import argparse
@@ -64,7 +65,7 @@ def main() -> None:
     parser.add_argument("--calibration", type=int, default=64)
     parser.add_argument("--budget", type=float, nargs="*", default=[0.0])
     asked = parser.parse_args()
-    logging.getLogger().setLevel(logging.ERROR)
+    logging.disable(logging.WARNING)
     torch.set_num_threads(1)
     images, truth = _pictures(asked.pictures)
     if asked.v2:

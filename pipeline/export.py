@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections import defaultdict
+import tempfile
 from functools import partial
 from importlib.metadata import distributions
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import bundle
+from pipeline.calibration import choose, described, stored
 from pipeline.card import model_card
 from pipeline.contract import preprocessing
 from pipeline.decode import decode
@@ -55,9 +56,10 @@ def export_run(
     data = train_folder.parent
     evidence = read_evidence(spec, data, reports) if reports else None
     chosen = choose(samples, params.calibration_images)
-    images = [_canvas(train_folder, s, spec)[None] for s in chosen]
-    with new_folder(out) as folder:
-        targets, not_made = _export_all(model_folder, images, folder, params.targets)
+    calibration = described(chosen, params.calibration_images, spec)
+    with new_folder(out) as folder, tempfile.TemporaryDirectory() as aside:
+        images = stored(Path(aside) / "calibration.npy", train_folder, chosen, spec)
+        targets, not_made = _export_all(model_folder, images, folder, params)
         if not targets:
             raise InputError(_said(not_made))
         _write_golden(folder, model_folder, train_folder, choose(chosen, GOLDEN), spec, targets)
@@ -70,12 +72,7 @@ def export_run(
             "run": spec.run,
             "targets": targets,
             "not_made": not_made,
-            "calibration": {
-                "split": "train",
-                "asked": params.calibration_images,
-                "used": len(chosen),
-                "ids": [s.id for s in chosen],
-            },
+            "calibration": calibration,
             "made_from": {
                 "model.safetensors": sha256(model_folder / "model.safetensors"),
                 "model.json": sha256(model_folder / "model.json"),
@@ -91,47 +88,8 @@ def export_run(
     if not_made:
         raise InputError(f"{_said(not_made)}\n{out}: holds the others: {', '.join(targets)}")
     sizes = ", ".join(f"{row['file']} {row['size_bytes'] / 1e6:.2f} MB" for row in targets.values())
-    return f"{out}: {sizes}; calibrated on {len(chosen)} of {len(samples)} train pictures"
-
-
-def exported_file(folder: Path, target: str) -> Path:
-    """The file of `target` in an export folder, or its folder (.mlpackage).
-
-    Raises InputError if it was not exported, is missing, or is another one than `export.json` lists.
-    """
-    made = read_json(folder / "export.json")
-    if target in made["not_made"]:
-        raise InputError(f"{folder}: has no {target}, it could not be made: {made['not_made'][target]}")
-    if target not in made["targets"]:
-        raise InputError(f"{folder}: has no {target}; export.targets of the run made {', '.join(made['targets'])}")
-    row = made["targets"][target]
-    path = folder / str(row["file"])
-    if not path.exists():
-        raise InputError(f"{path}: no such file")
-    found = sha256(path)
-    if found != row["sha256"]:
-        raise InputError(
-            f"{path}: cut short, or of another run: {size_bytes(path)} bytes, sha256 {found[:12]}...; export.json "
-            f"expects {row['size_bytes']} bytes, sha256 {row['sha256'][:12]}..."
-        )
-    return path
-
-
-def choose(samples: list[Sample], count: int) -> list[Sample]:
-    """`count` samples, or all if there are fewer: as many of each label as there are, evenly spaced within it.
-
-    Where images have no label of their own, their largest object's counts; those without any are a kind too.
-    """
-    kinds: dict[str, list[Sample]] = defaultdict(list)
-    for s in sorted(samples, key=lambda s: s.id):
-        largest = max(s.objects, key=lambda o: o.box[2] * o.box[3], default=None)
-        kinds[s.label or (largest.label if largest else "")].append(s)
-    left = sorted(kinds.values(), key=len)  # the rare kinds give all they have, the others fill up
-    chosen: list[Sample] = []
-    for i, kind in enumerate(left):
-        share = min(len(kind), -(-(count - len(chosen)) // (len(left) - i)))
-        chosen += [kind[(2 * n + 1) * len(kind) // (2 * share)] for n in range(share)]
-    return sorted(chosen, key=lambda s: s.id)
+    line = f"{out}: {sizes}; calibrated on {len(chosen)} of {len(samples)} train pictures"
+    return "; ".join([line, *calibration["warnings"]])
 
 
 def _cost(model_folder: Path, spec: "ModelSpec") -> dict[str, int]:
@@ -144,33 +102,36 @@ def _cost(model_folder: Path, spec: "ModelSpec") -> dict[str, int]:
 
 
 def _export_all(
-    model_folder: Path, images: list[NDArray[np.uint8]], folder: Path, wanted: list[Any]
+    model_folder: Path, images: NDArray[np.uint8], folder: Path, params: ExportParams
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """The row of export.json for each target that could be made, and why not for each other one."""
     import pipeline.models.nets  # noqa: F401  # once, for the processes to share
     from pipeline.exporters import EXPORTERS
 
-    order = [target for target in EXPORTERS if target in wanted]
-    made = each_forked(partial(_export_one, model_folder, images, folder), order, "export")
+    order = [target for target in EXPORTERS if target in params.targets]
+    one = partial(_export_one, model_folder, images, folder, params.quantize.budget)
+    made = each_forked(one, order, "export")
     rows = dict(zip(order, made, strict=True))
     return (
-        {target: row for target in wanted if isinstance(row := rows[target], dict)},
-        {target: row for target in wanted if isinstance(row := rows[target], str)},
+        {target: row for target in params.targets if isinstance(row := rows[target], dict)},
+        {target: row for target in params.targets if isinstance(row := rows[target], str)},
     )
 
 
-def _export_one(model_folder: Path, images: list[NDArray[np.uint8]], folder: Path, target: str) -> dict[str, Any] | str:
+def _export_one(
+    model_folder: Path, images: NDArray[np.uint8], folder: Path, budget: float, target: str
+) -> dict[str, Any] | str:
     """The target's row of export.json, or why it could not be made; nothing of it is in `folder` then."""
     from pipeline.exporters import EXPORTERS
     from pipeline.models.nets import Deployed, load_model
     from pipeline.runtimes import NOT_RUN, open_runtime
 
     net, spec = load_model(model_folder)
-    file, export = EXPORTERS[target]
+    file, export, budgeted = EXPORTERS[target]
     path = folder / file
     facts: dict[str, Any] = {}
     try:
-        facts = export(Deployed(net, spec), images, path, spec.outputs)
+        facts = export(Deployed(net, spec), images, path, spec.outputs, **({"budget": budget} if budgeted else {}))
         if target in NOT_RUN:
             facts["not_run"] = NOT_RUN[target]
         else:
@@ -267,8 +228,3 @@ def _write_page(folder: Path, file: str) -> None:
     golden = read_json(folder / "golden" / "golden.json")
     for name in ("golden.json", "onnx_int8.npz", golden["arrays"], *golden["pictures"]):
         link_or_copy(folder / "golden" / name, page / "golden" / name)
-
-
-def _canvas(folder: Path, sample: Sample, spec: "ModelSpec") -> NDArray[np.uint8]:
-    # a copy: what comes from Pillow is read-only, which torch warns of
-    return np.array(resize(open_image(folder / sample.file_name), spec.size, spec.resize)[0])

@@ -13,7 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from pipeline.errors import InputError
-from pipeline.export import exported_file
+from pipeline.exported import exported_file
 from pipeline.models.spec import ModelSpec, model_folder, read_spec
 from pipeline.overlap import overlapped
 from pipeline.preprocess import Frame, open_image, resize

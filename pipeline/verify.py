@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.drops import EPSILON, agreement, drop, drop_per_class, drops, worse
 from pipeline.errors import InputError
-from pipeline.export import exported_file
+from pipeline.exported import exported_file
 from pipeline.files import new_folder, read_json, size_bytes, write_json
 from pipeline.memory import peak_memory
 from pipeline.metrics import main_metric, paired, score

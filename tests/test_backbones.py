@@ -73,7 +73,7 @@ def test_it_builds_learns_a_step_and_ships(backbone: str, size: int, tmp_path: P
         exact = deployed(torch.from_numpy(pictures))[0].numpy()
     assert exact.std() > 1e-3, "it says the same of everything"
     for target in ("onnx_float", *(["onnx_int8"] if backbone in IN_INT8 else [])):
-        file, export = EXPORTERS[target]
+        file, export, _ = EXPORTERS[target]
         export(deployed, [p[None] for p in pictures[:2]], tmp_path / file, spec.outputs)
         found = open_runtime(target, tmp_path / file).run(pictures)[0]
         if target == "onnx_float":

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +16,11 @@ from PIL import Image
 from shipped import LABELS, PARAMS, SIDE, TARGETS, shipped, spec_of
 
 from pipeline.bundle import replay as bundled_replay
+from pipeline.calibration import choose
 from pipeline.contract import preprocessing
 from pipeline.errors import InputError
-from pipeline.export import choose, export_run, exported_file
+from pipeline.export import export_run
+from pipeline.exported import exported_file
 from pipeline.exporters import EXPORTERS
 from pipeline.exporters.folding import folded
 from pipeline.files import read_json, write_json
@@ -144,7 +147,7 @@ class Pooled(torch.nn.Module):
 def test_a_pooling_that_is_padded_with_infinity_ships(pictures: np.ndarray, tmp_path: Path, target: str) -> None:
     torch.manual_seed(0)
     net = Pooled().eval()
-    file, export = EXPORTERS[target]
+    file, export, _ = EXPORTERS[target]
     export(net, [p[None] for p in pictures[:4]], tmp_path / file, ["logits"])
     found = open_runtime(target, tmp_path / file).run(pictures[:4])[0]
     with torch.no_grad():
@@ -156,7 +159,7 @@ def test_a_detector_with_a_shared_head_holds_in_int8(pictures: np.ndarray, tmp_p
     """Quantizers that meet one convolution three times must not leave two of them out or give up."""
     spec = spec_of("detect")
     net = warmed(spec, pictures)
-    file, export = EXPORTERS["onnx_int8"]
+    file, export, _ = EXPORTERS["onnx_int8"]
     export(net, [p[None] for p in pictures[:2]], tmp_path / file, spec.outputs)
     found = open_runtime("onnx_int8", tmp_path / file).run(pictures[:1])
     assert [o.shape for o in found] == [tuple(o.shape) for o in net(torch.from_numpy(pictures[:1]))]
@@ -177,12 +180,10 @@ class Constant(torch.nn.Module):
         return (self.last(self.conv(image.permute(0, 3, 1, 2).float())).mean((2, 3)),)
 
 
-def test_a_tensor_without_a_range_leaves_out_what_needs_one_and_says_so(pictures: np.ndarray, tmp_path: Path) -> None:
-    file, export = EXPORTERS["onnx_int8"]
+def test_a_tensor_that_is_all_but_constant_ships(pictures: np.ndarray, tmp_path: Path) -> None:
+    file, export, _ = EXPORTERS["onnx_int8"]
     net = Constant().eval()
-    facts = export(net, [p[None] for p in pictures[:4]], tmp_path / file, ["logits"])
-    assert set(facts["not_possible"]) == {"99.999 %", "99.99 %"}
-    assert all(name.startswith("min-max") for name in facts["relative_error"])
+    export(net, [p[None] for p in pictures[:4]], tmp_path / file, ["logits"])
     found = open_runtime("onnx_int8", tmp_path / file).run(pictures[:4])[0]
     with torch.no_grad():
         np.testing.assert_allclose(found, net(torch.from_numpy(pictures[:4]))[0].numpy(), atol=0.1)
@@ -197,7 +198,7 @@ def test_no_operator_of_a_detector_is_left_outside_the_delegate(
     if kind == "yolov3":
         spec.head |= {"kind": kind, "anchors": [[[8, 8], [8, 16], [16, 8]]] * 3}
     net = build(spec).eval()
-    file, export = EXPORTERS[target]
+    file, export, _ = EXPORTERS[target]
     facts = export(Deployed(net, spec), [p[None] for p in pictures[:4]], tmp_path / file, list(net.outputs))
     assert facts["outside_backend"] == []
 
@@ -214,7 +215,7 @@ def test_landmarks_are_placed_in_their_box_in_float(pictures: np.ndarray, tmp_pa
     torch.nn.init.zeros_(localizer.landmarks.weight)
     torch.nn.init.zeros_(localizer.landmarks.bias)
     localizer.shape.copy_(torch.tensor([[0.123, 0.456], [0.789, 0.321]]))
-    file, export = EXPORTERS[target]
+    file, export, _ = EXPORTERS[target]
     export(net, [p[None] for p in pictures[:8]], tmp_path / file, list(localizer.outputs))
     _, box, _, points = open_runtime(target, tmp_path / file).run(pictures[8:16])
     expected = box[:, None, :2] + box[:, None, 2:] * localizer.shape.numpy()
@@ -340,6 +341,24 @@ def kind(name: str, label: str | None, objects: list[str] | None = None) -> Samp
 def test_calibration_takes_every_label_evenly(samples: list[Sample], count: int, expected: list[str]) -> None:
     assert [s.id for s in choose(samples, count)] == expected
     assert [s.id for s in choose(samples[::-1], count)] == expected
+
+
+@pytest.mark.parametrize(
+    ("kept", "asked", "said"),
+    [
+        (lambda s: s.label == "circle", 5, "all calibration pictures are of 'circle'"),
+        (lambda s: int(s.id[-3:]) < 4, 5, "5 calibration pictures were asked for, train has 4"),
+    ],
+)
+def test_calibration_that_is_thin_is_said(run: Path, tmp_path: Path, kept: Any, asked: int, said: str) -> None:
+    train = shutil.copytree(run / "data" / "train", tmp_path / "train")
+    write_samples(train, [s for s in read_samples(train) if kept(s)])
+    params = PARAMS.model_copy(update={"targets": ["onnx_float"], "calibration_images": asked})
+    line = export_run(run / "models" / "shapes", train, tmp_path / "out", params)
+    assert said in line
+    facts = read_json(tmp_path / "out" / "export.json")["calibration"]
+    assert any(said in warning for warning in facts["warnings"])
+    assert sum(facts["labels"].values()) == facts["used"]
 
 
 def test_an_empty_train_split_is_an_error_that_names_it(run: Path, tmp_path: Path) -> None:

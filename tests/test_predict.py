@@ -23,7 +23,7 @@ from shipped import shipped
 from pipeline.cli import main
 from pipeline.embedded.actions import clip_name, draw_actions
 from pipeline.errors import InputError
-from pipeline.export import exported_file
+from pipeline.exported import exported_file
 from pipeline.models.nets import build
 from pipeline.models.spec import ModelSpec, read_spec, write_spec
 from pipeline.params import ActionsParams

@@ -11,7 +11,7 @@ from PIL import Image
 from shipped import SIDE, TARGETS, shipped
 
 from pipeline.errors import InputError
-from pipeline.export import exported_file
+from pipeline.exported import exported_file
 from pipeline.models.spec import read_spec
 from pipeline.preprocess import open_image
 from pipeline.runtimes import open_runtime, predict_image, predict_samples

@@ -16,7 +16,8 @@ from PIL import Image
 from shipped import PARAMS, SIDE, TARGETS, shipped, spec_of
 
 from pipeline.errors import InputError
-from pipeline.export import export_run, exported_file
+from pipeline.export import export_run
+from pipeline.exported import exported_file
 from pipeline.exporters import EXPORTERS, coreml, litert
 from pipeline.files import read_json, write_json
 from pipeline.models.classifier import Classifier

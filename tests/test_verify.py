@@ -24,7 +24,7 @@ from shipped import LABELS, PARAMS, SIDE, TARGETS, relist, shipped, spec_of
 
 from pipeline.drops import agreement
 from pipeline.errors import InputError
-from pipeline.export import exported_file
+from pipeline.exported import exported_file
 from pipeline.exporters import executorch
 from pipeline.files import read_json, write_json
 from pipeline.models.nets import Deployed, load_model

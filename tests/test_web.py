@@ -27,10 +27,11 @@ from selenium.webdriver.support.ui import WebDriverWait
 from shipped import LABELS, QUANTIZE, SIDE, spec_of
 
 from pipeline.boxes import iou
+from pipeline.contract import preprocessing
 from pipeline.decode import decode
 from pipeline.demo import open_server, page_folder, runtime_folder
 from pipeline.embedded.coco import draw_herd
-from pipeline.export import export_run, preprocessing
+from pipeline.export import export_run
 from pipeline.exporters.onnx import export_float
 from pipeline.files import write_json
 from pipeline.loading import Pictures, eval_loader

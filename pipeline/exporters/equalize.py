@@ -26,7 +26,8 @@ THROUGH = (
 )  # fmt: skip
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 MOST = 16.0  # a channel that is all but zero is left so
-MARGIN = 1.25  # below a ReLU6's limit
+LIMIT = 6.0  # of a ReLU6
+MARGIN = 1.25  # that a channel stays below it
 
 
 @dataclass(eq=False)
@@ -112,24 +113,12 @@ def _int8_error(graph_module: fx.GraphModule, images: Images, exact: Outputs | N
 def _groups(graph: fx.Graph) -> list[_Group]:
     group_of: dict[fx.Node, _Group] = {}
 
-    def merge(nodes: list[fx.Node]) -> _Group:
-        found = list({id(group_of[n]): group_of[n] for n in nodes}.values())
-        first = found[0]
-        for other in found[1:]:
-            first.steps += other.steps
-            first.makers += other.makers
-            first.readers += other.readers
-            first.free &= other.free
-            for step in other.steps:
-                group_of[step] = first
-        return first
-
     for node in graph.nodes:
         if node.op in ("get_attr", "call_module"):
             continue
         inputs = [n for n in node.all_input_nodes if n in group_of]
         if node.target in THROUGH and inputs and len(inputs) == len(node.all_input_nodes):
-            group = merge(inputs)
+            group = _merged(inputs, group_of)
             group.free &= _keeps_channels(node)
         elif node.target in (CONV, LINEAR) and _plain(node):
             if node.args[0] in group_of:
@@ -145,21 +134,41 @@ def _groups(graph: fx.Graph) -> list[_Group]:
     return list({id(g): g for g in group_of.values()}.values())
 
 
+def _merged(nodes: list[fx.Node], group_of: dict[fx.Node, _Group]) -> _Group:
+    """One group of those that `nodes` are in."""
+    first, *others = {id(group_of[n]): group_of[n] for n in nodes}.values()
+    for other in others:
+        first.steps += other.steps
+        first.makers += other.makers
+        first.readers += other.readers
+        first.free &= other.free
+        group_of.update(dict.fromkeys(other.steps, first))
+    return first
+
+
 def _keeps_channels(node: fx.Node) -> bool:
-    if node.target is ATEN.pad.default:
-        return len(node.args) < 4 or node.args[3] in (None, 0, 0.0) or node.args[2] == "replicate"
-    if node.target is ATEN.mean.dim:
-        return sorted(d % 4 for d in node.args[1]) == [2, 3]
-    if node.target in (ATEN.add.Tensor, ATEN.add_.Tensor):
-        return len(node.args) == 2 and all(isinstance(a, fx.Node) for a in node.args)
+    """Whether what a step of THROUGH does to a channel is the same for any scale, but for the limit of a ReLU6."""
+    arguments: Any = node.args
+    match node.target:
+        case ATEN.pad.default:
+            return len(arguments) < 4 or arguments[2] == "replicate" or not arguments[3]
+        case ATEN.mean.dim:
+            return sorted(d % 4 for d in arguments[1]) == [2, 3]
+        case ATEN.hardtanh.default | ATEN.hardtanh_.default:
+            return tuple(arguments[1:]) == (0.0, LIMIT)
+        case ATEN.add.Tensor | ATEN.add_.Tensor:
+            return len(arguments) == 2 and all(isinstance(a, fx.Node) for a in arguments)
     return True
 
 
 def _plain(node: fx.Node) -> bool:
     """Whether every output channel of a layer reads all channels of its input, or its own one alone."""
-    weight = node.args[1].meta.get("val")
-    groups = node.args[6] if node.target is CONV and len(node.args) > 6 else 1
-    return weight is not None and (groups == 1 or (weight.shape[1] == 1 and groups == weight.shape[0]))
+    arguments: Any = node.args
+    weight = arguments[1].meta.get("val")
+    if weight is None:
+        return False
+    groups = arguments[6] if node.target is CONV and len(arguments) > 6 else 1
+    return bool(groups == 1 or (weight.shape[1] == 1 and groups == weight.shape[0]))
 
 
 def _scale(graph_module: fx.GraphModule, group: _Group, seen: _Channels) -> Tensor | None:
@@ -176,27 +185,32 @@ def _scale(graph_module: fx.GraphModule, group: _Group, seen: _Channels) -> Tens
     clips = [n for n in group.steps if n.target in CLIPS]
     if clips:
         highest = torch.stack([seen.most[n] for n in clips]).amax(0)
-        room = (6 / (MARGIN * highest.clamp(min=1e-3))).clamp(1, MOST)
-    best, found = float("inf"), None
-    for strength in STRENGTHS:
-        s = (reach.max() / reach).pow(strength).minimum(room)
-        steps = ((most * s).amax(1) - (least * s).amin(1)) / 255
-        error = 0.0
-        for reader in group.readers:
-            weight, own = _by_input(tensor_of(graph_module, reader.args[1]), channels)
-            weight = weight / s[:, None]
-            error += float(steps.square().mean() * weight.square().sum())
-            if not own:
-                error += float(
-                    (weight.abs().amax((1, 2)) / 127).square().sum() * (square * s.square()).sum() * weight.shape[2]
-                )
-        if error < best:
-            best, found = error, (s if strength else None)
-    return found
+        room = (LIMIT / (MARGIN * highest.clamp(min=1e-3))).clamp(1, MOST)
+    weights = [_by_input(tensor_of(graph_module, n.args[1]), channels) for n in group.readers]
+    scales = [(reach.max() / reach).pow(strength).minimum(room) for strength in STRENGTHS]
+    errors = [_error(s, (most * s).amax(1) - (least * s).amin(1), square, weights) for s in scales]
+    best = errors.index(min(errors))
+    return scales[best] if best else None
+
+
+def _error(s: Tensor, spans: Tensor, square: Tensor, weights: list[tuple[Tensor, bool]]) -> float:
+    """Twelve times the expected squared error of what the readers say when channels are scaled by `s`.
+
+    `spans` are the ranges of the activations, `square` their mean squares per channel, before scaling; a weight with an
+    output for each channel has a scale for each as well, so that it loses nothing.
+    """
+    error = 0.0
+    for weight, own in weights:
+        scaled = weight / s[:, None]
+        error += float((spans / 255).square().mean() * scaled.square().sum())
+        if not own:
+            steps = scaled.abs().amax((1, 2)) / 127
+            error += float(steps.square().sum() * (square * s.square()).sum() * weight.shape[2])
+    return error
 
 
 def _by_input(weight: Tensor, channels: int) -> tuple[Tensor, bool]:
-    """[outputs, channels, taps] of a layer that reads `channels`, and whether each output reads its own channel only."""
+    """[outputs, channels, taps] of a layer that reads `channels`; whether each output reads its own channel alone."""
     if weight.ndim == 4 and weight.shape[1] == 1 and weight.shape[0] == channels:
         return weight.reshape(1, channels, -1), True
     return weight.reshape(len(weight), channels, -1), False
@@ -210,5 +224,4 @@ def _apply(graph_module: fx.GraphModule, group: _Group, s: Tensor) -> None:
                 tensor.mul_(s.view(-1, *[1] * (tensor.ndim - 1)))
     for reader in group.readers:
         tensor = tensor_of(graph_module, reader.args[1])
-        weight, own = _by_input(tensor, len(s))
-        tensor.copy_((weight / s[:, None]).reshape(tensor.shape))
+        tensor.copy_((_by_input(tensor, len(s))[0] / s[:, None]).reshape(tensor.shape))

@@ -1,24 +1,22 @@
 """ExecuTorch for phones, on its XNNPACK backend: float, and int8 with a scale per output channel."""
 
+import copy
 import gc
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import fx, nn
 
+from pipeline.exporters.budget import spare
 from pipeline.exporters.equalize import equalized_if_closer, kept
 from pipeline.exporters.folding import edges, example, folded
 from pipeline.exporters.ranges import RANGES, relative_error
-from pipeline.exporters.simulate import few
-
-Images = Sequence[NDArray[np.uint8]]
+from pipeline.exporters.simulate import Images, Outputs, few
 
 
 def export_float(deployed: nn.Module, calibration: Images, path: Path, _names: list[str]) -> dict[str, Any]:
@@ -27,52 +25,74 @@ def export_float(deployed: nn.Module, calibration: Images, path: Path, _names: l
         return _lower(torch.export.export(folded(deployed, calibration), example(calibration)), path)
 
 
-def export_int8(deployed: nn.Module, calibration: Images, path: Path, _names: list[str]) -> dict[str, Any]:
-    """Write a .pte with int8 weights and activations, in the ranges that come closest to the float net."""
+def export_int8(
+    deployed: nn.Module, calibration: Images, path: Path, _names: list[str], budget: float = 0.0
+) -> dict[str, Any]:
+    """Write a .pte with int8 weights and activations, in the ranges that come closest to the float net.
+
+    `budget` is the share of its bytes that may be added for layers that stay float.
+    """
     with _calm():
-        from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
-
-        from pipeline.exporters.observers import choose_ranges, outputs, rounded_outputs
-
         graph, exact, equalized = equalized_if_closer(folded(deployed, calibration), few(calibration))
-        prepared = _prepared(graph)
-        outputs(prepared, calibration)
-        tried = {}
-        for ranges in RANGES:
-            choose_ranges(prepared, ranges)
-            tried[ranges] = relative_error(exact, rounded_outputs(prepared, few(calibration)))
-        best = min(tried, key=lambda ranges: tried[ranges])
-        choose_ranges(prepared, best)
-        facts = _lower(torch.export.export(convert_pt2e(prepared), example(calibration)), path)
-    return {
-        **facts,
-        "settings": f"static int8, per channel, {best} ranges{', equalized' if kept(equalized) else ''}",
+        facts, error = _quantize(copy.deepcopy(graph), calibration, exact, set(), path)
+        if budget > 0:
+            size = path.stat().st_size
+            spared = spare(graph, few(calibration), int(budget * size))
+            whole = path.read_bytes()
+            mixed, less = _quantize(graph, calibration, exact, set(spared.units), path)
+            spent = spared.facts((size, path.stat().st_size), (error, less))
+            facts = {**(mixed if spent["kept"] else facts), "budget": spent}
+            if not spent["kept"]:
+                path.write_bytes(whole)
+    return {**facts, "equalization": equalized, "settings": f"{facts['settings']}{', equalized' * kept(equalized)}"}
+
+
+def _quantize(
+    graph: fx.GraphModule, calibration: Images, exact: Outputs, spared: set[str], path: Path
+) -> tuple[dict[str, Any], float]:
+    """Write `path`, with the steps in `spared` left float; returns facts about it and its relative error."""
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
+
+    from pipeline.exporters.observers import choose_ranges, outputs, rounded_outputs
+
+    prepared = _prepared(graph, spared)
+    outputs(prepared, calibration)
+    tried = {}
+    for ranges in RANGES:
+        choose_ranges(prepared, ranges)
+        tried[ranges] = relative_error(exact, rounded_outputs(prepared, few(calibration)))
+    best = min(tried, key=lambda ranges: tried[ranges])
+    choose_ranges(prepared, best)
+    facts = _lower(torch.export.export(convert_pt2e(prepared), example(calibration)), path)
+    facts |= {
+        "settings": f"static int8, per channel, {best} ranges",
         "relative_error": {f"{ranges} ranges": round(error, 6) for ranges, error in tried.items()},
-        "equalization": equalized,
     }
+    return facts, tried[best]
 
 
-def _prepared(graph: fx.GraphModule) -> fx.GraphModule:
-    """`graph` with XNNPACK's places of int8, each with an observer of ours."""
+def _prepared(graph: fx.GraphModule, spared: set[str]) -> fx.GraphModule:
+    """`graph` with XNNPACK's places of int8, but for those of `spared`, each with an observer of ours."""
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
         XNNPACKQuantizer,
         get_symmetric_quantization_config,
     )
     from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
 
-    from pipeline.exporters.observers import RangeObserver, clips_as_relu
+    from pipeline.exporters.observers import RangeObserver, clips_as_relu, mark_answers
 
-    kept_float = edges(graph)
+    ends = edges(graph)
     config = get_symmetric_quantization_config(is_per_channel=True)
     observer = RangeObserver.with_args(eps=2**-12)
     activation = replace(config.input_activation, observer_or_fake_quant_ctr=observer)
     quantizer = XNNPACKQuantizer().set_global(
         replace(config, input_activation=activation, output_activation=activation)
     )
-    quantizer.set_filter_function(lambda node: node.name not in kept_float)
+    quantizer.set_filter_function(lambda node: node.name not in ends | spared)
     with clips_as_relu(graph.graph):
         graph = prepare_pt2e(graph, quantizer)
     graph.recompile()
+    mark_answers(graph, ends)
     return graph
 
 

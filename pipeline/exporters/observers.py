@@ -18,19 +18,23 @@ CLIPS = (ATEN.hardtanh.default, ATEN.hardtanh_.default, ATEN.relu6.default)
 
 
 class RangeObserver(UniformQuantizationObserverBase):
-    """Sees an activation; its scale is that of the range named `ranges`."""
+    """Sees an activation; its scale is that of the range named `ranges`.
+
+    An answer of the net (`answer`) keeps its whole range: cut off, the two best labels would be one.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.histogram = Histogram()
         self.ranges = RANGES[0]
+        self.answer = False
 
     def forward(self, values: Tensor) -> Tensor:
         self.histogram.add(values)
         return values
 
     def calculate_qparams(self) -> tuple[Tensor, Tensor]:
-        least, most = self.histogram.span(self.ranges)
+        least, most = self.histogram.span("min-max" if self.answer else self.ranges)
         found: tuple[Tensor, Tensor] = self._calculate_qparams(torch.tensor(least), torch.tensor(most))
         return found
 
@@ -86,3 +90,11 @@ def clips_as_relu(graph: fx.Graph) -> Iterator[None]:
     yield
     for node, target, args in clips:
         node.target, node.args = target, (node.args[0], *args[1:])
+
+
+def mark_answers(prepared: fx.GraphModule, kept_float: set[str]) -> None:
+    """Tell the observers of what goes to the net's outputs, by way of float steps at most."""
+    for node in prepared.graph.nodes:
+        module = getattr(prepared, str(node.target), None) if node.op == "call_module" else None
+        if isinstance(module, RangeObserver):
+            module.answer = all(user.op == "output" or user.name in kept_float for user in node.users)

@@ -2,12 +2,13 @@
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
+from pipeline.exporters.budget import spare
 from pipeline.exporters.equalize import equalized_if_closer, kept
 from pipeline.exporters.folding import example, folded
 from pipeline.exporters.ranges import RANGES, Histogram, relative_error
@@ -28,9 +29,13 @@ def export_float(deployed: nn.Module, calibration: Images, path: Path, output_na
     return {"opset": OPSET}
 
 
-def export_int8(deployed: nn.Module, calibration: Images, path: Path, output_names: list[str]) -> dict[str, Any]:
-    """Write the int8 graph (QDQ) in the setting that comes closest to the float one."""
-    import onnx
+def export_int8(
+    deployed: nn.Module, calibration: Images, path: Path, output_names: list[str], budget: float = 0.0
+) -> dict[str, Any]:
+    """Write the int8 graph (QDQ) in the setting that comes closest to the float one.
+
+    `budget` is the share of its bytes that may be added for layers that stay float.
+    """
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     graph, exact, equalized = equalized_if_closer(folded(deployed, calibration), few(calibration))
@@ -38,26 +43,52 @@ def export_int8(deployed: nn.Module, calibration: Images, path: Path, output_nam
         whole, prepared = Path(folder) / "float.onnx", Path(folder) / "prepared.onnx"
         _save(_float_graph(graph, calibration, output_names), whole)
         quant_pre_process(whole, prepared)
-        seen = _watched(prepared, calibration)
-        tried: dict[str, tuple[float, Path]] = {}
+        case = _Case(prepared, _watched(prepared, calibration), few(calibration), exact, output_names)
+        facts, error = _quantize(case, set(), path)
+        if budget > 0:
+            size = path.stat().st_size
+            spared = spare(graph, few(calibration), int(budget * size))
+            answers: Any = graph.graph.output_node().args[0]
+            named = dict(zip((n.name for n in answers), output_names, strict=True))
+            all_int8 = path.read_bytes()
+            mixed, less = _quantize(case, {named.get(name, name) for name in spared.units}, path)
+            spent = spared.facts((size, path.stat().st_size), (error, less))
+            facts = {**(mixed if spent["kept"] else facts), "budget": spent}
+            if not spent["kept"]:
+                path.write_bytes(all_int8)
+    settings = f"static QDQ, per channel, {facts['settings']}{', equalized' * kept(equalized)}"
+    return {**facts, "opset": OPSET, "settings": settings, "equalization": equalized}
 
-        def attempt(ranges: str, kind: str) -> None:
-            path = _quantized(prepared, seen, output_names, ranges, kind)
-            tried[f"{kind}, {ranges} ranges"] = relative_error(exact, _answers(path, few(calibration))), path
 
-        for ranges in RANGES:
-            attempt(ranges, KINDS[0])
-        closest = min(RANGES, key=lambda ranges: tried[f"{KINDS[0]}, {ranges} ranges"][0])
-        for kind in KINDS[1:]:
-            attempt(closest, kind)
-        best = min(tried, key=lambda name: tried[name][0] * (1 if name.startswith(KINDS[0]) else CLEARLY))
-        _save(_short_names(onnx.load(tried[best][1])), path)
-    return {
-        "opset": OPSET,
-        "settings": f"static QDQ, per channel, {best}{', equalized' if kept(equalized) else ''}",
-        "relative_error": {name: round(error, 6) for name, (error, _) in tried.items()},
-        "equalization": equalized,
-    }
+class _Case(NamedTuple):
+    """A float file that is ready for ONNX Runtime's quantizer, what was seen in it, and the answers to `few`."""
+
+    prepared: Path
+    seen: dict[str, Histogram]
+    few: Images
+    exact: Outputs
+    output_names: list[str]
+
+
+def _quantize(case: _Case, spared: set[str], path: Path) -> tuple[dict[str, Any], float]:
+    """Write `path` in the best setting, the steps that make one of `spared` left float; returns facts and its error."""
+    import onnx
+
+    tried: dict[str, tuple[float, Path]] = {}
+
+    def attempt(ranges: str, kind: str) -> float:
+        path = _quantized(case, spared, ranges, kind)
+        error = relative_error(case.exact, _answers(path, case.few))
+        tried[f"{kind}, {ranges} ranges"] = error, path
+        return error
+
+    errors = {ranges: attempt(ranges, KINDS[0]) for ranges in RANGES}
+    closest = min(errors, key=lambda ranges: errors[ranges])
+    for kind in KINDS[1:]:
+        attempt(closest, kind)
+    best = min(tried, key=lambda name: tried[name][0] * (1 if name.startswith(KINDS[0]) else CLEARLY))
+    _save(_short_names(onnx.load(tried[best][1])), path)
+    return {"settings": best, "relative_error": {name: round(row[0], 6) for name, row in tried.items()}}, tried[best][0]
 
 
 def _watched(prepared: Path, images: Images) -> dict[str, Histogram]:
@@ -76,23 +107,25 @@ def _watched(prepared: Path, images: Images) -> dict[str, Histogram]:
     return seen
 
 
-def _quantized(prepared: Path, seen: dict[str, Histogram], output_names: list[str], ranges: str, kind: str) -> Path:
-    """A file beside `prepared`."""
+def _quantized(case: _Case, spared: set[str], ranges: str, kind: str) -> Path:
+    """A file beside the float one."""
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantType, quantize_static
     from onnxruntime.quantization.calibrate import TensorData, TensorsData, save_tensors_data
 
-    spans = {name: np.array(histogram.span(ranges), np.float32) for name, histogram in seen.items()}
+    spans = {name: np.array(histogram.span(ranges), np.float32) for name, histogram in case.seen.items()}
     found = {name: TensorData(lowest=span[0], highest=span[1]) for name, span in spans.items()}
-    cache, path = prepared.with_name("ranges.json"), prepared.with_name(f"{ranges} {kind}.onnx")
+    cache, path = (case.prepared.with_name(name) for name in ("ranges.json", f"{ranges} {kind}.onnx"))
+    model = onnx.load(case.prepared)
+    left_float = [node.name for node in model.graph.node if set(node.output) & spared]
     save_tensors_data(TensorsData(CalibrationMethod.MinMax, found), cache)
     quantize_static(
-        prepared,
+        case.prepared,
         path,
         per_channel=True,
         activation_type=QuantType.QUInt8 if kind.startswith("U8") else QuantType.QInt8,
         reduce_range="7-bit" in kind,
-        nodes_to_exclude=_edges(onnx.load(prepared), output_names),
+        nodes_to_exclude=[*_edges(model, case.output_names), *left_float],
         calibration_cache_path=cache,
         extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"]},
     )

@@ -31,7 +31,7 @@ class Histogram:
             self.counts[zero] -= values.numel() - int(values.count_nonzero())
 
     def span(self, kind: str) -> tuple[float, float]:
-        """The range, zero included, by one of RANGES: every value, all but a few, or what leaves the least squared error."""
+        """The range, zero included, by one of RANGES: of every value, all but a few, or the least squared error."""
         if kind == "min-max" or self.counts.sum() <= 0:
             return self.least, self.most
         if kind == "99.99 %":

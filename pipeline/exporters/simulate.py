@@ -68,6 +68,11 @@ class Int8(fx.Interpreter):
                 return self.in_steps(n, value)
         return value
 
+    def with_weight_rounded(self, layer: fx.Node, before: dict[fx.Node, Any]) -> Any:
+        """The outputs when only that weight is int8; `before` holds the value of every step before the layer."""
+        weight: Any = layer.args[1]
+        return self.run(initial_env={**before, weight: rounded_weights(before[weight])})
+
     def in_steps(self, place: fx.Node, value: Tensor) -> Tensor:
         return torch.fake_quantize_per_tensor_affine(value, *self._steps[place], -128, 127)
 

@@ -1,0 +1,29 @@
+"""A file that `export` made, found again and held to what export.json says of it."""
+
+from pathlib import Path
+
+from pipeline.errors import InputError
+from pipeline.files import read_json, sha256, size_bytes
+
+
+def exported_file(folder: Path, target: str) -> Path:
+    """The file of `target` in an export folder, or its folder (.mlpackage).
+
+    Raises InputError if it was not exported, is missing, or is another one than `export.json` lists.
+    """
+    made = read_json(folder / "export.json")
+    if target in made["not_made"]:
+        raise InputError(f"{folder}: has no {target}, it could not be made: {made['not_made'][target]}")
+    if target not in made["targets"]:
+        raise InputError(f"{folder}: has no {target}; export.targets of the run made {', '.join(made['targets'])}")
+    row = made["targets"][target]
+    path = folder / str(row["file"])
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    found = sha256(path)
+    if found != row["sha256"]:
+        raise InputError(
+            f"{path}: cut short, or of another run: {size_bytes(path)} bytes, sha256 {found[:12]}...; export.json "
+            f"expects {row['size_bytes']} bytes, sha256 {row['sha256'][:12]}..."
+        )
+    return path

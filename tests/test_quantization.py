@@ -1,0 +1,173 @@
+"""What the ways to int8 promise: the same function, smaller errors, bytes within the budget."""
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipeline.exporters import EXPORTERS
+from pipeline.exporters.budget import spare
+from pipeline.exporters.equalize import equalize, equalized_if_closer
+from pipeline.exporters.folding import folded
+from pipeline.exporters.ranges import RANGES, Histogram
+from pipeline.runtimes import open_runtime
+
+SIDE = 32
+UNEVEN = torch.logspace(-2, 0, 16)  # how much the channels differ
+
+
+class Small(nn.Module):
+    """An inverted residual in little, whose channels differ a hundredfold, and a first layer with wild weights."""
+
+    def __init__(self, clip: nn.Module) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Conv2d(3, 16, 3, 2, 1)
+        self.own = nn.Conv2d(16, 16, 3, padding=1, groups=16)
+        self.last = nn.Conv2d(16, 16, 1)
+        self.after = nn.Conv2d(16, 16, 3, 2, 1)
+        self.head = nn.Linear(16, 4)
+        self.clip = clip
+        with torch.no_grad():
+            self.first.weight *= UNEVEN.view(-1, 1, 1, 1)
+            self.last.weight *= UNEVEN.view(-1, 1, 1, 1)
+            self.after.weight /= UNEVEN.view(1, -1, 1, 1)
+
+    def forward(self, image: Tensor) -> tuple[Tensor]:
+        x = self.clip(self.first(image.permute(0, 3, 1, 2).float() / 64 - 2))
+        x = x + self.last(self.clip(self.own(x)))
+        return (self.head(self.clip(self.after(x)).mean((2, 3))),)
+
+
+class Cancelling(nn.Module):
+    """Its `wide` layer takes large numbers from one another: what is left is less than a step of its int8 weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.wide, self.next = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 128, 1)
+        self.head = nn.Linear(128, 4)
+        with torch.no_grad():
+            self.wide.weight[:, :, 0, 0] += 10
+            self.wide.weight[:, :, 0, 1] -= 10
+
+    def forward(self, image: Tensor) -> tuple[Tensor]:
+        x = nn.functional.relu6(self.first(image.permute(0, 3, 1, 2).float() / 64 - 2))
+        x = nn.functional.relu6(self.next(nn.functional.relu6(self.wide(x))))
+        return (self.head(x.mean((2, 3))),)
+
+
+@pytest.fixture
+def images() -> list[np.ndarray]:
+    """uint8 [1, S, S, 3] each: coarse patches of colour, so that the layers have something to see."""
+    patches = np.random.default_rng(0).integers(0, 256, (12, 1, 4, 4, 3), dtype=np.uint8)
+    return list(patches.repeat(SIDE // 4, 2).repeat(SIDE // 4, 3))
+
+
+def answers(net: nn.Module, images: list[np.ndarray]) -> np.ndarray:
+    with torch.inference_mode():
+        return np.concatenate([net(torch.from_numpy(image))[0].numpy() for image in images])
+
+
+def test_equalization_leaves_the_function_as_it_is(images: list[np.ndarray]) -> None:
+    graph = folded(Small(nn.ReLU()).eval(), images)
+    even = copy.deepcopy(graph)
+    assert equalize(even, images) == 3
+    np.testing.assert_allclose(answers(even, images), answers(graph, images), rtol=1e-4, atol=1e-5)
+    assert not torch.equal(even.get_buffer("conv0_weight"), graph.get_buffer("conv0_weight"))
+
+
+def test_a_channel_that_relu6_clips_is_not_scaled(images: list[np.ndarray]) -> None:
+    net = Small(nn.ReLU6()).eval()
+    with torch.no_grad():
+        net.first.weight *= 20
+    graph = folded(net, images)
+    even = copy.deepcopy(graph)
+    equalize(even, images[:6])
+    clipped = (net.first(torch.from_numpy(np.concatenate(images[:6])).permute(0, 3, 1, 2).float() / 64 - 2) > 6).amax(
+        (0, 2, 3)
+    )
+    assert 0 < clipped.sum() < 16
+    before, after = graph.get_buffer("conv0_weight"), even.get_buffer("conv0_weight")
+    torch.testing.assert_close(after[clipped], before[clipped])
+    np.testing.assert_allclose(answers(even, images[:6]), answers(graph, images[:6]), rtol=1e-3, atol=1e-3)
+
+
+def test_equalized_channels_are_kept_where_they_come_closer(images: list[np.ndarray]) -> None:
+    graph = folded(Small(nn.ReLU()).eval(), images)
+    best, exact, tried = equalized_if_closer(graph, images)
+    assert tried["equalized"] < tried["as trained"]
+    assert best is not graph
+    np.testing.assert_allclose(np.concatenate([o[0] for o in exact]), answers(graph, images), rtol=1e-5)
+
+
+@pytest.mark.parametrize("target", ["onnx_int8", "executorch_int8"])
+def test_a_budget_buys_accuracy_and_is_not_overspent(tmp_path: Path, target: str) -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (12, 1, 1, 1, 3), dtype=np.uint8)
+    plain = list(colours.repeat(SIDE, 2).repeat(SIDE, 3))
+    net = Cancelling().eval()
+    file, export, budgeted = EXPORTERS[target]
+    assert budgeted
+    alone = export(net, plain, tmp_path / f"alone-{file}", ["logits"])
+    mixed = export(net, plain, tmp_path / f"mixed-{file}", ["logits"], budget=0.5)
+    size, more = ((tmp_path / f"{kind}-{file}").stat().st_size for kind in ("alone", "mixed"))
+    said = mixed["budget"]
+    assert "budget" not in alone
+    assert "wide" in said["float_layers"]
+    assert said["kept"]
+    assert said["allowed_bytes"] == int(0.5 * size)
+    assert 0 < said["added_bytes"] == more - size <= said["allowed_bytes"]
+
+    def error(kind: str) -> float:
+        found = open_runtime(target, tmp_path / f"{kind}-{file}").run(np.concatenate(plain))[0]
+        return float(np.sqrt(np.square(found - answers(net, plain)).mean()))
+
+    assert error("mixed") < error("alone") / 2
+
+
+def test_without_bytes_nothing_is_spared(images: list[np.ndarray]) -> None:
+    assert spare(folded(Small(nn.ReLU()).eval(), images), images, 0).layers == []
+
+
+def test_with_all_bytes_every_layer_is_float(images: list[np.ndarray]) -> None:
+    found = spare(folded(Small(nn.ReLU()).eval(), images), images, 10**6)
+    assert found.layers == ["first", "own", "last", "after", "head"]
+
+
+def test_each_range_holds_zero_and_does_what_it_is_named_for() -> None:
+    seen = Histogram()
+    values = torch.randn(100_000, generator=torch.Generator().manual_seed(0))
+    seen.add(values)
+    seen.add(torch.tensor([40.0, 0.0]))
+    spans = {kind: seen.span(kind) for kind in RANGES}
+    assert spans["min-max"] == (float(values.min()), 40.0)
+    assert 3 < spans["99.99 %"][1] < 6
+    assert all(least <= 0 <= most for least, most in spans.values())
+    everything = torch.cat([values, torch.tensor([40.0])])
+
+    def error(kind: str) -> float:
+        least, most = spans[kind]
+        step = (most - least) / 255
+        return float(((everything.clamp(least, most) / step).round() * step - everything).square().mean())
+
+    assert error("least squares") < min(error("min-max"), error("99.99 %"))
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0, -3.0])
+def test_a_constant_has_a_range(value: float) -> None:
+    seen = Histogram()
+    seen.add(torch.full((8, 8), value))
+    for kind in RANGES:
+        least, most = seen.span(kind)
+        assert least <= value <= most
+        assert least <= 0 <= most
+
+
+@pytest.mark.parametrize("target", ["onnx_int8", "executorch_int8"])
+def test_one_picture_is_enough_to_export(images: list[np.ndarray], tmp_path: Path, target: str) -> None:
+    file, export, _ = EXPORTERS[target]
+    facts = export(Small(nn.ReLU6()).eval(), images[:1], tmp_path / file, ["logits"])
+    assert all(np.isfinite(error) for error in facts["relative_error"].values())

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 from collections import defaultdict
 from dataclasses import asdict
 from functools import partial
@@ -16,7 +17,7 @@ from pipeline import bundle
 from pipeline.errors import InputError
 from pipeline.files import link_or_copy, new_folder, read_json, sha256, write_json, write_text
 from pipeline.parallel import each_forked
-from pipeline.params import ExportParams
+from pipeline.params import ExportParams, Learning
 from pipeline.preprocess import FILL, open_image, resize
 from pipeline.sample import Sample, read_samples
 
@@ -28,14 +29,17 @@ GOLDEN = 4
 # compared, and `verify` records how far it is.
 FLOAT_TOLERANCE = 1e-3
 INT8_TOLERANCE = 0.05  # of an output's range, from what the same file said here: room for kernels that round otherwise
+LEARNING = Learning(batch_size=16, seed=0, class_weights="none")
 LIBRARIES = ("torch", "onnx", "onnxruntime", "executorch", "torchao")
 
 
-def export_run(model_folder: Path, train_folder: Path, out: Path, params: ExportParams) -> str:
+def export_run(
+    model_folder: Path, train_folder: Path, out: Path, params: ExportParams, learning: Learning = LEARNING
+) -> str:
     """Write the folder `out` with a file per target; returns a line that says what it holds.
 
-    `train_folder` is the ingested train split: calibration never sees val, test, or augmented copies. Raises
-    InputError if it is empty, or the model is missing.
+    `train_folder` is the ingested train split: calibration and quantization-aware training never see val, test, or
+    augmented copies. Raises InputError if it is empty, the model is missing, or the loss of that training not finite.
     """
     from pipeline.models.spec import read_spec
 
@@ -45,8 +49,14 @@ def export_run(model_folder: Path, train_folder: Path, out: Path, params: Export
         raise InputError(f"{train_folder}: no pictures to calibrate with")
     chosen = choose(samples, params.calibration_images)
     images = [_canvas(train_folder, s, spec)[None] for s in chosen]
-    with new_folder(out) as folder:
-        targets = _export_all(model_folder, images, folder, params.targets)
+    with new_folder(out) as folder, tempfile.TemporaryDirectory() as scratch:
+        tuned, tuning = None, {}
+        if params.quantize.mode == "qat":
+            from pipeline import qat
+
+            tuned = Path(scratch) / "tuned.safetensors"
+            tuning = {"quantize": qat.tune(model_folder, train_folder, images, params.quantize, learning, tuned)}
+        targets = _export_all(model_folder, images, folder, params.targets, tuned)
         _write_golden(folder, model_folder, train_folder, choose(chosen, GOLDEN), spec, targets)
         write_text(folder / "labels.txt", "".join(f"{label}\n" for label in spec.labels))
         write_json(folder / "preprocess.json", preprocessing(spec))
@@ -60,6 +70,7 @@ def export_run(model_folder: Path, train_folder: Path, out: Path, params: Export
                 "used": len(chosen),
                 "ids": [s.id for s in chosen],
             },
+            **tuning,
             "made_from": {
                 "model.safetensors": sha256(model_folder / "model.safetensors"),
                 "model.json": sha256(model_folder / "model.json"),
@@ -122,23 +133,32 @@ def _cost(model_folder: Path, spec: "ModelSpec") -> dict[str, int]:
     return {name: getattr(found, name) for name in ("macs", "params", "activation_bytes", "peak_bytes")}
 
 
-def _export_all(model_folder: Path, images: list[NDArray[np.uint8]], folder: Path, wanted: list[Any]) -> dict[str, Any]:
+def _export_all(
+    model_folder: Path, images: list[NDArray[np.uint8]], folder: Path, wanted: list[Any], tuned: Path | None
+) -> dict[str, Any]:
     import pipeline.models  # noqa: F401  # once, for the processes to share
     from pipeline.exporters import EXPORTERS
 
     order = [target for target in EXPORTERS if target in wanted]
-    made = each_forked(partial(_export_one, model_folder, images, folder), order, "export")
+    made = each_forked(partial(_export_one, model_folder, images, folder, tuned), order, "export")
     rows = dict(zip(order, made, strict=True))
     return {target: rows[target] for target in wanted}
 
 
-def _export_one(model_folder: Path, images: list[NDArray[np.uint8]], folder: Path, target: str) -> dict[str, Any]:
+def _export_one(
+    model_folder: Path, images: list[NDArray[np.uint8]], folder: Path, tuned: Path | None, target: str
+) -> dict[str, Any]:
     from pipeline.exporters import EXPORTERS
     from pipeline.models import Deployed, load_model
 
-    net, spec = load_model(model_folder)
     file, export = EXPORTERS[target]
-    facts = export(Deployed(net, spec), images, folder / file, spec.outputs)
+    if tuned and target.endswith("_int8"):
+        from pipeline import qat
+
+        facts = qat.export(model_folder, tuned, target, images, folder / file)
+    else:
+        net, spec = load_model(model_folder)
+        facts = export(Deployed(net, spec), images, folder / file, spec.outputs)
     return {"file": file, "size_bytes": (folder / file).stat().st_size, "sha256": sha256(folder / file), **facts}
 
 

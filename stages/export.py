@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.params import Params
+from pipeline.params import Learning, Params
 from stages import run
 
 
@@ -15,6 +15,7 @@ def export(params: Params, name: str) -> str:
         train_folder=Path("data/ingested") / settings.dataset / "train",
         out=Path("exports") / name,
         params=settings.export,
+        learning=Learning(settings.batch_size, settings.seed, settings.class_weights),
     )
 
 

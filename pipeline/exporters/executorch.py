@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import fx, nn
 
 from pipeline.exporters.folding import edges, example, folded
 
@@ -19,32 +19,38 @@ Images = Sequence[NDArray[np.uint8]]
 
 def export_float(deployed: nn.Module, calibration: Images, path: Path, _names: list[str]) -> dict[str, Any]:
     """Write a .pte; `calibration` only says how large the input is. A .pte knows its outputs by order, not by name."""
-    with _calm():
-        return _lower(torch.export.export(folded(deployed, calibration), example(calibration)), path)
+    with calm():
+        return lower(torch.export.export(folded(deployed, calibration), example(calibration)), path)
 
 
 def export_int8(deployed: nn.Module, calibration: Images, path: Path, _names: list[str]) -> dict[str, Any]:
     """Write a .pte with int8 weights and activations, its ranges from histograms over the `calibration` images."""
-    with _calm():
-        from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
-            XNNPACKQuantizer,
-            get_symmetric_quantization_config,
-        )
+    with calm():
         from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
         graph = folded(deployed, calibration)
-        kept_float = edges(graph)
-        quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
-        quantizer.set_filter_function(lambda node: node.name not in kept_float)
-        graph = prepare_pt2e(graph, quantizer)
+        graph = prepare_pt2e(graph, xnnpack_quantizer(graph))
         with torch.inference_mode():
             for image in calibration:
                 graph(torch.from_numpy(image))
-        facts = _lower(torch.export.export(convert_pt2e(graph), example(calibration)), path)
+        facts = lower(torch.export.export(convert_pt2e(graph), example(calibration)), path)
     return {**facts, "settings": "static int8, per channel, histogram ranges"}
 
 
-def _lower(program: Any, path: Path) -> dict[str, Any]:
+def xnnpack_quantizer(graph: fx.GraphModule, is_qat: bool = False) -> Any:
+    """XNNPACK's symmetric quantizer, a scale per output channel, for all but the `edges` of the folded `graph`."""
+    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
+        XNNPACKQuantizer,
+        get_symmetric_quantization_config,
+    )
+
+    kept_float = edges(graph)
+    quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True, is_qat=is_qat))
+    return quantizer.set_filter_function(lambda node: node.name not in kept_float)
+
+
+def lower(program: Any, path: Path) -> dict[str, Any]:
+    """Write a .pte of the exported `program` and return facts about it."""
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_transform_and_lower
 
@@ -62,7 +68,7 @@ def _lower(program: Any, path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _calm() -> Iterator[None]:
+def calm() -> Iterator[None]:
     """One thread, no garbage collector, no advice to developers of torch.
 
     Thousands of tiny operators are run: waking a second thread for each takes longer than the work, and the

@@ -54,7 +54,7 @@ def export_run(
         if params.quantize.mode == "qat":
             from pipeline import qat
 
-            tuned = Path(scratch) / "tuned.safetensors"
+            tuned = Path(scratch) / "tuned.pt"
             tuning = {"quantize": qat.tune(model_folder, train_folder, images, params.quantize, learning, tuned)}
         targets = _export_all(model_folder, images, folder, params.targets, tuned)
         _write_golden(folder, model_folder, train_folder, choose(chosen, GOLDEN), spec, targets)

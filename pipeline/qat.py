@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from torch import Tensor, fx, nn
 from torchao.quantization.pt2e.fake_quantize import FakeQuantize
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_qat_pt2e
@@ -50,7 +49,7 @@ def tune(
     _find_ranges(graph, calibration, learning.batch_size)
     loader = train_loader(Pictures(train_folder, samples, spec), learning.batch_size, 0, learning.seed)
     loss = _train(graph, net, loader, params, weights)
-    save_file({name: tensor.contiguous() for name, tensor in graph.state_dict().items()}, out)
+    torch.save(graph.state_dict(), out)
     return {
         "mode": params.mode,
         "epochs": params.epochs,
@@ -69,7 +68,7 @@ def export(model_folder: Path, tuned: Path, target: str, calibration: Images, pa
     """
     net, spec = load_model(model_folder)
     graph = _prepared(net, spec)
-    graph.load_state_dict(load_file(tuned))
+    graph.load_state_dict(torch.load(tuned, weights_only=True))
     if target == "executorch_int8":
         with executorch.calm():
             facts = executorch.lower(torch.export.export(convert_pt2e(graph), example(calibration)), path)
@@ -84,13 +83,13 @@ class _Traced(nn.Module):
 
     def __init__(self, graph: fx.GraphModule) -> None:
         super().__init__()
-        self.graph = graph
+        self.net = graph
 
     def train(self, mode: bool = True) -> "_Traced":  # noqa: ARG002
         return self
 
     def forward(self, image: Tensor) -> Any:
-        return self.graph(image)
+        return self.net(image)
 
 
 def _prepared(net: Net, spec: ModelSpec) -> fx.GraphModule:

@@ -62,9 +62,8 @@ def tune(
 def export(model_folder: Path, tuned: Path, target: str, calibration: Images, path: Path) -> dict[str, Any]:
     """Write the int8 file of `target` from what `tune` wrote to `tuned`; returns facts about it.
 
-    ExecuTorch's is the trained graph itself, with its ranges. The others get the tuned weights in a float net, and
-    find ranges of their own: ONNX Runtime is a third slower with the graph's roundings, which do not lie where it
-    fuses, and no more accurate.
+    ExecuTorch's is the trained graph itself, with its ranges. The others get the tuned weights in a float net and find
+    ranges of their own: the graph's roundings do not lie where ONNX Runtime fuses them, and are no more accurate.
     """
     net, spec = load_model(model_folder)
     graph = _prepared(net, spec)

@@ -21,11 +21,13 @@ from pipeline.errors import InputError
 from pipeline.files import link_or_copy, new_folder, read_json, sha256, size_bytes, write_json, write_text
 from pipeline.limits import read_evidence
 from pipeline.parallel import each_forked
-from pipeline.params import ExportParams
+from pipeline.params import ExportParams, Learning
 from pipeline.preprocess import open_image, resize
 from pipeline.sample import Sample, read_samples
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from pipeline.models.spec import ModelSpec
 
 GOLDEN = 4
@@ -33,19 +35,26 @@ GOLDEN = 4
 # compared, and `verify` records how far it is.
 FLOAT_TOLERANCE = 1e-3
 INT8_TOLERANCE = 0.05  # of an output's range, from what the same file said here: room for kernels that round otherwise
+LEARNING = Learning(batch_size=16, seed=0, class_weights="none")
 LIBRARIES = ("torch", "onnx", "onnxruntime", "executorch", "torchao", "coremltools")
 log = logging.getLogger(__name__)
 
 
 def export_run(
-    model_folder: Path, train_folder: Path, out: Path, params: ExportParams, reports: Path | None = None
+    model_folder: Path,
+    train_folder: Path,
+    out: Path,
+    params: ExportParams,
+    reports: Path | None = None,
+    learning: Learning = LEARNING,
 ) -> str:
     """Write the folder `out` with a file per target; returns a line that says what it holds.
 
-    `train_folder` is the ingested train split: calibration never sees val, test, or augmented copies. `reports` is the
-    folder of the reports of ingest and evaluate, for the model card; without it the card has no figures. Raises
-    InputError if `train_folder` is empty, or the model or a report is missing; and, after writing the folder with the
-    others, one that says which targets could not be made and why. Where none could, nothing is written.
+    `train_folder` is the ingested train split: calibration and quantization-aware training never see val, test, or
+    augmented copies. `reports` is the folder of the reports of ingest and evaluate, for the model card; without it the
+    card has no figures. Raises InputError if `train_folder` is empty, the model or a report is missing, or the loss of
+    that training is not finite; and, after writing the folder with the others, one that says which targets could not be
+    made and why. Where none could, nothing is written.
     """
     from pipeline.models.spec import read_spec
 
@@ -59,7 +68,13 @@ def export_run(
     calibration = described(chosen, params.calibration_images, spec)
     with new_folder(out) as folder, tempfile.TemporaryDirectory() as aside:
         images = stored(Path(aside) / "calibration.npy", train_folder, chosen, spec)
-        targets, not_made = _export_all(model_folder, images, folder, params)
+        tuned, tuning = None, {}
+        if params.quantize.mode == "qat":
+            from pipeline import qat
+
+            tuned = Path(aside) / "tuned.pt"
+            tuning = {"quantize": qat.tune(model_folder, train_folder, images, params.quantize, learning, tuned)}
+        targets, not_made = _export_all(model_folder, images, folder, params, tuned)
         if not targets:
             raise InputError(_said(not_made))
         _write_golden(folder, model_folder, train_folder, choose(chosen, GOLDEN), spec, targets)
@@ -73,6 +88,7 @@ def export_run(
             "targets": targets,
             "not_made": not_made,
             "calibration": calibration,
+            **tuning,
             "made_from": {
                 "model.safetensors": sha256(model_folder / "model.safetensors"),
                 "model.json": sha256(model_folder / "model.json"),
@@ -102,14 +118,14 @@ def _cost(model_folder: Path, spec: "ModelSpec") -> dict[str, int]:
 
 
 def _export_all(
-    model_folder: Path, images: NDArray[np.uint8], folder: Path, params: ExportParams
+    model_folder: Path, images: NDArray[np.uint8], folder: Path, params: ExportParams, tuned: Path | None
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """The row of export.json for each target that could be made, and why not for each other one."""
     import pipeline.models.nets  # noqa: F401  # once, for the processes to share
     from pipeline.exporters import EXPORTERS
 
     order = [target for target in EXPORTERS if target in params.targets]
-    one = partial(_export_one, model_folder, images, folder, params.quantize.budget)
+    one = partial(_export_one, model_folder, images, folder, params.quantize.budget, tuned)
     made = each_forked(one, order, "export")
     rows = dict(zip(order, made, strict=True))
     return (
@@ -119,19 +135,30 @@ def _export_all(
 
 
 def _export_one(
-    model_folder: Path, images: NDArray[np.uint8], folder: Path, budget: float, target: str
+    model_folder: Path, images: NDArray[np.uint8], folder: Path, budget: float, tuned: Path | None, target: str
 ) -> dict[str, Any] | str:
-    """The target's row of export.json, or why it could not be made; nothing of it is in `folder` then."""
+    """The target's row of export.json, or why it could not be made; nothing of it is in `folder` then.
+
+    What is in int8 has the weights that quantization-aware training wrote to `tuned`, where there was any.
+    """
     from pipeline.exporters import EXPORTERS
     from pipeline.models.nets import Deployed, load_model
     from pipeline.runtimes import NOT_RUN, open_runtime
 
-    net, spec = load_model(model_folder)
     file, export, budgeted = EXPORTERS[target]
     path = folder / file
     facts: dict[str, Any] = {}
+    more = {"budget": budget} if budgeted else {}
     try:
-        facts = export(Deployed(net, spec), images, path, spec.outputs, **({"budget": budget} if budgeted else {}))
+        net, spec = load_model(model_folder)
+        deployed: nn.Module = Deployed(net, spec)
+        if learnt := tuned if not target.endswith("_float") else None:
+            from pipeline import qat
+
+            deployed = qat.tuned_net(net, spec, learnt)
+        facts = export(deployed, images, path, spec.outputs, **more)
+        if learnt:
+            facts["settings"] += "; quantization-aware training"
         if target in NOT_RUN:
             facts["not_run"] = NOT_RUN[target]
         else:

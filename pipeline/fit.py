@@ -19,9 +19,9 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from pipeline.decode import decode
-from pipeline.errors import InputError
 from pipeline.metrics import main_metric, rank, score
 from pipeline.models.backbones import thaw_last
+from pipeline.models.losses import finite_loss
 from pipeline.models.nets import Net
 from pipeline.models.quick import join_frozen_norms, learning_norms, measure_norms, quicken
 from pipeline.models.spec import ModelSpec
@@ -107,16 +107,7 @@ class Fitting(pl.LightningModule):
         return loss
 
     def _loss(self, outputs: tuple[Tensor, ...], target: dict[str, Tensor], items: list[Any]) -> Tensor:
-        """Raises InputError, naming the batch's images, if it is not finite; of outputs that are not, it is not taken:
-        they hold no boxes to compare.
-        """
-        whole = all(torch.isfinite(o).all() for o in outputs)
-        loss = self.net.loss(outputs, target) if whole else outputs[0].new_tensor(math.nan)
-        if not torch.isfinite(loss):
-            names = ", ".join(item[1].id for item in items)
-            epoch = self.phase.first + self.current_epoch
-            raise InputError(f"the loss is {loss.item()} in epoch {epoch}, on these images: {names}")
-        return loss
+        return finite_loss(self.net, outputs, target, items, f"epoch {self.phase.first + self.current_epoch}")
 
     def _shrunk(self, images: Tensor, target: dict[str, Tensor], run: DetectRun) -> tuple[Tensor, dict[str, Tensor]]:
         """The batch [N, S, S, 3] at a side that this step draws, until the quiet epochs."""

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
@@ -187,6 +187,14 @@ class QuantizeParams(_Block):
     epochs: Count  # of qat
     learning_rate: Annotated[float, Field(gt=0, le=1)]  # of qat
     budget: Fraction  # of the int8 file's bytes, spent on the layers that lose most by it: they stay float
+
+
+class Learning(NamedTuple):
+    """What quantization-aware training takes over from the run's own."""
+
+    batch_size: int
+    seed: int
+    class_weights: str
 
 
 class ExportParams(_Block):

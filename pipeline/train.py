@@ -5,7 +5,6 @@ import hashlib
 import io
 import shutil
 import time
-from collections import Counter
 from dataclasses import asdict
 from operator import itemgetter
 from pathlib import Path
@@ -17,8 +16,6 @@ from pipeline.params import ClassifyRun, DetectRun, LocalizeRun
 from pipeline.sample import Dataset, Sample, read_dataset, read_samples
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from pipeline.loading import Pictures
     from pipeline.models.nets import Net
     from pipeline.models.spec import ModelSpec
@@ -99,9 +96,10 @@ def _fit_phases(
     from pipeline import fit, loading
     from pipeline.features import frozen_loaders
     from pipeline.metrics import main_metric
+    from pipeline.models.losses import label_weights
 
     rank = itemgetter("val_rank")
-    weights = label_weights(run.task, pictures[0].samples, dataset) if run.class_weights == "balanced" else None
+    weights = label_weights(run.task, pictures[0].samples, dataset.labels) if run.class_weights == "balanced" else None
     rows: list[dict[str, float]] = []
     before = None
     if run.frozen_epochs:
@@ -129,17 +127,6 @@ def _fit_phases(
     }
     net.eval()
     return rows
-
-
-def label_weights(task: str, samples: list[Sample], dataset: Dataset) -> "Tensor":
-    """[K], a label's weight in the loss: all / (labels * those of it), as scikit-learn's "balanced", of pictures or
-    objects.
-    """
-    import torch
-
-    each = (s.label for s in samples) if task == "classify" else (o.label for s in samples for o in s.objects)
-    counts = Counter(each)
-    return torch.tensor([counts.total() / (len(dataset.labels) * counts[label]) for label in dataset.labels])
 
 
 def make_spec(name: str, run: RunParams, dataset: Dataset, mean: list[float], std: list[float]) -> "ModelSpec":

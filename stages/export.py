@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.params import Params
+from pipeline.params import Learning, Params
 from stages import run
 
 
@@ -16,6 +16,7 @@ def export(params: Params, name: str) -> str:
         out=Path("exports") / name,
         params=settings.export,
         reports=Path("reports"),
+        learning=Learning(settings.batch_size, settings.seed, settings.class_weights),
     )
 
 

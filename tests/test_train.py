@@ -23,12 +23,13 @@ from pipeline.errors import InputError
 from pipeline.fit import Fitting, Phase, looks_after
 from pipeline.loading import Pictures, eval_loader
 from pipeline.metrics import score
+from pipeline.models.losses import label_weights
 from pipeline.models.nets import build
 from pipeline.models.spec import read_spec
 from pipeline.params import ClassifyRun, DetectRun, parse_params
 from pipeline.runtimes import open_runtime, predict_samples
 from pipeline.sample import Dataset, Object, Sample, read_dataset, read_samples, write_dataset, write_samples
-from pipeline.train import check_labels, label_weights, make_spec, train_run
+from pipeline.train import check_labels, make_spec, train_run
 
 ROOT = Path(__file__).parents[1]
 RUN = {
@@ -163,7 +164,7 @@ def test_balanced_weights_are_scikit_learns(task: str) -> None:
         samples = [Sample(f"{i}", "f", 1, 1, label=label) for i, label in enumerate(labels)]
     else:
         samples = [Sample("x", "f", 1, 1, objects=[Object(label, (0, 0, 1, 1)) for label in labels])]
-    found = label_weights(task, samples, Dataset("d", ["a", "b", "c"]))
+    found = label_weights(task, samples, ["a", "b", "c"])
     expected = compute_class_weight("balanced", classes=np.array(["a", "b", "c"]), y=labels)
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6)
 

@@ -21,7 +21,7 @@ from pipeline.exporters.simulate import Images, Outputs, few
 
 def export_float(deployed: nn.Module, calibration: Images, path: Path, _names: list[str]) -> dict[str, Any]:
     """Write a .pte; `calibration` only says how large the input is. A .pte knows its outputs by order, not by name."""
-    with _calm():
+    with calm():
         return _lower(torch.export.export(folded(deployed, calibration), example(calibration)), path)
 
 
@@ -32,7 +32,7 @@ def export_int8(
 
     `budget` is the share of its bytes that may be added for layers that stay float.
     """
-    with _calm():
+    with calm():
         graph, exact, equalized = equalized_if_closer(folded(deployed, calibration), few(calibration))
         facts, error = _quantize(copy.deepcopy(graph), calibration, exact, set(), path)
         if budget > 0:
@@ -73,27 +73,31 @@ def _quantize(
 
 def _prepared(graph: fx.GraphModule, spared: set[str]) -> fx.GraphModule:
     """`graph` with XNNPACK's places of int8, but for those of `spared`, each with an observer of ours."""
+    from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
+
+    from pipeline.exporters.observers import RangeObserver, clips_as_relu
+
+    quantizer = xnnpack_quantizer(edges(graph) | spared, RangeObserver.with_args(eps=2**-12))
+    with clips_as_relu(graph.graph):
+        graph = prepare_pt2e(graph, quantizer)
+    graph.recompile()
+    return graph
+
+
+def xnnpack_quantizer(kept_float: set[str], observer: Any = None, is_qat: bool = False) -> Any:
+    """XNNPACK's symmetric quantizer, a scale per output channel, for all steps but `kept_float`; `observer` finds the
+    ranges of activations in place of its own.
+    """
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
         XNNPACKQuantizer,
         get_symmetric_quantization_config,
     )
-    from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
 
-    from pipeline.exporters.observers import RangeObserver, clips_as_relu, mark_answers
-
-    ends = edges(graph)
-    config = get_symmetric_quantization_config(is_per_channel=True)
-    observer = RangeObserver.with_args(eps=2**-12)
-    activation = replace(config.input_activation, observer_or_fake_quant_ctr=observer)
-    quantizer = XNNPACKQuantizer().set_global(
-        replace(config, input_activation=activation, output_activation=activation)
-    )
-    quantizer.set_filter_function(lambda node: node.name not in ends | spared)
-    with clips_as_relu(graph.graph):
-        graph = prepare_pt2e(graph, quantizer)
-    graph.recompile()
-    mark_answers(graph, ends)
-    return graph
+    config = get_symmetric_quantization_config(is_per_channel=True, is_qat=is_qat)
+    if observer is not None:
+        activation = replace(config.input_activation, observer_or_fake_quant_ctr=observer)
+        config = replace(config, input_activation=activation, output_activation=activation)
+    return XNNPACKQuantizer().set_global(config).set_filter_function(lambda node: node.name not in kept_float)
 
 
 def _lower(program: Any, path: Path) -> dict[str, Any]:
@@ -114,7 +118,7 @@ def _lower(program: Any, path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _calm() -> Iterator[None]:
+def calm() -> Iterator[None]:
     """One thread, no garbage collector, no advice to developers of torch.
 
     Thousands of tiny operators are run: waking a second thread for each takes longer than the work, and the

@@ -27,14 +27,14 @@ def folded(deployed: nn.Module, images: Sequence[NDArray[np.uint8]]) -> fx.Graph
     return fold(deployed, example(images))
 
 
-def fold(net: nn.Module, inputs: tuple[Tensor, ...]) -> fx.GraphModule:
-    """`net` traced with `inputs`: the same function in fewer steps.
+def fold(net: nn.Module, inputs: tuple[Tensor, ...], dynamic_shapes: Any = None) -> fx.GraphModule:
+    """`net` traced with `inputs`, of which `dynamic_shapes` may vary: the same function in fewer steps.
 
     Each convolution gets weights of its own: where a head is shared by several levels, the quantizers leave all but
     one of them float or lose track of their batch norm. Files hold equal weights once all the same.
     """
     with torch.no_grad():
-        graph_module: fx.GraphModule = torch.export.export(net.eval(), inputs).module()
+        graph_module: fx.GraphModule = torch.export.export(net.eval(), inputs, dynamic_shapes=dynamic_shapes).module()
         for i, conv in enumerate(graph_module.graph.find_nodes(op="call_function", target=CONV)):
             weight, bias = (tensor_of(graph_module, a) for a in (*conv.args, None)[1:3])
             # the same for calls that have the same weights when they are folded: what they cost is counted once

@@ -1,0 +1,179 @@
+"""What quantization-aware training promises: a better int8 file where rounding hurts, the same bytes again, no training
+code without it, and a loss that is not finite stops it by name.
+"""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from shipped import LABELS, PARAMS, SIDE, shipped, spec_of
+
+from pipeline import qat
+from pipeline.errors import InputError
+from pipeline.evaluate import write_report
+from pipeline.export import export_run
+from pipeline.files import read_json
+from pipeline.models import build
+from pipeline.models.spec import write_spec
+from pipeline.params import ExportParams, Learning
+from pipeline.runtimes import open_runtime, predict_samples
+from pipeline.sample import Dataset, Landmark, Object, Sample, read_samples, write_dataset, write_samples
+from pipeline.verify import verify_run
+
+SMALL = "mobilenetv1_050_shallow"
+INT8 = ["onnx_int8", "executorch_int8"]
+LEARNING = Learning(batch_size=16, seed=0, class_weights="balanced")
+
+
+def params(mode: str, epochs: int = 3, learning_rate: float = 1e-3) -> ExportParams:
+    block = {"mode": mode, "epochs": epochs, "learning_rate": learning_rate}
+    return PARAMS.model_copy(update={"targets": INT8, "quantize": PARAMS.quantize.model_copy(update=block)})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shipped(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def lopsided(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A net that answers as the trained one does, with a channel in it that is 50 times as large as the others: their
+    values fall into five of 256 steps.
+    """
+    state = load_file(run / "models" / "shapes" / "model.safetensors")
+    for block in range(4):
+        for name in ("weight", "bias"):
+            state[f"body.blocks.3.{block}.bn3.{name}"][0] *= 50
+    for block in ("3.1", "3.2", "3.3", "4.0"):
+        state[f"body.blocks.{block}.conv_pw.weight"][:, 0] /= 50
+    folder = tmp_path_factory.mktemp("lopsided")
+    save_file(state, folder / "model.safetensors")
+    shutil.copy(run / "models" / "shapes" / "model.json", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tuned(run: Path, lopsided: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("tuned") / "exports"
+    export_run(lopsided, run / "data" / "train", out, params("qat"), LEARNING)
+    return out
+
+
+def accuracy(exports: Path, target: str, test: Path) -> float:
+    truth = read_samples(test)
+    runtime = open_runtime(target, exports / read_json(exports / "export.json")["targets"][target]["file"])
+    found = predict_samples(runtime, spec_of("classify"), test, truth)
+    return sum(a.label == b.label for a, b in zip(truth, found, strict=True)) / len(truth)
+
+
+def test_a_net_that_rounding_hurts_learns_to_live_with_it(
+    run: Path, lopsided: Path, tuned: Path, tmp_path: Path
+) -> None:
+    train, test = run / "data" / "train", run / "data" / "test"
+    export_run(lopsided, train, tmp_path / "plain", params("ptq"), LEARNING)
+    for target in INT8:
+        assert accuracy(tuned, target, test) > accuracy(tmp_path / "plain", target, test)
+
+
+def test_the_folder_says_how_it_was_tuned_and_verifies(run: Path, tuned: Path, tmp_path: Path) -> None:
+    facts = read_json(tuned / "export.json")
+    assert facts["quantize"]["mode"] == "qat"
+    assert (facts["quantize"]["epochs"], facts["quantize"]["learning_rate"]) == (3, 1e-3)
+    assert 0 < facts["quantize"]["loss"] < 2
+    assert all("quantization-aware" in row["settings"] for row in facts["targets"].values())
+    assert facts["targets"]["executorch_int8"]["outside_backend"] == []
+    verify_run(tuned, run / "evaluated", run / "data" / "test", tmp_path / "report", params("qat"))
+    assert read_json(tmp_path / "report" / "verify.json")["passed"] is True
+
+
+@pytest.fixture(scope="module")
+def boxed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures of a bright rectangle, with its box and two landmarks; in the last one there is none."""
+    folder = tmp_path_factory.mktemp("boxed")
+    rng = np.random.default_rng(1)
+    write_dataset(folder, Dataset("boxed", LABELS, landmarks=["top", "left"]))
+    for split in ("train", "test"):
+        (folder / split).mkdir()
+        samples = []
+        for i in range(9):
+            pixels = rng.integers(0, 100, (SIDE, SIDE, 3), dtype=np.uint8)
+            objects = []
+            if i < 8:
+                x, y, w, h = (int(v) for v in rng.integers((2, 2, 16, 16), (24, 24, 36, 36)))
+                pixels[y : y + h, x : x + w] += 120
+                top, left = Landmark((x + w / 2) / SIDE, y / SIDE), Landmark(x / SIDE, (y + h / 2) / SIDE)
+                objects = [Object(LABELS[i % 3], (x / SIDE, y / SIDE, w / SIDE, h / SIDE), [top, left])]
+            Image.fromarray(pixels).save(folder / split / f"{i}.png")
+            samples.append(Sample(f"{split}-{i}", f"{i}.png", SIDE, SIDE, split=split, objects=objects))
+        write_samples(folder / split, samples)
+    return folder
+
+
+def random_net(folder: Path, task: str) -> Path:
+    spec = spec_of(task, backbone=SMALL)
+    torch.manual_seed(0)
+    folder.mkdir()
+    save_file(build(spec).state_dict(), folder / "model.safetensors")
+    write_spec(folder / "model.json", spec)
+    return folder
+
+
+def test_a_detector_exports_verifies_and_is_the_same_again(boxed: Path, tmp_path: Path) -> None:
+    model, test = random_net(tmp_path / "model", "detect"), boxed / "test"
+    learning = Learning(batch_size=4, seed=3, class_weights="none")
+    settings = params("qat", epochs=1)
+    export_run(model, boxed / "train", tmp_path / "once", settings, learning)
+    only = settings.model_copy(update={"targets": ["executorch_int8"]})
+    export_run(model, boxed / "train", tmp_path / "again", only, learning)
+    once, again = (read_json(tmp_path / name / "export.json") for name in ("once", "again"))
+    assert once["quantize"] == again["quantize"]
+    assert once["targets"]["executorch_int8"] == again["targets"]["executorch_int8"]  # its hash among it
+    spec = spec_of("detect", backbone=SMALL)
+    truth = read_samples(test)
+    (tmp_path / "evaluated").mkdir()
+    predicted = predict_samples(open_runtime("torch", model), spec, test, truth)
+    write_report(tmp_path / "evaluated", spec, test, truth, predicted)
+    assert "passed" in verify_run(tmp_path / "once", tmp_path / "evaluated", test, tmp_path / "report", settings)
+
+
+def test_a_localizer_learns(boxed: Path, tmp_path: Path) -> None:
+    model, picture = random_net(tmp_path / "model", "localize"), np.zeros((1, SIDE, SIDE, 3), np.uint8)
+    losses = []
+    for epochs in (1, 6):
+        settings = params("qat", epochs).quantize
+        facts = qat.tune(model, boxed / "train", [picture], settings, Learning(4, 0, "none"), tmp_path / "tuned.pt")
+        losses.append(facts["loss"])
+    assert losses[1] < 0.8 * losses[0]
+
+
+def test_a_loss_that_is_not_finite_names_the_pictures(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run / "models" / "shapes", tmp_path / "model")
+    state = load_file(tmp_path / "model" / "model.safetensors")
+    state["body.classifier.bias"][1] = float("nan")
+    save_file(state, tmp_path / "model" / "model.safetensors")
+    with pytest.raises(InputError, match=r"the loss is nan in epoch 0 of quantization-aware.* images: .*train-0\d\d"):
+        export_run(tmp_path / "model", run / "data" / "train", tmp_path / "out", params("qat"), LEARNING)
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_it_no_training_code_is_imported(boxed: Path, tmp_path: Path) -> None:
+    model, out = random_net(tmp_path / "model", "classify"), tmp_path / "out"
+    settings = params("ptq").model_copy(update={"targets": ["onnx_float"]})
+    script = f"""
+import sys
+from pathlib import Path
+from pipeline.export import export_run
+from pipeline.params import ExportParams
+settings = ExportParams.model_validate_json({settings.model_dump_json()!r})
+export_run(Path({str(model)!r}), Path({str(boxed / "train")!r}), Path({str(out)!r}), settings)
+print(*[name for name in ("pipeline.qat", "pipeline.loading", "torchao") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+    assert "quantize" not in read_json(out / "export.json")

@@ -27,7 +27,7 @@ CLIP_NORM = 10.0  # of the gradients
 RANGE_PACE = 0.1  # of an activation's range, towards each new batch's: there are few batches
 SMALLEST_SCALE = 2**-14  # of a weight, in torch's fused kernel; with torchao's own 2**-12 the file rounds coarser
 
-Images = Sequence[NDArray[np.uint8]]
+Images = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
 
 
 def tune(

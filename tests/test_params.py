@@ -1,5 +1,6 @@
 """params.yaml: every wrong key is named, with the nearest right one."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,7 @@ def test_nothing_has_to_be_compared() -> None:
 
 
 def test_all_wrong_keys_are_listed_at_once() -> None:
-    text = PARAMS.read_text(encoding="utf-8").replace("    epochs: ", "    epoch: ")
+    text = re.sub("^    epochs: ", "    epoch: ", PARAMS.read_text(encoding="utf-8"), flags=re.MULTILINE)
     with pytest.raises(InputError) as error:
         parse_params(text, PARAMS)
     assert str(error.value).count("unknown key") == 4

@@ -11,7 +11,7 @@ from pipeline.errors import InputError
 from pipeline.sample import Sample
 
 if TYPE_CHECKING:
-    from pipeline.models import Net
+    from pipeline.models.nets import Net
 
 
 def finite_loss(

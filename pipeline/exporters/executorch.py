@@ -34,7 +34,7 @@ def export_int8(
     """
     with calm():
         graph, exact, equalized = equalized_if_closer(folded(deployed, calibration), few(calibration))
-        facts, error = _quantize(copy.deepcopy(graph), calibration, exact, set(), path)
+        facts, error = _quantize(copy.deepcopy(graph) if budget > 0 else graph, calibration, exact, set(), path)
         if budget > 0:
             size = path.stat().st_size
             spared = spare(graph, few(calibration), int(budget * size))

@@ -78,7 +78,7 @@ def executorch_layers(exact: Path, close: Path, images: NDArray[np.uint8]) -> li
     b = layer_values(close, images)
     if [x.shape for x in a] != [y.shape for y in b]:
         return []
-    return [Layer(name, sqnr(x, y)) for (name, _, _), x, y in zip(named, a, b, strict=True)]
+    return [Layer(name, sqnr(x, _fitted(y, x))) for (name, _, _), x, y in zip(named, a, b, strict=True)]
 
 
 def onnx_layers(exact: Path, close: Path, images: NDArray[np.uint8]) -> list[Layer]:
@@ -95,7 +95,18 @@ def onnx_layers(exact: Path, close: Path, images: NDArray[np.uint8]) -> list[Lay
         return []
     a = _values(models[0], [of_exact for _, of_exact, _ in pairs], images)
     b = _values(models[1], [of_close for _, _, of_close in pairs], images)
-    return [Layer(name, sqnr(x, y)) for (name, _, _), x, y in zip(pairs, a, b, strict=True)]
+    both = [(np.moveaxis(x, 1, -1), np.moveaxis(y, 1, -1)) for x, y in zip(a, b, strict=True)]
+    return [Layer(name, sqnr(x, _fitted(y, x))) for (name, _, _), (x, y) in zip(pairs, both, strict=True)]
+
+
+def _fitted(close: Floats, exact: Floats) -> Floats:
+    """`close` [..., C] with each channel scaled so that it comes nearest to `exact`: equalization has scaled channels,
+    and the layers that read them undo it.
+    """
+    axes = tuple(range(close.ndim - 1))
+    power = np.square(close.astype(np.float64)).sum(axes)
+    scale = (close.astype(np.float64) * exact).sum(axes) / np.where(power > 0, power, 1)
+    return np.asarray(close * scale, np.float32)
 
 
 def _pairs(exact: Any, close: Any) -> list[tuple[str, _Tap, _Tap]]:

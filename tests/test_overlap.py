@@ -145,6 +145,7 @@ def test_an_error_of_the_source_comes_after_its_items() -> None:
 ENDLESS = """
 import itertools, signal, sys, threading
 from pipeline.overlap import overlapped
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started the tests without
 items = (number for number in itertools.count())
 for number in overlapped(items, lambda n: n + 1, lambda n: n):
     if number == 50:

@@ -411,8 +411,12 @@ def test_ctrl_c_finishes_the_drawings(project: Path, tmp_path: Path) -> None:
     line = [sys.executable, "-m", "pipeline.cli", "predict", str(file), "--run", "detect", "--json", "--draw", "drawn"]
     (tmp_path / "models").symlink_to(project / "models")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    def listen() -> None:  # a shell may have started the tests so that they do not
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     with subprocess.Popen(
-        line, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        line, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=listen
     ) as running:
         assert running.stdout is not None
         running.stdout.readline()

@@ -19,7 +19,7 @@ from pipeline.errors import InputError
 from pipeline.evaluate import write_report
 from pipeline.export import export_run
 from pipeline.files import read_json
-from pipeline.models import build
+from pipeline.models.nets import build
 from pipeline.models.spec import write_spec
 from pipeline.params import ExportParams, Learning
 from pipeline.runtimes import open_runtime, predict_samples

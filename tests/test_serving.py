@@ -55,7 +55,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
     samples = [Sample(p.stem, p.name, *Image.open(p).size) for p in drawn]
     write_samples(pictures, samples)
     for run in RUNS:
-        params = ExportParams(targets=TARGETS[run], calibration_images=4, quantize=QUANTIZE, tolerance=1)
+        params = ExportParams(targets=TARGETS[run], calibration_images=4, quantize=QUANTIZE, tolerance=1, size_ratio=1)
         _write_model(root / "models" / run, run)
         shutil.rmtree(root / "exports" / run)
         export_run(root / "models" / run, pictures, root / "exports" / run, params)

@@ -210,7 +210,7 @@ def test_onnx_files_have_operators_and_shapes_for_phones(run: Path, tmp_path: Pa
     """By ONNX Runtime's own list for Android's NNAPI, and its list for Core ML for the float file."""
     spec = spec_of(task)
     for target in ("onnx_float", "onnx_int8"):
-        file, export = EXPORTERS[target]
+        file, export, _ = EXPORTERS[target]
         path = run / "exports" / file
         if task != "classify":
             path = tmp_path / file

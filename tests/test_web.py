@@ -71,7 +71,9 @@ def herd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "model").mkdir()
     save_file(net.net.state_dict(), root / "model/model.safetensors")
     write_spec(root / "model/model.json", spec)
-    params = ExportParams(targets=["onnx_float", "onnx_int8"], calibration_images=6, quantize=QUANTIZE, tolerance=0.1)
+    params = ExportParams(
+        targets=["onnx_float", "onnx_int8"], calibration_images=6, quantize=QUANTIZE, tolerance=0.1, size_ratio=1
+    )
     export_run(root / "model", root / "train", root / "exports/herd", params)
     return root
 

@@ -17,9 +17,10 @@ from pipeline.exporters.simulate import Images, Outputs, few
 OPSET = 18  # what ONNX Runtime Mobile has kernels for since 1.14
 INPUT = "image"
 LAYERS = ("Conv", "Gemm", "MatMul", "Relu", "Clip")
-# What ONNX Runtime's guide recommends: signed activations on ARM, unsigned ones on x86 (the same steps, counted from
-# another number); weights of 7 bits on x86 without VNNI, whose 16-bit sums saturate otherwise. The phone's comes first.
-KINDS = ("S8S8, 8-bit weights", "U8S8, 8-bit weights", "S8S8, 7-bit weights")
+# Activations are unsigned: ONNX Runtime's guide has it so for x86, where it turns signed ones around one by one and leaves
+# every convolution float that touches a residual connection; on ARM, and to NNAPI, it is all the same. Weights of 7 bits are
+# for x86 without VNNI, whose 16-bit sums saturate otherwise.
+KINDS = ("8-bit weights", "7-bit weights")
 CLEARLY = 1.05  # how much closer than the first another has to be: less is rounding
 
 
@@ -56,7 +57,7 @@ def export_int8(
             facts = {**(mixed if spent["kept"] else facts), "budget": spent}
             if not spent["kept"]:
                 path.write_bytes(all_int8)
-    settings = f"static QDQ, per channel, {facts['settings']}{', equalized' * kept(equalized)}"
+    settings = f"static QDQ, U8S8, per channel, {facts['settings']}{', equalized' * kept(equalized)}"
     return {**facts, "opset": OPSET, "settings": settings, "equalization": equalized}
 
 
@@ -123,7 +124,7 @@ def _quantized(case: _Case, spared: set[str], ranges: str, kind: str) -> Path:
         case.prepared,
         path,
         per_channel=True,
-        activation_type=QuantType.QUInt8 if kind.startswith("U8") else QuantType.QInt8,
+        activation_type=QuantType.QUInt8,
         reduce_range="7-bit" in kind,
         nodes_to_exclude=[*_edges(model, case.output_names), *left_float],
         calibration_cache_path=cache,

@@ -269,14 +269,8 @@ def test_the_folder_proves_itself_without_this_project(run: Path, tmp_path: Path
     assert "4 pictures: the resize gives the golden inputs" in said
     source = (whole / "replay.py").read_text()
     used = {name.split(".")[0] for name in re.findall(r"^ *(?:import|from) ([\w.]+)", source, re.MULTILINE)}
-    assert used - set(sys.stdlib_module_names) == {
-        "numpy",
-        "PIL",
-        "onnxruntime",
-        "executorch",
-        "torch",
-        "ai_edge_litert",
-    }
+    runtimes = {"onnxruntime", "executorch", "torch", "ai_edge_litert"}
+    assert used - set(sys.stdlib_module_names) == {"numpy", "PIL", *runtimes}
 
 
 @pytest.mark.parametrize("rule", ["stretch", "letterbox", "crop"])

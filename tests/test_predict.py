@@ -405,18 +405,23 @@ def test_a_drawing_that_cannot_be_written_is_named(project: Path, tmp_path: Path
         predict(project, [tmp_path / "in"], "classify", drawings=tmp_path / "out")
 
 
+LISTENING = """
+import signal
+from pipeline.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started the tests without
+main()
+"""
+
+
 def test_ctrl_c_finishes_the_drawings(project: Path, tmp_path: Path) -> None:
     """More answers than a pipe holds, so that the command cannot be done before it is stopped."""
     file = clip(tmp_path / "long.mp4", 600)
-    line = [sys.executable, "-m", "pipeline.cli", "predict", str(file), "--run", "detect", "--json", "--draw", "drawn"]
+    line = [sys.executable, "-c", LISTENING, "predict", str(file), "--run", "detect", "--json", "--draw", "drawn"]
     (tmp_path / "models").symlink_to(project / "models")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
 
-    def listen() -> None:  # a shell may have started the tests so that they do not
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
     with subprocess.Popen(
-        line, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=listen
+        line, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as running:
         assert running.stdout is not None
         running.stdout.readline()

@@ -18,8 +18,8 @@ OPSET = 18  # what ONNX Runtime Mobile has kernels for since 1.14
 INPUT = "image"
 LAYERS = ("Conv", "Gemm", "MatMul", "Relu", "Clip")
 # Activations are unsigned: ONNX Runtime's guide has it so for x86, where it turns signed ones around one at a time and
-# leaves every convolution in float that touches a residual connection; to ARM and NNAPI it is all the same. Weights of 7 bits
-# are for x86 without VNNI, whose 16-bit sums saturate otherwise.
+# leaves every convolution in float that touches a residual connection; to ARM and NNAPI it is all the same. Weights of
+# 7 bits are for x86 without VNNI, whose 16-bit sums saturate otherwise.
 KINDS = ("8-bit weights", "7-bit weights")
 CLEARLY = 1.05  # how much closer than the first another has to be: less is rounding
 

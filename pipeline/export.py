@@ -34,7 +34,7 @@ GOLDEN = 4
 # How far a float file's outputs may be from the trained net's. An int8 file has no such bound: its metrics are
 # compared, and `verify` records how far it is.
 FLOAT_TOLERANCE = 1e-3
-INT8_TOLERANCE = 0.05  # of an output's range, from what the same file said here: room for kernels that round otherwise
+INT8_TOLERANCE = 0.2  # of the range of an output of the same file here: other kernels round otherwise, and it adds up
 LEARNING = Learning(batch_size=16, seed=0, class_weights="none")
 LIBRARIES = ("torch", "onnx", "onnxruntime", "executorch", "torchao", "coremltools")
 log = logging.getLogger(__name__)

@@ -147,11 +147,11 @@ def test_a_detector_exports_verifies_and_is_the_same_again(boxed: Path, tmp_path
 def test_a_localizer_learns(boxed: Path, tmp_path: Path) -> None:
     model, picture = random_net(tmp_path / "model", "localize"), np.zeros((1, SIDE, SIDE, 3), np.uint8)
     losses = []
-    for epochs in (1, 12):
-        settings = params("qat", epochs, 0.01).quantize
+    for epochs in (1, 25):
+        settings = params("qat", epochs).quantize
         facts = qat.tune(model, boxed / "train", [picture], settings, Learning(4, 0, "none"), tmp_path / "tuned.pt")
         losses.append(facts["loss"])
-    assert losses[1] < 0.8 * losses[0]
+    assert losses[1] < 0.9 * losses[0]
 
 
 def test_a_loss_that_is_not_finite_names_the_pictures(run: Path, tmp_path: Path) -> None:

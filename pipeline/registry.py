@@ -22,14 +22,14 @@ PLACE = "served"  # of the model among the artifacts of its MLflow run
 CANDIDATE = "candidate"  # of the version that the workspace last held
 CHAMPION = "champion"  # of the best version so far
 LOCK, TEST, VERDICT = "pocketlens.lock", "pocketlens.test", "pocketlens.champion"  # tags of a version
-# What `pipeline.serving` imports, as files of `pipeline/`. models/ goes without its __init__, which holds the nets and
-# brings torch: Python takes the folder for a namespace package.
+# What `pipeline.serving` imports, as files of `pipeline/`: none of it brings torch.
 CODE = (
     "__init__.py",
     "boxes.py",
     "decode.py",
     "errors.py",
     "files.py",
+    "models/__init__.py",
     "models/spec.py",
     "preprocess.py",
     "runtimes.py",

@@ -1,11 +1,10 @@
 """How much memory a model file takes, in a process that has nothing else to do."""
 
-import multiprocessing
-import os
 import re
 import resource
+import subprocess
+import sys
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +18,15 @@ def peak_memory(path: Path, side: int) -> int:
 
     What the process has before is Python, NumPy and the runtime; for a .pte torch too, which its bindings are made of.
     """
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_growth, path, side).result()
+    # -P: not with this folder in front, where modules have names of Python's own
+    command = [sys.executable, "-P", __file__, str(path), str(side)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{path}: its memory could not be measured: {done.stderr}")
+    return int(done.stdout.split()[-1])
 
 
 def _growth(path: Path, side: int) -> int:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libraries say there what they say of every CPU
     image = np.full((1, side, side, 3), 114, np.uint8)
     load = _onnx() if path.suffix == ".onnx" else _executorch()
     before = _highest()
@@ -71,3 +73,7 @@ def _highest() -> int:
         if found:
             return int(found[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{_growth(Path(sys.argv[1]), int(sys.argv[2]))}\n")

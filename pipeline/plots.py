@@ -116,10 +116,11 @@ def plot_noise(layers: Sequence["Layer"], limit: float, apart: "Layer", path: Pa
     axes.annotate(
         f"{apart.name}: {apart.sqnr_db:.1f} dB",
         (place, apart.sqnr_db),
-        xytext=(8 if left else -8, 8),
+        xytext=(24 if left else -24, 60),  # clear of the line of the layers after it
         textcoords="offset points",
         ha="left" if left else "right",
         color="C3",
+        arrowprops={"arrowstyle": "-", "color": "C3"},
     )
     _save(figure, path)
 

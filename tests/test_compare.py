@@ -38,6 +38,7 @@ if stage in ("ingest", "augment"):
     write_json(f"reports/{stage}/{name}/summary.json", {})
     if stage == "ingest":
         write_json(f"data/ingested/{name}/dataset.json", {"counts": {"train": 8, "val": 4, "test": 8}})
+        write_text(f"data/ingested/{name}/test/metadata.jsonl", "")
     sys.exit()
 run = params.run(name)
 accuracy = {"good": 0.9, "poor": 0.6}.get(run.backbone)
@@ -70,7 +71,12 @@ def chain() -> dict[str, Any]:
         "train": (run, [f"runs.{run}"], [ingested], [trained, f"reports/train/{run}"]),
         "evaluate": (run, [], [trained, ingested], [f"reports/evaluate/{run}"]),
         "export": (run, [], [trained, ingested], [f"exports/{run}"]),
-        "verify": (run, [], [f"exports/{run}", f"reports/evaluate/{run}"], [f"reports/verify/{run}"]),
+        "verify": (
+            run,
+            [],
+            [f"{ingested}/test", f"exports/{run}", f"reports/evaluate/{run}"],
+            [f"reports/verify/{run}"],
+        ),
     }
     return {
         "stages": {

@@ -258,7 +258,14 @@ def test_the_folder_proves_itself_without_this_project(run: Path, tmp_path: Path
     assert "4 pictures: the resize gives the golden inputs" in said
     source = (whole / "replay.py").read_text()
     used = {name.split(".")[0] for name in re.findall(r"^ *(?:import|from) ([\w.]+)", source, re.MULTILINE)}
-    assert used - set(sys.stdlib_module_names) == {"numpy", "PIL", "onnxruntime", "executorch", "torch"}
+    assert used - set(sys.stdlib_module_names) == {
+        "numpy",
+        "PIL",
+        "ai_edge_litert",
+        "onnxruntime",
+        "executorch",
+        "torch",
+    }
 
 
 @pytest.mark.parametrize("rule", ["stretch", "letterbox", "crop"])
@@ -302,7 +309,7 @@ def test_a_runtime_that_is_not_installed_is_named(
     assert bundled_replay.main() == 1
     said = capsys.readouterr().out
     assert "model.onnx: left out, onnxruntime is not installed" in said
-    assert "nothing was run: install one of executorch, onnxruntime" in said
+    assert "nothing was run: install one of ai_edge_litert, executorch, onnxruntime" in said
 
 
 def kind(name: str, label: str | None, objects: list[str] | None = None) -> Sample:

@@ -264,7 +264,7 @@ def test_litert_names_its_input_and_outputs(tmp_path: Path) -> None:
         expected = net(torch.from_numpy(images(1)[0]))
     found = open_runtime("litert", tmp_path / "model.int8.tflite").run(images(1)[0])
     for a, b in zip(expected, found, strict=True):
-        np.testing.assert_allclose(b, a.numpy(), atol=0.05)
+        np.testing.assert_allclose(b, a.numpy(), atol=0.15)
 
 
 @NEEDS_LITERT

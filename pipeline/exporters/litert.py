@@ -48,4 +48,4 @@ def export_int8(
             raise InputError(f"LiteRT's converter: {said[-1] if said else done.stderr[-2000:] or done.returncode}")
         path.write_bytes((folder / "int8.tflite").read_bytes())
         facts: dict[str, Any] = read_json(folder / "facts.json")
-    return {**facts, "settings": "static int8, per channel, ranges by averaged minima and maxima"}
+    return {**facts, "settings": "static int8, per channel, min-max ranges"}

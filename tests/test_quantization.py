@@ -1,6 +1,7 @@
 """What the ways to int8 promise: the same function, smaller errors, bytes within the budget."""
 
 import copy
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,22 @@ class Small(nn.Module):
         x = self.clip(self.first(image.permute(0, 3, 1, 2).float() / 64 - 2))
         x = x + self.last(self.clip(self.own(x)))
         return (self.head(self.clip(self.after(x)).mean((2, 3))),)
+
+
+class Spots(nn.Module):
+    """Noise gives answers of about 0 in each cell, a white spot one of 50."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.look, self.say = nn.Conv2d(3, 2, 1), nn.Conv2d(2, 4, 1)
+        with torch.no_grad():
+            self.look.weight.copy_(torch.tensor([[1.0, 0, 0], [1, 1, 1]])[..., None, None])
+            self.look.bias.copy_(torch.tensor([0.0, -2.0]))
+            self.say.weight.copy_(torch.tensor([[0.5, 50.0]] * 4)[..., None, None])
+            self.say.bias.zero_()
+
+    def forward(self, image: Tensor) -> tuple[Tensor]:
+        return (self.say(torch.relu(self.look(image.permute(0, 3, 1, 2).float() / 255))),)
 
 
 class Cancelling(nn.Module):
@@ -171,3 +188,18 @@ def test_one_picture_is_enough_to_export(images: list[np.ndarray], tmp_path: Pat
     file, export, _ = EXPORTERS[target]
     facts = export(Small(nn.ReLU6()).eval(), images[:1], tmp_path / file, ["logits"])
     assert all(np.isfinite(error) for error in facts["relative_error"].values())
+
+
+@pytest.mark.parametrize("target", ["onnx_int8", "executorch_int8"])
+def test_a_rare_large_answer_is_not_cut_off_by_any_ranges(
+    tmp_path: Path, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the object, or the label, that the picture is about."""
+    noise = np.random.default_rng(0)
+    pictures = [noise.integers(0, (256, 120, 120), (1, 64, 64, 3), dtype=np.uint8) for _ in range(16)]
+    pictures[5][0, 30, 30] = 255
+    file, export, _ = EXPORTERS[target]
+    monkeypatch.setattr(sys.modules[export.__module__], "RANGES", ("99.99 %",))
+    export(Spots(), pictures, tmp_path / file, ["map"])
+    (found,) = open_runtime(target, tmp_path / file).run(pictures[5])
+    assert found[0, 0, 30, 30] == pytest.approx(50.5, rel=0.03)

@@ -75,12 +75,14 @@ def _prepared(graph: fx.GraphModule, spared: set[str]) -> fx.GraphModule:
     """`graph` with XNNPACK's places of int8, but for those of `spared`, each with an observer of ours."""
     from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
 
-    from pipeline.exporters.observers import RangeObserver, clips_as_relu
+    from pipeline.exporters.observers import RangeObserver, clips_as_relu, mark_answers
 
-    quantizer = xnnpack_quantizer(edges(graph) | spared, RangeObserver.with_args(eps=2**-12))
+    ends = edges(graph)
+    quantizer = xnnpack_quantizer(ends | spared, RangeObserver.with_args(eps=2**-12))
     with clips_as_relu(graph.graph):
         graph = prepare_pt2e(graph, quantizer)
     graph.recompile()
+    mark_answers(graph, ends)
     return graph
 
 

@@ -114,10 +114,12 @@ def _quantized(case: _Case, spared: set[str], ranges: str, kind: str) -> Path:
     from onnxruntime.quantization import CalibrationMethod, QuantType, quantize_static
     from onnxruntime.quantization.calibrate import TensorData, TensorsData, save_tensors_data
 
-    spans = {name: np.array(histogram.span(ranges), np.float32) for name, histogram in case.seen.items()}
-    found = {name: TensorData(lowest=span[0], highest=span[1]) for name, span in spans.items()}
-    cache, path = (case.prepared.with_name(name) for name in ("ranges.json", f"{ranges} {kind}.onnx"))
     model = onnx.load(case.prepared)
+    ends, answers = _edges(model, case.output_names)
+    # an answer keeps its whole range: cut off, the two best labels would be one
+    spans = {name: seen.span("min-max" if name in answers else ranges) for name, seen in case.seen.items()}
+    found = {name: TensorData(lowest=np.float32(low), highest=np.float32(high)) for name, (low, high) in spans.items()}
+    cache, path = (case.prepared.with_name(name) for name in ("ranges.json", f"{ranges} {kind}.onnx"))
     left_float = [node.name for node in model.graph.node if set(node.output) & spared]
     save_tensors_data(TensorsData(CalibrationMethod.MinMax, found), cache)
     quantize_static(
@@ -126,7 +128,7 @@ def _quantized(case: _Case, spared: set[str], ranges: str, kind: str) -> Path:
         per_channel=True,
         activation_type=QuantType.QUInt8,
         reduce_range="7-bit" in kind,
-        nodes_to_exclude=[*_edges(model, case.output_names), *left_float],
+        nodes_to_exclude=[*ends, *left_float],
         calibration_cache_path=cache,
         extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"]},
     )
@@ -174,8 +176,8 @@ def _save(model: Any, path: Path) -> None:
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def _edges(model: Any, output_names: list[str]) -> list[str]:
-    """The names of the steps that stay float, as in `folding.edges`."""
+def _edges(model: Any, output_names: list[str]) -> tuple[list[str], set[str]]:
+    """The names of the steps that stay float, as in `folding.edges`; and of the values that the outputs are made of."""
     nodes = list(model.graph.node)
     first = next((i for i, node in enumerate(nodes) if node.op_type == "Conv"), 0)
     wanted = set(output_names)
@@ -184,7 +186,7 @@ def _edges(model: Any, output_names: list[str]) -> list[str]:
         if node.op_type not in LAYERS and set(node.output) & wanted:
             last.append(node)
             wanted |= set(node.input)
-    return [n.name for n in [*nodes[:first], *last]]
+    return [n.name for n in [*nodes[:first], *last]], wanted
 
 
 def _short_names(model: Any) -> Any:

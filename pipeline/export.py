@@ -62,8 +62,7 @@ def export_run(
     samples = read_samples(train_folder)
     if not samples:
         raise InputError(f"{train_folder}: no pictures to calibrate with")
-    data = train_folder.parent
-    evidence = read_evidence(spec, data, reports) if reports else None
+    evidence = read_evidence(spec, train_folder.parent, reports) if reports else None
     chosen = choose(samples, params.calibration_images)
     calibration = described(chosen, params.calibration_images, spec)
     with new_folder(out) as folder, tempfile.TemporaryDirectory() as aside:
@@ -81,23 +80,14 @@ def export_run(
         write_text(folder / "labels.txt", "".join(f"{label}\n" for label in spec.labels))
         write_json(folder / "preprocess.json", preprocessing(spec))
         link_or_copy(model_folder / "model.json", folder / "model.json")
-        if "onnx_int8" in targets:
-            _write_page(folder, targets["onnx_int8"]["file"])
+        _write_bundle(folder, targets)
         facts = {
             "run": spec.run,
             "targets": targets,
             "not_made": not_made,
             "calibration": calibration,
             **tuning,
-            "made_from": {
-                "model.safetensors": sha256(model_folder / "model.safetensors"),
-                "model.json": sha256(model_folder / "model.json"),
-                "train/metadata.jsonl": sha256(train_folder / "metadata.jsonl"),
-                "dvc": {"data": md5_of(data), "model": md5_of(model_folder)},
-            },
-            "cost": _cost(model_folder, spec),
-            "float_weights_bytes": (model_folder / "model.safetensors").stat().st_size,
-            "versions": _versions(),
+            **_origin(model_folder, train_folder, spec),
         }
         write_json(folder / "export.json", facts)
         write_text(folder / "README.md", model_card(spec, facts, evidence))
@@ -106,6 +96,22 @@ def export_run(
     sizes = ", ".join(f"{row['file']} {row['size_bytes'] / 1e6:.2f} MB" for row in targets.values())
     line = f"{out}: {sizes}; calibrated on {len(chosen)} of {len(samples)} train pictures"
     return "; ".join([line, *calibration["warnings"]])
+
+
+def _origin(model_folder: Path, train_folder: Path, spec: "ModelSpec") -> dict[str, Any]:
+    """What the files were made from, and with; for export.json."""
+    weights, card = model_folder / "model.safetensors", model_folder / "model.json"
+    return {
+        "made_from": {
+            weights.name: sha256(weights),
+            card.name: sha256(card),
+            "train/metadata.jsonl": sha256(train_folder / "metadata.jsonl"),
+            "dvc": {"data": md5_of(train_folder.parent), "model": md5_of(model_folder)},
+        },
+        "cost": _cost(model_folder, spec),
+        "float_weights_bytes": weights.stat().st_size,
+        "versions": _versions(),
+    }
 
 
 def _cost(model_folder: Path, spec: "ModelSpec") -> dict[str, int]:
@@ -203,7 +209,7 @@ def _write_golden(
     targets: dict[str, Any],
 ) -> None:
     """A few pictures as lossless PNG, what the resize makes of them, what the trained net and each file of `targets`
-    in `out` say to that, and the script that replays it all.
+    in `out` say to that.
     """
     from pipeline.runtimes import NOT_RUN, open_runtime
 
@@ -241,14 +247,19 @@ def _write_golden(
         "answers": "of a file itself, in <target>.npz; the tolerances are shares of an output's range",
     }
     write_json(folder / "golden.json", note)
-    shutil.copyfile(Path(bundle.__file__).parent / "replay.py", out / "replay.py")
-    shutil.copytree(Path(bundle.__file__).parent / "samples", out / "samples")
 
 
-def _write_page(folder: Path, file: str) -> None:
-    """The page that runs `file`, with all that it reads (but for onnxruntime-web) in its own folder."""
-    page = folder / "web"
-    shutil.copytree(Path(bundle.__file__).parent / "web", page)
+def _write_bundle(folder: Path, targets: dict[str, Any]) -> None:
+    """What is the same for all runs: the script that replays the golden files, the samples, and, with `onnx_int8`, the
+    page that runs it, with all that it reads (but for onnxruntime-web) in its own folder.
+    """
+    source = Path(bundle.__file__).parent
+    shutil.copyfile(source / "replay.py", folder / "replay.py")
+    shutil.copytree(source / "samples", folder / "samples")
+    if "onnx_int8" not in targets:
+        return
+    file, page = targets["onnx_int8"]["file"], folder / "web"
+    shutil.copytree(source / "web", page)
     for name in (file, "model.json", "preprocess.json"):
         link_or_copy(folder / name, page / name)
     (page / "golden").mkdir()

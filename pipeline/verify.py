@@ -24,7 +24,7 @@ from pipeline.unrun import NOT_MEASURED, unrun
 if TYPE_CHECKING:
     from pipeline.diagnosis import Golden
     from pipeline.models.spec import ModelSpec
-    from pipeline.runtimes import Runtime
+    from pipeline.runtimes import Outputs, Runtime
 
 NAMED, DRAWN, COMPARED = 5, 10, 8  # pictures that a failure names, draws and compares layers on
 THREADS = (1, 2)  # that latency is measured with
@@ -125,7 +125,7 @@ def _row(case: _Case, target: str, folder: Path) -> dict[str, Any]:
     try:
         path = exported_file(case.exports, target)
         if target in NOT_RUN:
-            size = _size(case.exports, target)
+            size = _size(case.exports, target, path)
             row = unrun(case.exports, path, NOT_RUN[target], _too_large(case, target, size))
             return {**row, "tolerance": case.params.tolerance, **size}
         runtime = open_runtime(target, path)
@@ -150,7 +150,7 @@ def _judge(case: _Case, target: str, path: Path, runtime: "Runtime", folder: Pat
         "drop_per_class": drop_per_class(case.spec.task, case.truth, both, (case.metrics, metrics), case.dataset),
         "tolerance": case.params.tolerance,
         "agreement": agreement(case.spec, *both),
-        **_size(case.exports, target),
+        **_size(case.exports, target, path),
         **operators(path),
         # the largest absolute one from the trained net's outputs on the golden inputs
         "golden_difference": round(
@@ -161,17 +161,17 @@ def _judge(case: _Case, target: str, path: Path, runtime: "Runtime", folder: Pat
     reasons = _reasons(case, target, row)
     if reasons:
         worst = worse(case.spec, case.truth, *both)
-        row |= _explain(case, target, runtime, close, worst, folder)
+        row |= _explain(case, target, path, runtime, answers, close, worst, folder)
         reasons += row["causes"]
         if worst:
             reasons.append(f"worst pictures: {', '.join(t.id for t, _, _ in worst[:NAMED])}")
     return {**row, "passed": not reasons, "reason": "; ".join(reasons)}
 
 
-def _size(exports: Path, target: str) -> dict[str, Any]:
+def _size(exports: Path, target: str, path: Path) -> dict[str, Any]:
     """`size_ratio` is over the float file of the same runtime, or the trained weights where that was not exported."""
     made = read_json(exports / "export.json")
-    size = size_bytes(exported_file(exports, target))
+    size = size_bytes(path)
     counterpart = target.replace("_int8", "_float")
     if counterpart.endswith("_float") and counterpart in made["targets"]:
         whole, name = made["targets"][counterpart]["size_bytes"], counterpart
@@ -223,7 +223,9 @@ def _reasons(case: _Case, target: str, row: dict[str, Any]) -> list[str]:
 def _explain(
     case: _Case,
     target: str,
+    path: Path,
     runtime: "Runtime",
+    answers: "Outputs",
     close: list[Sample],
     worst: list[tuple[Sample, Sample, Sample]],
     folder: Path,
@@ -233,12 +235,10 @@ def _explain(
     from pipeline.noise import APART, Layer, first_apart, layers_of, sqnr
     from pipeline.plots import plot_noise
 
-    path = exported_file(case.exports, target)
     if worst:
         sheet = folder / f"worst_{target}.jpg"
         side_by_side_sheet(case.spec.task, case.truth_folder, worst[:DRAWN], case.dataset, target, sheet)
-    off = misfits(runtime, path, case.spec, case.golden)
-    answers = runtime.run(case.golden.images)
+    off = misfits(runtime, path, case.spec, case.golden, answers)
     found = causes(case.spec, path, off, answers, case.golden, (case.exact, close))
     pictures = [t for t, _, _ in worst[:COMPARED]] or case.truth[:COMPARED]
     layers = layers_of(case.exports, target, _canvas(case, pictures))

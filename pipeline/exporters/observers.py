@@ -12,9 +12,7 @@ from torchao.quantization.pt2e import ObserverBase
 from torchao.quantization.pt2e.observer import UniformQuantizationObserverBase
 
 from pipeline.exporters.ranges import RANGES, Histogram
-
-ATEN = torch.ops.aten
-CLIPS = (ATEN.hardtanh.default, ATEN.hardtanh_.default, ATEN.relu6.default)
+from pipeline.exporters.simulate import ATEN, CLIPS
 
 
 class RangeObserver(UniformQuantizationObserverBase):

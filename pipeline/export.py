@@ -3,6 +3,7 @@
 import logging
 import shutil
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import distributions
 from pathlib import Path
@@ -73,7 +74,7 @@ def export_run(
 
             tuned = Path(aside) / "tuned.pt"
             tuning = {"quantize": qat.tune(model_folder, train_folder, images, params.quantize, learning, tuned)}
-        targets, not_made = _export_all(model_folder, images, folder, params, tuned)
+        targets, not_made, costs = _export_all(model_folder, images, folder, params, tuned)
         if not targets:
             raise InputError(_said(not_made))
         _write_golden(folder, model_folder, train_folder, choose(chosen, GOLDEN), spec, targets)
@@ -87,7 +88,8 @@ def export_run(
             "not_made": not_made,
             "calibration": calibration,
             **tuning,
-            **_origin(model_folder, train_folder, spec),
+            **_origin(model_folder, train_folder),
+            "cost": costs,
         }
         write_json(folder / "export.json", facts)
         write_text(folder / "README.md", model_card(spec, facts, evidence))
@@ -98,7 +100,7 @@ def export_run(
     return "; ".join([line, *calibration["warnings"]])
 
 
-def _origin(model_folder: Path, train_folder: Path, spec: "ModelSpec") -> dict[str, Any]:
+def _origin(model_folder: Path, train_folder: Path) -> dict[str, Any]:
     """What the files were made from, and with; for export.json."""
     weights, card = model_folder / "model.safetensors", model_folder / "model.json"
     return {
@@ -108,36 +110,42 @@ def _origin(model_folder: Path, train_folder: Path, spec: "ModelSpec") -> dict[s
             "train/metadata.jsonl": sha256(train_folder / "metadata.jsonl"),
             "dvc": {"data": md5_of(train_folder.parent), "model": md5_of(model_folder)},
         },
-        "cost": _cost(model_folder, spec),
         "float_weights_bytes": weights.stat().st_size,
         "versions": _versions(),
     }
 
 
-def _cost(model_folder: Path, spec: "ModelSpec") -> dict[str, int]:
+def _cost(model_folder: Path) -> dict[str, int]:
     """Of the whole trained net, for one picture."""
     from pipeline.cost import cost
     from pipeline.models.nets import load_model
 
-    found = cost(load_model(model_folder)[0], (3, spec.size, spec.size))
+    net, spec = load_model(model_folder)
+    found = cost(net, (3, spec.size, spec.size))
     return {name: getattr(found, name) for name in ("macs", "params", "activation_bytes", "peak_bytes")}
 
 
 def _export_all(
     model_folder: Path, images: NDArray[np.uint8], folder: Path, params: ExportParams, tuned: Path | None
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """The row of export.json for each target that could be made, and why not for each other one."""
+) -> tuple[dict[str, Any], dict[str, str], dict[str, int]]:
+    """The row of export.json for each target that could be made, why not for each other one, and the net's cost."""
     import pipeline.models.nets  # noqa: F401  # once, for the processes to share
     from pipeline.exporters import EXPORTERS
 
     order = [target for target in EXPORTERS if target in params.targets]
     one = partial(_export_one, model_folder, images, folder, params.quantize.budget, tuned)
-    made = each_forked(one, order, "export")
+    jobs: list[Callable[[], Any]] = [*(partial(one, target) for target in order), partial(_cost, model_folder)]
+    *made, costs = each_forked(_call, jobs, "export")
     rows = dict(zip(order, made, strict=True))
     return (
         {target: row for target in params.targets if isinstance(row := rows[target], dict)},
         {target: row for target in params.targets if isinstance(row := rows[target], str)},
+        costs,
     )
+
+
+def _call(job: Callable[[], Any]) -> Any:
+    return job()
 
 
 def _export_one(

@@ -5,7 +5,7 @@
 All learn from the run's train split and are judged on its test split by our AP (which is pycocotools'), at its side,
 on the same threads. Ours trains its epochs, or as many as fit into --seconds; the others get the time that it took.
 `scratch` is ours from random weights, as Ultralytics' is here (its weights cannot be had without a download). Latency:
-a picture on the canvas through the float or int8 file, two threads, runs interleaved.
+a picture on the canvas through the float or int8 file, two threads, each in a row, in several rounds.
 """
 
 import argparse
@@ -15,7 +15,6 @@ import json
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ import numpy as np
 import onnxruntime
 import torch
 
+from benchmarks.timing import milliseconds
 from benchmarks.yardsticks import FLOOR, Peer, Ultralytics, predict_ssdlite, train_ssdlite, write_yolo
 from pipeline.cost import cost
 from pipeline.errors import InputError
@@ -41,7 +41,6 @@ from pipeline.sample import Dataset, Sample, read_dataset, read_samples
 from pipeline.train import make_spec, train_run
 
 THREADS = 2
-WARM_UP, TIMED = 5, 40
 CALIBRATION = 64
 
 
@@ -121,7 +120,7 @@ def ours(name: str, run: DetectRun, data: Data, scratch: Path, seeds: int, secon
         file, export, _ = EXPORTERS[target]
         export(Deployed(net, spec), pictures, folder / file, spec.outputs)
         runtimes[target] = open_runtime(target, folder / file, THREADS)
-    best = min(runtimes, key=lambda t: _milliseconds({t: lambda: runtimes[t].run(pictures[0])})[t])
+    best = min(runtimes, key=lambda t: milliseconds({t: lambda: runtimes[t].run(pictures[0])})[t])
     row.run = lambda: runtimes[best].run(pictures[0])
     row.int8_bytes = (folder / EXPORTERS[best][0]).stat().st_size
     row.int8_ap, _ = data.judged(
@@ -165,17 +164,6 @@ def ultralytics_row(run: DetectRun, data: Data, scratch: Path, seeds: int, secon
     picture = np.zeros((1, 3, run.size, run.size), np.float32)
     row.run = lambda: session.run(None, {session.get_inputs()[0].name: picture})
     return row
-
-
-def _milliseconds(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for repeat in range(WARM_UP + TIMED):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            if repeat >= WARM_UP:
-                times[name].append((time.perf_counter() - start) * 1000)
-    return {name: statistics.median(taken) for name, taken in times.items()}
 
 
 def table(rows: list[Row]) -> str:
@@ -226,7 +214,7 @@ def main() -> None:
         if "ultralytics" not in left_out:
             rows.append(ultralytics_row(run, data, scratch, others, taken))
         calls = {r.name: r.run for r in rows if r.run is not None}
-        for row_name, value in _milliseconds(calls).items():
+        for row_name, value in milliseconds(calls).items():
             next(r for r in rows if r.name == row_name).ms = value
     counts = ", ".join(f"{len(samples)} {split}" for split, samples in data.samples.items())
     print(

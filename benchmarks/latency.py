@@ -2,25 +2,24 @@
 
     python -m benchmarks.latency [--backbone NAME] [--size PIXELS] [--threads N]
 
-Rounds are interleaved; medians in milliseconds and the ratio to eager PyTorch.
+Each in a row, in several rounds; medians in milliseconds and the ratio to eager PyTorch.
 """
 
 import argparse
-import statistics
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from benchmarks.timing import milliseconds
 from pipeline.exporters import EXPORTERS
 from pipeline.models.nets import Deployed, build
 from pipeline.models.spec import ModelSpec
 from pipeline.runtimes import Runtime, open_runtime
 from pipeline.train import write_weights
 
-ROUNDS, WARM_UP, REPEATS = 5, 10, 20
 TARGETS = ("executorch_int8", "executorch_float", "onnx_int8", "onnx_float")
 
 
@@ -47,15 +46,8 @@ def main() -> None:
             file, export, _ = EXPORTERS[target]
             export(Deployed(net, spec), pictures, folder / file, spec.outputs)
             runtimes[target] = open_runtime(target, folder / file, asked.threads)
-        times: dict[str, list[float]] = {target: [] for target in runtimes}
-        for _ in range(ROUNDS):
-            for target, runtime in runtimes.items():
-                for repeat in range(WARM_UP + REPEATS):  # in a row: another's threads still wait busily for a while
-                    start = time.perf_counter()
-                    runtime.run(pictures[0])
-                    if repeat >= WARM_UP:
-                        times[target].append((time.perf_counter() - start) * 1000)
-    median = {target: statistics.median(taken) for target, taken in times.items()}
+        calls = {target: partial(runtime.run, pictures[0]) for target, runtime in runtimes.items()}
+        median = milliseconds(calls)
     print(f"{asked.backbone} at {asked.size}, one picture, {asked.threads} threads")
     for target, value in median.items():
         threads = runtimes[target].threads

@@ -149,6 +149,7 @@ class DetectHead(_Block):
     strides: list[Literal[4, 8, 16, 32, 64]]  # a grid of cells each, so many pixels apart
     neck: Count  # channels
     channels: Count  # of the head
+    dropout: Annotated[float, Field(ge=0, lt=1)]  # of the backbone's channels, while training
 
     @field_validator("strides")
     @classmethod

@@ -268,6 +268,22 @@ def test_cells_of_a_batch_are_assigned_as_in_pictures_of_their_own() -> None:
             torch.testing.assert_close(found[picture == i], expected)
 
 
+def test_a_detectors_dropout_leaves_whole_channels_out_of_training_alone() -> None:
+    torch.manual_seed(0)
+    net = build(spec("detect", **HEADS["detect"], dropout=0.5))
+    given = [torch.rand_like(f) + 0.1 for f in net.features(torch.rand(2, 3, 64, 64))]
+    seen: list[torch.Tensor] = []
+    net.neck.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs[0]))
+    net.top(given)
+    for before, after in zip(given, seen, strict=True):
+        left_out = (after == 0).flatten(2).all(2)
+        assert 0.2 < left_out.float().mean() < 0.8
+        torch.testing.assert_close(after[~left_out], 2 * before[~left_out])
+    seen.clear()
+    net.eval().top(given)
+    assert all(torch.equal(before, after) for before, after in zip(given, seen, strict=True))
+
+
 def test_hundreds_of_objects_and_duplicates_have_a_loss() -> None:
     draw = torch.Generator().manual_seed(0)
     corner = torch.rand(300, 2, generator=draw) * 58

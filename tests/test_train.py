@@ -251,7 +251,7 @@ def scenes(folder: Path, count: int, side: int = 128) -> None:
 
 
 def detector(kind: str = "anchor_free", **changes: Any) -> DetectRun:
-    head = {"kind": kind, "strides": [8, 16, 32], "neck": 32, "channels": 32}
+    head = {"kind": kind, "strides": [8, 16, 32], "neck": 32, "channels": 32, "dropout": 0.0}
     online = {"policy": "none", "mosaic": 0.0, "smallest": 1.0, "quiet_epochs": 0}
     predict = {"score": 0.3, "nms": "vote", "nms_iou": 0.6, "max_objects": 20}
     block = RUN | {"task": "detect", "size": 128, "head": head, "online": online, "predict": predict, "workers": 0}

@@ -59,12 +59,14 @@ class Yolo(nn.Module):
         strides: Sequence[int],
         neck: int,
         channels: int,
+        dropout: float = 0.0,
         anchors: list[list[list[float]]] | None = None,
     ) -> None:
         super().__init__()
         self.strides = tuple(strides)
         own = tuple(s for s in strides if s <= COARSEST)
         self.body, body_channels = backbones.feature_maps(backbone, pretrained, own)
+        self.dropout = dropout
         self.neck = Neck(body_channels, neck, len(self.strides) - len(own))
         self.head: Head
         if kind == "yolov3":
@@ -82,6 +84,8 @@ class Yolo(nn.Module):
 
     def top(self, features: list[Tensor]) -> tuple[Tensor, ...]:
         """The rest of the net, from what `features` gives."""
+        if self.training and self.dropout:  # of whole channels: neighbours have nearly the same value (Tompson 2015)
+            features = [F.dropout2d(f, self.dropout) for f in features]
         maps = self.neck(features)
         return tuple(output for level, features_of in enumerate(maps) for output in self.head(features_of, level))
 

@@ -34,7 +34,7 @@ _ONLINE: dict[str, dict[str, Any]] = {
 _HEADS: dict[str, dict[str, Any]] = {
     "classify": {"kind": "pool", "dropout": 0.2},
     "localize": {"channels": 128, "dropout": 0.1},
-    "detect": {"kind": "anchor_free", "strides": [8, 16, 32], "neck": 96, "channels": 96, "dropout": 0.1},
+    "detect": {"kind": "anchor_free", "strides": [8, 16, 32], "neck": 96, "channels": 96, "dropout": 0.2},
 }
 
 

@@ -12,7 +12,7 @@ import pytest
 import timm
 import torch
 import torchvision
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
@@ -341,6 +341,7 @@ def test_an_exact_answer_costs_nothing_in_boxes_and_decodes_to_the_objects() -> 
 
 
 @given(st.integers(0, 2**32 - 1))
+@example(5812)  # two anchors that rounding puts into another order
 def test_anchors_are_small_first_in_any_order_of_the_boxes(seed: int) -> None:
     draw = np.random.default_rng(seed)
     sizes = draw.uniform(4, 300, (40, 2))

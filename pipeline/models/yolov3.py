@@ -157,5 +157,6 @@ def kmeans_anchors(sizes: NDArray[np.float64], strides: Sequence[int]) -> list[l
         if np.allclose(moved, means):
             break
         means = moved
-    means = means[np.argsort(means.prod(axis=1), kind="stable")].round(2)
+    means = means.round(2)
+    means = means[np.argsort(means.prod(axis=1), kind="stable")]
     return [level.tolist() for level in means.reshape(len(strides), PER_LEVEL, 2)]

@@ -63,8 +63,8 @@ demo: setup node_modules/ready ## RUN=herd in a browser, with pictures of your o
 compare: setup ## one run with one backbone after another (params.yaml, compare), side by side
 	$(BIN)/pocketlens compare
 
-compare-detectors: setup ## RUN=herd against SSDLite and Ultralytics' nano: the same pictures, cores and time
-	$(BIN)/python -m benchmarks.detectors $(RUN)
+compare-detectors: setup ## RUN=herd against SSDLite and Ultralytics' nano: the same pictures, cores and time (ARGS="--seconds 375")
+	$(BIN)/python -m benchmarks.detectors $(RUN) $(ARGS)
 
 litert: setup ## LiteRT's converter, in an environment of its own (6 GB), for the export target litert
 	test -e $(VENV)/litert/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python $(VENV)/litert

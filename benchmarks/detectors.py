@@ -26,18 +26,18 @@ import torch
 
 from benchmarks.timing import milliseconds
 from benchmarks.yardsticks import FLOOR, Peer, Ultralytics, predict_ssdlite, train_ssdlite, write_yolo
+from pipeline.core.errors import InputError
+from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples
+from pipeline.core.spec import read_spec
 from pipeline.cost import cost
-from pipeline.errors import InputError
 from pipeline.exporters import EXPORTERS
 from pipeline.fit import LOOKS
 from pipeline.metrics import score
 from pipeline.models.backbones import read_pretrained
 from pipeline.models.nets import Deployed, load_model
-from pipeline.models.spec import read_spec
 from pipeline.params import DetectRun, read_params
 from pipeline.preprocess import open_image, resize
 from pipeline.runtimes import Runtime, open_runtime, predict_samples
-from pipeline.sample import Dataset, Sample, read_dataset, read_samples
 from pipeline.train import make_spec, train_run
 
 THREADS = 2

@@ -22,11 +22,11 @@ from unittest.mock import patch
 
 from PIL import Image
 
-from pipeline.models.spec import model_folder, read_spec
+from pipeline.core.sample import read_samples
+from pipeline.core.spec import model_folder, read_spec
 from pipeline.overlap import Stream
 from pipeline.predict import predict_sources
 from pipeline.preprocess import open_image
-from pipeline.sample import read_samples
 from pipeline.video import ClipWriter
 
 MODELS, EXPORTS = Path("models"), Path("exports")

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from benchmarks.timing import milliseconds
+from pipeline.core.spec import ModelSpec
 from pipeline.exporters import EXPORTERS
 from pipeline.models.nets import Deployed, build
-from pipeline.models.spec import ModelSpec
 from pipeline.runtimes import Runtime, open_runtime
 from pipeline.train import write_weights
 

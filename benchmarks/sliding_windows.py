@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.core.spec import ModelSpec
 from pipeline.models.classifier import Classifier
 from pipeline.models.nets import Deployed, build
-from pipeline.models.spec import ModelSpec
 from pipeline.sliding import Array, one_pass
 
 WARM_UP, REPEATS, BATCH = 1, 7, 32

@@ -27,9 +27,9 @@ from timm.optim import create_optimizer_v2
 
 from pipeline import fit, loading
 from pipeline.augment import augmenter
+from pipeline.core.sample import Dataset, Sample
 from pipeline.models.nets import build
 from pipeline.params import ClassifyRun, read_params
-from pipeline.sample import Dataset, Sample
 from pipeline.train import make_spec
 
 LABELS = ["a", "b", "c", "d"]

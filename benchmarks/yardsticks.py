@@ -26,13 +26,13 @@ from torchvision.models.detection.ssdlite import SSDLiteHead
 
 from pipeline import fit, loading
 from pipeline.augment import augmenter
+from pipeline.core.sample import Dataset, Object, Sample
+from pipeline.core.spec import ModelSpec
 from pipeline.models.backbones import feature_maps, read_pretrained, thaw_last
 from pipeline.models.blocks import separable
 from pipeline.models.quick import join_frozen_norms, quicken
-from pipeline.models.spec import ModelSpec
 from pipeline.params import DetectRun
 from pipeline.preprocess import Frame, open_image, resize
-from pipeline.sample import Dataset, Object, Sample
 
 ULTRALYTICS = ("ultralytics==8.4.190", "opencv-python-headless", "onnx", "onnxslim")
 WEIGHTS = "yolo11n"

@@ -9,8 +9,8 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipeline.errors import InputError
-from pipeline.files import write_text
+from pipeline.core.errors import InputError
+from pipeline.core.files import write_text
 from pipeline.params import nearest, parse_params, read_params
 from pipeline.sources import SOURCES, detect_format
 

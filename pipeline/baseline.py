@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.files import new_folder, write_json
+from pipeline.core.files import new_folder, write_json
+from pipeline.core.parallel import each
+from pipeline.core.sample import read_dataset, read_samples
 from pipeline.hog import features, histograms
 from pipeline.metrics import score
-from pipeline.parallel import each
 from pipeline.params import ClassifyRun
 from pipeline.preprocess import open_image, resize
 from pipeline.runtimes import latency, predict_samples
-from pipeline.sample import read_dataset, read_samples
 from pipeline.train import check_labels, make_spec
 
 C = 0.01  # the paper's soft SVM

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from pipeline.core.errors import InputError
 from pipeline.cost import Cost, backbone_cost
-from pipeline.errors import InputError
 from pipeline.models.mobilenets import named
 from pipeline.params import nearest
 
@@ -111,9 +111,9 @@ def _estimate(cost: Cost) -> int:
 
 
 def _measured(candidate: Candidate, labels: int) -> Candidate:
+    from pipeline.core.spec import ModelSpec
     from pipeline.exporters import EXPORTERS
     from pipeline.models.nets import Deployed, build
-    from pipeline.models.spec import ModelSpec
     from pipeline.runtimes import latency, open_runtime
 
     size = candidate.size

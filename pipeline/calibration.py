@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.core.sample import Sample
 from pipeline.preprocess import open_image, resize
-from pipeline.sample import Sample
 
 if TYPE_CHECKING:
-    from pipeline.models.spec import ModelSpec
+    from pipeline.core.spec import ModelSpec
 
 
 def choose(samples: list[Sample], count: int) -> list[Sample]:

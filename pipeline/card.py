@@ -13,7 +13,7 @@ from pipeline.limits import Evidence, limits, some, table
 from pipeline.metrics import main_metric
 
 if TYPE_CHECKING:
-    from pipeline.models.spec import ModelSpec
+    from pipeline.core.spec import ModelSpec
 
 
 def model_card(spec: "ModelSpec", facts: dict[str, Any], evidence: Evidence | None) -> str:

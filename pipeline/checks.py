@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pipeline.sample import ABSENT, Landmark, Object, Sample
+from pipeline.core.sample import ABSENT, Landmark, Object, Sample
 from pipeline.sources.reading import ORIENTATION, Candidate, Problem
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "AVIF", "PPM")  # no format that starts other programs

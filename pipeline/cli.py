@@ -9,10 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
 
 if TYPE_CHECKING:
-    from pipeline.sample import Sample
+    from pipeline.core.sample import Sample
 
 DATABASE = Path(".fiftyone")
 TASKS = ("classify", "localize", "detect")

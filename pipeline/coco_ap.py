@@ -6,7 +6,7 @@ import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
 
-from pipeline.sample import Dataset, Sample
+from pipeline.core.sample import Dataset, Sample
 
 # The mean of the 17 values that COCO measured for people; nobody has measured ours.
 LANDMARK_SIGMA = 0.067

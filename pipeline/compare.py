@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from pipeline.core.errors import InputError
+from pipeline.core.files import read_json, write_text
 from pipeline.dvc_state import flat
-from pipeline.errors import InputError
 from pipeline.experiments import LOCK, check_git, fetch, repro, run_experiment
-from pipeline.files import read_json, write_text
 from pipeline.metrics import main_metric
 from pipeline.params import ClassifyRun, DetectRun, LocalizeRun, Params, changed
 from pipeline.plots import plot_compared

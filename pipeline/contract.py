@@ -7,7 +7,7 @@ from pipeline.decode import BEFORE_NMS
 from pipeline.preprocess import FILL
 
 if TYPE_CHECKING:
-    from pipeline.models.spec import ModelSpec
+    from pipeline.core.spec import ModelSpec
 
 MEANINGS = {  # without the batch axis; s: a stride, K: labels, L: landmarks, S: the side of the canvas
     "classify": {"logits": "[K]: softmax gives the probability of each label"},

@@ -12,7 +12,7 @@ import torch
 from torch import fx, nn
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count, mm_flop
 
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
 from pipeline.exporters.folding import CONV, fold
 
 SMALLEST = 32  # pixels: below, the last feature map has no cell

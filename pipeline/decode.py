@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.boxes import nms, soft_nms, votes
-from pipeline.models.spec import ModelSpec
+from pipeline.core.sample import HIDDEN, VISIBLE, Landmark, Object
+from pipeline.core.spec import ModelSpec
 from pipeline.preprocess import Frame
-from pipeline.sample import HIDDEN, VISIBLE, Landmark, Object
 
 Array = NDArray[np.float32]
 BEFORE_NMS = 1000  # the best cells per image that go into NMS

@@ -8,8 +8,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from pipeline.errors import InputError
-from pipeline.files import new_folder
+from pipeline.core.errors import InputError
+from pipeline.core.files import new_folder
 
 # onnxruntime-web's build for WebAssembly, without WebGL and WebGPU; the page asks for them in ort/
 RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")

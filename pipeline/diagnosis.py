@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.core.sample import Sample
 from pipeline.drops import shown
 from pipeline.matching import match
-from pipeline.sample import Sample
 
 if TYPE_CHECKING:
-    from pipeline.models.spec import ModelSpec
+    from pipeline.core.spec import ModelSpec
     from pipeline.runtimes import Outputs, Runtime
 
 AS_IT_IS = "as it is"

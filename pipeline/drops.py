@@ -3,13 +3,13 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from pipeline.core.sample import Dataset, Sample
 from pipeline.matching import iou, match
 from pipeline.metrics import main_metric, score
 from pipeline.mistakes import mistake
-from pipeline.sample import Dataset, Sample
 
 if TYPE_CHECKING:
-    from pipeline.models.spec import ModelSpec
+    from pipeline.core.spec import ModelSpec
 
 CLOSE = 0.9  # IoU
 EPSILON = 1e-9  # what two equal sums may differ by

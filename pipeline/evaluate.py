@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import coco_ap
-from pipeline.errors import InputError
-from pipeline.files import new_folder, write_json, write_text
+from pipeline.core.errors import InputError
+from pipeline.core.files import new_folder, write_json, write_text
+from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples, write_dataset, write_samples
 from pipeline.matching import BACKGROUND, confusion
 from pipeline.metrics import main_metric, one_object, paired, score
 from pipeline.mistakes import mistakes_sheet
 from pipeline.plots import plot_confusion, plot_precision_recall
-from pipeline.sample import Dataset, Sample, read_dataset, read_samples, write_dataset, write_samples
 
 if TYPE_CHECKING:
-    from pipeline.models.spec import ModelSpec
+    from pipeline.core.spec import ModelSpec
 
 SCORE_FLOOR = 0.05  # AP is the area under a curve that goes down to the unsure objects; those below hardly add to it
 
@@ -34,7 +34,7 @@ def evaluate_run(model: Path, truth_folder: Path, report: Path, database: Path) 
     truth = read_samples(truth_folder)
     begin(database)  # it starts while torch is imported and the pictures are predicted
     try:
-        from pipeline.models.spec import read_spec
+        from pipeline.core.spec import read_spec
         from pipeline.runtimes import open_runtime, predict_samples
 
         spec = read_spec(model / "model.json")

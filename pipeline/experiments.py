@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
 
 LAST_BYTES = 20_000  # of a command's output, in which its error is looked for
 LOCK = "dvc.lock"

@@ -16,20 +16,20 @@ from pipeline import bundle
 from pipeline.calibration import choose, described, stored
 from pipeline.card import model_card
 from pipeline.contract import preprocessing
+from pipeline.core.errors import InputError
+from pipeline.core.files import link_or_copy, new_folder, read_json, sha256, size_bytes, write_json, write_text
+from pipeline.core.parallel import each_forked
+from pipeline.core.sample import Sample, read_samples
 from pipeline.decode import decode
 from pipeline.dvc_state import md5_of
-from pipeline.errors import InputError
-from pipeline.files import link_or_copy, new_folder, read_json, sha256, size_bytes, write_json, write_text
 from pipeline.limits import read_evidence
-from pipeline.parallel import each_forked
 from pipeline.params import ExportParams, Learning
 from pipeline.preprocess import open_image, resize
-from pipeline.sample import Sample, read_samples
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from pipeline.models.spec import ModelSpec
+    from pipeline.core.spec import ModelSpec
 
 GOLDEN = 4
 # How far a float file's outputs may be from the trained net's. An int8 file has no such bound: its metrics are
@@ -57,7 +57,7 @@ def export_run(
     that training is not finite; and, after writing the folder with the others, one that says which targets could not be
     made and why. Where none could, nothing is written.
     """
-    from pipeline.models.spec import read_spec
+    from pipeline.core.spec import read_spec
 
     spec = read_spec(model_folder / "model.json")
     samples = read_samples(train_folder)

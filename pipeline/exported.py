@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from pipeline.errors import InputError
-from pipeline.files import read_json, sha256, size_bytes
+from pipeline.core.errors import InputError
+from pipeline.core.files import read_json, sha256, size_bytes
 
 
 def exported_file(folder: Path, target: str) -> Path:

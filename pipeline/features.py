@@ -13,11 +13,11 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
+from pipeline.core.spec import ModelSpec
 from pipeline.fit import choose_precision
 from pipeline.loading import EpochSampler, Item, Pictures, eval_loader, targets
 from pipeline.models.backbones import used_modules
 from pipeline.models.nets import Net
-from pipeline.models.spec import ModelSpec
 from pipeline.params import ClassifyRun, DetectRun, LocalizeRun
 
 BATCH = 32  # the last batch is filled up: what comes of a picture does not depend on how many others were new

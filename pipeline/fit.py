@@ -18,15 +18,15 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from pipeline.core.sample import Dataset, Sample
+from pipeline.core.spec import ModelSpec
 from pipeline.decode import decode
 from pipeline.metrics import main_metric, rank, score
 from pipeline.models.backbones import thaw_last
 from pipeline.models.losses import finite_loss
 from pipeline.models.nets import Net
 from pipeline.models.quick import join_frozen_norms, learning_norms, measure_norms, quicken
-from pipeline.models.spec import ModelSpec
 from pipeline.params import ClassifyRun, DetectRun, LocalizeRun
-from pipeline.sample import Dataset, Sample
 
 RunParams = ClassifyRun | LocalizeRun | DetectRun
 WARM_UP = 0.05  # share of all steps in which the learning rate rises to its peak

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
-    from pipeline.models.spec import ModelSpec
+    from pipeline.core.spec import ModelSpec
 
 PIPELINES = {"classify": "image-classification", "localize": "object-detection", "detect": "object-detection"}
 FIGURES = {  # of metrics.json: the metric's id on the hub, and its name here

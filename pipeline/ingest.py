@@ -15,12 +15,12 @@ import numpy as np
 from PIL import Image
 
 from pipeline.checks import PictureError, check_objects, conflicting, fit_labels, open_picture
-from pipeline.errors import InputError
-from pipeline.files import new_folder, write_json, write_text
-from pipeline.parallel import each
+from pipeline.core.errors import InputError
+from pipeline.core.files import new_folder, write_json, write_text
+from pipeline.core.parallel import each
+from pipeline.core.sample import SPLITS, Dataset, Object, Sample, write_dataset, write_samples
 from pipeline.params import DatasetParams
 from pipeline.preprocess import FILL
-from pipeline.sample import SPLITS, Dataset, Object, Sample, write_dataset, write_samples
 from pipeline.sheets import contact_sheet, draw
 from pipeline.sources import SOURCES
 from pipeline.sources.reading import Candidate, Problem, Reading

@@ -14,10 +14,10 @@ from typing import Any
 
 from filelock import FileLock
 
-from pipeline.errors import InputError
-from pipeline.files import read_json
+from pipeline.core.errors import InputError
+from pipeline.core.files import read_json
+from pipeline.core.sample import Dataset, Object, Sample, read_dataset, read_samples
 from pipeline.metrics import paired
-from pipeline.sample import Dataset, Object, Sample, read_dataset, read_samples
 
 LAYOUT = 1  # of the fields below; another number makes every view stale
 FIELDS = {"ground_truth": "#40ff60", "predictions": "#ff60e0"}  # the colours of the sheets

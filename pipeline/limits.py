@@ -6,14 +6,14 @@ from math import sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.files import read_json
+from pipeline.core.files import read_json
+from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples
 from pipeline.matching import object_pairs
 from pipeline.metrics import paired
 from pipeline.preprocess import frame_of
-from pipeline.sample import Dataset, Sample, read_dataset, read_samples
 
 if TYPE_CHECKING:
-    from pipeline.models.spec import ModelSpec
+    from pipeline.core.spec import ModelSpec
 
 FEW_TO_LEARN, FEW_TO_JUDGE = 100, 30  # examples of a label
 NAMED = 3  # labels, confusions

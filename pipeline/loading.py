@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
-from pipeline.models.spec import ModelSpec
+from pipeline.core.sample import ABSENT, Object, Sample
+from pipeline.core.spec import ModelSpec
 from pipeline.preprocess import FILL, Frame, frame_of, open_image, resize
-from pipeline.sample import ABSENT, Object, Sample
 
 Augment = Callable[[NDArray[np.uint8], list[Object], int], tuple[NDArray[np.uint8], list[Object]]]
 Item = tuple[NDArray[np.uint8], Sample, Frame, list[Object]]

@@ -8,8 +8,8 @@ import numpy as np
 from faster_coco_eval import mask
 from numpy.typing import NDArray
 
-from pipeline import face68
-from pipeline.sample import Object, Sample
+from pipeline.core import face68
+from pipeline.core.sample import Object, Sample
 
 MATCH_IOU = 0.5
 PCK_SIDE = 0.1  # of the longer side of the true box

@@ -8,10 +8,10 @@ from collections import Counter, defaultdict
 from typing import Any
 
 from pipeline import coco_ap
-from pipeline.errors import InputError
-from pipeline.face68 import is_face68
+from pipeline.core.errors import InputError
+from pipeline.core.face68 import is_face68
+from pipeline.core.sample import Dataset, Object, Sample
 from pipeline.matching import Pair, interocular_error, iou, landmark_errors, object_pairs
-from pipeline.sample import Dataset, Object, Sample
 
 DIGITS = 6
 MAIN = {"classify": "accuracy", "detect": "AP", "localize": "mean_iou"}

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.files import read_json
+from pipeline.core.files import read_json
 from pipeline.operators import READ
 
 APART = 10.0  # dB; layers of a file that holds its accuracy were seen to have 13 and more

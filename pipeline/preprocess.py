@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from pipeline.sample import Landmark, Object
+from pipeline.core.sample import Landmark, Object
 
 FILL = 114  # the grey that letterboxed borders get
 

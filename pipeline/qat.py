@@ -14,14 +14,14 @@ from torchao.quantization.pt2e.fake_quantize import FakeQuantize
 from torchao.quantization.pt2e.quantize_pt2e import prepare_qat_pt2e
 from tqdm import tqdm
 
+from pipeline.core.sample import read_samples
+from pipeline.core.spec import ModelSpec
 from pipeline.exporters import executorch
 from pipeline.exporters.folding import CONV, edges, fold
 from pipeline.loading import Pictures, train_loader
 from pipeline.models.losses import finite_loss, label_weights
 from pipeline.models.nets import Deployed, Net, load_model
-from pipeline.models.spec import ModelSpec
 from pipeline.params import Learning, QuantizeParams
-from pipeline.sample import read_samples
 
 CLIP_NORM = 10.0  # of the gradients
 RANGE_PACE = 0.1  # of an activation's range, towards each new batch's: there are few batches

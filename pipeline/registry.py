@@ -9,8 +9,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.core.files import link_or_copy, read_json
 from pipeline.dvc_state import RunState
-from pipeline.files import link_or_copy, read_json
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,14 +26,14 @@ LOCK, TEST, VERDICT = "pocketlens.lock", "pocketlens.test", "pocketlens.champion
 CODE = (
     "__init__.py",
     "boxes.py",
+    "core/__init__.py",
+    "core/errors.py",
+    "core/files.py",
+    "core/sample.py",
+    "core/spec.py",
     "decode.py",
-    "errors.py",
-    "files.py",
-    "models/__init__.py",
-    "models/spec.py",
     "preprocess.py",
     "runtimes.py",
-    "sample.py",
     "serving.py",
 )
 # what these need besides MLflow, which brings pandas

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from pipeline.core.errors import InputError
+from pipeline.core.sample import Sample
+from pipeline.core.spec import ModelSpec
 from pipeline.decode import decode
-from pipeline.errors import InputError
-from pipeline.models.spec import ModelSpec
 from pipeline.preprocess import Frame, open_image, resize
-from pipeline.sample import Sample
 
 Images = NDArray[np.uint8]
 Outputs = list[NDArray[np.float32]]

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from pipeline.errors import InputError
-from pipeline.models.spec import read_spec
+from pipeline.core.errors import InputError
+from pipeline.core.spec import read_spec
 from pipeline.preprocess import open_image
 from pipeline.runtimes import Runtime, open_runtime, predict_image
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.sample import ABSENT, HIDDEN, Dataset, Object, Sample
+from pipeline.core.sample import ABSENT, HIDDEN, Dataset, Object, Sample
 
 TRUTH = (64, 255, 96)
 PREDICTED = (255, 96, 224)

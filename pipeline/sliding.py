@@ -11,13 +11,13 @@ from PIL import Image
 from tqdm import tqdm
 
 from pipeline.boxes import nms
+from pipeline.core.errors import InputError
+from pipeline.core.sample import Dataset, Object, Sample, read_dataset, read_samples
+from pipeline.core.spec import ModelSpec, model_folder, read_spec
 from pipeline.decode import BEFORE_NMS
-from pipeline.errors import InputError
 from pipeline.evaluate import SCORE_FLOOR
 from pipeline.metrics import score as figures_of
-from pipeline.models.spec import ModelSpec, model_folder, read_spec
 from pipeline.preprocess import FILL, open_image
-from pipeline.sample import Dataset, Object, Sample, read_dataset, read_samples
 from pipeline.sheets import draw
 
 if TYPE_CHECKING:

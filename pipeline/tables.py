@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.files import read_json
+from pipeline.core.files import read_json
 
 
 def verify_table(reports: Path) -> Any:

@@ -10,15 +10,15 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import InputError
-from pipeline.files import new_folder, write_json, write_text
+from pipeline.core.errors import InputError
+from pipeline.core.files import new_folder, write_json, write_text
+from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples
 from pipeline.params import ClassifyRun, DetectRun, LocalizeRun
-from pipeline.sample import Dataset, Sample, read_dataset, read_samples
 
 if TYPE_CHECKING:
+    from pipeline.core.spec import ModelSpec
     from pipeline.loading import Pictures
     from pipeline.models.nets import Net
-    from pipeline.models.spec import ModelSpec
 
 RunParams = ClassifyRun | LocalizeRun | DetectRun
 
@@ -130,7 +130,7 @@ def _fit_phases(
 
 
 def make_spec(name: str, run: RunParams, dataset: Dataset, mean: list[float], std: list[float]) -> "ModelSpec":
-    from pipeline.models.spec import ModelSpec
+    from pipeline.core.spec import ModelSpec
 
     points = run.task != "classify"
     return ModelSpec(
@@ -180,7 +180,7 @@ def write_weights(net: "Net", spec: "ModelSpec", folder: Path) -> None:
     """Write model.json and model.safetensors into `folder`."""
     from safetensors.torch import save_file
 
-    from pipeline.models.spec import write_spec
+    from pipeline.core.spec import write_spec
 
     save_file({k: v.contiguous() for k, v in net.state_dict().items()}, folder / "model.safetensors")
     write_spec(folder / "model.json", spec)

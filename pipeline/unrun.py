@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.files import read_json
+from pipeline.core.files import read_json
 
 INT8_WEIGHTS = 0.9  # of all numbers in the file, at least; the rest are scales, biases and the normalization
 NOT_MEASURED = (

@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.core.errors import InputError
+from pipeline.core.files import new_folder, read_json, size_bytes, write_json
+from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples
 from pipeline.drops import EPSILON, agreement, drop, drop_per_class, drops, worse
-from pipeline.errors import InputError
 from pipeline.exported import exported_file
-from pipeline.files import new_folder, read_json, size_bytes, write_json
 from pipeline.memory import peak_memory
 from pipeline.metrics import main_metric, paired, score
 from pipeline.mistakes import side_by_side_sheet
 from pipeline.operators import READ, operators
 from pipeline.params import ExportParams
 from pipeline.preprocess import open_image, resize
-from pipeline.sample import Dataset, Sample, read_dataset, read_samples
 from pipeline.unrun import NOT_MEASURED, unrun
 
 if TYPE_CHECKING:
+    from pipeline.core.spec import ModelSpec
     from pipeline.diagnosis import Golden
-    from pipeline.models.spec import ModelSpec
     from pipeline.runtimes import Outputs, Runtime
 
 NAMED, DRAWN, COMPARED = 5, 10, 8  # pictures that a failure names, draws and compares layers on
@@ -85,8 +85,8 @@ class _Case:
 def _read_case(
     exports: Path, evaluated: Path, truth_folder: Path, params: ExportParams, memory: dict[str, Future[int]]
 ) -> _Case:
+    from pipeline.core.spec import read_spec
     from pipeline.diagnosis import Golden
-    from pipeline.models.spec import read_spec
 
     spec = read_spec(exports / "model.json")
     truth, exact = paired(read_samples(truth_folder), read_samples(evaluated / "predictions"))

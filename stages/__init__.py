@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
 from pipeline.params import Params, read_params
 
 

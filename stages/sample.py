@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.files import new_folder
+from pipeline.core.files import new_folder
 from pipeline.params import Params
 from stages import run
 

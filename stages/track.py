@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from pipeline.files import write_json
+from pipeline.core.files import write_json
 from pipeline.params import Params
 from pipeline.registry import model_name
 from pipeline.tracking import describe, track_run

@@ -8,7 +8,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from PIL import Image
 
-from pipeline.files import write_json, write_text
+from pipeline.core.files import write_json, write_text
 from pipeline.tracking import default_uri
 
 RUNS = {"actions": "classify", "alpaca": "classify", "herd": "detect", "pose": "localize"}

@@ -10,15 +10,15 @@ from filelock import FileLock
 from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 
+from pipeline.core.files import read_json, sha256, size_bytes, write_json
+from pipeline.core.sample import Dataset, Sample, read_samples, write_dataset, write_samples
+from pipeline.core.spec import ModelSpec, write_spec
 from pipeline.evaluate import write_report
 from pipeline.export import export_run
-from pipeline.files import read_json, sha256, size_bytes, write_json
 from pipeline.loading import Pictures
 from pipeline.models.nets import Deployed, build
-from pipeline.models.spec import ModelSpec, write_spec
 from pipeline.params import ExportParams, QuantizeParams
 from pipeline.runtimes import open_runtime, predict_samples
-from pipeline.sample import Dataset, Sample, read_samples, write_dataset, write_samples
 
 SIDE = 64
 LABELS = ["circle", "cross", "square"]

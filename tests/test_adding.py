@@ -12,7 +12,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from pipeline.adding import add
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
 from pipeline.params import Params, read_params
 
 SHIPPED = (Path(__file__).parents[1] / "params.yaml").read_bytes()

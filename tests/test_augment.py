@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pipeline.augment import DRAWS, POLICIES, augmenter, derived_seed
 from pipeline.augment.labels import MIN_VISIBLE, move_objects
 from pipeline.augment.policy import Policy
-from pipeline.errors import InputError
-from pipeline.sample import Landmark, Object
+from pipeline.core.errors import InputError
+from pipeline.core.sample import Landmark, Object
 
 ROOT = Path(__file__).parent.parent
 PAIRS = ((0, 1), (2, 3))

@@ -10,9 +10,18 @@ from pipeline.augment import POLICIES, augmenter
 from pipeline.augment.offline import augment_dataset
 from pipeline.augment.policy import Policy
 from pipeline.augment.selftest import self_test
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
+from pipeline.core.sample import (
+    Dataset,
+    Landmark,
+    Object,
+    Sample,
+    read_dataset,
+    read_samples,
+    write_dataset,
+    write_samples,
+)
 from pipeline.params import AugmentParams, read_params
-from pipeline.sample import Dataset, Landmark, Object, Sample, read_dataset, read_samples, write_dataset, write_samples
 from stages import augment as stage
 
 ROOT = Path(__file__).parent.parent

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.core.spec import ModelSpec
 from pipeline.exporters import EXPORTERS
 from pipeline.models.nets import Classifier, Deployed, build
-from pipeline.models.spec import ModelSpec
 from pipeline.runtimes import open_runtime
 
 BACKBONES = {

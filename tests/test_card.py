@@ -10,12 +10,12 @@ from shipped import COUNTS, LABELS, shipped, spec_of
 
 from pipeline.card import model_card
 from pipeline.contract import preprocessing
+from pipeline.core.errors import InputError
+from pipeline.core.files import read_json, write_json
+from pipeline.core.sample import Dataset, Object, Sample
+from pipeline.core.spec import ModelSpec, read_spec
 from pipeline.dvc_state import md5_of
-from pipeline.errors import InputError
-from pipeline.files import read_json, write_json
 from pipeline.limits import Evidence, limits, read_evidence
-from pipeline.models.spec import ModelSpec, read_spec
-from pipeline.sample import Dataset, Object, Sample
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT, RUNS, in_project, project_environment, set_params
 from nbclient import NotebookClient
 
-from pipeline.sample import read_dataset, read_samples
+from pipeline.core.sample import read_dataset, read_samples
 
 pytestmark = pytest.mark.chain
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from pipeline.checks import Picture, PictureError, check_objects, conflicting, fit_labels, open_picture, turn
-from pipeline.sample import ABSENT, HIDDEN, VISIBLE, Landmark, Object, Sample
+from pipeline.core.sample import ABSENT, HIDDEN, VISIBLE, Landmark, Object, Sample
 from pipeline.sources.reading import ORIENTATION, Candidate
 
 

@@ -14,10 +14,10 @@ from PIL import Image
 
 from pipeline.baseline import measure
 from pipeline.compare import Row, compare, order, table_text, variants, write_comparison
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
+from pipeline.core.sample import Dataset, Sample, write_dataset, write_samples
 from pipeline.experiments import _is_left_behind
 from pipeline.params import ClassifyRun, Params, parse_params, read_params
-from pipeline.sample import Dataset, Sample, write_dataset, write_samples
 from pipeline.tracking import default_uri
 
 ROOT = Path(__file__).parents[1]
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 STAGE = """
 import json, sys
 from pathlib import Path
-from pipeline.files import write_json, write_text
+from pipeline.core.files import write_json, write_text
 from pipeline.params import read_params
 
 stage, name = sys.argv[1:]

@@ -11,10 +11,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.budget import candidates, fitting, read_budget
 from pipeline.cli import main
+from pipeline.core.errors import InputError
+from pipeline.core.spec import ModelSpec
 from pipeline.cost import backbone_cost, cost, separable_ratio
-from pipeline.errors import InputError
 from pipeline.models.nets import build
-from pipeline.models.spec import ModelSpec
 
 
 def separable(inputs: int, outputs: int, padding: int = 1) -> nn.Module:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from pipeline.core.spec import ModelSpec
 from pipeline.decode import decode
-from pipeline.models.spec import ModelSpec
 from pipeline.preprocess import Frame
 
 WHOLE = Frame(1, 1, 0, 0)

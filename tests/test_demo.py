@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, project_environment
 
+from pipeline.core.errors import InputError
+from pipeline.core.files import write_text
 from pipeline.demo import RUNTIME_FILES, addresses, open_server, page_folder, runtime_folder, write_site
-from pipeline.errors import InputError
-from pipeline.files import write_text
 
 
 @pytest.fixture

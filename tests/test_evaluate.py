@@ -12,11 +12,20 @@ from random import Random
 import pytest
 from PIL import Image
 
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
+from pipeline.core.sample import (
+    Dataset,
+    Landmark,
+    Object,
+    Sample,
+    read_dataset,
+    read_samples,
+    write_dataset,
+    write_samples,
+)
+from pipeline.core.spec import ModelSpec, write_spec
 from pipeline.evaluate import evaluate_run, write_report
 from pipeline.mistakes import mistake
-from pipeline.models.spec import ModelSpec, write_spec
-from pipeline.sample import Dataset, Landmark, Object, Sample, read_dataset, read_samples, write_dataset, write_samples
 
 HERD = Dataset("herd", ["cow", "horse"], ["nose", "tail"], skeleton=[(0, 1)])
 FILES = {"metrics.json", "plots", "worst.jpg", "best.jpg", "predictions"}

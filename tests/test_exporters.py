@@ -18,18 +18,18 @@ from shipped import LABELS, PARAMS, SIDE, TARGETS, shipped, spec_of
 from pipeline.bundle import replay as bundled_replay
 from pipeline.calibration import choose
 from pipeline.contract import preprocessing
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
+from pipeline.core.files import read_json, write_json
+from pipeline.core.sample import Object, Sample, read_samples, write_samples
+from pipeline.core.spec import ModelSpec
 from pipeline.export import export_run
 from pipeline.exported import exported_file
 from pipeline.exporters import EXPORTERS
 from pipeline.exporters.folding import folded
-from pipeline.files import read_json, write_json
 from pipeline.models.localizer import Localizer
 from pipeline.models.nets import Deployed, build
-from pipeline.models.spec import ModelSpec
 from pipeline.preprocess import resize
 from pipeline.runtimes import open_runtime
-from pipeline.sample import Object, Sample, read_samples, write_samples
 
 
 @pytest.fixture(scope="module")

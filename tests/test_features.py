@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 
 from pipeline import features
+from pipeline.core.sample import Object, Sample
+from pipeline.core.spec import ModelSpec
 from pipeline.features import Features
 from pipeline.loading import Pictures
 from pipeline.models.nets import Net, build
-from pipeline.models.spec import ModelSpec
-from pipeline.sample import Object, Sample
 
 CPU = torch.device("cpu")
 HEADS: dict[str, dict[str, Any]] = {

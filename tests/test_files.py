@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import InputError
-from pipeline.files import new_folder, read_json, write_json
+from pipeline.core.errors import InputError
+from pipeline.core.files import new_folder, read_json, write_json
 
 
 def test_an_error_leaves_the_old_folder_and_no_rest(tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 from pydantic import TypeAdapter
 
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
+from pipeline.core.sample import SPLITS, read_dataset, read_samples
 from pipeline.ingest import ingest
 from pipeline.params import DatasetParams
-from pipeline.sample import SPLITS, read_dataset, read_samples
 
 OPTIONS = {
     "ucf101": {"split": 1, "frames": 4, "classes": []},

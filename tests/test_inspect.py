@@ -18,9 +18,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from pipeline import inspect
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
+from pipeline.core.sample import Dataset, Landmark, Object, Sample, write_dataset, write_samples
 from pipeline.metrics import score
-from pipeline.sample import Dataset, Landmark, Object, Sample, write_dataset, write_samples
 
 HERD = Dataset("herd", ["cow", "horse"], ["nose", "left_ear", "right_ear", "tail"], [(1, 2)], [(0, 1), (0, 2), (0, 3)])
 SHOWN = 0.3
@@ -176,7 +176,7 @@ OPEN = """
 import sys
 from pathlib import Path
 from pipeline import inspect
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
 run, test, predictions, database = sys.argv[1:]
 try:
     view = inspect.open_run(run, Path(test), Path(predictions), Path(database))

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.augment import augmenter
+from pipeline.core.sample import Landmark, Object, Sample
+from pipeline.core.spec import ModelSpec
 from pipeline.loading import Draw, EpochSampler, Pictures, box_sizes, eval_loader, train_loader
-from pipeline.models.spec import ModelSpec
 from pipeline.preprocess import FILL
-from pipeline.sample import Landmark, Object, Sample
 
 LABELS = ["cat", "dog"]
 

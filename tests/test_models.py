@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
+from pipeline.core.errors import InputError
+from pipeline.core.sample import Landmark, Object, Sample
+from pipeline.core.spec import ModelSpec, read_spec, write_spec
 from pipeline.decode import decode
-from pipeline.errors import InputError
 from pipeline.models.anchor_free import AnchorFree, assign, flatten
 from pipeline.models.backbones import classifier, feature_maps, learning_order, read_pretrained
 from pipeline.models.cells import table
@@ -26,10 +28,8 @@ from pipeline.models.localizer import Localizer, _wing
 from pipeline.models.mobilenets import named, register, smallest_input
 from pipeline.models.nets import Deployed, build, load_model
 from pipeline.models.quick import DepthwiseConv2d, join_frozen_norms, learning_norms, measure_norms, quicken
-from pipeline.models.spec import ModelSpec, read_spec, write_spec
 from pipeline.models.yolov3 import kmeans_anchors
 from pipeline.preprocess import Frame
-from pipeline.sample import Landmark, Object, Sample
 
 HEADS: dict[str, dict[str, Any]] = {
     "classify": {"kind": "pool", "dropout": 0.2},

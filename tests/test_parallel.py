@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from pipeline.parallel import each, each_forked
+from pipeline.core.parallel import each, each_forked
 
 
 def halve(n):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
 from pipeline.params import parse_params, read_params
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"

@@ -21,15 +21,15 @@ from safetensors.torch import save_file
 from shipped import shipped
 
 from pipeline.cli import main
+from pipeline.core.errors import InputError
+from pipeline.core.sample import Sample, read_dataset, read_samples
+from pipeline.core.spec import ModelSpec, read_spec, write_spec
 from pipeline.embedded.actions import clip_name, draw_actions
-from pipeline.errors import InputError
 from pipeline.exported import exported_file
 from pipeline.models.nets import build
-from pipeline.models.spec import ModelSpec, read_spec, write_spec
 from pipeline.params import ActionsParams
 from pipeline.predict import predict_sources
 from pipeline.runtimes import open_runtime, predict_image
-from pipeline.sample import Sample, read_dataset, read_samples
 from pipeline.video import ClipWriter, frame_rate, stream
 
 ROOT = Path(__file__).parents[1]

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from pipeline.core.sample import Landmark, Object
 from pipeline.preprocess import FILL, Frame, open_image, resize
-from pipeline.sample import Landmark, Object
 
 
 def marked(width: int, height: int, x: int, y: int) -> Image.Image:

@@ -16,15 +16,15 @@ from safetensors.torch import load_file, save_file
 from shipped import LABELS, PARAMS, SIDE, shipped, spec_of
 
 from pipeline import qat
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
+from pipeline.core.files import read_json
+from pipeline.core.sample import Dataset, Landmark, Object, Sample, read_samples, write_dataset, write_samples
+from pipeline.core.spec import write_spec
 from pipeline.evaluate import write_report
 from pipeline.export import export_run
-from pipeline.files import read_json
 from pipeline.models.nets import build
-from pipeline.models.spec import write_spec
 from pipeline.params import ExportParams, Learning
 from pipeline.runtimes import open_runtime, predict_samples
-from pipeline.sample import Dataset, Landmark, Object, Sample, read_samples, write_dataset, write_samples
 from pipeline.verify import verify_run
 
 SMALL = "mobilenetv1_050_shallow"

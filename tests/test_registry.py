@@ -10,8 +10,8 @@ import pytest
 from finished_project import commit, write_finished
 from mlflow import MlflowClient
 
-from pipeline.errors import InputError
-from pipeline.files import read_json, write_json
+from pipeline.core.errors import InputError
+from pipeline.core.files import read_json, write_json
 from pipeline.tracking import Tracked, default_uri, describe, track_all, track_run
 
 RUN, MODEL = "herd", "pocketlens-herd"

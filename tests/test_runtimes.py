@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 from shipped import SIDE, TARGETS, shipped
 
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
+from pipeline.core.sample import Sample, read_samples
+from pipeline.core.spec import read_spec
 from pipeline.exported import exported_file
-from pipeline.models.spec import read_spec
 from pipeline.preprocess import open_image
 from pipeline.runtimes import open_runtime, predict_image, predict_samples
-from pipeline.sample import Sample, read_samples
 
 
 @pytest.fixture(scope="module")

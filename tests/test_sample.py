@@ -7,8 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import InputError
-from pipeline.sample import Dataset, Landmark, Object, Sample, read_dataset, read_samples, write_dataset, write_samples
+from pipeline.core.errors import InputError
+from pipeline.core.sample import (
+    Dataset,
+    Landmark,
+    Object,
+    Sample,
+    read_dataset,
+    read_samples,
+    write_dataset,
+    write_samples,
+)
 
 share = st.floats(0, 1)
 landmarks = st.lists(st.builds(Landmark, share, share, st.sampled_from([0, 1, 2])), max_size=3)

@@ -15,8 +15,8 @@ from shipped import SIDE, spec_of
 
 from pipeline import bundle
 from pipeline.contract import preprocessing
+from pipeline.core.spec import ModelSpec
 from pipeline.decode import decode
-from pipeline.models.spec import ModelSpec
 from pipeline.preprocess import resize
 
 SAMPLES = Path(bundle.__file__).parent / "samples"

@@ -19,16 +19,16 @@ from safetensors.torch import save_file
 from servers import PATIENCE, serving
 from shipped import QUANTIZE, spec_of
 
+from pipeline.core.errors import InputError
+from pipeline.core.sample import Sample, write_samples
+from pipeline.core.spec import read_spec, write_spec
 from pipeline.embedded.coco import draw_herd
-from pipeline.errors import InputError
 from pipeline.export import export_run
 from pipeline.models.nets import build
-from pipeline.models.spec import read_spec, write_spec
 from pipeline.params import DrawnParams, ExportParams
 from pipeline.preprocess import open_image
 from pipeline.registry import servable
 from pipeline.runtimes import open_runtime, predict_image
-from pipeline.sample import Sample, write_samples
 from pipeline.serving import Served
 from pipeline.tracking import default_uri, track_run
 

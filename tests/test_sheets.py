@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.sample import ABSENT, HIDDEN, Dataset, Landmark, Object, Sample
+from pipeline.core.sample import ABSENT, HIDDEN, Dataset, Landmark, Object, Sample
 from pipeline.sheets import PREDICTED, TRUTH, contact_sheet, draw
 
 DATASET = Dataset("d", ["cow"], ["nose", "tail"], [], [(0, 1)])

@@ -17,16 +17,16 @@ from torch import nn
 from benchmarks.sliding_windows import one_by_one
 from pipeline.augment import augmenter
 from pipeline.cli import main
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
+from pipeline.core.sample import SPLITS, Dataset, Object, Sample, read_samples, write_dataset, write_samples
+from pipeline.core.spec import ModelSpec, write_spec
 from pipeline.ingest import ingest
 from pipeline.loading import Pictures, train_loader
 from pipeline.matching import iou
 from pipeline.models.nets import build, load_model
 from pipeline.models.sliding import FullyConvolutional
-from pipeline.models.spec import ModelSpec, write_spec
 from pipeline.params import CropsDataset
 from pipeline.preprocess import FILL
-from pipeline.sample import SPLITS, Dataset, Object, Sample, read_samples, write_dataset, write_samples
 from pipeline.sliding import Slider, one_pass, place, slide, slide_run, slide_samples, usual_shapes
 
 LABELS = ["disc", "square"]

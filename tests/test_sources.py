@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from pipeline import face68
-from pipeline.errors import InputError
-from pipeline.sample import Dataset, Landmark, Object, Sample, write_dataset, write_samples
+from pipeline.core import face68
+from pipeline.core.errors import InputError
+from pipeline.core.sample import Dataset, Landmark, Object, Sample, write_dataset, write_samples
 from pipeline.sources import SOURCES, detect_format
 from pipeline.sources.reading import Candidate, give_ids, left_right_pairs, split_of
 

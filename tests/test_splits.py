@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
+from pipeline.core.sample import SPLITS, Object, Sample
 from pipeline.params import SplitParams
-from pipeline.sample import SPLITS, Object, Sample
 from pipeline.splits import assign, joined, leak_report, near_duplicates, thumbnail
 
 PARAMS = SplitParams(val=0.2, test=0.2, seed=0)

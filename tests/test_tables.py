@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.files import write_json
+from pipeline.core.files import write_json
 from pipeline.tables import comparison_table, cost_table, layer_table, verify_table
 
 

@@ -13,11 +13,11 @@ from finished_project import commit, dvc, write_dvc, write_project
 from PIL import Image
 
 from pipeline.cli import main
-from pipeline.errors import InputError
-from pipeline.files import sha256, write_json
+from pipeline.core.errors import InputError
+from pipeline.core.files import sha256, write_json
+from pipeline.core.sample import read_samples, write_samples
 from pipeline.ingest import ingest
 from pipeline.params import AugmentParams, PlainDataset, SplitParams
-from pipeline.sample import read_samples, write_samples
 from pipeline.trace import trace
 from pipeline.trace.picture import picture_of
 from pipeline.tracking import track_run

@@ -18,9 +18,9 @@ from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import WebDriverWait
 from servers import PATIENCE, serving
 
+from pipeline.core.errors import InputError
+from pipeline.core.files import write_json
 from pipeline.dvc_state import finished_runs, read_state
-from pipeline.errors import InputError
-from pipeline.files import write_json
 from pipeline.tracking import default_uri, runs_table, track_all, track_run
 
 

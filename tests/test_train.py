@@ -19,16 +19,16 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from sklearn.utils.class_weight import compute_class_weight
 
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
+from pipeline.core.sample import Dataset, Object, Sample, read_dataset, read_samples, write_dataset, write_samples
+from pipeline.core.spec import read_spec
 from pipeline.fit import Fitting, Phase, looks_after
 from pipeline.loading import Pictures, eval_loader
 from pipeline.metrics import score
 from pipeline.models.losses import label_weights
 from pipeline.models.nets import build
-from pipeline.models.spec import read_spec
 from pipeline.params import ClassifyRun, DetectRun, parse_params
 from pipeline.runtimes import open_runtime, predict_samples
-from pipeline.sample import Dataset, Object, Sample, read_dataset, read_samples, write_dataset, write_samples
 from pipeline.train import check_labels, make_spec, train_run
 
 ROOT = Path(__file__).parents[1]

@@ -22,14 +22,14 @@ from broken import (
 from PIL import Image
 from shipped import LABELS, PARAMS, SIDE, TARGETS, relist, shipped, spec_of
 
+from pipeline.core.errors import InputError
+from pipeline.core.files import read_json, write_json
+from pipeline.core.sample import Object, Sample, read_samples
 from pipeline.drops import agreement
-from pipeline.errors import InputError
 from pipeline.exported import exported_file
 from pipeline.exporters import executorch
-from pipeline.files import read_json, write_json
 from pipeline.models.nets import Deployed, load_model
 from pipeline.noise import APART
-from pipeline.sample import Object, Sample, read_samples
 from pipeline.verify import verify_run
 
 

@@ -28,19 +28,19 @@ from shipped import LABELS, QUANTIZE, SIDE, spec_of
 
 from pipeline.boxes import iou
 from pipeline.contract import preprocessing
+from pipeline.core.files import write_json
+from pipeline.core.sample import Landmark, Object, Sample, read_samples, write_samples
+from pipeline.core.spec import ModelSpec, read_spec, write_spec
 from pipeline.decode import decode
 from pipeline.demo import open_server, page_folder, runtime_folder
 from pipeline.embedded.coco import draw_herd
 from pipeline.export import export_run
 from pipeline.exporters.onnx import export_float
-from pipeline.files import write_json
 from pipeline.loading import Pictures, eval_loader
 from pipeline.models.nets import Deployed, build
-from pipeline.models.spec import ModelSpec, read_spec, write_spec
 from pipeline.params import DrawnParams, ExportParams
 from pipeline.preprocess import Frame, frame_of, open_image, resize
 from pipeline.runtimes import open_runtime, predict_image
-from pipeline.sample import Landmark, Object, Sample, read_samples, write_samples
 
 PAGE = ROOT / "pipeline/bundle/web"
 WAIT = 60  # seconds; a busy machine takes some to load the runtime

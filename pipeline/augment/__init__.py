@@ -15,8 +15,8 @@ from functools import cache
 
 from pipeline.augment.labels import move_objects
 from pipeline.augment.policy import Pixels, Policy
-from pipeline.errors import InputError
-from pipeline.sample import Dataset, Object
+from pipeline.core.errors import InputError
+from pipeline.core.sample import Dataset, Object
 
 DRAWS = 8  # geometries drawn before a picture stays where it is
 

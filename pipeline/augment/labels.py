@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.augment.policy import Pixels, Points
-from pipeline.sample import ABSENT, Landmark, Object
+from pipeline.core.sample import ABSENT, Landmark, Object
 
 MIN_VISIBLE = 0.3  # share of a box that must stay in the picture
 EDGE = 1e-4  # rounding of the libraries, relative: a landmark this far outside still lies on the edge

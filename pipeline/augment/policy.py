@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pipeline.preprocess import FILL
 
 Pixels = NDArray[np.uint8]  # [H, W, 3] RGB
-Points = NDArray[np.float64]  # [N, 2] x, y relative to the picture, as in pipeline.sample
+Points = NDArray[np.float64]  # [N, 2] x, y relative to the picture, as in pipeline.core.sample
 
 # Uncovered borders get the letterbox's grey. Mirrored or wrapped ones would show objects that have no label.
 BORDER = FILL

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.augment import DRAWS, Augment, derived_seed
 from pipeline.augment.policy import Pixels
-from pipeline.sample import ABSENT, Landmark, Object, Sample
+from pipeline.core.sample import ABSENT, Landmark, Object, Sample
 
 PICTURES = 16  # at most, evenly spread over the samples
 DRAWS_EACH = 2

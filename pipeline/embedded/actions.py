@@ -10,14 +10,14 @@ import av
 import numpy as np
 from av.codec.context import Flags
 
+from pipeline.core.files import write_text
+from pipeline.core.parallel import each
 from pipeline.embedded import props
 from pipeline.embedded.motions import MOTIONS
 from pipeline.embedded.people import Person, draw_person
 from pipeline.embedded.picture import SCALE, Picture, finish, generator
 from pipeline.embedded.scenery import court_lines, indoors, outdoors
 from pipeline.embedded.solids import View, render
-from pipeline.files import write_text
-from pipeline.parallel import each
 from pipeline.params import ActionsParams
 
 MARGIN = 1.5  # the place is that much wider than a frame, for the camera to follow

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from pipeline.core.files import write_text
+from pipeline.core.parallel import each
 from pipeline.embedded.animals import LANDMARKS, SKELETON
 from pipeline.embedded.picture import SCALE, finish, generator
 from pipeline.embedded.placing import (
@@ -20,8 +22,6 @@ from pipeline.embedded.placing import (
     draw_sprite,
 )
 from pipeline.embedded.scenery import PASTURES, outdoors
-from pipeline.files import write_text
-from pipeline.parallel import each
 from pipeline.params import DrawnParams
 
 CLASSES = ("alpaca", "sheep", "dog")

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from pipeline.core.parallel import each
 from pipeline.embedded import props
 from pipeline.embedded.picture import SCALE, finish, generator
 from pipeline.embedded.placing import Scene, bush_or_fence, draw_large, draw_shape, draw_spot
 from pipeline.embedded.scenery import PASTURES, outdoors
-from pipeline.parallel import each
 from pipeline.params import DrawnParams
 
 LABELS = ("alpaca", "not alpaca")

@@ -19,9 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
+from pipeline.core.files import read_json, write_json
 from pipeline.exporters.folding import fold
-from pipeline.files import read_json, write_json
 
 DATE = "com.github.apple.coremltools.conversion_date"
 INT8_WEIGHTS = "constexpr_affine_dequantize"  # the operator that holds them

@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
+from pipeline.core.files import read_json
 from pipeline.exporters.folding import example, folded
-from pipeline.files import read_json
 
 ENVIRONMENT = Path(sys.prefix) / "litert"  # inside the project's own
 

@@ -16,10 +16,10 @@ from safetensors.torch import load_file
 from timm.models import group_parameters
 from torch import Tensor, nn
 
-from pipeline.errors import InputError
-from pipeline.files import sha256
+from pipeline.core.errors import InputError
+from pipeline.core.files import sha256
+from pipeline.core.spec import read_spec
 from pipeline.models.mobilenets import VALID, register, smallest_input
-from pipeline.models.spec import read_spec
 
 # it warns of the head's tensors, which a backbone has no use for; what matters is checked below
 logging.getLogger("timm.models._builder").setLevel(logging.ERROR)

@@ -5,9 +5,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import complete_box_iou_loss
 
+from pipeline.core.sample import Sample
 from pipeline.models import backbones
 from pipeline.models.backbones import Pretrained
-from pipeline.sample import Sample
 
 # A step of the optimizer moves a linear layer over thousands of features by whole units. These keep a box's logits and
 # landmarks, in sides of the box, from being thrown about.

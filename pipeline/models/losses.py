@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from pipeline.errors import InputError
-from pipeline.sample import Sample
+from pipeline.core.errors import InputError
+from pipeline.core.sample import Sample
 
 if TYPE_CHECKING:
     from pipeline.models.nets import Net

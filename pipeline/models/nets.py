@@ -8,11 +8,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
+from pipeline.core.spec import ModelSpec, read_spec
 from pipeline.models.backbones import Pretrained
 from pipeline.models.classifier import Classifier
 from pipeline.models.localizer import Localizer
-from pipeline.models.spec import ModelSpec, read_spec
 from pipeline.models.yolo import Yolo
 
 Net = Classifier | Localizer | Yolo

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
 from pipeline.models.classifier import Classifier
 
 # What nets of layers that see only what is near are made of. Squeeze-and-excite, attention and "same" padding look at

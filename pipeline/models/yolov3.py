@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torchvision.ops import complete_box_iou_loss
 
 from pipeline import boxes as algebra
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
 from pipeline.models.blocks import Tower
 from pipeline.models.cells import by_kind, landmark_loss, start_low, table
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
 from pipeline.sources import coco, crops, folder, landmarks_csv, pts, ucf24, ucf101, voc, yolo
 from pipeline.sources.reading import Reading
 

@@ -8,9 +8,9 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline.errors import InputError
-from pipeline.files import read_json
-from pipeline.sample import ABSENT, SPLITS, Landmark, Object
+from pipeline.core.errors import InputError
+from pipeline.core.files import read_json
+from pipeline.core.sample import ABSENT, SPLITS, Landmark, Object
 from pipeline.sources.reading import (
     Candidate,
     Pictures,

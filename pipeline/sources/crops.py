@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import InputError
-from pipeline.sample import SPLITS, Object, Sample, read_dataset, read_samples
+from pipeline.core.errors import InputError
+from pipeline.core.sample import SPLITS, Object, Sample, read_dataset, read_samples
 from pipeline.sources.reading import Candidate, Problem, Reading, give_ids
 
 BACKGROUND = "background"

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import InputError
-from pipeline.sample import SPLITS
+from pipeline.core.errors import InputError
+from pipeline.core.sample import SPLITS
 from pipeline.sources.points import Point, name_points, object_of, usual
 from pipeline.sources.reading import (
     PICTURES,

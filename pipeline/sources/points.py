@@ -4,8 +4,8 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 
-from pipeline.errors import InputError
-from pipeline.sample import ABSENT, Landmark, Object
+from pipeline.core.errors import InputError
+from pipeline.core.sample import ABSENT, Landmark, Object
 from pipeline.sources.reading import Reading, known_scheme, left_right_pairs, point_names
 
 Point = tuple[float, float] | None  # x, y in pixels; None where it is not labelled

@@ -15,7 +15,7 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
 from pipeline.sources.points import Point, name_points, object_of, usual
 from pipeline.sources.reading import (
     SPLIT_NAMES,

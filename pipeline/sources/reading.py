@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from pipeline import face68
-from pipeline.errors import InputError
-from pipeline.sample import ABSENT, HIDDEN, VISIBLE, Landmark, Object
+from pipeline.core import face68
+from pipeline.core.errors import InputError
+from pipeline.core.sample import ABSENT, HIDDEN, VISIBLE, Landmark, Object
 
 PICTURES = {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".ppm", ".pgm"}
 CLIPS = {".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv"}

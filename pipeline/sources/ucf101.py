@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import InputError
+from pipeline.core.errors import InputError
 from pipeline.sources.reading import CLIPS, Candidate, Problem, Reading, files_under, give_ids, relative
 
 NAME = re.compile(r".+_(?P<group>g\d+)_c\d+$")

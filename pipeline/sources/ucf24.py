@@ -11,8 +11,8 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import InputError
-from pipeline.sample import Object
+from pipeline.core.errors import InputError
+from pipeline.core.sample import Object
 from pipeline.sources import ucf101
 from pipeline.sources.reading import Candidate, Problem, Reading, relative
 

@@ -12,8 +12,8 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse
 
-from pipeline.errors import InputError
-from pipeline.sample import Object
+from pipeline.core.errors import InputError
+from pipeline.core.sample import Object
 from pipeline.sources.reading import (
     Candidate,
     Pictures,

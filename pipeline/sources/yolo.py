@@ -13,8 +13,8 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipeline.errors import InputError
-from pipeline.sample import VISIBLE, Landmark, Object
+from pipeline.core.errors import InputError
+from pipeline.core.sample import VISIBLE, Landmark, Object
 from pipeline.sources.reading import (
     SPLIT_NAMES,
     Candidate,

@@ -8,9 +8,9 @@ states.
 from pathlib import Path
 from typing import Any
 
+from pipeline.core.errors import InputError
+from pipeline.core.files import sha256
 from pipeline.dvc_state import OF_RUN, flat, md5_of, read_lock
-from pipeline.errors import InputError
-from pipeline.files import sha256
 from pipeline.run_record import git_tags
 from pipeline.trace.picture import picture_of
 from pipeline.trace.recorded import Stages, commits, listed, outs_with, recorded_json

@@ -4,9 +4,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from pipeline.errors import InputError
-from pipeline.files import read_json
-from pipeline.sample import SPLITS, Sample, read_samples
+from pipeline.core.errors import InputError
+from pipeline.core.files import read_json
+from pipeline.core.sample import SPLITS, Sample, read_samples
 
 
 def picture_of(project: Path, place: str, name: str, dataset: dict[str, Any]) -> dict[str, Any] | None:

@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from pipeline.core.files import read_json
 from pipeline.dvc_state import md5_of
-from pipeline.files import read_json
 
 Stages = dict[str, Any]  # the entries of a dvc.lock by address
 CACHE = ".dvc/cache/files/md5"

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from pipeline.core.errors import InputError
+from pipeline.core.files import read_json
 from pipeline.dvc_state import state_of
-from pipeline.errors import InputError
-from pipeline.files import read_json
 from pipeline.trace.recorded import Stages, outs_with, recorded_json
 
 

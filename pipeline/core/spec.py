@@ -4,8 +4,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import InputError
-from pipeline.files import read_json, write_json
+from pipeline.core.errors import InputError
+from pipeline.core.files import read_json, write_json
 
 
 @dataclass(slots=True)

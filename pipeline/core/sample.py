@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import InputError
-from pipeline.files import read_json, write_json, write_text
+from pipeline.core.errors import InputError
+from pipeline.core.files import read_json, write_json, write_text
 
 SPLITS = ("train", "val", "test")
 ABSENT, HIDDEN, VISIBLE = 0, 1, 2

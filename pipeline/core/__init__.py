@@ -1,0 +1,1 @@
+"""What everything else stands on: errors, files, the data model, model.json, base types of params."""

@@ -35,8 +35,8 @@ from pipeline.fit import LOOKS
 from pipeline.metrics import score
 from pipeline.models.backbones import read_pretrained
 from pipeline.models.nets import Deployed, load_model
+from pipeline.ops.preprocess import open_image, resize
 from pipeline.params import DetectRun, read_params
-from pipeline.preprocess import open_image, resize
 from pipeline.runtimes import Runtime, open_runtime, predict_samples
 from pipeline.train import make_spec, train_run
 

@@ -24,9 +24,9 @@ from PIL import Image
 
 from pipeline.core.sample import read_samples
 from pipeline.core.spec import model_folder, read_spec
+from pipeline.ops.preprocess import open_image
 from pipeline.overlap import Stream
 from pipeline.predict import predict_sources
-from pipeline.preprocess import open_image
 from pipeline.video import ClipWriter
 
 MODELS, EXPORTS = Path("models"), Path("exports")

@@ -29,7 +29,7 @@ from torchvision.models import mobilenet_v2
 from pipeline.exporters import EXPORTERS
 from pipeline.models.backbones import IMAGENET_MEAN, IMAGENET_STD
 from pipeline.models.nets import Deployed
-from pipeline.preprocess import open_image, resize
+from pipeline.ops.preprocess import open_image, resize
 from pipeline.runtimes import open_runtime
 
 SIZE, BATCH = 224, 25

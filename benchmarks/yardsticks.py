@@ -31,8 +31,8 @@ from pipeline.core.spec import ModelSpec
 from pipeline.models.backbones import feature_maps, read_pretrained, thaw_last
 from pipeline.models.blocks import separable
 from pipeline.models.quick import join_frozen_norms, quicken
+from pipeline.ops.preprocess import Frame, open_image, resize
 from pipeline.params import DetectRun
-from pipeline.preprocess import Frame, open_image, resize
 
 ULTRALYTICS = ("ultralytics==8.4.190", "opencv-python-headless", "onnx", "onnxslim")
 WEIGHTS = "yolo11n"

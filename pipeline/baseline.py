@@ -13,8 +13,8 @@ from pipeline.core.parallel import each
 from pipeline.core.sample import read_dataset, read_samples
 from pipeline.hog import features, histograms
 from pipeline.metrics import score
+from pipeline.ops.preprocess import open_image, resize
 from pipeline.params import ClassifyRun
-from pipeline.preprocess import open_image, resize
 from pipeline.runtimes import latency, predict_samples
 from pipeline.train import check_labels, make_spec
 

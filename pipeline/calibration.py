@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.sample import Sample
-from pipeline.preprocess import open_image, resize
+from pipeline.ops.preprocess import open_image, resize
 
 if TYPE_CHECKING:
     from pipeline.core.spec import ModelSpec

@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from pipeline.boxes import SOFT_SIGMA, VOTES_OVER
-from pipeline.decode import BEFORE_NMS
-from pipeline.preprocess import FILL
+from pipeline.ops.boxes import SOFT_SIGMA, VOTES_OVER
+from pipeline.ops.decode import BEFORE_NMS
+from pipeline.ops.preprocess import FILL
 
 if TYPE_CHECKING:
     from pipeline.core.spec import ModelSpec

@@ -20,11 +20,11 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import link_or_copy, new_folder, read_json, sha256, size_bytes, write_json, write_text
 from pipeline.core.parallel import each_forked
 from pipeline.core.sample import Sample, read_samples
-from pipeline.decode import decode
 from pipeline.dvc_state import md5_of
 from pipeline.limits import read_evidence
+from pipeline.ops.decode import decode
+from pipeline.ops.preprocess import open_image, resize
 from pipeline.params import ExportParams, Learning
-from pipeline.preprocess import open_image, resize
 
 if TYPE_CHECKING:
     from torch import nn

@@ -20,12 +20,12 @@ from tqdm import tqdm
 
 from pipeline.core.sample import Dataset, Sample
 from pipeline.core.spec import ModelSpec
-from pipeline.decode import decode
 from pipeline.metrics import main_metric, rank, score
 from pipeline.models.backbones import thaw_last
 from pipeline.models.losses import finite_loss
 from pipeline.models.nets import Net
 from pipeline.models.quick import join_frozen_norms, learning_norms, measure_norms, quicken
+from pipeline.ops.decode import decode
 from pipeline.params import ClassifyRun, DetectRun, LocalizeRun
 
 RunParams = ClassifyRun | LocalizeRun | DetectRun

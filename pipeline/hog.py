@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.preprocess import open_image, resize
+from pipeline.ops.preprocess import open_image, resize
 
 SETTINGS: dict[str, Any] = {
     "orientations": 9,

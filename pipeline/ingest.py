@@ -19,8 +19,8 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import new_folder, write_json, write_text
 from pipeline.core.parallel import each
 from pipeline.core.sample import SPLITS, Dataset, Object, Sample, write_dataset, write_samples
+from pipeline.ops.preprocess import FILL
 from pipeline.params import DatasetParams
-from pipeline.preprocess import FILL
 from pipeline.sheets import contact_sheet, draw
 from pipeline.sources import SOURCES
 from pipeline.sources.reading import Candidate, Problem, Reading

@@ -10,7 +10,7 @@ from pipeline.core.files import read_json
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples
 from pipeline.matching import object_pairs
 from pipeline.metrics import paired
-from pipeline.preprocess import frame_of
+from pipeline.ops.preprocess import frame_of
 
 if TYPE_CHECKING:
     from pipeline.core.spec import ModelSpec

@@ -16,8 +16,8 @@ from pipeline.core.errors import InputError
 from pipeline.core.sample import Dataset, Sample, write_dataset, write_samples
 from pipeline.core.spec import ModelSpec, model_folder, read_spec
 from pipeline.exported import exported_file
+from pipeline.ops.preprocess import Frame, open_image, resize
 from pipeline.overlap import overlapped
-from pipeline.preprocess import Frame, open_image, resize
 from pipeline.runtimes import Images, Runtime, open_runtime, predict_resized
 from pipeline.sheets import draw
 from pipeline.sources.reading import CLIPS, PICTURES, files_under

@@ -25,14 +25,15 @@ LOCK, TEST, VERDICT = "pocketlens.lock", "pocketlens.test", "pocketlens.champion
 # What `pipeline.serving` imports, as files of `pipeline/`: none of it brings torch.
 CODE = (
     "__init__.py",
-    "boxes.py",
+    "ops/__init__.py",
+    "ops/boxes.py",
     "core/__init__.py",
     "core/errors.py",
     "core/files.py",
     "core/sample.py",
     "core/spec.py",
-    "decode.py",
-    "preprocess.py",
+    "ops/decode.py",
+    "ops/preprocess.py",
     "runtimes.py",
     "serving.py",
 )

@@ -18,8 +18,8 @@ from tqdm import tqdm
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Sample
 from pipeline.core.spec import ModelSpec
-from pipeline.decode import decode
-from pipeline.preprocess import Frame, open_image, resize
+from pipeline.ops.decode import decode
+from pipeline.ops.preprocess import Frame, open_image, resize
 
 Images = NDArray[np.uint8]
 Outputs = list[NDArray[np.float32]]

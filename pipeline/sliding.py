@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from pipeline.boxes import nms
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Dataset, Object, Sample, read_dataset, read_samples
 from pipeline.core.spec import ModelSpec, model_folder, read_spec
-from pipeline.decode import BEFORE_NMS
 from pipeline.evaluate import SCORE_FLOOR
 from pipeline.metrics import score as figures_of
-from pipeline.preprocess import FILL, open_image
+from pipeline.ops.boxes import nms
+from pipeline.ops.decode import BEFORE_NMS
+from pipeline.ops.preprocess import FILL, open_image
 from pipeline.sheets import draw
 
 if TYPE_CHECKING:

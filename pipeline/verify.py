@@ -17,8 +17,8 @@ from pipeline.memory import peak_memory
 from pipeline.metrics import main_metric, paired, score
 from pipeline.mistakes import side_by_side_sheet
 from pipeline.operators import READ, operators
+from pipeline.ops.preprocess import open_image, resize
 from pipeline.params import ExportParams
-from pipeline.preprocess import open_image, resize
 from pipeline.unrun import NOT_MEASURED, unrun
 
 if TYPE_CHECKING:

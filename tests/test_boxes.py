@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from pipeline.boxes import FORMS, ciou, convert, giou, iou, jaccard_distance, nms, soft_nms, votes
+from pipeline.ops.boxes import FORMS, ciou, convert, giou, iou, jaccard_distance, nms, soft_nms, votes
 
 MEASURES = {"iou": iou, "giou": giou, "ciou": ciou}
 measures = pytest.mark.parametrize("name", MEASURES)

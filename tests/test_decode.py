@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from pipeline.core.spec import ModelSpec
-from pipeline.decode import decode
-from pipeline.preprocess import Frame
+from pipeline.ops.decode import decode
+from pipeline.ops.preprocess import Frame
 
 WHOLE = Frame(1, 1, 0, 0)
 

@@ -28,7 +28,7 @@ from pipeline.exporters import EXPORTERS
 from pipeline.exporters.folding import folded
 from pipeline.models.localizer import Localizer
 from pipeline.models.nets import Deployed, build
-from pipeline.preprocess import resize
+from pipeline.ops.preprocess import resize
 from pipeline.runtimes import open_runtime
 
 

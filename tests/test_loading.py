@@ -14,7 +14,7 @@ from pipeline.augment import augmenter
 from pipeline.core.sample import Landmark, Object, Sample
 from pipeline.core.spec import ModelSpec
 from pipeline.loading import Draw, EpochSampler, Pictures, box_sizes, eval_loader, train_loader
-from pipeline.preprocess import FILL
+from pipeline.ops.preprocess import FILL
 
 LABELS = ["cat", "dog"]
 

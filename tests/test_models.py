@@ -20,7 +20,6 @@ from torch import nn
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Landmark, Object, Sample
 from pipeline.core.spec import ModelSpec, read_spec, write_spec
-from pipeline.decode import decode
 from pipeline.models.anchor_free import AnchorFree, assign, flatten
 from pipeline.models.backbones import classifier, feature_maps, learning_order, read_pretrained
 from pipeline.models.cells import table
@@ -29,7 +28,8 @@ from pipeline.models.mobilenets import named, register, smallest_input
 from pipeline.models.nets import Deployed, build, load_model
 from pipeline.models.quick import DepthwiseConv2d, join_frozen_norms, learning_norms, measure_norms, quicken
 from pipeline.models.yolov3 import kmeans_anchors
-from pipeline.preprocess import Frame
+from pipeline.ops.decode import decode
+from pipeline.ops.preprocess import Frame
 
 HEADS: dict[str, dict[str, Any]] = {
     "classify": {"kind": "pool", "dropout": 0.2},

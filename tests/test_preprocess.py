@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.core.sample import Landmark, Object
-from pipeline.preprocess import FILL, Frame, open_image, resize
+from pipeline.ops.preprocess import FILL, Frame, open_image, resize
 
 
 def marked(width: int, height: int, x: int, y: int) -> Image.Image:

@@ -14,7 +14,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.sample import Sample, read_samples
 from pipeline.core.spec import read_spec
 from pipeline.exported import exported_file
-from pipeline.preprocess import open_image
+from pipeline.ops.preprocess import open_image
 from pipeline.runtimes import open_runtime, predict_image, predict_samples
 
 

@@ -16,8 +16,8 @@ from shipped import SIDE, spec_of
 from pipeline import bundle
 from pipeline.contract import preprocessing
 from pipeline.core.spec import ModelSpec
-from pipeline.decode import decode
-from pipeline.preprocess import resize
+from pipeline.ops.decode import decode
+from pipeline.ops.preprocess import resize
 
 SAMPLES = Path(bundle.__file__).parent / "samples"
 SIZES = [(64, 64), (200, 33), (31, 190), (5, 7), (1, 300), (333, 250)]

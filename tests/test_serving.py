@@ -25,8 +25,8 @@ from pipeline.core.spec import read_spec, write_spec
 from pipeline.embedded.coco import draw_herd
 from pipeline.export import export_run
 from pipeline.models.nets import build
+from pipeline.ops.preprocess import open_image
 from pipeline.params import DrawnParams, ExportParams
-from pipeline.preprocess import open_image
 from pipeline.registry import servable
 from pipeline.runtimes import open_runtime, predict_image
 from pipeline.serving import Served

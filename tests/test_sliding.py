@@ -25,8 +25,8 @@ from pipeline.loading import Pictures, train_loader
 from pipeline.matching import iou
 from pipeline.models.nets import build, load_model
 from pipeline.models.sliding import FullyConvolutional
+from pipeline.ops.preprocess import FILL
 from pipeline.params import CropsDataset
-from pipeline.preprocess import FILL
 from pipeline.sliding import Slider, one_pass, place, slide, slide_run, slide_samples, usual_shapes
 
 LABELS = ["disc", "square"]

@@ -26,20 +26,20 @@ from selenium.webdriver.support import expected_conditions
 from selenium.webdriver.support.ui import WebDriverWait
 from shipped import LABELS, QUANTIZE, SIDE, spec_of
 
-from pipeline.boxes import iou
 from pipeline.contract import preprocessing
 from pipeline.core.files import write_json
 from pipeline.core.sample import Landmark, Object, Sample, read_samples, write_samples
 from pipeline.core.spec import ModelSpec, read_spec, write_spec
-from pipeline.decode import decode
 from pipeline.demo import open_server, page_folder, runtime_folder
 from pipeline.embedded.coco import draw_herd
 from pipeline.export import export_run
 from pipeline.exporters.onnx import export_float
 from pipeline.loading import Pictures, eval_loader
 from pipeline.models.nets import Deployed, build
+from pipeline.ops.boxes import iou
+from pipeline.ops.decode import decode
+from pipeline.ops.preprocess import Frame, frame_of, open_image, resize
 from pipeline.params import DrawnParams, ExportParams
-from pipeline.preprocess import Frame, frame_of, open_image, resize
 from pipeline.runtimes import open_runtime, predict_image
 
 PAGE = ROOT / "pipeline/bundle/web"

@@ -13,8 +13,8 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import link_or_copy, new_folder, write_json
 from pipeline.core.parallel import each
 from pipeline.core.sample import Dataset, Object, Sample, read_dataset, read_samples, write_dataset, write_samples
+from pipeline.ops.preprocess import open_image
 from pipeline.params import AugmentParams
-from pipeline.preprocess import open_image
 from pipeline.sheets import contact_sheet, draw
 
 QUALITY = 95  # of the copies' JPEG

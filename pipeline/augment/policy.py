@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.preprocess import FILL
+from pipeline.ops.preprocess import FILL
 
 Pixels = NDArray[np.uint8]  # [H, W, 3] RGB
 Points = NDArray[np.float64]  # [N, 2] x, y relative to the picture, as in pipeline.core.sample

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import complete_box_iou_loss
 
-from pipeline import boxes as algebra
 from pipeline.models.blocks import Tower
 from pipeline.models.cells import Truth, by_kind, centres, landmark_loss, start_low, table
+from pipeline.ops import boxes as algebra
 
 CANDIDATES = 10  # cells per object
 MARGIN = 0.01  # of a stride

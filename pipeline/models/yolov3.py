@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import complete_box_iou_loss
 
-from pipeline import boxes as algebra
 from pipeline.core.errors import InputError
 from pipeline.models.blocks import Tower
 from pipeline.models.cells import by_kind, landmark_loss, start_low, table
+from pipeline.ops import boxes as algebra
 
 PER_LEVEL = 3  # anchors
 RATIO = 4.0  # an anchor answers for objects whose sides are at most this many times larger or smaller

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.boxes import nms, soft_nms, votes
 from pipeline.core.sample import HIDDEN, VISIBLE, Landmark, Object
 from pipeline.core.spec import ModelSpec
-from pipeline.preprocess import Frame
+from pipeline.ops.boxes import nms, soft_nms, votes
+from pipeline.ops.preprocess import Frame
 
 Array = NDArray[np.float32]
 BEFORE_NMS = 1000  # the best cells per image that go into NMS

@@ -1,0 +1,1 @@
+"""The one image resize, boxes, and how outputs of a net become labels and objects."""

@@ -32,7 +32,7 @@ from pipeline.core.spec import read_spec
 from pipeline.cost import cost
 from pipeline.exporters import EXPORTERS
 from pipeline.fit import LOOKS
-from pipeline.metrics import score
+from pipeline.metrics.metrics import score
 from pipeline.models.backbones import read_pretrained
 from pipeline.models.nets import Deployed, load_model
 from pipeline.ops.preprocess import open_image, resize

@@ -12,7 +12,7 @@ from pipeline.core.files import new_folder, write_json
 from pipeline.core.parallel import each
 from pipeline.core.sample import read_dataset, read_samples
 from pipeline.hog import features, histograms
-from pipeline.metrics import score
+from pipeline.metrics.metrics import score
 from pipeline.ops.preprocess import open_image, resize
 from pipeline.params import ClassifyRun
 from pipeline.runtimes import latency, predict_samples

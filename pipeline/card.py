@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.dvc_state import flat
 from pipeline.hub import FIGURES, front_matter
 from pipeline.limits import Evidence, limits, some, table
-from pipeline.metrics import main_metric
+from pipeline.metrics.metrics import main_metric
 
 if TYPE_CHECKING:
     from pipeline.core.spec import ModelSpec

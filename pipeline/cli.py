@@ -270,7 +270,7 @@ def _demo(args: argparse.Namespace) -> None:
 
 def _compare(args: argparse.Namespace) -> None:
     from pipeline.compare import compare, order, table_text, variants, write_comparison
-    from pipeline.metrics import main_metric
+    from pipeline.metrics.metrics import main_metric
     from pipeline.params import read_params, read_settings
 
     params = read_params()

@@ -12,7 +12,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import read_json, write_text
 from pipeline.dvc_state import flat
 from pipeline.experiments import LOCK, check_git, fetch, repro, run_experiment
-from pipeline.metrics import main_metric
+from pipeline.metrics.metrics import main_metric
 from pipeline.params import ClassifyRun, DetectRun, LocalizeRun, Params, changed
 from pipeline.plots import plot_compared
 from pipeline.tracking import track_compared, track_figures, whole_uri

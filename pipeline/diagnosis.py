@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.sample import Sample
 from pipeline.drops import shown
-from pipeline.matching import match
+from pipeline.metrics.matching import match
 
 if TYPE_CHECKING:
     from pipeline.core.spec import ModelSpec

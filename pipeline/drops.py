@@ -4,8 +4,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.sample import Dataset, Sample
-from pipeline.matching import iou, match
-from pipeline.metrics import main_metric, score
+from pipeline.metrics.matching import iou, match
+from pipeline.metrics.metrics import main_metric, score
 from pipeline.mistakes import mistake
 
 if TYPE_CHECKING:

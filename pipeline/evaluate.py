@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import coco_ap
 from pipeline.core.errors import InputError
 from pipeline.core.files import new_folder, write_json, write_text
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples, write_dataset, write_samples
-from pipeline.matching import BACKGROUND, confusion
-from pipeline.metrics import main_metric, one_object, paired, score
+from pipeline.metrics import coco_ap
+from pipeline.metrics.matching import BACKGROUND, confusion
+from pipeline.metrics.metrics import main_metric, one_object, paired, score
 from pipeline.mistakes import mistakes_sheet
 from pipeline.plots import plot_confusion, plot_precision_recall
 

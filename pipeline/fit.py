@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from pipeline.core.sample import Dataset, Sample
 from pipeline.core.spec import ModelSpec
-from pipeline.metrics import main_metric, rank, score
+from pipeline.metrics.metrics import main_metric, rank, score
 from pipeline.models.backbones import thaw_last
 from pipeline.models.losses import finite_loss
 from pipeline.models.nets import Net

@@ -17,7 +17,7 @@ from filelock import FileLock
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json
 from pipeline.core.sample import Dataset, Object, Sample, read_dataset, read_samples
-from pipeline.metrics import paired
+from pipeline.metrics.metrics import paired
 
 LAYOUT = 1  # of the fields below; another number makes every view stale
 FIELDS = {"ground_truth": "#40ff60", "predictions": "#ff60e0"}  # the colours of the sheets

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.core.files import read_json
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples
-from pipeline.matching import object_pairs
-from pipeline.metrics import paired
+from pipeline.metrics.matching import object_pairs
+from pipeline.metrics.metrics import paired
 from pipeline.ops.preprocess import frame_of
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from pipeline.core.sample import Dataset, Sample
-from pipeline.matching import iou, landmark_errors, match
-from pipeline.metrics import one_object
+from pipeline.metrics.matching import iou, landmark_errors, match
+from pipeline.metrics.metrics import one_object
 from pipeline.ops.preprocess import open_image
 from pipeline.sheets import contact_sheet, draw
 

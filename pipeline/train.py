@@ -95,7 +95,7 @@ def _fit_phases(
     """
     from pipeline import fit, loading
     from pipeline.features import frozen_loaders
-    from pipeline.metrics import main_metric
+    from pipeline.metrics.metrics import main_metric
     from pipeline.models.losses import label_weights
 
     rank = itemgetter("val_rank")

@@ -14,7 +14,7 @@ from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples
 from pipeline.drops import EPSILON, agreement, drop, drop_per_class, drops, worse
 from pipeline.exported import exported_file
 from pipeline.memory import peak_memory
-from pipeline.metrics import main_metric, paired, score
+from pipeline.metrics.metrics import main_metric, paired, score
 from pipeline.mistakes import side_by_side_sheet
 from pipeline.operators import READ, operators
 from pipeline.ops.preprocess import open_image, resize

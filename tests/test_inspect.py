@@ -20,7 +20,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from pipeline import inspect
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Dataset, Landmark, Object, Sample, write_dataset, write_samples
-from pipeline.metrics import score
+from pipeline.metrics.metrics import score
 
 HERD = Dataset("herd", ["cow", "horse"], ["nose", "left_ear", "right_ear", "tail"], [(1, 2)], [(0, 1), (0, 2), (0, 3)])
 SHOWN = 0.3

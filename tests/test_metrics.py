@@ -15,12 +15,12 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
-from pipeline import coco_ap
 from pipeline.core import face68
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Dataset, Landmark, Object, Sample
-from pipeline.matching import BACKGROUND, confusion, interocular_error, landmark_errors, match
-from pipeline.metrics import main_metric, rank, score
+from pipeline.metrics import coco_ap
+from pipeline.metrics.matching import BACKGROUND, confusion, interocular_error, landmark_errors, match
+from pipeline.metrics.metrics import main_metric, rank, score
 
 HERD = Dataset("herd", ["cow", "horse", "goat"], landmarks=["nose", "left_ear", "right_ear"])
 

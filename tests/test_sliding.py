@@ -22,7 +22,7 @@ from pipeline.core.sample import SPLITS, Dataset, Object, Sample, read_samples, 
 from pipeline.core.spec import ModelSpec, write_spec
 from pipeline.ingest import ingest
 from pipeline.loading import Pictures, train_loader
-from pipeline.matching import iou
+from pipeline.metrics.matching import iou
 from pipeline.models.nets import build, load_model
 from pipeline.models.sliding import FullyConvolutional
 from pipeline.ops.preprocess import FILL

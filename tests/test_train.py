@@ -24,7 +24,7 @@ from pipeline.core.sample import Dataset, Object, Sample, read_dataset, read_sam
 from pipeline.core.spec import read_spec
 from pipeline.fit import Fitting, Phase, looks_after
 from pipeline.loading import Pictures, eval_loader
-from pipeline.metrics import score
+from pipeline.metrics.metrics import score
 from pipeline.models.losses import label_weights
 from pipeline.models.nets import build
 from pipeline.params import ClassifyRun, DetectRun, parse_params

@@ -7,11 +7,11 @@ Every figure is from 0 (nothing right) to 1, but `nme` and `nme_interocular`, er
 from collections import Counter, defaultdict
 from typing import Any
 
-from pipeline import coco_ap
 from pipeline.core.errors import InputError
 from pipeline.core.face68 import is_face68
 from pipeline.core.sample import Dataset, Object, Sample
-from pipeline.matching import Pair, interocular_error, iou, landmark_errors, object_pairs
+from pipeline.metrics import coco_ap
+from pipeline.metrics.matching import Pair, interocular_error, iou, landmark_errors, object_pairs
 
 DIGITS = 6
 MAIN = {"classify": "accuracy", "detect": "AP", "localize": "mean_iou"}

@@ -157,7 +157,7 @@ def _add(args: argparse.Namespace) -> None:
 
 def _budget(args: argparse.Namespace) -> None:
     from pipeline.budget import candidates, fitting, read_budget
-    from pipeline.plots import plot_budget
+    from pipeline.viz.plots import plot_budget
 
     budget = read_budget(args.budget)
     considered = candidates(args.labels)

@@ -14,8 +14,8 @@ from pipeline.dvc_state import flat
 from pipeline.experiments import LOCK, check_git, fetch, repro, run_experiment
 from pipeline.metrics.metrics import main_metric
 from pipeline.params import ClassifyRun, DetectRun, LocalizeRun, Params, changed
-from pipeline.plots import plot_compared
 from pipeline.tracking import track_compared, track_figures, whole_uri
+from pipeline.viz.plots import plot_compared
 
 RunParams = ClassifyRun | LocalizeRun | DetectRun
 BASELINE = "hog_svm"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.core.sample import Dataset, Sample
 from pipeline.metrics.matching import iou, match
 from pipeline.metrics.metrics import main_metric, score
-from pipeline.mistakes import mistake
+from pipeline.viz.mistakes import mistake
 
 if TYPE_CHECKING:
     from pipeline.core.spec import ModelSpec

@@ -14,8 +14,8 @@ from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples, wr
 from pipeline.metrics import coco_ap
 from pipeline.metrics.matching import BACKGROUND, confusion
 from pipeline.metrics.metrics import main_metric, one_object, paired, score
-from pipeline.mistakes import mistakes_sheet
-from pipeline.plots import plot_confusion, plot_precision_recall
+from pipeline.viz.mistakes import mistakes_sheet
+from pipeline.viz.plots import plot_confusion, plot_precision_recall
 
 if TYPE_CHECKING:
     from pipeline.core.spec import ModelSpec

@@ -21,11 +21,11 @@ from pipeline.core.parallel import each
 from pipeline.core.sample import SPLITS, Dataset, Object, Sample, write_dataset, write_samples
 from pipeline.ops.preprocess import FILL
 from pipeline.params import DatasetParams
-from pipeline.sheets import contact_sheet, draw
 from pipeline.sources import SOURCES
 from pipeline.sources.reading import Candidate, Problem, Reading
 from pipeline.splits import assign, joined, labels_of, leak_report, near_duplicates, thumbnail
 from pipeline.video import ClipError, frames
+from pipeline.viz.sheets import contact_sheet, draw
 
 TILES = 24  # pictures on the contact sheet
 QUALITY = 95

@@ -19,8 +19,8 @@ from pipeline.exported import exported_file
 from pipeline.ops.preprocess import Frame, open_image, resize
 from pipeline.overlap import overlapped
 from pipeline.runtimes import Images, Runtime, open_runtime, predict_resized
-from pipeline.sheets import draw
 from pipeline.sources.reading import CLIPS, PICTURES, files_under
+from pipeline.viz.sheets import draw
 
 if TYPE_CHECKING:
     from pipeline.video import ClipWriter

@@ -18,7 +18,7 @@ from pipeline.metrics.metrics import score as figures_of
 from pipeline.ops.boxes import nms
 from pipeline.ops.decode import BEFORE_NMS
 from pipeline.ops.preprocess import FILL, open_image
-from pipeline.sheets import draw
+from pipeline.viz.sheets import draw
 
 if TYPE_CHECKING:
     from pipeline.models.classifier import Classifier

@@ -187,7 +187,7 @@ def write_weights(net: "Net", spec: "ModelSpec", folder: Path) -> None:
 
 
 def write_model(net: "Net", spec: "ModelSpec", rows: list[dict[str, float]], model_folder: Path, report: Path) -> None:
-    from pipeline.plots import plot_history
+    from pipeline.viz.plots import plot_history
 
     with new_folder(model_folder) as folder:
         write_weights(net, spec, folder)

@@ -15,11 +15,11 @@ from pipeline.drops import EPSILON, agreement, drop, drop_per_class, drops, wors
 from pipeline.exported import exported_file
 from pipeline.memory import peak_memory
 from pipeline.metrics.metrics import main_metric, paired, score
-from pipeline.mistakes import side_by_side_sheet
 from pipeline.operators import READ, operators
 from pipeline.ops.preprocess import open_image, resize
 from pipeline.params import ExportParams
 from pipeline.unrun import NOT_MEASURED, unrun
+from pipeline.viz.mistakes import side_by_side_sheet
 
 if TYPE_CHECKING:
     from pipeline.core.spec import ModelSpec
@@ -233,7 +233,7 @@ def _explain(
     """What is known of why a file fails, for verify.json; draws its worst pictures and the noise of its layers."""
     from pipeline.diagnosis import causes, misfits
     from pipeline.noise import APART, Layer, first_apart, layers_of, sqnr
-    from pipeline.plots import plot_noise
+    from pipeline.viz.plots import plot_noise
 
     if worst:
         sheet = folder / f"worst_{target}.jpg"

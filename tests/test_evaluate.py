@@ -25,7 +25,7 @@ from pipeline.core.sample import (
 )
 from pipeline.core.spec import ModelSpec, write_spec
 from pipeline.evaluate import evaluate_run, write_report
-from pipeline.mistakes import mistake
+from pipeline.viz.mistakes import mistake
 
 HERD = Dataset("herd", ["cow", "horse"], ["nose", "tail"], skeleton=[(0, 1)])
 FILES = {"metrics.json", "plots", "worst.jpg", "best.jpg", "predictions"}

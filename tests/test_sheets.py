@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from pipeline.core.sample import ABSENT, HIDDEN, Dataset, Landmark, Object, Sample
-from pipeline.sheets import PREDICTED, TRUTH, contact_sheet, draw
+from pipeline.viz.sheets import PREDICTED, TRUTH, contact_sheet, draw
 
 DATASET = Dataset("d", ["cow"], ["nose", "tail"], [], [(0, 1)])
 

@@ -15,7 +15,7 @@ from pipeline.core.parallel import each
 from pipeline.core.sample import Dataset, Object, Sample, read_dataset, read_samples, write_dataset, write_samples
 from pipeline.ops.preprocess import open_image
 from pipeline.params import AugmentParams
-from pipeline.sheets import contact_sheet, draw
+from pipeline.viz.sheets import contact_sheet, draw
 
 QUALITY = 95  # of the copies' JPEG
 SHEET_ROWS, SHEET_DRAWS, TILE = 8, 4, 240

@@ -6,7 +6,7 @@ from pipeline.core.sample import Dataset, Sample
 from pipeline.metrics.matching import iou, landmark_errors, match
 from pipeline.metrics.metrics import one_object
 from pipeline.ops.preprocess import open_image
-from pipeline.sheets import contact_sheet, draw
+from pipeline.viz.sheets import contact_sheet, draw
 
 
 def mistakes_sheet(

@@ -1,0 +1,1 @@
+"""Sheets of images and plots: from samples and numbers, knowing no stage."""

@@ -24,10 +24,10 @@ from PIL import Image
 
 from pipeline.core.sample import read_samples
 from pipeline.core.spec import model_folder, read_spec
+from pipeline.datasets.video import ClipWriter
 from pipeline.ops.preprocess import open_image
 from pipeline.overlap import Stream
 from pipeline.predict import predict_sources
-from pipeline.video import ClipWriter
 
 MODELS, EXPORTS = Path("models"), Path("exports")
 WIDTH, HEIGHT, FRAMES = 1280, 720, 200

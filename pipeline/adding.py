@@ -11,8 +11,8 @@ from ruamel.yaml.error import YAMLError
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_text
+from pipeline.datasets.formats import SOURCES, detect_format
 from pipeline.params import nearest, parse_params, read_params
-from pipeline.sources import SOURCES, detect_format
 
 FORMATS = {
     "classify": ("folder", "ucf101", "crops"),

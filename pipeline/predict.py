@@ -15,15 +15,15 @@ from tqdm import tqdm
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Dataset, Sample, write_dataset, write_samples
 from pipeline.core.spec import ModelSpec, model_folder, read_spec
+from pipeline.datasets.formats.reading import CLIPS, PICTURES, files_under
 from pipeline.exported import exported_file
 from pipeline.ops.preprocess import Frame, open_image, resize
 from pipeline.overlap import overlapped
 from pipeline.runtimes import Images, Runtime, open_runtime, predict_resized
-from pipeline.sources.reading import CLIPS, PICTURES, files_under
 from pipeline.viz.sheets import draw
 
 if TYPE_CHECKING:
-    from pipeline.video import ClipWriter
+    from pipeline.datasets.video import ClipWriter
 
 CAMERA = "camera"  # or camera:1, the second one
 NAMED = 5  # bad files that an error lists
@@ -106,7 +106,7 @@ def _files(source: str) -> list[str]:
 
 def _shots(files: list[str], every: int, most: int | None, bad: list[str]) -> Generator[Shot, None, None]:
     """The pictures of all `files`; what does not decode is added to `bad`."""
-    from pipeline.video import ClipError, camera, frame_rate, stream
+    from pipeline.datasets.video import ClipError, camera, frame_rate, stream
 
     with tqdm(files, "predict", unit="file", mininterval=0.5, disable=None) as bar:
         for name in bar:
@@ -162,7 +162,7 @@ class _Drawings:
                 picture.save(self._free(shot.name, ".png"))
                 return given
             if self._clip is None:
-                from pipeline.video import ClipWriter
+                from pipeline.datasets.video import ClipWriter
 
                 self._clip = shot.clip, ClipWriter(self._free(shot.clip.replace(":", "-"), ".mp4"), shot.rate)
             self._clip[1].add(picture)

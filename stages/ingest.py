@@ -8,7 +8,7 @@ from stages import run
 
 def main(params: Params, name: str) -> str:
     block = params.dataset(name)
-    from pipeline.ingest import ingest
+    from pipeline.datasets.ingest.ingest import ingest
 
     data = Path("data/ingested") / name
     summary = ingest(name, block, data, Path("reports/ingest") / name)

@@ -8,7 +8,7 @@ from stages import run
 
 
 def body(params: Params, _: str) -> str:
-    from pipeline.embedded import draw_actions, draw_alpaca, draw_herd, draw_pose
+    from pipeline.datasets.synthetic import draw_actions, draw_alpaca, draw_herd, draw_pose
 
     sample, root = params.sample, Path("data/sample")
     with new_folder(root / "actions") as folder:

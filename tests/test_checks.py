@@ -8,9 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from pipeline.checks import Picture, PictureError, check_objects, conflicting, fit_labels, open_picture, turn
 from pipeline.core.sample import ABSENT, HIDDEN, VISIBLE, Landmark, Object, Sample
-from pipeline.sources.reading import ORIENTATION, Candidate
+from pipeline.datasets.formats.reading import ORIENTATION, Candidate
+from pipeline.datasets.ingest.checks import (
+    Picture,
+    PictureError,
+    check_objects,
+    conflicting,
+    fit_labels,
+    open_picture,
+    turn,
+)
 
 
 def pixels(size=(40, 30), seed=0):

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 
 from pipeline.core.errors import InputError
 from pipeline.core.sample import SPLITS, read_dataset, read_samples
-from pipeline.ingest import ingest
+from pipeline.datasets.ingest.ingest import ingest
 from pipeline.params import DatasetParams
 
 OPTIONS = {

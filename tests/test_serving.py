@@ -22,7 +22,7 @@ from shipped import QUANTIZE, spec_of
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Sample, write_samples
 from pipeline.core.spec import read_spec, write_spec
-from pipeline.embedded.coco import draw_herd
+from pipeline.datasets.synthetic.coco import draw_herd
 from pipeline.export import export_run
 from pipeline.models.nets import build
 from pipeline.ops.preprocess import open_image

@@ -20,7 +20,7 @@ from pipeline.cli import main
 from pipeline.core.errors import InputError
 from pipeline.core.sample import SPLITS, Dataset, Object, Sample, read_samples, write_dataset, write_samples
 from pipeline.core.spec import ModelSpec, write_spec
-from pipeline.ingest import ingest
+from pipeline.datasets.ingest.ingest import ingest
 from pipeline.loading import Pictures, train_loader
 from pipeline.metrics.matching import iou
 from pipeline.models.nets import build, load_model

@@ -11,8 +11,8 @@ from PIL import Image
 from pipeline.core import face68
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Dataset, Landmark, Object, Sample, write_dataset, write_samples
-from pipeline.sources import SOURCES, detect_format
-from pipeline.sources.reading import Candidate, give_ids, left_right_pairs, split_of
+from pipeline.datasets.formats import SOURCES, detect_format
+from pipeline.datasets.formats.reading import Candidate, give_ids, left_right_pairs, split_of
 
 CLIPS = SimpleNamespace(split=1, frames=4, classes=[])
 

@@ -12,8 +12,8 @@ from PIL import Image, ImageEnhance
 
 from pipeline.core.errors import InputError
 from pipeline.core.sample import SPLITS, Object, Sample
+from pipeline.datasets.ingest.splits import assign, joined, leak_report, near_duplicates, thumbnail
 from pipeline.params import SplitParams
-from pipeline.splits import assign, joined, leak_report, near_duplicates, thumbnail
 
 PARAMS = SplitParams(val=0.2, test=0.2, seed=0)
 

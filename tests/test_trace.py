@@ -16,7 +16,7 @@ from pipeline.cli import main
 from pipeline.core.errors import InputError
 from pipeline.core.files import sha256, write_json
 from pipeline.core.sample import read_samples, write_samples
-from pipeline.ingest import ingest
+from pipeline.datasets.ingest.ingest import ingest
 from pipeline.params import AugmentParams, PlainDataset, SplitParams
 from pipeline.trace import trace
 from pipeline.trace.picture import picture_of

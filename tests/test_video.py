@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from pipeline.video import ClipError, frames
+from pipeline.datasets.video import ClipError, frames
 
 LEVELS = 30  # a frame's grey level says which one it is: 5 levels a frame
 

@@ -30,8 +30,8 @@ from pipeline.contract import preprocessing
 from pipeline.core.files import write_json
 from pipeline.core.sample import Landmark, Object, Sample, read_samples, write_samples
 from pipeline.core.spec import ModelSpec, read_spec, write_spec
+from pipeline.datasets.synthetic.coco import draw_herd
 from pipeline.demo import open_server, page_folder, runtime_folder
-from pipeline.embedded.coco import draw_herd
 from pipeline.export import export_run
 from pipeline.exporters.onnx import export_float
 from pipeline.loading import Pictures, eval_loader

@@ -44,7 +44,7 @@ def _sample(project: Path, place: str) -> Sample | None:
 
 def _source(project: Path, original: Sample, dataset: dict[str, Any]) -> dict[str, Any]:
     """An id is made of the source's path in a way that is the format's: so the source is read again."""
-    from pipeline.sources import SOURCES
+    from pipeline.datasets.formats import SOURCES
 
     options = SimpleNamespace(**dataset["options"])
     path, labels = project / dataset["path"], project / dataset["labels"]

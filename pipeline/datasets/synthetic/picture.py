@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pipeline.embedded.solids import Light, Sprite
+from pipeline.datasets.synthetic.solids import Light, Sprite
 
 SCALE = 2  # drawn larger and scaled down, which smooths the edges
 PROP = 1000  # the number of things that are no animal

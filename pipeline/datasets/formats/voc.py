@@ -14,7 +14,7 @@ from defusedxml.ElementTree import parse
 
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Object
-from pipeline.sources.reading import (
+from pipeline.datasets.formats.reading import (
     Candidate,
     Pictures,
     Problem,

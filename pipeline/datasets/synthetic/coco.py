@@ -10,9 +10,9 @@ from PIL import Image
 
 from pipeline.core.files import write_text
 from pipeline.core.parallel import each
-from pipeline.embedded.animals import LANDMARKS, SKELETON
-from pipeline.embedded.picture import SCALE, finish, generator
-from pipeline.embedded.placing import (
+from pipeline.datasets.synthetic.animals import LANDMARKS, SKELETON
+from pipeline.datasets.synthetic.picture import SCALE, finish, generator
+from pipeline.datasets.synthetic.placing import (
     Scene,
     bush_or_fence,
     coco_annotation,
@@ -21,7 +21,7 @@ from pipeline.embedded.placing import (
     draw_spot,
     draw_sprite,
 )
-from pipeline.embedded.scenery import PASTURES, outdoors
+from pipeline.datasets.synthetic.scenery import PASTURES, outdoors
 from pipeline.params import DrawnParams
 
 CLASSES = ("alpaca", "sheep", "dog")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from pipeline.core.errors import InputError
 from pipeline.core.sample import ABSENT, Landmark, Object
-from pipeline.sources.reading import Reading, known_scheme, left_right_pairs, point_names
+from pipeline.datasets.formats.reading import Reading, known_scheme, left_right_pairs, point_names
 
 Point = tuple[float, float] | None  # x, y in pixels; None where it is not labelled
 

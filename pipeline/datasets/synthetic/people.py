@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.embedded.solids import Color, Figure, Point, Solid
+from pipeline.datasets.synthetic.solids import Color, Figure, Point, Solid
 
 SKINS = ((244, 208, 178), (226, 180, 142), (196, 144, 104), (144, 98, 68), (94, 64, 48))
 HAIRS = ((44, 34, 30), (92, 62, 40), (176, 132, 74), (150, 146, 142), (128, 62, 36))

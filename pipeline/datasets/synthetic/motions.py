@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pipeline.embedded.animals import Stance, animal_figure, draw_animal
-from pipeline.embedded.people import BodyPose, Limb, Person, person_figure
-from pipeline.embedded.solids import Color, Figure, Point, Solid
+from pipeline.datasets.synthetic.animals import Stance, animal_figure, draw_animal
+from pipeline.datasets.synthetic.people import BodyPose, Limb, Person, person_figure
+from pipeline.datasets.synthetic.solids import Color, Figure, Point, Solid
 
 Motion = Callable[[float], tuple[Figure, float]]  # seconds -> the figure and the metres that it has gone forward
 

@@ -12,12 +12,12 @@ from av.codec.context import Flags
 
 from pipeline.core.files import write_text
 from pipeline.core.parallel import each
-from pipeline.embedded import props
-from pipeline.embedded.motions import MOTIONS
-from pipeline.embedded.people import Person, draw_person
-from pipeline.embedded.picture import SCALE, Picture, finish, generator
-from pipeline.embedded.scenery import court_lines, indoors, outdoors
-from pipeline.embedded.solids import View, render
+from pipeline.datasets.synthetic import props
+from pipeline.datasets.synthetic.motions import MOTIONS
+from pipeline.datasets.synthetic.people import Person, draw_person
+from pipeline.datasets.synthetic.picture import SCALE, Picture, finish, generator
+from pipeline.datasets.synthetic.scenery import court_lines, indoors, outdoors
+from pipeline.datasets.synthetic.solids import View, render
 from pipeline.params import ActionsParams
 
 MARGIN = 1.5  # the place is that much wider than a frame, for the camera to follow

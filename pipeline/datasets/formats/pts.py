@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.core.errors import InputError
-from pipeline.sources.points import Point, name_points, object_of, usual
-from pipeline.sources.reading import (
+from pipeline.datasets.formats.points import Point, name_points, object_of, usual
+from pipeline.datasets.formats.reading import (
     SPLIT_NAMES,
     Candidate,
     Pictures,

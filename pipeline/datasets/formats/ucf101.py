@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import InputError
-from pipeline.sources.reading import CLIPS, Candidate, Problem, Reading, files_under, give_ids, relative
+from pipeline.datasets.formats.reading import CLIPS, Candidate, Problem, Reading, files_under, give_ids, relative
 
 NAME = re.compile(r".+_(?P<group>g\d+)_c\d+$")
 LISTS = "ucfTrainTestlist"

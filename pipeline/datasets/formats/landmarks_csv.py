@@ -15,8 +15,8 @@ from typing import Any
 
 from pipeline.core.errors import InputError
 from pipeline.core.sample import SPLITS
-from pipeline.sources.points import Point, name_points, object_of, usual
-from pipeline.sources.reading import (
+from pipeline.datasets.formats.points import Point, name_points, object_of, usual
+from pipeline.datasets.formats.reading import (
     PICTURES,
     SPLIT_NAMES,
     Candidate,

@@ -6,8 +6,8 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from pipeline.embedded.solids import Color, Figure, Point, Solid
-from pipeline.embedded.species import DARK, HOOF, HORN, SPECIES, Species
+from pipeline.datasets.synthetic.solids import Color, Figure, Point, Solid
+from pipeline.datasets.synthetic.species import DARK, HOOF, HORN, SPECIES, Species
 
 LANDMARKS = (
     "nose",

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import InputError
-from pipeline.sources import coco, crops, folder, landmarks_csv, pts, ucf24, ucf101, voc, yolo
-from pipeline.sources.reading import Reading
+from pipeline.datasets.formats import coco, crops, folder, landmarks_csv, pts, ucf24, ucf101, voc, yolo
+from pipeline.datasets.formats.reading import Reading
 
 SOURCES: dict[str, Callable[[Path, Path, Any], Reading]] = {
     "ucf24": ucf24.read,

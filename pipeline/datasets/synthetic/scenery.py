@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pipeline.embedded.noise import PATCHES, noise, tile
-from pipeline.embedded.picture import SCALE, Picture
-from pipeline.embedded.props import house, tree
-from pipeline.embedded.solids import Color, Light
+from pipeline.datasets.synthetic.noise import PATCHES, noise, tile
+from pipeline.datasets.synthetic.picture import SCALE, Picture
+from pipeline.datasets.synthetic.props import house, tree
+from pipeline.datasets.synthetic.solids import Color, Light
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json
 from pipeline.core.sample import ABSENT, SPLITS, Landmark, Object
-from pipeline.sources.reading import (
+from pipeline.datasets.formats.reading import (
     Candidate,
     Pictures,
     Problem,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipeline.embedded.solids import Color
+from pipeline.datasets.synthetic.solids import Color
 
 
 @dataclass(frozen=True, slots=True)

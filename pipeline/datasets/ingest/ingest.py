@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.checks import PictureError, check_objects, conflicting, fit_labels, open_picture
 from pipeline.core.errors import InputError
 from pipeline.core.files import new_folder, write_json, write_text
 from pipeline.core.parallel import each
 from pipeline.core.sample import SPLITS, Dataset, Object, Sample, write_dataset, write_samples
+from pipeline.datasets.formats import SOURCES
+from pipeline.datasets.formats.reading import Candidate, Problem, Reading
+from pipeline.datasets.ingest.checks import PictureError, check_objects, conflicting, fit_labels, open_picture
+from pipeline.datasets.ingest.splits import assign, joined, labels_of, leak_report, near_duplicates, thumbnail
+from pipeline.datasets.video import ClipError, frames
 from pipeline.ops.preprocess import FILL
 from pipeline.params import DatasetParams
-from pipeline.sources import SOURCES
-from pipeline.sources.reading import Candidate, Problem, Reading
-from pipeline.splits import assign, joined, labels_of, leak_report, near_duplicates, thumbnail
-from pipeline.video import ClipError, frames
 from pipeline.viz.sheets import contact_sheet, draw
 
 TILES = 24  # pictures on the contact sheet

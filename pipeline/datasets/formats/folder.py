@@ -4,7 +4,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.core.errors import InputError
-from pipeline.sources.reading import (
+from pipeline.datasets.formats.reading import (
     SPLIT_NAMES,
     Candidate,
     Pictures,

@@ -13,8 +13,8 @@ from typing import Any
 
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Object
-from pipeline.sources import ucf101
-from pipeline.sources.reading import Candidate, Problem, Reading, relative
+from pipeline.datasets.formats import ucf101
+from pipeline.datasets.formats.reading import Candidate, Problem, Reading, relative
 
 Marks = dict[int, list[Object]]
 

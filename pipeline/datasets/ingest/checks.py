@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipeline.core.sample import ABSENT, Landmark, Object, Sample
-from pipeline.sources.reading import ORIENTATION, Candidate, Problem
+from pipeline.datasets.formats.reading import ORIENTATION, Candidate, Problem
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "AVIF", "PPM")  # no format that starts other programs
 ASPECT = 0.02  # how far the aspect that labels were made for may be from the picture's

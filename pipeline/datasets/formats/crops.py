@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.core.errors import InputError
 from pipeline.core.sample import SPLITS, Object, Sample, read_dataset, read_samples
-from pipeline.sources.reading import Candidate, Problem, Reading, give_ids
+from pipeline.datasets.formats.reading import Candidate, Problem, Reading, give_ids
 
 BACKGROUND = "background"
 TRIES = 50  # squares to draw for one of nothing; in a picture full of objects none may be left

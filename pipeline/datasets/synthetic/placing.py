@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.embedded import props
-from pipeline.embedded.animals import LANDMARKS, animal_figure, draw_animal, draw_stance
-from pipeline.embedded.people import draw_body_pose, draw_person, person_figure
-from pipeline.embedded.picture import SCALE, Picture, corner
-from pipeline.embedded.solids import Figure, Sprite, View, render
+from pipeline.datasets.synthetic import props
+from pipeline.datasets.synthetic.animals import LANDMARKS, animal_figure, draw_animal, draw_stance
+from pipeline.datasets.synthetic.people import draw_body_pose, draw_person, person_figure
+from pipeline.datasets.synthetic.picture import SCALE, Picture, corner
+from pipeline.datasets.synthetic.solids import Figure, Sprite, View, render
 
 SHAPES = {"landscape": (1.0, 0.75), "square": (1.0, 1.0), "wide": (1.0, 0.667), "portrait": (0.75, 1.0)}
 

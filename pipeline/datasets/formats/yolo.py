@@ -15,7 +15,7 @@ from ruamel.yaml.error import YAMLError
 
 from pipeline.core.errors import InputError
 from pipeline.core.sample import VISIBLE, Landmark, Object
-from pipeline.sources.reading import (
+from pipeline.datasets.formats.reading import (
     SPLIT_NAMES,
     Candidate,
     Pictures,

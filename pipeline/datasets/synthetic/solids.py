@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipeline.embedded.noise import CURLS, PATCHES, noise
+from pipeline.datasets.synthetic.noise import CURLS, PATCHES, noise
 
 Color = tuple[float, float, float]  # RGB, 0 to 255
 Point = tuple[float, float, float]  # forward, left, up

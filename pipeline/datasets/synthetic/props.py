@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from pipeline.embedded.solids import Color, Figure, Light, Solid, Sprite, View, render
+from pipeline.datasets.synthetic.solids import Color, Figure, Light, Solid, Sprite, View, render
 
 GREENS = ((72, 118, 56), (92, 138, 62), (56, 96, 62), (124, 140, 66), (150, 118, 58))
 WALLS = ((214, 200, 176), (186, 110, 88), (232, 230, 222), (150, 164, 176), (206, 178, 118))

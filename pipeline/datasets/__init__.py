@@ -1,0 +1,1 @@
+"""Datasets: their formats, ingest, synthetic ones, video."""

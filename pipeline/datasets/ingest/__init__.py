@@ -1,0 +1,1 @@
+"""From a dataset as its owner has it to checked, split images: rules, ledger, splits."""

@@ -26,7 +26,7 @@ from timm.data import create_dataset, create_loader
 from timm.optim import create_optimizer_v2
 
 from pipeline import fit, loading
-from pipeline.augment import augmenter
+from pipeline.augment.policies import augmenter
 from pipeline.core.sample import Dataset, Sample
 from pipeline.models.nets import build
 from pipeline.params import ClassifyRun, read_params

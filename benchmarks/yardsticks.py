@@ -25,7 +25,7 @@ from torchvision.models.detection.ssd import SSD
 from torchvision.models.detection.ssdlite import SSDLiteHead
 
 from pipeline import fit, loading
-from pipeline.augment import augmenter
+from pipeline.augment.policies import augmenter
 from pipeline.core.sample import Dataset, Object, Sample
 from pipeline.core.spec import ModelSpec
 from pipeline.models.backbones import feature_maps, read_pretrained, thaw_last

@@ -46,7 +46,7 @@ def train_run(
     import lightning.pytorch as pl
 
     from pipeline import loading
-    from pipeline.augment import augmenter
+    from pipeline.augment.policies import augmenter
     from pipeline.models.backbones import read_pretrained
     from pipeline.models.localizer import Localizer
     from pipeline.models.nets import build

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.augment import DRAWS, POLICIES, augmenter, derived_seed
-from pipeline.augment.labels import MIN_VISIBLE, move_objects
-from pipeline.augment.policy import Policy
+from pipeline.augment.policies import DRAWS, POLICIES, augmenter, derived_seed
+from pipeline.augment.policies.labels import MIN_VISIBLE, move_objects
+from pipeline.augment.policies.policy import Policy
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Landmark, Object
 
@@ -179,7 +179,7 @@ def test_a_draw_depends_on_its_seed_and_not_on_earlier_ones(policy):
 
 
 def test_every_augmenter_of_the_imgaug_policy_runs_under_numpy_2():
-    from pipeline.augment import imgaug_policies
+    from pipeline.augment.policies import imgaug_policies
 
     children = imgaug_policies._looks().get_all_children(flat=True) + imgaug_policies._moves().get_all_children(
         flat=True
@@ -199,7 +199,7 @@ def test_the_libraries_ask_no_network():
         import sys
         asked = []
         sys.addaudithook(lambda event, args: asked.append((event, args)) if event.startswith("socket.") else None)
-        from pipeline.augment import POLICIES
+        from pipeline.augment.policies import POLICIES
         assert not {"albumentations", "imgaug", "torch"} & set(sys.modules)
         for build in POLICIES.values():
             build()

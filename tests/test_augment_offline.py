@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.augment import POLICIES, augmenter
 from pipeline.augment.offline import augment_dataset
-from pipeline.augment.policy import Policy
+from pipeline.augment.policies import POLICIES, augmenter
+from pipeline.augment.policies.policy import Policy
 from pipeline.augment.selftest import self_test
 from pipeline.core.errors import InputError
 from pipeline.core.sample import (

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.augment import augmenter
+from pipeline.augment.policies import augmenter
 from pipeline.core.sample import Landmark, Object, Sample
 from pipeline.core.spec import ModelSpec
 from pipeline.loading import Draw, EpochSampler, Pictures, box_sizes, eval_loader, train_loader

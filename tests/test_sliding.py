@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from benchmarks.sliding_windows import one_by_one
-from pipeline.augment import augmenter
+from pipeline.augment.policies import augmenter
 from pipeline.cli import main
 from pipeline.core.errors import InputError
 from pipeline.core.sample import SPLITS, Dataset, Object, Sample, read_samples, write_dataset, write_samples

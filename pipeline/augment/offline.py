@@ -6,8 +6,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from pipeline.augment import DRAWS, Augment, augmenter, derived_seed
-from pipeline.augment.policy import Pixels
+from pipeline.augment.policies import DRAWS, Augment, augmenter, derived_seed
+from pipeline.augment.policies.policy import Pixels
 from pipeline.augment.selftest import self_test
 from pipeline.core.errors import InputError
 from pipeline.core.files import link_or_copy, new_folder, write_json

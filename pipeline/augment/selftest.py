@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.augment import DRAWS, Augment, derived_seed
-from pipeline.augment.policy import Pixels
+from pipeline.augment.policies import DRAWS, Augment, derived_seed
+from pipeline.augment.policies.policy import Pixels
 from pipeline.core.sample import ABSENT, Landmark, Object, Sample
 
 PICTURES = 16  # at most, evenly spread over the samples

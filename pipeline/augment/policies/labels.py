@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.augment.policy import Pixels, Points
+from pipeline.augment.policies.policy import Pixels, Points
 from pipeline.core.sample import ABSENT, Landmark, Object
 
 MIN_VISIBLE = 0.3  # share of a box that must stay in the picture

@@ -10,7 +10,7 @@ import albumentations as A
 import cv2
 import numpy as np
 
-from pipeline.augment.policy import BORDER, Pixels, Points, Policy
+from pipeline.augment.policies.policy import BORDER, Pixels, Points, Policy
 
 
 def photo() -> Policy:

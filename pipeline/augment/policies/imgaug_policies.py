@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 
-from pipeline.augment.policy import BORDER, Pixels, Points, Policy
+from pipeline.augment.policies.policy import BORDER, Pixels, Points, Policy
 
 # NumPy 2 lacks names that imgaug uses: `sctypes` while it is imported, `complex` in its frequency noise. (`np.bool`
 # must stay NumPy's own: it came back with another meaning.)

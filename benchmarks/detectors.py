@@ -31,14 +31,14 @@ from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples
 from pipeline.core.spec import read_spec
 from pipeline.cost import cost
 from pipeline.exporters import EXPORTERS
-from pipeline.fit import LOOKS
 from pipeline.metrics.metrics import score
 from pipeline.models.backbones import read_pretrained
 from pipeline.models.nets import Deployed, load_model
 from pipeline.ops.preprocess import open_image, resize
 from pipeline.params import DetectRun, read_params
 from pipeline.runtimes import Runtime, open_runtime, predict_samples
-from pipeline.train import make_spec, train_run
+from pipeline.training.fit import LOOKS
+from pipeline.training.train import make_spec, train_run
 
 THREADS = 2
 CALIBRATION = 64

@@ -17,12 +17,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
 from pipeline.core.sample import SPLITS, read_dataset, read_samples
-from pipeline.features import Features
-from pipeline.loading import Pictures
 from pipeline.models.backbones import read_pretrained
 from pipeline.models.nets import build
 from pipeline.params import read_params
-from pipeline.train import make_spec
+from pipeline.training.features import Features
+from pipeline.training.loading import Pictures
+from pipeline.training.train import make_spec
 
 
 def main() -> None:

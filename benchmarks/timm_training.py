@@ -1,4 +1,4 @@
-"""An epoch of training from JPEG files: timm's training script against `pipeline.fit`.
+"""An epoch of training from JPEG files: timm's training script against `pipeline.training.fit`.
 
     python -m benchmarks.timm_training [--backbone NAME] [--size PIXELS] [--batch N] [--images N] [--repeats N]
 
@@ -25,12 +25,12 @@ from PIL import Image
 from timm.data import create_dataset, create_loader
 from timm.optim import create_optimizer_v2
 
-from pipeline import fit, loading
 from pipeline.augment.policies import augmenter
 from pipeline.core.sample import Dataset, Sample
 from pipeline.models.nets import build
 from pipeline.params import ClassifyRun, read_params
-from pipeline.train import make_spec
+from pipeline.training import fit, loading
+from pipeline.training.train import make_spec
 
 LABELS = ["a", "b", "c", "d"]
 CPU = torch.device("cpu")

@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline import fit
 from pipeline.params import ClassifyRun, read_params
-from pipeline.train import train_run
+from pipeline.training import fit
+from pipeline.training.train import train_run
 
 Curve = list[tuple[float, float]]  # seconds since the start, metric on val
 

@@ -24,15 +24,15 @@ from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.ssd import SSD
 from torchvision.models.detection.ssdlite import SSDLiteHead
 
-from pipeline import fit, loading
 from pipeline.augment.policies import augmenter
 from pipeline.core.sample import Dataset, Object, Sample
 from pipeline.core.spec import ModelSpec
 from pipeline.models.backbones import feature_maps, read_pretrained, thaw_last
 from pipeline.models.blocks import separable
-from pipeline.models.quick import join_frozen_norms, quicken
 from pipeline.ops.preprocess import Frame, open_image, resize
 from pipeline.params import DetectRun
+from pipeline.training import fit, loading
+from pipeline.training.quick import join_frozen_norms, quicken
 
 ULTRALYTICS = ("ultralytics==8.4.190", "opencv-python-headless", "onnx", "onnxslim")
 WEIGHTS = "yolo11n"

@@ -16,7 +16,7 @@ from pipeline.metrics.metrics import score
 from pipeline.ops.preprocess import open_image, resize
 from pipeline.params import ClassifyRun
 from pipeline.runtimes import latency, predict_samples
-from pipeline.train import check_labels, make_spec
+from pipeline.training.train import check_labels, make_spec
 
 C = 0.01  # the paper's soft SVM
 Floats = NDArray[np.float32]

@@ -18,10 +18,10 @@ from pipeline.core.sample import read_samples
 from pipeline.core.spec import ModelSpec
 from pipeline.exporters import executorch
 from pipeline.exporters.folding import CONV, edges, fold
-from pipeline.loading import Pictures, train_loader
 from pipeline.models.losses import finite_loss, label_weights
 from pipeline.models.nets import Deployed, Net, load_model
 from pipeline.params import Learning, QuantizeParams
+from pipeline.training.loading import Pictures, train_loader
 
 CLIP_NORM = 10.0  # of the gradients
 RANGE_PACE = 0.1  # of an activation's range, towards each new batch's: there are few batches

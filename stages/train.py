@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipeline.params import Params
-from pipeline.train import train_run
+from pipeline.training.train import train_run
 from stages import run
 
 

@@ -15,10 +15,10 @@ from pipeline.core.sample import Dataset, Sample, read_samples, write_dataset, w
 from pipeline.core.spec import ModelSpec, write_spec
 from pipeline.evaluate import write_report
 from pipeline.export import export_run
-from pipeline.loading import Pictures
 from pipeline.models.nets import Deployed, build
 from pipeline.params import ExportParams, QuantizeParams
 from pipeline.runtimes import open_runtime, predict_samples
+from pipeline.training.loading import Pictures
 
 SIDE = 64
 LABELS = ["circle", "cross", "square"]

@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline import features
 from pipeline.core.sample import Object, Sample
 from pipeline.core.spec import ModelSpec
-from pipeline.features import Features
-from pipeline.loading import Pictures
 from pipeline.models.nets import Net, build
+from pipeline.training import features
+from pipeline.training.features import Features
+from pipeline.training.loading import Pictures
 
 CPU = torch.device("cpu")
 HEADS: dict[str, dict[str, Any]] = {

@@ -13,8 +13,8 @@ from PIL import Image
 from pipeline.augment.policies import augmenter
 from pipeline.core.sample import Landmark, Object, Sample
 from pipeline.core.spec import ModelSpec
-from pipeline.loading import Draw, EpochSampler, Pictures, box_sizes, eval_loader, train_loader
 from pipeline.ops.preprocess import FILL
+from pipeline.training.loading import Draw, EpochSampler, Pictures, box_sizes, eval_loader, train_loader
 
 LABELS = ["cat", "dog"]
 

@@ -26,10 +26,10 @@ from pipeline.models.cells import table
 from pipeline.models.localizer import Localizer, _wing
 from pipeline.models.mobilenets import named, register, smallest_input
 from pipeline.models.nets import Deployed, build, load_model
-from pipeline.models.quick import DepthwiseConv2d, join_frozen_norms, learning_norms, measure_norms, quicken
 from pipeline.models.yolov3 import kmeans_anchors
 from pipeline.ops.decode import decode
 from pipeline.ops.preprocess import Frame
+from pipeline.training.quick import DepthwiseConv2d, join_frozen_norms, learning_norms, measure_norms, quicken
 
 HEADS: dict[str, dict[str, Any]] = {
     "classify": {"kind": "pool", "dropout": 0.2},

@@ -175,7 +175,7 @@ from pipeline.export import export_run
 from pipeline.params import ExportParams
 settings = ExportParams.model_validate_json({settings.model_dump_json()!r})
 export_run(Path({str(model)!r}), Path({str(boxed / "train")!r}), Path({str(out)!r}), settings)
-print(*[name for name in ("pipeline.qat", "pipeline.loading", "torchao") if name in sys.modules])
+print(*[name for name in ("pipeline.qat", "pipeline.training.loading", "torchao") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

@@ -22,14 +22,14 @@ from sklearn.utils.class_weight import compute_class_weight
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Dataset, Object, Sample, read_dataset, read_samples, write_dataset, write_samples
 from pipeline.core.spec import read_spec
-from pipeline.fit import Fitting, Phase, looks_after
-from pipeline.loading import Pictures, eval_loader
 from pipeline.metrics.metrics import score
 from pipeline.models.losses import label_weights
 from pipeline.models.nets import build
 from pipeline.params import ClassifyRun, DetectRun, parse_params
 from pipeline.runtimes import open_runtime, predict_samples
-from pipeline.train import check_labels, make_spec, train_run
+from pipeline.training.fit import Fitting, Phase, looks_after
+from pipeline.training.loading import Pictures, eval_loader
+from pipeline.training.train import check_labels, make_spec, train_run
 
 ROOT = Path(__file__).parents[1]
 RUN = {
@@ -51,7 +51,7 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 from pipeline.params import ClassifyRun
-from pipeline.train import train_run
+from pipeline.training.train import train_run
 root = Path(sys.argv[1])
 run = ClassifyRun.model_validate(json.loads(sys.argv[2]))
 train_run("r", run, root / "train", root / "val", root / "model", root / "report", root / "resume", root / "features")

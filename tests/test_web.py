@@ -34,13 +34,13 @@ from pipeline.datasets.synthetic.coco import draw_herd
 from pipeline.demo import open_server, page_folder, runtime_folder
 from pipeline.export import export_run
 from pipeline.exporters.onnx import export_float
-from pipeline.loading import Pictures, eval_loader
 from pipeline.models.nets import Deployed, build
 from pipeline.ops.boxes import iou
 from pipeline.ops.decode import decode
 from pipeline.ops.preprocess import Frame, frame_of, open_image, resize
 from pipeline.params import DrawnParams, ExportParams
 from pipeline.runtimes import open_runtime, predict_image
+from pipeline.training.loading import Pictures, eval_loader
 
 PAGE = ROOT / "pipeline/bundle/web"
 WAIT = 60  # seconds; a busy machine takes some to load the runtime

@@ -24,9 +24,9 @@ from pipeline.metrics.metrics import main_metric, rank, score
 from pipeline.models.backbones import thaw_last
 from pipeline.models.losses import finite_loss
 from pipeline.models.nets import Net
-from pipeline.models.quick import join_frozen_norms, learning_norms, measure_norms, quicken
 from pipeline.ops.decode import decode
 from pipeline.params import ClassifyRun, DetectRun, LocalizeRun
+from pipeline.training.quick import join_frozen_norms, learning_norms, measure_norms, quicken
 
 RunParams = ClassifyRun | LocalizeRun | DetectRun
 WARM_UP = 0.05  # share of all steps in which the learning rate rises to its peak

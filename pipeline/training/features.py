@@ -14,11 +14,11 @@ from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
 from pipeline.core.spec import ModelSpec
-from pipeline.fit import choose_precision
-from pipeline.loading import EpochSampler, Item, Pictures, eval_loader, targets
 from pipeline.models.backbones import used_modules
 from pipeline.models.nets import Net
 from pipeline.params import ClassifyRun, DetectRun, LocalizeRun
+from pipeline.training.fit import choose_precision
+from pipeline.training.loading import EpochSampler, Item, Pictures, eval_loader, targets
 
 BATCH = 32  # the last batch is filled up: what comes of a picture does not depend on how many others were new
 RunParams = ClassifyRun | LocalizeRun | DetectRun

@@ -17,8 +17,8 @@ from pipeline.params import ClassifyRun, DetectRun, LocalizeRun
 
 if TYPE_CHECKING:
     from pipeline.core.spec import ModelSpec
-    from pipeline.loading import Pictures
     from pipeline.models.nets import Net
+    from pipeline.training.loading import Pictures
 
 RunParams = ClassifyRun | LocalizeRun | DetectRun
 
@@ -45,11 +45,11 @@ def train_run(
 
     import lightning.pytorch as pl
 
-    from pipeline import loading
     from pipeline.augment.policies import augmenter
     from pipeline.models.backbones import read_pretrained
     from pipeline.models.localizer import Localizer
     from pipeline.models.nets import build
+    from pipeline.training import loading
 
     pretrained = read_pretrained(run.backbone, run.pretrained)
     if pretrained.state is None and run.backbone_norm == "frozen":
@@ -93,10 +93,10 @@ def _fit_phases(
 
     The net ends with the weights of the best epoch of all, and `spec.trained` says which that was.
     """
-    from pipeline import fit, loading
-    from pipeline.features import frozen_loaders
     from pipeline.metrics.metrics import main_metric
     from pipeline.models.losses import label_weights
+    from pipeline.training import fit, loading
+    from pipeline.training.features import frozen_loaders
 
     rank = itemgetter("val_rank")
     weights = label_weights(run.task, pictures[0].samples, dataset.labels) if run.class_weights == "balanced" else None

@@ -1,0 +1,1 @@
+"""From data to weights: the loop, loading, cached features."""

@@ -36,7 +36,7 @@ from pipeline.models.backbones import read_pretrained
 from pipeline.models.nets import Deployed, load_model
 from pipeline.ops.preprocess import open_image, resize
 from pipeline.params import DetectRun, read_params
-from pipeline.runtimes import Runtime, open_runtime, predict_samples
+from pipeline.runtimes.runtimes import Runtime, open_runtime, predict_samples
 from pipeline.training.fit import LOOKS
 from pipeline.training.train import make_spec, train_run
 

@@ -17,7 +17,7 @@ from benchmarks.timing import milliseconds
 from pipeline.core.spec import ModelSpec
 from pipeline.exporters import EXPORTERS
 from pipeline.models.nets import Deployed, build
-from pipeline.runtimes import Runtime, open_runtime
+from pipeline.runtimes.runtimes import Runtime, open_runtime
 from pipeline.training.train import write_weights
 
 TARGETS = ("executorch_int8", "executorch_float", "onnx_int8", "onnx_float")

@@ -30,7 +30,7 @@ from pipeline.exporters import EXPORTERS
 from pipeline.models.backbones import IMAGENET_MEAN, IMAGENET_STD
 from pipeline.models.nets import Deployed
 from pipeline.ops.preprocess import open_image, resize
-from pipeline.runtimes import open_runtime
+from pipeline.runtimes.runtimes import open_runtime
 
 SIZE, BATCH = 224, 25
 Images = NDArray[np.uint8]

@@ -15,7 +15,7 @@ from pipeline.hog import features, histograms
 from pipeline.metrics.metrics import score
 from pipeline.ops.preprocess import open_image, resize
 from pipeline.params import ClassifyRun
-from pipeline.runtimes import latency, predict_samples
+from pipeline.runtimes.runtimes import latency, predict_samples
 from pipeline.training.train import check_labels, make_spec
 
 C = 0.01  # the paper's soft SVM

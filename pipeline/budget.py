@@ -114,7 +114,7 @@ def _measured(candidate: Candidate, labels: int) -> Candidate:
     from pipeline.core.spec import ModelSpec
     from pipeline.exporters import EXPORTERS
     from pipeline.models.nets import Deployed, build
-    from pipeline.runtimes import latency, open_runtime
+    from pipeline.runtimes.runtimes import latency, open_runtime
 
     size = candidate.size
     spec = ModelSpec(

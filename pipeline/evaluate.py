@@ -35,7 +35,7 @@ def evaluate_run(model: Path, truth_folder: Path, report: Path, database: Path) 
     begin(database)  # it starts while torch is imported and the pictures are predicted
     try:
         from pipeline.core.spec import read_spec
-        from pipeline.runtimes import open_runtime, predict_samples
+        from pipeline.runtimes.runtimes import open_runtime, predict_samples
 
         spec = read_spec(model / "model.json")
         if not truth:

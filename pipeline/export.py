@@ -157,7 +157,7 @@ def _export_one(
     """
     from pipeline.exporters import EXPORTERS
     from pipeline.models.nets import Deployed, load_model
-    from pipeline.runtimes import NOT_RUN, open_runtime
+    from pipeline.runtimes.runtimes import NOT_RUN, open_runtime
 
     file, export, budgeted = EXPORTERS[target]
     path = folder / file
@@ -186,7 +186,7 @@ def _export_one(
 
 def _why(target: str, error: BaseException, outside: list[str]) -> str:
     """In one line, with the operators that a backend did not take; an error of nobody's fault is logged whole."""
-    from pipeline.runtimes import not_installed
+    from pipeline.runtimes.runtimes import not_installed
 
     if isinstance(error, ModuleNotFoundError):
         return not_installed(error)
@@ -219,7 +219,7 @@ def _write_golden(
     """A few pictures as lossless PNG, what the resize makes of them, what the trained net and each file of `targets`
     in `out` say to that.
     """
-    from pipeline.runtimes import NOT_RUN, open_runtime
+    from pipeline.runtimes.runtimes import NOT_RUN, open_runtime
 
     folder = out / "golden"
     folder.mkdir()

@@ -34,7 +34,8 @@ CODE = (
     "core/spec.py",
     "ops/decode.py",
     "ops/preprocess.py",
-    "runtimes.py",
+    "runtimes/__init__.py",
+    "runtimes/runtimes.py",
     "serving.py",
 )
 # what these need besides MLflow, which brings pandas

@@ -15,7 +15,7 @@ from PIL import Image
 from pipeline.core.errors import InputError
 from pipeline.core.spec import read_spec
 from pipeline.ops.preprocess import open_image
-from pipeline.runtimes import Runtime, open_runtime, predict_image
+from pipeline.runtimes.runtimes import Runtime, open_runtime, predict_image
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -19,7 +19,7 @@ def layer_values(path: Path, images: NDArray[np.uint8]) -> list[NDArray[np.float
     """The values that each convolution and matrix product of XNNPACK's gives on, after its activation, in the file's
     order: [N, H, W, C] or [N, C], of `images` [N, S, S, 3].
     """
-    from pipeline.runtimes import open_runtime
+    from pipeline.runtimes.runtimes import open_runtime
 
     pte = read_pte(path)
     (plan,) = pte.program["execution_plan"]

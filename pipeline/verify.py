@@ -12,19 +12,19 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import new_folder, read_json, size_bytes, write_json
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples
 from pipeline.drops import EPSILON, agreement, drop, drop_per_class, drops, worse
-from pipeline.exported import exported_file
 from pipeline.memory import peak_memory
 from pipeline.metrics.metrics import main_metric, paired, score
 from pipeline.operators import READ, operators
 from pipeline.ops.preprocess import open_image, resize
 from pipeline.params import ExportParams
+from pipeline.runtimes.exported import exported_file
 from pipeline.unrun import NOT_MEASURED, unrun
 from pipeline.viz.mistakes import side_by_side_sheet
 
 if TYPE_CHECKING:
     from pipeline.core.spec import ModelSpec
     from pipeline.diagnosis import Golden
-    from pipeline.runtimes import Outputs, Runtime
+    from pipeline.runtimes.runtimes import Outputs, Runtime
 
 NAMED, DRAWN, COMPARED = 5, 10, 8  # pictures that a failure names, draws and compares layers on
 THREADS = (1, 2)  # that latency is measured with
@@ -120,7 +120,7 @@ def _measurable(exports: Path, target: str) -> Path | None:
 
 def _row(case: _Case, target: str, folder: Path) -> dict[str, Any]:
     """The target's row of verify.json. A file that is not there, broken or cannot be run here has no figures."""
-    from pipeline.runtimes import NOT_RUN, open_runtime
+    from pipeline.runtimes.runtimes import NOT_RUN, open_runtime
 
     try:
         path = exported_file(case.exports, target)
@@ -137,7 +137,7 @@ def _row(case: _Case, target: str, folder: Path) -> dict[str, Any]:
 
 def _judge(case: _Case, target: str, path: Path, runtime: "Runtime", folder: Path) -> dict[str, Any]:
     """The row of a target that runs; draws what is wrong into `folder` if it fails."""
-    from pipeline.runtimes import predict_samples
+    from pipeline.runtimes.runtimes import predict_samples
 
     close = predict_samples(runtime, case.spec, case.truth_folder, case.truth, case.floor)
     metrics = score(case.spec.task, case.truth, close, case.dataset)
@@ -182,7 +182,7 @@ def _size(exports: Path, target: str, path: Path) -> dict[str, Any]:
 
 def _cost(case: _Case, target: str, runtime: "Runtime", path: Path) -> dict[str, Any]:
     """What the file takes of this machine; measured once no other process measures."""
-    from pipeline.runtimes import latency, open_runtime
+    from pipeline.runtimes.runtimes import latency, open_runtime
 
     wait(case.memory.values())
     canvas = _canvas(case, case.truth[:1])

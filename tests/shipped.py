@@ -17,7 +17,7 @@ from pipeline.evaluate import write_report
 from pipeline.export import export_run
 from pipeline.models.nets import Deployed, build
 from pipeline.params import ExportParams, QuantizeParams
-from pipeline.runtimes import open_runtime, predict_samples
+from pipeline.runtimes.runtimes import open_runtime, predict_samples
 from pipeline.training.loading import Pictures
 
 SIDE = 64

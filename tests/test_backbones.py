@@ -9,7 +9,7 @@ import torch
 from pipeline.core.spec import ModelSpec
 from pipeline.exporters import EXPORTERS
 from pipeline.models.nets import Classifier, Deployed, build
-from pipeline.runtimes import open_runtime
+from pipeline.runtimes.runtimes import open_runtime
 
 BACKBONES = {
     "resnet50": 32,

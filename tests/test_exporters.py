@@ -23,13 +23,13 @@ from pipeline.core.files import read_json, write_json
 from pipeline.core.sample import Object, Sample, read_samples, write_samples
 from pipeline.core.spec import ModelSpec
 from pipeline.export import export_run
-from pipeline.exported import exported_file
 from pipeline.exporters import EXPORTERS
 from pipeline.exporters.folding import folded
 from pipeline.models.localizer import Localizer
 from pipeline.models.nets import Deployed, build
 from pipeline.ops.preprocess import resize
-from pipeline.runtimes import open_runtime
+from pipeline.runtimes.exported import exported_file
+from pipeline.runtimes.runtimes import open_runtime
 
 
 @pytest.fixture(scope="module")

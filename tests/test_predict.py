@@ -26,11 +26,11 @@ from pipeline.core.sample import Sample, read_dataset, read_samples
 from pipeline.core.spec import ModelSpec, read_spec, write_spec
 from pipeline.datasets.synthetic.actions import clip_name, draw_actions
 from pipeline.datasets.video import ClipWriter, frame_rate, stream
-from pipeline.exported import exported_file
 from pipeline.models.nets import build
 from pipeline.params import ActionsParams
 from pipeline.predict import predict_sources
-from pipeline.runtimes import open_runtime, predict_image
+from pipeline.runtimes.exported import exported_file
+from pipeline.runtimes.runtimes import open_runtime, predict_image
 
 ROOT = Path(__file__).parents[1]
 TASKS = ("classify", "localize", "detect")

@@ -24,7 +24,7 @@ from pipeline.evaluate import write_report
 from pipeline.export import export_run
 from pipeline.models.nets import build
 from pipeline.params import ExportParams, Learning
-from pipeline.runtimes import open_runtime, predict_samples
+from pipeline.runtimes.runtimes import open_runtime, predict_samples
 from pipeline.verify import verify_run
 
 SMALL = "mobilenetv1_050_shallow"

@@ -14,7 +14,7 @@ from pipeline.exporters.budget import spare
 from pipeline.exporters.equalize import equalize, equalized_if_closer
 from pipeline.exporters.folding import folded
 from pipeline.exporters.ranges import RANGES, Histogram
-from pipeline.runtimes import open_runtime
+from pipeline.runtimes.runtimes import open_runtime
 
 SIDE = 32
 UNEVEN = torch.logspace(-2, 0, 16)  # how much the channels differ

@@ -28,7 +28,7 @@ from pipeline.models.nets import build
 from pipeline.ops.preprocess import open_image
 from pipeline.params import DrawnParams, ExportParams
 from pipeline.registry import servable
-from pipeline.runtimes import open_runtime, predict_image
+from pipeline.runtimes.runtimes import open_runtime, predict_image
 from pipeline.serving import Served
 from pipeline.tracking import default_uri, track_run
 

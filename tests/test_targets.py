@@ -19,11 +19,11 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import read_json, write_json
 from pipeline.core.sample import read_samples
 from pipeline.export import export_run
-from pipeline.exported import exported_file
 from pipeline.exporters import EXPORTERS, coreml, litert
 from pipeline.models.classifier import Classifier
 from pipeline.models.nets import Deployed, build
-from pipeline.runtimes import NOT_RUN, RUNTIMES, open_runtime
+from pipeline.runtimes.exported import exported_file
+from pipeline.runtimes.runtimes import NOT_RUN, RUNTIMES, open_runtime
 from pipeline.tables import verify_table
 from pipeline.verify import verify_run
 

@@ -26,7 +26,7 @@ from pipeline.metrics.metrics import score
 from pipeline.models.losses import label_weights
 from pipeline.models.nets import build
 from pipeline.params import ClassifyRun, DetectRun, parse_params
-from pipeline.runtimes import open_runtime, predict_samples
+from pipeline.runtimes.runtimes import open_runtime, predict_samples
 from pipeline.training.fit import Fitting, Phase, looks_after
 from pipeline.training.loading import Pictures, eval_loader
 from pipeline.training.train import check_labels, make_spec, train_run

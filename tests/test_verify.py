@@ -26,10 +26,10 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import read_json, write_json
 from pipeline.core.sample import Object, Sample, read_samples
 from pipeline.drops import agreement
-from pipeline.exported import exported_file
 from pipeline.exporters import executorch
 from pipeline.models.nets import Deployed, load_model
 from pipeline.noise import APART
+from pipeline.runtimes.exported import exported_file
 from pipeline.verify import verify_run
 
 

@@ -39,7 +39,7 @@ from pipeline.ops.boxes import iou
 from pipeline.ops.decode import decode
 from pipeline.ops.preprocess import Frame, frame_of, open_image, resize
 from pipeline.params import DrawnParams, ExportParams
-from pipeline.runtimes import open_runtime, predict_image
+from pipeline.runtimes.runtimes import open_runtime, predict_image
 from pipeline.training.loading import Pictures, eval_loader
 
 PAGE = ROOT / "pipeline/bundle/web"

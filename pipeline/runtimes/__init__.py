@@ -1,0 +1,1 @@
+"""What runs a model: the table of targets, and a module per runtime."""

@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pipeline.core.errors import InputError
-from pipeline.cost import Cost, backbone_cost
+from pipeline.graph.cost import Cost, backbone_cost
 from pipeline.models.mobilenets import named
 from pipeline.params import nearest
 

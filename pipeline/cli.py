@@ -181,7 +181,7 @@ def _budget(args: argparse.Namespace) -> None:
 def _cost(args: argparse.Namespace) -> None:
     if args.budget:
         return _budget(args)
-    from pipeline.cost import backbone_cost, cost
+    from pipeline.graph.cost import backbone_cost, cost
     from pipeline.models.mobilenets import FAMILIES, named
     from pipeline.models.nets import load_model
 

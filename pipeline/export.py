@@ -117,7 +117,7 @@ def _origin(model_folder: Path, train_folder: Path) -> dict[str, Any]:
 
 def _cost(model_folder: Path) -> dict[str, int]:
     """Of the whole trained net, for one picture."""
-    from pipeline.cost import cost
+    from pipeline.graph.cost import cost
     from pipeline.models.nets import load_model
 
     net, spec = load_model(model_folder)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from pipeline.core.sample import read_samples
 from pipeline.core.spec import ModelSpec
 from pipeline.exporters import executorch
-from pipeline.exporters.folding import CONV, edges, fold
+from pipeline.graph.folding import CONV, edges, fold
 from pipeline.models.losses import finite_loss, label_weights
 from pipeline.models.nets import Deployed, Net, load_model
 from pipeline.params import Learning, QuantizeParams

@@ -55,7 +55,7 @@ def cost_table(nets: Iterable[tuple[str, int]], labels: int = 1000) -> Any:
     import pandas as pd
 
     from pipeline.budget import published
-    from pipeline.cost import backbone_cost
+    from pipeline.graph.cost import backbone_cost
 
     rows = []
     for backbone, size in nets:
@@ -69,6 +69,6 @@ def layer_table(backbone: str, size: int) -> Any:
     """A pandas DataFrame of the layers of a backbone: name, kind, output (C, H, W), multiply-adds, parameters."""
     import pandas as pd
 
-    from pipeline.cost import backbone_cost
+    from pipeline.graph.cost import backbone_cost
 
     return pd.DataFrame([asdict(layer) for layer in backbone_cost(backbone, size).layers])

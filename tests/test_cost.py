@@ -13,7 +13,7 @@ from pipeline.budget import candidates, fitting, read_budget
 from pipeline.cli import main
 from pipeline.core.errors import InputError
 from pipeline.core.spec import ModelSpec
-from pipeline.cost import backbone_cost, cost, separable_ratio
+from pipeline.graph.cost import backbone_cost, cost, separable_ratio
 from pipeline.models.nets import build
 
 

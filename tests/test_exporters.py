@@ -24,7 +24,7 @@ from pipeline.core.sample import Object, Sample, read_samples, write_samples
 from pipeline.core.spec import ModelSpec
 from pipeline.export import export_run
 from pipeline.exporters import EXPORTERS
-from pipeline.exporters.folding import folded
+from pipeline.graph.folding import folded
 from pipeline.models.localizer import Localizer
 from pipeline.models.nets import Deployed, build
 from pipeline.ops.preprocess import resize

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from pipeline.exporters import EXPORTERS
 from pipeline.exporters.budget import spare
 from pipeline.exporters.equalize import equalize, equalized_if_closer
-from pipeline.exporters.folding import folded
 from pipeline.exporters.ranges import RANGES, Histogram
+from pipeline.graph.folding import folded
 from pipeline.runtimes.runtimes import open_runtime
 
 SIDE = 32

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json, write_json
-from pipeline.exporters.folding import fold
+from pipeline.graph.folding import fold
 
 DATE = "com.github.apple.coremltools.conversion_date"
 INT8_WEIGHTS = "constexpr_affine_dequantize"  # the operator that holds them

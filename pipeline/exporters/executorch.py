@@ -14,9 +14,9 @@ from torch import fx, nn
 
 from pipeline.exporters.budget import spare
 from pipeline.exporters.equalize import equalized_if_closer, kept
-from pipeline.exporters.folding import edges, example, folded
 from pipeline.exporters.ranges import RANGES, relative_error
 from pipeline.exporters.simulate import Images, Outputs, few
+from pipeline.graph.folding import edges, example, folded
 
 
 def export_float(deployed: nn.Module, calibration: Images, path: Path, _names: list[str]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from torch import nn
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json
-from pipeline.exporters.folding import example, folded
+from pipeline.graph.folding import example, folded
 
 ENVIRONMENT = Path(sys.prefix) / "litert"  # inside the project's own
 

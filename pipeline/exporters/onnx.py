@@ -10,9 +10,9 @@ from torch import nn
 
 from pipeline.exporters.budget import spare
 from pipeline.exporters.equalize import equalized_if_closer, kept
-from pipeline.exporters.folding import example, folded
 from pipeline.exporters.ranges import RANGES, Histogram, relative_error
 from pipeline.exporters.simulate import Images, Outputs, few
+from pipeline.graph.folding import example, folded
 
 OPSET = 18  # what ONNX Runtime Mobile has kernels for since 1.14
 INPUT = "image"

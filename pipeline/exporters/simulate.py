@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
-from pipeline.exporters.folding import CONV, LINEAR, edges
 from pipeline.exporters.ranges import Histogram
+from pipeline.graph.folding import CONV, LINEAR, edges
 
 ATEN = torch.ops.aten
 CLIPS = (ATEN.hardtanh.default, ATEN.hardtanh_.default, ATEN.relu6.default)

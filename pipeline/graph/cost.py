@@ -13,7 +13,7 @@ from torch import fx, nn
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count, mm_flop
 
 from pipeline.core.errors import InputError
-from pipeline.exporters.folding import CONV, fold
+from pipeline.graph.folding import CONV, fold
 
 SMALLEST = 32  # pixels: below, the last feature map has no cell
 LINEAR = torch.ops.aten.linear.default

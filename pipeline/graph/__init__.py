@@ -1,0 +1,1 @@
+"""A net as a graph: batch norms folded, its cost counted."""

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.evaluate import evaluate_run
+from pipeline.evaluation.evaluate import evaluate_run
 from pipeline.params import Params
 from stages import run
 

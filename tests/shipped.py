@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from pipeline.core.files import read_json, sha256, size_bytes, write_json
 from pipeline.core.sample import Dataset, Sample, read_samples, write_dataset, write_samples
 from pipeline.core.spec import ModelSpec, write_spec
-from pipeline.evaluate import write_report
+from pipeline.evaluation.evaluate import write_report
 from pipeline.export import export_run
 from pipeline.models.nets import Deployed, build
 from pipeline.params import ExportParams, QuantizeParams

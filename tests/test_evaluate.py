@@ -24,7 +24,7 @@ from pipeline.core.sample import (
     write_samples,
 )
 from pipeline.core.spec import ModelSpec, write_spec
-from pipeline.evaluate import evaluate_run, write_report
+from pipeline.evaluation.evaluate import evaluate_run, write_report
 from pipeline.viz.mistakes import mistake
 
 HERD = Dataset("herd", ["cow", "horse"], ["nose", "tail"], skeleton=[(0, 1)])
@@ -169,7 +169,7 @@ def test_a_model_is_evaluated_with_fiftyone_beside_it(task, tmp_path):
     write_spec(tmp_path / "model/model.json", spec)
     save_file(net.state_dict(), tmp_path / "model/model.safetensors")
     code = (
-        "import sys; from pathlib import Path; from pipeline.evaluate import evaluate_run; "
+        "import sys; from pathlib import Path; from pipeline.evaluation.evaluate import evaluate_run; "
         "print('\\n' + evaluate_run(*map(Path, sys.argv[1:])))"
     )
     report = tmp_path / "reports/evaluate/r"

@@ -20,7 +20,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import read_json
 from pipeline.core.sample import Dataset, Landmark, Object, Sample, read_samples, write_dataset, write_samples
 from pipeline.core.spec import write_spec
-from pipeline.evaluate import write_report
+from pipeline.evaluation.evaluate import write_report
 from pipeline.export import export_run
 from pipeline.models.nets import build
 from pipeline.params import ExportParams, Learning

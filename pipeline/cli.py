@@ -250,7 +250,7 @@ def _slide(args: argparse.Namespace) -> None:
 
 
 def _inspect(args: argparse.Namespace) -> None:
-    from pipeline.inspect import inspect_run
+    from pipeline.inspection.view import inspect_run
 
     inspect_run(args.run, Path.cwd(), DATABASE, args.port)
 

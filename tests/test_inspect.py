@@ -17,9 +17,9 @@ from PIL import Image, ImageDraw
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from pipeline import inspect
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Dataset, Landmark, Object, Sample, write_dataset, write_samples
+from pipeline.inspection import view as inspect
 from pipeline.metrics.metrics import score
 
 HERD = Dataset("herd", ["cow", "horse"], ["nose", "left_ear", "right_ear", "tail"], [(1, 2)], [(0, 1), (0, 2), (0, 3)])

@@ -29,7 +29,7 @@ def evaluate_run(model: Path, truth_folder: Path, report: Path, database: Path) 
     Writes `report` (see `write_report`; with fiftyone.json, what FiftyOne finds, beside ours) and the run's FiftyOne
     dataset into `database`. Raises InputError if something is missing or there is nothing to test on.
     """
-    from pipeline.inspect import begin, close, open_run
+    from pipeline.inspection.view import begin, close, open_run
 
     truth = read_samples(truth_folder)
     begin(database)  # it starts while torch is imported and the pictures are predicted

@@ -1,0 +1,1 @@
+"""Views in FiftyOne, which is imported here only."""

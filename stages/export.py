@@ -8,7 +8,7 @@ from stages import run
 
 def export(params: Params, name: str) -> str:
     settings = params.run(name)
-    from pipeline.export import export_run
+    from pipeline.export.export import export_run
 
     return export_run(
         model_folder=Path("models") / name,

@@ -15,14 +15,14 @@ import torch
 from PIL import Image
 from shipped import LABELS, PARAMS, SIDE, TARGETS, shipped, spec_of
 
-from pipeline.bundle import replay as bundled_replay
-from pipeline.calibration import choose
-from pipeline.contract import preprocessing
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json, write_json
 from pipeline.core.sample import Object, Sample, read_samples, write_samples
 from pipeline.core.spec import ModelSpec
-from pipeline.export import export_run
+from pipeline.export.bundle import replay as bundled_replay
+from pipeline.export.calibration import choose
+from pipeline.export.card.contract import preprocessing
+from pipeline.export.export import export_run
 from pipeline.exporters import EXPORTERS
 from pipeline.graph.folding import folded
 from pipeline.models.localizer import Localizer

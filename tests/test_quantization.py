@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pipeline.export.int8.budget import spare
+from pipeline.export.int8.equalize import equalize, equalized_if_closer
+from pipeline.export.int8.ranges import RANGES, Histogram
 from pipeline.exporters import EXPORTERS
-from pipeline.exporters.budget import spare
-from pipeline.exporters.equalize import equalize, equalized_if_closer
-from pipeline.exporters.ranges import RANGES, Histogram
 from pipeline.graph.folding import folded
 from pipeline.runtimes.runtimes import open_runtime
 

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 from shipped import SIDE, spec_of
 
-from pipeline import bundle
-from pipeline.contract import preprocessing
 from pipeline.core.spec import ModelSpec
+from pipeline.export import bundle
+from pipeline.export.card.contract import preprocessing
 from pipeline.ops.decode import decode
 from pipeline.ops.preprocess import resize
 

@@ -23,7 +23,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.sample import Sample, write_samples
 from pipeline.core.spec import read_spec, write_spec
 from pipeline.datasets.synthetic.coco import draw_herd
-from pipeline.export import export_run
+from pipeline.export.export import export_run
 from pipeline.models.nets import build
 from pipeline.ops.preprocess import open_image
 from pipeline.params import DrawnParams, ExportParams

@@ -26,13 +26,13 @@ from selenium.webdriver.support import expected_conditions
 from selenium.webdriver.support.ui import WebDriverWait
 from shipped import LABELS, QUANTIZE, SIDE, spec_of
 
-from pipeline.contract import preprocessing
 from pipeline.core.files import write_json
 from pipeline.core.sample import Landmark, Object, Sample, read_samples, write_samples
 from pipeline.core.spec import ModelSpec, read_spec, write_spec
 from pipeline.datasets.synthetic.coco import draw_herd
 from pipeline.demo import open_server, page_folder, runtime_folder
-from pipeline.export import export_run
+from pipeline.export.card.contract import preprocessing
+from pipeline.export.export import export_run
 from pipeline.exporters.onnx import export_float
 from pipeline.models.nets import Deployed, build
 from pipeline.ops.boxes import iou
@@ -42,7 +42,7 @@ from pipeline.params import DrawnParams, ExportParams
 from pipeline.runtimes.runtimes import open_runtime, predict_image
 from pipeline.training.loading import Pictures, eval_loader
 
-PAGE = ROOT / "pipeline/bundle/web"
+PAGE = ROOT / "pipeline/export/bundle/web"
 WAIT = 60  # seconds; a busy machine takes some to load the runtime
 HERD = 96  # the detector's canvas
 

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from pipeline.exporters.budget import spare
-from pipeline.exporters.equalize import equalized_if_closer, kept
-from pipeline.exporters.ranges import RANGES, relative_error
-from pipeline.exporters.simulate import Images, Outputs, few
+from pipeline.export.int8.budget import spare
+from pipeline.export.int8.equalize import equalized_if_closer, kept
+from pipeline.export.int8.ranges import RANGES, relative_error
+from pipeline.export.int8.simulate import Images, Outputs, few
 from pipeline.graph.folding import edges, example, folded
 
 
@@ -53,7 +53,7 @@ def _quantize(
     """Write `path`, with the steps in `spared` left float; returns facts about it and its relative error."""
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 
-    from pipeline.exporters.observers import choose_ranges, outputs, rounded_outputs
+    from pipeline.export.int8.observers import choose_ranges, outputs, rounded_outputs
 
     prepared = _prepared(graph, spared)
     outputs(prepared, calibration)
@@ -75,7 +75,7 @@ def _prepared(graph: fx.GraphModule, spared: set[str]) -> fx.GraphModule:
     """`graph` with XNNPACK's places of int8, but for those of `spared`, each with an observer of ours."""
     from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
 
-    from pipeline.exporters.observers import RangeObserver, clips_as_relu, mark_answers
+    from pipeline.export.int8.observers import RangeObserver, clips_as_relu, mark_answers
 
     ends = edges(graph)
     quantizer = xnnpack_quantizer(ends | spared, RangeObserver.with_args(eps=2**-12))

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.exporters.budget import spare
-from pipeline.exporters.equalize import equalized_if_closer, kept
-from pipeline.exporters.ranges import RANGES, Histogram, relative_error
-from pipeline.exporters.simulate import Images, Outputs, few
+from pipeline.export.int8.budget import spare
+from pipeline.export.int8.equalize import equalized_if_closer, kept
+from pipeline.export.int8.ranges import RANGES, Histogram, relative_error
+from pipeline.export.int8.simulate import Images, Outputs, few
 from pipeline.graph.folding import example, folded
 
 OPSET = 18  # what ONNX Runtime Mobile has kernels for since 1.14

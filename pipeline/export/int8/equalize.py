@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from pipeline.exporters.ranges import relative_error
-from pipeline.exporters.simulate import ATEN, CLIPS, RELUS, SUMS, Images, Int8, Outputs
+from pipeline.export.int8.ranges import relative_error
+from pipeline.export.int8.simulate import ATEN, CLIPS, RELUS, SUMS, Images, Int8, Outputs
 from pipeline.graph.folding import CONV, LINEAR, tensor_of
 
 # steps that give s x f(x) for s x x, s > 0, channel by channel

@@ -11,8 +11,8 @@ from torch import Tensor, fx, nn
 from torchao.quantization.pt2e import ObserverBase
 from torchao.quantization.pt2e.observer import UniformQuantizationObserverBase
 
-from pipeline.exporters.ranges import RANGES, Histogram
-from pipeline.exporters.simulate import ATEN, CLIPS
+from pipeline.export.int8.ranges import RANGES, Histogram
+from pipeline.export.int8.simulate import ATEN, CLIPS
 
 
 class RangeObserver(UniformQuantizationObserverBase):

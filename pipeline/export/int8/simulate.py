@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
-from pipeline.exporters.ranges import Histogram
+from pipeline.export.int8.ranges import Histogram
 from pipeline.graph.folding import CONV, LINEAR, edges
 
 ATEN = torch.ops.aten

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import bundle
-from pipeline.calibration import choose, described, stored
-from pipeline.card import model_card
-from pipeline.contract import preprocessing
 from pipeline.core.errors import InputError
 from pipeline.core.files import link_or_copy, new_folder, read_json, sha256, size_bytes, write_json, write_text
 from pipeline.core.parallel import each_forked
 from pipeline.core.sample import Sample, read_samples
 from pipeline.dvc_state import md5_of
-from pipeline.limits import read_evidence
+from pipeline.export import bundle
+from pipeline.export.calibration import choose, described, stored
+from pipeline.export.card.card import model_card
+from pipeline.export.card.contract import preprocessing
+from pipeline.export.card.limits import read_evidence
 from pipeline.ops.decode import decode
 from pipeline.ops.preprocess import open_image, resize
 from pipeline.params import ExportParams, Learning
@@ -70,7 +70,7 @@ def export_run(
         images = stored(Path(aside) / "calibration.npy", train_folder, chosen, spec)
         tuned, tuning = None, {}
         if params.quantize.mode == "qat":
-            from pipeline import qat
+            from pipeline.export import qat
 
             tuned = Path(aside) / "tuned.pt"
             tuning = {"quantize": qat.tune(model_folder, train_folder, images, params.quantize, learning, tuned)}
@@ -167,7 +167,7 @@ def _export_one(
         net, spec = load_model(model_folder)
         deployed: nn.Module = Deployed(net, spec)
         if learnt := tuned if not target.endswith("_float") else None:
-            from pipeline import qat
+            from pipeline.export import qat
 
             deployed = qat.tuned_net(net, spec, learnt)
         facts = export(deployed, images, path, spec.outputs, **more)

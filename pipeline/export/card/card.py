@@ -8,8 +8,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from pipeline.dvc_state import flat
-from pipeline.hub import FIGURES, front_matter
-from pipeline.limits import Evidence, limits, some, table
+from pipeline.export.card.hub import FIGURES, front_matter
+from pipeline.export.card.limits import Evidence, limits, some, table
 from pipeline.metrics.metrics import main_metric
 
 if TYPE_CHECKING:

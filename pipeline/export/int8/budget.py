@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx
 
-from pipeline.exporters.simulate import ATEN, CLIPS, RELUS, SUMS, Images, Int8
+from pipeline.export.int8.simulate import ATEN, CLIPS, RELUS, SUMS, Images, Int8
 from pipeline.graph.folding import CONV, LINEAR, tensor_of
 
 Part = tuple[str, fx.Node]  # "weight" of a layer, or "activation" of a place

@@ -1,0 +1,1 @@
+"""What goes along with exported files: the model card, preprocessing, limits."""

@@ -1,0 +1,1 @@
+"""How layers are quantized: ranges, observers, equalization, what stays float."""

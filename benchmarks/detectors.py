@@ -29,7 +29,7 @@ from benchmarks.yardsticks import FLOOR, Peer, Ultralytics, predict_ssdlite, tra
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples
 from pipeline.core.spec import read_spec
-from pipeline.exporters import EXPORTERS
+from pipeline.export.targets import EXPORTERS
 from pipeline.graph.cost import cost
 from pipeline.metrics.metrics import score
 from pipeline.models.backbones import read_pretrained

@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.timing import milliseconds
 from pipeline.core.spec import ModelSpec
-from pipeline.exporters import EXPORTERS
+from pipeline.export.targets import EXPORTERS
 from pipeline.models.nets import Deployed, build
 from pipeline.runtimes.runtimes import Runtime, open_runtime
 from pipeline.training.train import write_weights

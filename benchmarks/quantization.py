@@ -26,7 +26,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import mobilenet_v2
 
-from pipeline.exporters import EXPORTERS
+from pipeline.export.targets import EXPORTERS
 from pipeline.models.backbones import IMAGENET_MEAN, IMAGENET_STD
 from pipeline.models.nets import Deployed
 from pipeline.ops.preprocess import open_image, resize

@@ -112,7 +112,7 @@ def _estimate(cost: Cost) -> int:
 
 def _measured(candidate: Candidate, labels: int) -> Candidate:
     from pipeline.core.spec import ModelSpec
-    from pipeline.exporters import EXPORTERS
+    from pipeline.export.targets import EXPORTERS
     from pipeline.models.nets import Deployed, build
     from pipeline.runtimes.runtimes import latency, open_runtime
 

@@ -21,7 +21,7 @@ def unrun(exports: Path, path: Path, not_run: str, wrong: list[str]) -> dict[str
     `checked` has what its program says, `reason` what is wrong (what the caller found `wrong` already, first) and,
     always, that it was `not_run`. Raises InputError naming `path` if it is no whole program.
     """
-    from pipeline.exporters.coreml import inspect
+    from pipeline.export.targets.coreml import inspect
 
     found = inspect(path)
     contract = read_json(exports / "preprocess.json")

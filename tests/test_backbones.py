@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipeline.core.spec import ModelSpec
-from pipeline.exporters import EXPORTERS
+from pipeline.export.targets import EXPORTERS
 from pipeline.models.nets import Classifier, Deployed, build
 from pipeline.runtimes.runtimes import open_runtime
 

@@ -23,7 +23,7 @@ from pipeline.export.bundle import replay as bundled_replay
 from pipeline.export.calibration import choose
 from pipeline.export.card.contract import preprocessing
 from pipeline.export.export import export_run
-from pipeline.exporters import EXPORTERS
+from pipeline.export.targets import EXPORTERS
 from pipeline.graph.folding import folded
 from pipeline.models.localizer import Localizer
 from pipeline.models.nets import Deployed, build

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pipeline.export.int8.budget import spare
 from pipeline.export.int8.equalize import equalize, equalized_if_closer
 from pipeline.export.int8.ranges import RANGES, Histogram
-from pipeline.exporters import EXPORTERS
+from pipeline.export.targets import EXPORTERS
 from pipeline.graph.folding import folded
 from pipeline.runtimes.runtimes import open_runtime
 

@@ -19,7 +19,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import read_json, write_json
 from pipeline.core.sample import read_samples
 from pipeline.export.export import export_run
-from pipeline.exporters import EXPORTERS, coreml, litert
+from pipeline.export.targets import EXPORTERS, coreml, litert
 from pipeline.models.classifier import Classifier
 from pipeline.models.nets import Deployed, build
 from pipeline.runtimes.exported import exported_file

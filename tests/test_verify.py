@@ -26,7 +26,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import read_json, write_json
 from pipeline.core.sample import Object, Sample, read_samples
 from pipeline.drops import agreement
-from pipeline.exporters import executorch
+from pipeline.export.targets import executorch
 from pipeline.models.nets import Deployed, load_model
 from pipeline.noise import APART
 from pipeline.runtimes.exported import exported_file

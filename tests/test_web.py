@@ -33,7 +33,7 @@ from pipeline.datasets.synthetic.coco import draw_herd
 from pipeline.demo import open_server, page_folder, runtime_folder
 from pipeline.export.card.contract import preprocessing
 from pipeline.export.export import export_run
-from pipeline.exporters.onnx import export_float
+from pipeline.export.targets.onnx import export_float
 from pipeline.models.nets import Deployed, build
 from pipeline.ops.boxes import iou
 from pipeline.ops.decode import decode

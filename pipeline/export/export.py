@@ -130,7 +130,7 @@ def _export_all(
 ) -> tuple[dict[str, Any], dict[str, str], dict[str, int]]:
     """The row of export.json for each target that could be made, why not for each other one, and the net's cost."""
     import pipeline.models.nets  # noqa: F401  # once, for the processes to share
-    from pipeline.exporters import EXPORTERS
+    from pipeline.export.targets import EXPORTERS
 
     order = [target for target in EXPORTERS if target in params.targets]
     one = partial(_export_one, model_folder, images, folder, params.quantize.budget, tuned)
@@ -155,7 +155,7 @@ def _export_one(
 
     What is in int8 has the weights that quantization-aware training wrote to `tuned`, where there was any.
     """
-    from pipeline.exporters import EXPORTERS
+    from pipeline.export.targets import EXPORTERS
     from pipeline.models.nets import Deployed, load_model
     from pipeline.runtimes.runtimes import NOT_RUN, open_runtime
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from pipeline.core.sample import read_samples
 from pipeline.core.spec import ModelSpec
-from pipeline.exporters import executorch
+from pipeline.export.targets import executorch
 from pipeline.graph.folding import CONV, edges, fold
 from pipeline.models.losses import finite_loss, label_weights
 from pipeline.models.nets import Deployed, Net, load_model

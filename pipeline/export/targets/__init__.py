@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from pipeline.exporters import coreml, executorch, litert, onnx
+from pipeline.export.targets import coreml, executorch, litert, onnx
 
 Export = Callable[..., dict[str, Any]]
 

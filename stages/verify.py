@@ -8,7 +8,7 @@ from stages import run
 
 def verify(params: Params, name: str) -> str:
     settings = params.run(name)
-    from pipeline.verify import verify_run
+    from pipeline.verification.verify import verify_run
 
     return verify_run(
         exports=Path("exports") / name,

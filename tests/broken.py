@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from pipeline.pte import read_graph, read_pte, with_graph, write_pte
+from pipeline.verification.pte import read_graph, read_pte, with_graph, write_pte
 
 
 def zero_scales(model: Any) -> None:

@@ -25,7 +25,7 @@ from pipeline.export.export import export_run
 from pipeline.models.nets import build
 from pipeline.params import ExportParams, Learning
 from pipeline.runtimes.runtimes import open_runtime, predict_samples
-from pipeline.verify import verify_run
+from pipeline.verification.verify import verify_run
 
 SMALL = "mobilenetv1_050_shallow"
 INT8 = ["onnx_int8", "executorch_int8"]

@@ -25,7 +25,7 @@ from pipeline.models.nets import Deployed, build
 from pipeline.runtimes.exported import exported_file
 from pipeline.runtimes.runtimes import NOT_RUN, RUNTIMES, open_runtime
 from pipeline.tables import verify_table
-from pipeline.verify import verify_run
+from pipeline.verification.verify import verify_run
 
 NEEDS_LITERT = pytest.mark.skipif(
     not (litert.ENVIRONMENT / "ready").exists(), reason="LiteRT's converter is not installed: `make litert`"

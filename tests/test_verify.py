@@ -25,12 +25,12 @@ from shipped import LABELS, PARAMS, SIDE, TARGETS, relist, shipped, spec_of
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json, write_json
 from pipeline.core.sample import Object, Sample, read_samples
-from pipeline.drops import agreement
 from pipeline.export.targets import executorch
 from pipeline.models.nets import Deployed, load_model
-from pipeline.noise import APART
 from pipeline.runtimes.exported import exported_file
-from pipeline.verify import verify_run
+from pipeline.verification.comparison import agreement
+from pipeline.verification.layer_noise import APART
+from pipeline.verification.verify import verify_run
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from matplotlib.transforms import Bbox
 if TYPE_CHECKING:
     from pipeline.budget import Candidate
     from pipeline.compare import Row
-    from pipeline.noise import Layer
+    from pipeline.verification.layer_noise import Layer
 
 DPI = 100
 AREA = 12  # of a dot in square typographic points, per megabyte

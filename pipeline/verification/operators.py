@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.pte import XNNPACK, read_graph, read_pte
+from pipeline.verification.pte import XNNPACK, read_graph, read_pte
 
 CONVERSIONS = ("QuantizeLinear", "DequantizeLinear", "ReorderInput", "ReorderOutput", "Convert")  # compute nothing
 READ = (".onnx", ".pte")  # files whose operators can be looked at

@@ -11,20 +11,20 @@ from numpy.typing import NDArray
 from pipeline.core.errors import InputError
 from pipeline.core.files import new_folder, read_json, size_bytes, write_json
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples
-from pipeline.drops import EPSILON, agreement, drop, drop_per_class, drops, worse
-from pipeline.memory import peak_memory
 from pipeline.metrics.metrics import main_metric, paired, score
-from pipeline.operators import READ, operators
 from pipeline.ops.preprocess import open_image, resize
 from pipeline.params import ExportParams
 from pipeline.runtimes.exported import exported_file
-from pipeline.unrun import NOT_MEASURED, unrun
+from pipeline.verification.comparison import EPSILON, agreement, drop, drop_per_class, drops, worse
+from pipeline.verification.memory import peak_memory
+from pipeline.verification.not_run import NOT_MEASURED, unrun
+from pipeline.verification.operators import READ, operators
 from pipeline.viz.mistakes import side_by_side_sheet
 
 if TYPE_CHECKING:
     from pipeline.core.spec import ModelSpec
-    from pipeline.diagnosis import Golden
     from pipeline.runtimes.runtimes import Outputs, Runtime
+    from pipeline.verification.diagnosis import Golden
 
 NAMED, DRAWN, COMPARED = 5, 10, 8  # pictures that a failure names, draws and compares layers on
 THREADS = (1, 2)  # that latency is measured with
@@ -86,7 +86,7 @@ def _read_case(
     exports: Path, evaluated: Path, truth_folder: Path, params: ExportParams, memory: dict[str, Future[int]]
 ) -> _Case:
     from pipeline.core.spec import read_spec
-    from pipeline.diagnosis import Golden
+    from pipeline.verification.diagnosis import Golden
 
     spec = read_spec(exports / "model.json")
     truth, exact = paired(read_samples(truth_folder), read_samples(evaluated / "predictions"))
@@ -231,8 +231,8 @@ def _explain(
     folder: Path,
 ) -> dict[str, Any]:
     """What is known of why a file fails, for verify.json; draws its worst pictures and the noise of its layers."""
-    from pipeline.diagnosis import causes, misfits
-    from pipeline.noise import APART, Layer, first_apart, layers_of, sqnr
+    from pipeline.verification.diagnosis import causes, misfits
+    from pipeline.verification.layer_noise import APART, Layer, first_apart, layers_of, sqnr
     from pipeline.viz.plots import plot_noise
 
     if worst:

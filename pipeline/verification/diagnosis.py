@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.sample import Sample
-from pipeline.drops import shown
 from pipeline.metrics.matching import match
+from pipeline.verification.comparison import shown
 
 if TYPE_CHECKING:
     from pipeline.core.spec import ModelSpec

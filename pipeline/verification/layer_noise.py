@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.files import read_json
-from pipeline.operators import READ
+from pipeline.verification.operators import READ
 
 APART = 10.0  # dB; layers of a file that holds its accuracy were seen to have 13 and more
 SAME = 100.0  # dB, where there is no difference
@@ -70,7 +70,7 @@ def executorch_layers(exact: Path, close: Path, images: NDArray[np.uint8]) -> li
     """Each layer of the float ONNX file `exact` against that of the ExecuTorch file `close` with the same number."""
     import onnx
 
-    from pipeline.taps import layer_values
+    from pipeline.verification.layer_outputs import layer_values
 
     model = onnx.load(exact)
     named = _pairs(model.graph, model.graph)

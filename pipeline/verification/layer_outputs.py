@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.pte import ALIGNED, XNNPACK, read_graph, read_pte, with_graph, write_pte
+from pipeline.verification.pte import ALIGNED, XNNPACK, read_graph, read_pte, with_graph, write_pte
 
 LAYERS = ("XNNConv2d", "XNNDepthwiseConv2d", "XNNFullyConnected")
 OUTPUT = 2  # XNN_VALUE_FLAG_EXTERNAL_OUTPUT

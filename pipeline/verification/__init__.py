@@ -1,0 +1,1 @@
+"""The files that ship, judged by the metrics of the float model."""

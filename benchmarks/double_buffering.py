@@ -25,9 +25,9 @@ from PIL import Image
 from pipeline.core.sample import read_samples
 from pipeline.core.spec import model_folder, read_spec
 from pipeline.datasets.video import ClipWriter
+from pipeline.inference.overlap import Stream
+from pipeline.inference.predict import predict_sources
 from pipeline.ops.preprocess import open_image
-from pipeline.overlap import Stream
-from pipeline.predict import predict_sources
 
 MODELS, EXPORTS = Path("models"), Path("exports")
 WIDTH, HEIGHT, FRAMES = 1280, 720, 200
@@ -63,7 +63,7 @@ def _timed(clip: Path, run: str, target: str, drawings: Path | None, overlaps: b
     answers = predict_sources([str(clip)], run, target, MODELS, EXPORTS, drawings)
     if overlaps:
         return sum(1 for _ in answers), time.perf_counter() - start
-    with patch("pipeline.predict.overlapped", _one_after_the_other):
+    with patch("pipeline.inference.predict.overlapped", _one_after_the_other):
         return sum(1 for _ in answers), time.perf_counter() - start
 
 

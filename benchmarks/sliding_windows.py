@@ -16,15 +16,15 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.core.spec import ModelSpec
+from pipeline.inference.sliding import Array, one_pass
 from pipeline.models.classifier import Classifier
 from pipeline.models.nets import Deployed, build
-from pipeline.sliding import Array, one_pass
 
 WARM_UP, REPEATS, BATCH = 1, 7, 32
 
 
 def one_by_one(net: Classifier, spec: ModelSpec, stride: int) -> Callable[[NDArray[np.uint8]], Array]:
-    """What `pipeline.sliding.one_pass` gives, the slow way: canvas uint8 [H, W, 3] -> logits [K, rows, columns]."""
+    """What `one_pass` of inference.sliding gives, the slow way: canvas uint8 [H, W, 3] -> logits [K, rows, columns]."""
     deployed = Deployed(net, spec).eval().to(memory_format=torch.channels_last)
     size = spec.size
 

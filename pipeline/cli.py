@@ -209,7 +209,7 @@ def _cost(args: argparse.Namespace) -> None:
 
 
 def _predict(args: argparse.Namespace) -> None:
-    from pipeline.predict import predict_sources
+    from pipeline.inference.predict import predict_sources
 
     if args.every < 1:
         raise InputError(f"--every {args.every}: expected 1 or more")
@@ -233,7 +233,7 @@ def _print_prediction(prediction: "Sample", as_json: bool) -> None:
 
 
 def _slide(args: argparse.Namespace) -> None:
-    from pipeline.sliding import slide_run
+    from pipeline.inference.sliding import slide_run
 
     data = Path("data/ingested")
     figures = slide_run(
@@ -256,7 +256,7 @@ def _inspect(args: argparse.Namespace) -> None:
 
 
 def _demo(args: argparse.Namespace) -> None:
-    from pipeline.demo import addresses, open_server, page_folder, runtime_folder, write_site
+    from pipeline.inference.demo import addresses, open_server, page_folder, runtime_folder, write_site
 
     page, runtime = page_folder(Path("exports"), args.run), runtime_folder(Path("node_modules"))
     if args.write:

@@ -22,7 +22,7 @@ PLACE = "served"  # of the model among the artifacts of its MLflow run
 CANDIDATE = "candidate"  # of the version that the workspace last held
 CHAMPION = "champion"  # of the best version so far
 LOCK, TEST, VERDICT = "pocketlens.lock", "pocketlens.test", "pocketlens.champion"  # tags of a version
-# What `pipeline.serving` imports, as files of `pipeline/`: none of it brings torch.
+# What `pipeline.inference.serving` imports, as files of `pipeline/`: none of it brings torch.
 CODE = (
     "__init__.py",
     "ops/__init__.py",
@@ -36,7 +36,8 @@ CODE = (
     "ops/preprocess.py",
     "runtimes/__init__.py",
     "runtimes/runtimes.py",
-    "serving.py",
+    "inference/__init__.py",
+    "inference/serving.py",
 )
 # what these need besides MLflow, which brings pandas
 PACKAGES = ("numpy", "pillow", "tqdm")
@@ -102,7 +103,7 @@ def save(model: Servable, folder: Path, run_id: str) -> None:
             link_or_copy(source, target)
         mlflow.pyfunc.save_model(
             str(folder),
-            loader_module="pipeline.serving",
+            loader_module="pipeline.inference.serving",
             data_path=str(data),
             code_paths=[str(code)],
             mlflow_model=Model(artifact_path=PLACE, run_id=run_id),

@@ -12,7 +12,7 @@ from conftest import ROOT, project_environment
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_text
-from pipeline.demo import RUNTIME_FILES, addresses, open_server, page_folder, runtime_folder, write_site
+from pipeline.inference.demo import RUNTIME_FILES, addresses, open_server, page_folder, runtime_folder, write_site
 
 
 @pytest.fixture

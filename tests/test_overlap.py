@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.overlap import Stream, overlapped
+from pipeline.inference.overlap import Stream, overlapped
 
 ROOT = Path(__file__).parents[1]
 
@@ -144,7 +144,7 @@ def test_an_error_of_the_source_comes_after_its_items() -> None:
 
 ENDLESS = """
 import itertools, signal, sys, threading
-from pipeline.overlap import overlapped
+from pipeline.inference.overlap import overlapped
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started the tests without
 items = (number for number in itertools.count())
 for number in overlapped(items, lambda n: n + 1, lambda n: n):

@@ -26,9 +26,9 @@ from pipeline.core.sample import Sample, read_dataset, read_samples
 from pipeline.core.spec import ModelSpec, read_spec, write_spec
 from pipeline.datasets.synthetic.actions import clip_name, draw_actions
 from pipeline.datasets.video import ClipWriter, frame_rate, stream
+from pipeline.inference.predict import predict_sources
 from pipeline.models.nets import build
 from pipeline.params import ActionsParams
-from pipeline.predict import predict_sources
 from pipeline.runtimes.exported import exported_file
 from pipeline.runtimes.runtimes import open_runtime, predict_image
 

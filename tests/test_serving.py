@@ -24,12 +24,12 @@ from pipeline.core.sample import Sample, write_samples
 from pipeline.core.spec import read_spec, write_spec
 from pipeline.datasets.synthetic.coco import draw_herd
 from pipeline.export.export import export_run
+from pipeline.inference.serving import Served
 from pipeline.models.nets import build
 from pipeline.ops.preprocess import open_image
 from pipeline.params import DrawnParams, ExportParams
 from pipeline.registry import servable
 from pipeline.runtimes.runtimes import open_runtime, predict_image
-from pipeline.serving import Served
 from pipeline.tracking import default_uri, track_run
 
 RUNS = {"alpaca": "classify", "herd": "detect"}

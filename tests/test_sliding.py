@@ -21,12 +21,12 @@ from pipeline.core.errors import InputError
 from pipeline.core.sample import SPLITS, Dataset, Object, Sample, read_samples, write_dataset, write_samples
 from pipeline.core.spec import ModelSpec, write_spec
 from pipeline.datasets.ingest.ingest import ingest
+from pipeline.inference.convolutional import FullyConvolutional
+from pipeline.inference.sliding import Slider, one_pass, place, slide, slide_run, slide_samples, usual_shapes
 from pipeline.metrics.matching import iou
 from pipeline.models.nets import build, load_model
-from pipeline.models.sliding import FullyConvolutional
 from pipeline.ops.preprocess import FILL
 from pipeline.params import CropsDataset
-from pipeline.sliding import Slider, one_pass, place, slide, slide_run, slide_samples, usual_shapes
 from pipeline.training.loading import Pictures, train_loader
 
 LABELS = ["disc", "square"]

@@ -30,10 +30,10 @@ from pipeline.core.files import write_json
 from pipeline.core.sample import Landmark, Object, Sample, read_samples, write_samples
 from pipeline.core.spec import ModelSpec, read_spec, write_spec
 from pipeline.datasets.synthetic.coco import draw_herd
-from pipeline.demo import open_server, page_folder, runtime_folder
 from pipeline.export.card.contract import preprocessing
 from pipeline.export.export import export_run
 from pipeline.export.targets.onnx import export_float
+from pipeline.inference.demo import open_server, page_folder, runtime_folder
 from pipeline.models.nets import Deployed, build
 from pipeline.ops.boxes import iou
 from pipeline.ops.decode import decode

@@ -16,8 +16,8 @@ from pipeline.core.errors import InputError
 from pipeline.core.sample import Dataset, Sample, write_dataset, write_samples
 from pipeline.core.spec import ModelSpec, model_folder, read_spec
 from pipeline.datasets.formats.reading import CLIPS, PICTURES, files_under
+from pipeline.inference.overlap import overlapped
 from pipeline.ops.preprocess import Frame, open_image, resize
-from pipeline.overlap import overlapped
 from pipeline.runtimes.exported import exported_file
 from pipeline.runtimes.runtimes import Images, Runtime, open_runtime, predict_resized
 from pipeline.viz.sheets import draw

@@ -48,8 +48,8 @@ def one_pass(net: "Classifier", spec: ModelSpec) -> tuple[Windows, int]:
     """The classifier as a fully convolutional net: what `Slider` takes as `windows` and `stride`."""
     import torch
 
+    from pipeline.inference.convolutional import FullyConvolutional
     from pipeline.models.nets import Deployed
-    from pipeline.models.sliding import FullyConvolutional
 
     convolutional = FullyConvolutional(net, spec.size)
     deployed = Deployed(convolutional, spec).eval().to(memory_format=torch.channels_last)

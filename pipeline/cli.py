@@ -291,8 +291,8 @@ def _compare(args: argparse.Namespace) -> None:
 
 
 def _trace(args: argparse.Namespace) -> None:
-    from pipeline.trace import trace
-    from pipeline.trace.text import trace_text
+    from pipeline.tracking.trace import trace
+    from pipeline.tracking.trace.text import trace_text
 
     found = trace(args.file, Path.cwd(), os.environ.get("MLFLOW_TRACKING_URI"))
     print(json.dumps(found, ensure_ascii=False) if args.json else trace_text(found))
@@ -300,7 +300,7 @@ def _trace(args: argparse.Namespace) -> None:
 
 def _track(_args: argparse.Namespace) -> None:
     from pipeline.params import read_params
-    from pipeline.tracking import track_all
+    from pipeline.tracking.track import track_all
 
     experiment = read_params().track.experiment
     for line in track_all(Path.cwd(), os.environ.get("MLFLOW_TRACKING_URI"), experiment):

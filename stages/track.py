@@ -5,8 +5,8 @@ from pathlib import Path
 
 from pipeline.core.files import write_json
 from pipeline.params import Params
-from pipeline.registry import model_name
-from pipeline.tracking import describe, track_run
+from pipeline.tracking.registry import model_name
+from pipeline.tracking.track import describe, track_run
 from stages import run
 
 

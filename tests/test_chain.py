@@ -97,7 +97,7 @@ def test_mlflow_has_a_run_and_a_registered_model_each(chain: Path) -> None:
 def tracked(project: Path, experiment: str = "pocketlens") -> list[dict[str, Any]]:
     """MLflow's runs as a process of its own sees them: one that had the database open would still see what it was."""
     table = f"runs_table(Path(), experiment={experiment!r}).to_json(orient='records')"
-    script = f"from pathlib import Path; from pipeline.tracking import runs_table; print({table})"
+    script = f"from pathlib import Path; from pipeline.tracking.track import runs_table; print({table})"
     return json.loads(in_project(project, "python", "-c", script).stdout.splitlines()[-1])
 
 

@@ -18,7 +18,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.sample import Dataset, Sample, write_dataset, write_samples
 from pipeline.experiments import _is_left_behind
 from pipeline.params import ClassifyRun, Params, parse_params, read_params
-from pipeline.tracking import default_uri
+from pipeline.tracking.track import default_uri
 
 ROOT = Path(__file__).parents[1]
 

@@ -7,7 +7,7 @@ import pytest
 from finished_project import commit, dvc, write_dvc, write_project
 
 from pipeline.core.files import write_json
-from pipeline.dvc_state import md5_of, read_lock, read_state, stale_files
+from pipeline.tracking.dvc_state import md5_of, read_lock, read_state, stale_files
 
 RUNS = {"alpaca": "classify", "herd": "detect"}
 

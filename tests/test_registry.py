@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json, write_json
-from pipeline.tracking import Tracked, default_uri, describe, track_all, track_run
+from pipeline.tracking.track import Tracked, default_uri, describe, track_all, track_run
 
 RUN, MODEL = "herd", "pocketlens-herd"
 VERIFY = f"reports/verify/{RUN}/verify.json"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.run_record import legal_name
+from pipeline.tracking.run_record import legal_name
 
 
 @pytest.mark.parametrize(

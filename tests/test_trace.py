@@ -18,9 +18,9 @@ from pipeline.core.files import sha256, write_json
 from pipeline.core.sample import read_samples, write_samples
 from pipeline.datasets.ingest.ingest import ingest
 from pipeline.params import AugmentParams, PlainDataset, SplitParams
-from pipeline.trace import trace
-from pipeline.trace.picture import picture_of
-from pipeline.tracking import track_run
+from pipeline.tracking.trace import trace
+from pipeline.tracking.trace.picture import picture_of
+from pipeline.tracking.track import track_run
 
 RUNS = {"alpaca": "classify", "herd": "detect"}
 

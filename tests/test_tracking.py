@@ -20,8 +20,8 @@ from servers import PATIENCE, serving
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_json
-from pipeline.dvc_state import finished_runs, read_state
-from pipeline.tracking import default_uri, runs_table, track_all, track_run
+from pipeline.tracking.dvc_state import finished_runs, read_state
+from pipeline.tracking.track import default_uri, runs_table, track_all, track_run
 
 
 @pytest.fixture(scope="module")

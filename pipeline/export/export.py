@@ -16,7 +16,6 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import link_or_copy, new_folder, read_json, sha256, size_bytes, write_json, write_text
 from pipeline.core.parallel import each_forked
 from pipeline.core.sample import Sample, read_samples
-from pipeline.dvc_state import md5_of
 from pipeline.export import bundle
 from pipeline.export.calibration import choose, described, stored
 from pipeline.export.card.card import model_card
@@ -25,6 +24,7 @@ from pipeline.export.card.limits import read_evidence
 from pipeline.ops.decode import decode
 from pipeline.ops.preprocess import open_image, resize
 from pipeline.params import ExportParams, Learning
+from pipeline.tracking.dvc_state import md5_of
 
 if TYPE_CHECKING:
     from torch import nn

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.files import read_json
-from pipeline.dvc_state import md5_of
+from pipeline.tracking.dvc_state import md5_of
 
 Stages = dict[str, Any]  # the entries of a dvc.lock by address
 CACHE = ".dvc/cache/files/md5"

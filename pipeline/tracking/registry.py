@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.files import link_or_copy, read_json
-from pipeline.dvc_state import RunState
+from pipeline.tracking.dvc_state import RunState
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -96,7 +96,7 @@ def save(model: Servable, folder: Path, run_id: str) -> None:
     packages = (*PACKAGES, *RUNTIME_PACKAGES[runtime])
     with tempfile.TemporaryDirectory() as scratch:
         code, data = Path(scratch, "pipeline"), Path(scratch, "model")
-        sources = {code / name: Path(__file__).parent / name for name in CODE}
+        sources = {code / name: Path(__file__).parents[1] / name for name in CODE}
         sources |= {data / name: model.exports / name for name in ("model.json", *model.files.values())}
         for target, source in sources.items():
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json
-from pipeline.dvc_state import RunState, finished_runs, flat, read_state, stale_files
-from pipeline.registry import PLACE, Servable, model_name, register, save, servable
-from pipeline.run_record import final_figures, git_tags, history, legal_name, numbers, report_files
+from pipeline.tracking.dvc_state import RunState, finished_runs, flat, read_state, stale_files
+from pipeline.tracking.registry import PLACE, Servable, model_name, register, save, servable
+from pipeline.tracking.run_record import final_figures, git_tags, history, legal_name, numbers, report_files
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

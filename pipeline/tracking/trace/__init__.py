@@ -10,12 +10,12 @@ from typing import Any
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import sha256
-from pipeline.dvc_state import OF_RUN, flat, md5_of, read_lock
-from pipeline.run_record import git_tags
-from pipeline.trace.picture import picture_of
-from pipeline.trace.recorded import Stages, commits, listed, outs_with, recorded_json
-from pipeline.trace.run import run_facts
-from pipeline.trace.search import earlier, places_of
+from pipeline.tracking.dvc_state import OF_RUN, flat, md5_of, read_lock
+from pipeline.tracking.run_record import git_tags
+from pipeline.tracking.trace.picture import picture_of
+from pipeline.tracking.trace.recorded import Stages, commits, listed, outs_with, recorded_json
+from pipeline.tracking.trace.run import run_facts
+from pipeline.tracking.trace.search import earlier, places_of
 
 CODE = ("pipeline", "stages")
 CURRENT, CHANGED, EARLIER = "current", "changed since", "of an earlier state"

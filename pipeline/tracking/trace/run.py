@@ -5,8 +5,8 @@ from typing import Any
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json
-from pipeline.dvc_state import state_of
-from pipeline.trace.recorded import Stages, outs_with, recorded_json
+from pipeline.tracking.dvc_state import state_of
+from pipeline.tracking.trace.recorded import Stages, outs_with, recorded_json
 
 
 def run_facts(project: Path, run: str, dataset: str, stages: Stages, place: str, uri: str | None) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def run_facts(project: Path, run: str, dataset: str, stages: Stages, place: str,
         state = state_of(stages, run, dataset, project / "dvc.lock")
     except InputError:  # the chain has not come that far
         return {**found, "lock": None, "mlflow": []}
-    from pipeline.tracking import tracked_as
+    from pipeline.tracking.track import tracked_as
 
     found |= {"lock": state.lock, "run_params": state.params}
     try:

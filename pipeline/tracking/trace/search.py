@@ -8,8 +8,8 @@ from ruamel.yaml import YAML
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import sha256
-from pipeline.dvc_state import md5_of
-from pipeline.trace.recorded import CACHE, Stages, commits, git, outs_with
+from pipeline.tracking.dvc_state import md5_of
+from pipeline.tracking.trace.recorded import CACHE, Stages, commits, git, outs_with
 
 FIRST = ("exports", "models", "reports", "data/ingested", "data/augmented")  # of equal files, the one that is told of
 

@@ -1,0 +1,1 @@
+"""MLflow: runs, registry, and what dvc.lock knows."""

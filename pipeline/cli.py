@@ -156,7 +156,7 @@ def _add(args: argparse.Namespace) -> None:
 
 
 def _budget(args: argparse.Namespace) -> None:
-    from pipeline.budget import candidates, fitting, read_budget
+    from pipeline.experiments.budget import candidates, fitting, read_budget
     from pipeline.viz.plots import plot_budget
 
     budget = read_budget(args.budget)
@@ -269,7 +269,7 @@ def _demo(args: argparse.Namespace) -> None:
 
 
 def _compare(args: argparse.Namespace) -> None:
-    from pipeline.compare import compare, order, table_text, variants, write_comparison
+    from pipeline.experiments.compare import compare, order, table_text, variants, write_comparison
     from pipeline.metrics.metrics import main_metric
     from pipeline.params import read_params, read_settings
 

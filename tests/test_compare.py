@@ -12,11 +12,11 @@ from conftest import in_project, project_environment
 from mlflow import MlflowClient
 from PIL import Image
 
-from pipeline.baseline import measure
-from pipeline.compare import Row, compare, order, table_text, variants, write_comparison
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Dataset, Sample, write_dataset, write_samples
-from pipeline.experiments import _is_left_behind
+from pipeline.experiments.baseline import measure
+from pipeline.experiments.compare import Row, compare, order, table_text, variants, write_comparison
+from pipeline.experiments.dvc_experiments import _is_left_behind
 from pipeline.params import ClassifyRun, Params, parse_params, read_params
 from pipeline.tracking.track import default_uri
 

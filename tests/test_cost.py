@@ -9,10 +9,10 @@ from PIL import Image
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.budget import candidates, fitting, read_budget
 from pipeline.cli import main
 from pipeline.core.errors import InputError
 from pipeline.core.spec import ModelSpec
+from pipeline.experiments.budget import candidates, fitting, read_budget
 from pipeline.graph.cost import backbone_cost, cost, separable_ratio
 from pipeline.models.nets import build
 

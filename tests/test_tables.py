@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.files import write_json
-from pipeline.tables import comparison_table, cost_table, layer_table, verify_table
+from pipeline.experiments.tables import comparison_table, cost_table, layer_table, verify_table
 
 
 def test_a_row_per_run_and_model(tmp_path: Path) -> None:

@@ -18,13 +18,13 @@ from shipped import PARAMS, SIDE, TARGETS, shipped, spec_of
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json, write_json
 from pipeline.core.sample import read_samples
+from pipeline.experiments.tables import verify_table
 from pipeline.export.export import export_run
 from pipeline.export.targets import EXPORTERS, coreml, litert
 from pipeline.models.classifier import Classifier
 from pipeline.models.nets import Deployed, build
 from pipeline.runtimes.exported import exported_file
 from pipeline.runtimes.runtimes import NOT_RUN, RUNTIMES, open_runtime
-from pipeline.tables import verify_table
 from pipeline.verification.verify import verify_run
 
 NEEDS_LITERT = pytest.mark.skipif(

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 if TYPE_CHECKING:
-    from pipeline.budget import Candidate
-    from pipeline.compare import Row
+    from pipeline.experiments.budget import Candidate
+    from pipeline.experiments.compare import Row
     from pipeline.verification.layer_noise import Layer
 
 DPI = 100

@@ -54,7 +54,7 @@ def cost_table(nets: Iterable[tuple[str, int]], labels: int = 1000) -> Any:
     """
     import pandas as pd
 
-    from pipeline.budget import published
+    from pipeline.experiments.budget import published
     from pipeline.graph.cost import backbone_cost
 
     rows = []

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pipeline.core.files import new_folder, write_json
 from pipeline.core.parallel import each
 from pipeline.core.sample import read_dataset, read_samples
-from pipeline.hog import features, histograms
+from pipeline.experiments.hog import features, histograms
 from pipeline.metrics.metrics import score
 from pipeline.ops.preprocess import open_image, resize
 from pipeline.params import ClassifyRun

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json, write_text
-from pipeline.experiments import LOCK, check_git, fetch, repro, run_experiment
+from pipeline.experiments.dvc_experiments import LOCK, check_git, fetch, repro, run_experiment
 from pipeline.metrics.metrics import main_metric
 from pipeline.params import ClassifyRun, DetectRun, LocalizeRun, Params, changed
 from pipeline.tracking.dvc_state import flat
@@ -145,8 +145,8 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _classical(project: Path, run: str, settings: ClassifyRun, uri: str) -> Row:
-    from pipeline.baseline import measure
-    from pipeline.hog import SETTINGS
+    from pipeline.experiments.baseline import measure
+    from pipeline.experiments.hog import SETTINGS
 
     found = measure(
         run,

@@ -1,0 +1,1 @@
+"""Runs compared: backbones, baselines, budgets."""

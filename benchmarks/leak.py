@@ -16,10 +16,10 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
+from pipeline.config.params import read_params
 from pipeline.core.sample import SPLITS, read_dataset, read_samples
 from pipeline.models.backbones import read_pretrained
 from pipeline.models.nets import build
-from pipeline.params import read_params
 from pipeline.training.features import Features
 from pipeline.training.loading import Pictures
 from pipeline.training.train import make_spec

@@ -26,9 +26,9 @@ from timm.data import create_dataset, create_loader
 from timm.optim import create_optimizer_v2
 
 from pipeline.augment.policies import augmenter
+from pipeline.config.params import ClassifyRun, read_params
 from pipeline.core.sample import Dataset, Sample
 from pipeline.models.nets import build
-from pipeline.params import ClassifyRun, read_params
 from pipeline.training import fit, loading
 from pipeline.training.train import make_spec
 

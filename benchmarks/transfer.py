@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline.params import ClassifyRun, read_params
+from pipeline.config.params import ClassifyRun, read_params
 from pipeline.training import fit
 from pipeline.training.train import train_run
 

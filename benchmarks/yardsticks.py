@@ -25,12 +25,12 @@ from torchvision.models.detection.ssd import SSD
 from torchvision.models.detection.ssdlite import SSDLiteHead
 
 from pipeline.augment.policies import augmenter
+from pipeline.config.params import DetectRun
 from pipeline.core.sample import Dataset, Object, Sample
 from pipeline.core.spec import ModelSpec
 from pipeline.models.backbones import feature_maps, read_pretrained, thaw_last
 from pipeline.models.blocks import separable
 from pipeline.ops.preprocess import Frame, open_image, resize
-from pipeline.params import DetectRun
 from pipeline.training import fit, loading
 from pipeline.training.quick import join_frozen_norms, quicken
 

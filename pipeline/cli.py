@@ -147,7 +147,7 @@ def _compare_parser(parser: argparse.ArgumentParser) -> None:
 
 
 def _add(args: argparse.Namespace) -> None:
-    from pipeline.adding import add
+    from pipeline.config.adding import add
 
     params = Path("params.yaml")
     print(
@@ -269,9 +269,9 @@ def _demo(args: argparse.Namespace) -> None:
 
 
 def _compare(args: argparse.Namespace) -> None:
+    from pipeline.config.params import read_params, read_settings
     from pipeline.experiments.compare import compare, order, table_text, variants, write_comparison
     from pipeline.metrics.metrics import main_metric
-    from pipeline.params import read_params, read_settings
 
     params = read_params()
     models = args.models.split(",") if args.models else []
@@ -299,7 +299,7 @@ def _trace(args: argparse.Namespace) -> None:
 
 
 def _track(_args: argparse.Namespace) -> None:
-    from pipeline.params import read_params
+    from pipeline.config.params import read_params
     from pipeline.tracking.track import track_all
 
     experiment = read_params().track.experiment

@@ -4,8 +4,8 @@ import os
 import sys
 from collections.abc import Callable
 
+from pipeline.config.params import Params, read_params
 from pipeline.core.errors import InputError
-from pipeline.params import Params, read_params
 
 
 def run(body: Callable[[Params, str], str]) -> None:

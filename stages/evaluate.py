@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from pipeline.config.params import Params
 from pipeline.evaluation.evaluate import evaluate_run
-from pipeline.params import Params
 from stages import run
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.params import Learning, Params
+from pipeline.config.params import Learning, Params
 from stages import run
 
 

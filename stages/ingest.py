@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.params import Params
+from pipeline.config.params import Params
 from stages import run
 
 

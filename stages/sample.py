@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from pipeline.config.params import Params
 from pipeline.core.files import new_folder
-from pipeline.params import Params
 from stages import run
 
 

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
+from pipeline.config.params import Params
 from pipeline.core.files import write_json
-from pipeline.params import Params
 from pipeline.tracking.registry import model_name
 from pipeline.tracking.track import describe, track_run
 from stages import run

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.params import Params
+from pipeline.config.params import Params
 from pipeline.training.train import train_run
 from stages import run
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pipeline.adding import add
+from pipeline.config.adding import add
+from pipeline.config.params import Params, read_params
 from pipeline.core.errors import InputError
-from pipeline.params import Params, read_params
 
 SHIPPED = (Path(__file__).parents[1] / "params.yaml").read_bytes()
 XML = """<annotation><filename>a.jpg</filename><size><width>40</width><height>30</height></size>

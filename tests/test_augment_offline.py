@@ -10,6 +10,7 @@ from pipeline.augment.offline import augment_dataset
 from pipeline.augment.policies import POLICIES, augmenter
 from pipeline.augment.policies.policy import Policy
 from pipeline.augment.selftest import self_test
+from pipeline.config.params import AugmentParams, read_params
 from pipeline.core.errors import InputError
 from pipeline.core.sample import (
     Dataset,
@@ -21,7 +22,6 @@ from pipeline.core.sample import (
     write_dataset,
     write_samples,
 )
-from pipeline.params import AugmentParams, read_params
 from stages import augment as stage
 
 ROOT = Path(__file__).parent.parent

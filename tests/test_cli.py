@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipeline.params import read_params
+from pipeline.config.params import read_params
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "torchvision", "timm", "fiftyone", "mlflow", "lightning", "onnx", "onnxruntime", "executorch"}

@@ -12,12 +12,12 @@ from conftest import in_project, project_environment
 from mlflow import MlflowClient
 from PIL import Image
 
+from pipeline.config.params import ClassifyRun, Params, parse_params, read_params
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Dataset, Sample, write_dataset, write_samples
 from pipeline.experiments.baseline import measure
 from pipeline.experiments.compare import Row, compare, order, table_text, variants, write_comparison
 from pipeline.experiments.dvc_experiments import _is_left_behind
-from pipeline.params import ClassifyRun, Params, parse_params, read_params
 from pipeline.tracking.track import default_uri
 
 ROOT = Path(__file__).parents[1]
@@ -27,7 +27,7 @@ STAGE = """
 import json, sys
 from pathlib import Path
 from pipeline.core.files import write_json, write_text
-from pipeline.params import read_params
+from pipeline.config.params import read_params
 
 stage, name = sys.argv[1:]
 Path("ran.log").parent.mkdir(exist_ok=True)

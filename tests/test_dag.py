@@ -100,7 +100,7 @@ def test_every_knob_is_read() -> None:
                 read.add(str(node.slice.value))
     fields = [
         statement.target.id
-        for node in ast.parse((ROOT / "pipeline/params.py").read_text(encoding="utf-8")).body
+        for node in ast.parse((ROOT / "pipeline/config/params.py").read_text(encoding="utf-8")).body
         if isinstance(node, ast.ClassDef)
         for statement in node.body
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)

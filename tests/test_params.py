@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.config.params import parse_params, read_params
 from pipeline.core.errors import InputError
-from pipeline.params import parse_params, read_params
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 

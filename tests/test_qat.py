@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from shipped import LABELS, PARAMS, SIDE, shipped, spec_of
 
+from pipeline.config.params import ExportParams, Learning
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json
 from pipeline.core.sample import Dataset, Landmark, Object, Sample, read_samples, write_dataset, write_samples
@@ -23,7 +24,6 @@ from pipeline.evaluation.evaluate import write_report
 from pipeline.export import qat
 from pipeline.export.export import export_run
 from pipeline.models.nets import build
-from pipeline.params import ExportParams, Learning
 from pipeline.runtimes.runtimes import open_runtime, predict_samples
 from pipeline.verification.verify import verify_run
 
@@ -172,7 +172,7 @@ def test_without_it_no_training_code_is_imported(boxed: Path, tmp_path: Path) ->
 import sys
 from pathlib import Path
 from pipeline.export.export import export_run
-from pipeline.params import ExportParams
+from pipeline.config.params import ExportParams
 settings = ExportParams.model_validate_json({settings.model_dump_json()!r})
 export_run(Path({str(model)!r}), Path({str(boxed / "train")!r}), Path({str(out)!r}), settings)
 print(*[name for name in ("pipeline.export.qat", "pipeline.training.loading", "torchao") if name in sys.modules])

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from servers import PATIENCE, serving
 from shipped import QUANTIZE, spec_of
 
+from pipeline.config.params import DrawnParams, ExportParams
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Sample, write_samples
 from pipeline.core.spec import read_spec, write_spec
@@ -27,7 +28,6 @@ from pipeline.export.export import export_run
 from pipeline.inference.serving import Served
 from pipeline.models.nets import build
 from pipeline.ops.preprocess import open_image
-from pipeline.params import DrawnParams, ExportParams
 from pipeline.runtimes.runtimes import open_runtime, predict_image
 from pipeline.tracking.registry import servable
 from pipeline.tracking.track import default_uri, track_run

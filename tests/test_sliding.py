@@ -17,6 +17,7 @@ from torch import nn
 from benchmarks.sliding_windows import one_by_one
 from pipeline.augment.policies import augmenter
 from pipeline.cli import main
+from pipeline.config.params import CropsDataset
 from pipeline.core.errors import InputError
 from pipeline.core.sample import SPLITS, Dataset, Object, Sample, read_samples, write_dataset, write_samples
 from pipeline.core.spec import ModelSpec, write_spec
@@ -26,7 +27,6 @@ from pipeline.inference.sliding import Slider, one_pass, place, slide, slide_run
 from pipeline.metrics.matching import iou
 from pipeline.models.nets import build, load_model
 from pipeline.ops.preprocess import FILL
-from pipeline.params import CropsDataset
 from pipeline.training.loading import Pictures, train_loader
 
 LABELS = ["disc", "square"]

@@ -19,13 +19,13 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from sklearn.utils.class_weight import compute_class_weight
 
+from pipeline.config.params import ClassifyRun, DetectRun, parse_params
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Dataset, Object, Sample, read_dataset, read_samples, write_dataset, write_samples
 from pipeline.core.spec import read_spec
 from pipeline.metrics.metrics import score
 from pipeline.models.losses import label_weights
 from pipeline.models.nets import build
-from pipeline.params import ClassifyRun, DetectRun, parse_params
 from pipeline.runtimes.runtimes import open_runtime, predict_samples
 from pipeline.training.fit import Fitting, Phase, looks_after
 from pipeline.training.loading import Pictures, eval_loader
@@ -50,7 +50,7 @@ RUN = {
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from pipeline.params import ClassifyRun
+from pipeline.config.params import ClassifyRun
 from pipeline.training.train import train_run
 root = Path(sys.argv[1])
 run = ClassifyRun.model_validate(json.loads(sys.argv[2]))

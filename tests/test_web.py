@@ -26,6 +26,7 @@ from selenium.webdriver.support import expected_conditions
 from selenium.webdriver.support.ui import WebDriverWait
 from shipped import LABELS, QUANTIZE, SIDE, spec_of
 
+from pipeline.config.params import DrawnParams, ExportParams
 from pipeline.core.files import write_json
 from pipeline.core.sample import Landmark, Object, Sample, read_samples, write_samples
 from pipeline.core.spec import ModelSpec, read_spec, write_spec
@@ -38,7 +39,6 @@ from pipeline.models.nets import Deployed, build
 from pipeline.ops.boxes import iou
 from pipeline.ops.decode import decode
 from pipeline.ops.preprocess import Frame, frame_of, open_image, resize
-from pipeline.params import DrawnParams, ExportParams
 from pipeline.runtimes.runtimes import open_runtime, predict_image
 from pipeline.training.loading import Pictures, eval_loader
 

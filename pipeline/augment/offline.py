@@ -9,12 +9,12 @@ from PIL import Image
 from pipeline.augment.policies import DRAWS, Augment, augmenter, derived_seed
 from pipeline.augment.policies.policy import Pixels
 from pipeline.augment.selftest import self_test
+from pipeline.config.params import AugmentParams
 from pipeline.core.errors import InputError
 from pipeline.core.files import link_or_copy, new_folder, write_json
 from pipeline.core.parallel import each
 from pipeline.core.sample import Dataset, Object, Sample, read_dataset, read_samples, write_dataset, write_samples
 from pipeline.ops.preprocess import open_image
-from pipeline.params import AugmentParams
 from pipeline.viz.sheets import contact_sheet, draw
 
 QUALITY = 95  # of the copies' JPEG

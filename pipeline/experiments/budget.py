@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from pipeline.config.params import nearest
 from pipeline.core.errors import InputError
 from pipeline.graph.cost import Cost, backbone_cost
 from pipeline.models.mobilenets import named
-from pipeline.params import nearest
 
 UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "kb": 1e3, "mb": 1e6, "gb": 1e9, "b": 1.0, "ms": 1.0}
 LIMITS = ("macs", "params", "size", "ms")

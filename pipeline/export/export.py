@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.config.params import ExportParams, Learning
 from pipeline.core.errors import InputError
 from pipeline.core.files import link_or_copy, new_folder, read_json, sha256, size_bytes, write_json, write_text
 from pipeline.core.parallel import each_forked
@@ -23,7 +24,6 @@ from pipeline.export.card.contract import preprocessing
 from pipeline.export.card.limits import read_evidence
 from pipeline.ops.decode import decode
 from pipeline.ops.preprocess import open_image, resize
-from pipeline.params import ExportParams, Learning
 from pipeline.tracking.dvc_state import md5_of
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
+from pipeline.config.params import ClassifyRun, DetectRun, LocalizeRun
 from pipeline.core.spec import ModelSpec
 from pipeline.models.backbones import used_modules
 from pipeline.models.nets import Net
-from pipeline.params import ClassifyRun, DetectRun, LocalizeRun
 from pipeline.training.fit import choose_precision
 from pipeline.training.loading import EpochSampler, Item, Pictures, eval_loader, targets
 

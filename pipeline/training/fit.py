@@ -18,6 +18,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from pipeline.config.params import ClassifyRun, DetectRun, LocalizeRun
 from pipeline.core.sample import Dataset, Sample
 from pipeline.core.spec import ModelSpec
 from pipeline.metrics.metrics import main_metric, rank, score
@@ -25,7 +26,6 @@ from pipeline.models.backbones import thaw_last
 from pipeline.models.losses import finite_loss
 from pipeline.models.nets import Net
 from pipeline.ops.decode import decode
-from pipeline.params import ClassifyRun, DetectRun, LocalizeRun
 from pipeline.training.quick import join_frozen_norms, learning_norms, measure_norms, quicken
 
 RunParams = ClassifyRun | LocalizeRun | DetectRun

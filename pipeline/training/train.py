@@ -10,10 +10,10 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.config.params import ClassifyRun, DetectRun, LocalizeRun
 from pipeline.core.errors import InputError
 from pipeline.core.files import new_folder, write_json, write_text
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples
-from pipeline.params import ClassifyRun, DetectRun, LocalizeRun
 
 if TYPE_CHECKING:
     from pipeline.core.spec import ModelSpec

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from pipeline.config.params import DatasetParams
 from pipeline.core.errors import InputError
 from pipeline.core.files import new_folder, write_json, write_text
 from pipeline.core.parallel import each
@@ -24,7 +25,6 @@ from pipeline.datasets.ingest.checks import PictureError, check_objects, conflic
 from pipeline.datasets.ingest.splits import assign, joined, labels_of, leak_report, near_duplicates, thumbnail
 from pipeline.datasets.video import ClipError, frames
 from pipeline.ops.preprocess import FILL
-from pipeline.params import DatasetParams
 from pipeline.viz.sheets import contact_sheet, draw
 
 TILES = 24  # pictures on the contact sheet

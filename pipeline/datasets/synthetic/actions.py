@@ -10,6 +10,7 @@ import av
 import numpy as np
 from av.codec.context import Flags
 
+from pipeline.config.params import ActionsParams
 from pipeline.core.files import write_text
 from pipeline.core.parallel import each
 from pipeline.datasets.synthetic import props
@@ -18,7 +19,6 @@ from pipeline.datasets.synthetic.people import Person, draw_person
 from pipeline.datasets.synthetic.picture import SCALE, Picture, finish, generator
 from pipeline.datasets.synthetic.scenery import court_lines, indoors, outdoors
 from pipeline.datasets.synthetic.solids import View, render
-from pipeline.params import ActionsParams
 
 MARGIN = 1.5  # the place is that much wider than a frame, for the camera to follow
 PLACES = {  # where people do it, as in UCF101 mostly at places of its own

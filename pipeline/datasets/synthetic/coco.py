@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from pipeline.config.params import DrawnParams
 from pipeline.core.files import write_text
 from pipeline.core.parallel import each
 from pipeline.datasets.synthetic.animals import LANDMARKS, SKELETON
@@ -22,7 +23,6 @@ from pipeline.datasets.synthetic.placing import (
     draw_sprite,
 )
 from pipeline.datasets.synthetic.scenery import PASTURES, outdoors
-from pipeline.params import DrawnParams
 
 CLASSES = ("alpaca", "sheep", "dog")
 # of every ten pictures 6, 2 and 2; the empty ones repeat every 17 and 13, so that each split gets some

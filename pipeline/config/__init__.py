@@ -1,0 +1,1 @@
+"""params.yaml against the schemas, and `pocketlens add`."""

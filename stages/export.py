@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from pipeline.config.params import Learning, Params
+from pipeline.config.params import Params
+from pipeline.export.params import Learning
 from stages import run
 
 

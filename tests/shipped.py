@@ -10,12 +10,12 @@ from filelock import FileLock
 from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 
-from pipeline.config.params import ExportParams, QuantizeParams
 from pipeline.core.files import read_json, sha256, size_bytes, write_json
 from pipeline.core.sample import Dataset, Sample, read_samples, write_dataset, write_samples
 from pipeline.core.spec import ModelSpec, write_spec
 from pipeline.evaluation.evaluate import write_report
 from pipeline.export.export import export_run
+from pipeline.export.params import ExportParams, QuantizeParams
 from pipeline.models.nets import Deployed, build
 from pipeline.runtimes.runtimes import open_runtime, predict_samples
 from pipeline.training.loading import Pictures

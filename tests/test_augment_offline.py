@@ -7,10 +7,11 @@ import pytest
 from PIL import Image
 
 from pipeline.augment.offline import augment_dataset
+from pipeline.augment.params import AugmentParams
 from pipeline.augment.policies import POLICIES, augmenter
 from pipeline.augment.policies.policy import Policy
 from pipeline.augment.selftest import self_test
-from pipeline.config.params import AugmentParams, read_params
+from pipeline.config.params import read_params
 from pipeline.core.errors import InputError
 from pipeline.core.sample import (
     Dataset,

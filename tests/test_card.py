@@ -9,13 +9,12 @@ from huggingface_hub import ModelCard
 from shipped import COUNTS, LABELS, shipped, spec_of
 
 from pipeline.core.errors import InputError
-from pipeline.core.files import read_json, write_json
+from pipeline.core.files import md5_of, read_json, write_json
 from pipeline.core.sample import Dataset, Object, Sample
 from pipeline.core.spec import ModelSpec, read_spec
 from pipeline.export.card.card import model_card
 from pipeline.export.card.contract import preprocessing
 from pipeline.export.card.limits import Evidence, limits, read_evidence
-from pipeline.tracking.dvc_state import md5_of
 
 
 @pytest.fixture(scope="module")

@@ -100,7 +100,8 @@ def test_every_knob_is_read() -> None:
                 read.add(str(node.slice.value))
     fields = [
         statement.target.id
-        for node in ast.parse((ROOT / "pipeline/config/params.py").read_text(encoding="utf-8")).body
+        for path in ROOT.glob("pipeline/**/params.py")
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
         if isinstance(node, ast.ClassDef)
         for statement in node.body
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)

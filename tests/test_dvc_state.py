@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from finished_project import commit, dvc, write_dvc, write_project
 
-from pipeline.core.files import write_json
-from pipeline.tracking.dvc_state import md5_of, read_lock, read_state, stale_files
+from pipeline.core.files import md5_of, write_json
+from pipeline.tracking.dvc_state import read_lock, read_state, stale_files
 
 RUNS = {"alpaca": "classify", "herd": "detect"}
 

@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 from pydantic import TypeAdapter
 
-from pipeline.config.params import DatasetParams
 from pipeline.core.errors import InputError
 from pipeline.core.sample import SPLITS, read_dataset, read_samples
 from pipeline.datasets.ingest.ingest import ingest
+from pipeline.datasets.params import DatasetParams
 
 OPTIONS = {
     "ucf101": {"split": 1, "frames": 4, "classes": []},

@@ -175,7 +175,7 @@ def in_a_process(code: str, *arguments: str | Path, **environment: str) -> subpr
 OPEN = """
 import sys
 from pathlib import Path
-from pipeline import inspect
+from pipeline.inspection import view as inspect
 from pipeline.core.errors import InputError
 run, test, predictions, database = sys.argv[1:]
 try:

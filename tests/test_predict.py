@@ -21,11 +21,11 @@ from safetensors.torch import save_file
 from shipped import shipped
 
 from pipeline.cli import main
-from pipeline.config.params import ActionsParams
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Sample, read_dataset, read_samples
 from pipeline.core.spec import ModelSpec, read_spec, write_spec
 from pipeline.datasets.synthetic.actions import clip_name, draw_actions
+from pipeline.datasets.synthetic.params import ActionsParams
 from pipeline.datasets.video import ClipWriter, frame_rate, stream
 from pipeline.inference.predict import predict_sources
 from pipeline.models.nets import build

@@ -15,7 +15,6 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from shipped import LABELS, PARAMS, SIDE, shipped, spec_of
 
-from pipeline.config.params import ExportParams, Learning
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json
 from pipeline.core.sample import Dataset, Landmark, Object, Sample, read_samples, write_dataset, write_samples
@@ -23,6 +22,7 @@ from pipeline.core.spec import write_spec
 from pipeline.evaluation.evaluate import write_report
 from pipeline.export import qat
 from pipeline.export.export import export_run
+from pipeline.export.params import ExportParams, Learning
 from pipeline.models.nets import build
 from pipeline.runtimes.runtimes import open_runtime, predict_samples
 from pipeline.verification.verify import verify_run

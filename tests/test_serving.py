@@ -19,12 +19,13 @@ from safetensors.torch import save_file
 from servers import PATIENCE, serving
 from shipped import QUANTIZE, spec_of
 
-from pipeline.config.params import DrawnParams, ExportParams
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Sample, write_samples
 from pipeline.core.spec import read_spec, write_spec
 from pipeline.datasets.synthetic.coco import draw_herd
+from pipeline.datasets.synthetic.params import DrawnParams
 from pipeline.export.export import export_run
+from pipeline.export.params import ExportParams
 from pipeline.inference.serving import Served
 from pipeline.models.nets import build
 from pipeline.ops.preprocess import open_image

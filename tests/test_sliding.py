@@ -17,11 +17,11 @@ from torch import nn
 from benchmarks.sliding_windows import one_by_one
 from pipeline.augment.policies import augmenter
 from pipeline.cli import main
-from pipeline.config.params import CropsDataset
 from pipeline.core.errors import InputError
 from pipeline.core.sample import SPLITS, Dataset, Object, Sample, read_samples, write_dataset, write_samples
 from pipeline.core.spec import ModelSpec, write_spec
 from pipeline.datasets.ingest.ingest import ingest
+from pipeline.datasets.params import CropsDataset
 from pipeline.inference.convolutional import FullyConvolutional
 from pipeline.inference.sliding import Slider, one_pass, place, slide, slide_run, slide_samples, usual_shapes
 from pipeline.metrics.matching import iou

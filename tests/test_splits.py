@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
-from pipeline.config.params import SplitParams
 from pipeline.core.errors import InputError
 from pipeline.core.sample import SPLITS, Object, Sample
 from pipeline.datasets.ingest.splits import assign, joined, leak_report, near_duplicates, thumbnail
+from pipeline.datasets.params import SplitParams
 
 PARAMS = SplitParams(val=0.2, test=0.2, seed=0)
 

@@ -12,12 +12,13 @@ import pytest
 from finished_project import commit, dvc, write_dvc, write_project
 from PIL import Image
 
+from pipeline.augment.params import AugmentParams
 from pipeline.cli import main
-from pipeline.config.params import AugmentParams, PlainDataset, SplitParams
 from pipeline.core.errors import InputError
 from pipeline.core.files import sha256, write_json
 from pipeline.core.sample import read_samples, write_samples
 from pipeline.datasets.ingest.ingest import ingest
+from pipeline.datasets.params import PlainDataset, SplitParams
 from pipeline.tracking.trace import trace
 from pipeline.tracking.trace.picture import picture_of
 from pipeline.tracking.track import track_run

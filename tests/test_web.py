@@ -26,13 +26,14 @@ from selenium.webdriver.support import expected_conditions
 from selenium.webdriver.support.ui import WebDriverWait
 from shipped import LABELS, QUANTIZE, SIDE, spec_of
 
-from pipeline.config.params import DrawnParams, ExportParams
 from pipeline.core.files import write_json
 from pipeline.core.sample import Landmark, Object, Sample, read_samples, write_samples
 from pipeline.core.spec import ModelSpec, read_spec, write_spec
 from pipeline.datasets.synthetic.coco import draw_herd
+from pipeline.datasets.synthetic.params import DrawnParams
 from pipeline.export.card.contract import preprocessing
 from pipeline.export.export import export_run
+from pipeline.export.params import ExportParams
 from pipeline.export.targets.onnx import export_float
 from pipeline.inference.demo import open_server, page_folder, runtime_folder
 from pipeline.models.nets import Deployed, build

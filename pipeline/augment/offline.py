@@ -6,10 +6,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
+from pipeline.augment.params import AugmentParams
 from pipeline.augment.policies import DRAWS, Augment, augmenter, derived_seed
 from pipeline.augment.policies.policy import Pixels
 from pipeline.augment.selftest import self_test
-from pipeline.config.params import AugmentParams
 from pipeline.core.errors import InputError
 from pipeline.core.files import link_or_copy, new_folder, write_json
 from pipeline.core.parallel import each

@@ -9,9 +9,10 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipeline.config.params import nearest, parse_params, read_params
+from pipeline.config.params import parse_params, read_params
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_text
+from pipeline.core.params import nearest
 from pipeline.datasets.formats import SOURCES, detect_format
 
 FORMATS = {

@@ -1,150 +1,32 @@
 """params.yaml as typed objects. A wrong key is an error that names it and the nearest one that would be right."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.core.errors import InputError
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Target = Literal["onnx_float", "onnx_int8", "executorch_float", "executorch_int8", "coreml", "litert"]
-
-
-class _Block(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+from pipeline.core.params import Block, Count, Fraction, Seed, nearest
+from pipeline.datasets.params import DatasetParams
+from pipeline.datasets.synthetic.params import SampleParams
+from pipeline.export.params import ExportParams
 
 
-class ActionsParams(_Block):
-    groups: Count  # people (UCF101's g01, g02, ...), each in a place of their own
-    clips: Count  # clips per group and action
-    frames: Annotated[int, Field(ge=2)]  # frames per clip
-    side: Annotated[int, Field(ge=32)]  # height in pixels; the width is 4/3 of it
-
-
-class DrawnParams(_Block):
-    images: Annotated[int, Field(ge=10)]
-    side: Annotated[int, Field(ge=32)]  # the longer side in pixels
-
-
-class SampleParams(_Block):
-    """The embedded data that `sample` draws."""
-
-    seed: Seed
-    actions: ActionsParams
-    alpaca: DrawnParams
-    herd: DrawnParams
-    pose: DrawnParams
-
-
-class SplitParams(_Block):
-    """Used where the source does not say: shares of the groups. A source with a test but no val gives up val."""
-
-    val: Annotated[float, Field(gt=0, lt=1)]
-    test: Annotated[float, Field(gt=0, lt=1)]
-    seed: Seed
-
-    @model_validator(mode="after")
-    def _leaves_train(self) -> "SplitParams":
-        if self.val + self.test >= 1:
-            raise ValueError(f"val + test = {self.val + self.test:g} leaves nothing to train on; expected below 1")
-        return self
-
-
-class AugmentParams(_Block):
-    """Offline copies of the train split."""
-
-    policy: str
-    copies: Annotated[int, Field(ge=0)]
-    seed: Seed
-
-
-class Ucf101Options(_Block):
-    split: Literal[1, 2, 3]  # which of the official lists
-    frames: Count  # evenly spaced frames per clip
-    classes: list[str]  # [] takes all
-
-
-class Ucf24Options(_Block):
-    split: Literal[1, 2, 3]
-    frames: Count  # evenly spaced frames per clip, of those with boxes
-    label: Annotated[str, Field(min_length=1)]  # of the boxes; the file does not say
-
-
-class CropsOptions(_Block):
-    margin: Annotated[float, Field(ge=0, le=1)]  # around an object, as a share of its longer side
-    min_side: Annotated[int, Field(ge=1)]  # longer side in pixels; smaller objects are not cropped
-    backgrounds: Annotated[int, Field(ge=0)]  # crops of nothing per picture
-    max_iou: Annotated[float, Field(gt=0, le=1)]  # a crop of nothing overlaps the crop of any object by less
-    seed: Seed
-
-
-class LandmarkOptions(_Block):
-    label: Annotated[str, Field(min_length=1)]  # what the landmarks are of; the files do not say
-    pairs: list[list[int]]  # landmarks, from 0, that a mirror swaps; [] goes by their names, or by the 68 of a face
-
-
-class NoOptions(_Block):
-    pass
-
-
-class _Dataset(_Block):
-    path: str
-    labels: str
-    splits: SplitParams
-    max_side: Annotated[int, Field(ge=32)]
-    refuse_over: Fraction
-    augment: AugmentParams
-
-
-class Ucf101Dataset(_Dataset):
-    format: Literal["ucf101"]
-    options: Ucf101Options
-
-
-class Ucf24Dataset(_Dataset):
-    format: Literal["ucf24"]
-    options: Ucf24Options
-
-
-class CropsDataset(_Dataset):
-    format: Literal["crops"]
-    options: CropsOptions
-
-
-class LandmarkDataset(_Dataset):
-    format: Literal["pts", "landmarks_csv"]
-    options: LandmarkOptions
-
-
-class PlainDataset(_Dataset):
-    format: Literal["folder", "coco", "yolo", "voc"]
-    options: NoOptions
-
-
-DatasetParams = Annotated[
-    Ucf24Dataset | Ucf101Dataset | LandmarkDataset | CropsDataset | PlainDataset, Field(discriminator="format")
-]
-
-
-class ClassifyHead(_Block):
+class ClassifyHead(Block):
     kind: Literal["pool", "flatten"]  # global pooling and a linear layer, or flatten-256-dropout
     dropout: Annotated[float, Field(ge=0, lt=1)]
 
 
-class LocalizeHead(_Block):
+class LocalizeHead(Block):
     channels: Count  # of the hidden layer
     dropout: Annotated[float, Field(ge=0, lt=1)]
 
 
-class DetectHead(_Block):
+class DetectHead(Block):
     kind: Literal["anchor_free", "yolov3"]
     strides: list[Literal[4, 8, 16, 32, 64]]  # a grid of cells each, so many pixels apart
     neck: Count  # channels
@@ -159,7 +41,7 @@ class DetectHead(_Block):
         return strides
 
 
-class PredictParams(_Block):
+class PredictParams(Block):
     score: Fraction  # objects below are not shown; AP is computed from 0.01 on
     nms_iou: Fraction  # boxes of one class that overlap more are one object
     max_objects: Count
@@ -170,7 +52,7 @@ class DetectPredictParams(PredictParams):
     nms: Literal["hard", "vote", "soft"]
 
 
-class Online(_Block):
+class Online(Block):
     """Augmentation while training, anew in every epoch."""
 
     policy: str
@@ -182,38 +64,7 @@ class DetectOnline(Online):
     quiet_epochs: Annotated[int, Field(ge=0)]  # the last of `epochs`: no mosaic, nothing shrunk
 
 
-class QuantizeParams(_Block):
-    # ptq: ranges from train pictures; qat: a few epochs with the rounding in the net, then the same
-    mode: Literal["ptq", "qat"]
-    epochs: Count  # of qat
-    learning_rate: Annotated[float, Field(gt=0, le=1)]  # of qat
-    budget: Fraction  # of the int8 file's bytes, spent on the layers that lose most by it: they stay float
-
-
-class Learning(NamedTuple):
-    """What quantization-aware training takes over from the run's own."""
-
-    batch_size: int
-    seed: int
-    class_weights: str
-
-
-class ExportParams(_Block):
-    targets: Annotated[list[Target], Field(min_length=1)]
-    calibration_images: Count
-    quantize: QuantizeParams
-    tolerance: Fraction  # how far the main metric may fall from the float model to the shipped file
-    size_ratio: Fraction  # the most that an int8 file may have of the float file's bytes
-
-    @field_validator("targets")
-    @classmethod
-    def _once(cls, targets: list[str]) -> list[str]:
-        if len(set(targets)) < len(targets):
-            raise ValueError(f"a target stands twice in {targets}")
-        return targets
-
-
-class _Run(_Block):
+class _Run(Block):
     dataset: str
     backbone: str
     pretrained: bool | str
@@ -273,11 +124,11 @@ RunParams = Annotated[ClassifyRun | LocalizeRun | DetectRun, Field(discriminator
 _KEPT = ("dataset", "task", "backbone")  # of a run that is compared under several backbones
 
 
-class TrackParams(_Block):
+class TrackParams(Block):
     experiment: str
 
 
-class CompareParams(_Block):
+class CompareParams(Block):
     """A run with one backbone after another. Keys of a run's block are dotted here: "head.kind"."""
 
     run: str
@@ -285,7 +136,7 @@ class CompareParams(_Block):
     models: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]  # backbone -> what it has in place of these
 
 
-class Params(_Block):
+class Params(Block):
     sample: SampleParams
     datasets: dict[str, DatasetParams]
     runs: dict[str, RunParams]
@@ -434,11 +285,3 @@ def read_settings(settings: Sequence[str]) -> dict[str, Any]:
         except YAMLError as error:
             raise InputError(f"--set {setting}: the value is not YAML: {error}") from None
     return found
-
-
-def nearest(word: str, known: Any) -> str:
-    """The end of an error message: the one of `known` that `word` was meant to be, or all of them."""
-    close = difflib.get_close_matches(str(word), [str(k) for k in known], n=1, cutoff=0.5)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; expected one of {', '.join(map(str, known))}" if known else ""

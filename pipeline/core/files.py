@@ -65,6 +65,18 @@ def sha256(path: Path | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def md5_of(path: Path) -> str:
+    """What dvc.lock says, or would say, of a file or folder: DVC's own hash, with ".dir" after a folder's."""
+    from dvc_data.hashfile.build import build
+    from dvc_data.hashfile.db import HashFileDB
+    from dvc_objects.fs.local import LocalFileSystem
+
+    local = LocalFileSystem()
+    # nothing is stored there: a dry run only hashes
+    nowhere = HashFileDB(local, os.devnull)
+    return str(build(nowhere, str(path.absolute()), local, "md5", dry_run=True)[2].hash_info.value)
+
+
 def size_bytes(path: Path | str) -> int:
     """Of a file, or of all files in a folder."""
     path = Path(path)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from pipeline.config.params import nearest
 from pipeline.core.errors import InputError
+from pipeline.core.params import nearest
 from pipeline.graph.cost import Cost, backbone_cost
 from pipeline.models.mobilenets import named
 

@@ -11,9 +11,9 @@ from typing import Any
 from pipeline.config.params import ClassifyRun, DetectRun, LocalizeRun, Params, changed
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json, write_text
+from pipeline.core.params import flat
 from pipeline.experiments.dvc_experiments import LOCK, check_git, fetch, repro, run_experiment
 from pipeline.metrics.metrics import main_metric
-from pipeline.tracking.dvc_state import flat
 from pipeline.tracking.track import track_compared, track_figures, whole_uri
 from pipeline.viz.plots import plot_compared
 

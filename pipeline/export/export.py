@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config.params import ExportParams, Learning
 from pipeline.core.errors import InputError
-from pipeline.core.files import link_or_copy, new_folder, read_json, sha256, size_bytes, write_json, write_text
+from pipeline.core.files import link_or_copy, md5_of, new_folder, read_json, sha256, size_bytes, write_json, write_text
 from pipeline.core.parallel import each_forked
 from pipeline.core.sample import Sample, read_samples
 from pipeline.export import bundle
@@ -22,9 +21,9 @@ from pipeline.export.calibration import choose, described, stored
 from pipeline.export.card.card import model_card
 from pipeline.export.card.contract import preprocessing
 from pipeline.export.card.limits import read_evidence
+from pipeline.export.params import ExportParams, Learning
 from pipeline.ops.decode import decode
 from pipeline.ops.preprocess import open_image, resize
-from pipeline.tracking.dvc_state import md5_of
 
 if TYPE_CHECKING:
     from torch import nn

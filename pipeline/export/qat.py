@@ -14,9 +14,9 @@ from torchao.quantization.pt2e.fake_quantize import FakeQuantize
 from torchao.quantization.pt2e.quantize_pt2e import prepare_qat_pt2e
 from tqdm import tqdm
 
-from pipeline.config.params import Learning, QuantizeParams
 from pipeline.core.sample import read_samples
 from pipeline.core.spec import ModelSpec
+from pipeline.export.params import Learning, QuantizeParams
 from pipeline.export.targets import executorch
 from pipeline.graph.folding import CONV, edges, fold
 from pipeline.models.losses import finite_loss, label_weights

@@ -6,7 +6,6 @@ right after the stage has run and before the next one starts, so a later stage o
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.core.errors import InputError
+from pipeline.core.params import flat
 
 OF_RUN = ("train", "evaluate", "export", "verify")
 OF_DATASET = ("ingest", "augment")
@@ -100,29 +100,6 @@ def stale_files(project: Path, runs: Iterable[str]) -> dict[str, list[str]]:
                     if made & {path, *path.parents} and "modified" in dep.workspace_status().values():
                         problems.append(f"{dep.def_path} is not what {address} was made from")
     return found
-
-
-def md5_of(path: Path) -> str:
-    """What dvc.lock says, or would say, of a file or folder: DVC's own hash, with ".dir" after a folder's."""
-    from dvc_data.hashfile.build import build
-    from dvc_data.hashfile.db import HashFileDB
-    from dvc_objects.fs.local import LocalFileSystem
-
-    local = LocalFileSystem()
-    # nothing is stored there: a dry run only hashes
-    nowhere = HashFileDB(local, os.devnull)
-    return str(build(nowhere, str(path.absolute()), local, "md5", dry_run=True)[2].hash_info.value)
-
-
-def flat(tree: Any, separator: str = ".") -> dict[str, Any]:
-    """Nested dicts as one: {"head": {"kind": "pool"}} becomes {"head.kind": "pool"}."""
-    result: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            result.update({f"{key}{separator}{k}": v for k, v in flat(value, separator).items()})
-        else:
-            result[str(key)] = value
-    return result
 
 
 def read_lock(project: Path) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from typing import Any
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json
-from pipeline.tracking.dvc_state import OF_DATASET, OF_RUN, RunState, flat
+from pipeline.core.params import flat
+from pipeline.tracking.dvc_state import OF_DATASET, OF_RUN, RunState
 
 KINDS = (".png", ".jpg", ".svg", ".json", ".csv")
 MOST_BYTES = 4_000_000  # a larger file stays in reports/ only

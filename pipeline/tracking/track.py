@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json
-from pipeline.tracking.dvc_state import RunState, finished_runs, flat, read_state, stale_files
+from pipeline.core.params import flat
+from pipeline.tracking.dvc_state import RunState, finished_runs, read_state, stale_files
 from pipeline.tracking.registry import PLACE, Servable, model_name, register, save, servable
 from pipeline.tracking.run_record import final_figures, git_tags, history, legal_name, numbers, report_files
 

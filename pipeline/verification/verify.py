@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config.params import ExportParams
 from pipeline.core.errors import InputError
 from pipeline.core.files import new_folder, read_json, size_bytes, write_json
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples
+from pipeline.export.params import ExportParams
 from pipeline.metrics.metrics import main_metric, paired, score
 from pipeline.ops.preprocess import open_image, resize
 from pipeline.runtimes.exported import exported_file

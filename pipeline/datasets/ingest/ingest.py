@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.config.params import DatasetParams
 from pipeline.core.errors import InputError
 from pipeline.core.files import new_folder, write_json, write_text
 from pipeline.core.parallel import each
@@ -23,6 +22,7 @@ from pipeline.datasets.formats import SOURCES
 from pipeline.datasets.formats.reading import Candidate, Problem, Reading
 from pipeline.datasets.ingest.checks import PictureError, check_objects, conflicting, fit_labels, open_picture
 from pipeline.datasets.ingest.splits import assign, joined, labels_of, leak_report, near_duplicates, thumbnail
+from pipeline.datasets.params import DatasetParams
 from pipeline.datasets.video import ClipError, frames
 from pipeline.ops.preprocess import FILL
 from pipeline.viz.sheets import contact_sheet, draw

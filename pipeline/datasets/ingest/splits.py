@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.config.params import SplitParams
 from pipeline.core.errors import InputError
 from pipeline.core.sample import SPLITS, Sample
+from pipeline.datasets.params import SplitParams
 
 BITS = 32  # of 256: unrelated photos are 65 and more apart, one saved again at a third of its quality under 30
 CORRELATION = 0.975  # of the thumbnails; keeps pictures of one plain background apart

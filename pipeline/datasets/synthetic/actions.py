@@ -10,11 +10,11 @@ import av
 import numpy as np
 from av.codec.context import Flags
 
-from pipeline.config.params import ActionsParams
 from pipeline.core.files import write_text
 from pipeline.core.parallel import each
 from pipeline.datasets.synthetic import props
 from pipeline.datasets.synthetic.motions import MOTIONS
+from pipeline.datasets.synthetic.params import ActionsParams
 from pipeline.datasets.synthetic.people import Person, draw_person
 from pipeline.datasets.synthetic.picture import SCALE, Picture, finish, generator
 from pipeline.datasets.synthetic.scenery import court_lines, indoors, outdoors

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.config.params import DrawnParams
 from pipeline.core.files import write_text
 from pipeline.core.parallel import each
 from pipeline.datasets.synthetic.animals import LANDMARKS, SKELETON
+from pipeline.datasets.synthetic.params import DrawnParams
 from pipeline.datasets.synthetic.picture import SCALE, finish, generator
 from pipeline.datasets.synthetic.placing import (
     Scene,

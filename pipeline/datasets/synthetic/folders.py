@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline.config.params import DrawnParams
 from pipeline.core.parallel import each
 from pipeline.datasets.synthetic import props
+from pipeline.datasets.synthetic.params import DrawnParams
 from pipeline.datasets.synthetic.picture import SCALE, finish, generator
 from pipeline.datasets.synthetic.placing import Scene, bush_or_fence, draw_large, draw_shape, draw_spot
 from pipeline.datasets.synthetic.scenery import PASTURES, outdoors

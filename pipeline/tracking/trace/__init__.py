@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import InputError
-from pipeline.core.files import sha256
-from pipeline.tracking.dvc_state import OF_RUN, flat, md5_of, read_lock
+from pipeline.core.files import md5_of, sha256
+from pipeline.core.params import flat
+from pipeline.tracking.dvc_state import OF_RUN, read_lock
 from pipeline.tracking.run_record import git_tags
 from pipeline.tracking.trace.picture import picture_of
 from pipeline.tracking.trace.recorded import Stages, commits, listed, outs_with, recorded_json

@@ -6,8 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.files import read_json
-from pipeline.tracking.dvc_state import md5_of
+from pipeline.core.files import md5_of, read_json
 
 Stages = dict[str, Any]  # the entries of a dvc.lock by address
 CACHE = ".dvc/cache/files/md5"

@@ -7,8 +7,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from pipeline.core.errors import InputError
-from pipeline.core.files import sha256
-from pipeline.tracking.dvc_state import md5_of
+from pipeline.core.files import md5_of, sha256
 from pipeline.tracking.trace.recorded import CACHE, Stages, commits, git, outs_with
 
 FIRST = ("exports", "models", "reports", "data/ingested", "data/augmented")  # of equal files, the one that is told of

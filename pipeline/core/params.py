@@ -1,0 +1,33 @@
+"""Base types of the params: blocks, ranges of numbers, and the nearest of the known keys."""
+
+import difflib
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Block(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def flat(tree: Any, separator: str = ".") -> dict[str, Any]:
+    """Nested dicts as one: {"head": {"kind": "pool"}} becomes {"head.kind": "pool"}."""
+    result: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            result.update({f"{key}{separator}{k}": v for k, v in flat(value, separator).items()})
+        else:
+            result[str(key)] = value
+    return result
+
+
+def nearest(word: str, known: Any) -> str:
+    """The end of an error message: the one of `known` that `word` was meant to be, or all of them."""
+    close = difflib.get_close_matches(str(word), [str(k) for k in known], n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; expected one of {', '.join(map(str, known))}" if known else ""

@@ -137,7 +137,7 @@ def _add(row: Row, data: Data, predicted: list[Sample], seconds: float, rate: fl
 
 
 def ssdlite_row(run: DetectRun, data: Data, seeds: int, seconds: float) -> Row:
-    pretrained = read_pretrained(run.backbone, run.pretrained)
+    pretrained = read_pretrained(run.model.backbone, run.model.pretrained)
     spec = make_spec("ssdlite", run, data.dataset, pretrained.mean, pretrained.std)
     row = Row("SSDLite, same backbone", [], [], [], [], 0, None)
     for seed in range(seeds):
@@ -155,13 +155,13 @@ def ultralytics_row(run: DetectRun, data: Data, scratch: Path, seeds: int, secon
     write_yolo(exported, data.dataset, {s: (data.folders[s], data.samples[s]) for s in data.folders})
     row = Row("Ultralytics YOLO11n, scratch", [], [], [], [], 0, None)
     for seed in range(seeds):
-        peer: Peer = program.run(exported, data.dataset.labels, data.samples["test"], run.size, seed, seconds)
+        peer: Peer = program.run(exported, data.dataset.labels, data.samples["test"], run.model.size, seed, seconds)
         _add(row, data, peer.predicted, peer.seconds, peer.rate)
         row.params, row.macs = peer.params, peer.macs
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = THREADS
     session = onnxruntime.InferenceSession(peer.float_file, options, providers=["CPUExecutionProvider"])
-    picture = np.zeros((1, 3, run.size, run.size), np.float32)
+    picture = np.zeros((1, 3, run.model.size, run.model.size), np.float32)
     row.run = lambda: session.run(None, {session.get_inputs()[0].name: picture})
     return row
 
@@ -204,7 +204,7 @@ def main() -> None:
         scratch = Path(name)
         rows.append(ours(asked.run, run, data, scratch, asked.seeds, asked.seconds))
         taken = statistics.median(rows[0].seconds)
-        if "scratch" not in left_out and run.pretrained is not False:
+        if "scratch" not in left_out and run.model.pretrained is not False:
             start: dict[str, Any] = {"pretrained": False, "backbone_norm": "batch", "tuned_blocks": "all",
                                      "frozen_epochs": 0, "backbone_rate": 1.0}  # fmt: skip
             blank = DetectRun.model_validate(run.model_dump() | start)
@@ -218,8 +218,8 @@ def main() -> None:
             next(r for r in rows if r.name == row_name).ms = value
     counts = ", ".join(f"{len(samples)} {split}" for split, samples in data.samples.items())
     print(
-        f"{asked.run}: {run.backbone} at {run.size}, {counts}; {asked.seeds} seeds ({others} of the others), medians; "
-        f"{THREADS} threads"
+        f"{asked.run}: {run.model.backbone} at {run.model.size}, {counts}; {asked.seeds} seeds "
+        f"({others} of the others), medians; {THREADS} threads"
     )
     print(table(rows))
 

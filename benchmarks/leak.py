@@ -32,7 +32,7 @@ def main() -> None:
     asked = parser.parse_args()
     run = read_params().run(asked.run)
     folder = Path("data/ingested") / run.dataset
-    pretrained = read_pretrained(run.backbone, run.pretrained)
+    pretrained = read_pretrained(run.model.backbone, run.model.pretrained)
     spec = make_spec(asked.run, run, read_dataset(folder), pretrained.mean, pretrained.std)
     net = build(spec, pretrained)
     vectors, labels, part = [], [], []
@@ -54,7 +54,7 @@ def main() -> None:
         accuracy(*train_test_split(everything, test_size=share, stratify=y, random_state=seed))
         for seed in range(asked.repeats)
     ]
-    print(f"{asked.run}: {run.backbone} at {run.size}, {len(x)} pictures, {is_test.sum()} of them test")
+    print(f"{asked.run}: {run.model.backbone} at {run.model.size}, {len(x)} pictures, {is_test.sum()} of them test")
     print(f"  groups kept together {grouped:.4f}")
     print(f"  random split         {statistics.mean(drawn):.4f} (mean of {asked.repeats})")
 

@@ -71,7 +71,7 @@ def main() -> None:
     best = {kind: max(metric for points in kept for _, metric in points) for kind, kept in curves.items()}
     target = min(best.values())
     times = {kind: statistics.median(seconds_to(target, points) for points in kept) for kind, kept in curves.items()}
-    print(f"{asked.run}: {full.backbone} at {full.size}, val metric {target:.4f}, {asked.repeats} repeats")
+    print(f"{asked.run}: {full.model.backbone} at {full.model.size}, val metric {target:.4f}, {asked.repeats} repeats")
     for kind, seconds in times.items():
         total = statistics.median(points[-1][0] for points in curves[kind])
         print(

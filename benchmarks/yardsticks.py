@@ -85,26 +85,26 @@ def train_ssdlite(
     spec: ModelSpec, run: DetectRun, dataset: Dataset, train: tuple[Path, list[Sample]], seconds: float
 ) -> tuple[SSD, float, float]:
     """The net after `seconds`, the seconds that it took, and images per second; with the run's knobs that apply."""
-    torch.manual_seed(run.seed)
+    torch.manual_seed(run.train.seed)
     fit.keep_freed_memory()
-    net = ssdlite(spec, read_pretrained(run.backbone, run.pretrained)).to(memory_format=torch.channels_last)
+    net = ssdlite(spec, read_pretrained(run.model.backbone, run.model.pretrained)).to(memory_format=torch.channels_last)
     quicken(net)
-    if isinstance(run.tuned_blocks, int):
+    if isinstance(run.train.tuned_blocks, int):
         net.backbone.body.requires_grad_(False)
-        thaw_last(run.backbone, net.backbone.body, run.tuned_blocks)
-    if run.backbone_norm == "frozen":
-        join_frozen_norms(net.backbone.body, torch.rand(1, 3, run.size, run.size))
+        thaw_last(run.model.backbone, net.backbone.body, run.train.tuned_blocks)
+    if run.train.backbone_norm == "frozen":
+        join_frozen_norms(net.backbone.body, torch.rand(1, 3, run.model.size, run.model.size))
     folder, samples = train
-    pictures = loading.Pictures(folder, samples, spec, augmenter(run.online.policy, dataset))
-    loader = loading.train_loader(pictures, run.batch_size, run.workers, run.seed, run.online.mosaic, 10**6)
+    pictures = loading.Pictures(folder, samples, spec, augmenter(run.train.online.policy, dataset))
+    loader = loading.train_loader(pictures, run.train.batch_size, 1, run.train.seed, run.train.online.mosaic, 10**6)
     body = {id(p) for p in net.backbone.body.parameters()}
     learning = [p for p in net.parameters() if p.requires_grad]
     groups = [
-        {"params": [p for p in learning if (id(p) in body) == own], "share": run.backbone_rate if own else 1.0}
+        {"params": [p for p in learning if (id(p) in body) == own], "share": run.train.backbone_rate if own else 1.0}
         for own in (True, False)
     ]
-    optimizer = torch.optim.AdamW(groups, run.learning_rate, weight_decay=run.weight_decay, fused=True)
-    start, seen, half = time.perf_counter(), 0, fit.choose_precision(run.precision) == "bf16-mixed"
+    optimizer = torch.optim.AdamW(groups, run.train.learning_rate, weight_decay=run.train.weight_decay, fused=True)
+    start, seen, half = time.perf_counter(), 0, fit.choose_precision(run.train.precision) == "bf16-mixed"
     net.train()
     for images, target in _without_end(loader):
         share = (time.perf_counter() - start) / seconds
@@ -112,7 +112,7 @@ def train_ssdlite(
             break
         warm = min(1.0, (share + 1e-3) / fit.WARM_UP)
         for group in optimizer.param_groups:
-            group["lr"] = run.learning_rate * group["share"] * warm * 0.5 * (1 + math.cos(math.pi * share))
+            group["lr"] = run.train.learning_rate * group["share"] * warm * 0.5 * (1 + math.cos(math.pi * share))
         inputs = list(images.permute(0, 3, 1, 2).float() / 255)
         wanted = [
             {"boxes": target["box"][target["image"] == i], "labels": target["label"][target["image"] == i] + 1}

@@ -7,7 +7,7 @@ import sys
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import InputError
 
@@ -31,6 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
     _slide_parser(commands.add_parser("slide", help="slide a trained classifier over the pictures of a box dataset"))
     _compare_parser(commands.add_parser("compare", help="a run with one backbone after another, side by side"))
     _trace_parser(commands.add_parser("trace", help="where a file came from, and whether it still is what it was"))
+    _params_parser(commands.add_parser("params", help="every knob of a run, its meaning, and whether it is a default"))
     track = commands.add_parser("track", help="rebuild the MLflow runs from the chain's files where they are missing")
     track.set_defaults(command=_track)
     args = parser.parse_args(arguments)
@@ -115,6 +116,12 @@ def _trace_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, help="of exports, models, reports or data; or a copy of one, anywhere")
     parser.add_argument("--json", action="store_true", help="all that is known, as one JSON object")
     parser.set_defaults(command=_trace)
+
+
+def _params_parser(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", help="of a run, or of a dataset (default: all)")
+    parser.add_argument("--json", action="store_true", help="a list of key, value, stated and meaning")
+    parser.set_defaults(command=_params)
 
 
 def _numbers(text: str) -> list[float]:
@@ -214,7 +221,9 @@ def _predict(args: argparse.Namespace) -> None:
     if args.every < 1:
         raise InputError(f"--every {args.every}: expected 1 or more")
     places = Path("models"), Path("exports"), args.draw
-    answers = predict_sources(args.sources, args.run, args.target, *places, args.every, args.frames)
+    # an exported file brings along what it was exported with
+    shown = _shown(args.run) if args.target == "torch" else None
+    answers = predict_sources(args.sources, args.run, args.target, *places, args.every, args.frames, shown)
     with closing(answers):  # Ctrl+C while printing finishes the drawings too
         for prediction in answers:
             _print_prediction(prediction, args.json)
@@ -236,9 +245,8 @@ def _slide(args: argparse.Namespace) -> None:
     from pipeline.inference.sliding import slide_run
 
     data = Path("data/ingested")
-    figures = slide_run(
-        args.run, Path("models"), data, args.dataset, args.split, args.scales, args.background, args.draw, args.score
-    )
+    what = args.dataset, args.split, args.scales, args.background
+    figures = slide_run(args.run, Path("models"), data, *what, args.draw, args.score, _shown(args.run))
     if args.json:
         print(json.dumps(figures))
         return
@@ -247,6 +255,29 @@ def _slide(args: argparse.Namespace) -> None:
     for name, row in rows:
         ap, ap50 = ("undefined" if row[key] is None else f"{row[key]:.4f}" for key in ("AP", "AP50"))
         print(f"{name}: AP {ap}, AP50 {ap50}")
+
+
+def _shown(run: str) -> dict[str, Any] | None:
+    """What params.yaml says of the answers that are shown; None for a model that it does not know."""
+    from pipeline.config.params import read_params
+
+    params = read_params() if Path("params.yaml").is_file() else None
+    return params.runs[run].predict.model_dump() if params and run in params.runs else None
+
+
+def _params(args: argparse.Namespace) -> None:
+    from pipeline.config.params import read_params
+    from pipeline.config.resolve import knobs
+
+    names = [args.name] if args.name else [*read_params().runs]
+    found = [knob for name in names for knob in knobs("params.yaml", name)]
+    if args.json:
+        print(json.dumps([asdict(knob) for knob in found]))
+        return
+    width = max((len(knob.key) for knob in found), default=0)
+    for knob in found:
+        value = json.dumps(knob.value, ensure_ascii=False)
+        print(f"{knob.key:{width}}  {value:24} {'stated' if knob.stated else 'default':8} {knob.meaning}")
 
 
 def _inspect(args: argparse.Namespace) -> None:

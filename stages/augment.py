@@ -1,19 +1,20 @@
-"""python -m stages.augment <dataset>: the ingested train split -> data/augmented/, reports/augment/<dataset>/."""
+"""python -m stages.augment DATASET: the ingested train split -> data/augmented/DATASET/, reports/augment/DATASET/."""
 
 from pathlib import Path
 
-from pipeline.config.params import Params
+from pipeline.augment.params import AugmentParams
+from pipeline.core.resolved import Resolved
 from stages import run
 
 
-def main(params: Params, name: str) -> str:
-    block = params.dataset(name).augment
+def main(name: str) -> str:
+    params = Resolved().block(AugmentParams, "datasets", name, "augment")
     from pipeline.augment.offline import augment_dataset
 
     out = Path("data/augmented") / name
-    made = augment_dataset(Path("data/ingested") / name, out, Path("reports/augment") / name, block)
+    made = augment_dataset(Path("data/ingested") / name, out, Path("reports/augment") / name, params)
     stayed = f" ({made['stayed']} unmoved)" if made["stayed"] else ""
-    return f"{out}: {made['originals']} images and {made['copies']} copies{stayed} by policy {block.policy}"
+    return f"{out}: {made['originals']} images and {made['copies']} copies{stayed} by policy {params.policy}"
 
 
 if __name__ == "__main__":

@@ -1,17 +1,21 @@
-"""Evaluate one run on its dataset's test split. Usage: python -m stages.evaluate RUN."""
+"""python -m stages.evaluate RUN: the trained net on its dataset's test split -> reports/evaluate/RUN/."""
 
 from pathlib import Path
+from typing import Any
 
-from pipeline.config.params import Params
+from pipeline.core.resolved import Resolved
+from pipeline.core.spec import read_spec
 from pipeline.evaluation.evaluate import evaluate_run
 from stages import run
 
 
-def evaluate(params: Params, name: str) -> str:
+def evaluate(name: str) -> str:
+    model = Path("models") / name
     return evaluate_run(
-        model=Path("models") / name,
-        truth_folder=Path("data/ingested") / params.run(name).dataset / "test",
+        model=model,
+        truth_folder=Path("data/ingested") / read_spec(model / "model.json").dataset / "test",
         report=Path("reports/evaluate") / name,
+        predict=Resolved().block(dict[str, Any], "runs", name, "predict"),
         database=Path(".fiftyone"),
     )
 

@@ -1,23 +1,26 @@
-"""Export one run to its targets. Usage: python -m stages.export RUN."""
+"""python -m stages.export RUN: the trained net in the forms that ship -> exports/RUN/."""
 
 from pathlib import Path
+from typing import Any
 
-from pipeline.config.params import Params
-from pipeline.export.params import Learning
+from pipeline.core.resolved import Resolved
+from pipeline.core.spec import read_spec
+from pipeline.export.params import ExportParams
 from stages import run
 
 
-def export(params: Params, name: str) -> str:
-    settings = params.run(name)
+def export(name: str) -> str:
+    resolved, model = Resolved(), Path("models") / name
+    params = resolved.block(ExportParams, "runs", name, "export")
     from pipeline.export.export import export_run
 
     return export_run(
-        model_folder=Path("models") / name,
-        train_folder=Path("data/ingested") / settings.dataset / "train",
+        model_folder=model,
+        train_folder=Path("data/ingested") / read_spec(model / "model.json").dataset / "train",
         out=Path("exports") / name,
-        params=settings.export,
+        params=params,
+        predict=resolved.block(dict[str, Any], "runs", name, "predict"),
         reports=Path("reports"),
-        learning=Learning(settings.batch_size, settings.seed, settings.class_weights),
     )
 
 

@@ -1,17 +1,18 @@
-"""python -m stages.ingest <dataset>: data in its owner's format -> data/ingested/<dataset>/, reports/ingest/."""
+"""python -m stages.ingest DATASET: data in its owner's format -> data/ingested/DATASET/, reports/ingest/DATASET/."""
 
 from pathlib import Path
 
-from pipeline.config.params import Params
+from pipeline.core.resolved import Resolved
+from pipeline.datasets.params import DatasetParams, IngestParams
 from stages import run
 
 
-def main(params: Params, name: str) -> str:
-    block = params.dataset(name)
+def main(name: str) -> str:
+    params: IngestParams = Resolved().block(DatasetParams, "datasets", name, "ingest")
     from pipeline.datasets.ingest.ingest import ingest
 
     data = Path("data/ingested") / name
-    summary = ingest(name, block, data, Path("reports/ingest") / name)
+    summary = ingest(name, params, data, Path("reports/ingest") / name)
     splits = ", ".join(f"{count} {split}" for split, count in summary["splits"].items())
     return f"{data}: {summary['kept']} of {summary['seen']} pictures ({splits}), {summary['refused']} refused"
 

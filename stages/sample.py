@@ -1,26 +1,28 @@
-"""Draw the embedded data: clips, class folders and COCO sets, without any download."""
+"""python -m stages.sample: synthetic clips, class folders and COCO sets, without any download -> data/sample/."""
 
 from pathlib import Path
 
-from pipeline.config.params import Params
 from pipeline.core.files import new_folder
+from pipeline.core.resolved import Resolved
+from pipeline.datasets.synthetic.params import SampleParams
 from stages import run
 
 
-def body(params: Params, _: str) -> str:
+def sample(_: str) -> str:
+    params = Resolved().block(SampleParams, "sample")
     from pipeline.datasets.synthetic import draw_actions, draw_alpaca, draw_herd, draw_pose
 
-    sample, root = params.sample, Path("data/sample")
+    root = Path("data/sample")
     with new_folder(root / "actions") as folder:
-        clips = draw_actions(folder, sample.actions, sample.seed)
+        clips = draw_actions(folder, params.actions, params.seed)
     with new_folder(root / "alpaca") as folder:
-        alpaca = draw_alpaca(folder, sample.alpaca, sample.seed)
+        alpaca = draw_alpaca(folder, params.alpaca, params.seed)
     with new_folder(root / "herd") as folder:
-        herd = draw_herd(folder, sample.herd, sample.seed)
+        herd = draw_herd(folder, params.herd, params.seed)
     with new_folder(root / "pose") as folder:
-        pose = draw_pose(folder, sample.pose, sample.seed)
+        pose = draw_pose(folder, params.pose, params.seed)
     return f"drew {root}: actions {clips} clips; alpaca {alpaca}, herd {herd}, pose {pose} pictures"
 
 
 if __name__ == "__main__":
-    run(body)
+    run(sample)

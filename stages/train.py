@@ -1,24 +1,28 @@
-"""Train one run. Usage: python -m stages.train RUN."""
+"""python -m stages.train RUN: augmented train and ingested val splits -> models/RUN/, reports/train/RUN/."""
 
 from pathlib import Path
 
-from pipeline.config.params import Params
+from pipeline.core.resolved import Resolved
+from pipeline.training.params import TRAINED_BY, AnyRun, MachineParams
 from pipeline.training.train import train_run
 from stages import run
 
 
-def train(params: Params, name: str) -> str:
-    settings = params.run(name)
-    data = settings.dataset
+def train(name: str) -> str:
+    resolved = Resolved()
+    params = resolved.blocks(AnyRun, "runs", name, only=TRAINED_BY)
+    data = params.dataset
     return train_run(
         name,
-        settings,
+        params,
         train_folder=Path("data/augmented") / data,
         val_folder=Path("data/ingested") / data / "val",
         model_folder=Path("models") / name,
         report=Path("reports/train") / name,
         resume=Path(".resume"),  # outside DVC's outs: DVC removes those before a stage runs
         features=Path(".features"),
+        # no dependency: the number of workers changes no result
+        workers=resolved.block(MachineParams, "machine").workers,
     )
 
 

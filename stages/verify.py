@@ -1,21 +1,24 @@
-"""Run one run's exported files on its test split. Usage: python -m stages.verify RUN."""
+"""python -m stages.verify RUN: the exported files on the test split, held to the float model -> reports/verify/RUN/."""
 
 from pathlib import Path
 
-from pipeline.config.params import Params
+from pipeline.core.resolved import Resolved
+from pipeline.core.spec import read_spec
+from pipeline.verification.params import VerifyParams
 from stages import run
 
 
-def verify(params: Params, name: str) -> str:
-    settings = params.run(name)
+def verify(name: str) -> str:
+    exports = Path("exports") / name
+    params = Resolved().block(VerifyParams, "runs", name, "verify")
     from pipeline.verification.verify import verify_run
 
     return verify_run(
-        exports=Path("exports") / name,
+        exports=exports,
         evaluated=Path("reports/evaluate") / name,
-        truth_folder=Path("data/ingested") / settings.dataset / "test",
+        truth_folder=Path("data/ingested") / read_spec(exports / "model.json").dataset / "test",
         report=Path("reports/verify") / name,
-        params=settings.export,
+        params=params,
     )
 
 

@@ -15,17 +15,19 @@ from pipeline.core.sample import Dataset, Sample, read_samples, write_dataset, w
 from pipeline.core.spec import ModelSpec, write_spec
 from pipeline.evaluation.evaluate import write_report
 from pipeline.export.export import export_run
-from pipeline.export.params import ExportParams, QuantizeParams
+from pipeline.export.params import ExportParams, Ptq
 from pipeline.models.nets import Deployed, build
 from pipeline.runtimes.runtimes import open_runtime, predict_samples
 from pipeline.training.loading import Pictures
+from pipeline.verification.params import VerifyParams
 
 SIDE = 64
 LABELS = ["circle", "cross", "square"]
 COUNTS = {"train": 96, "val": 12, "test": 48}
 TARGETS = ["onnx_float", "onnx_int8", "executorch_float", "executorch_int8"]
-QUANTIZE = QuantizeParams(mode="ptq", epochs=1, learning_rate=0.0002, budget=0.0)
-PARAMS = ExportParams(targets=TARGETS, calibration_images=24, quantize=QUANTIZE, tolerance=0.1, size_ratio=0.35)
+QUANTIZE = Ptq()
+PARAMS = ExportParams(targets=TARGETS, calibration_images=24)
+VERIFY = VerifyParams(tolerance=0.1, size_ratio=0.35)
 
 
 def shipped(factory: pytest.TempPathFactory) -> Path:

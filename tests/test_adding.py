@@ -93,7 +93,7 @@ def raw(params: Path) -> dict[str, Any]:
 def test_a_folder_becomes_a_dataset_and_a_run(params: Path, form: str, task: str, recognized: str) -> None:
     said = call(params, data=form, task=task)
     assert re.search(recognized, said)
-    assert said.splitlines()[-1] == "next: dvc repro track@mine"
+    assert said.splitlines()[-1] == "next: dvc repro track@mine (`pocketlens params mine` lists its knobs)"
     read = read_params(params)
     dataset, run = read.dataset("mine"), read.run("mine")
     assert (dataset.format, dataset.path, dataset.labels) == (form, f"data/{form}", f"data/{form}")
@@ -116,11 +116,11 @@ def test_all_that_was_there_stays_as_it_was(params: Path) -> None:
 def test_the_lines_that_are_added_stand_together_and_nothing_else_is(params: Path) -> None:
     call(params)
     lines, old = params.read_text().split("\n"), SHIPPED.decode().split("\n")
-    for section, following in (("datasets", "runs:"), ("runs", "track:")):
+    for section in ("datasets", "runs"):
         start = lines.index("  mine:", lines.index(f"{section}:"))
-        end = lines.index(following)
-        assert lines[end - 1] == ""  # the blank line before the next section is still there
-        del lines[start : end - 1]
+        end = next(i for i in range(start, len(lines)) if not lines[i])
+        assert lines[end] == ""  # the blank line before the next section is still there
+        del lines[start:end]
     assert lines == old
 
 
@@ -136,22 +136,50 @@ def test_several_in_a_row(params: Path) -> None:
     ("change", "what"),
     [
         (lambda t: t.rstrip("\n"), "no line end at the end"),
-        (lambda t: t[: t.index("track:")] + "# the last word\n", "runs: is the last section, a comment after it"),
+        (
+            lambda t: t[: t.index("# `make compare`")] + "# the last word\n",
+            "runs: is the last section, a comment after it",
+        ),
         (lambda t: t.replace("\ndatasets:\n", "\ndatasets:   # mine and theirs\n\n  # first\n"), "comments within"),
         (lambda t: t.replace("\nruns:\n", "\n# ---- runs ----\n\nruns:\n"), "a heading of the next section"),
         (lambda t: "# é ü 犬\n" + t, "letters beyond ASCII"),
+        (lambda t: "", "an empty file"),
+        (lambda t: "datasets: {}\nruns: {}  # none yet\n", "empty sections"),
+        (lambda t: "# mine\ntrack:\n  experiment: pets", "no sections"),
     ],
 )
 def test_other_layouts_of_the_file(params: Path, change: Any, what: str) -> None:
     text = change(SHIPPED.decode())
-    if "track:" not in text:
-        track = "track:\n  experiment: pocketlens\n"
-        text = text.replace("\nruns:\n", f"\n{track}\nruns:\n")
     params.write_text(text, encoding="utf-8")
     call(params)
     assert {"mine"} <= set(read_params(params).runs) & set(read_params(params).datasets)
+    call(params, "second", "coco", "detect")
+    assert {"mine", "second"} <= set(read_params(params).runs)
+    before = [re.sub(r"^(\w+:) {}", r"\1", line) for line in text.split("\n")]
     after = params.read_text(encoding="utf-8").split("\n")
-    assert is_subsequence([line.encode() for line in text.split("\n")], [line.encode() for line in after]), what
+    assert is_subsequence([line.encode() for line in before], [line.encode() for line in after]), what
+
+
+def test_few_lines_are_added(params: Path) -> None:
+    before = len(params.read_text().splitlines())
+    weights = params.parent / "w.safetensors"
+    weights.write_bytes(b"")
+    call(
+        params, data="coco", task="detect", backbone="mobilenetv2_050", pretrained=weights, settings=["train.epochs=5"]
+    )
+    assert len(params.read_text().splitlines()) - before <= 20
+
+
+@pytest.mark.parametrize("task", ["classify", "localize", "detect"])
+def test_pretrained_weights_bring_their_recipe_however_they_are_given(params: Path, task: str) -> None:
+    data = "folder" if task == "classify" else "coco"
+    weights = params.parent / "w.safetensors"
+    weights.write_bytes(b"")
+    call(params, "file", data, task, pretrained=weights)
+    call(params, "hub", data, task, settings=["model.pretrained=true"])
+    call(params, "none", data, task)
+    runs = read_params(params).runs
+    assert runs["file"].train == runs["hub"].train != runs["none"].train
 
 
 # --- settings
@@ -160,17 +188,17 @@ def test_other_layouts_of_the_file(params: Path, change: Any, what: str) -> None
 @pytest.mark.parametrize(
     ("setting", "keys", "value"),
     [
-        ("epochs=5", ("runs", "epochs"), 5),
-        ("export.tolerance=0.05", ("runs", "export", "tolerance"), 0.05),
-        ("head.dropout=0.1", ("runs", "head", "dropout"), 0.1),
-        ("head.kind=flatten", ("runs", "head", "kind"), "flatten"),
-        ("learning_rate=1e-4", ("runs", "learning_rate"), 1e-4),
+        ("train.epochs=5", ("runs", "train", "epochs"), 5),
+        ("verify.tolerance=0.05", ("runs", "verify", "tolerance"), 0.05),
+        ("model.head.dropout=0.1", ("runs", "model", "head", "dropout"), 0.1),
+        ("model.head.kind=flatten", ("runs", "model", "head", "kind"), "flatten"),
+        ("train.learning_rate=1e-4", ("runs", "train", "learning_rate"), 1e-4),
         ("export.targets=[onnx_int8]", ("runs", "export", "targets"), ["onnx_int8"]),
-        ("resize=crop", ("runs", "resize"), "crop"),
+        ("model.resize=crop", ("runs", "model", "resize"), "crop"),
         ("dataset.max_side=320", ("datasets", "max_side"), 320),
         ("dataset.splits.seed=3", ("datasets", "splits", "seed"), 3),
         ("dataset.augment.policy=photo", ("datasets", "augment", "policy"), "photo"),
-        ("run.epochs=7", ("runs", "epochs"), 7),
+        ("run.train.epochs=7", ("runs", "train", "epochs"), 7),
         ("dataset=herd", ("runs", "dataset"), "herd"),  # the run's own knob of that name
     ],
 )
@@ -192,10 +220,10 @@ def test_what_landmarks_are_of(params: Path) -> None:
 
 
 def test_settings_go_together_and_the_last_word_counts(params: Path) -> None:
-    call(params, settings=["epochs=5", "dataset.max_side=320", "export.tolerance=0.05", "epochs=6"])
+    call(params, settings=["train.epochs=5", "dataset.max_side=320", "verify.tolerance=0.05", "train.epochs=6"])
     read = read_params(params)
     run = read.run("mine")
-    assert (run.epochs, run.export.tolerance, read.dataset("mine").max_side) == (6, 0.05, 320)
+    assert (run.train.epochs, run.verify.tolerance, read.dataset("mine").max_side) == (6, 0.05, 320)
 
 
 def test_backbone_and_pretrained(params: Path) -> None:
@@ -204,9 +232,9 @@ def test_backbone_and_pretrained(params: Path) -> None:
     weights.write_bytes(b"")
     call(params, backbone="resnet18", pretrained=weights)
     run = read_params(params).run("mine")
-    assert (run.backbone, run.pretrained) == ("resnet18", "weights/w.safetensors")
-    assert run.frozen_epochs > 0
-    assert run.backbone_rate < 1
+    assert (run.model.backbone, run.model.pretrained) == ("resnet18", "weights/w.safetensors")
+    assert run.train.frozen_epochs > 0
+    assert run.train.backbone_rate < 1
 
 
 # --- paths
@@ -296,14 +324,17 @@ def test_labels_elsewhere_are_looked_at_too(params: Path) -> None:
         ({"name": "a.b"}, r"name 'a\.b'"),
         ({"name": "été"}, "name 'été'"),
         ({"name": "line\n"}, "name 'line"),
-        ({"settings": ["epoch=5"]}, "--set epoch=5: unknown key; did you mean 'epochs'?"),
-        ({"settings": ["export.tolerence=1"]}, "export.tolerence=1: unknown key; did you mean 'tolerance'?"),
-        ({"settings": ["exports.tolerance=1"]}, "no block 'exports'; did you mean 'export'?"),
-        ({"settings": ["dataset.maxside=9"]}, "dataset.maxside=9: unknown key; did you mean 'max_side'?"),
-        ({"settings": ["epochs.x=9"]}, "--set epochs.x=9: no block 'epochs'"),
-        ({"settings": ["head.channels=9"]}, "--set head.channels=9: unknown key; expected one of kind, dropout"),
+        ({"settings": ["epoch=5"]}, r"runs\.mine\.epoch: unknown key; did you mean 'train\.epochs'?"),
+        (
+            {"settings": ["verify.tolerence=1"]},
+            r"runs\.mine\.verify\.tolerence: unknown key; did you mean 'tolerance'?",
+        ),
+        ({"settings": ["exports.targets=1"]}, r"runs\.mine\.exports: unknown key; did you mean 'export'?"),
+        ({"settings": ["dataset.maxside=9"]}, r"datasets\.mine\.maxside: unknown key; did you mean 'max_side'?"),
+        ({"settings": ["train.epochs.x=9"]}, r"runs\.mine\.train\.epochs: .*found {'x': 9}"),
+        ({"settings": ["model.head.channels=9"]}, r"model\.head\.channels: unknown key; expected one of kind, dropout"),
         ({"settings": ["epochs"]}, "--set epochs: expected key=value"),
-        ({"settings": ["=5"]}, "--set =5: unknown key"),
+        ({"settings": ["=5"]}, "--set =5: expected key=value"),
         ({"settings": ["export.targets=[onnx_float"]}, r"--set export\.targets=\[onnx_float: the value is not YAML"),
         (
             {"data": "pts", "task": "localize", "settings": ["dataset.options.lable=face"]},
@@ -313,12 +344,12 @@ def test_labels_elsewhere_are_looked_at_too(params: Path) -> None:
             {"data": "pts", "task": "localize", "settings": ["dataset.options.label="]},
             r"datasets\.mine\.options\.label: .*found None",
         ),
-        ({"settings": ["epochs="]}, r"runs\.mine\.epochs: .*found None"),
-        ({"settings": ["epochs=five"]}, r"runs\.mine\.epochs: .*found 'five'"),
-        ({"settings": ["epochs=0"]}, r"runs\.mine: epochs and frozen_epochs are both 0"),
-        ({"settings": ["size=100"]}, r"runs\.mine\.size: .*multiple of 32, found 100"),
-        ({"settings": ["head=3"]}, r"runs\.mine\.head: .*found 3"),
-        ({"settings": ["task=detect"]}, r"runs\.mine\.head"),
+        ({"settings": ["train.epochs="]}, r"runs\.mine\.train\.epochs: .*found None"),
+        ({"settings": ["train.epochs=five"]}, r"runs\.mine\.train\.epochs: .*found 'five'"),
+        ({"settings": ["train.epochs=0"]}, r"runs\.mine\.train: epochs and frozen_epochs are both 0"),
+        ({"settings": ["model.size=100"]}, r"runs\.mine\.model\.size: .*multiple of 32, found 100"),
+        ({"settings": ["model.head=3"]}, r"runs\.mine\.model\.head: .*found 3"),
+        ({"settings": ["task=detect", "model.head.kind=pool"]}, r"runs\.mine\.model\.head\.kind: 'pool' is not one of"),
         ({"settings": ["dataset.splits.val=0.9"]}, r"datasets\.mine\.splits: val \+ test = 1\.1"),
         ({"settings": ["dataset=heard"]}, "no dataset 'heard'; did you mean 'herd'?"),
     ],
@@ -352,9 +383,8 @@ def test_a_path_that_is_not_there_is_named(params: Path, what: str) -> None:
     [
         (None, "params.yaml: no such file"),
         ("datasets: [\n", "params.yaml: not YAML"),
-        ("", "params.yaml: "),
-        ("datasets: {}\nruns: {}\n", "params.yaml: sample: missing"),
-        (SHIPPED.decode().replace("    epochs: ", "    epoch: ", 1), r"runs\.actions\.epoch: unknown key"),
+        ("- a list\n", "params.yaml: .*dictionary"),
+        (SHIPPED.decode().replace(" epochs: ", " epoch: ", 1), r"runs\.actions\.train\.epoch: unknown key"),
     ],
 )
 def test_a_params_file_that_cannot_be_added_to(params: Path, text: str | None, message: str) -> None:

@@ -1,5 +1,6 @@
 """Offline copies: every original with its copies, the same bytes each time, and a self-test that would notice."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -140,11 +141,11 @@ def test_what_is_missing_is_named_and_nothing_half_written(tmp_path, spoil, mess
 
 
 def test_stage_says_what_it_made(tmp_path, monkeypatch):
-    params = read_params(ROOT / "params.yaml")
+    block = read_params(ROOT / "params.yaml").datasets["herd"].augment
     monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "resolved.yaml", ".")
     ingested(Path("data/ingested/herd"))
-    said = stage.main(params, "herd")
-    block = params.datasets["herd"].augment
+    said = stage.main("herd")
     assert said == f"data/augmented/herd: 4 images and {4 * block.copies} copies by policy {block.policy}"
     with pytest.raises(InputError, match="did you mean 'herd'"):
-        stage.main(params, "hert")
+        stage.main("hert")

@@ -87,16 +87,16 @@ def test_add_end_to_end(project: Path) -> None:
     before = (project / "params.yaml").read_text().splitlines()
     done = pocketlens(
         project, "add", "mine", "--data", "data/mine", "--task", "classify", "--backbone", "mobilenetv2_050",
-        "--set", "epochs=5", "--set", "dataset.max_side=320",
+        "--set", "train.epochs=5", "--set", "dataset.max_side=320",
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     found, written, following = done.stdout.splitlines()
     assert found == "data/mine: folder (2 class folders of pictures (cat, dog))"
     assert written == "params.yaml: datasets.mine and runs.mine written"
-    assert following == "next: dvc repro track@mine"
+    assert following == "next: dvc repro track@mine (`pocketlens params mine` lists its knobs)"
     params = read_params(project / "params.yaml")
     run, dataset = params.run("mine"), params.dataset("mine")
-    assert (run.backbone, run.epochs, dataset.max_side) == ("mobilenetv2_050", 5, 320)
+    assert (run.model.backbone, run.train.epochs, dataset.max_side) == ("mobilenetv2_050", 5, 320)
     assert dataset.path == "data/mine"
     after = iter((project / "params.yaml").read_text().splitlines())
     assert all(line in after for line in before)
@@ -111,11 +111,11 @@ def test_add_end_to_end(project: Path) -> None:
         ("add my.name --data data/mine --task classify", "error: name 'my.name': expected letters"),
         ("add mine --data nosuch --task classify", "error: --data nosuch: no such file or folder"),
         ("add mine --data data/mine --task detect", "error: data/mine: found folder"),
-        ("add mine --data data/mine --task classify --set epoch=5", "did you mean 'epochs'?"),
+        ("add mine --data data/mine --task classify --set epoch=5", "did you mean 'train.epochs'?"),
         ("predict a.jpg --run nosuch", "error: models/nosuch: no such model; trained runs: none"),
         ("inspect nosuch", "nosuch"),
         ("slide nosuch herd", "error: models/nosuch: no such model; trained runs: none"),
-        ("compare --set epoch=5", "--set.epoch: no key of a run that may change; did you mean 'epochs'?"),
+        ("compare --set epoch=5", "--set.epoch: unknown key; did you mean 'train.epochs'?"),
         ("compare --run nosuch", "error: no run 'nosuch' in params.yaml"),
         ("compare", "not a git repository with a commit"),
     ],

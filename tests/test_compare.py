@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -41,15 +42,15 @@ if stage in ("ingest", "augment"):
         write_text(f"data/ingested/{name}/test/metadata.jsonl", "")
     sys.exit()
 run = params.run(name)
-accuracy = {"good": 0.9, "poor": 0.6}.get(run.backbone)
+accuracy = {"good": 0.9, "poor": 0.6}.get(run.model.backbone)
 metrics = {"task": "detect", "n_images": 8, "AP": accuracy}
 if stage == "train":
     if accuracy is None:
         sys.exit("error: backbone 'none' is not in timm")
-    write_json(f"models/{name}/model.json", {"dataset": run.dataset, "backbone": run.backbone, "trained": {}})
+    write_json(f"models/{name}/model.json", {"dataset": run.dataset, "backbone": run.model.backbone, "trained": {}})
     write_text(f"reports/train/{name}/history.csv",
                "epoch,train_loss,val_loss,val_metric,learning_rate\\n0,1.0,1.0,0.5,0.1\\n")
-    write_json(f"reports/train/{name}/training.json", {"seconds": 10.0 * run.epochs})
+    write_json(f"reports/train/{name}/training.json", {"seconds": 10.0 * run.train.epochs})
 elif stage == "evaluate":
     write_json(f"reports/evaluate/{name}/metrics.json", metrics)
 elif stage == "export":
@@ -68,7 +69,7 @@ def chain() -> dict[str, Any]:
     stages: dict[str, Any] = {
         "ingest": (dataset, [], [], [ingested, f"reports/ingest/{dataset}"]),
         "augment": (dataset, [], [ingested], [f"reports/augment/{dataset}"]),
-        "train": (run, [f"runs.{run}"], [ingested], [trained, f"reports/train/{run}"]),
+        "train": (run, [{"resolved.yaml": [f"runs.{run}"]}], [ingested], [trained, f"reports/train/{run}"]),
         "evaluate": (run, [], [trained, ingested], [f"reports/evaluate/{run}"]),
         "export": (run, [], [trained, ingested], [f"exports/{run}"]),
         "verify": (
@@ -80,6 +81,13 @@ def chain() -> dict[str, Any]:
     }
     return {
         "stages": {
+            "params": {
+                "cmd": "python -m stages.params",
+                "deps": ["params.yaml"],
+                "outs": [{"resolved.yaml": {"cache": False}}],
+            }
+        }
+        | {
             stage: {
                 "foreach": [name],
                 "do": {"cmd": f"python stage.py {stage} ${{item}}", "params": params, "deps": deps, "outs": outs},
@@ -95,6 +103,7 @@ def project(tmp_path: Path) -> Path:
     folder = tmp_path / "my project"
     folder.mkdir()
     (folder / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    shutil.copytree(ROOT / "weights", folder / "weights")
     (folder / "stage.py").write_text(STAGE.replace('"LOG"', repr(str(tmp_path / "ran.log"))))
     (folder / "dvc.yaml").write_text(json.dumps(chain()))
     (folder / ".gitignore").write_text("/data\n/models\n/exports\n/reports\n/mlflow.db\n/mlartifacts\n")
@@ -116,7 +125,7 @@ def params() -> Params:
 
 def compared(project: Path, *models: str, **settings: Any) -> list[Row]:
     environment = project_environment() | {"PYTHONPATH": str(ROOT)}
-    settings = {"pretrained": False, "epochs": 2, **settings}
+    settings = {"model.pretrained": False, "train.epochs": 2, **settings}
     return list(
         compare(project, params(), "herd", variants(params(), "herd", list(models), settings), None, environment)
     )
@@ -145,7 +154,7 @@ def test_a_model_is_a_dvc_experiment_and_an_mlflow_run(project: Path) -> None:
     shown = json.loads(in_project(project, "dvc", "exp", "show", "--json").stdout)
     experiments = {e["revs"][0]["name"]: e["revs"][0]["data"] for e in shown[1]["experiments"]}
     assert set(experiments) == {"herd-poor", "herd-good"}
-    assert experiments["herd-good"]["params"]["params.yaml"]["data"]["runs"]["herd"]["backbone"] == "good"
+    assert experiments["herd-good"]["params"]["params.yaml"]["data"]["runs"]["herd"]["model"]["backbone"] == "good"
     # the workspace is as it was, but for the data that the comparison needs and the tracker's own files
     after = {p.relative_to(project) for p in project.glob("*")}
     assert {str(p) for p in after - before} == {"data", "reports", "dvc.lock", "mlflow.db", "mlartifacts"}
@@ -168,7 +177,7 @@ def test_again_nothing_runs_and_a_lost_store_is_filled_again(project: Path) -> N
 
 def test_other_settings_take_the_place_of_the_last_ones(project: Path) -> None:
     compared(project, "good", "poor")
-    (row,) = compared(project, "good", epochs=3)
+    (row,) = compared(project, "good", **{"train.epochs": 3})
     assert row.train_seconds == 30
     assert sorted(name for name, _ in mlflow_runs(project)) == ["good", "poor"]
 
@@ -180,23 +189,26 @@ def test_without_a_commit_it_says_what_to_do(project: Path) -> None:
 
 
 def test_variants_take_the_settings_then_the_models_own_then_the_command_lines() -> None:
-    made = variants(params(), "actions", ["vgg16", "resnet18"], {"epochs": 1, "head.dropout": 0.1})
+    made = variants(params(), "actions", ["vgg16", "resnet18"], {"train.epochs": 1, "model.head.dropout": 0.1})
     assert isinstance(made["vgg16"], ClassifyRun)
-    assert made["vgg16"].head.model_dump() == {"kind": "flatten", "dropout": 0.1}
+    assert made["vgg16"].model.head.model_dump() == {"kind": "flatten", "dropout": 0.1}
     block = params().compare
     assert block is not None
-    rates = [made[m].learning_rate for m in ("vgg16", "resnet18")]
-    assert rates == [block.models["vgg16"]["learning_rate"], block.settings["learning_rate"]]
-    assert [(m, v.backbone, v.epochs) for m, v in made.items()] == [("vgg16", "vgg16", 1), ("resnet18", "resnet18", 1)]
+    rates = [made[m].train.learning_rate for m in ("vgg16", "resnet18")]
+    assert rates == [block.models["vgg16"]["train.learning_rate"], block.settings["train.learning_rate"]]
+    assert [(m, v.model.backbone, v.train.epochs) for m, v in made.items()] == [
+        ("vgg16", "vgg16", 1),
+        ("resnet18", "resnet18", 1),
+    ]
     assert list(variants(params(), "actions", [], {})) == list(block.models)
-    assert variants(params(), "alpaca", ["vgg16"], {})["vgg16"].epochs == params().run("alpaca").epochs
+    assert variants(params(), "alpaca", ["vgg16"], {})["vgg16"].train.epochs == params().run("alpaca").train.epochs
 
 
 @pytest.mark.parametrize(
     ("run", "settings", "message"),
     [
-        ("actions", {"epoch": 1}, "--set.epoch: .*did you mean 'epochs'"),
-        ("actions", {"size": 33}, "--set.size: .*multiple of 32, found 33"),
+        ("actions", {"epoch": 1}, "--set.epoch: .*did you mean 'train.epochs'"),
+        ("actions", {"model.size": 33}, "--set.model.size: .*multiple of 32, found 33"),
         ("action", {}, "no run 'action'"),
     ],
 )
@@ -270,7 +282,7 @@ def pictures(folder: Path, count: int, labels: list[str]) -> None:
 def test_histograms_and_a_linear_svm_tell_bars_apart(tmp_path: Path, labels: list[str]) -> None:
     pictures(tmp_path / "train", 30, labels)
     pictures(tmp_path / "test", 12, labels)
-    run = params().run("actions").model_copy(update={"size": 64})
+    run = variants(params(), "actions", ["vgg16"], {"model.size": 64})["vgg16"]
     assert isinstance(run, ClassifyRun)
     found = measure("actions", run, tmp_path / "train", tmp_path / "test", tmp_path / "out")
     assert found["float"]["accuracy"] == 1.0

@@ -13,14 +13,14 @@ from pycocotools.coco import COCO
 
 from pipeline.datasets.synthetic import draw_actions, draw_alpaca, draw_herd, draw_pose
 from pipeline.datasets.synthetic.animals import LANDMARKS, animal_figure, draw_animal, draw_stance
-from pipeline.datasets.synthetic.params import ActionsParams, DrawnParams
+from pipeline.datasets.synthetic.params import ActionsParams, ImagesParams
 from pipeline.datasets.synthetic.picture import generator
 from pipeline.datasets.synthetic.solids import Light, View, render
 from pipeline.datasets.synthetic.species import SPECIES
 
 ACTIONS = ActionsParams(groups=4, clips=1, frames=5, side=48)
-PICTURES = DrawnParams(images=24, side=96)
-SETS: dict[str, tuple[Callable[..., int], ActionsParams | DrawnParams]] = {
+PICTURES = ImagesParams(images=24, side=96)
+SETS: dict[str, tuple[Callable[..., int], ActionsParams | ImagesParams]] = {
     "actions": (draw_actions, ACTIONS),
     "alpaca": (draw_alpaca, PICTURES),
     "herd": (draw_herd, PICTURES),
@@ -58,7 +58,7 @@ def test_same_seed_same_bytes_and_another_seed_others(name: str, drawn: Path, tm
 
 @pytest.mark.parametrize("name", ["alpaca", "herd", "pose"])
 def test_a_picture_does_not_depend_on_how_many_are_drawn(name: str, drawn: Path, tmp_path: Path) -> None:
-    SETS[name][0](tmp_path, DrawnParams(images=10, side=96), 7)
+    SETS[name][0](tmp_path, ImagesParams(images=10, side=96), 7)
     few, many = digests(tmp_path), digests(drawn / name)
     pictures = [path for path in few if path.endswith(".jpg")]
     assert len(pictures) == 10

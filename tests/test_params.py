@@ -1,12 +1,17 @@
 """params.yaml: every wrong key is named, with the nearest right one."""
 
-import re
+import copy
+import json
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel
+from ruamel.yaml import YAML
 
-from pipeline.config.params import parse_params, read_params
+from pipeline.config.params import Params, parse_params, read_params
 from pipeline.core.errors import InputError
+from pipeline.core.params import flat
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 
@@ -16,70 +21,133 @@ def test_the_shipped_file_is_valid() -> None:
     assert set(params.runs) == {"actions", "alpaca", "herd", "pose"}
 
 
+STATED: dict[str, Any] = {
+    "datasets": {
+        "clips": {"format": "ucf101", "path": "d", "labels": "d", "options": {"split": 1}},
+        "herd": {"format": "coco", "path": "d", "labels": "d"},
+    },
+    "runs": {
+        "clips": {"dataset": "clips", "task": "classify", "export": {"targets": ["onnx_float", "onnx_int8"]}},
+        "herd": {"dataset": "herd", "task": "detect", "model": {"head": {"channels": 48}}},
+    },
+    "compare": {"run": "clips", "settings": {"model.head.kind": "flatten"}, "models": {"vgg16": {}}},
+}
+
+
+def stated(**changes: Any) -> str:
+    """STATED with values at dotted keys; `...` takes the key away."""
+    tree = copy.deepcopy(STATED)
+    for key, value in changes.items():
+        *path, last = key.split("/")
+        block = tree
+        for step in path:
+            block = block.setdefault(step, {})
+        if value is ...:
+            del block[last]
+        else:
+            block[last] = value
+    return json.dumps(tree)  # which is YAML
+
+
 @pytest.mark.parametrize(
-    ("old", "new", "message"),
+    ("key", "value", "message"),
     [
-        ("    epochs: ", "    epoch: ", r"runs\.actions\.epoch: unknown key; did you mean 'epochs'\?"),
-        ("    batch_size: 16\n", "", r"runs\.actions\.batch_size: missing"),
-        ("    size: 96 ", "    size: 97 ", r"runs\.actions\.size: .*multiple of 32, found 97"),
-        ("    size: 96 ", "    size: 0 ", r"runs\.actions\.size: .*greater than or equal to 32, found 0"),
-        ("task: detect", "task: detekt", r"runs\.herd\.task: 'detekt' is not one of .*did you mean 'detect'\?"),
-        ("format: ucf101", "format: ucf11", r"datasets\.actions\.format: 'ucf11' .*did you mean 'ucf101'\?"),
-        (
-            "    dataset: herd\n",
-            "    dataset: heard\n",
-            r"runs\.herd\.dataset: no dataset 'heard'; did you mean 'herd'\?",
-        ),
-        ("split: 1 ", "split: 4 ", r"datasets\.actions\.options\.split: .*found 4"),
-        ("learning_rate: 0.004 ", "learning_rate: fast ", r"runs\.actions\.learning_rate: .*found 'fast'"),
-        (
-            "      tolerance: 0.05 ",
-            "      tolerence: 0.05 ",
-            r"export\.tolerence: unknown key; did you mean 'tolerance'",
-        ),
-        ("      tolerance: 0.05 ", "      tolerance: 3.0 ", r"runs\.actions\.export\.tolerance: .*found 3\.0"),
-        ("      val: 0.2\n", "      val: 0.9\n", r"datasets\.actions\.splits: val \+ test = 1\.1 leaves nothing"),
-        (
-            "      channels: 48 ",
-            "      channel: 48 ",
-            r"runs\.herd\.head\.channel: unknown key; did you mean 'channels'",
-        ),
-        ("      - onnx_int8\n", "      - onnx_int4\n", r"runs\.actions\.export\.targets\.1: .*found 'onnx_int4'"),
-        ("      - onnx_int8\n", "      - onnx_float\n", r"a target stands twice"),
-        ("    epochs: 6 ", "    epochs: 0 ", r"runs\.actions: epochs and frozen_epochs are both 0"),
-        ("tuned_blocks: all ", "tuned_blocks: -1 ", r"runs\.actions\.tuned_blocks: .*found -1"),
-        ("class_weights: none ", "class_weights: fair ", r"runs\.actions\.class_weights: .*found 'fair'"),
-        ("track:\n", "trak:\n", r"trak: unknown key; did you mean 'track'\?"),
-        (
-            "learning_rate: 0.0003 ",
-            "learning_rat: 0.0003 ",
-            r"compare\.models\.vgg16\.learning_rat: .*'learning_rate'\?",
-        ),
-        ("learning_rate: 0.0003 ", "learning_rate: fast ", r"compare\.models\.vgg16\.learning_rate: .*found 'fast'"),
-        ("head.kind: flatten", "head.kind: flat", r"compare\.settings\.head\.kind: .*found 'flat'"),
-        ("head.kind: flatten", "dataset: herd", r"compare\.settings\.dataset: no key of a run that may change"),
-        ("  run: actions ", "  run: action ", r"compare\.run: no run 'action'; did you mean 'actions'\?"),
-        ("  models:  ", "  model:  ", r"compare\.model: unknown key; did you mean 'models'\?"),
-        ("datasets:\n", "datasets: [\n", r"params.yaml: not YAML"),
+        ("runs/clips/train/epoch", 3, r"runs\.clips\.train\.epoch: unknown key; did you mean 'epochs'\?"),
+        ("runs/clips/epochs", 3, r"runs\.clips\.epochs: unknown key; did you mean 'train\.epochs'\?"),
+        ("runs/clips/dropout", 0.1, r"runs\.clips\.dropout: unknown key; did you mean 'model\.head\.dropout'\?"),
+        ("runs/clips/dataset", ..., r"runs\.clips\.dataset: missing"),
+        ("runs/clips/task", ..., r"runs\.clips\.task: missing"),
+        ("runs/clips/model/size", 97, r"runs\.clips\.model\.size: .*multiple of 32, found 97"),
+        ("runs/clips/model/size", 0, r"runs\.clips\.model\.size: .*greater than or equal to 32, found 0"),
+        ("runs/herd/model/head/strides", [8, 32], r"runs\.herd\.model\.head\.strides: .*each twice the one before"),
+        ("runs/herd/task", "detekt", r"runs\.herd\.task: 'detekt' is not one of .*did you mean 'detect'\?"),
+        ("datasets/clips/format", "ucf11", r"datasets\.clips\.format: 'ucf11' .*did you mean 'ucf101'\?"),
+        ("runs/herd/dataset", "heard", r"runs\.herd\.dataset: no dataset 'heard'; did you mean 'herd'\?"),
+        ("datasets/clips/options/split", 4, r"datasets\.clips\.options\.split: .*found 4"),
+        ("datasets/clips/options/frame", 4, r"datasets\.clips\.options\.frame: unknown key; did you mean 'frames'\?"),
+        ("runs/clips/train/learning_rate", "fast", r"runs\.clips\.train\.learning_rate: .*found 'fast'"),
+        ("runs/clips/train/learning_rate", float("inf"), r"train\.learning_rate: .*found 'Infinity'"),
+        ("runs/clips/verify/tolerence", 0.1, r"verify\.tolerence: unknown key; did you mean 'tolerance'"),
+        ("runs/clips/verify/tolerance", 3.0, r"runs\.clips\.verify\.tolerance: .*found 3\.0"),
+        ("datasets/clips/splits", {"val": 0.9}, r"datasets\.clips\.splits: val \+ test = 1\.1 leaves nothing"),
+        ("runs/herd/model/head/channel", 3, r"runs\.herd\.model\.head\.channel: unknown key; did you mean 'channels'"),
+        ("runs/clips/export/targets", ["onnx_int4"], r"runs\.clips\.export\.targets\.0: .*found 'onnx_int4'"),
+        ("runs/clips/export/targets", ["onnx_float", "onnx_float"], r"a target stands twice"),
+        ("runs/clips/export/quantize", {"epochs": 2}, r"quantize\.epochs: unknown key; it goes with mode: qat"),
+        ("runs/clips/train/epochs", 0, r"runs\.clips\.train: epochs and frozen_epochs are both 0"),
+        ("runs/clips/train/tuned_blocks", -1, r"runs\.clips\.train\.tuned_blocks: .*found -1"),
+        ("runs/clips/train/class_weights", "fair", r"runs\.clips\.train\.class_weights: .*found 'fair'"),
+        ("runs/clips/predict/nms", "hard", r"runs\.clips\.predict\.nms: unknown key; did you mean 'nms_iou'"),
+        ("machine/workers", True, r"machine\.workers: .*found True"),
+        ("trak", {}, r"trak: unknown key; did you mean 'track'\?"),
+        ("runs/a.b", {}, r"runs: name 'a\.b': expected letters, digits, _ and - only"),
+        ("datasets/it's", {}, r"datasets: name \"it's\": expected letters"),
+        ("datasets/a*", {}, r"datasets: name 'a\*': expected letters"),
+        ("runs/a@b", {}, r"runs: name 'a@b': expected letters"),
+        ("compare/models/vgg16", {"train.learning_rat": 1}, r"models\.vgg16\.train\.learning_rat: .*'learning_rate'\?"),
+        ("compare/models/vgg16", {"train.learning_rate": "fast"}, r"models\.vgg16\.train\.learning_rate: .*'fast'"),
+        ("compare/settings", {"model.head.kind": "flat"}, r"settings\.model\.head\.kind: 'flat' is not one of"),
+        ("compare/settings", {"dataset": "herd"}, r"compare\.settings\.dataset: no key of a run that may change"),
+        ("compare/run", "clip", r"compare\.run: no run 'clip'; did you mean 'clips'\?"),
+        ("compare/model", {}, r"compare\.model: unknown key; did you mean 'models'\?"),
     ],
-)
-def test_a_wrong_key_is_named(old: str, new: str, message: str) -> None:
-    text = PARAMS.read_text(encoding="utf-8")
-    assert old in text
+)  # fmt: skip
+def test_a_wrong_key_is_named(key: str, value: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        parse_params(text.replace(old, new, 1), PARAMS)
+        parse_params(stated(**{key: value}), PARAMS)
 
 
-def test_nothing_has_to_be_compared() -> None:
-    text = PARAMS.read_text(encoding="utf-8")
-    assert parse_params(text[: text.index("compare:\n")], PARAMS).compare is None
+def test_what_is_not_yaml_is_named() -> None:
+    with pytest.raises(InputError, match=r"params.yaml: not YAML"):
+        parse_params("datasets: [\n", PARAMS)
 
 
 def test_all_wrong_keys_are_listed_at_once() -> None:
-    text = re.sub("^    epochs: ", "    epoch: ", PARAMS.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    wrong = {"runs/clips/train/epoch": 1, "runs/herd/model/siz": 1, "trak": 1}
     with pytest.raises(InputError) as error:
-        parse_params(text, PARAMS)
-    assert str(error.value).count("unknown key") == 4
+        parse_params(stated(**wrong), PARAMS)
+    assert str(error.value).count("unknown key") == 3
+
+
+def test_an_empty_file_has_neither_datasets_nor_runs() -> None:
+    params = parse_params("", PARAMS)
+    assert (params.datasets, params.runs, params.compare) == ({}, {}, None)
+
+
+def schemas(schema: Any = Params, found: set[Any] | None = None) -> set[Any]:
+    """Every block that params.yaml can hold."""
+    found = set() if found is None else found
+    if isinstance(schema, type) and issubclass(schema, BaseModel):
+        if schema not in found:
+            found.add(schema)
+            for field in schema.model_fields.values():
+                schemas(field.annotation, found)
+    else:
+        for inner in get_args(schema):
+            schemas(inner, found)
+    return found
+
+
+@pytest.mark.parametrize("schema", sorted(schemas(), key=lambda s: s.__name__), ids=lambda s: s.__name__)
+def test_every_knob_says_what_it_means(schema: type[BaseModel]) -> None:
+    assert [name for name, field in schema.model_fields.items() if not field.description] == []
+
+
+def test_params_yaml_states_only_what_differs() -> None:
+    """A line that repeats a default says nothing, unless it overrules what pretrained weights bring along."""
+    raw = YAML(typ="safe").load(PARAMS)
+    for name, run in raw["runs"].items():
+        for key, value in flat(run).items():
+            *path, last = key.split(".")
+            less = copy.deepcopy(raw)
+            block = less["runs"][name]
+            for step in path:
+                block = block[step]
+            del block[last]
+            if key in ("dataset", "task"):
+                continue
+            shorter = parse_params(json.dumps(less), PARAMS).runs[name]
+            assert shorter != parse_params(json.dumps(raw), PARAMS).runs[name], f"runs.{name}.{key} is {value} anyway"
 
 
 @pytest.mark.parametrize(("kind", "name", "near"), [("run", "hurd", "herd"), ("dataset", "posse", "pose")])

@@ -7,13 +7,14 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from shipped import LABELS, PARAMS, SIDE, shipped, spec_of
+from shipped import LABELS, PARAMS, SIDE, VERIFY, shipped, spec_of
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json
@@ -22,21 +23,18 @@ from pipeline.core.spec import write_spec
 from pipeline.evaluation.evaluate import write_report
 from pipeline.export import qat
 from pipeline.export.export import export_run
-from pipeline.export.params import ExportParams, Learning
+from pipeline.export.params import ExportParams, Qat
 from pipeline.models.nets import build
 from pipeline.runtimes.runtimes import open_runtime, predict_samples
 from pipeline.verification.verify import verify_run
 
 SMALL = "mobilenetv1_050_shallow"
 INT8 = ["onnx_int8", "executorch_int8"]
-LEARNING = Learning(batch_size=16, seed=0, class_weights="balanced")
 
 
-def params(
-    mode: str, epochs: int = 3, learning_rate: float = 1e-3, targets: Sequence[str] = ("onnx_int8",)
-) -> ExportParams:
-    block = {"mode": mode, "epochs": epochs, "learning_rate": learning_rate}
-    return PARAMS.model_copy(update={"targets": list(targets), "quantize": PARAMS.quantize.model_copy(update=block)})
+def params(targets: Sequence[str] = ("onnx_int8",), **changes: Any) -> ExportParams:
+    block = {"mode": "qat", "epochs": 3, "learning_rate": 1e-3, "batch_size": 16, "class_weights": "balanced"}
+    return PARAMS.model_copy(update={"targets": list(targets), "quantize": Qat.model_validate(block | changes)})
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +62,7 @@ def lopsided(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def tuned(run: Path, lopsided: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("tuned") / "exports"
-    export_run(lopsided, run / "data" / "train", out, params("qat"), learning=LEARNING)
+    export_run(lopsided, run / "data" / "train", out, params())
     return out
 
 
@@ -80,7 +78,7 @@ def test_a_net_that_rounding_hurts_learns_to_live_with_it(
     run: Path, lopsided: Path, tuned: Path, tmp_path: Path
 ) -> None:
     train, test = run / "data" / "train", run / "data" / "test"
-    export_run(lopsided, train, tmp_path / "plain", params("ptq"), learning=LEARNING)
+    export_run(lopsided, train, tmp_path / "plain", PARAMS.model_copy(update={"targets": ["onnx_int8"]}))
     assert surprise(tuned, test) < 0.95 * surprise(tmp_path / "plain", test)
 
 
@@ -90,7 +88,7 @@ def test_the_folder_says_how_it_was_tuned_and_verifies(run: Path, tuned: Path, t
     assert (facts["quantize"]["epochs"], facts["quantize"]["learning_rate"]) == (3, 1e-3)
     assert 0 < facts["quantize"]["loss"] < 2
     assert all("quantization-aware" in row["settings"] for row in facts["targets"].values())
-    verify_run(tuned, run / "evaluated", run / "data" / "test", tmp_path / "report", params("qat"))
+    verify_run(tuned, run / "evaluated", run / "data" / "test", tmp_path / "report", VERIFY)
     assert read_json(tmp_path / "report" / "verify.json")["passed"] is True
 
 
@@ -128,11 +126,10 @@ def random_net(folder: Path, task: str) -> Path:
 
 def test_a_detector_exports_verifies_and_is_the_same_again(boxed: Path, tmp_path: Path) -> None:
     model, test = random_net(tmp_path / "model", "detect"), boxed / "test"
-    learning = Learning(batch_size=4, seed=3, class_weights="none")
-    settings = params("qat", epochs=1, targets=INT8)
-    export_run(model, boxed / "train", tmp_path / "once", settings, learning=learning)
+    settings = params(INT8, epochs=1, batch_size=4, seed=3, class_weights="none")
+    export_run(model, boxed / "train", tmp_path / "once", settings)
     only = settings.model_copy(update={"targets": ["onnx_int8"]})
-    export_run(model, boxed / "train", tmp_path / "again", only, learning=learning)
+    export_run(model, boxed / "train", tmp_path / "again", only)
     once, again = (read_json(tmp_path / name / "export.json") for name in ("once", "again"))
     assert once["quantize"] == again["quantize"]
     assert once["targets"]["onnx_int8"] == again["targets"]["onnx_int8"]  # its hash among it
@@ -142,15 +139,15 @@ def test_a_detector_exports_verifies_and_is_the_same_again(boxed: Path, tmp_path
     (tmp_path / "evaluated").mkdir()
     predicted = predict_samples(open_runtime("torch", model), spec, test, truth)
     write_report(tmp_path / "evaluated", spec, test, truth, predicted)
-    assert "passed" in verify_run(tmp_path / "once", tmp_path / "evaluated", test, tmp_path / "report", settings)
+    assert "passed" in verify_run(tmp_path / "once", tmp_path / "evaluated", test, tmp_path / "report", VERIFY)
 
 
 def test_a_localizer_learns(boxed: Path, tmp_path: Path) -> None:
     model, picture = random_net(tmp_path / "model", "localize"), np.zeros((1, SIDE, SIDE, 3), np.uint8)
     losses = []
     for epochs in (1, 25):
-        settings = params("qat", epochs).quantize
-        facts = qat.tune(model, boxed / "train", [picture], settings, Learning(4, 0, "none"), tmp_path / "tuned.pt")
+        settings = params(epochs=epochs, batch_size=4, class_weights="none").quantize
+        facts = qat.tune(model, boxed / "train", [picture], settings, tmp_path / "tuned.pt")
         losses.append(facts["loss"])
     assert losses[1] < 0.9 * losses[0]
 
@@ -161,18 +158,19 @@ def test_a_loss_that_is_not_finite_names_the_pictures(run: Path, tmp_path: Path)
     state["body.classifier.bias"][1] = float("nan")
     save_file(state, tmp_path / "model" / "model.safetensors")
     with pytest.raises(InputError, match=r"the loss is nan in epoch 0 of quantization-aware.* images: .*train-0\d\d"):
-        export_run(tmp_path / "model", run / "data" / "train", tmp_path / "out", params("qat"), learning=LEARNING)
+        export_run(tmp_path / "model", run / "data" / "train", tmp_path / "out", params())
     assert not (tmp_path / "out").exists()
 
 
 def test_without_it_no_training_code_is_imported(boxed: Path, tmp_path: Path) -> None:
     model, out = random_net(tmp_path / "model", "classify"), tmp_path / "out"
-    settings = params("ptq").model_copy(update={"targets": ["onnx_float"]})
+    settings = PARAMS.model_copy(update={"targets": ["onnx_float"]})
     script = f"""
 import sys
 from pathlib import Path
+from typing import Any
 from pipeline.export.export import export_run
-from pipeline.config.params import ExportParams
+from pipeline.export.params import ExportParams
 settings = ExportParams.model_validate_json({settings.model_dump_json()!r})
 export_run(Path({str(model)!r}), Path({str(boxed / "train")!r}), Path({str(out)!r}), settings)
 print(*[name for name in ("pipeline.export.qat", "pipeline.training.loading", "torchao") if name in sys.modules])

@@ -17,13 +17,13 @@ from finished_project import commit, dvc, write_dvc, write_project
 from PIL import Image
 from safetensors.torch import save_file
 from servers import PATIENCE, serving
-from shipped import QUANTIZE, spec_of
+from shipped import spec_of
 
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Sample, write_samples
 from pipeline.core.spec import read_spec, write_spec
 from pipeline.datasets.synthetic.coco import draw_herd
-from pipeline.datasets.synthetic.params import DrawnParams
+from pipeline.datasets.synthetic.params import ImagesParams
 from pipeline.export.export import export_run
 from pipeline.export.params import ExportParams
 from pipeline.inference.serving import Served
@@ -43,7 +43,7 @@ SIZE = 160
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Embedded pictures of animals."""
     folder = tmp_path_factory.mktemp("drawn")
-    draw_herd(folder, DrawnParams(images=10, side=SIZE), seed=7)
+    draw_herd(folder, ImagesParams(images=10, side=SIZE), seed=7)
     return folder / "images"
 
 
@@ -56,7 +56,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
     samples = [Sample(p.stem, p.name, *Image.open(p).size) for p in drawn]
     write_samples(pictures, samples)
     for run in RUNS:
-        params = ExportParams(targets=TARGETS[run], calibration_images=4, quantize=QUANTIZE, tolerance=1, size_ratio=1)
+        params = ExportParams(targets=TARGETS[run], calibration_images=4)
         _write_model(root / "models" / run, run)
         shutil.rmtree(root / "exports" / run)
         export_run(root / "models" / run, pictures, root / "exports" / run, params)

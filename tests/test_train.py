@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from sklearn.utils.class_weight import compute_class_weight
 
-from pipeline.config.params import ClassifyRun, DetectRun, parse_params
+from pipeline.config.params import read_params
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Dataset, Object, Sample, read_dataset, read_samples, write_dataset, write_samples
 from pipeline.core.spec import read_spec
@@ -27,30 +28,22 @@ from pipeline.metrics.metrics import score
 from pipeline.models.losses import label_weights
 from pipeline.models.nets import build
 from pipeline.runtimes.runtimes import open_runtime, predict_samples
-from pipeline.training.fit import Fitting, Phase, looks_after
+from pipeline.training.fit import VALIDATION, Fitting, Phase, looks_after
 from pipeline.training.loading import Pictures, eval_loader
+from pipeline.training.params import ClassifyModel, ClassifyRun, DetectRun
 from pipeline.training.train import check_labels, make_spec, train_run
 
 ROOT = Path(__file__).parents[1]
-RUN = {
-    "dataset": "d", "task": "classify", "backbone": "mobilenetv2_035", "pretrained": False, "size": 32,
-    "resize": "stretch", "head": {"kind": "pool", "dropout": 0.2}, "frozen_epochs": 0, "epochs": 5,
-    "tuned_blocks": "all", "backbone_norm": "batch", "class_weights": "none", "patience": 5,
-    "batch_size": 8, "learning_rate": 0.003, "backbone_rate": 1.0, "weight_decay": 0.02,
-    "online": {"policy": "photo_geometry"}, "precision": "fp32", "workers": 1, "seed": 3,
-    "predict": {"score": 0.3, "nms_iou": 0.6, "max_objects": 10},
-    "export": {
-        "targets": ["onnx_float"],
-        "calibration_images": 8,
-        "quantize": {"mode": "ptq", "epochs": 1, "learning_rate": 0.0002, "budget": 0.0},
-        "tolerance": 0.03,
-        "size_ratio": 0.35,
-    },
-}  # fmt: skip
+RUN: dict[str, Any] = {
+    "dataset": "d",
+    "task": "classify",
+    "model": {"backbone": "mobilenetv2_035", "size": 32, "resize": "stretch"},
+    "train": {"epochs": 5, "patience": 5, "batch_size": 8, "learning_rate": 0.003, "precision": "fp32", "seed": 3},
+}
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from pipeline.config.params import ClassifyRun
+from pipeline.training.params import ClassifyRun
 from pipeline.training.train import train_run
 root = Path(sys.argv[1])
 run = ClassifyRun.model_validate(json.loads(sys.argv[2]))
@@ -73,7 +66,7 @@ def pictures(folder: Path, count: int) -> list[Sample]:
 
 
 def start(root: Path, **changes: Any) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", SCRIPT, str(root), json.dumps(RUN | changes)], cwd=ROOT)
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, str(root), json.dumps(block(RUN, changes))], cwd=ROOT)
 
 
 def finished_epochs(root: Path) -> int:
@@ -110,22 +103,29 @@ def test_killed_and_resumed_gives_the_weights_of_an_unbroken_run(tmp_path: Path)
     assert [t["images_per_second"] for t in timings] == [None, None], "frozen epochs pass no pictures"
 
 
+def block(run: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`run` with knobs of its net or its training changed, by their own names."""
+    net = {key: value for key, value in changes.items() if key in ClassifyModel.model_fields}
+    rest = {key: value for key, value in changes.items() if key not in net}
+    return run | {"model": run["model"] | net, "train": run["train"] | rest}
+
+
 def run(**changes: Any) -> ClassifyRun:
-    return ClassifyRun.model_validate(RUN | changes)
+    return ClassifyRun.model_validate(block(RUN, changes))
 
 
 def test_a_frozen_backbone_stays_as_it_was(tmp_path: Path) -> None:
     pictures(tmp_path / "train", 16)
     pictures(tmp_path / "val", 4)
     places = [tmp_path / name for name in ("train", "val", "model", "report", "resume", "features")]
-    train_run("r", run(epochs=0, frozen_epochs=2, workers=0), *places)
+    train_run("r", run(epochs=0, frozen_epochs=2), *places, workers=0)
     after = load_file(tmp_path / "model/model.safetensors")
     for name, tensor in start_state().items():
         assert torch.equal(tensor, after[name]) == (not name.startswith("body.classifier")), name
 
 
 def start_state() -> dict[str, torch.Tensor]:
-    pl.seed_everything(run().seed, verbose=False)
+    pl.seed_everything(run().train.seed, verbose=False)
     spec = make_spec("r", run(), Dataset("d", ["red", "blue"]), [0.5] * 3, [0.5] * 3)
     return build(spec).state_dict()
 
@@ -134,7 +134,7 @@ def test_only_the_last_blocks_learn(tmp_path: Path) -> None:
     pictures(tmp_path / "train", 16)
     pictures(tmp_path / "val", 4)
     places = [tmp_path / name for name in ("train", "val", "model", "report", "resume", "features")]
-    train_run("r", run(epochs=2, tuned_blocks=2, workers=0), *places)
+    train_run("r", run(epochs=2, tuned_blocks=2), *places, workers=0)
     after = load_file(tmp_path / "model/model.safetensors")
     # timm counts the last convolution with the block before it
     learning = ("body.blocks.5.2", "body.blocks.6.", "body.conv_head", "body.bn2", "body.classifier")
@@ -147,9 +147,9 @@ def test_what_learning_on_made_worse_is_not_kept(tmp_path: Path) -> None:
     pictures(tmp_path / "train", 24)
     pictures(tmp_path / "val", 8)
     places = [tmp_path / name for name in ("train", "val", "model", "report", "resume", "features")]
-    train_run("r", run(epochs=0, frozen_epochs=10, learning_rate=0.5, workers=0), *places)
+    train_run("r", run(epochs=0, frozen_epochs=10, learning_rate=0.5), *places, workers=0)
     frozen = digest(tmp_path / "model/model.safetensors")
-    train_run("r", run(epochs=1, frozen_epochs=10, learning_rate=0.5, workers=0, batch_size=8), *places)
+    train_run("r", run(epochs=1, frozen_epochs=10, learning_rate=0.5, batch_size=8), *places, workers=0)
     rows = (tmp_path / "report/history.csv").read_text().splitlines()[1:]
     assert [row.split(",")[0] for row in rows] == [str(i) for i in range(len(rows))]
     trained = json.loads((tmp_path / "model/model.json").read_text())["trained"]
@@ -173,7 +173,7 @@ def test_half_precision_trains_and_says_so(tmp_path: Path) -> None:
     pictures(tmp_path / "train", 16)
     pictures(tmp_path / "val", 4)
     places = [tmp_path / name for name in ("train", "val", "model", "report", "resume", "features")]
-    train_run("r", run(precision="bf16", epochs=2, workers=0), *places)
+    train_run("r", run(precision="bf16", epochs=2), *places, workers=0)
     assert json.loads((tmp_path / "model/model.json").read_text())["trained"]["precision"] == "bf16-mixed"
     timing = json.loads((tmp_path / "report/training.json").read_text())
     assert timing["images_per_second"] == pytest.approx(16 * 2 / timing["seconds"], rel=0.02)
@@ -183,11 +183,11 @@ def test_other_params_do_not_resume_from_a_checkpoint_of_these(tmp_path: Path) -
     pictures(tmp_path / "train", 16)
     pictures(tmp_path / "val", 4)
     places = [tmp_path / name for name in ("train", "val", "model", "report", "resume", "features")]
-    train_run("r", run(epochs=1, workers=0), *places)
+    train_run("r", run(epochs=1), *places, workers=0)
     left = next((tmp_path / "model").iterdir()).parent
     (tmp_path / "resume/r/another").mkdir(parents=True)
     (tmp_path / "resume/r/another/last.ckpt").write_bytes(b"of other params")
-    train_run("r", run(epochs=2, workers=0), *places)
+    train_run("r", run(epochs=2), *places, workers=0)
     assert len((tmp_path / "report/history.csv").read_text().splitlines()) == 3
     assert (left / "model.safetensors").is_file()
 
@@ -214,7 +214,7 @@ def test_data_that_cannot_teach_is_named(labels: list[str], train: list[Any], va
 
 
 def test_a_detector_needs_boxes() -> None:
-    herd = parse_params((ROOT / "params.yaml").read_text(), ROOT / "params.yaml").runs["herd"]
+    herd = read_params(ROOT / "params.yaml").runs["herd"]
     empty = [Sample("x", "f", 1, 1)]
     with pytest.raises(InputError, match="detect needs boxes; dataset 'herd' has none in train"):
         check_labels("herd", herd, Dataset("herd", ["alpaca"]), empty, empty)
@@ -253,9 +253,8 @@ def scenes(folder: Path, count: int, side: int = 128) -> None:
 def detector(kind: str = "anchor_free", **changes: Any) -> DetectRun:
     head = {"kind": kind, "strides": [8, 16, 32], "neck": 32, "channels": 32, "dropout": 0.0}
     online = {"policy": "none", "mosaic": 0.0, "smallest": 1.0, "quiet_epochs": 0}
-    predict = {"score": 0.3, "nms": "vote", "nms_iou": 0.6, "max_objects": 20}
-    block = RUN | {"task": "detect", "size": 128, "head": head, "online": online, "predict": predict, "workers": 0}
-    return DetectRun.model_validate(block | changes)
+    usual = {"size": 128, "head": head, "online": online}
+    return DetectRun.model_validate(block(RUN, usual | changes) | {"task": "detect"})
 
 
 @pytest.mark.parametrize(("epochs", "every"), [(1, 1), (39, 1), (40, 2), (60, 3), (61, 1), (100, 5)])
@@ -270,8 +269,9 @@ PLACES = ("train", "val", "model", "report", "resume", "features")
 
 def judged(root: Path, split: str) -> dict[str, Any]:
     """What the weights that were kept, by themselves, make of a split."""
-    spec, truth = read_spec(root / "model/model.json"), read_samples(root / split)
-    predicted = predict_samples(open_runtime("torch", root / "model"), spec, root / split, truth, 0.05)
+    spec = replace(read_spec(root / "model/model.json"), predict=VALIDATION["detect"])
+    truth = read_samples(root / split)
+    predicted = predict_samples(open_runtime("torch", root / "model"), spec, root / split, truth)
     return score("detect", truth, predicted, read_dataset(root / split))
 
 
@@ -282,10 +282,13 @@ def test_a_loss_that_is_not_finite_names_the_pictures(tmp_path: Path, kind: str)
     broken = timm.create_model("mobilenetv2_035").state_dict()
     broken["conv_stem.weight"][0] = float("nan")
     save_file(broken, tmp_path / "broken.safetensors")
-    knobs: Any = {"workers": 0, "pretrained": str(tmp_path / "broken.safetensors")}
+    knobs: Any = {"pretrained": str(tmp_path / "broken.safetensors")}
     with pytest.raises(InputError, match=r"the loss is (nan|inf) in epoch \d, on these images: \d"):
         train_run(
-            "r", run(**knobs) if kind == "classify" else detector(kind, **knobs), *[tmp_path / name for name in PLACES]
+            "r",
+            run(**knobs) if kind == "classify" else detector(kind, **knobs),
+            *[tmp_path / name for name in PLACES],
+            workers=0,
         )
     assert not (tmp_path / "model").exists()
 
@@ -293,14 +296,14 @@ def test_a_loss_that_is_not_finite_names_the_pictures(tmp_path: Path, kind: str)
 @pytest.mark.parametrize("kind", ["anchor_free", "yolov3"])
 def test_a_look_at_val_that_is_not_finite_names_the_pictures_too(tmp_path: Path, kind: str) -> None:
     scenes(tmp_path / "val", 2, 96)
-    block, samples, dataset = detector(kind, size=96), read_samples(tmp_path / "val"), read_dataset(tmp_path / "val")
-    spec = make_spec("r", block, dataset, [0.5] * 3, [0.25] * 3)
+    run, samples, dataset = detector(kind, size=96), read_samples(tmp_path / "val"), read_dataset(tmp_path / "val")
+    spec = make_spec("r", run, dataset, [0.5] * 3, [0.25] * 3)
     spec.head |= {"anchors": [[[8, 8], [16, 8], [8, 16]]] * 3} if kind == "yolov3" else {}
     net = build(spec)
     torch.nn.init.constant_(net.head.scores.bias, float("nan"))
     torch.nn.init.constant_(net.head.boxes.bias, float("nan"))
     spec.outputs, spec.strides = list(net.outputs), list(net.strides)
-    fitting = Fitting(net.eval(), spec, block, dataset, Phase(False, 1, 0.1), None)
+    fitting = Fitting(net.eval(), spec, run, dataset, Phase(False, 1, 0.1), None)
     batch = next(iter(eval_loader(Pictures(tmp_path / "val", samples, spec), 2)))
     with pytest.raises(InputError, match="the loss is nan in epoch 0, on these images: 0, 1"):
         fitting.validation_step(batch, 0)
@@ -310,7 +313,7 @@ def test_a_look_at_val_that_is_not_finite_names_the_pictures_too(tmp_path: Path,
 def test_a_detector_learns_eight_pictures_by_heart(tmp_path: Path, kind: str) -> None:
     scenes(tmp_path / "train", 8, 96)
     places = [tmp_path / name.replace("val", "train") for name in PLACES]
-    train_run("r", detector(kind, size=96, epochs=200, patience=200, learning_rate=0.006), *places)
+    train_run("r", detector(kind, size=96, epochs=200, patience=200, learning_rate=0.006), *places, workers=0)
     spec = read_spec(tmp_path / "model/model.json")
     assert ("anchors" in spec.head) == (kind == "yolov3")
     assert judged(tmp_path, "train")["AP"] >= 0.95
@@ -339,7 +342,7 @@ def test_odd_pictures_and_boxes_are_learned_and_judged(tmp_path: Path, kind: str
         write_dataset(tmp_path / name, Dataset("d", ["red", "blue"]))
     online = {"policy": "photo_zoom", "mosaic": 0.5, "smallest": 0.4, "quiet_epochs": 1}
     places = [tmp_path / name for name in PLACES]
-    train_run("r", detector(kind, size=96, epochs=3, batch_size=4, online=online), *places)
+    train_run("r", detector(kind, size=96, epochs=3, batch_size=4, online=online), *places, workers=0)
     assert 0 <= judged(tmp_path, "val")["AP"] <= 1
     assert all(torch.isfinite(t).all() for t in load_file(tmp_path / "model/model.safetensors").values())
 
@@ -350,7 +353,9 @@ def test_the_metric_that_an_epoch_is_kept_for_is_that_of_its_weights(tmp_path: P
     for name, count in (("train", 16), ("val", 8)):
         scenes(tmp_path / name, count, 96)
     places = [tmp_path / name for name in PLACES]
-    train_run("r", detector(size=96, batch_size=4, epochs=12, learning_rate=0.02, precision=precision), *places)
+    train_run(
+        "r", detector(size=96, batch_size=4, epochs=12, learning_rate=0.02, precision=precision), *places, workers=0
+    )
     trained = read_spec(tmp_path / "model/model.json").trained
     assert judged(tmp_path, "val")["AP"] == pytest.approx(trained["val_AP"], abs=1e-3)
     assert trained["val_AP"] > 0.02
@@ -362,7 +367,7 @@ def test_a_frozen_norm_keeps_its_statistics(tmp_path: Path) -> None:
     save_file(timm.create_model("mobilenetv2_035").state_dict(), tmp_path / "start.safetensors")
     places = [tmp_path / name for name in PLACES]
     start = {"pretrained": str(tmp_path / "start.safetensors"), "backbone_norm": "frozen", "size": 96}
-    train_run("r", detector(**start, epochs=2, tuned_blocks=6), *places)
+    train_run("r", detector(**start, epochs=2, tuned_blocks=6), *places, workers=0)
     before, after = (load_file(tmp_path / name) for name in ("start.safetensors", "model/model.safetensors"))
     kinds = {"running": 0, "weight": 0}
     for name, tensor in after.items():
@@ -374,4 +379,4 @@ def test_a_frozen_norm_keeps_its_statistics(tmp_path: Path) -> None:
     assert kinds["weight"] > 20, "the weights of the last blocks have learned"
     assert (after["neck.lateral.0.1.running_mean"] != 0).any()
     with pytest.raises(InputError, match=r"runs\.r\.backbone_norm: frozen, but pretrained is false; expected batch"):
-        train_run("r", detector(backbone_norm="frozen"), *places)
+        train_run("r", detector(backbone_norm="frozen"), *places, workers=0)

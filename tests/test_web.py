@@ -24,13 +24,13 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support import expected_conditions
 from selenium.webdriver.support.ui import WebDriverWait
-from shipped import LABELS, QUANTIZE, SIDE, spec_of
+from shipped import LABELS, SIDE, spec_of
 
 from pipeline.core.files import write_json
 from pipeline.core.sample import Landmark, Object, Sample, read_samples, write_samples
 from pipeline.core.spec import ModelSpec, read_spec, write_spec
 from pipeline.datasets.synthetic.coco import draw_herd
-from pipeline.datasets.synthetic.params import DrawnParams
+from pipeline.datasets.synthetic.params import ImagesParams
 from pipeline.export.card.contract import preprocessing
 from pipeline.export.export import export_run
 from pipeline.export.params import ExportParams
@@ -72,9 +72,7 @@ def herd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "model").mkdir()
     save_file(net.net.state_dict(), root / "model/model.safetensors")
     write_spec(root / "model/model.json", spec)
-    params = ExportParams(
-        targets=["onnx_float", "onnx_int8"], calibration_images=6, quantize=QUANTIZE, tolerance=0.1, size_ratio=1
-    )
+    params = ExportParams(targets=["onnx_float", "onnx_int8"], calibration_images=6)
     export_run(root / "model", root / "train", root / "exports/herd", params)
     return root
 
@@ -82,7 +80,7 @@ def herd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _draw_herd(folder: Path) -> tuple[list[str], list[str]]:
     """Embedded pictures and their metadata; returns labels and landmarks."""
     folder.mkdir()
-    draw_herd(folder, DrawnParams(images=10, side=160), 5)
+    draw_herd(folder, ImagesParams(images=10, side=160), 5)
     coco = json.loads((folder / "annotations/train.json").read_text())
     names = {row["id"]: row["name"] for row in coco["categories"]}
     samples = []

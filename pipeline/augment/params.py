@@ -10,6 +10,9 @@ from pipeline.core.params import Block, Seed
 class AugmentParams(Block):
     """Offline copies of the train split."""
 
-    policy: str
-    copies: Annotated[int, Field(ge=0)]
-    seed: Seed
+    policy: str = "none"
+    """An augmentation policy by name."""
+    copies: Annotated[int, Field(ge=0)] = 0
+    """Varied copies per training image; online augmentation costs less time."""
+    seed: Seed = 0
+    """Of the copies."""

@@ -11,7 +11,14 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Block(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    """A block of params: every key is declared, with its type, its range and, where there is one, its default.
+
+    The string under a field is its meaning, with the unit; `pocketlens params` prints it.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 def flat(tree: Any, separator: str = ".") -> dict[str, Any]:

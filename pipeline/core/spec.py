@@ -12,6 +12,9 @@ from pipeline.core.files import read_json, write_json
 class ModelSpec:
     """`mean` and `std` are for pixels in 0 to 1, RGB; `outputs` names the graph's outputs in order; `strides` and
     the `landmarks` are empty where the task has none. `trained` says how the weights came about.
+
+    `predict` says what of the answers is shown. It is no part of a trained net: models/<run>/model.json has none, and
+    that of the exports has.
     """
 
     run: str
@@ -27,7 +30,7 @@ class ModelSpec:
     resize: str
     mean: list[float]
     std: list[float]
-    predict: dict[str, Any]
+    predict: dict[str, Any] = field(default_factory=dict)
     outputs: list[str] = field(default_factory=list)
     strides: list[int] = field(default_factory=list)
     trained: dict[str, Any] = field(default_factory=dict)

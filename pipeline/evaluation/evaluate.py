@@ -4,6 +4,7 @@ import csv
 import io
 import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,18 +14,18 @@ from pipeline.core.files import new_folder, write_json, write_text
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples, write_dataset, write_samples
 from pipeline.metrics import coco_ap
 from pipeline.metrics.matching import BACKGROUND, confusion
-from pipeline.metrics.metrics import main_metric, one_object, paired, score
+from pipeline.metrics.metrics import judged, main_metric, one_object, paired, score, shown
 from pipeline.viz.mistakes import mistakes_sheet
 from pipeline.viz.plots import plot_confusion, plot_precision_recall
 
 if TYPE_CHECKING:
     from pipeline.core.spec import ModelSpec
 
-SCORE_FLOOR = 0.05  # AP is the area under a curve that goes down to the unsure objects; those below hardly add to it
 
-
-def evaluate_run(model: Path, truth_folder: Path, report: Path, database: Path) -> str:
+def evaluate_run(model: Path, truth_folder: Path, report: Path, predict: Mapping[str, Any], database: Path) -> str:
     """Predict the pictures of `truth_folder` with the model in folder `model`; returns a line that says how it went.
+
+    `predict` is the run's block of that name: what of the answers is shown; AP is computed over all of them.
 
     Writes `report` (see `write_report`; with fiftyone.json, what FiftyOne finds, beside ours) and the run's FiftyOne
     dataset into `database`. Raises InputError if something is missing or there is nothing to test on.
@@ -37,11 +38,10 @@ def evaluate_run(model: Path, truth_folder: Path, report: Path, database: Path) 
         from pipeline.core.spec import read_spec
         from pipeline.runtimes.runtimes import open_runtime, predict_samples
 
-        spec = read_spec(model / "model.json")
+        spec = replace(read_spec(model / "model.json"), predict=dict(predict))
         if not truth:
             raise InputError(f"{truth_folder}: no pictures to test on; raise datasets.{spec.dataset}.splits.test")
-        floor = SCORE_FLOOR if spec.task == "detect" else None
-        predicted = predict_samples(open_runtime("torch", model), spec, truth_folder, truth, score=floor)
+        predicted = predict_samples(open_runtime("torch", model), judged(spec), truth_folder, truth)
         with new_folder(report) as folder:
             metrics = write_report(folder, spec, truth_folder, truth, predicted)
             view = open_run(spec.run, truth_folder, folder / "predictions", database)
@@ -67,15 +67,14 @@ def write_report(
     truth, predicted = paired(truth, predicted)
     metrics = score(spec.task, truth, predicted, dataset)
     write_json(folder / "metrics.json", metrics)
-    least = spec.predict["score"]
     _write_predictions(folder / "predictions", spec, truth_folder, predicted, dataset)
-    shown = [replace(p, objects=[o for o in p.objects if (o.score or 0) >= least]) for p in predicted]
+    visible = [shown(p, spec) for p in predicted]
     (folder / "plots").mkdir()
-    _write_confusion(folder / "plots", spec.task, truth, shown, dataset)
+    _write_confusion(folder / "plots", spec.task, truth, visible, dataset)
     if spec.task == "detect":
         _write_precision_recall(folder / "plots", truth, predicted, dataset)
     for name, best in (("worst.jpg", False), ("best.jpg", True)):
-        mistakes_sheet(spec.task, truth_folder, truth, shown, dataset, folder / name, best=best)
+        mistakes_sheet(spec.task, truth_folder, truth, visible, dataset, folder / name, best=best)
     return metrics
 
 
@@ -85,7 +84,7 @@ def _write_predictions(
     source = {
         "run": spec.run,
         "task": spec.task,
-        "score": SCORE_FLOOR if spec.task == "detect" else spec.predict["score"],
+        "score": judged(spec).predict["score"],
         "shown": spec.predict["score"],
     }
     folder.mkdir()
@@ -94,14 +93,14 @@ def _write_predictions(
     write_samples(folder, [replace(p, file_name=(way / p.file_name).as_posix()) for p in predicted])
 
 
-def _write_confusion(folder: Path, task: str, truth: list[Sample], shown: list[Sample], dataset: Dataset) -> None:
+def _write_confusion(folder: Path, task: str, truth: list[Sample], visible: list[Sample], dataset: Dataset) -> None:
     """confusion.csv has a row per image or object, (actual, predicted), as DVC's confusion template reads it."""
     if task == "classify":
-        table = Counter((str(t.label), str(p.label)) for t, p in zip(truth, shown, strict=True))
+        table = Counter((str(t.label), str(p.label)) for t, p in zip(truth, visible, strict=True))
     elif task == "detect":
-        table = confusion(truth, shown)
+        table = confusion(truth, visible)
     else:
-        both = [(one_object(t), one_object(p)) for t, p in zip(truth, shown, strict=True)]
+        both = [(one_object(t), one_object(p)) for t, p in zip(truth, visible, strict=True)]
         table = Counter((t.label if t else BACKGROUND, p.label if p else BACKGROUND) for t, p in both)
     rows = [pair for pair, n in sorted(table.items()) for _ in range(n)]
     write_text(folder / "confusion.csv", _csv(("actual", "predicted"), rows))

@@ -47,13 +47,15 @@ def measure(name: str, run: ClassifyRun, train_folder: Path, test_folder: Path, 
     dataset, train, test = read_dataset(train_folder), read_samples(train_folder), read_samples(test_folder)
     check_labels(name, run, dataset, train, test)
     start = time.perf_counter()
-    rows = each(partial(features, run.size, run.resize), [train_folder / s.file_name for s in train], "histograms")
-    weights, bias = _fit(np.stack(rows), [dataset.labels.index(str(s.label)) for s in train], run.seed)
+    rows = each(
+        partial(features, run.model.size, run.model.resize), [train_folder / s.file_name for s in train], "histograms"
+    )
+    weights, bias = _fit(np.stack(rows), [dataset.labels.index(str(s.label)) for s in train], run.train.seed)
     seconds = time.perf_counter() - start
     model, spec = HogSvm(weights, bias), make_spec(name, run, dataset, [0.0] * 3, [1.0] * 3)
     spec.outputs = ["logits"]
     predicted = predict_samples(model, spec, test_folder, test)
-    canvas = resize(open_image(test_folder / test[0].file_name), run.size, run.resize)[0][None]
+    canvas = resize(open_image(test_folder / test[0].file_name), run.model.size, run.model.resize)[0][None]
     with new_folder(out) as folder:
         np.savez(folder / "model.npz", allow_pickle=False, weights=weights, bias=bias)
         figures = {

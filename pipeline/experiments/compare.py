@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.params import ClassifyRun, DetectRun, LocalizeRun, Params, changed
+from pipeline.config.params import ClassifyRun, Params, RunParams, changed
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json, write_text
 from pipeline.core.params import flat
@@ -17,7 +17,6 @@ from pipeline.metrics.metrics import main_metric
 from pipeline.tracking.track import track_compared, track_figures, whole_uri
 from pipeline.viz.plots import plot_compared
 
-RunParams = ClassifyRun | LocalizeRun | DetectRun
 BASELINE = "hog_svm"
 BY_RUN = ("train", "evaluate", "export", "verify")
 
@@ -59,7 +58,8 @@ def variants(params: Params, run: str, models: list[str], settings: Mapping[str,
         for model in models or block.models:
             own = block.models.get(model, {}) if run == block.run else {}
             variant = changed(changed(whole, own, f"compare.models.{model}"), settings, "--set")
-            made[model] = variant.model_copy(update={"backbone": model})
+            net = variant.model.model_copy(update={"backbone": model})
+            made[model] = variant.model_copy(update={"model": net})
     except ValueError as error:
         raise InputError(str(error)) from None
     return made
@@ -155,7 +155,7 @@ def _classical(project: Path, run: str, settings: ClassifyRun, uri: str) -> Row:
         project / "data/ingested" / settings.dataset / "test",
         project / "reports/compare" / run / BASELINE,
     )
-    params = {"backbone": BASELINE, "size": settings.size, "resize": settings.resize, "hog": SETTINGS}
+    params = {"backbone": BASELINE, "size": settings.model.size, "resize": settings.model.resize, "hog": SETTINGS}
     figures = {k: v for k, v in found.items() if k in ("float", "train", "cost")}
     file = {"size_bytes": found["size_bytes"], "latency_ms": found["latency_ms"]}
     track_figures(run, BASELINE, params, {**figures, "file": file}, uri, experiment_of(run))
@@ -174,8 +174,8 @@ def _net(
 ) -> Row:
     before, after = flat(base.model_dump()), flat(variant.model_dump())
     changes = {f"runs.{run}.{key}": value for key, value in after.items() if before.get(key) != value}
-    weights = [variant.pretrained] if isinstance(variant.pretrained, str) else []
-    name, stages = f"{run}-{model}", [f"{stage}@{run}" for stage in BY_RUN]
+    weights = [variant.model.pretrained] if isinstance(variant.model.pretrained, str) else []
+    name, stages = f"{run}-{model}", ["params", *(f"{stage}@{run}" for stage in BY_RUN)]
     commit = run_experiment(project, name, stages, changes, weights, environment)
     reports = [f"reports/{stage}/{run}" for stage in ("train", "evaluate", "verify")]
     reports += [f"reports/{stage}/{base.dataset}" for stage in ("ingest", "augment")]

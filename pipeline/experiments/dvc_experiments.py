@@ -55,7 +55,7 @@ def run_experiment(
 
     arguments = ["exp", "run", "--temp", "--single-item", "--name", name]
     for key, value in changes.items():
-        arguments += ["--set-param", f"params.yaml:{key}={_override(value)}"]
+        arguments += ["--set-param", f"params.yaml:++{key}={_override(value)}"]
     for path in (LOCK, *files):
         if _is_left_behind(project, path):
             arguments += ["--copy-paths", path]

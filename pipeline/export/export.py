@@ -3,7 +3,8 @@
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import distributions
 from pathlib import Path
@@ -21,7 +22,7 @@ from pipeline.export.calibration import choose, described, stored
 from pipeline.export.card.card import model_card
 from pipeline.export.card.contract import preprocessing
 from pipeline.export.card.limits import read_evidence
-from pipeline.export.params import ExportParams, Learning
+from pipeline.export.params import ExportParams, Qat
 from pipeline.ops.decode import decode
 from pipeline.ops.preprocess import open_image, resize
 
@@ -35,7 +36,6 @@ GOLDEN = 4
 # compared, and `verify` records how far it is.
 FLOAT_TOLERANCE = 1e-3
 INT8_TOLERANCE = 0.2  # of the range of an output of the same file here: other kernels round otherwise, and it adds up
-LEARNING = Learning(batch_size=16, seed=0, class_weights="none")
 LIBRARIES = ("torch", "onnx", "onnxruntime", "executorch", "torchao", "coremltools")
 log = logging.getLogger(__name__)
 
@@ -45,20 +45,22 @@ def export_run(
     train_folder: Path,
     out: Path,
     params: ExportParams,
+    predict: Mapping[str, Any] | None = None,
     reports: Path | None = None,
-    learning: Learning = LEARNING,
 ) -> str:
     """Write the folder `out` with a file per target; returns a line that says what it holds.
 
     `train_folder` is the ingested train split: calibration and quantization-aware training never see val, test, or
-    augmented copies. `reports` is the folder of the reports of ingest and evaluate, for the model card; without it the
+    augmented copies. `predict` is the run's block of that name, which the files bring along; None takes that of
+    model.json. `reports` is the folder of the reports of ingest and evaluate, for the model card; without it the
     card has no figures. Raises InputError if `train_folder` is empty, the model or a report is missing, or the loss of
     that training is not finite; and, after writing the folder with the others, one that says which targets could not be
     made and why. Where none could, nothing is written.
     """
-    from pipeline.core.spec import read_spec
+    from pipeline.core.spec import read_spec, write_spec
 
     spec = read_spec(model_folder / "model.json")
+    spec = replace(spec, predict=dict(predict or spec.predict))
     samples = read_samples(train_folder)
     if not samples:
         raise InputError(f"{train_folder}: no pictures to calibrate with")
@@ -68,18 +70,18 @@ def export_run(
     with new_folder(out) as folder, tempfile.TemporaryDirectory() as aside:
         images = stored(Path(aside) / "calibration.npy", train_folder, chosen, spec)
         tuned, tuning = None, {}
-        if params.quantize.mode == "qat":
+        if isinstance(params.quantize, Qat):
             from pipeline.export import qat
 
             tuned = Path(aside) / "tuned.pt"
-            tuning = {"quantize": qat.tune(model_folder, train_folder, images, params.quantize, learning, tuned)}
+            tuning = {"quantize": qat.tune(model_folder, train_folder, images, params.quantize, tuned)}
         targets, not_made, costs = _export_all(model_folder, images, folder, params, tuned)
         if not targets:
             raise InputError(_said(not_made))
         _write_golden(folder, model_folder, train_folder, choose(chosen, GOLDEN), spec, targets)
         write_text(folder / "labels.txt", "".join(f"{label}\n" for label in spec.labels))
         write_json(folder / "preprocess.json", preprocessing(spec))
-        link_or_copy(model_folder / "model.json", folder / "model.json")
+        write_spec(folder / "model.json", spec)
         _write_bundle(folder, targets)
         facts = {
             "run": spec.run,

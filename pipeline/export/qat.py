@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from pipeline.core.sample import read_samples
 from pipeline.core.spec import ModelSpec
-from pipeline.export.params import Learning, QuantizeParams
+from pipeline.export.params import Qat
 from pipeline.export.targets import executorch
 from pipeline.graph.folding import CONV, edges, fold
 from pipeline.models.losses import finite_loss, label_weights
@@ -34,8 +34,7 @@ def tune(
     model_folder: Path,
     train_folder: Path,
     calibration: Images,
-    params: QuantizeParams,
-    learning: Learning,
+    params: Qat,
     out: Path,
 ) -> dict[str, Any]:
     """Write the tuned weights and the ranges of the activations to `out`; returns what export.json says of it.
@@ -46,16 +45,13 @@ def tune(
     net, spec = load_model(model_folder)
     graph = _prepared(net, spec)
     samples = read_samples(train_folder)
-    weights = label_weights(spec.task, samples, spec.labels) if learning.class_weights == "balanced" else None
-    _find_ranges(graph, calibration, learning.batch_size)
-    loader = train_loader(Pictures(train_folder, samples, spec), learning.batch_size, 0, learning.seed)
+    weights = label_weights(spec.task, samples, spec.labels) if params.class_weights == "balanced" else None
+    _find_ranges(graph, calibration, params.batch_size)
+    loader = train_loader(Pictures(train_folder, samples, spec), params.batch_size, 0, params.seed)
     loss = _train(graph, net, loader, params, weights)
     torch.save(graph.state_dict(), out)
     return {
-        "mode": params.mode,
-        "epochs": params.epochs,
-        "learning_rate": params.learning_rate,
-        **learning._asdict(),
+        **params.model_dump(exclude={"budget"}),
         "loss": round(loss, 6),
     }
 
@@ -130,7 +126,7 @@ def _find_ranges(graph: fx.GraphModule, images: Images, batch_size: int) -> None
         rounding.enable_fake_quant()
 
 
-def _train(graph: fx.GraphModule, net: Net, loader: Any, params: QuantizeParams, weights: Tensor | None) -> float:
+def _train(graph: fx.GraphModule, net: Net, loader: Any, params: Qat, weights: Tensor | None) -> float:
     """Returns the mean loss of the last epoch."""
     parameters = list(graph.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=params.learning_rate, weight_decay=0.0)

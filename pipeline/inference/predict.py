@@ -1,7 +1,7 @@
 """What a trained run says of pictures, folders of them, clips and cameras."""
 
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -17,6 +17,7 @@ from pipeline.core.sample import Dataset, Sample, write_dataset, write_samples
 from pipeline.core.spec import ModelSpec, model_folder, read_spec
 from pipeline.datasets.formats.reading import CLIPS, PICTURES, files_under
 from pipeline.inference.overlap import overlapped
+from pipeline.ops.params import PREDICT
 from pipeline.ops.preprocess import Frame, open_image, resize
 from pipeline.runtimes.exported import exported_file
 from pipeline.runtimes.runtimes import Images, Runtime, open_runtime, predict_resized
@@ -48,6 +49,7 @@ def predict_sources(
     drawings: Path | None = None,
     every: int = 1,
     most: int | None = None,
+    predict: Mapping[str, Any] | None = None,
 ) -> Generator[Sample, None, None]:
     """One sample per picture, in order. `sources`: pictures, clips, folders of both, "camera" or "camera:<number>".
 
@@ -60,8 +62,10 @@ def predict_sources(
     are answered all the same.
     """
     folder = model_folder(models, run)
-    spec = read_spec(folder / "model.json")
-    runtime = open_runtime(target, folder if target == "torch" else exported_file(exports / run, target))
+    place = folder if target == "torch" else exported_file(exports / run, target)
+    spec = read_spec((folder if target == "torch" else exports / run) / "model.json")
+    spec = replace(spec, predict=dict(predict or spec.predict or PREDICT[spec.task]().model_dump()))
+    runtime = open_runtime(target, place)
     dataset = Dataset(spec.dataset, spec.labels, spec.landmarks, spec.pairs, spec.skeleton)
     bad: list[str] = []
     files = [name for source in sources for name in _files(source)]

@@ -1,6 +1,6 @@
 """A trained classifier as a detector: all windows of a picture at several scales, then non-maximum suppression."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +13,11 @@ from tqdm import tqdm
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Dataset, Object, Sample, read_dataset, read_samples
 from pipeline.core.spec import ModelSpec, model_folder, read_spec
-from pipeline.evaluation.evaluate import SCORE_FLOOR
+from pipeline.metrics.metrics import FOR_AP
 from pipeline.metrics.metrics import score as figures_of
 from pipeline.ops.boxes import nms
 from pipeline.ops.decode import BEFORE_NMS
+from pipeline.ops.params import PREDICT
 from pipeline.ops.preprocess import FILL, open_image
 from pipeline.viz.sheets import draw
 
@@ -72,6 +73,7 @@ def slide_run(
     background: str,
     drawings: Path | None = None,
     shown: float | None = None,
+    predict: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Slide the trained classifier models/<run> over a split of the ingested `dataset`; returns a detector's figures.
 
@@ -81,6 +83,7 @@ def slide_run(
     """
     folder = model_folder(models, run)
     spec = read_spec(folder / "model.json")
+    spec = replace(spec, predict=dict(predict or spec.predict or PREDICT[spec.task]().model_dump()))
     truth = read_samples(data / dataset / split)
     boxes = replace(read_dataset(data / dataset), landmarks=[], pairs=[], skeleton=[])
     _check(run, spec, boxes, background, scales)
@@ -105,13 +108,14 @@ def slide_run(
 
 def slide_samples(slider: Slider, folder: Path, samples: list[Sample], scales: Sequence[float]) -> list[Sample]:
     """The same samples with the objects that are found in their pictures, from the score on that AP needs."""
+    unsure_too = replace(slider, spec=replace(slider.spec, predict=slider.spec.predict | FOR_AP))
     found = []
     for sample in tqdm(samples, "slide", mininterval=0.5, disable=None):
         try:
             image = open_image(folder / sample.file_name)
         except OSError as error:
             raise InputError(f"{folder / sample.file_name}: not a picture that decodes: {error}") from None
-        found.append(replace(sample, objects=slide(slider, image, scales, SCORE_FLOOR)))
+        found.append(replace(sample, objects=slide(unsure_too, image, scales, FOR_AP["score"])))
     return found
 
 

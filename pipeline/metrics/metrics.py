@@ -5,15 +5,19 @@ Every figure is from 0 (nothing right) to 1, but `nme` and `nme_interocular`, er
 """
 
 from collections import Counter, defaultdict
+from dataclasses import replace
 from typing import Any
 
 from pipeline.core.errors import InputError
 from pipeline.core.face68 import is_face68
 from pipeline.core.sample import Dataset, Object, Sample
+from pipeline.core.spec import ModelSpec
 from pipeline.metrics import coco_ap
 from pipeline.metrics.matching import Pair, interocular_error, iou, landmark_errors, object_pairs
 
 DIGITS = 6
+# COCO's AP is over the 100 best detections of an image, however unsure; those below hardly add to its area
+FOR_AP = {"score": 0.001, "max_objects": 100}
 MAIN = {"classify": "accuracy", "detect": "AP", "localize": "mean_iou"}
 NAMED = 5  # ids that an error lists
 
@@ -21,6 +25,18 @@ NAMED = 5  # ids that an error lists
 def main_metric(task: str) -> str:
     """The figure that an exported file must hold, and that training shows for each epoch."""
     return MAIN[task]
+
+
+def judged(spec: ModelSpec) -> ModelSpec:
+    """The spec by which a model's answers are read to be judged: of a detector all that AP looks at, shown or not."""
+    return replace(spec, predict=spec.predict | FOR_AP) if spec.task == "detect" else spec
+
+
+def shown(sample: Sample, spec: ModelSpec) -> Sample:
+    """Without the objects that only AP looks at, best first as they are. Ground truth, without scores, stays whole."""
+    kept = [o for o in sample.objects if o.score is None or o.score >= spec.predict["score"]]
+    most = spec.predict.get("max_objects")
+    return replace(sample, objects=kept[:most] if any(o.score is not None for o in kept) else kept)
 
 
 def rank(metrics: dict[str, Any]) -> float:

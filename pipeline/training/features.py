@@ -13,15 +13,14 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
-from pipeline.config.params import ClassifyRun, DetectRun, LocalizeRun
 from pipeline.core.spec import ModelSpec
 from pipeline.models.backbones import used_modules
 from pipeline.models.nets import Net
 from pipeline.training.fit import choose_precision
 from pipeline.training.loading import EpochSampler, Item, Pictures, eval_loader, targets
+from pipeline.training.params import RunParams
 
 BATCH = 32  # the last batch is filled up: what comes of a picture does not depend on how many others were new
-RunParams = ClassifyRun | LocalizeRun | DetectRun
 FeatureItem = tuple[list[NDArray[np.float16]], Item]
 
 
@@ -96,10 +95,10 @@ def frozen_loaders(
     pictures: tuple[Pictures, Pictures], net: Net, folder: Path, run: RunParams
 ) -> tuple[DataLoader[Any], DataLoader[Any]]:
     """Loaders (train, val) of batches (maps float32, a list of [N, ...]; targets; items); train is shuffled."""
-    half = choose_precision(run.precision) == "bf16-mixed"
+    half = choose_precision(run.train.precision) == "bf16-mixed"
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     train, val = (Features(part, net, folder, half, device) for part in pictures)
-    return _loader(train, run.batch_size, run.seed), _loader(val, run.batch_size, None)
+    return _loader(train, run.train.batch_size, run.train.seed), _loader(val, run.train.batch_size, None)
 
 
 def _loader(features: Features, batch_size: int, seed: int | None) -> DataLoader[Any]:

@@ -5,7 +5,7 @@ import logging
 import math
 import random
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +18,28 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from pipeline.config.params import ClassifyRun, DetectRun, LocalizeRun
 from pipeline.core.sample import Dataset, Sample
 from pipeline.core.spec import ModelSpec
-from pipeline.metrics.metrics import main_metric, rank, score
+from pipeline.metrics.metrics import FOR_AP, main_metric, rank, score
 from pipeline.models.backbones import thaw_last
 from pipeline.models.losses import finite_loss
 from pipeline.models.nets import Net
 from pipeline.ops.decode import decode
+from pipeline.training.params import DetectRun, RunParams
 from pipeline.training.quick import join_frozen_norms, learning_norms, measure_norms, quicken
 
-RunParams = ClassifyRun | LocalizeRun | DetectRun
 WARM_UP = 0.05  # share of all steps in which the learning rate rises to its peak
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # as in malloc.h
 AVERAGE_DECAY = 0.999  # of the moving average of the weights, once it has seen enough steps
 MEASURED = 32  # pictures that batch norm is measured on before a look at val, in the batches they came in
 CLIP_NORM = 10.0  # of the gradients
 LOOKS = 20  # at val: a run of twice as many epochs, or more, does not look after each
+# how a net's answers are read for the validation metric, whatever is shown of them later
+VALIDATION: dict[str, dict[str, Any]] = {
+    "classify": {},
+    "localize": {"score": 0.5},
+    "detect": {**FOR_AP, "nms": "hard", "nms_iou": 0.6},
+}
 HISTORY = ("epoch", "train_loss", "val_loss", "val_metric", "val_rank", "learning_rate")
 
 
@@ -57,7 +62,8 @@ class Fitting(pl.LightningModule):
         self, net: Net, spec: ModelSpec, run: RunParams, dataset: Dataset, phase: Phase, weights: Tensor | None
     ) -> None:
         super().__init__()
-        self.net, self.spec, self.run, self.dataset, self.phase = net, spec, run, dataset, phase
+        self.net, self.run, self.dataset, self.phase = net, run, dataset, phase
+        self.spec = replace(spec, predict=VALIDATION[spec.task])
         self.register_buffer("weights", weights, persistent=False)
         self.weights: Tensor | None
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1) * 255, persistent=False)
@@ -85,7 +91,7 @@ class Fitting(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
         # not on_train_epoch_start: Lightning leaves that out of the first epoch after a resume
-        torch.manual_seed(self.run.seed + self.global_step)  # dropout, the same as in an unbroken run
+        torch.manual_seed(self.run.train.seed + self.global_step)  # dropout, the same as in an unbroken run
         self.net.train()
         # batch norm of frozen layers keeps the statistics that the weights were trained with
         for module in self.net.modules():
@@ -97,7 +103,7 @@ class Fitting(pl.LightningModule):
 
     def training_step(self, batch: Any, _index: int) -> Tensor:
         images, target, items = batch
-        self._recent = [*self._recent, images][-math.ceil(MEASURED / self.run.batch_size) :]
+        self._recent = [*self._recent, images][-math.ceil(MEASURED / self.run.train.batch_size) :]
         if isinstance(self.run, DetectRun) and not self.phase.frozen:
             images, target = self._shrunk(images, target, self.run)
         if self.weights is not None:
@@ -111,14 +117,15 @@ class Fitting(pl.LightningModule):
 
     def _shrunk(self, images: Tensor, target: dict[str, Tensor], run: DetectRun) -> tuple[Tensor, dict[str, Tensor]]:
         """The batch [N, S, S, 3] at a side that this step draws, until the quiet epochs."""
-        least, step = math.ceil(run.online.smallest * run.size / run.head.strides[-1]), run.head.strides[-1]
-        if self.current_epoch >= self.phase.epochs - run.online.quiet_epochs:
+        size, step, online = run.model.size, run.model.head.strides[-1], run.train.online
+        least = math.ceil(online.smallest * size / step)
+        if self.current_epoch >= self.phase.epochs - online.quiet_epochs:
             return images, target
-        draw = random.Random(run.seed + self.global_step)
-        side = step * draw.randint(max(1, least), run.size // step)
-        if side == run.size:
+        draw = random.Random(run.train.seed + self.global_step)
+        side = step * draw.randint(max(1, least), size // step)
+        if side == size:
             return images, target
-        ratio = side / run.size
+        ratio = side / size
         small = functional.interpolate(
             images.permute(0, 3, 1, 2).float(), (side, side), mode="bilinear", antialias=True
         )
@@ -141,7 +148,7 @@ class Fitting(pl.LightningModule):
         self.log("val_loss", loss, on_epoch=True, prog_bar=True, batch_size=len(items))
         arrays = [o.float().cpu().numpy() for o in outputs]
         for row, (_, sample, frame, _) in enumerate(items):
-            label, scores, objects = decode([a[row] for a in arrays], self.spec, frame, self._floor())
+            label, scores, objects = decode([a[row] for a in arrays], self.spec, frame)
             self._truth.append(sample)
             self._predicted.append(
                 Sample(
@@ -168,9 +175,6 @@ class Fitting(pl.LightningModule):
         loss = float(self.trainer.callback_metrics["val_loss"])
         self.log("val_rank", rank(metrics) - 1e-3 * math.tanh(loss))
 
-    def _floor(self) -> float | None:
-        return 0.05 if self.spec.task == "detect" else None
-
     def configure_optimizers(self) -> Any:
         backbone = {id(p) for p in self.net.backbone_parameters()}
         groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
@@ -182,8 +186,8 @@ class Fitting(pl.LightningModule):
             [
                 {
                     "params": p,
-                    "lr": rate * (self.run.backbone_rate if in_backbone else 1),
-                    "weight_decay": self.run.weight_decay if is_matrix else 0.0,
+                    "lr": rate * (self.run.train.backbone_rate if in_backbone else 1),
+                    "weight_decay": self.run.train.weight_decay if is_matrix else 0.0,
                 }
                 for (in_backbone, is_matrix), p in groups.items()
             ],
@@ -280,8 +284,8 @@ def fit(
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a debugging aid
     _freeze(net, run, phase)
     quicken(net)
-    if run.backbone_norm == "frozen" and not phase.frozen:
-        join_frozen_norms(net.body, torch.rand(1, 3, run.size, run.size))
+    if run.train.backbone_norm == "frozen" and not phase.frozen:
+        join_frozen_norms(net.body, torch.rand(1, 3, run.model.size, run.model.size))
     fitting = Fitting(net.to(memory_format=torch.channels_last), spec, run, dataset, phase, weights)
     history, average = History(phase.first), WeightAveraging(multi_avg_fn=_moving_average)
     if phase.frozen:
@@ -294,7 +298,7 @@ def fit(
     every = looks_after(phase)
     kept = ModelCheckpoint(resume_folder, "best", monitor="val_rank", mode="max", every_n_epochs=every, **keep)
     # of frozen epochs, which take no time, all are seen
-    stopping = EarlyStopping("val_rank", mode="max", patience=math.ceil(run.patience / every))
+    stopping = EarlyStopping("val_rank", mode="max", patience=math.ceil(run.train.patience / every))
     last = ModelCheckpoint(resume_folder, "last", **keep)
     trainer = _trainer(run, phase, [average, stopping, history, kept, last])
     resumed = _last(resume_folder, loaders[0])
@@ -316,7 +320,7 @@ def _trainer(run: RunParams, phase: Phase, callbacks: list[Callback]) -> pl.Trai
     return pl.Trainer(
         accelerator="auto",
         devices=1,
-        precision=choose_precision(run.precision),  # type: ignore[arg-type]
+        precision=choose_precision(run.train.precision),  # type: ignore[arg-type]
         max_epochs=phase.epochs,
         check_val_every_n_epoch=looks_after(phase),
         deterministic="warn" if torch.cuda.is_available() else True,
@@ -343,13 +347,13 @@ def _last(resume_folder: Path, train: DataLoader[Any]) -> Path | None:
 
 
 def _freeze(net: Net, run: RunParams, phase: Phase) -> None:
-    """Leave only those parameters learning that `phase` and `run.tuned_blocks` say."""
+    """Leave only those parameters learning that `phase` and `run.train.tuned_blocks` say."""
     net.requires_grad_(True)
-    if phase.frozen or run.tuned_blocks != "all":
+    if phase.frozen or run.train.tuned_blocks != "all":
         for parameter in net.backbone_parameters():
             parameter.requires_grad_(False)
-    if not phase.frozen and isinstance(run.tuned_blocks, int):
-        thaw_last(run.backbone, net.body, run.tuned_blocks)
+    if not phase.frozen and isinstance(run.train.tuned_blocks, int):
+        thaw_last(run.model.backbone, net.body, run.train.tuned_blocks)
 
 
 def _moving_average(averages: Any, currents: Any, steps: Tensor | int) -> None:

@@ -10,17 +10,15 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config.params import ClassifyRun, DetectRun, LocalizeRun
 from pipeline.core.errors import InputError
 from pipeline.core.files import new_folder, write_json, write_text
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples
+from pipeline.training.params import DetectRun, RunParams
 
 if TYPE_CHECKING:
     from pipeline.core.spec import ModelSpec
     from pipeline.models.nets import Net
     from pipeline.training.loading import Pictures
-
-RunParams = ClassifyRun | LocalizeRun | DetectRun
 
 
 def train_run(
@@ -32,12 +30,14 @@ def train_run(
     report: Path,
     resume: Path,
     features: Path,
+    workers: int = 1,
 ) -> str:
     """Train run `name` on `train_folder`, choose the best epoch on `val_folder`; returns a line that says how it went.
 
     Writes `model_folder`/{model.json, model.safetensors} and `report`/{history.csv, history.png, training.json}.
     Checkpoints live in `resume`/<fingerprint of params and data>, so that a killed run goes on, and only with what it
-    began with. What a frozen backbone makes of the pictures is kept in the folder `features`.
+    began with. What a frozen backbone makes of the pictures is kept in the folder `features`. `workers` processes
+    load the training images; any number of them gives the same weights.
     """
     dataset = read_dataset(train_folder)
     train, val = read_samples(train_folder), read_samples(val_folder)
@@ -51,27 +51,27 @@ def train_run(
     from pipeline.models.nets import build
     from pipeline.training import loading
 
-    pretrained = read_pretrained(run.backbone, run.pretrained)
-    if pretrained.state is None and run.backbone_norm == "frozen":
+    pretrained = read_pretrained(run.model.backbone, run.model.pretrained)
+    if pretrained.state is None and run.train.backbone_norm == "frozen":
         raise InputError(f"runs.{name}.backbone_norm: frozen, but pretrained is false; expected batch")
     spec = make_spec(name, run, dataset, pretrained.mean, pretrained.std)
     spec.trained = {"weights": pretrained.source}
-    if isinstance(run, DetectRun) and run.head.kind == "yolov3":
+    if isinstance(run, DetectRun) and run.model.head.kind == "yolov3":
         from pipeline.models.yolov3 import kmeans_anchors
 
-        spec.head["anchors"] = kmeans_anchors(loading.box_sizes(train, spec), run.head.strides)
-    pl.seed_everything(run.seed, verbose=False)
+        spec.head["anchors"] = kmeans_anchors(loading.box_sizes(train, spec), run.model.head.strides)
+    pl.seed_everything(run.train.seed, verbose=False)
     net = build(spec, pretrained)
     if isinstance(net, Localizer):
         net.start_from(train)
     spec.outputs, spec.strides = list(net.outputs), list(net.strides)
-    varied = loading.Pictures(train_folder, train, spec, augmenter(run.online.policy, dataset))
+    varied = loading.Pictures(train_folder, train, spec, augmenter(run.train.online.policy, dataset))
     plain = loading.Pictures(val_folder, val, spec)
     checkpoints = resume / name / _fingerprint(run, train_folder, val_folder)
     resumed, started = (checkpoints / "last.ckpt").is_file(), time.perf_counter()
-    rows = _fit_phases(net, spec, run, dataset, (varied, plain), checkpoints, features)
+    rows = _fit_phases(net, spec, run, dataset, (varied, plain), checkpoints, features, workers)
     write_model(net, spec, rows, model_folder, report)
-    taken = timing(time.perf_counter() - started, 0 if run.frozen_epochs else len(train), spec.trained, resumed)
+    taken = timing(time.perf_counter() - started, 0 if run.train.frozen_epochs else len(train), spec.trained, resumed)
     write_json(report / "training.json", taken)
     shutil.rmtree(resume / name, ignore_errors=True)
     metric, value = next((k, v) for k, v in spec.trained.items() if k.startswith("val_"))
@@ -88,6 +88,7 @@ def _fit_phases(
     pictures: tuple["Pictures", "Pictures"],
     checkpoints: Path,
     features: Path,
+    workers: int,
 ) -> list[dict[str, float]]:
     """Train the head on frozen features, then the net, as far as `run` asks for both; returns a row per look at val.
 
@@ -99,21 +100,24 @@ def _fit_phases(
     from pipeline.training.features import frozen_loaders
 
     rank = itemgetter("val_rank")
-    weights = label_weights(run.task, pictures[0].samples, dataset.labels) if run.class_weights == "balanced" else None
+    balanced = run.train.class_weights == "balanced"
+    weights = label_weights(run.task, pictures[0].samples, dataset.labels) if balanced else None
     rows: list[dict[str, float]] = []
     before = None
-    if run.frozen_epochs:
+    if run.train.frozen_epochs:
         phase, loaders = (
-            fit.Phase(True, run.frozen_epochs, run.learning_rate),
+            fit.Phase(True, run.train.frozen_epochs, run.train.learning_rate),
             frozen_loaders(pictures, net, features, run),
         )
         rows = fit.fit(net, spec, run, dataset, phase, loaders, checkpoints, weights)
         before = {k: v.clone() for k, v in net.state_dict().items()}
-    if run.epochs:
-        phase = fit.Phase(False, run.epochs, run.learning_rate, run.frozen_epochs)
-        several = (run.online.mosaic, run.epochs - run.online.quiet_epochs) if isinstance(run, DetectRun) else ()
-        train = loading.train_loader(pictures[0], run.batch_size, run.workers, run.seed, *several)
-        loaders = train, loading.eval_loader(pictures[1], run.batch_size)
+    if run.train.epochs:
+        phase = fit.Phase(False, run.train.epochs, run.train.learning_rate, run.train.frozen_epochs)
+        mixed: tuple[Any, ...] = ()
+        if isinstance(run, DetectRun):
+            mixed = (run.train.online.mosaic, run.train.epochs - run.train.online.quiet_epochs)
+        train = loading.train_loader(pictures[0], run.train.batch_size, workers, run.train.seed, *mixed)
+        loaders = train, loading.eval_loader(pictures[1], run.train.batch_size)
         tuned = fit.fit(net, spec, run, dataset, phase, loaders, checkpoints, weights)
         if before and max(map(rank, rows)) >= max(map(rank, tuned)):
             net.load_state_dict(before)  # learning on was for the worse
@@ -123,7 +127,7 @@ def _fit_phases(
         "epochs": int(rows[-1]["epoch"]) + 1,
         "best_epoch": int(top["epoch"]),
         f"val_{main_metric(spec.task)}": top["val_metric"],
-        "precision": fit.choose_precision(run.precision),
+        "precision": fit.choose_precision(run.train.precision),
     }
     net.eval()
     return rows
@@ -141,13 +145,12 @@ def make_spec(name: str, run: RunParams, dataset: Dataset, mean: list[float], st
         landmarks=dataset.landmarks if points else [],
         pairs=dataset.pairs if points else [],
         skeleton=dataset.skeleton if points else [],
-        backbone=run.backbone,
-        head=run.head.model_dump(),
-        size=run.size,
-        resize=run.resize,
+        backbone=run.model.backbone,
+        head=run.model.head.model_dump(),
+        size=run.model.size,
+        resize=run.model.resize,
         mean=mean,
         std=std,
-        predict=run.predict.model_dump(),
     )
 
 
@@ -221,6 +224,6 @@ def timing(seconds: float, pictures: int, trained: dict[str, Any], resumed: bool
 def _fingerprint(run: RunParams, *folders: Path) -> str:
     """Of everything that training depends on; files by name and size, which is quick and changes with the content."""
     files = [(p.name, p.stat().st_size) for folder in folders for p in sorted(folder.iterdir())]
-    facts: dict[str, Any] = {"run": run.model_dump(exclude={"export"}), "files": files}
+    facts: dict[str, Any] = {"run": run.model_dump(), "files": files}
     facts["labels"] = [asdict(read_dataset(folder)) for folder in folders[:1]]
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]

@@ -1,11 +1,10 @@
 """How far one model's answers fall from another's: by the metrics, by label, by picture, and whatever the truth."""
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.sample import Dataset, Sample
 from pipeline.metrics.matching import iou, match
-from pipeline.metrics.metrics import main_metric, score
+from pipeline.metrics.metrics import main_metric, score, shown
 from pipeline.viz.mistakes import mistake
 
 if TYPE_CHECKING:
@@ -83,12 +82,6 @@ def agreement(spec: "ModelSpec", exact: list[Sample], close: list[Sample]) -> di
         "objects_iou90": round(2 * close_by / total, 6) if total else None,
         "mean_iou": round(sum(overlaps) / len(overlaps), 6) if overlaps else None,
     }
-
-
-def shown(sample: Sample, spec: "ModelSpec") -> Sample:
-    """Without the unsure objects that only AP looks at. Ground truth, which has no scores, stays whole."""
-    kept = [o for o in sample.objects if o.score is None or o.score >= spec.predict["score"]]
-    return replace(sample, objects=kept)
 
 
 def worse(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.sample import Sample
 from pipeline.metrics.matching import match
-from pipeline.verification.comparison import shown
+from pipeline.metrics.metrics import shown
 
 if TYPE_CHECKING:
     from pipeline.core.spec import ModelSpec

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from pipeline.core.errors import InputError
 from pipeline.core.files import new_folder, read_json, size_bytes, write_json
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples
-from pipeline.export.params import ExportParams
-from pipeline.metrics.metrics import main_metric, paired, score
+from pipeline.metrics.metrics import judged, main_metric, paired, score
 from pipeline.ops.preprocess import open_image, resize
 from pipeline.runtimes.exported import exported_file
 from pipeline.verification.comparison import EPSILON, agreement, drop, drop_per_class, drops, worse
 from pipeline.verification.memory import peak_memory
 from pipeline.verification.not_run import NOT_MEASURED, unrun
 from pipeline.verification.operators import READ, operators
+from pipeline.verification.params import VerifyParams
 from pipeline.viz.mistakes import side_by_side_sheet
 
 if TYPE_CHECKING:
@@ -30,21 +30,23 @@ NAMED, DRAWN, COMPARED = 5, 10, 8  # pictures that a failure names, draws and co
 THREADS = (1, 2)  # that latency is measured with
 
 
-def verify_run(exports: Path, evaluated: Path, truth_folder: Path, report: Path, params: ExportParams) -> str:
-    """Judge every target of `params` in folder `exports`; returns a line that says how far each one falls.
+def verify_run(exports: Path, evaluated: Path, truth_folder: Path, report: Path, params: VerifyParams) -> str:
+    """Judge every target that was asked for in folder `exports`; returns a line that says how far each one falls.
 
     `evaluated` holds the trained model's metrics and predictions on the same pictures. Writes `report`: verify.json;
     metrics.json, its figures that are the same every time; and, of a target that fails, the pictures that it does
     worse on and the noise of its layers. Raises InputError, after writing, that names what failed, the class, the
     pictures and the cause where it can be known.
     """
+    made = read_json(exports / "export.json")
+    asked = [*made["targets"], *made["not_made"]]
     side = int(read_json(exports / "preprocess.json")["input"]["shape"][1])
     with ThreadPoolExecutor(1) as beside:  # torch takes seconds to import here, and again in the other process
-        files: dict[str, Path | None] = {target: _measurable(exports, target) for target in params.targets}
+        files: dict[str, Path | None] = {target: _measurable(exports, target) for target in asked}
         memory = {target: beside.submit(peak_memory, path, side) for target, path in files.items() if path}
         case = _read_case(exports, evaluated, truth_folder, params, memory)
         with new_folder(report) as folder:
-            targets: dict[str, dict[str, Any]] = {t: _row(case, t, folder) for t in params.targets}
+            targets: dict[str, dict[str, Any]] = {t: _row(case, t, folder) for t in asked}
             verdict = {
                 "passed": all(row["passed"] for row in targets.values()),
                 "main_metric": case.main,
@@ -73,17 +75,16 @@ class _Case:
     dataset: Dataset
     truth: list[Sample]
     exact: list[Sample]
-    floor: float
     metrics: dict[str, Any]
     main: str
-    params: ExportParams
+    params: VerifyParams
     memory: dict[str, Future[int]]
     golden: "Golden"
     float_bound: float  # on the golden answers
 
 
 def _read_case(
-    exports: Path, evaluated: Path, truth_folder: Path, params: ExportParams, memory: dict[str, Future[int]]
+    exports: Path, evaluated: Path, truth_folder: Path, params: VerifyParams, memory: dict[str, Future[int]]
 ) -> _Case:
     from pipeline.core.spec import read_spec
     from pipeline.verification.diagnosis import Golden
@@ -99,7 +100,6 @@ def _read_case(
         dataset=read_dataset(truth_folder.parent),
         truth=truth,
         exact=exact,
-        floor=float(read_dataset(evaluated / "predictions").source["score"]),
         metrics=read_json(evaluated / "metrics.json"),
         main=main_metric(spec.task),
         params=params,
@@ -139,7 +139,7 @@ def _judge(case: _Case, target: str, path: Path, runtime: "Runtime", folder: Pat
     """The row of a target that runs; draws what is wrong into `folder` if it fails."""
     from pipeline.runtimes.runtimes import predict_samples
 
-    close = predict_samples(runtime, case.spec, case.truth_folder, case.truth, case.floor)
+    close = predict_samples(runtime, judged(case.spec), case.truth_folder, case.truth)
     metrics = score(case.spec.task, case.truth, close, case.dataset)
     answers = runtime.run(case.golden.images)
     both = (case.exact, close)

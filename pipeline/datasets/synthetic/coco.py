@@ -11,7 +11,7 @@ from PIL import Image
 from pipeline.core.files import write_text
 from pipeline.core.parallel import each
 from pipeline.datasets.synthetic.animals import LANDMARKS, SKELETON
-from pipeline.datasets.synthetic.params import DrawnParams
+from pipeline.datasets.synthetic.params import ImagesParams
 from pipeline.datasets.synthetic.picture import SCALE, finish, generator
 from pipeline.datasets.synthetic.placing import (
     Scene,
@@ -30,17 +30,17 @@ SPLITS = ("train", "test", "train", "val", "train", "train", "test", "train", "t
 HERD_EMPTY, POSE_EMPTY = (17, (3, 11)), (13, (4, 10))
 
 
-def draw_herd(folder: Path, params: DrawnParams, seed: int) -> int:
+def draw_herd(folder: Path, params: ImagesParams, seed: int) -> int:
     """Draw pictures of up to five animals into `folder`; returns how many pictures."""
     return _draw(folder, params, partial(_herd, folder, params.side, seed), "draw herd")
 
 
-def draw_pose(folder: Path, params: DrawnParams, seed: int) -> int:
+def draw_pose(folder: Path, params: ImagesParams, seed: int) -> int:
     """Draw pictures of one large animal or none into `folder`; returns how many pictures."""
     return _draw(folder, params, partial(_pose, folder, params.side, seed), "draw pose")
 
 
-def _draw(folder: Path, params: DrawnParams, draw: Any, label: str) -> int:
+def _draw(folder: Path, params: ImagesParams, draw: Any, label: str) -> int:
     """Images to `folder`/images, one JSON per split to `folder`/annotations."""
     (folder / "images").mkdir()
     drawn = each(draw, range(params.images), label)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from pipeline.core.parallel import each
 from pipeline.datasets.synthetic import props
-from pipeline.datasets.synthetic.params import DrawnParams
+from pipeline.datasets.synthetic.params import ImagesParams
 from pipeline.datasets.synthetic.picture import SCALE, finish, generator
 from pipeline.datasets.synthetic.placing import Scene, bush_or_fence, draw_large, draw_shape, draw_spot
 from pipeline.datasets.synthetic.scenery import PASTURES, outdoors
@@ -21,7 +21,7 @@ OTHERS = {
 LIVING = ("sheep", "deer", "horse", "dog", "cow", "person")
 
 
-def draw_alpaca(folder: Path, params: DrawnParams, seed: int) -> int:
+def draw_alpaca(folder: Path, params: ImagesParams, seed: int) -> int:
     """Draw JPEGs into `folder`/alpaca and `folder`/not alpaca, three to two; returns how many pictures."""
     for label in LABELS:
         (folder / label).mkdir()

@@ -1,0 +1,112 @@
+"""params.yaml with every default filled in: what the stages read, and what `pocketlens params` explains."""
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from pipeline.config.params import Params, RunParams, parse_params, parse_yaml, read_text
+from pipeline.config.problems import fields_at
+from pipeline.core.errors import InputError
+from pipeline.core.files import sha256
+from pipeline.export.params import Qat
+
+HEADING = (
+    "# Written by the stage `params` from params.yaml, where knobs are changed; `pocketlens params` explains them.\n"
+)
+INGEST = "ingest"
+
+
+@dataclass(frozen=True, slots=True)
+class Knob:
+    """One value of the chain: its dotted key, whether params.yaml states it, and what it means."""
+
+    key: str
+    value: Any
+    stated: bool
+    meaning: str
+
+
+def resolve(path: Path | str = "params.yaml") -> dict[str, Any]:
+    """Every knob of every dataset and run of the file `path`, in blocks by stage; paths in it are its folder's.
+
+    Raises InputError for a wrong key, or a weights file that is missing.
+    """
+    path = Path(path)
+    params = parse_params(read_text(path), path)
+    return {
+        "sample": params.sample.model_dump(),
+        "datasets": {name: _dataset(dataset.model_dump()) for name, dataset in params.datasets.items()},
+        "runs": {name: _run(path, name, run) for name, run in params.runs.items()},
+        "machine": params.machine.model_dump(),
+        "track": params.track.model_dump(),
+    }
+
+
+def resolved_text(resolved: dict[str, Any]) -> str:
+    """The same bytes for the same knobs."""
+    yaml, out = YAML(typ="rt"), io.StringIO()
+    yaml.width = 120
+    yaml.dump(resolved, out)
+    return HEADING + out.getvalue()
+
+
+def knobs(path: Path | str, name: str) -> list[Knob]:
+    """The knobs of the run `name` and of its dataset, or of the dataset `name`, with their meanings.
+
+    Raises InputError as `resolve` does, and if there is neither.
+    """
+    path = Path(path)
+    params, raw, resolved = parse_params(read_text(path), path), parse_yaml(read_text(path), path), resolve(path)
+    blocks = []
+    if name in params.runs:
+        blocks = [("datasets", params.runs[name].dataset), ("runs", name)]
+    elif name in params.datasets:
+        blocks = [("datasets", name)]
+    else:
+        params.run(name)
+    found = []
+    for section, entry in blocks:
+        whole = resolved[section][entry]
+        if section == "datasets":
+            whole = whole[INGEST] | {key: block for key, block in whole.items() if key != INGEST}
+        found += list(_knobs([section, entry], whole, params, raw))
+    return found
+
+
+def _knobs(keys: list[str], block: dict[str, Any], params: Params, raw: Any) -> Iterator[Knob]:
+    stated: Any = raw
+    for key in keys:
+        stated = stated.get(key) if isinstance(stated, dict) else None
+    filled = params.model_dump()
+    fields = fields_at(Params, filled, keys)
+    for name, value in block.items():
+        if isinstance(value, dict) and value:
+            yield from _knobs([*keys, name], value, params, raw)
+        else:
+            meaning = (fields[name].description or "") if name in fields else ""
+            yield Knob(".".join([*keys, name]), value, isinstance(stated, dict) and name in stated, meaning)
+
+
+def _dataset(block: dict[str, Any]) -> dict[str, Any]:
+    """What `ingest` reads, and what `augment` does."""
+    return {INGEST: {key: value for key, value in block.items() if key != "augment"}, "augment": block["augment"]}
+
+
+def _run(params: Path, name: str, run: RunParams) -> dict[str, Any]:
+    block = run.model_dump()
+    weights = block["model"]["pretrained"]
+    # a model of the chain is not there before its own run has been trained
+    if isinstance(weights, str) and Path(weights).parts[:1] != ("models",):
+        file = params.parent / weights
+        if not file.is_file():
+            raise InputError(f"{params}: runs.{name}.model.pretrained: {weights}: no such file")
+        block["model"]["pretrained_sha256"] = sha256(file)
+    quantize = run.export.quantize
+    if isinstance(quantize, Qat):
+        unstated = set(Qat.FROM_TRAIN) - quantize.model_fields_set
+        block["export"]["quantize"] |= {key: block["train"][key] for key in sorted(unstated)}
+    return block

@@ -1,0 +1,59 @@
+"""resolved.yaml: every knob of every dataset and run, in blocks by stage, as the stage `params` writes it.
+
+A stage reads the blocks that its `params:` in dvc.yaml list, and no others: DVC reruns it when one of these changes.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline.core.errors import InputError
+from pipeline.core.params import nearest
+
+FILE = "resolved.yaml"
+
+
+class Resolved:
+    """The blocks of a resolved.yaml. Raises InputError if the file is missing or no YAML."""
+
+    def __init__(self, path: Path | str = FILE) -> None:
+        self._path = Path(path)
+        try:
+            self._tree: dict[str, Any] = YAML(typ="safe").load(self._path.read_text(encoding="utf-8")) or {}
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such file; `dvc repro params` writes it from params.yaml") from None
+        except YAMLError as error:
+            raise InputError(f"{path}: not YAML; `dvc repro --force params` writes it anew: {error}") from None
+
+    def block(self, schema: Any, *keys: str) -> Any:
+        """The block at `keys` ("runs", "herd", "predict") as `schema`.
+
+        Raises InputError naming the key if it is not there, or not what this version of the code expects.
+        """
+        return self._checked(schema, self._at(*keys), keys)
+
+    def blocks(self, schema: Any, *keys: str, only: Sequence[str]) -> Any:
+        """The blocks `only` at `keys`, together as `schema` (a union too). Raises InputError as `block` does."""
+        return self._checked(schema, {name: self._at(*keys, name) for name in only}, keys)
+
+    def _at(self, *keys: str) -> Any:
+        block: Any = self._tree
+        for number, key in enumerate(keys):
+            if not isinstance(block, dict) or key not in block:
+                known = block if isinstance(block, dict) else {}
+                raise InputError(f"{self._path}: no {'.'.join(keys[: number + 1])}{nearest(key, known)}")
+            block = block[key]
+        return block
+
+    def _checked(self, schema: Any, block: Any, keys: Sequence[str]) -> Any:
+        try:
+            return TypeAdapter(schema).validate_python(block)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            place = ".".join(map(str, (*keys, *problem["loc"])))
+            found = f"{place}: {problem['msg']}, found {problem['input']!r}"
+            raise InputError(f"{self._path}: {found}; `dvc repro params` writes it anew") from None

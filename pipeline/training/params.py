@@ -1,0 +1,222 @@
+"""Params of a run's net and of its training, by task. Defaults are those of a run on data of one's own."""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.core.params import Block, Count, Fraction, Seed
+from pipeline.models.heads import AnchorFreeHead, FlattenHead, LocalizeHead, PoolHead, Yolov3Head
+
+
+class _Model(Block):
+    backbone: str = "mobilenetv2_100"
+    """Any timm name, or a MobileNet of any width, such as mobilenetv2_050."""
+    pretrained: bool | str = False
+    """true takes timm's weights from its hub, false random ones; or the path of a weights file."""
+    pretrained_sha256: str | None = None
+    """Of the weights file; the stage `params` fills it in, so that another file of that name trains anew."""
+    size: Annotated[int, Field(ge=32, multiple_of=32)]
+    """The net's input side in pixels, a multiple of 32."""
+    resize: Literal["stretch", "letterbox", "crop"] = "letterbox"
+    """How an image fills that square: stretched, with grey bars, or by its middle square."""
+
+    _HEAD: ClassVar[str] = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_head(cls, data: Any) -> Any:
+        head = data.get("head") if isinstance(data, dict) else None
+        if cls._HEAD and isinstance(head, dict) and "kind" not in head:
+            return data | {"head": {"kind": cls._HEAD, **head}}
+        return data
+
+
+class ClassifyModel(_Model):
+    size: Annotated[int, Field(ge=32, multiple_of=32)] = 224
+    """The net's input side in pixels, a multiple of 32."""
+    head: Annotated[PoolHead | FlattenHead, Field(discriminator="kind")] = PoolHead()
+    """What comes after the backbone."""
+
+    _HEAD = "pool"
+
+
+class LocalizeModel(_Model):
+    size: Annotated[int, Field(ge=32, multiple_of=32)] = 192
+    """The net's input side in pixels, a multiple of 32."""
+    head: LocalizeHead = LocalizeHead()
+    """What comes after the backbone."""
+
+
+class DetectModel(_Model):
+    size: Annotated[int, Field(ge=32, multiple_of=32)] = 320
+    """The net's input side in pixels, a multiple of the coarsest stride."""
+    head: Annotated[AnchorFreeHead | Yolov3Head, Field(discriminator="kind")] = AnchorFreeHead()
+    """What comes after the backbone."""
+
+    _HEAD = "anchor_free"
+
+    @model_validator(mode="after")
+    def _cells_fit(self) -> "DetectModel":
+        coarsest = self.head.strides[-1]
+        if self.size % coarsest:
+            raise ValueError(f"size {self.size}: expected a multiple of the coarsest stride, {coarsest}")
+        return self
+
+
+class Online(Block):
+    """Augmentation while training, anew in every epoch."""
+
+    policy: str = "photo_geometry"
+    """An augmentation policy by name."""
+
+
+class DetectOnline(Online):
+    policy: str = "photo_zoom"
+    """An augmentation policy by name."""
+    mosaic: Fraction = 0.5
+    """Share of the training images that are four in one."""
+    smallest: Annotated[float, Field(gt=0, le=1)] = 0.6
+    """Batches are shrunk to between this share of `size` and all of it."""
+    quiet_epochs: Annotated[int, Field(ge=0)] = 10
+    """The last ones of `epochs`: no mosaic, nothing shrunk."""
+
+
+class _Train(Block):
+    frozen_epochs: Annotated[int, Field(ge=0)] = 0
+    """Epochs in which only the head learns, on features that are computed once; for pretrained backbones."""
+    epochs: Annotated[int, Field(ge=0)]
+    """Epochs after those, with the backbone and online augmentation."""
+    tuned_blocks: Literal["all"] | Annotated[int, Field(ge=0)] = "all"
+    """How many of the backbone's last blocks learn in `epochs`."""
+    backbone_norm: Literal["batch", "frozen"] = "batch"
+    """frozen: batch norm keeps the statistics that pretrained weights came with, which is quicker."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """balanced: a rare label counts as much as a frequent one."""
+    patience: Count
+    """Training stops after so many of `epochs` without a better validation metric."""
+    batch_size: Annotated[int, Field(ge=2)]
+    """Images per step."""
+    learning_rate: Annotated[float, Field(gt=0, le=10)]
+    """The peak of a warm-up and cosine."""
+    backbone_rate: Fraction = 1.0
+    """The backbone's share of the learning rate; 0.1 keeps what ImageNet weights know."""
+    weight_decay: Fraction = 0.02
+    """Of AdamW."""
+    online: Online = Online()
+    """Augmentation while training."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto takes bf16 where the CPU or GPU computes it natively."""
+    seed: Seed = 0
+    """Of the weights, the order of images, dropout and augmentation."""
+
+    @model_validator(mode="after")
+    def _learns(self) -> "_Train":
+        if self.epochs + self.frozen_epochs == 0:
+            raise ValueError("epochs and frozen_epochs are both 0; expected at least 1 of them")
+        return self
+
+
+class ClassifyTrain(_Train):
+    epochs: Annotated[int, Field(ge=0)] = 15
+    """Epochs after the frozen ones, with the backbone and online augmentation."""
+    patience: Count = 8
+    """Training stops after so many of `epochs` without a better validation metric."""
+    batch_size: Annotated[int, Field(ge=2)] = 32
+    """Images per step."""
+    learning_rate: Annotated[float, Field(gt=0, le=10)] = 0.002
+    """The peak of a warm-up and cosine."""
+
+
+class LocalizeTrain(_Train):
+    epochs: Annotated[int, Field(ge=0)] = 40
+    """Epochs after the frozen ones, with the backbone and online augmentation."""
+    patience: Count = 15
+    """Training stops after so many of `epochs` without a better validation metric."""
+    batch_size: Annotated[int, Field(ge=2)] = 16
+    """Images per step."""
+    learning_rate: Annotated[float, Field(gt=0, le=10)] = 0.003
+    """The peak of a warm-up and cosine."""
+
+
+class DetectTrain(_Train):
+    epochs: Annotated[int, Field(ge=0)] = 60
+    """Epochs after the frozen ones, with the backbone and online augmentation."""
+    patience: Count = 30
+    """Training stops after so many of `epochs` without a better validation metric."""
+    batch_size: Annotated[int, Field(ge=2)] = 8
+    """Images per step."""
+    learning_rate: Annotated[float, Field(gt=0, le=10)] = 0.002
+    """The peak of a warm-up and cosine."""
+    weight_decay: Fraction = 0.3
+    """Of AdamW; a detector overfits small sets, so it is higher than a classifier's."""
+    online: DetectOnline = DetectOnline()
+    """Augmentation while training."""
+
+
+class _Run(Block):
+    """What the stage `train` reads of a run."""
+
+    dataset: str
+    """The dataset that it learns from, by its name in `datasets`."""
+
+    PRETRAINED: ClassVar[dict[str, Any]] = {}
+    """Defaults of `train` for a pretrained backbone, in place of those for random weights."""
+    PRETRAINED_MOBILENET: ClassVar[dict[str, Any]] = {}
+    """More of them for a MobileNet."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _recipe(cls, data: Any) -> Any:
+        model, train = (data.get(key, {}) if isinstance(data, dict) else None for key in ("model", "train"))
+        if not (isinstance(model, dict) and isinstance(train, dict) and model.get("pretrained", False)):
+            return data
+        mobilenet = str(model.get("backbone", "mobilenetv2")).startswith("mobilenetv")
+        return data | {"train": cls.PRETRAINED | (cls.PRETRAINED_MOBILENET if mobilenet else {}) | train}
+
+
+class ClassifyRun(_Run):
+    task: Literal["classify"]
+    """A label per image."""
+    model: ClassifyModel = ClassifyModel()
+    """The net."""
+    train: ClassifyTrain = ClassifyTrain()
+    """How it learns."""
+
+    PRETRAINED = {"frozen_epochs": 30, "backbone_rate": 0.1}
+
+
+class LocalizeRun(_Run):
+    task: Literal["localize"]
+    """One object per image, or none: its box, class and landmarks."""
+    model: LocalizeModel = LocalizeModel()
+    """The net."""
+    train: LocalizeTrain = LocalizeTrain()
+    """How it learns."""
+
+    PRETRAINED = {"frozen_epochs": 2}
+
+
+class DetectRun(_Run):
+    task: Literal["detect"]
+    """Any number of objects per image, with landmarks where the data has them."""
+    model: DetectModel = DetectModel()
+    """The net."""
+    train: DetectTrain = DetectTrain()
+    """How it learns."""
+
+    PRETRAINED = {"backbone_norm": "frozen", "backbone_rate": 0.1}
+
+    # a small set does not improve a MobileNet's first layers, and two fifths of a step's time would go there
+    PRETRAINED_MOBILENET = {"tuned_blocks": 12}
+
+
+RunParams = ClassifyRun | LocalizeRun | DetectRun
+AnyRun = Annotated[RunParams, Field(discriminator="task")]
+TRAINED_BY = ("dataset", "task", "model", "train")  # blocks of a run
+
+
+class MachineParams(Block):
+    """What this machine can do: it changes how long the chain takes, never what it makes, and reruns nothing."""
+
+    workers: Annotated[int, Field(ge=0)] = 1
+    """Processes that load training images; 0 loads them in the training process."""

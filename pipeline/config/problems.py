@@ -65,7 +65,13 @@ def _meant(keys: list[str], raw: Any, schema: type[BaseModel]) -> str:
     """The nearest key, in the block itself or, with a dot, in one below; else the block's keys."""
     *path, last = keys
     if others := [block for block in _blocks_at(schema, raw, path) if last in block.model_fields]:
-        tags = {f"{name}: {value}" for block in others for name, kind in _literals(block).items() for value in kind}
+        tags = {
+            f"{name}: {value}"
+            for block in others
+            for name, kind in _literals(block).items()
+            for value in kind
+            if len(kind) == 1
+        }
         return f"; it goes with {' or '.join(sorted(tags))}"
     fields = fields_at(schema, raw, path)
     deeper = sorted(_deeper(schema, raw, path, ""), key=lambda name: -name.count("."))

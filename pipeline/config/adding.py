@@ -13,20 +13,8 @@ from pipeline.config.params import parse_params, read_params
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_text
 from pipeline.core.params import nearest
-from pipeline.datasets.formats import SOURCES, detect_format
+from pipeline.datasets.formats import FORMATS, detect_format
 
-FORMATS = {
-    "classify": ("folder", "ucf101", "crops"),
-    "localize": ("coco", "yolo", "voc", "pts", "landmarks_csv"),
-    "detect": ("coco", "yolo", "voc", "ucf24", "pts", "landmarks_csv"),
-}
-_OPTIONS: dict[str, dict[str, Any]] = {
-    "ucf24": {"split": 1, "frames": 8, "label": "person"},
-    "ucf101": {"split": 1, "frames": 8, "classes": []},
-    "pts": {"label": "object", "pairs": []},
-    "landmarks_csv": {"label": "object", "pairs": []},
-    "crops": {"margin": 0.1, "min_side": 32, "backgrounds": 8, "max_iou": 0.5, "seed": 0},
-}
 _ONLINE: dict[str, dict[str, Any]] = {
     "classify": {"policy": "photo_geometry"},
     "localize": {"policy": "photo_geometry"},
@@ -66,12 +54,13 @@ def add(
         format, reason = detect_format(data, labels)
     else:
         reason = "as given"
-    if format not in SOURCES:
-        raise InputError(f"format {format!r}: expected one of {', '.join(SOURCES)}")
-    if format not in FORMATS[task]:
+    if format not in FORMATS:
+        raise InputError(f"format {format!r}{nearest(format, FORMATS)}")
+    learnt_from = [name for name, row in FORMATS.items() if task in row.tasks]
+    if format not in learnt_from:
         raise InputError(
             f"{data}: found {format} ({reason}), "
-            f"but {task} learns from {', '.join(FORMATS[task])}; give --task or --format"
+            f"but {task} learns from {', '.join(learnt_from)}; give --task or --format"
         )
     blocks = {
         "dataset": _dataset_block(format, _as_written(data, params), _as_written(labels or data, params)),
@@ -94,7 +83,7 @@ def _dataset_block(format: str, path: str, labels: str) -> dict[str, Any]:
         "format": format,
         "path": path,
         "labels": labels,
-        "options": copy.deepcopy(_OPTIONS.get(format, {})),
+        "options": FORMATS[format].Options().model_dump(),
         "splits": {"val": 0.15, "test": 0.2, "seed": 0},
         "max_side": 640,
         "refuse_over": 0.1,

@@ -11,7 +11,8 @@ from ruamel.yaml.error import YAMLError
 
 from pipeline.core.errors import InputError
 from pipeline.core.params import Block, Count, Fraction, Seed, nearest
-from pipeline.datasets.params import DatasetParams
+from pipeline.datasets.formats import FORMATS
+from pipeline.datasets.params import AnyDataset, DatasetParams
 from pipeline.datasets.synthetic.params import SampleParams
 from pipeline.export.params import ExportParams
 
@@ -138,7 +139,7 @@ class CompareParams(Block):
 
 class Params(Block):
     sample: SampleParams
-    datasets: dict[str, DatasetParams]
+    datasets: dict[str, AnyDataset]
     runs: dict[str, RunParams]
     track: TrackParams
     compare: CompareParams | None = None
@@ -198,8 +199,7 @@ def parse_params(text: str, path: Path) -> Params:
 
 def _describe(problem: Any) -> str:
     # pydantic puts the union's tag (format or task) into the location; it is no key of the file
-    tags = {"ucf24", "ucf101", "crops", "folder", "coco", "yolo", "voc", "pts", "landmarks_csv"}
-    tags |= {"classify", "localize", "detect", "bool", "str"}
+    tags = {*FORMATS, "classify", "localize", "detect", "bool", "str"}
     steps = [
         str(step)
         for i, step in enumerate(problem["loc"])

@@ -11,7 +11,9 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Block(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    """A block of params.yaml. The docstring under a field is its description: meaning and unit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
 
 def flat(tree: Any, separator: str = ".") -> dict[str, Any]:

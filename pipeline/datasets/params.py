@@ -1,11 +1,13 @@
 """Params of a dataset: where it lies, its format, its splits."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Union
 
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, model_validator
 
 from pipeline.augment.params import AugmentParams
-from pipeline.core.params import Block, Count, Fraction, Seed
+from pipeline.core.params import Block, Fraction, Seed
+from pipeline.datasets.formats import FORMATS
+from pipeline.datasets.formats.format import Format
 
 
 class SplitParams(Block):
@@ -22,69 +24,33 @@ class SplitParams(Block):
         return self
 
 
-class Ucf101Options(Block):
-    split: Literal[1, 2, 3]  # which of the official lists
-    frames: Count  # evenly spaced frames per clip
-    classes: list[str]  # [] takes all
+class DatasetParams(Block):
+    """What a dataset of any format has. A block is validated as the class of its format: see AnyDataset."""
 
-
-class Ucf24Options(Block):
-    split: Literal[1, 2, 3]
-    frames: Count  # evenly spaced frames per clip, of those with boxes
-    label: Annotated[str, Field(min_length=1)]  # of the boxes; the file does not say
-
-
-class CropsOptions(Block):
-    margin: Annotated[float, Field(ge=0, le=1)]  # around an object, as a share of its longer side
-    min_side: Annotated[int, Field(ge=1)]  # longer side in pixels; smaller objects are not cropped
-    backgrounds: Annotated[int, Field(ge=0)]  # crops of nothing per picture
-    max_iou: Annotated[float, Field(gt=0, le=1)]  # a crop of nothing overlaps the crop of any object by less
-    seed: Seed
-
-
-class LandmarkOptions(Block):
-    label: Annotated[str, Field(min_length=1)]  # what the landmarks are of; the files do not say
-    pairs: list[list[int]]  # landmarks, from 0, that a mirror swaps; [] goes by their names, or by the 68 of a face
-
-
-class NoOptions(Block):
-    pass
-
-
-class _Dataset(Block):
+    format: str
     path: str
     labels: str
+    options: Block
     splits: SplitParams
     max_side: Annotated[int, Field(ge=32)]
     refuse_over: Fraction
     augment: AugmentParams
 
 
-class Ucf101Dataset(_Dataset):
-    format: Literal["ucf101"]
-    options: Ucf101Options
+def _of_format(row: Format) -> type[DatasetParams]:
+    """The class of a dataset in this format: with its options, which have the format's defaults where none are said."""
+    return create_model(
+        f"{row.name}_dataset",
+        __base__=DatasetParams,
+        __module__=__name__,
+        format=(Literal[row.name], ...),  # type: ignore[arg-type]
+        options=(row.Options, row.Options()),
+    )
 
 
-class Ucf24Dataset(_Dataset):
-    format: Literal["ucf24"]
-    options: Ucf24Options
+DATASETS = {name: _of_format(row) for name, row in FORMATS.items()}
 
-
-class CropsDataset(_Dataset):
-    format: Literal["crops"]
-    options: CropsOptions
-
-
-class LandmarkDataset(_Dataset):
-    format: Literal["pts", "landmarks_csv"]
-    options: LandmarkOptions
-
-
-class PlainDataset(_Dataset):
-    format: Literal["folder", "coco", "yolo", "voc"]
-    options: NoOptions
-
-
-DatasetParams = Annotated[
-    Ucf24Dataset | Ucf101Dataset | LandmarkDataset | CropsDataset | PlainDataset, Field(discriminator="format")
-]
+if TYPE_CHECKING:
+    AnyDataset = DatasetParams
+else:  # a type checker cannot follow a union that is made of a table
+    AnyDataset = Annotated[Union[tuple(DATASETS.values())], Field(discriminator="format")]  # noqa: UP007

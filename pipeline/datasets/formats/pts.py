@@ -13,10 +13,10 @@ the group that made 300-W, takes 1 off every number (github.com/menpo/menpo/issu
 
 import re
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from pipeline.core.errors import InputError
-from pipeline.datasets.formats.points import Point, name_points, object_of, usual
+from pipeline.datasets.formats.format import Format
+from pipeline.datasets.formats.points import LandmarkOptions, Point, name_points, object_of, usual
 from pipeline.datasets.formats.reading import (
     SPLIT_NAMES,
     Candidate,
@@ -33,7 +33,7 @@ from pipeline.datasets.formats.reading import (
 FORM = re.compile(r"\s*(?:version:\s*\S+\s+)?n_points:\s*(\d+)\s*\{([^{}]*)\}\s*", re.IGNORECASE)
 
 
-def read(path: Path, labels: Path, options: Any) -> Reading:
+def read(path: Path, labels: Path, options: LandmarkOptions) -> Reading:
     """Every .pts file under `labels` with its picture under `path`; `options` has `label` and `pairs`.
 
     The split is in a folder's name. Raises InputError if there is no .pts file that can be read.
@@ -128,3 +128,14 @@ def _add(reading: Reading, file: Path, name: str, where: str, points: list[Point
 
 def _said(problem: Problem) -> str:
     return f"{problem.file}: {problem.found}"
+
+
+FORMAT = Format(
+    name="pts",
+    tasks=("localize", "detect"),
+    Options=LandmarkOptions,
+    read=read,
+    looks_for=".pts files of landmarks",
+    recognize=recognize,
+    rank=60,
+)

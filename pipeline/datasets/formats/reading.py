@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from PIL import Image
-
 from pipeline.core import face68
 from pipeline.core.errors import InputError
 from pipeline.core.sample import ABSENT, HIDDEN, VISIBLE, Landmark, Object
@@ -188,6 +186,8 @@ def left_right_pairs(names: list[str]) -> list[tuple[int, int]]:
 
 def upright_size(file: Path) -> tuple[int, int]:
     """Width and height as the picture is seen, from its header. Raises OSError if it has none."""
+    from PIL import Image
+
     with Image.open(file) as image:
         turned = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
         return (image.height, image.width) if turned else image.size

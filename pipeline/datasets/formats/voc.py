@@ -14,6 +14,7 @@ from defusedxml.ElementTree import parse
 
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Object
+from pipeline.datasets.formats.format import Format, NoOptions
 from pipeline.datasets.formats.reading import (
     Candidate,
     Pictures,
@@ -29,7 +30,7 @@ from pipeline.datasets.formats.reading import (
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
-def read(path: Path, labels: Path, options: Any) -> Reading:  # noqa: ARG001 (every source is called alike)
+def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG001 (every format is called alike)
     """Every XML file under `labels` with its picture under `path`. Raises InputError if there is none."""
     files = sorted(files_under(labels, {".xml"}))
     if not files:
@@ -145,3 +146,14 @@ def _splits(path: Path, labels: Path, trees: dict[str, Any], reading: Reading) -
             found = f"{missing} pictures are on the list and not here"
             reading.problems.append(Problem(relative(file, path, labels), "", "not_here", found, "noted"))
     return splits
+
+
+FORMAT = Format(
+    name="voc",
+    tasks=("localize", "detect"),
+    Options=NoOptions,
+    read=read,
+    looks_for="XML with <annotation>",
+    recognize=recognize,
+    rank=40,  # a root element that other XML does not have
+)

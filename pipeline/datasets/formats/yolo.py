@@ -15,6 +15,7 @@ from ruamel.yaml.error import YAMLError
 
 from pipeline.core.errors import InputError
 from pipeline.core.sample import VISIBLE, Landmark, Object
+from pipeline.datasets.formats.format import Format, NoOptions
 from pipeline.datasets.formats.reading import (
     SPLIT_NAMES,
     Candidate,
@@ -48,7 +49,7 @@ class Names:
     splits: dict[str, list[str]] = field(default_factory=dict)  # split -> folders, or lists of pictures
 
 
-def read(path: Path, labels: Path, options: Any) -> Reading:  # noqa: ARG001 (every source is called alike)
+def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG001 (every format is called alike)
     """Raises InputError if there is no file of class names, or it is not as expected."""
     names = _names(path, labels)
     pictures = Pictures(path)
@@ -202,3 +203,14 @@ def _landmarks(numbers: list[float], each: int) -> list[Landmark]:
         x, y = numbers[i : i + 2]
         points.append(landmark(x, y, numbers[i + 2] if each == 3 else VISIBLE * bool(x or y)))
     return points
+
+
+FORMAT = Format(
+    name="yolo",
+    tasks=("localize", "detect"),
+    Options=NoOptions,
+    read=read,
+    looks_for="text files of class and box, with a file of class names",
+    recognize=recognize,
+    rank=50,  # text files and a list of names may also be notes beside other labels
+)

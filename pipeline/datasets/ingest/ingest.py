@@ -18,7 +18,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import new_folder, write_json, write_text
 from pipeline.core.parallel import each
 from pipeline.core.sample import SPLITS, Dataset, Object, Sample, write_dataset, write_samples
-from pipeline.datasets.formats import SOURCES
+from pipeline.datasets.formats import FORMATS
 from pipeline.datasets.formats.reading import Candidate, Problem, Reading
 from pipeline.datasets.ingest.checks import PictureError, check_objects, conflicting, fit_labels, open_picture
 from pipeline.datasets.ingest.splits import assign, joined, labels_of, leak_report, near_duplicates, thumbnail
@@ -151,7 +151,7 @@ def _read(name: str, params: DatasetParams) -> Reading:
         raise InputError(f"datasets.{name}.path: {path}: {what}")
     if not labels.exists():
         raise InputError(f"datasets.{name}.labels: {labels}: no such file or folder")
-    reading = SOURCES[params.format](path.resolve(), labels.resolve(), params.options)
+    reading = FORMATS[params.format].read(path.resolve(), labels.resolve(), params.options)
     if not reading.candidates:
         raise InputError(f"datasets.{name}: nothing usable in {path}: {_counted(reading.problems) or 'no pictures'}")
     return reading

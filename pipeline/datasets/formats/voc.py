@@ -153,7 +153,7 @@ FORMAT = Format(
     tasks=("localize", "detect"),
     Options=NoOptions,
     read=read,
-    looks_for="XML with <annotation>",
+    looks_for="XML files with an annotation as their root",
     recognize=recognize,
     rank=40,  # a root element that other XML does not have
 )

@@ -1,4 +1,4 @@
-"""Each outside format: tables of what its owner has and what is read, or what is said against it."""
+"""Each format: tables of what its owner has and what is read, or what is said against it."""
 
 import json
 import os

@@ -31,6 +31,14 @@ def detect_format(path: Path | str, labels: Path | str | None = None) -> tuple[s
     """The format of the data at `path` (labels elsewhere: `labels`) and, for people, what it was recognized by.
 
     Raises InputError naming `path` and what was looked for when no format fits.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     for name in ("cat/1.jpg", "dog/1.jpg"):
+    ...         Path(folder, name).parent.mkdir()
+    ...         Path(folder, name).touch()
+    ...     detect_format(folder)
+    ('folder', '2 class folders of pictures (cat, dog)')
     """
     path = Path(path)
     place = Path(labels) if labels else path

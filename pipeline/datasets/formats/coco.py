@@ -34,6 +34,19 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
     """`labels` is one JSON file or a folder with them. Raises InputError when they contradict each other.
 
     A file with image or annotation rows that make no sense gives problems, each with the row's id.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> rows = {
+    ...     "images": [{"id": 1, "file_name": "a.jpg", "width": 100, "height": 50}],
+    ...     "annotations": [{"id": 1, "image_id": 1, "category_id": 7, "bbox": [10, 5, 50, 20]}],
+    ...     "categories": [{"id": 7, "name": "cow"}],
+    ... }
+    >>> with TemporaryDirectory() as folder:
+    ...     Path(folder, "a.jpg").touch()
+    ...     _ = Path(folder, "cows.json").write_text(json.dumps(rows))
+    ...     reading = read(Path(folder), Path(folder), NoOptions())
+    >>> [(o.label, o.box) for o in reading.candidates[0].objects]
+    [('cow', (0.1, 0.1, 0.5, 0.4))]
     """
     files = _annotation_files(labels)
     if not files:

@@ -41,6 +41,17 @@ def read(path: Path, labels: Path, options: Options) -> Reading:  # noqa: ARG001
     """Raises InputError if `path` is no ingested dataset with boxes.
 
     A crop of an object has its label and, as its one object, where its box lies in the crop. Crowds are not cropped.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from pipeline.core.sample import Dataset, write_dataset, write_samples
+    >>> cow = Object("cow", (0.4, 0.25, 0.2, 0.5))
+    >>> with TemporaryDirectory() as folder:
+    ...     write_dataset(folder, Dataset("herd", ["cow"]))
+    ...     for split in SPLITS:
+    ...         write_samples(Path(folder, split), [Sample(split, "1.jpg", 100, 80, split, objects=[cow])])
+    ...     reading = read(Path(folder), Path(folder), Options(margin=0.25, backgrounds=0))
+    >>> [(c.split, c.label, c.crop) for c in reading.candidates]
+    [('train', 'cow', (20, 10, 60)), ('val', 'cow', (20, 10, 60)), ('test', 'cow', (20, 10, 60))]
     """
     if not (path / "dataset.json").is_file():
         raise InputError(f"{path}: no dataset.json; expected a dataset that was ingested: data/ingested/<name>")

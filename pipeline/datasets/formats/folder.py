@@ -17,7 +17,17 @@ from pipeline.datasets.formats.reading import (
 
 
 def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG001 (every format is called alike)
-    """The folder that a picture lies in, directly or deeper, is its label. Raises InputError for fewer than two."""
+    """The folder that a picture lies in, directly or deeper, is its label. Raises InputError for fewer than two.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     for name in ("train/cat/1.jpg", "test/dog/1.jpg"):
+    ...         Path(folder, name).parent.mkdir(parents=True)
+    ...         Path(folder, name).touch()
+    ...     reading = read(Path(folder), Path(folder), NoOptions())
+    >>> [(c.name, c.split, c.label) for c in reading.candidates]
+    [('test/dog/1.jpg', 'test', 'dog'), ('train/cat/1.jpg', 'train', 'cat')]
+    """
     pictures = Pictures(path)
     splits = _split_folders(pictures)
     reading = Reading([], [])

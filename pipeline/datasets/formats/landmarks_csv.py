@@ -52,6 +52,15 @@ def read(path: Path, labels: Path, options: LandmarkOptions) -> Reading:
 
     Raises InputError if there is none, if a header is not of this form, or if two headers differ. A row that makes no
     sense is a problem, with its line.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from PIL import Image
+    >>> with TemporaryDirectory() as folder:
+    ...     Image.new("RGB", (100, 50)).save(Path(folder, "a.png"))
+    ...     _ = Path(folder, "faces.csv").write_text("image,nose_x,nose_y,chin_x,chin_y\\na.png,10,5,50,25")
+    ...     reading = read(Path(folder), Path(folder), LandmarkOptions(label="face"))
+    >>> reading.landmarks, [(p.x, p.y) for p in reading.candidates[0].objects[0].landmarks]
+    (['nose', 'chin'], [(0.1, 0.1), (0.5, 0.5)])
     """
     pictures = Pictures(path)
     tables = _tables(labels, pictures)

@@ -37,6 +37,15 @@ def read(path: Path, labels: Path, options: LandmarkOptions) -> Reading:
     """Every .pts file under `labels` with its picture under `path`; `options` has `label` and `pairs`.
 
     The split is in a folder's name. Raises InputError if there is no .pts file that can be read.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from PIL import Image
+    >>> with TemporaryDirectory() as folder:
+    ...     Image.new("RGB", (100, 50)).save(Path(folder, "a.png"))
+    ...     _ = Path(folder, "a.pts").write_text("version: 1 n_points: 2 {\\n 11 6\\n 51 26\\n}")
+    ...     reading = read(Path(folder), Path(folder), LandmarkOptions(label="face"))
+    >>> [(p.x, p.y) for p in reading.candidates[0].objects[0].landmarks]
+    [(0.1, 0.1), (0.5, 0.5)]
     """
     files = sorted(files_under(labels, {".pts"}))
     if not files:

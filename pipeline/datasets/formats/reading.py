@@ -104,7 +104,15 @@ class Pictures:
 
 
 def files_under(root: Path, suffixes: set[str]) -> Iterator[Path]:
-    """Files with one of `suffixes` (lower case) in `root` and below; hidden ones and their folders are passed over."""
+    """Files with one of `suffixes` (lower case) in `root` and below; hidden ones and their folders are passed over.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     for name in ("a.JPG", ".hidden.jpg", "notes.txt"):
+    ...         Path(folder, name).touch()
+    ...     [file.name for file in files_under(Path(folder), {".jpg"})]
+    ['a.JPG']
+    """
     walked = set()
     for folder, folders, files in os.walk(root, followlinks=True):
         if (real := os.path.realpath(folder)) in walked:  # a link to a folder above would go round for ever

@@ -34,6 +34,15 @@ def read(path: Path, labels: Path, options: Options) -> Reading:
     """Raises InputError for a folder without clips, a class that is not there, and fewer than two classes.
 
     A group number is one `group` in all classes, as in the official lists: clips of one recording stay on one side.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     for name in ("Run/v_Run_g01_c01.avi", "Jump/v_Jump_g02_c01.avi"):
+    ...         Path(folder, name).parent.mkdir()
+    ...         Path(folder, name).touch()
+    ...     reading = read(Path(folder), Path(folder), Options(frames=4))
+    >>> [(c.label, c.group, c.frames) for c in reading.candidates]
+    [('Jump', 'g02', 4), ('Run', 'g01', 4)]
     """
     reading = clips(path, labels, options.split, options.classes)
     for candidate in reading.candidates:

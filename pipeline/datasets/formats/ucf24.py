@@ -36,6 +36,18 @@ def read(path: Path, labels: Path, options: Options) -> Reading:
     """Clips as for `ucf101`, with `labels` the JSON file or its folder. Raises InputError if there is none of tracks.
 
     A clip without tracks is refused, a class without any is left out (of UCF101's 101 classes 24 have them).
+
+    >>> from tempfile import TemporaryDirectory
+    >>> track = {"start_frame": 8, "end_frame": 10, "boxes_xywh": [[189, 102, 47, 78], [190, 102, 47, 78]]}
+    >>> with TemporaryDirectory() as folder:
+    ...     for name in ("Run/v_Run_g01_c01.avi", "Jump/v_Jump_g02_c01.avi"):
+    ...         Path(folder, name).parent.mkdir()
+    ...         Path(folder, name).touch()
+    ...     boxes = Path(folder, "boxes.json")
+    ...     _ = boxes.write_text(json.dumps({"v_Run_g01_c01": {"tracks": [track]}}))
+    ...     reading = read(Path(folder), boxes, Options())
+    >>> [(c.clip, sorted(c.marks)) for c in reading.candidates]
+    [('v_Run_g01_c01', [8, 9])]
     """
     file, tracks = _annotations(labels)
     reading = ucf101.clips(path, path, options.split)

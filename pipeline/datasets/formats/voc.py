@@ -31,7 +31,19 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG001 (every format is called alike)
-    """Every XML file under `labels` with its picture under `path`. Raises InputError if there is none."""
+    """Every XML file under `labels` with its picture under `path`. Raises InputError if there is none.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> size = "<width>100</width><height>50</height>"
+    >>> box = "<xmin>1</xmin><ymin>1</ymin><xmax>50</xmax><ymax>25</ymax>"
+    >>> cow = f"<object><name>cow</name><bndbox>{box}</bndbox></object>"
+    >>> with TemporaryDirectory() as folder:
+    ...     Path(folder, "a.jpg").touch()
+    ...     _ = Path(folder, "a.xml").write_text(f"<annotation><size>{size}</size>{cow}</annotation>")
+    ...     reading = read(Path(folder), Path(folder), NoOptions())
+    >>> [(o.label, o.box) for o in reading.candidates[0].objects]
+    [('cow', (0.0, 0.0, 0.5, 0.5))]
+    """
     files = sorted(files_under(labels, {".xml"}))
     if not files:
         raise InputError(f"{labels}: no .xml files; expected one per picture")

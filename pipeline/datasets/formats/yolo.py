@@ -50,7 +50,17 @@ class Names:
 
 
 def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG001 (every format is called alike)
-    """Raises InputError if there is no file of class names, or it is not as expected."""
+    """Raises InputError if there is no file of class names, or it is not as expected.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     Path(folder, "a.jpg").touch()
+    ...     _ = Path(folder, "a.txt").write_text("0 0.5 0.5 0.5 0.25")
+    ...     _ = Path(folder, "classes.txt").write_text("cow")
+    ...     reading = read(Path(folder), Path(folder), NoOptions())
+    >>> [(o.label, o.box) for o in reading.candidates[0].objects]
+    [('cow', (0.25, 0.375, 0.5, 0.25))]
+    """
     names = _names(path, labels)
     pictures = Pictures(path)
     reading = Reading([], names.labels, names.points, names.pairs, names.skeleton)

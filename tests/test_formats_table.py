@@ -59,10 +59,10 @@ def test_a_format_imports_no_package_beside_core_and_its_own() -> None:
         assert not wrong, f"{file.name}: imports {wrong}"
 
 
-def test_the_table_imports_nothing_heavy() -> None:
+def test_params_import_nothing_heavy() -> None:
     """params are read before anything else, by every stage and command"""
     heavy = ["numpy", "PIL", "av", "cv2", "pandas", "torch"]
-    code = f"import sys, pipeline.datasets.params; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, pipeline.config.params; print([m for m in {heavy} if m in sys.modules])"
     assert run(ROOT, "-c", code).stdout == "[]\n"
 
 

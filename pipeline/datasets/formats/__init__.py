@@ -46,9 +46,8 @@ def detect_format(path: Path | str, labels: Path | str | None = None) -> tuple[s
         raise InputError(f"{path}: {'not a folder' if path.exists() else 'no such folder'}")
     if not place.exists():
         raise InputError(f"{place}: no such file or folder")
-    recognizable = [row for row in FORMATS.values() if row.recognize]
-    for row in recognizable:
+    for row in FORMATS.values():
         if row.recognize and (reason := row.recognize(path, place)):
             return row.name, reason
-    looked_for = "; ".join(f"{row.looks_for} ({row.name})" for row in recognizable)
+    looked_for = "; ".join(f"{row.looks_for} ({row.name})" for row in FORMATS.values() if row.recognize)
     raise InputError(f"{path}: no known format; looked for {looked_for}")

@@ -13,7 +13,7 @@ export FIFTYONE_DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro test lint format inspect ui demo compare compare-detectors litert lock clean
+.PHONY: help setup repro test lint format docs inspect ui demo compare compare-detectors litert lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -48,6 +48,9 @@ lint: setup ## ruff and mypy
 format: setup ## put the code into ruff's form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: setup ## the tables in docs/ that are made from the code, as it is now
+	$(BIN)/python -m pipeline.config.doc_tables
 
 inspect: setup ## the FiftyOne App: data, predictions and mistakes of RUN=herd
 	$(BIN)/pocketlens inspect $(RUN) --port $(PORT)

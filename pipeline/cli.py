@@ -46,11 +46,13 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _add_parser(parser: argparse.ArgumentParser) -> None:
+    from pipeline.datasets.formats import FORMATS
+
     parser.add_argument("name", help="of the new dataset and run")
     parser.add_argument("--data", type=Path, required=True, help="folder with the pictures or clips")
     parser.add_argument("--labels", type=Path, help="folder or file with the labels, where they lie elsewhere")
     parser.add_argument("--task", choices=TASKS, required=True)
-    parser.add_argument("--format", help="ucf101, folder, coco, yolo, voc or crops; found out by a look if not given")
+    parser.add_argument("--format", help=f"{', '.join(FORMATS)}; found out by a look at the folder if not given")
     parser.add_argument("--backbone", help="any timm name (default mobilenetv2_100)")
     parser.add_argument("--pretrained", type=Path, metavar="FILE", help="weights in timm's or torchvision's names")
     parser.add_argument(

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from pipeline.core.resolved import Resolved
-from pipeline.datasets.params import DatasetParams, IngestParams
+from pipeline.datasets.params import AnyDataset, DatasetParams
 from stages import run
 
 
 def main(name: str) -> str:
-    params: IngestParams = Resolved().block(DatasetParams, "datasets", name, "ingest")
+    params: DatasetParams = Resolved().block(AnyDataset, "datasets", name, "ingest")
     from pipeline.datasets.ingest.ingest import ingest
 
     data = Path("data/ingested") / name

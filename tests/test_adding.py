@@ -302,20 +302,26 @@ def test_labels_elsewhere_are_looked_at_too(params: Path) -> None:
     ("call_with", "message"),
     [
         ({"name": "herd", "data": "coco", "task": "detect"}, r"params\.yaml: datasets\.herd is there already"),
-        ({"data": "coco", "task": "classify"}, r"data/coco: found coco \(COCO .*\), but classify learns from folder"),
+        (
+            {"data": "coco", "task": "classify"},
+            r"data/coco: found coco \(COCO .*\), but classify learns from ucf101, folder, crops",
+        ),
         (
             {"data": "folder", "task": "detect"},
-            r"found folder \(2 class .*\), but detect learns from coco, yolo, voc",
+            r"found folder \(2 class .*\), but detect learns from ucf24, coco, voc, yolo",
         ),
-        ({"format": "voc", "task": "classify"}, r"found voc \(as given\), but classify learns from folder, ucf101"),
+        (
+            {"format": "voc", "task": "classify"},
+            r"found voc \(as given\), but classify learns from ucf101, folder, crops",
+        ),
         (
             {"format": "cocoa", "task": "detect"},
-            "format 'cocoa': expected one of ucf24, ucf101, folder, coco, yolo, voc",
+            "format 'cocoa'; did you mean 'coco'?",
         ),
         ({"data": "nosuch"}, "data/nosuch: no such file or folder"),
         (
             {"data": "empty"},
-            "data/empty: no known format; looked for .*ucf101.*coco.*yolo.*pts.*landmarks_csv.*folder",
+            "data/empty: no known format; looked for .*ucf24.*ucf101.*coco.*voc.*yolo.*pts.*landmarks_csv.*folder",
         ),
         ({"data": "coco/annotations/instances.json", "task": "detect"}, "instances.json: not a folder"),
         ({"name": ""}, "name '': expected letters, digits"),

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from pipeline.core.errors import InputError
 from pipeline.core.sample import SPLITS, read_dataset, read_samples
 from pipeline.datasets.ingest.ingest import ingest
-from pipeline.datasets.params import DatasetParams
+from pipeline.datasets.params import AnyDataset
 
 OPTIONS = {
     "ucf101": {"split": 1, "frames": 4, "classes": []},
@@ -37,7 +37,7 @@ def params(form, path, labels=None, options=None, **other):
         "refuse_over": 0.2,
         "augment": {"policy": "photo", "copies": 1, "seed": 0},
     } | other
-    return TypeAdapter(DatasetParams).validate_python(block)
+    return TypeAdapter(AnyDataset).validate_python(block)
 
 
 def run(tmp_path, block, name="data"):

@@ -21,7 +21,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.sample import SPLITS, Dataset, Object, Sample, read_samples, write_dataset, write_samples
 from pipeline.core.spec import ModelSpec, write_spec
 from pipeline.datasets.ingest.ingest import ingest
-from pipeline.datasets.params import CropsDataset
+from pipeline.datasets.params import DATASETS
 from pipeline.inference.convolutional import FullyConvolutional
 from pipeline.inference.sliding import Slider, one_pass, place, slide, slide_run, slide_samples, usual_shapes
 from pipeline.metrics.matching import iou
@@ -279,7 +279,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "options": {"margin": 0.1, "min_side": 20, "backgrounds": 8, "max_iou": 0.5, "seed": 0},
         "splits": {"val": 0.1, "test": 0.1, "seed": 0}, "augment": {"policy": "none", "copies": 0, "seed": 0},
     }  # fmt: skip
-    ingest("crops", CropsDataset.model_validate(block), data / "crops", root / "reports")
+    ingest("crops", DATASETS["crops"].model_validate(block), data / "crops", root / "reports")
     made = spec("mobilenetv1_025_short_valid", 96, "flatten", (*LABELS, "background"))
     net = fit(made, data / "crops/train", 10)
     (root / "models/r").mkdir(parents=True)

@@ -18,7 +18,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import sha256, write_json
 from pipeline.core.sample import read_samples, write_samples
 from pipeline.datasets.ingest.ingest import ingest
-from pipeline.datasets.params import PlainDataset, SplitParams
+from pipeline.datasets.params import DATASETS, SplitParams
 from pipeline.tracking.trace import trace
 from pipeline.tracking.trace.picture import picture_of
 from pipeline.tracking.track import track_run
@@ -183,7 +183,7 @@ def test_a_picture_leads_back_to_the_owners(tmp_path: Path) -> None:
         path = tmp_path / "mine" / ("cat", "dog")[i % 2] / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path)
-    params = PlainDataset(
+    params = DATASETS["folder"](
         format="folder", path=str(tmp_path / "mine"), labels=str(tmp_path / "mine"), options={},
         splits=SplitParams(val=0.2, test=0.2, seed=0), max_side=32, refuse_over=0.5,
         augment=AugmentParams(policy="none", copies=1, seed=0),

@@ -10,13 +10,8 @@ from ruamel.yaml import YAML
 from pipeline.config.params import NAME, parse_params, put, read_params, read_settings
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_text
-from pipeline.datasets.formats import SOURCES, detect_format
-
-FORMATS = {
-    "classify": ("folder", "ucf101", "crops"),
-    "localize": ("coco", "yolo", "voc", "pts", "landmarks_csv"),
-    "detect": ("coco", "yolo", "voc", "ucf24", "pts", "landmarks_csv"),
-}
+from pipeline.core.params import nearest
+from pipeline.datasets.formats import FORMATS, detect_format
 
 
 def add(
@@ -47,12 +42,13 @@ def add(
         format, reason = detect_format(data, labels)
     else:
         reason = "as given"
-    if format not in SOURCES:
-        raise InputError(f"format {format!r}: expected one of {', '.join(SOURCES)}")
-    if format not in FORMATS[task]:
+    if format not in FORMATS:
+        raise InputError(f"format {format!r}{nearest(format, FORMATS)}")
+    learnt_from = [name for name, row in FORMATS.items() if task in row.tasks]
+    if format not in learnt_from:
         raise InputError(
             f"{data}: found {format} ({reason}), "
-            f"but {task} learns from {', '.join(FORMATS[task])}; give --task or --format"
+            f"but {task} learns from {', '.join(learnt_from)}; give --task or --format"
         )
     paths = {"path": _as_written(data, params), "labels": _as_written(labels or data, params)}
     dataset: dict[str, Any] = {"format": format, **paths}

@@ -17,7 +17,7 @@ from pipeline.augment.params import AugmentParams
 from pipeline.config.problems import describe
 from pipeline.core.errors import InputError
 from pipeline.core.params import Block, flat, nearest
-from pipeline.datasets import params as datasets
+from pipeline.datasets.params import DATASETS, DatasetParams
 from pipeline.datasets.synthetic.params import SampleParams
 from pipeline.experiments.params import CompareParams
 from pipeline.export.params import ExportParams
@@ -37,11 +37,11 @@ def _with_augment(member: type[Block]) -> type[Block]:
 
 if TYPE_CHECKING:
 
-    class DatasetParams(datasets.IngestParams):
+    class DatasetEntry(DatasetParams):
         augment: AugmentParams
 
 else:
-    DatasetParams = Annotated[Union[tuple(map(_with_augment, datasets.MEMBERS))], Field(discriminator="format")]  # noqa: UP007
+    DatasetEntry = Annotated[Union[tuple(map(_with_augment, DATASETS.values()))], Field(discriminator="format")]  # noqa: UP007
 
 
 class ClassifyRun(training.ClassifyRun):
@@ -80,7 +80,7 @@ class Params(Block):
 
     sample: SampleParams = SampleParams()
     """The synthetic data that the default runs learn from."""
-    datasets: dict[str, DatasetParams] = {}
+    datasets: dict[str, DatasetEntry] = {}
     """Labelled images, each in the format that their owner has them in."""
     runs: dict[str, AnyRun] = {}
     """A net each, from a dataset to the files that ship."""
@@ -119,7 +119,7 @@ class Params(Block):
                 changed(whole, settings, f"compare.models.{name}")
         return self
 
-    def dataset(self, name: str) -> DatasetParams:
+    def dataset(self, name: str) -> DatasetEntry:
         if name not in self.datasets:
             raise InputError(f"no dataset {name!r} in params.yaml{nearest(name, self.datasets)}")
         return self.datasets[name]

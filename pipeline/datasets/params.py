@@ -1,10 +1,12 @@
 """Params of a dataset: where it lies, its format, its splits."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, model_validator
 
-from pipeline.core.params import Block, Count, Fraction, Seed
+from pipeline.core.params import Block, Fraction, Seed
+from pipeline.datasets.formats import FORMATS
+from pipeline.datasets.formats.format import Format
 
 
 class SplitParams(Block):
@@ -24,80 +26,44 @@ class SplitParams(Block):
         return self
 
 
-class Ucf101Options(Block):
-    split: Literal[1, 2, 3] = 1  # which of the official lists
-    frames: Count = 8  # evenly spaced frames per clip
-    classes: list[str] = []  # [] takes all
+class DatasetParams(Block):
+    """What a dataset of any format has. A block is validated as the class of its format: see AnyDataset."""
 
-
-class Ucf24Options(Block):
-    split: Literal[1, 2, 3] = 1
-    frames: Count = 8  # evenly spaced frames per clip, of those with boxes
-    label: Annotated[str, Field(min_length=1)] = "person"  # of the boxes; the file does not say
-
-
-class CropsOptions(Block):
-    margin: Annotated[float, Field(ge=0, le=1)] = 0.1  # around an object, as a share of its longer side
-    min_side: Annotated[int, Field(ge=1)] = 32  # longer side in pixels; smaller objects are not cropped
-    backgrounds: Annotated[int, Field(ge=0)] = 8  # crops of nothing per picture
-    max_iou: Annotated[float, Field(gt=0, le=1)] = 0.5  # a crop of nothing overlaps the crop of any object by less
-    seed: Seed = 0
-
-
-class LandmarkOptions(Block):
-    label: Annotated[str, Field(min_length=1)] = "object"  # what the landmarks are of; the files do not say
-    pairs: list[
-        list[int]
-    ] = []  # landmarks, from 0, that a mirror swaps; [] goes by their names, or by the 68 of a face
-
-
-class NoOptions(Block):
-    pass
-
-
-class IngestParams(Block):
     format: str
-    """How the labels are written."""
+    """How the labels are written; `pocketlens add` recognizes it."""
     path: str
     """Where the images or clips are."""
     labels: str
     """Where the labels are: the same folder, another one, or a file."""
+    options: Block
+    """What the format can be told."""
     splits: SplitParams = SplitParams()
     """Used where the source does not say which images are train, val and test."""
     max_side: Annotated[int, Field(ge=32)] = 640
     """Images are scaled down until neither side is longer, in pixels."""
     refuse_over: Fraction = 0.1
     """More problems than this share of the files stop the stage."""
-    options: Block
-    """What the format can be told."""
 
 
-class Ucf101Dataset(IngestParams):
-    format: Literal["ucf101"]
-    options: Ucf101Options = Ucf101Options()
+def _of_format(row: Format) -> type[DatasetParams]:
+    """The class of a dataset in this format: with its options, which have the format's defaults where none are said."""
+    return create_model(
+        f"{row.name}_dataset",
+        __base__=DatasetParams,
+        __module__=__name__,
+        format=(Literal[row.name], _said("format")),  # type: ignore[arg-type]
+        options=(row.Options, _said("options", row.Options())),
+    )
 
 
-class Ucf24Dataset(IngestParams):
-    format: Literal["ucf24"]
-    options: Ucf24Options = Ucf24Options()
+def _said(name: str, default: Any = ...) -> Any:
+    """The field of that name with its meaning, which a class made by pydantic does not inherit."""
+    return Field(default, description=DatasetParams.model_fields[name].description)
 
 
-class CropsDataset(IngestParams):
-    format: Literal["crops"]
-    options: CropsOptions = CropsOptions()
+DATASETS = {name: _of_format(row) for name, row in FORMATS.items()}
 
-
-class LandmarkDataset(IngestParams):
-    format: Literal["pts", "landmarks_csv"]
-    options: LandmarkOptions = LandmarkOptions()
-
-
-class PlainDataset(IngestParams):
-    format: Literal["folder", "coco", "yolo", "voc"]
-    options: NoOptions = NoOptions()
-
-
-MEMBERS: tuple[type[IngestParams], ...] = (Ucf24Dataset, Ucf101Dataset, LandmarkDataset, CropsDataset, PlainDataset)
-DatasetParams = Annotated[
-    Ucf24Dataset | Ucf101Dataset | LandmarkDataset | CropsDataset | PlainDataset, Field(discriminator="format")
-]
+if TYPE_CHECKING:
+    AnyDataset = DatasetParams
+else:  # a type checker cannot follow a union that is made of a table
+    AnyDataset = Annotated[Union[tuple(DATASETS.values())], Field(discriminator="format")]  # noqa: UP007

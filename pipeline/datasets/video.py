@@ -22,6 +22,15 @@ def frames(
     They are the middles of `count` equal parts of the frames that decode, in the order of their timestamps; a clip
     with fewer frames gives those it has. With `among`, the places that may be taken, the parts are of those. Upright
     and with square pixels, as a player shows them. Raises ClipError.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     writer = ClipWriter(Path(folder, "clip.mp4"), Fraction(10))
+    ...     for _ in range(8):
+    ...         writer.add(Image.new("RGB", (64, 48)))
+    ...     writer.close()
+    ...     [(place, image.size) for place, _, image in frames(Path(folder, "clip.mp4"), 2)]
+    [(2, (64, 48)), (6, (64, 48))]
     """
     times = _decoded_times(path)
     # containers may hold frames out of order, and without timestamps the order of decoding is all there is
@@ -43,13 +52,33 @@ def frames(
 
 
 def stream(path: Path | str) -> Iterator[Image.Image]:
-    """All frames of a clip as RGB images, upright, in the order in which they decode. Raises ClipError."""
+    """All frames of a clip as RGB images, upright, in the order in which they decode. Raises ClipError.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     writer = ClipWriter(Path(folder, "clip.mp4"), Fraction(10))
+    ...     for _ in range(3):
+    ...         writer.add(Image.new("RGB", (64, 48)))
+    ...     writer.close()
+    ...     len(list(stream(Path(folder, "clip.mp4"))))
+    3
+    """
     for frame, aspect in _decode(path):
         yield _picture(frame, aspect)
 
 
 def frame_rate(path: Path | str) -> Fraction:
-    """Frames in a second, on average; 25 where the clip does not say. Raises ClipError."""
+    """Frames in a second, on average; 25 where the clip does not say. Raises ClipError.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     writer = ClipWriter(Path(folder, "clip.mp4"), Fraction(10))
+    ...     for _ in range(3):
+    ...         writer.add(Image.new("RGB", (64, 48)))
+    ...     writer.close()
+    ...     frame_rate(Path(folder, "clip.mp4"))
+    Fraction(10, 1)
+    """
     try:
         with av.open(str(path)) as container:
             return next((s.average_rate for s in container.streams.video if s.average_rate), Fraction(25))

@@ -1,45 +1,44 @@
-"""Labelled data as its owner has it: one module per format, each with `read(path, labels, options) -> Reading`.
+"""Labelled data as its owner has it. The table FORMATS is made of the modules of this folder that end in a FORMAT.
 
-A source is only read, never written to. To add a format: one module here and one line in SOURCES.
+A source is only read, never written to. To add a format, put one module here: `format.py` says what its row has.
 """
 
-from collections.abc import Callable
+import importlib
+import pkgutil
 from pathlib import Path
-from typing import Any
 
 from pipeline.core.errors import InputError
-from pipeline.datasets.formats import coco, crops, folder, landmarks_csv, pts, ucf24, ucf101, voc, yolo
-from pipeline.datasets.formats.reading import Reading
+from pipeline.datasets.formats.format import Format
 
-SOURCES: dict[str, Callable[[Path, Path, Any], Reading]] = {
-    "ucf24": ucf24.read,
-    "ucf101": ucf101.read,
-    "folder": folder.read,
-    "coco": coco.read,
-    "yolo": yolo.read,
-    "voc": voc.read,
-    "crops": crops.read,
-    "pts": pts.read,
-    "landmarks_csv": landmarks_csv.read,
-}
 
-# what each looks for, the most telling first: class folders of pictures are in nearly every dataset
-RECOGNIZE: dict[str, Callable[[Path, Path], str | None]] = {
-    "ucf24": ucf24.recognize,
-    "ucf101": ucf101.recognize,
-    "coco": coco.recognize,
-    "voc": voc.recognize,
-    "yolo": yolo.recognize,
-    "pts": pts.recognize,
-    "landmarks_csv": landmarks_csv.recognize,
-    "folder": folder.recognize,
-}
+def _formats() -> dict[str, Format]:
+    """Raises ValueError for a row that is not named as its module: two rows of one name would hide each other."""
+    rows = []
+    for found in pkgutil.iter_modules(__path__):
+        row = getattr(importlib.import_module(f"{__name__}.{found.name}"), "FORMAT", None)
+        if row is None:  # what formats share
+            continue
+        if row.name != found.name:
+            raise ValueError(f"{__name__}.{found.name}: FORMAT is named {row.name!r}; expected {found.name!r}")
+        rows.append(row)
+    return {row.name: row for row in sorted(rows, key=lambda row: (row.recognize is None, row.rank, row.name))}
+
+
+FORMATS = _formats()
 
 
 def detect_format(path: Path | str, labels: Path | str | None = None) -> tuple[str, str]:
     """The format of the data at `path` (labels elsewhere: `labels`) and, for people, what it was recognized by.
 
     Raises InputError naming `path` and what was looked for when no format fits.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     for name in ("cat/1.jpg", "dog/1.jpg"):
+    ...         Path(folder, name).parent.mkdir()
+    ...         Path(folder, name).touch()
+    ...     detect_format(folder)
+    ('folder', '2 class folders of pictures (cat, dog)')
     """
     path = Path(path)
     place = Path(labels) if labels else path
@@ -47,11 +46,8 @@ def detect_format(path: Path | str, labels: Path | str | None = None) -> tuple[s
         raise InputError(f"{path}: {'not a folder' if path.exists() else 'no such folder'}")
     if not place.exists():
         raise InputError(f"{place}: no such file or folder")
-    for name, recognize in RECOGNIZE.items():
-        if reason := recognize(path, place):
-            return name, reason
-    raise InputError(
-        f"{path}: no known format; looked for folders of clips by class (ucf101), JSON with images and annotations "
-        f"(coco), XML with <annotation> (voc), text files of class and box beside pictures (yolo), .pts files (pts), "
-        f"CSV of pictures and their landmarks (landmarks_csv), and two or more folders of pictures by class (folder)"
-    )
+    for row in FORMATS.values():
+        if row.recognize and (reason := row.recognize(path, place)):
+            return row.name, reason
+    looked_for = "; ".join(f"{row.looks_for} ({row.name})" for row in FORMATS.values() if row.recognize)
+    raise InputError(f"{path}: no known format; looked for {looked_for}")

@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json
 from pipeline.core.sample import ABSENT, SPLITS, Landmark, Object
+from pipeline.datasets.formats.format import Format, NoOptions
 from pipeline.datasets.formats.reading import (
     Candidate,
     Pictures,
@@ -29,10 +30,23 @@ from pipeline.datasets.formats.reading import (
 )
 
 
-def read(path: Path, labels: Path, options: Any) -> Reading:  # noqa: ARG001 (every source is called alike)
+def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG001 (every format is called alike)
     """`labels` is one JSON file or a folder with them. Raises InputError when they contradict each other.
 
     A file with image or annotation rows that make no sense gives problems, each with the row's id.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> rows = {
+    ...     "images": [{"id": 1, "file_name": "a.jpg", "width": 100, "height": 50}],
+    ...     "annotations": [{"id": 1, "image_id": 1, "category_id": 7, "bbox": [10, 5, 50, 20]}],
+    ...     "categories": [{"id": 7, "name": "cow"}],
+    ... }
+    >>> with TemporaryDirectory() as folder:
+    ...     Path(folder, "a.jpg").touch()
+    ...     _ = Path(folder, "cows.json").write_text(json.dumps(rows))
+    ...     reading = read(Path(folder), Path(folder), NoOptions())
+    >>> [(o.label, o.box) for o in reading.candidates[0].objects]
+    [('cow', (0.1, 0.1, 0.5, 0.4))]
     """
     files = _annotation_files(labels)
     if not files:
@@ -234,3 +248,14 @@ class _Rows:
         w, h = size
         triples = zip(values[::3], values[1::3], values[2::3], strict=True)
         return [landmark(x / w, y / h, seen) for x, y, seen in triples]
+
+
+FORMAT = Format(
+    name="coco",
+    tasks=("localize", "detect"),
+    Options=NoOptions,
+    read=read,
+    looks_for="JSON with images, annotations and categories",
+    recognize=recognize,
+    rank=30,  # three keys that other JSON does not have together
+)

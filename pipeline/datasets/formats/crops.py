@@ -6,23 +6,52 @@ that is tested on has been trained on.
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
+from pydantic import Field
 
 from pipeline.core.errors import InputError
+from pipeline.core.params import Block, Seed
 from pipeline.core.sample import SPLITS, Object, Sample, read_dataset, read_samples
+from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.reading import Candidate, Problem, Reading, give_ids
+
+if TYPE_CHECKING:
+    import numpy as np
 
 BACKGROUND = "background"
 TRIES = 50  # squares to draw for one of nothing; in a picture full of objects none may be left
 Square = tuple[int, int, int]  # left, top, side in pixels of the picture; it may reach over the edge
 
 
-def read(path: Path, labels: Path, options: Any) -> Reading:  # noqa: ARG001 (every source is called alike)
-    """`options`: see `CropsOptions`. Raises InputError if `path` is no ingested dataset with boxes.
+class Options(Block):
+    margin: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Around an object, as a share of its longer side; the object is in the middle."""
+    min_side: Annotated[int, Field(ge=1)] = 32
+    """In pixels: an object whose longer side is shorter is not cropped."""
+    backgrounds: Annotated[int, Field(ge=0)] = 8
+    """Crops of nothing per image; an image that is full gives fewer."""
+    max_iou: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """A crop of nothing overlaps the crop of any object by less than this IoU."""
+    seed: Seed = 0
+    """Of the crops of nothing; they depend on it and on the image's id."""
+
+
+def read(path: Path, labels: Path, options: Options) -> Reading:  # noqa: ARG001 (every format is called alike)
+    """Raises InputError if `path` is no ingested dataset with boxes.
 
     A crop of an object has its label and, as its one object, where its box lies in the crop. Crowds are not cropped.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from pipeline.core.sample import Dataset, write_dataset, write_samples
+    >>> cow = Object("cow", (0.4, 0.25, 0.2, 0.5))
+    >>> with TemporaryDirectory() as folder:
+    ...     write_dataset(folder, Dataset("herd", ["cow"]))
+    ...     for split in SPLITS:
+    ...         write_samples(Path(folder, split), [Sample(split, "1.jpg", 100, 80, split, objects=[cow])])
+    ...     reading = read(Path(folder), Path(folder), Options(margin=0.25, backgrounds=0))
+    >>> [(c.split, c.label, c.crop) for c in reading.candidates]
+    [('train', 'cow', (20, 10, 60)), ('val', 'cow', (20, 10, 60)), ('test', 'cow', (20, 10, 60))]
     """
     if not (path / "dataset.json").is_file():
         raise InputError(f"{path}: no dataset.json; expected a dataset that was ingested: data/ingested/<name>")
@@ -57,13 +86,15 @@ def square_around(o: Object, sample: Sample, margin: float) -> Square:
     return round(x + w / 2 - side / 2), round(y + h / 2 - side / 2), side
 
 
-def squares_of_nothing(sample: Sample, options: Any) -> list[Square]:
+def squares_of_nothing(sample: Sample, options: Options) -> list[Square]:
     """Up to `options.backgrounds` squares that no object's square overlaps by an IoU of `options.max_iou`.
 
     Every second one is drawn near an object, where one is: a sliding window meets each object also off its middle, too
     small and too large, and has to know that this is nothing. The others are anywhere; their sides are spread evenly
     over their logarithm. The draw depends on the seed and the sample's id alone.
     """
+    import numpy as np
+
     digest = hashlib.sha256(f"{options.seed}:{sample.id}".encode()).digest()
     draw = np.random.default_rng(list(digest))
     objects = [square_around(o, sample, options.margin) for o in sample.objects if not o.crowd]
@@ -99,7 +130,7 @@ def _candidate(file: Path, name: str, sample: Sample, square: Square, o: Object 
     return crop
 
 
-def _near(draw: np.random.Generator, square: Square) -> Square:
+def _near(draw: "np.random.Generator", square: Square) -> Square:
     """A square from half to twice as long, its middle up to three quarters of the side away in x and y."""
     left, top, side = square
     length = max(1, round(side * 2 ** draw.uniform(-1, 1)))
@@ -107,7 +138,7 @@ def _near(draw: np.random.Generator, square: Square) -> Square:
     return left + round(x), top + round(y), length
 
 
-def _place(draw: np.random.Generator, length: int, side: int, over: int) -> int:
+def _place(draw: "np.random.Generator", length: int, side: int, over: int) -> int:
     """Where a square begins that lies in 0 to `length` and up to `over` pixels outside; centred if it is too long."""
     if side >= length:
         return (length - side) // 2
@@ -129,3 +160,12 @@ def _shared(a: Square, box: tuple[float, float, float, float]) -> float:
     wide = min(a[0] + a[2], box[0] + box[2]) - max(a[0], box[0])
     high = min(a[1] + a[2], box[1] + box[3]) - max(a[1], box[1])
     return max(0.0, wide) * max(0.0, high)
+
+
+FORMAT = Format(
+    name="crops",
+    tasks=("classify",),
+    Options=Options,
+    read=read,
+    looks_for="an ingested dataset with boxes",  # which is no reason to take it: it is some dataset's result
+)

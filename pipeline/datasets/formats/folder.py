@@ -1,9 +1,9 @@
 """Class folders: `path/<class>/**/picture`, or `path/{train,val,test}/<class>/**/picture`."""
 
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from pipeline.core.errors import InputError
+from pipeline.datasets.formats.format import Format, NoOptions
 from pipeline.datasets.formats.reading import (
     SPLIT_NAMES,
     Candidate,
@@ -16,8 +16,18 @@ from pipeline.datasets.formats.reading import (
 )
 
 
-def read(path: Path, labels: Path, options: Any) -> Reading:  # noqa: ARG001 (every source is called alike)
-    """The folder that a picture lies in, directly or deeper, is its label. Raises InputError for fewer than two."""
+def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG001 (every format is called alike)
+    """The folder that a picture lies in, directly or deeper, is its label. Raises InputError for fewer than two.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     for name in ("train/cat/1.jpg", "test/dog/1.jpg"):
+    ...         Path(folder, name).parent.mkdir(parents=True)
+    ...         Path(folder, name).touch()
+    ...     reading = read(Path(folder), Path(folder), NoOptions())
+    >>> [(c.name, c.split, c.label) for c in reading.candidates]
+    [('test/dog/1.jpg', 'test', 'dog'), ('train/cat/1.jpg', 'train', 'cat')]
+    """
     pictures = Pictures(path)
     splits = _split_folders(pictures)
     reading = Reading([], [])
@@ -39,7 +49,7 @@ def read(path: Path, labels: Path, options: Any) -> Reading:  # noqa: ARG001 (ev
 
 def recognize(path: Path, labels: Path) -> str | None:  # noqa: ARG001
     try:
-        found = read(path, path, None)
+        found = read(path, path, NoOptions())
     except InputError:
         return None
     shown = ", ".join(found.labels[:4]) + (", ..." if len(found.labels) > 4 else "")
@@ -66,3 +76,14 @@ def _others(path: Path, pictures: Pictures) -> list[Problem]:
         elif name not in pictures.names:
             rows.append(Problem(name, "", "not_a_picture", file.suffix or "no suffix", "noted"))
     return rows
+
+
+FORMAT = Format(
+    name="folder",
+    tasks=("classify",),
+    Options=NoOptions,
+    read=read,
+    looks_for="two or more folders of images, named by class",
+    recognize=recognize,
+    rank=90,  # images in folders are in nearly every dataset
+)

@@ -11,11 +11,11 @@ import csv
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.core.errors import InputError
 from pipeline.core.sample import SPLITS
-from pipeline.datasets.formats.points import Point, name_points, object_of, usual
+from pipeline.datasets.formats.format import Format
+from pipeline.datasets.formats.points import LandmarkOptions, Point, name_points, object_of, usual
 from pipeline.datasets.formats.reading import (
     PICTURES,
     SPLIT_NAMES,
@@ -47,11 +47,20 @@ class Table:
     rows: list[tuple[int, list[str]]]
 
 
-def read(path: Path, labels: Path, options: Any) -> Reading:
+def read(path: Path, labels: Path, options: LandmarkOptions) -> Reading:
     """`labels` is one CSV or a folder with some; `options` has `label` and `pairs`.
 
     Raises InputError if there is none, if a header is not of this form, or if two headers differ. A row that makes no
     sense is a problem, with its line.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from PIL import Image
+    >>> with TemporaryDirectory() as folder:
+    ...     Image.new("RGB", (100, 50)).save(Path(folder, "a.png"))
+    ...     _ = Path(folder, "faces.csv").write_text("image,nose_x,nose_y,chin_x,chin_y\\na.png,10,5,50,25")
+    ...     reading = read(Path(folder), Path(folder), LandmarkOptions(label="face"))
+    >>> reading.landmarks, [(p.x, p.y) for p in reading.candidates[0].objects[0].landmarks]
+    (['nose', 'chin'], [(0.1, 0.1), (0.5, 0.5)])
     """
     pictures = Pictures(path)
     tables = _tables(labels, pictures)
@@ -221,3 +230,14 @@ def _points(cells: list[str]) -> list[Point]:
             found = ", ".join(map(repr, pair))
             raise ValueError(f"columns {i + 2} and {i + 3}: {found}; expected two numbers") from None
     return points
+
+
+FORMAT = Format(
+    name="landmarks_csv",
+    tasks=("localize", "detect"),
+    Options=LandmarkOptions,
+    read=read,
+    looks_for="CSV of images and their landmarks",
+    recognize=recognize,
+    rank=70,  # other datasets have CSV files that begin with the name of an image
+)

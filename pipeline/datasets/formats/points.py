@@ -3,12 +3,23 @@
 import math
 from collections import Counter
 from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import Field
 
 from pipeline.core.errors import InputError
+from pipeline.core.params import Block
 from pipeline.core.sample import ABSENT, Landmark, Object
 from pipeline.datasets.formats.reading import Reading, known_scheme, left_right_pairs, point_names
 
 Point = tuple[float, float] | None  # x, y in pixels; None where it is not labelled
+
+
+class LandmarkOptions(Block):
+    label: Annotated[str, Field(min_length=1)] = "object"
+    """What the landmarks are of; the files do not say."""
+    pairs: list[list[int]] = Field(default_factory=list)
+    """Landmarks, from 0, that a mirror swaps; `[]` goes by their names, or by the 68 points of a face."""
 
 
 def usual(counts: Iterable[int]) -> int:

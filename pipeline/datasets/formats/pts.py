@@ -13,10 +13,10 @@ the group that made 300-W, takes 1 off every number (github.com/menpo/menpo/issu
 
 import re
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from pipeline.core.errors import InputError
-from pipeline.datasets.formats.points import Point, name_points, object_of, usual
+from pipeline.datasets.formats.format import Format
+from pipeline.datasets.formats.points import LandmarkOptions, Point, name_points, object_of, usual
 from pipeline.datasets.formats.reading import (
     SPLIT_NAMES,
     Candidate,
@@ -33,10 +33,19 @@ from pipeline.datasets.formats.reading import (
 FORM = re.compile(r"\s*(?:version:\s*\S+\s+)?n_points:\s*(\d+)\s*\{([^{}]*)\}\s*", re.IGNORECASE)
 
 
-def read(path: Path, labels: Path, options: Any) -> Reading:
+def read(path: Path, labels: Path, options: LandmarkOptions) -> Reading:
     """Every .pts file under `labels` with its picture under `path`; `options` has `label` and `pairs`.
 
     The split is in a folder's name. Raises InputError if there is no .pts file that can be read.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from PIL import Image
+    >>> with TemporaryDirectory() as folder:
+    ...     Image.new("RGB", (100, 50)).save(Path(folder, "a.png"))
+    ...     _ = Path(folder, "a.pts").write_text("version: 1 n_points: 2 {\\n 11 6\\n 51 26\\n}")
+    ...     reading = read(Path(folder), Path(folder), LandmarkOptions(label="face"))
+    >>> [(p.x, p.y) for p in reading.candidates[0].objects[0].landmarks]
+    [(0.1, 0.1), (0.5, 0.5)]
     """
     files = sorted(files_under(labels, {".pts"}))
     if not files:
@@ -128,3 +137,14 @@ def _add(reading: Reading, file: Path, name: str, where: str, points: list[Point
 
 def _said(problem: Problem) -> str:
     return f"{problem.file}: {problem.found}"
+
+
+FORMAT = Format(
+    name="pts",
+    tasks=("localize", "detect"),
+    Options=LandmarkOptions,
+    read=read,
+    looks_for=".pts files of landmarks",
+    recognize=recognize,
+    rank=60,
+)

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from PIL import Image
-
 from pipeline.core import face68
 from pipeline.core.errors import InputError
 from pipeline.core.sample import ABSENT, HIDDEN, VISIBLE, Landmark, Object
@@ -106,7 +104,15 @@ class Pictures:
 
 
 def files_under(root: Path, suffixes: set[str]) -> Iterator[Path]:
-    """Files with one of `suffixes` (lower case) in `root` and below; hidden ones and their folders are passed over."""
+    """Files with one of `suffixes` (lower case) in `root` and below; hidden ones and their folders are passed over.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     for name in ("a.JPG", ".hidden.jpg", "notes.txt"):
+    ...         Path(folder, name).touch()
+    ...     [file.name for file in files_under(Path(folder), {".jpg"})]
+    ['a.JPG']
+    """
     walked = set()
     for folder, folders, files in os.walk(root, followlinks=True):
         if (real := os.path.realpath(folder)) in walked:  # a link to a folder above would go round for ever
@@ -188,6 +194,8 @@ def left_right_pairs(names: list[str]) -> list[tuple[int, int]]:
 
 def upright_size(file: Path) -> tuple[int, int]:
     """Width and height as the picture is seen, from its header. Raises OSError if it has none."""
+    from PIL import Image
+
     with Image.open(file) as image:
         turned = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
         return (image.height, image.width) if turned else image.size

@@ -4,24 +4,45 @@ The official lists `ucfTrainTestlist/{trainlist,testlist}0N.txt` say what is tra
 groups are split by ours. Clips by class folder under other names are taken too: each is a group of its own then.
 """
 
-import difflib
 import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal
+
+from pydantic import Field
 
 from pipeline.core.errors import InputError
+from pipeline.core.params import Block, Count, nearest
+from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.reading import CLIPS, Candidate, Problem, Reading, files_under, give_ids, relative
 
 NAME = re.compile(r".+_(?P<group>g\d+)_c\d+$")
 LISTS = "ucfTrainTestlist"
 
 
-def read(path: Path, labels: Path, options: Any) -> Reading:
-    """`options`: `split` (which lists), `frames` per clip, `classes` ([] takes all). Raises InputError.
+class Options(Block):
+    split: Literal[1, 2, 3] = 1
+    """Which of the three official lists."""
+    frames: Count = 8
+    """Images per clip, evenly spaced."""
+    classes: list[str] = Field(default_factory=list)
+    """The class folders to take; `[]` takes all."""
+
+
+def read(path: Path, labels: Path, options: Options) -> Reading:
+    """Raises InputError for a folder without clips, a class that is not there, and fewer than two classes.
 
     A group number is one `group` in all classes, as in the official lists: clips of one recording stay on one side.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     for name in ("Run/v_Run_g01_c01.avi", "Jump/v_Jump_g02_c01.avi"):
+    ...         Path(folder, name).parent.mkdir()
+    ...         Path(folder, name).touch()
+    ...     reading = read(Path(folder), Path(folder), Options(frames=4))
+    >>> [(c.label, c.group, c.frames) for c in reading.candidates]
+    [('Jump', 'g02', 4), ('Run', 'g01', 4)]
     """
     reading = clips(path, labels, options.split, options.classes)
     for candidate in reading.candidates:
@@ -66,9 +87,7 @@ def recognize(path: Path, labels: Path) -> str | None:  # noqa: ARG001
 def _chosen(path: Path, there: list[str], wanted: Sequence[str]) -> list[str]:
     for name in wanted:
         if name not in there:
-            close = difflib.get_close_matches(name, there, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(there)}"
-            raise InputError(f"{path}: options.classes: no class folder {name!r}; {hint}")
+            raise InputError(f"{path}: options.classes: no class folder {name!r}{nearest(name, there)}")
     chosen = [name for name in there if not wanted or name in wanted]
     if len(chosen) < 2:
         raise InputError(f"{path}: classes {', '.join(chosen)}; expected two or more")
@@ -115,3 +134,14 @@ def _split(reading: Reading, lists: Path, number: int, path: Path, labels: Path)
             found = f"on both lists of split {number}; taken as test"
             reading.problems.append(Problem(candidate.name, "", "listed_twice", found, "noted"))
     reading.candidates = kept
+
+
+FORMAT = Format(
+    name="ucf101",
+    tasks=("classify",),
+    Options=Options,
+    read=read,
+    looks_for="folders of clips, named by class",
+    recognize=recognize,
+    rank=20,
+)

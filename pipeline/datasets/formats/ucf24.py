@@ -9,20 +9,45 @@ all tracks are not labelled, though people may be in them: none of those is take
 import json
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from pipeline.core.errors import InputError
+from pipeline.core.params import Block, Count
 from pipeline.core.sample import Object
 from pipeline.datasets.formats import ucf101
+from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.reading import Candidate, Problem, Reading, relative
 
 Marks = dict[int, list[Object]]
 
 
-def read(path: Path, labels: Path, options: Any) -> Reading:
-    """Clips as for `ucf101`, with `labels` the JSON file or its folder. `options`: `split` (which of the official
-    lists), `frames` per clip, `label` of the boxes. A clip without tracks is refused, a class without any is left out
-    (of UCF101's 101 classes 24 have them). Raises InputError.
+class Options(Block):
+    split: Literal[1, 2, 3] = 1
+    """Which of UCF101's three official lists."""
+    frames: Count = 8
+    """Images per clip, evenly spaced among the frames with boxes."""
+    label: Annotated[str, Field(min_length=1)] = "person"
+    """What the boxes are of; the file does not say."""
+
+
+def read(path: Path, labels: Path, options: Options) -> Reading:
+    """Clips as for `ucf101`, with `labels` the JSON file or its folder. Raises InputError if there is none of tracks.
+
+    A clip without tracks is refused, a class without any is left out (of UCF101's 101 classes 24 have them).
+
+    >>> from tempfile import TemporaryDirectory
+    >>> track = {"start_frame": 8, "end_frame": 10, "boxes_xywh": [[189, 102, 47, 78], [190, 102, 47, 78]]}
+    >>> with TemporaryDirectory() as folder:
+    ...     for name in ("Run/v_Run_g01_c01.avi", "Jump/v_Jump_g02_c01.avi"):
+    ...         Path(folder, name).parent.mkdir()
+    ...         Path(folder, name).touch()
+    ...     boxes = Path(folder, "boxes.json")
+    ...     _ = boxes.write_text(json.dumps({"v_Run_g01_c01": {"tracks": [track]}}))
+    ...     reading = read(Path(folder), boxes, Options())
+    >>> [(c.clip, sorted(c.marks)) for c in reading.candidates]
+    [('v_Run_g01_c01', [8, 9])]
     """
     file, tracks = _annotations(labels)
     reading = ucf101.clips(path, path, options.split)
@@ -97,3 +122,14 @@ def _marks(candidate: Candidate, entry: dict[str, Any], label: str) -> tuple[Mar
         for place, (x, y, w, h) in enumerate(rows, start):
             marks[place].append(Object(label, (x, y, w, h)))
     return dict(marks), problems
+
+
+FORMAT = Format(
+    name="ucf24",
+    tasks=("detect",),
+    Options=Options,
+    read=read,
+    looks_for="a JSON file of tracks, apart from the clips",
+    recognize=recognize,
+    rank=10,  # without the file of tracks it is ucf101, which would recognize it too
+)

@@ -14,6 +14,7 @@ from defusedxml.ElementTree import parse
 
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Object
+from pipeline.datasets.formats.format import Format, NoOptions
 from pipeline.datasets.formats.reading import (
     Candidate,
     Pictures,
@@ -29,8 +30,20 @@ from pipeline.datasets.formats.reading import (
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
-def read(path: Path, labels: Path, options: Any) -> Reading:  # noqa: ARG001 (every source is called alike)
-    """Every XML file under `labels` with its picture under `path`. Raises InputError if there is none."""
+def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG001 (every format is called alike)
+    """Every XML file under `labels` with its picture under `path`. Raises InputError if there is none.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> size = "<width>100</width><height>50</height>"
+    >>> box = "<xmin>1</xmin><ymin>1</ymin><xmax>50</xmax><ymax>25</ymax>"
+    >>> cow = f"<object><name>cow</name><bndbox>{box}</bndbox></object>"
+    >>> with TemporaryDirectory() as folder:
+    ...     Path(folder, "a.jpg").touch()
+    ...     _ = Path(folder, "a.xml").write_text(f"<annotation><size>{size}</size>{cow}</annotation>")
+    ...     reading = read(Path(folder), Path(folder), NoOptions())
+    >>> [(o.label, o.box) for o in reading.candidates[0].objects]
+    [('cow', (0.0, 0.0, 0.5, 0.5))]
+    """
     files = sorted(files_under(labels, {".xml"}))
     if not files:
         raise InputError(f"{labels}: no .xml files; expected one per picture")
@@ -145,3 +158,14 @@ def _splits(path: Path, labels: Path, trees: dict[str, Any], reading: Reading) -
             found = f"{missing} pictures are on the list and not here"
             reading.problems.append(Problem(relative(file, path, labels), "", "not_here", found, "noted"))
     return splits
+
+
+FORMAT = Format(
+    name="voc",
+    tasks=("localize", "detect"),
+    Options=NoOptions,
+    read=read,
+    looks_for="XML files with an annotation as their root",
+    recognize=recognize,
+    rank=40,  # a root element that other XML does not have
+)

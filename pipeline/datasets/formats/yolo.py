@@ -15,6 +15,7 @@ from ruamel.yaml.error import YAMLError
 
 from pipeline.core.errors import InputError
 from pipeline.core.sample import VISIBLE, Landmark, Object
+from pipeline.datasets.formats.format import Format, NoOptions
 from pipeline.datasets.formats.reading import (
     SPLIT_NAMES,
     Candidate,
@@ -48,8 +49,18 @@ class Names:
     splits: dict[str, list[str]] = field(default_factory=dict)  # split -> folders, or lists of pictures
 
 
-def read(path: Path, labels: Path, options: Any) -> Reading:  # noqa: ARG001 (every source is called alike)
-    """Raises InputError if there is no file of class names, or it is not as expected."""
+def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG001 (every format is called alike)
+    """Raises InputError if there is no file of class names, or it is not as expected.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     Path(folder, "a.jpg").touch()
+    ...     _ = Path(folder, "a.txt").write_text("0 0.5 0.5 0.5 0.25")
+    ...     _ = Path(folder, "classes.txt").write_text("cow")
+    ...     reading = read(Path(folder), Path(folder), NoOptions())
+    >>> [(o.label, o.box) for o in reading.candidates[0].objects]
+    [('cow', (0.25, 0.375, 0.5, 0.25))]
+    """
     names = _names(path, labels)
     pictures = Pictures(path)
     reading = Reading([], names.labels, names.points, names.pairs, names.skeleton)
@@ -202,3 +213,14 @@ def _landmarks(numbers: list[float], each: int) -> list[Landmark]:
         x, y = numbers[i : i + 2]
         points.append(landmark(x, y, numbers[i + 2] if each == 3 else VISIBLE * bool(x or y)))
     return points
+
+
+FORMAT = Format(
+    name="yolo",
+    tasks=("localize", "detect"),
+    Options=NoOptions,
+    read=read,
+    looks_for="text files of class and box, with a file of class names",
+    recognize=recognize,
+    rank=50,  # text files and a list of names may also be notes beside other labels
+)

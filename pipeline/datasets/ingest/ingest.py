@@ -18,11 +18,11 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import new_folder, write_json, write_text
 from pipeline.core.parallel import each
 from pipeline.core.sample import SPLITS, Dataset, Object, Sample, write_dataset, write_samples
-from pipeline.datasets.formats import SOURCES
+from pipeline.datasets.formats import FORMATS
 from pipeline.datasets.formats.reading import Candidate, Problem, Reading
 from pipeline.datasets.ingest.checks import PictureError, check_objects, conflicting, fit_labels, open_picture
 from pipeline.datasets.ingest.splits import assign, joined, labels_of, leak_report, near_duplicates, thumbnail
-from pipeline.datasets.params import IngestParams
+from pipeline.datasets.params import DatasetParams
 from pipeline.datasets.video import ClipError, frames
 from pipeline.ops.preprocess import FILL
 from pipeline.viz.sheets import contact_sheet, draw
@@ -43,7 +43,7 @@ class Taken:
     seen: int = 1
 
 
-def ingest(name: str, params: IngestParams, data_folder: Path, report_folder: Path) -> dict[str, Any]:
+def ingest(name: str, params: DatasetParams, data_folder: Path, report_folder: Path) -> dict[str, Any]:
     """Read, check, scale and split a dataset; returns the summary.
 
     Writes `data_folder`/{dataset.json,train,val,test} and `report_folder`/{summary.json,ledger.csv,contact_sheet.jpg}.
@@ -144,21 +144,21 @@ def _write(
     taken.digests.append(hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest())
 
 
-def _read(name: str, params: IngestParams) -> Reading:
+def _read(name: str, params: DatasetParams) -> Reading:
     path, labels = Path(params.path), Path(params.labels)
     if not path.is_dir():
         what = "not a folder" if path.exists() else "no such folder"
         raise InputError(f"datasets.{name}.path: {path}: {what}")
     if not labels.exists():
         raise InputError(f"datasets.{name}.labels: {labels}: no such file or folder")
-    reading = SOURCES[params.format](path.resolve(), labels.resolve(), params.options)
+    reading = FORMATS[params.format].read(path.resolve(), labels.resolve(), params.options)
     if not reading.candidates:
         raise InputError(f"datasets.{name}: nothing usable in {path}: {_counted(reading.problems) or 'no pictures'}")
     return reading
 
 
 def _split(
-    name: str, reading: Reading, taken: list[Taken], params: IngestParams
+    name: str, reading: Reading, taken: list[Taken], params: DatasetParams
 ) -> tuple[list[Sample], list[tuple[str, str]], list[Problem]]:
     """The samples that stay, each with its split, in the order of their ids; near-duplicate ids; all problems."""
     problems = [*reading.problems, *(p for t in taken for p in t.problems)]
@@ -188,7 +188,7 @@ def _split(
 
 def _dataset(
     name: str,
-    params: IngestParams,
+    params: DatasetParams,
     reading: Reading,
     samples: list[Sample],
     problems: list[Problem],
@@ -211,7 +211,7 @@ def _dataset(
 
 
 def _summary(
-    params: IngestParams,
+    params: DatasetParams,
     reading: Reading,
     taken: list[Taken],
     samples: list[Sample],
@@ -281,7 +281,7 @@ def _counted(problems: list[Problem]) -> str:
 
 def _judge(
     name: str,
-    params: IngestParams,
+    params: DatasetParams,
     reading: Reading,
     problems: list[Problem],
     samples: list[Sample],

@@ -31,6 +31,11 @@ def near_duplicates(
 
     Two are the same when their pixels are (`digests`; each is paired with the first), or when they are of different
     groups and their difference hashes (dHash, 256 bits) and their thumbnails are nearly the same.
+
+    >>> ramp = np.arange(0, 255, 15, dtype=np.uint8)
+    >>> rising = np.tile(ramp, (16, 1))
+    >>> near_duplicates(np.stack([rising, rising + 1, rising[:, ::-1]]), ["a", "b", "c"], [None] * 3)
+    [(0, 1)]
     """
     pairs = set()
     first: dict[str, int] = {}
@@ -64,6 +69,13 @@ def assign(samples: Sequence[Sample], pairs: Pairs, params: SplitParams) -> tupl
     stratified by label as far as groups allow (a label of three groups is in all three splits). Where the source
     itself has a group or near-duplicates on two sides, the copies nearer to training must go. Raises InputError
     when nothing is left for train.
+
+    >>> samples = [Sample(f"{i}", f"{i}.jpg", 64, 64, group=f"clip{i // 2}", label="cow") for i in range(12)]
+    >>> splits, leaks = assign(samples, [("1", "2")], SplitParams(val=0.2, test=0.2, seed=0))
+    >>> sorted(Counter(splits.values()).items()), leaks
+    ([('test', 2), ('train', 8), ('val', 2)], {})
+    >>> splits["0"] == splits["1"] == splits["2"] == splits["3"]  # two groups that a near-duplicate joins
+    True
     """
     pairs = list(pairs)
     given = {s.id: s.split for s in samples if s.split}
@@ -92,7 +104,12 @@ def joined(samples: Sequence[Sample], pairs: Pairs) -> dict[str, str]:
 
 
 def leak_report(samples: Sequence[Sample], pairs: Pairs) -> dict[str, int]:
-    """How many groups and near-duplicate pairs lie on two sides: zeros, after what `assign` says has gone."""
+    """How many groups and near-duplicate pairs lie on two sides: zeros, after what `assign` says has gone.
+
+    >>> samples = [Sample(s, f"{s}.jpg", 64, 64, split=s, group="clip1") for s in ("train", "test")]
+    >>> leak_report(samples, [("train", "test")])
+    {'groups': 1, 'near_duplicates': 1}
+    """
     split = {s.id: s.split for s in samples}
     sides: dict[str, set[str | None]] = defaultdict(set)
     for s in samples:

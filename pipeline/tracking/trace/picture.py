@@ -1,7 +1,6 @@
 """Which picture of the owner's a picture of the chain was made from."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from pipeline.core.errors import InputError
@@ -44,13 +43,17 @@ def _sample(project: Path, place: str) -> Sample | None:
 
 def _source(project: Path, original: Sample, dataset: dict[str, Any]) -> dict[str, Any]:
     """An id is made of the source's path in a way that is the format's: so the source is read again."""
-    from pipeline.datasets.formats import SOURCES
+    from pydantic import ValidationError
 
-    options = SimpleNamespace(**dataset["options"])
+    from pipeline.datasets.formats import FORMATS
+
+    format = FORMATS[dataset["format"]]
     path, labels = project / dataset["path"], project / dataset["labels"]
     try:
-        candidates = SOURCES[dataset["format"]](path.resolve(), labels.resolve(), options).candidates
-    except (InputError, OSError) as error:
+        # the options as they were recorded, with defaults for those that the format has got since
+        options = format.Options.model_validate(dataset.get("options", {}))
+        candidates = format.read(path.resolve(), labels.resolve(), options).candidates
+    except (InputError, OSError, ValidationError) as error:
         return {"source": None, "why": str(error)}
     for c in candidates:
         frame = original.id.removeprefix(f"{c.id}-") if c.frames else ""

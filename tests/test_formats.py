@@ -1,4 +1,4 @@
-"""Each outside format: tables of what its owner has and what is read, or what is said against it."""
+"""Each format: tables of what its owner has and what is read, or what is said against it."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from PIL import Image
 from pipeline.core import face68
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Dataset, Landmark, Object, Sample, write_dataset, write_samples
-from pipeline.datasets.formats import SOURCES, detect_format
+from pipeline.datasets.formats import FORMATS, detect_format
 from pipeline.datasets.formats.reading import Candidate, give_ids, left_right_pairs, split_of
 
 CLIPS = SimpleNamespace(split=1, frames=4, classes=[])
@@ -33,7 +33,7 @@ def make(root: Path, files: dict) -> Path:
 
 def read(form, root, labels=None, options=None):
     before = {f: f.read_bytes() for f in sorted(root.rglob("*")) if f.is_file()}
-    reading = SOURCES[form](root, labels or root, options)
+    reading = FORMATS[form].read(root, labels or root, options)
     assert {f: f.read_bytes() for f in sorted(root.rglob("*")) if f.is_file()} == before
     assert all(len(c.objects) == len(c.keys) and c.file.is_absolute() for c in reading.candidates)
     assert len({c.id for c in reading.candidates}) == len(reading.candidates)
@@ -842,7 +842,7 @@ def test_real_sets(form, path, labels, count, names):
     root = Path(os.environ["POCKETLENS_REAL_DATA"])
     assert detect_format(root / path, root / labels)[0] == form
     options = SimpleNamespace(**vars(CLIPS), label="object", pairs=[])
-    reading = SOURCES[form](root / path, root / labels, options)
+    reading = FORMATS[form].read(root / path, root / labels, options)
     assert (len(reading.candidates), reading.labels) == (count, names)
     assert {p.done for p in reading.problems} <= {"noted"}
 

@@ -10,12 +10,12 @@ from stages import run
 
 
 def evaluate(name: str) -> str:
-    model = Path("models") / name
+    predict, model = Resolved().block(dict[str, Any], "runs", name, "predict"), Path("models") / name
     return evaluate_run(
         model=model,
         truth_folder=Path("data/ingested") / read_spec(model / "model.json").dataset / "test",
         report=Path("reports/evaluate") / name,
-        predict=Resolved().block(dict[str, Any], "runs", name, "predict"),
+        predict=predict,
         database=Path(".fiftyone"),
     )
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from pipeline.config.params import read_params
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "torchvision", "timm", "fiftyone", "mlflow", "lightning", "onnx", "onnxruntime", "executorch"}
 STAGES = sorted(p.stem for p in (ROOT / "stages").glob("[!_]*.py"))
-NAMED = [stage for stage in STAGES if stage != "sample"]
+NAMED = [stage for stage in STAGES if stage not in ("params", "sample", "track", "inspect")]
 
 
 def python(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -58,6 +59,7 @@ def project(tmp_path: Path) -> Path:
         (["slide"], ["--split", "--scales", "--background", "--score", "--json", "--draw"]),
         (["compare"], ["--run", "--models", "--set"]),
         (["track"], []),
+        (["params"], ["--json"]),
     ],
 )
 def test_help(tmp_path: Path, command: list[str], words: list[str]) -> None:
@@ -153,38 +155,51 @@ def test_the_command_starts_without_the_heavy_libraries(project: Path) -> None:
     assert not heavy_modules(done)
 
 
+def resolve(project: Path) -> Path:
+    shutil.copytree(ROOT / "weights", project / "weights")
+    done = python(project, "-X", "importtime", "-m", "stages.params")
+    assert (done.returncode, done.stdout) == (0, "resolved.yaml: 4 datasets, 4 runs\n")
+    assert not heavy_modules(done)
+    return project / "resolved.yaml"
+
+
+def test_params_are_resolved_the_same_each_time(project: Path) -> None:
+    assert resolve(project).read_bytes() == (ROOT / "resolved.yaml").read_bytes(), "python -m stages.params"
+
+
 @pytest.mark.parametrize("stage", NAMED)
 def test_a_stage_names_what_it_does_not_know_before_anything_heavy(project: Path, stage: str) -> None:
+    resolve(project)
     done = python(project, "-X", "importtime", "-m", f"stages.{stage}", "hert")
     assert (done.returncode, done.stdout) == (1, "")
     assert "Traceback" not in done.stderr
-    kind = "dataset" if stage in ("ingest", "augment") else "run"
-    assert f"error: no {kind} 'hert' in params.yaml; did you mean 'herd'?" in done.stderr
+    kind = "datasets" if stage in ("ingest", "augment") else "runs"
+    assert f"error: resolved.yaml: no {kind}.hert; did you mean 'herd'?" in done.stderr
     assert not heavy_modules(done)
 
 
 def test_train_lists_the_runs_if_none_is_near(project: Path) -> None:
+    resolve(project)
     known = ", ".join(read_params(project / "params.yaml").runs)
     for wrong, name in ((["qqqq"], "qqqq"), ([], "")):
         said = error_of(python(project, "-m", "stages.train", *wrong))
-        assert said == f"error: no run {name!r} in params.yaml; expected one of {known}\n"
+        assert said == f"error: resolved.yaml: no runs.{name}; expected one of {known}\n"
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_typo_in_the_params_stops_every_stage(project: Path, stage: str) -> None:
+def test_typos_in_the_params_are_all_named_and_nothing_is_written(project: Path) -> None:
+    resolved = resolve(project).read_bytes()
     text = (project / "params.yaml").read_text()
-    text = text.replace("    epochs: ", "    epoch: ", 1).replace("    max_side: ", "    max_sid: ", 1)
+    text = text.replace(" epochs: ", " epoch: ", 1).replace("    max_side: ", "    max_sid: ", 1)
     (project / "params.yaml").write_text(text)
     before = sorted(project.rglob("*"))
-    done = python(project, "-X", "importtime", "-m", f"stages.{stage}", "herd")
-    said = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
+    done = python(project, "-m", "stages.params")
     assert (done.returncode, done.stdout) == (1, "")
-    assert said[0].startswith("error: params.yaml: ")
-    assert "params.yaml: runs.actions.epoch: unknown key; did you mean 'epochs'?" in "\n".join(said)
-    assert "params.yaml: datasets.actions.max_sid: unknown key; did you mean 'max_side'?" in "\n".join(said)
+    assert done.stderr.startswith("error: params.yaml: ")
+    assert "params.yaml: runs.actions.train.epoch: unknown key; did you mean 'epochs'?" in done.stderr
+    assert "params.yaml: datasets.actions.max_sid: unknown key; did you mean 'max_side'?" in done.stderr
     assert "Traceback" not in done.stderr
-    assert not heavy_modules(done)
     assert sorted(project.rglob("*")) == before
+    assert (project / "resolved.yaml").read_bytes() == resolved
 
 
 @pytest.mark.parametrize(
@@ -192,11 +207,39 @@ def test_a_typo_in_the_params_stops_every_stage(project: Path, stage: str) -> No
     [
         (None, "error: params.yaml: no such file\n"),
         ("runs: [\n", "error: params.yaml: not YAML: "),
-        ("", "error: params.yaml: "),
         ("- a list\n", "error: params.yaml: "),
     ],
 )
 def test_a_params_file_that_cannot_be_read(tmp_path: Path, text: str | None, message: str) -> None:
     if text is not None:
         (tmp_path / "params.yaml").write_text(text)
+    assert error_of(python(tmp_path, "-m", "stages.params")).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "error: resolved.yaml: no such file; `dvc repro params` writes it from params.yaml\n"),
+        ("runs: [\n", "error: resolved.yaml: not YAML; `dvc repro --force params` writes it anew: "),
+        ("runs: {herd: {dataset: herd}}\n", "error: resolved.yaml: no runs.herd.task; "),
+    ],
+)
+def test_a_resolved_file_that_cannot_be_read(tmp_path: Path, text: str | None, message: str) -> None:
+    if text is not None:
+        (tmp_path / "resolved.yaml").write_text(text)
     assert error_of(python(tmp_path, "-m", "stages.train", "herd")).startswith(message)
+
+
+def test_params_are_explained(project: Path) -> None:
+    weights = project / "weights/mobilenetv2_050.drawn.safetensors"
+    weights.parent.mkdir()
+    weights.write_bytes(b"")
+    lines = pocketlens(project, "params", "herd").stdout.splitlines()
+    said = {line.split()[0]: line.split(maxsplit=2)[2] for line in lines}
+    assert said["runs.herd.train.epochs"].startswith("stated ")
+    assert said["runs.herd.train.seed"] == "default  Of the weights, the order of images, dropout and augmentation."
+    assert "datasets.herd.format" in said
+    every = json.loads(pocketlens(project, "params", "--json").stdout)
+    assert {knob["key"].split(".")[1] for knob in every} == {"actions", "alpaca", "herd", "pose"}
+    assert all(knob["meaning"] for knob in every if knob["key"].startswith("runs."))
+    assert "no run 'hert' in params.yaml; did you mean 'herd'?" in error_of(pocketlens(project, "params", "hert"))

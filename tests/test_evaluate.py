@@ -104,7 +104,7 @@ def test_a_report_is_complete_and_the_same_each_time(task, tmp_path):
         (a / "predictions" / p.file_name).samefile(folder / t.file_name) for p, t in zip(found, truth, strict=True)
     )
     source = read_dataset(a / "predictions").source
-    assert source == {"run": "r", "task": task, "score": 0.05 if task == "detect" else 0.3, "shown": 0.3}
+    assert source == {"run": "r", "task": task, "score": 0.001 if task == "detect" else 0.3, "shown": 0.3}
 
 
 def test_confusion_has_a_row_per_image_or_object(tmp_path):
@@ -153,7 +153,7 @@ def test_an_empty_test_split_is_an_input_error(tmp_path):
     folder, *_ = draw_split(tmp_path, "classify", pictures=0)
     write_spec(tmp_path / "model/model.json", spec_of("classify"))
     with pytest.raises(InputError, match=r"test: no pictures to test on; raise datasets.herd.splits.test"):
-        evaluate_run(tmp_path / "model", folder, tmp_path / "report", tmp_path / ".fiftyone")
+        evaluate_run(tmp_path / "model", folder, tmp_path / "report", {}, tmp_path / ".fiftyone")
 
 
 @pytest.mark.parametrize("task", ["detect"])

@@ -35,7 +35,6 @@ def params(form, path, labels=None, options=None, **other):
         "splits": {"val": 0.2, "test": 0.2, "seed": 0},
         "max_side": 64,
         "refuse_over": 0.2,
-        "augment": {"policy": "photo", "copies": 1, "seed": 0},
     } | other
     return TypeAdapter(AnyDataset).validate_python(block)
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -169,6 +170,7 @@ def test_an_unknown_target_is_named_with_those_that_are(project: Path, tmp_path:
             predict(tmp_path, [image], target=target)
     with pytest.raises(InputError, match=r"exports/r/model\.onnx: no such file"):
         predict(tmp_path, [image], target="onnx_float")
+    shutil.copy(tmp_path / "models/r/model.json", exports)
     (exports / "model.onnx").write_bytes(b"no model")
     with pytest.raises(InputError, match=r"exports/r/model\.onnx: not an ONNX model"):
         predict(tmp_path, [image], target="onnx_float")

@@ -277,7 +277,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     block = {
         "format": "crops", "path": shapes, "labels": shapes, "max_side": 96, "refuse_over": 0.1,
         "options": {"margin": 0.1, "min_side": 20, "backgrounds": 8, "max_iou": 0.5, "seed": 0},
-        "splits": {"val": 0.1, "test": 0.1, "seed": 0}, "augment": {"policy": "none", "copies": 0, "seed": 0},
+        "splits": {"val": 0.1, "test": 0.1, "seed": 0},
     }  # fmt: skip
     ingest("crops", DATASETS["crops"].model_validate(block), data / "crops", root / "reports")
     made = spec("mobilenetv1_025_short_valid", 96, "flatten", (*LABELS, "background"))

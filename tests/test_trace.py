@@ -12,7 +12,6 @@ import pytest
 from finished_project import commit, dvc, write_dvc, write_project
 from PIL import Image
 
-from pipeline.augment.params import AugmentParams
 from pipeline.cli import main
 from pipeline.core.errors import InputError
 from pipeline.core.files import sha256, write_json
@@ -186,7 +185,6 @@ def test_a_picture_leads_back_to_the_owners(tmp_path: Path) -> None:
     params = DATASETS["folder"](
         format="folder", path=str(tmp_path / "mine"), labels=str(tmp_path / "mine"), options={},
         splits=SplitParams(val=0.2, test=0.2, seed=0), max_side=32, refuse_over=0.5,
-        augment=AugmentParams(policy="none", copies=1, seed=0),
     )  # fmt: skip
     ingest("pets", params, tmp_path / "data/ingested/pets", tmp_path / "reports/ingest/pets")
     dataset: dict[str, Any] = {"format": "folder", "path": "mine", "labels": "mine", "options": {}}

@@ -23,12 +23,12 @@ def decode(
     lies on the canvas; `score` replaces the spec's threshold for objects. Objects come best first, their boxes
     clipped to the image, their landmarks not.
     """
-    score = spec.predict["score"] if score is None else score
     named = dict(zip(spec.outputs, outputs, strict=True))
     if spec.task == "classify":
         probabilities = _softmax(named["logits"])
         scores = {label: _plain(p) for label, p in zip(spec.labels, probabilities, strict=True)}
         return spec.labels[int(probabilities.argmax())], scores, []
+    score = spec.predict["score"] if score is None else score
     objects = _one_object(named, spec, score) if spec.task == "localize" else _objects(named, spec, score)
     return None, None, [_clipped(frame.to_image(o)) for o in objects]
 

@@ -5,7 +5,6 @@ This module travels with the model, beside those that it imports: what runs it n
 
 import base64
 import binascii
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from pipeline.core.errors import InputError
+from pipeline.core.image_file import ImageFileError, open_image
 from pipeline.core.spec import read_spec
-from pipeline.ops.preprocess import open_image
 from pipeline.runtimes.runtimes import Runtime, open_runtime, predict_image
 
 if TYPE_CHECKING:
@@ -69,6 +68,6 @@ def _picture(cell: Any, row: int) -> Image.Image:
     if not isinstance(cell, bytes | Path):
         raise InputError(f"image {row}: {type(cell).__name__}, expected base64, bytes, a Path or an array")
     try:
-        return open_image(BytesIO(cell) if isinstance(cell, bytes) else cell)
-    except OSError as error:
-        raise InputError(f"image {row}: not a picture that decodes: {error}") from None
+        return open_image(cell)
+    except ImageFileError as error:
+        raise InputError(f"image {row}: {error}") from None

@@ -11,13 +11,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from pipeline.core.errors import InputError
+from pipeline.core.image_file import open_image
 from pipeline.core.sample import Dataset, Object, Sample, read_dataset, read_samples
 from pipeline.core.spec import ModelSpec, model_folder, read_spec
 from pipeline.evaluation.evaluate import SCORE_FLOOR
 from pipeline.metrics.metrics import score as figures_of
 from pipeline.ops.boxes import nms
 from pipeline.ops.decode import BEFORE_NMS
-from pipeline.ops.preprocess import FILL, open_image
+from pipeline.ops.preprocess import FILL
 from pipeline.viz.sheets import draw
 
 if TYPE_CHECKING:
@@ -107,10 +108,7 @@ def slide_samples(slider: Slider, folder: Path, samples: list[Sample], scales: S
     """The same samples with the objects that are found in their pictures, from the score on that AP needs."""
     found = []
     for sample in tqdm(samples, "slide", mininterval=0.5, disable=None):
-        try:
-            image = open_image(folder / sample.file_name)
-        except OSError as error:
-            raise InputError(f"{folder / sample.file_name}: not a picture that decodes: {error}") from None
+        image = open_image(folder / sample.file_name)
         found.append(replace(sample, objects=slide(slider, image, scales, SCORE_FLOOR)))
     return found
 

@@ -5,12 +5,10 @@ bilinear filter (antialiased when it shrinks) is the rule, so that numpy and Pil
 """
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from pipeline.core.sample import Landmark, Object
 
@@ -44,17 +42,6 @@ class Frame:
         x, y, w, h = o.box
         points = [Landmark(p.x * sx + dx, p.y * sy + dy, p.visibility) for p in o.landmarks]
         return Object(o.label, (x * sx + dx, y * sy + dy, w * sx, h * sy), points, o.crowd, o.score)
-
-
-def open_image(path: Path | str | IO[bytes]) -> Image.Image:
-    """An RGB image, upright (EXIF orientation applied). Raises OSError if it does not decode whole, or is so large
-    that Pillow takes it for an attack.
-    """
-    try:
-        with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except Image.DecompressionBombError as error:
-        raise OSError(str(error)) from error
 
 
 def resize(image: Image.Image, size: int, rule: str) -> tuple[NDArray[np.uint8], Frame]:

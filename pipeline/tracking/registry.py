@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.files import link_or_copy, read_json
+from pipeline.core.image_file import open_image
 from pipeline.tracking.dvc_state import RunState
 
 if TYPE_CHECKING:
@@ -187,9 +188,7 @@ def _signature(model: Servable) -> "ModelSignature":
 def _example(exports: Path) -> Any:
     """The first golden picture as a request has it: a small JPEG in base64."""
     import pandas as pd
-    from PIL import Image
 
     jpeg = BytesIO()
-    with Image.open(exports / "golden" / "0.png") as picture:
-        picture.save(jpeg, "JPEG")
+    open_image(exports / "golden" / "0.png").save(jpeg, "JPEG")
     return pd.DataFrame({"image": [base64.b64encode(jpeg.getvalue()).decode()]})

@@ -94,7 +94,8 @@ def take(candidate: Candidate, folder: Path, max_side: int) -> Taken:
     if candidate.crop:
         picture.image, picture.untouched = _cut(picture.image, candidate.crop, max_side), False
     source = candidate.file if picture.untouched else None
-    _write(taken, picture.image, candidate, candidate.id, folder, source)
+    exact = candidate.crop is None and picture.image.size == picture.size
+    _write(taken, picture.image, candidate, candidate.id, folder, source, exact)
     taken.samples[0].objects = objects
     return taken
 
@@ -133,12 +134,23 @@ def _cut(image: Image.Image, crop: tuple[int, int, int], max_side: int) -> Image
 
 
 def _write(
-    taken: Taken, image: Image.Image, candidate: Candidate, name: str, folder: Path, source: Path | None = None
+    taken: Taken,
+    image: Image.Image,
+    candidate: Candidate,
+    name: str,
+    folder: Path,
+    source: Path | None = None,
+    exact: bool = False,
 ) -> None:
-    """Save `image` as <name>.jpg, or copy the `source` that already is just that."""
-    file = folder / f"{name}.jpg"
+    """Save `image` as <name>.jpg, or copy the `source` that already is just that.
+
+    `exact`: as <name>.png. An image that was not scaled is trained on as `predict` sees it in its own file.
+    """
+    file = folder / f"{name}{'.png' if exact and not source else '.jpg'}"
     if source:
         shutil.copyfile(source, file)  # no hard link: whoever edits the copy must not edit the source
+    elif exact:
+        image.save(file, "PNG", compress_level=1)  # half the time of the usual 6, for 4 % more bytes
     else:
         image.save(file, "JPEG", quality=QUALITY)
     c = candidate

@@ -54,6 +54,8 @@ class TorchRuntime:
 
 
 class OnnxRuntime:
+    concurrent = True  # a session may run in several threads at once
+
     def __init__(self, path: Path, threads: int | None) -> None:
         import onnxruntime
         from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf

@@ -71,6 +71,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
     commit(root)
     for run in RUNS:
         track_run(run, root)
+    assert "pocketlens_serving" not in sys.modules, "it was loaded from where it was made, which is gone"
     return root
 
 

@@ -11,7 +11,7 @@ from pipeline.tracking.serving_package import LOADER, NAME, SOURCE, closure, wri
 
 FILES = {
     "__init__.py": "",
-    "entry.py": "import json\nimport pipeline.alone\nfrom pipeline import named\nfrom pipeline.deep.inner import thing\n",
+    "entry.py": "import json\nimport pipeline.alone\nfrom pipeline import named\nfrom pipeline.deep import inner\n",
     "alone.py": "",
     "named.py": "TABLE = {'a': 'pipeline.runtimes.on_a:Runtime', 'b': 'pipeline.heavy:export'}\n",
     "deep/__init__.py": "from pipeline.deep.first import first\n",
@@ -63,9 +63,8 @@ def _with(folder: Path, code: str) -> str:
 def test_ours_loads_without_torch_and_without_pipeline(tmp_path: Path) -> None:
     write_package(tmp_path)
     code = f"import {LOADER}; print(sorted({{m.split('.')[0] for m in sys.modules}}))"
-    loaded = set(
-        ast.literal_eval(subprocess.check_output([sys.executable, "-I", "-c", _with(tmp_path, code)], text=True))
-    )
+    said = subprocess.check_output([sys.executable, "-I", "-c", _with(tmp_path, code)], text=True)
+    loaded = set(ast.literal_eval(said))
     assert NAME in loaded
     assert not loaded & {"pipeline", "torch", "onnx", "onnxruntime", "executorch", "mlflow", "cv2", "fiftyone"}
 

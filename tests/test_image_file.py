@@ -175,6 +175,12 @@ def test_a_cmyk_jpeg_is_read_as_adobe_writes_it(adobe: bool) -> None:
     assert np.abs(np.asarray(open_image(data)).astype(int) - expected).max() <= 2
 
 
+def damaged(data: bytes, name: bytes) -> bytes:
+    """Eight wrong bytes in the middle of what follows `name`."""
+    middle = (data.index(name) + len(data)) // 2
+    return data[:middle] + b"\xff" * 8 + data[middle + 8 :]
+
+
 BOMB = saved(Image.new("1", (10000, 9000)), "PNG")
 PLANES = np.moveaxis(DEEP_RGB, -1, 0)
 NOISE = np.random.default_rng(5).integers(0, 256, (200, 200, 3), dtype=np.uint8)
@@ -187,6 +193,7 @@ REFUSED: dict[str, tuple[bytes, str, str]] = {
     **{
         f"cut {kind}": (saved(NOISE, kind)[:12000], "unreadable", "truncated|not create|not one of") for kind in FORMATS
     },
+    "damaged AVIF": (damaged(saved(NOISE, "AVIF"), b"mdat"), "unreadable", "Failed to decode"),  # a RuntimeError
     "float TIFF": (tiff(DEEP.astype(np.float32)), "unreadable", "floating-point pixels; expected whole numbers"),
     "float TIFF in 0 to 1": (tiff((GREY / 255).astype(np.float32)), "unreadable", "floating-point pixels; expected"),
     "double TIFF": (tiff(GREY.astype(np.float64)), "unreadable", "of a kind that is not read"),

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from pydantic import TypeAdapter
 from safetensors.torch import save_file
 from shipped import spec_of
+from test_ingest import params
 
 import pipeline.inference.predict
 import pipeline.inference.serving
@@ -19,7 +19,6 @@ from pipeline.core.sample import SPLITS, read_samples
 from pipeline.core.spec import ModelSpec, write_spec
 from pipeline.datasets.formats.reading import Candidate
 from pipeline.datasets.ingest.ingest import ingest, take
-from pipeline.datasets.params import DatasetParams
 from pipeline.export.calibration import stored
 from pipeline.inference.predict import predict_sources
 from pipeline.inference.serving import Served
@@ -64,20 +63,6 @@ KINDS: dict[str, Callable[..., None]] = {
 }
 
 
-def params(path: Path) -> DatasetParams:
-    block = {
-        "format": "folder",
-        "path": str(path),
-        "labels": str(path),
-        "options": {},
-        "splits": {"val": 0.2, "test": 0.2, "seed": 0},
-        "max_side": max(SIZE),
-        "refuse_over": 0.0,
-        "augment": {"policy": "photo", "copies": 1, "seed": 0},
-    }
-    return TypeAdapter(DatasetParams).validate_python(block)
-
-
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """owned/<label>/<number>-<kind>, ingested into data/, and a model of random weights in models/shapes."""
@@ -87,7 +72,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for kind, (name, write) in enumerate(KINDS.items()):
             for i in range(COUNT):
                 write(1000 * place + 100 * kind + i, root / "owned" / label / f"{i}-{name}")
-    ingest("shapes", params(root / "owned"), root / "data", root / "reports")
+    ingest(
+        "shapes", params("folder", root / "owned", max_side=max(SIZE), refuse_over=0.0), root / "data", root / "reports"
+    )
     spec = spec_of("classify")
     (root / "models/shapes").mkdir(parents=True)
     save_file(build(spec).state_dict(), root / "models/shapes/model.safetensors")

@@ -96,7 +96,14 @@ def decode_image(source: Path | str | bytes, max_side: int | None = None) -> Dec
 
 
 def upright_size(file: Path | str) -> tuple[int, int]:
-    """Width and height in pixels as the image is seen, from its header. Raises ImageFileError."""
+    """Width and height in pixels as the image is seen, from its header. Raises ImageFileError.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     Image.new("L", (4, 2)).save(f"{folder}/image.png")
+    ...     upright_size(f"{folder}/image.png")
+    (4, 2)
+    """
     try:
         with _opened(file) as opened, Image.open(opened, formats=_formats()) as image:
             return _upright_size(image, _orientation(image))

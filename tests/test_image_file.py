@@ -176,14 +176,14 @@ def test_a_cmyk_jpeg_is_read_as_adobe_writes_it(adobe: bool) -> None:
 
 
 def damaged(data: bytes, name: bytes) -> bytes:
-    """Eight wrong bytes in the middle of what follows `name`."""
-    middle = (data.index(name) + len(data)) // 2
-    return data[:middle] + b"\xff" * 8 + data[middle + 8 :]
+    """16 wrong bytes behind `name`: AV1's headers are there. It has no checksum, and is not sure to notice others."""
+    start = data.index(name) + len(name)
+    return data[:start] + b"\xff" * 16 + data[start + 16 :]
 
 
+NOISE = np.random.default_rng(5).integers(0, 256, (200, 200, 3), dtype=np.uint8)
 BOMB = saved(Image.new("1", (10000, 9000)), "PNG")
 PLANES = np.moveaxis(DEEP_RGB, -1, 0)
-NOISE = np.random.default_rng(5).integers(0, 256, (200, 200, 3), dtype=np.uint8)
 REFUSED: dict[str, tuple[bytes, str, str]] = {
     "nothing": (b"", "empty_file", "0 bytes"),
     "a page": (b"<html>404</html>", "unreadable", "not one of JPEG, PNG"),

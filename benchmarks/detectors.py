@@ -28,6 +28,7 @@ from benchmarks.timing import milliseconds
 from benchmarks.yardsticks import FLOOR, Peer, Ultralytics, predict_ssdlite, train_ssdlite, write_yolo
 from pipeline.config.params import DetectRun, read_params
 from pipeline.core.errors import InputError
+from pipeline.core.image_file import open_image
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples
 from pipeline.core.spec import read_spec
 from pipeline.export.targets import EXPORTERS
@@ -35,7 +36,7 @@ from pipeline.graph.cost import cost
 from pipeline.metrics.metrics import score
 from pipeline.models.backbones import read_pretrained
 from pipeline.models.nets import Deployed, load_model
-from pipeline.ops.preprocess import open_image, resize
+from pipeline.ops.preprocess import resize
 from pipeline.runtimes.runtimes import Runtime, open_runtime, predict_samples
 from pipeline.training.fit import LOOKS
 from pipeline.training.train import make_spec, train_run

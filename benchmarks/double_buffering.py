@@ -22,12 +22,12 @@ from unittest.mock import patch
 
 from PIL import Image
 
+from pipeline.core.image_file import open_image
 from pipeline.core.sample import read_samples
 from pipeline.core.spec import model_folder, read_spec
 from pipeline.datasets.video import ClipWriter
 from pipeline.inference.overlap import Stream
 from pipeline.inference.predict import predict_sources
-from pipeline.ops.preprocess import open_image
 
 MODELS, EXPORTS = Path("models"), Path("exports")
 WIDTH, HEIGHT, FRAMES = 1280, 720, 200

@@ -26,10 +26,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import mobilenet_v2
 
+from pipeline.core.image_file import open_image
 from pipeline.export.targets import EXPORTERS
 from pipeline.models.backbones import IMAGENET_MEAN, IMAGENET_STD
 from pipeline.models.nets import Deployed
-from pipeline.ops.preprocess import open_image, resize
+from pipeline.ops.preprocess import resize
 from pipeline.runtimes.runtimes import open_runtime
 
 SIZE, BATCH = 224, 25

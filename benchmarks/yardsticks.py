@@ -26,11 +26,12 @@ from torchvision.models.detection.ssdlite import SSDLiteHead
 
 from pipeline.augment.policies import augmenter
 from pipeline.config.params import DetectRun
+from pipeline.core.image_file import open_image
 from pipeline.core.sample import Dataset, Object, Sample
 from pipeline.core.spec import ModelSpec
 from pipeline.models.backbones import feature_maps, read_pretrained, thaw_last
 from pipeline.models.blocks import separable
-from pipeline.ops.preprocess import Frame, open_image, resize
+from pipeline.ops.preprocess import Frame, resize
 from pipeline.training import fit, loading
 from pipeline.training.quick import join_frozen_norms, quicken
 

@@ -45,8 +45,17 @@ def run(tmp_path, block, name="data"):
     samples = [s for split in SPLITS for s in read_samples(folder / split)]
     for s in samples:
         with Image.open(folder / s.split / s.file_name) as image:
-            assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (s.width, s.height))
-    assert len(list(folder.rglob("*.jpg"))) == len(samples) == summary["kept"] == summary["seen"] - summary["refused"]
+            assert (image.format, image.mode, image.size) == (
+                {".jpg": "JPEG", ".png": "PNG"}[Path(s.file_name).suffix],
+                "RGB",
+                (s.width, s.height),
+            )
+    assert (
+        len([*folder.rglob("*.jpg"), *folder.rglob("*.png")])
+        == len(samples)
+        == summary["kept"]
+        == summary["seen"] - summary["refused"]
+    )
     assert {split: sum(s.split == split for s in samples) for split in SPLITS} == summary["splits"]
     assert {f.name for f in (tmp_path / "reports" / name).iterdir()} == {
         "summary.json",

@@ -306,7 +306,7 @@ def test_what_is_bad_in_a_folder_is_named_and_the_rest_answered(project: Path, t
     (tmp_path / "in/b.jpg").write_text("no picture")
     (tmp_path / "in/d.mp4").write_text("no clip")
     answered = []
-    with pytest.raises(InputError, match=r"b\.jpg: not a picture.*; .*d\.mp4: does not decode"):
+    with pytest.raises(InputError, match=r"b\.jpg: not an image.*; .*d\.mp4: does not decode"):
         for sample in predict_sources(
             [str(tmp_path / "in")], "classify", "torch", project / "models", project / "exports"
         ):

@@ -1,7 +1,5 @@
 """THE resize, and where the image lies on the canvas."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.core.sample import Landmark, Object
-from pipeline.ops.preprocess import FILL, Frame, open_image, resize
+from pipeline.ops.preprocess import FILL, Frame, resize
 
 
 def marked(width: int, height: int, x: int, y: int) -> Image.Image:
@@ -55,10 +53,3 @@ def test_there_and_back(width: int, height: int, rule: str, box: tuple[float, fl
 def test_an_unknown_rule_is_an_error() -> None:
     with pytest.raises(ValueError, match="expected stretch, letterbox or crop"):
         resize(Image.new("RGB", (9, 9)), 32, "squash")
-
-
-def test_exif_orientation_is_applied(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned: 90 degrees clockwise puts it right
-    Image.new("RGB", (40, 20)).save(tmp_path / "a.jpg", exif=exif)
-    assert open_image(tmp_path / "a.jpg").size == (20, 40)

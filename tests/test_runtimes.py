@@ -11,9 +11,9 @@ from PIL import Image
 from shipped import SIDE, TARGETS, shipped
 
 from pipeline.core.errors import InputError
+from pipeline.core.image_file import open_image
 from pipeline.core.sample import Sample, read_samples
 from pipeline.core.spec import read_spec
-from pipeline.ops.preprocess import open_image
 from pipeline.runtimes.exported import exported_file
 from pipeline.runtimes.runtimes import open_runtime, predict_image, predict_samples
 

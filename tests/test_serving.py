@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from servers import PATIENCE, serving
 from shipped import spec_of
 
 from pipeline.core.errors import InputError
+from pipeline.core.image_file import open_image
 from pipeline.core.sample import Sample, write_samples
 from pipeline.core.spec import read_spec, write_spec
 from pipeline.datasets.synthetic.coco import draw_herd
@@ -28,8 +31,7 @@ from pipeline.export.export import export_run
 from pipeline.export.params import ExportParams
 from pipeline.inference.serving import Served
 from pipeline.models.nets import build
-from pipeline.ops.preprocess import open_image
-from pipeline.runtimes.runtimes import open_runtime, predict_image
+from pipeline.runtimes.runtimes import Images, Outputs, Runtime, open_runtime, predict_image
 from pipeline.tracking.registry import servable
 from pipeline.tracking.track import default_uri, track_run
 
@@ -69,6 +71,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
     commit(root)
     for run in RUNS:
         track_run(run, root)
+    assert "pocketlens_serving" not in sys.modules, "it was loaded from where it was made, which is gone"
     return root
 
 
@@ -95,6 +98,8 @@ def expected(project: Path, run: str, target: str, picture: Path) -> dict[str, A
 FOREIGN = """
 import base64, json, sys
 from pathlib import Path
+sys.path.insert(0, str(Path.cwd()))
+import pipeline
 import mlflow.pyfunc, numpy, pandas
 from PIL import Image
 picture, answers = Path(sys.argv[1]), {}
@@ -106,11 +111,17 @@ for run, targets in json.loads(sys.argv[2]).items():
     answers[run] = {"any form": model.predict(pandas.DataFrame({"image": forms})), "by name": by_name}
     assert len(model.predict(model.input_example)) == 1
 heavy = sorted({"torch", "executorch", "onnx", "fiftyone"} & set(sys.modules))
-print(json.dumps({"answers": answers, "heavy": heavy, "code": sys.modules["pipeline"].__file__}))
+print(json.dumps({"answers": answers, "heavy": heavy, "code": sys.modules["pocketlens_serving"].__file__}))
+import pipeline
+assert pipeline.WHOSE == "the user's own", pipeline
+assert [name for name in sys.modules if name.startswith("pipeline")] == ["pipeline"]
 """
 
 
 def test_a_model_brings_its_code_and_needs_no_torch(project: Path, pictures: Path, tmp_path: Path) -> None:
+    """In a project that has a package `pipeline` of its own."""
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / "pipeline/__init__.py").write_text('WHOSE = "the user\'s own"\n')
     picture = sorted(pictures.glob("*.jpg"))[0]
     done = subprocess.run(
         [sys.executable, "-I", "-c", FOREIGN, str(picture), json.dumps(TARGETS)],
@@ -154,9 +165,9 @@ def test_mlflow_models_serve_answers_as_our_own_runtime(project: Path, pictures:
     ("cell", "said"),
     [
         ("no base64!", "image 1: not base64"),
-        (base64.b64encode(b"no picture").decode(), "image 1: not a picture that decodes"),
-        (b"no picture", "image 1: not a picture that decodes"),
-        (Path("missing.jpg"), r"image 1: not a picture that decodes: .*missing\.jpg"),
+        (base64.b64encode(b"no picture").decode(), "image 1: not an image that decodes"),
+        (b"no picture", "image 1: not an image that decodes"),
+        (Path("missing.jpg"), r"image 1: missing\.jpg: not an image that decodes: no such file"),
         (np.zeros((4, 4), np.uint8), r"image 1: uint8 \[4, 4\], expected RGB as uint8 \[H, W, 3\]"),
         (np.zeros((4, 4, 3)), r"image 1: float64 \[4, 4, 3\], expected RGB as uint8"),
         (None, "image 1: NoneType, expected base64, bytes, a Path or an array"),
@@ -171,6 +182,43 @@ def test_what_is_no_picture_is_named(project: Path, cell: object, said: str) -> 
 def test_a_target_that_the_model_lacks(project: Path) -> None:
     with pytest.raises(InputError, match="target 'coreml': expected one of onnx_int8, onnx_float"):
         Served(project / "exports/herd", FILES).predict({"image": []}, {"target": "coreml"})
+
+
+class Watched:
+    """The runtime behind it, with a second call from another thread in the middle of the first."""
+
+    def __init__(self, runtime: Runtime, call: Callable[[], object]) -> None:
+        self.threads, self._runtime, self._call = runtime.threads, runtime, call
+        self.entered, self.other = [threading.Event(), threading.Event()], threading.Thread(target=call)
+        self.together = False
+
+    def run(self, images: Images) -> Outputs:
+        if self.entered[0].is_set():
+            self.entered[1].set()
+        else:
+            self.entered[0].set()
+            self.other.start()
+            self.together = self.entered[1].wait(1)
+        return self._runtime.run(images)
+
+
+@pytest.mark.parametrize("concurrent", [True, False])
+def test_a_runtime_runs_in_one_thread_unless_it_is_concurrent(
+    project: Path, monkeypatch: pytest.MonkeyPatch, concurrent: bool
+) -> None:
+    request = {"image": [np.zeros((4, 4, 3), np.uint8)]}
+    served = Served(project / "exports/herd", FILES)
+
+    def ask() -> object:
+        return served.predict(request, {"target": "onnx_float"})
+
+    watched = Watched(open_runtime("onnx_float", project / "exports/herd" / FILES["onnx_float"]), ask)
+    monkeypatch.setattr(watched, "concurrent", concurrent, raising=False)
+    monkeypatch.setattr("pipeline.inference.serving.open_runtime", lambda *_: watched)
+    ask()
+    watched.other.join()
+    assert watched.entered[1].is_set()
+    assert watched.together == concurrent
 
 
 @pytest.mark.parametrize(

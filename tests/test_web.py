@@ -27,6 +27,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from shipped import LABELS, SIDE, spec_of
 
 from pipeline.core.files import write_json
+from pipeline.core.image_file import open_image
 from pipeline.core.sample import Landmark, Object, Sample, read_samples, write_samples
 from pipeline.core.spec import ModelSpec, read_spec, write_spec
 from pipeline.datasets.synthetic.coco import draw_herd
@@ -39,7 +40,7 @@ from pipeline.inference.demo import open_server, page_folder, runtime_folder
 from pipeline.models.nets import Deployed, build
 from pipeline.ops.boxes import iou
 from pipeline.ops.decode import decode
-from pipeline.ops.preprocess import Frame, frame_of, open_image, resize
+from pipeline.ops.preprocess import Frame, frame_of, resize
 from pipeline.runtimes.runtimes import open_runtime, predict_image
 from pipeline.training.loading import Pictures, eval_loader
 

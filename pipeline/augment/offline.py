@@ -12,9 +12,9 @@ from pipeline.augment.policies.policy import Pixels
 from pipeline.augment.selftest import self_test
 from pipeline.core.errors import InputError
 from pipeline.core.files import link_or_copy, new_folder, write_json
+from pipeline.core.image_file import open_image
 from pipeline.core.parallel import each
 from pipeline.core.sample import Dataset, Object, Sample, read_dataset, read_samples, write_dataset, write_samples
-from pipeline.ops.preprocess import open_image
 from pipeline.viz.sheets import contact_sheet, draw
 
 QUALITY = 95  # of the copies' JPEG
@@ -101,10 +101,7 @@ def _copy_name(file_name: str, number: int) -> str:
 
 
 def _pixels(path: Path) -> Pixels:
-    try:
-        return np.asarray(open_image(path))
-    except OSError as error:
-        raise InputError(f"{path}: not an image that decodes: {error}") from None
+    return np.asarray(open_image(path))
 
 
 def _contact_sheet(

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from pipeline.config.params import ClassifyRun
 from pipeline.core.files import new_folder, write_json
+from pipeline.core.image_file import open_image
 from pipeline.core.parallel import each
 from pipeline.core.sample import read_dataset, read_samples
 from pipeline.experiments.hog import features, histograms
 from pipeline.metrics.metrics import score
-from pipeline.ops.preprocess import open_image, resize
+from pipeline.ops.preprocess import resize
 from pipeline.runtimes.runtimes import latency, predict_samples
 from pipeline.training.train import check_labels, make_spec
 

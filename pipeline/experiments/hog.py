@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.ops.preprocess import open_image, resize
+from pipeline.core.image_file import open_image
+from pipeline.ops.preprocess import resize
 
 SETTINGS: dict[str, Any] = {
     "orientations": 9,

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.core.image_file import open_image
 from pipeline.core.sample import Sample
-from pipeline.ops.preprocess import open_image, resize
+from pipeline.ops.preprocess import resize
 
 if TYPE_CHECKING:
     from pipeline.core.spec import ModelSpec

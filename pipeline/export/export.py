@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import link_or_copy, md5_of, new_folder, read_json, sha256, size_bytes, write_json, write_text
+from pipeline.core.image_file import open_image
 from pipeline.core.parallel import each_forked
 from pipeline.core.sample import Sample, read_samples
 from pipeline.export import bundle
@@ -24,7 +25,7 @@ from pipeline.export.card.contract import preprocessing
 from pipeline.export.card.limits import read_evidence
 from pipeline.export.params import ExportParams, Qat
 from pipeline.ops.decode import decode
-from pipeline.ops.preprocess import open_image, resize
+from pipeline.ops.preprocess import resize
 
 if TYPE_CHECKING:
     from torch import nn

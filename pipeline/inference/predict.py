@@ -13,12 +13,13 @@ from PIL import Image
 from tqdm import tqdm
 
 from pipeline.core.errors import InputError
+from pipeline.core.image_file import ImageFileError, open_image
 from pipeline.core.sample import Dataset, Sample, write_dataset, write_samples
 from pipeline.core.spec import ModelSpec, model_folder, read_spec
 from pipeline.datasets.formats.reading import CLIPS, PICTURES, files_under
 from pipeline.inference.overlap import overlapped
 from pipeline.ops.params import PREDICT
-from pipeline.ops.preprocess import Frame, open_image, resize
+from pipeline.ops.preprocess import Frame, resize
 from pipeline.runtimes.exported import exported_file
 from pipeline.runtimes.runtimes import Images, Runtime, open_runtime, predict_resized
 from pipeline.viz.sheets import draw
@@ -119,8 +120,8 @@ def _shots(files: list[str], every: int, most: int | None, bad: list[str]) -> Ge
             if not is_clip and kind != CAMERA:
                 try:
                     yield Shot(name, open_image(name))
-                except OSError as error:
-                    bad.append(f"{name}: not a picture that decodes: {error}")
+                except ImageFileError as error:
+                    bad.append(str(error))
                 continue
             try:
                 frames = stream(name) if is_clip else camera(int(number or 0))

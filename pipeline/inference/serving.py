@@ -1,11 +1,13 @@
-"""A registered model as MLflow runs it: pictures in, labels or objects out.
+"""A registered model as MLflow runs it: images in, labels or objects out.
 
 This module travels with the model, beside those that it imports: what runs it needs neither this project nor torch.
+MLflow's server asks it in several threads at once.
 """
 
 import base64
 import binascii
-from io import BytesIO
+import threading
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +15,17 @@ import numpy as np
 from PIL import Image
 
 from pipeline.core.errors import InputError
+from pipeline.core.image_file import ImageFileError, open_image
 from pipeline.core.spec import read_spec
-from pipeline.ops.preprocess import open_image
 from pipeline.runtimes.runtimes import Runtime, open_runtime, predict_image
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+
+# Held while a runtime is opened, and while one runs that does not say that it is `concurrent`. One lock for all models
+# of the process: those of ExecuTorch share one pool of threads.
+ALONE = threading.Lock()
 
 
 class Served:
@@ -30,24 +37,28 @@ class Served:
         self._opened: dict[str, Runtime] = {}
 
     def predict(self, model_input: "DataFrame", params: dict[str, Any]) -> list[dict[str, Any]]:
-        """For each picture of the column `image` {"label", "scores"} (classify) or {"objects"}, as in metadata.jsonl:
-        boxes [x, y, w, h] and landmarks [x, y, visibility], relative to the picture.
+        """For each image of the column `image` {"label", "scores"} (classify) or {"objects"}, as in metadata.jsonl:
+        boxes [x, y, w, h] and landmarks [x, y, visibility], relative to the image.
 
-        A picture is an encoded file (bytes, or their base64), a pathlib.Path of one, or RGB uint8 [H, W, 3]. A text is
+        An image is an encoded file (bytes, or their base64), a pathlib.Path of one, or RGB uint8 [H, W, 3]. A text is
         never a path: a server must not open its own files for those who ask. `params["target"]` names the model file.
-        Raises InputError naming the row of a picture that is none.
+        Raises InputError naming the row that holds no image. May be called in several threads.
         """
         runtime = self._runtime(params["target"])
+        alone = nullcontext() if getattr(runtime, "concurrent", False) else ALONE
         pictures = [_picture(cell, row) for row, cell in enumerate(model_input["image"])]
         keys = ("label", "scores") if self._spec.task == "classify" else ("objects",)
-        answers = [predict_image(runtime, self._spec, picture).to_json() for picture in pictures]
+        with alone:
+            answers = [predict_image(runtime, self._spec, picture).to_json() for picture in pictures]
         return [{key: answer[key] for key in keys} for answer in answers]
 
     def _runtime(self, target: str) -> Runtime:
         if target not in self._files:
             raise InputError(f"target {target!r}: expected one of {', '.join(self._files)}")
         if target not in self._opened:
-            self._opened[target] = open_runtime(target, self._folder / self._files[target])
+            with ALONE:
+                if target not in self._opened:
+                    self._opened[target] = open_runtime(target, self._folder / self._files[target])
         return self._opened[target]
 
 
@@ -69,6 +80,6 @@ def _picture(cell: Any, row: int) -> Image.Image:
     if not isinstance(cell, bytes | Path):
         raise InputError(f"image {row}: {type(cell).__name__}, expected base64, bytes, a Path or an array")
     try:
-        return open_image(BytesIO(cell) if isinstance(cell, bytes) else cell)
-    except OSError as error:
-        raise InputError(f"image {row}: not a picture that decodes: {error}") from None
+        return open_image(cell)
+    except ImageFileError as error:
+        raise InputError(f"image {row}: {error}") from None

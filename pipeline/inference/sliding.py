@@ -11,6 +11,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from pipeline.core.errors import InputError
+from pipeline.core.image_file import open_image
 from pipeline.core.sample import Dataset, Object, Sample, read_dataset, read_samples
 from pipeline.core.spec import ModelSpec, model_folder, read_spec
 from pipeline.metrics.metrics import FOR_AP
@@ -18,7 +19,7 @@ from pipeline.metrics.metrics import score as figures_of
 from pipeline.ops.boxes import nms
 from pipeline.ops.decode import BEFORE_NMS
 from pipeline.ops.params import PREDICT
-from pipeline.ops.preprocess import FILL, open_image
+from pipeline.ops.preprocess import FILL
 from pipeline.viz.sheets import draw
 
 if TYPE_CHECKING:
@@ -111,10 +112,7 @@ def slide_samples(slider: Slider, folder: Path, samples: list[Sample], scales: S
     unsure_too = replace(slider, spec=replace(slider.spec, predict=slider.spec.predict | FOR_AP))
     found = []
     for sample in tqdm(samples, "slide", mininterval=0.5, disable=None):
-        try:
-            image = open_image(folder / sample.file_name)
-        except OSError as error:
-            raise InputError(f"{folder / sample.file_name}: not a picture that decodes: {error}") from None
+        image = open_image(folder / sample.file_name)
         found.append(replace(sample, objects=slide(unsure_too, image, scales, FOR_AP["score"])))
     return found
 

@@ -16,10 +16,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from pipeline.core.errors import InputError
+from pipeline.core.image_file import open_image
 from pipeline.core.sample import Sample
 from pipeline.core.spec import ModelSpec
 from pipeline.ops.decode import decode
-from pipeline.ops.preprocess import Frame, open_image, resize
+from pipeline.ops.preprocess import Frame, resize
 
 Images = NDArray[np.uint8]
 Outputs = list[NDArray[np.float32]]
@@ -53,6 +54,8 @@ class TorchRuntime:
 
 
 class OnnxRuntime:
+    concurrent = True  # a session may run in several threads at once
+
     def __init__(self, path: Path, threads: int | None) -> None:
         import onnxruntime
         from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf
@@ -195,7 +198,7 @@ def predict_samples(
     with tqdm(total=len(samples), desc="predict", mininterval=0.5, disable=None) as bar:
         for start in range(0, len(samples), BATCH):
             batch = samples[start : start + BATCH]
-            inputs = [resize(_open(folder / s.file_name), spec.size, spec.resize) for s in batch]
+            inputs = [resize(open_image(folder / s.file_name), spec.size, spec.resize) for s in batch]
             outputs = runtime.run(np.stack([canvas for canvas, _ in inputs]))
             for i, (sample, (_, frame)) in enumerate(zip(batch, inputs, strict=True)):
                 label, scores, objects = decode([o[i] for o in outputs], spec, frame, score)
@@ -220,13 +223,6 @@ def predict_resized(
     """The same of an image of `size` (width and height in pixels) that `resize` made `canvas` and `frame` of."""
     label, scores, objects = decode([o[0] for o in runtime.run(np.stack([canvas]))], spec, frame, score)
     return Sample("", "", *size, label=label, scores=scores, objects=objects)
-
-
-def _open(path: Path) -> Image.Image:
-    try:
-        return open_image(path)
-    except OSError as error:
-        raise InputError(f"{path}: not a picture that decodes: {error}") from None
 
 
 @contextmanager

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.files import link_or_copy, read_json
+from pipeline.core.image_file import open_image
+from pipeline.tracking import serving_package
 from pipeline.tracking.dvc_state import RunState
 
 if TYPE_CHECKING:
@@ -22,24 +24,7 @@ PLACE = "served"  # of the model among the artifacts of its MLflow run
 CANDIDATE = "candidate"  # of the version that the workspace last held
 CHAMPION = "champion"  # of the best version so far
 LOCK, TEST, VERDICT = "pocketlens.lock", "pocketlens.test", "pocketlens.champion"  # tags of a version
-# What `pipeline.inference.serving` imports, as files of `pipeline/`: none of it brings torch.
-CODE = (
-    "__init__.py",
-    "ops/__init__.py",
-    "ops/boxes.py",
-    "core/__init__.py",
-    "core/errors.py",
-    "core/files.py",
-    "core/sample.py",
-    "core/spec.py",
-    "ops/decode.py",
-    "ops/preprocess.py",
-    "runtimes/__init__.py",
-    "runtimes/runtimes.py",
-    "inference/__init__.py",
-    "inference/serving.py",
-)
-# what these need besides MLflow, which brings pandas
+# what pocketlens_serving needs besides MLflow, which brings pandas and pydantic
 PACKAGES = ("numpy", "pillow", "tqdm")
 RUNTIME_PACKAGES = {"onnx": ("onnxruntime",), "executorch": ("executorch", "torch")}
 
@@ -95,17 +80,15 @@ def save(model: Servable, folder: Path, run_id: str) -> None:
     runtime = next(iter(model.files)).split("_")[0]
     packages = (*PACKAGES, *RUNTIME_PACKAGES[runtime])
     with tempfile.TemporaryDirectory() as scratch:
-        code, data = Path(scratch, "pipeline"), Path(scratch, "model")
-        sources = {code / name: Path(__file__).parents[1] / name for name in CODE}
-        sources |= {data / name: model.exports / name for name in ("model.json", *model.files.values())}
-        for target, source in sources.items():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            link_or_copy(source, target)
+        data = Path(scratch, "model")
+        data.mkdir()
+        for name in ("model.json", *model.files.values()):
+            link_or_copy(model.exports / name, data / name)
         mlflow.pyfunc.save_model(
             str(folder),
-            loader_module="pipeline.inference.serving",
+            loader_module=serving_package.LOADER,
             data_path=str(data),
-            code_paths=[str(code)],
+            code_paths=[str(serving_package.write_package(Path(scratch)))],
             mlflow_model=Model(artifact_path=PLACE, run_id=run_id),
             model_config={"files": model.files},
             signature=_signature(model),
@@ -187,9 +170,7 @@ def _signature(model: Servable) -> "ModelSignature":
 def _example(exports: Path) -> Any:
     """The first golden picture as a request has it: a small JPEG in base64."""
     import pandas as pd
-    from PIL import Image
 
     jpeg = BytesIO()
-    with Image.open(exports / "golden" / "0.png") as picture:
-        picture.save(jpeg, "JPEG")
+    open_image(exports / "golden" / "0.png").save(jpeg, "JPEG")
     return pd.DataFrame({"image": [base64.b64encode(jpeg.getvalue()).decode()]})

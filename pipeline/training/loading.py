@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
+from pipeline.core.image_file import open_image
 from pipeline.core.sample import ABSENT, Object, Sample
 from pipeline.core.spec import ModelSpec
-from pipeline.ops.preprocess import FILL, Frame, frame_of, open_image, resize
+from pipeline.ops.preprocess import FILL, Frame, frame_of, resize
 
 Augment = Callable[[NDArray[np.uint8], list[Object], int], tuple[NDArray[np.uint8], list[Object]]]
 Item = tuple[NDArray[np.uint8], Sample, Frame, list[Object]]

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import new_folder, read_json, size_bytes, write_json
+from pipeline.core.image_file import open_image
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples
 from pipeline.metrics.metrics import judged, main_metric, paired, score
-from pipeline.ops.preprocess import open_image, resize
+from pipeline.ops.preprocess import resize
 from pipeline.runtimes.exported import exported_file
 from pipeline.verification.comparison import EPSILON, agreement, drop, drop_per_class, drops, worse
 from pipeline.verification.memory import peak_memory

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from pipeline.core.image_file import open_image
 from pipeline.core.sample import Dataset, Sample
 from pipeline.metrics.matching import iou, landmark_errors, match
 from pipeline.metrics.metrics import one_object
-from pipeline.ops.preprocess import open_image
 from pipeline.viz.sheets import contact_sheet, draw
 
 

@@ -9,14 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from pipeline.core import face68
+from pipeline.core import face68, image_file
 from pipeline.core.errors import InputError
 from pipeline.core.sample import ABSENT, HIDDEN, VISIBLE, Landmark, Object
 
 PICTURES = {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".ppm", ".pgm"}
 CLIPS = {".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv"}
 SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-ORIENTATION = 0x0112  # EXIF
 
 
 @dataclass(slots=True)
@@ -193,9 +192,8 @@ def left_right_pairs(names: list[str]) -> list[tuple[int, int]]:
 
 
 def upright_size(file: Path) -> tuple[int, int]:
-    """Width and height as the picture is seen, from its header. Raises OSError if it has none."""
-    from PIL import Image
-
-    with Image.open(file) as image:
-        turned = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
-        return (image.height, image.width) if turned else image.size
+    """Width and height as the image is seen, from its header. Raises ValueError saying what was found instead."""
+    try:
+        return image_file.upright_size(file)
+    except image_file.ImageFileError as error:
+        raise ValueError(error.found) from None

@@ -1,117 +1,36 @@
-"""Rules on pictures and labels. What breaks one is named in the ledger; the rest goes on."""
+"""Rules on labels. What breaks one is named in the ledger; the rest goes on."""
 
 import math
-import struct
-import warnings
 from collections import defaultdict
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
-
+from pipeline.core.image_file import DecodedImage
 from pipeline.core.sample import ABSENT, Landmark, Object, Sample
-from pipeline.datasets.formats.reading import ORIENTATION, Candidate, Problem
+from pipeline.datasets.formats.reading import Candidate, Problem
 
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "AVIF", "PPM")  # no format that starts other programs
 ASPECT = 0.02  # how far the aspect that labels were made for may be from the picture's
 NOTHING = 1e-6  # of a side of the picture; a box that is narrower, or reaches in by less, is not there
 SAME = 6  # decimals in which two boxes are one
 
 
-class PictureError(ValueError):
-    """The picture cannot be used; `rule` is the ledger's, the message what was found."""
-
-    def __init__(self, rule: str, found: str):
-        super().__init__(found)
-        self.rule = rule
+class LabelledSizeError(ValueError):
+    """The labels were made for an image of another shape; the message is what was found."""
 
 
-@dataclass(slots=True)
-class Picture:
-    """An upright RGB `image`; `size` before it was scaled down, `orientation` the EXIF one that was undone.
+def fit_labels(candidate: Candidate, decoded: DecodedImage) -> list[Object]:
+    """The candidate's objects in the upright image.
 
-    `untouched`: the file holds just this image as a baseline JPEG, so its bytes can be taken.
+    Labels made for the image as it is stored, before EXIF turns it, are turned with it. Raises LabelledSizeError if
+    they were made for an image of another shape.
     """
-
-    image: Image.Image
-    size: tuple[int, int]
-    orientation: int
-    untouched: bool
-
-
-def open_picture(file: Path, max_side: int) -> Picture:
-    """Decode the whole file, strictly; neither side is longer than `max_side` pixels then. Raises PictureError."""
-    if not file.is_file():
-        raise PictureError("missing_file", "no such file")
-    if file.stat().st_size == 0:
-        raise PictureError("empty_file", "0 bytes")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # Pillow only warns where it should refuse
-            # a picture with a bad EXIF block is a good picture
-            warnings.filterwarnings("ignore", "(?i).*(corrupt|truncated).*exif")
-            return _decode(file, max_side)
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise PictureError("too_large", str(error)) from None
-    except UnidentifiedImageError:
-        raise PictureError("unreadable", f"not one of {', '.join(FORMATS)}") from None
-    except (OSError, SyntaxError, ValueError, EOFError, Warning, struct.error, OverflowError, KeyError) as error:
-        raise PictureError("unreadable", str(error).replace(str(file), file.name)) from None
-
-
-def _decode(file: Path, max_side: int) -> Picture:
-    Image.init()
-    with Image.open(file, formats=[f for f in FORMATS if f in Image.OPEN]) as opened:
-        image: Image.Image = opened
-        size, kind, mode = image.size, image.format, image.mode
-        orientation = image.getexif().get(ORIENTATION, 1)
-        plain = kind == "JPEG" and mode == "RGB" and not image.info.get("progressive")
-        if mode not in ("RGB", "L"):
-            image = _rgb(image)
-        # a large JPEG is decoded at a half, a quarter or an eighth of its size, which is much faster
-        image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
-        image.load()
-        scaled = image.size != size
-        if orientation in range(2, 9):
-            image = ImageOps.exif_transpose(image)
-            size = size[::-1] if orientation >= 5 else size
-        else:
-            orientation = 1
-        return Picture(image.convert("RGB"), size, orientation, plain and not scaled and orientation == 1)
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    """RGB of any mode, keeping the EXIF block; 16 bits a channel become 8 (Pillow would cut them off at 255)."""
-    exif = image.getexif()
-    if image.mode.startswith("I"):
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError(f"pixel values from {values.min()} to {values.max()}; expected 0 to 65535")
-        image = Image.fromarray((values // 256).astype(np.uint8))
-    elif image.mode == "F":
-        raise ValueError("floating-point pixels; expected 8 or 16 bits a channel")
-    elif image.mode == "P":
-        image = image.convert("RGBA")
-    image = image.convert("RGB")
-    image.info["exif"] = exif.tobytes()
-    return image
-
-
-def fit_labels(candidate: Candidate, picture: Picture) -> list[Object]:
-    """The candidate's objects in the upright picture.
-
-    Labels made for the picture as it is stored, before EXIF turns it, are turned with it. Raises PictureError if
-    they were made for a picture of another shape.
-    """
-    (w, h), size = picture.size, candidate.size
+    (w, h), size = decoded.size, candidate.size
     if size is None or not candidate.objects or size == (w, h):
         return candidate.objects
-    turned = picture.orientation >= 5
+    turned = decoded.orientation >= 5
     if turned and abs(size[0] / size[1] * w / h - 1) <= ASPECT and size != (w, h):
-        return [turn(o, picture.orientation) for o in candidate.objects]
+        return [turn(o, decoded.orientation) for o in candidate.objects]
     if abs(size[0] / size[1] * h / w - 1) > ASPECT:
-        raise PictureError("size_mismatch", f"{w} x {h} pixels, labelled as {size[0]} x {size[1]}")
+        raise LabelledSizeError(f"{w} x {h} pixels, labelled as {size[0]} x {size[1]}")
     return candidate.objects
 
 

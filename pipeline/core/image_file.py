@@ -1,0 +1,226 @@
+"""The one decoder of image files: ingest, training, prediction, serving and every report read images by it.
+
+An image is upright RGB of 8 bits a channel, whatever the file holds:
+
+- the first frame of several; turned upright by its EXIF orientation; alpha and transparency are left out, so the
+  colour below is seen; CMYK as Pillow converts it, with the inverted values that Adobe writes into a JPEG
+- of more than 8 significant bits the upper 8. All 16 are significant unless a TIFF says otherwise, by a BitsPerSample
+  of 12 or a MaxSampleValue of 2^n - 1 (another one is the brightest value of that image and says nothing of others).
+  PNG's sBIT is no reason: values are scaled to the full range by that standard. The values themselves are never
+  asked how bright they are: each frame would be scaled by another factor.
+- refused are floating-point pixels, which have no agreed range, and what Pillow would decode wrongly
+
+Python's warnings are not made errors here: their filter belongs to the process, and images are decoded in threads.
+Pillow's warnings are about metadata, or about the number of pixels, which is checked below.
+"""
+
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, PLANAR_CONFIGURATION, TiffImageFile
+
+from pipeline.core.errors import InputError
+
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "AVIF", "PPM")  # no format that starts other programs
+MOST_PIXELS = 1024**3 // 4 // 3  # what Pillow warns at; more is a decompression bomb
+ORIENTATION = 0x0112  # EXIF
+MAX_SAMPLE_VALUE = 281  # TIFF
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # what undoes an EXIF orientation
+
+
+class ImageFileError(InputError):
+    """A file that is no usable image: `rule` is the ledger's (missing_file, empty_file, unreadable, too_large),
+    `found` what was found without the file's name, which the message begins with.
+    """
+
+    def __init__(self, source: Path | str | bytes, rule: str, found: str):
+        named = "" if isinstance(source, bytes) else f"{source}: "
+        super().__init__(f"{named}not an image that decodes: {found}")
+        self.rule, self.found = rule, found
+
+
+@dataclass(slots=True)
+class DecodedImage:
+    """An upright RGB `image`; `size` (width, height) before it was scaled down, `orientation` the EXIF one, undone.
+
+    `untouched`: the file holds just this image as a baseline JPEG, so its bytes can be taken.
+    """
+
+    image: Image.Image
+    size: tuple[int, int]
+    orientation: int
+    untouched: bool
+
+
+def open_image(source: Path | str | bytes) -> Image.Image:
+    """The upright RGB image of a file, or of a file's bytes. Raises ImageFileError if it does not decode whole.
+
+    >>> buffer = BytesIO()
+    >>> Image.new("L", (4, 2), color=200).save(buffer, "PNG")
+    >>> image = open_image(buffer.getvalue())
+    >>> image.mode, image.size, image.getpixel((0, 0))
+    ('RGB', (4, 2), (200, 200, 200))
+    """
+    return decode_image(source).image
+
+
+def decode_image(source: Path | str | bytes, max_side: int | None = None) -> DecodedImage:
+    """Decode the whole file, strictly; neither side is longer than `max_side` pixels then (None: as it is).
+
+    Raises ImageFileError.
+
+    >>> buffer = BytesIO()
+    >>> Image.new("RGB", (40, 20)).save(buffer, "JPEG")
+    >>> decoded = decode_image(buffer.getvalue(), max_side=10)
+    >>> decoded.image.size, decoded.size, decoded.untouched
+    ((10, 5), (40, 20), False)
+    """
+    try:
+        with _opened(source) as file, Image.open(file, formats=_formats()) as image:
+            _check_pixels(image)
+            return _decode(image, max_side)
+    except Exception as error:  # noqa: BLE001  a damaged file makes Pillow's decoders raise almost anything
+        raise _refused(source, error) from None
+
+
+def upright_size(file: Path | str) -> tuple[int, int]:
+    """Width and height in pixels as the image is seen, from its header. Raises ImageFileError.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     Image.new("L", (4, 2)).save(f"{folder}/image.png")
+    ...     upright_size(f"{folder}/image.png")
+    (4, 2)
+    """
+    try:
+        with _opened(file) as opened, Image.open(opened, formats=_formats()) as image:
+            return _upright_size(image, _orientation(image))
+    except Exception as error:  # noqa: BLE001  as in decode_image
+        raise _refused(file, error) from None
+
+
+def _opened(source: Path | str | bytes) -> IO[bytes]:
+    """Never a path: of a path Pillow maps some TIFFs into memory, and those that it also turns come out garbled."""
+    if isinstance(source, bytes):
+        empty = not source
+    elif Path(source).is_file():
+        empty = Path(source).stat().st_size == 0
+    else:
+        raise ImageFileError(source, "missing_file", "no such file")
+    if empty:
+        raise ImageFileError(source, "empty_file", "0 bytes")
+    return BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb")
+
+
+def _formats() -> list[str]:
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]  # a Pillow may be built without AVIF or WebP
+
+
+def _refused(source: Path | str | bytes, error: Exception) -> ImageFileError:
+    if isinstance(error, ImageFileError):
+        return error
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return ImageFileError(source, "too_large", str(error))
+    if isinstance(error, UnidentifiedImageError):
+        return ImageFileError(source, "unreadable", f"not one of {', '.join(FORMATS)}, or of a kind that is not read")
+    found = str(error) or type(error).__name__
+    if not isinstance(source, bytes):
+        found = found.replace(str(source), Path(source).name)
+    return ImageFileError(source, "unreadable", found)
+
+
+def _check_pixels(image: Image.Image) -> None:
+    if image.width * image.height > MOST_PIXELS:
+        raise Image.DecompressionBombError(
+            f"{image.width} x {image.height} pixels, could be a decompression bomb; expected at most {MOST_PIXELS}"
+        )
+
+
+def _decode(opened: Image.Image, max_side: int | None) -> DecodedImage:
+    image, kind, stored = opened, opened.format, opened.size
+    orientation = _orientation(image)
+    size = _upright_size(image, orientation)
+    plain = kind == "JPEG" and image.mode == "RGB" and not image.info.get("progressive")
+    if image.mode not in ("RGB", "L") or kind == "TIFF":
+        image = _rgb(image)
+    if max_side is not None:
+        # a large JPEG is decoded at a half, a quarter or an eighth of its size, which is much faster
+        image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    image.load()
+    scaled = image.size != stored
+    if orientation in TURNS and kind != "TIFF":
+        image = image.transpose(TURNS[orientation])
+    return DecodedImage(image.convert("RGB"), size, orientation, plain and not scaled and orientation == 1)
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 to 8; 1 where there is none, or what stands there is no orientation."""
+    found = image.getexif().get(ORIENTATION, 1)
+    return int(found) if found in TURNS else 1
+
+
+def _upright_size(image: Image.Image, orientation: int) -> tuple[int, int]:
+    """Pillow itself turns a TIFF, and gives the size after that."""
+    turned = orientation >= 5 and image.format != "TIFF"
+    return (image.height, image.width) if turned else (image.width, image.height)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """RGB of any mode."""
+    if image.mode.startswith("I"):
+        return _upper_bits(image).convert("RGB")
+    if image.mode == "F":
+        raise ValueError("floating-point pixels; expected whole numbers of 8 or 16 bits a channel")
+    if isinstance(image, TiffImageFile):
+        _check_deep_colour(image)
+    if image.mode in ("P", "PA"):
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def _upper_bits(image: Image.Image) -> Image.Image:
+    """The upper 8 of the significant bits of a grey image. Pillow's own conversion cuts values off at 255."""
+    bits = _significant_bits(image)
+    values, most = np.asarray(image), 2**bits - 1
+    if values.min() < 0 or values.max() > most:
+        raise ValueError(f"pixel values from {values.min()} to {values.max()}; expected 0 to {most}")
+    if isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0:
+        values = most - values  # 0 is white; Pillow heeds that for 8 bits only
+    return Image.fromarray((values >> (bits - 8)).astype(np.uint8))
+
+
+def _significant_bits(image: Image.Image) -> int:
+    """Of a channel, 8 to 16, as the file states them."""
+    if not isinstance(image, TiffImageFile):
+        return 16
+    stored = min(16, max(_numbers(image, BITSPERSAMPLE)))  # 32 are taken for a wide 16
+    stated = {2**n - 1: n for n in range(8, stored)}
+    return max((stated.get(most, stored) for most in _numbers(image, MAX_SAMPLE_VALUE)), default=stored)
+
+
+def _check_deep_colour(image: TiffImageFile) -> None:
+    """Raises ValueError for a colour TIFF of 16 bits a channel whose upper bytes are not the image."""
+    if max(_numbers(image, BITSPERSAMPLE), default=1) <= 8:
+        return
+    if image.tag_v2.get(PLANAR_CONFIGURATION) == 2:
+        raise ValueError("16 bits a channel, each channel in a plane of its own; expected them interleaved")
+    if (bits := _significant_bits(image)) < 16:
+        raise ValueError(f"colour of {bits} significant bits in 16 (its MaxSampleValue); expected all 16")
+
+
+def _numbers(image: TiffImageFile, tag: int) -> tuple[int, ...]:
+    found = image.tag_v2.get(tag, ())
+    return tuple(found) if isinstance(found, tuple) else (found,)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import InputError
+from pipeline.runtimes.targets import TARGETS, TORCH
 
 if TYPE_CHECKING:
     from pipeline.core.sample import Sample
@@ -83,7 +84,9 @@ def _predict_parser(parser: argparse.ArgumentParser) -> None:
         "sources", nargs="+", metavar="SOURCE", help="pictures, clips, folders of both, camera, camera:1"
     )
     parser.add_argument("--run", required=True)
-    parser.add_argument("--target", default="torch", help="torch (default), or a file that ships: onnx_int8, ...")
+    parser.add_argument(
+        "--target", default=TORCH, help=f"{TORCH} (default), or a file that ships: {', '.join(TARGETS)}"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object per image")
     parser.add_argument(
         "--draw",

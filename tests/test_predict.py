@@ -29,8 +29,9 @@ from pipeline.datasets.synthetic.params import ActionsParams
 from pipeline.datasets.video import ClipWriter, frame_rate, stream
 from pipeline.inference.predict import predict_sources
 from pipeline.models.nets import build
+from pipeline.runtimes.answers import predict_image
 from pipeline.runtimes.exported import exported_file
-from pipeline.runtimes.runtimes import open_runtime, predict_image
+from pipeline.runtimes.targets import open_runtime
 
 ROOT = Path(__file__).parents[1]
 TASKS = ("classify", "localize", "detect")

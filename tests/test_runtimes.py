@@ -14,8 +14,9 @@ from pipeline.core.errors import InputError
 from pipeline.core.sample import Sample, read_samples
 from pipeline.core.spec import read_spec
 from pipeline.ops.preprocess import open_image
+from pipeline.runtimes.answers import predict_image, predict_samples
 from pipeline.runtimes.exported import exported_file
-from pipeline.runtimes.runtimes import open_runtime, predict_image, predict_samples
+from pipeline.runtimes.targets import open_runtime
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +107,7 @@ def test_a_picture_that_does_not_decode_is_an_error_that_names_it(run: Path, tmp
 def test_opening_executorch_says_nothing(run: Path) -> None:
     """A fresh process, since the libraries speak once: their notes are not for people who run models."""
     code = (
-        "import sys; from pathlib import Path; import numpy as np; from pipeline.runtimes.runtimes import open_runtime;"
+        "import sys; from pathlib import Path; import numpy as np; from pipeline.runtimes.targets import open_runtime;"
         f"open_runtime('executorch_int8', Path(sys.argv[1])).run(np.zeros((1, {SIDE}, {SIDE}, 3), np.uint8));"
         "print('ran')"
     )

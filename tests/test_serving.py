@@ -29,7 +29,8 @@ from pipeline.export.params import ExportParams
 from pipeline.inference.serving import Served
 from pipeline.models.nets import build
 from pipeline.ops.preprocess import open_image
-from pipeline.runtimes.runtimes import open_runtime, predict_image
+from pipeline.runtimes.answers import predict_image
+from pipeline.runtimes.targets import open_runtime
 from pipeline.tracking.registry import servable
 from pipeline.tracking.track import default_uri, track_run
 

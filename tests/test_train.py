@@ -27,7 +27,8 @@ from pipeline.core.spec import read_spec
 from pipeline.metrics.metrics import score
 from pipeline.models.losses import label_weights
 from pipeline.models.nets import build
-from pipeline.runtimes.runtimes import open_runtime, predict_samples
+from pipeline.runtimes.answers import predict_samples
+from pipeline.runtimes.targets import open_runtime
 from pipeline.training.fit import VALIDATION, Fitting, Phase, looks_after
 from pipeline.training.loading import Pictures, eval_loader
 from pipeline.training.params import ClassifyModel, ClassifyRun, DetectRun

@@ -40,7 +40,8 @@ from pipeline.models.nets import Deployed, build
 from pipeline.ops.boxes import iou
 from pipeline.ops.decode import decode
 from pipeline.ops.preprocess import Frame, frame_of, open_image, resize
-from pipeline.runtimes.runtimes import open_runtime, predict_image
+from pipeline.runtimes.answers import predict_image
+from pipeline.runtimes.targets import open_runtime
 from pipeline.training.loading import Pictures, eval_loader
 
 PAGE = ROOT / "pipeline/export/bundle/web"

@@ -36,7 +36,8 @@ def evaluate_run(model: Path, truth_folder: Path, report: Path, predict: Mapping
     begin(database)  # it starts while torch is imported and the pictures are predicted
     try:
         from pipeline.core.spec import read_spec
-        from pipeline.runtimes.runtimes import open_runtime, predict_samples
+        from pipeline.runtimes.answers import predict_samples
+        from pipeline.runtimes.targets import open_runtime
 
         spec = replace(read_spec(model / "model.json"), predict=dict(predict))
         if not truth:

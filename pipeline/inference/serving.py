@@ -15,7 +15,9 @@ from PIL import Image
 from pipeline.core.errors import InputError
 from pipeline.core.spec import read_spec
 from pipeline.ops.preprocess import open_image
-from pipeline.runtimes.runtimes import Runtime, open_runtime, predict_image
+from pipeline.runtimes.answers import predict_image
+from pipeline.runtimes.runtime import Runtime
+from pipeline.runtimes.targets import open_runtime
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -25,7 +25,7 @@ struct ModelFolder {
     /// What is wrong on this phone, by the golden files; nothing if the list is empty. Call it once in a test.
     func selfTest(_ contract: Contract, target: String, run: ([UInt8]) throws -> [[Float]]) throws -> [String] {
         let note = try JSONDecoder().decode(Note.self, from: Data(contentsOf: file("golden/golden.json")))
-        let tolerance = target.hasSuffix("_int8") ? note.int8_tolerance : note.float_tolerance
+        let tolerance = note.tolerances[target]!
         let inputs = try readNpz(file("golden/golden.npz"))["image"]!
         let answers = try readNpz(file("golden/\(target).npz"))
         var wrong: [String] = []
@@ -43,8 +43,7 @@ struct ModelFolder {
 
 private struct Note: Decodable {
     var pictures: [String]
-    var float_tolerance: Double
-    var int8_tolerance: Double
+    var tolerances: [String: Double]  // by target
 }
 
 /// preprocess.json, by the names of its keys.

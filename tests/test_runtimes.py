@@ -7,15 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from shipped import SIDE, TARGETS, shipped
 
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Sample, read_samples
 from pipeline.core.spec import read_spec
+from pipeline.models.nets import Deployed
 from pipeline.ops.preprocess import open_image
 from pipeline.runtimes.answers import predict_image, predict_samples
 from pipeline.runtimes.exported import exported_file
+from pipeline.runtimes.runtime import latency
 from pipeline.runtimes.targets import open_runtime
 
 
@@ -48,6 +51,29 @@ def test_a_runtime_has_the_threads_that_were_asked_for_whatever_others_have(run:
     answers = [runtime.run(images)[0] for runtime in (*runtimes, *runtimes)]
     for answer in answers[1:]:
         np.testing.assert_allclose(answer, answers[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("threads", [1, 2, None])
+def test_torch_runs_with_the_threads_that_it_says(
+    run: Path, monkeypatch: pytest.MonkeyPatch, threads: int | None
+) -> None:
+    seen = []
+    forward = Deployed.forward
+
+    def watched(self: Deployed, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        seen.append(torch.get_num_threads())
+        return forward(self, image)
+
+    monkeypatch.setattr(Deployed, "forward", watched)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        runtime = open_runtime("torch", file_of(run, "torch"), threads)
+        found = latency(runtime, np.zeros((1, SIDE, SIDE, 3), np.uint8))
+        assert torch.get_num_threads() == 3, "the rest of the process keeps its own"
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {found["threads"]} == {threads or 3}
 
 
 @pytest.mark.parametrize("target", ["torch", "onnx_int8", "executorch_int8"])

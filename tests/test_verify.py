@@ -21,6 +21,7 @@ from broken import (
 )
 from PIL import Image
 from shipped import LABELS, PARAMS, SIDE, TARGETS, relist, shipped, spec_of
+from tflite import write_litert
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json, write_json
@@ -171,6 +172,24 @@ def test_a_float_file_by_the_name_of_an_int8_one_fails(run: Path, exports: Path,
         verify(run, exports, tmp_path / "report", [f"{kind}_int8"])
     with pytest.raises(InputError, match="none of its layers is in int8"):
         verify(run, exports, tmp_path / "report", [f"{kind}_int8"], size_ratio=1.0)
+
+
+@pytest.mark.parametrize("int8", [True, False])
+def test_litert_is_held_to_layers_in_int8_whatever_its_name(
+    run: Path, exports: Path, tmp_path: Path, int8: bool
+) -> None:
+    write_litert(exports / "model.int8.tflite", SIDE, len(LABELS), int8)
+    facts = read_json(exports / "export.json")
+    facts["targets"]["litert"] = {"file": "model.int8.tflite"}
+    write_json(exports / "export.json", facts)
+    relist(exports, "litert")
+    if int8:
+        assert "passed" in verify(run, exports, tmp_path / "report", ["litert"], 1.0)
+    else:
+        with pytest.raises(InputError, match="litert: none of its layers is in int8"):
+            verify(run, exports, tmp_path / "report", ["litert"], 1.0)
+    row = read_json(tmp_path / "report" / "verify.json")["targets"]["litert"]
+    assert (row["int8_layers"], row["passed"]) == (int(int8), int8)
 
 
 def test_an_executorch_file_that_takes_bgr_is_told(run: Path, exports: Path, tmp_path: Path) -> None:

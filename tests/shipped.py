@@ -78,7 +78,7 @@ def spec_of(task: str, size: int = SIDE, backbone: str = "mobilenetv2_035") -> M
     )
     torch.manual_seed(0)
     net = build(spec)
-    spec.outputs, spec.strides = list(net.outputs), list(net.strides)
+    spec.outputs, spec.strides, spec.boxes = list(net.outputs), list(net.strides), net.boxes
     return spec
 
 

@@ -28,6 +28,7 @@ def spec(task: str, outputs: list[str], landmarks: int = 0, strides: tuple[int, 
         predict={"score": 0.5, "nms": "hard", "nms_iou": 0.5, "max_objects": 10},
         outputs=outputs,
         strides=list(strides),
+        boxes="distances" if task == "detect" else "",
     )
 
 

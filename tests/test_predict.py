@@ -53,7 +53,7 @@ def save_model(folder: Path, task: str, resize: str = "letterbox", score: float 
         predict={"score": score, "nms": "hard", "nms_iou": 0.6, "max_objects": 5},
     )  # fmt: skip
     net = build(spec)
-    spec.outputs, spec.strides = list(net.outputs), list(net.strides)
+    spec.outputs, spec.strides, spec.boxes = list(net.outputs), list(net.strides), net.boxes
     folder.mkdir(parents=True)
     save_file(net.state_dict(), folder / "model.safetensors")
     write_spec(folder / "model.json", spec)

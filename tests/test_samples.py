@@ -65,6 +65,7 @@ def write_case(folder: Path, spec: ModelSpec, images: list[Image.Image], outputs
     flat = [f"{v:.17g}" for level in contract["decode"].get("anchors") or [] for anchor in level for v in anchor]
     told: dict[str, Any] = {
         **dict.fromkeys(("score", "before_nms", "nms", "nms_iou", "vote_iou", "soft_sigma", "max_objects"), 0),
+        "boxes": "",
         **contract["decode"],
         "labels": "|".join(spec.labels),
         "size": spec.size,

@@ -49,6 +49,7 @@ fun readContract(preprocess: String, labels: String): Contract {
         fill = json.optJSONArray("fill")?.getInt(0) ?: 0,
         outputs = strings(json.getJSONArray("outputs")),
         score = decode.optDouble("score", 0.0),
+        boxes = decode.optString("boxes"),
         strides = (decode.optJSONArray("strides") ?: JSONArray()).let { a -> List(a.length()) { a.getInt(it) } },
         anchors = each(anchors) { level, i ->
             each(level.getJSONArray(i)) { anchor, j ->

@@ -122,15 +122,7 @@ def head_row(kind: str, task: str) -> Head:
     return HEADS[kind]
 
 
-def _options(task: str) -> Any:
+def head_options(task: str) -> Any:
     """The type of a `head` block: the options of the task's heads, told apart by their `kind`."""
     options: list[Any] = [row.options for row in HEADS.values() if row.task == task]
     return Annotated[reduce(or_, options), Field(discriminator="kind")]
-
-
-if TYPE_CHECKING:  # a checker sees what all heads of a task have
-    AnyClassifyHead = PoolHead | FlattenHead
-    AnyDetectHead = DetectHead
-else:
-    AnyClassifyHead = _options("classify")
-    AnyDetectHead = _options("detect")

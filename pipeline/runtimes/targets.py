@@ -63,6 +63,7 @@ class Target:
         return function
 
 
+PYTORCH = Engine(name="PyTorch", tag="pytorch", runtime="pipeline.runtimes.on_torch:TorchRuntime")
 ONNX = Engine(
     name="ONNX Runtime",
     tag="onnx",
@@ -171,11 +172,7 @@ def open_runtime(target: str, path: Path, threads: int | None = None) -> "Runtim
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     try:
-        if target == TORCH:
-            from pipeline.runtimes.on_torch import TorchRuntime
-
-            return TorchRuntime(path, threads)
-        engine = target_row(target).engine
+        engine = PYTORCH if target == TORCH else target_row(target).engine
         if engine.not_run:
             raise InputError(f"{path}: {engine.not_run}")
         runtime: Runtime = load(engine.runtime)(path, threads)

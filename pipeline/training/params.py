@@ -1,11 +1,17 @@
 """Params of a run's net and of its training, by task. Defaults are those of a run on data of one's own."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from pipeline.core.params import Block, Count, Fraction, Seed
-from pipeline.models.heads import AnchorFreeHead, AnyClassifyHead, AnyDetectHead, LocalizeHead, PoolHead
+from pipeline.models.heads import AnchorFreeHead, DetectHead, FlattenHead, LocalizeHead, PoolHead, head_options
+
+if TYPE_CHECKING:  # a checker sees what the heads of a task have in common
+    AnyClassifyHead = PoolHead | FlattenHead
+    AnyDetectHead = DetectHead
+else:
+    AnyClassifyHead, AnyDetectHead = head_options("classify"), head_options("detect")
 
 
 class _Model(Block):

@@ -14,7 +14,7 @@ from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples
 from pipeline.metrics.metrics import judged, main_metric, paired, score
 from pipeline.ops.preprocess import open_image, resize
 from pipeline.runtimes.exported import exported_file
-from pipeline.runtimes.targets import TARGETS, open_runtime
+from pipeline.runtimes.targets import TARGETS, open_runtime, target_row
 from pipeline.verification.comparison import EPSILON, agreement, drop, drop_per_class, drops, worse
 from pipeline.verification.memory import peak_memory
 from pipeline.verification.not_run import NOT_MEASURED, not_run_row
@@ -116,17 +116,16 @@ def _read_case(
 def _measurable(exports: Path, target: str) -> Path | None:
     """The file of `target`, if it is whole and there is a way to measure its memory."""
     try:
-        path = exported_file(exports, target)
+        engine, path = target_row(target).engine, exported_file(exports, target)
     except InputError:  # _row says it
         return None
-    return path if TARGETS[target].engine.memory else None
+    return path if engine.memory else None
 
 
 def _row(case: _Case, target: str, folder: Path) -> dict[str, Any]:
     """The target's row of verify.json. A file that is not there, broken or cannot be run here has no figures."""
-    engine = TARGETS[target].engine
     try:
-        path = exported_file(case.exports, target)
+        engine, path = target_row(target).engine, exported_file(case.exports, target)
         if engine.not_run:
             size = _size(case.exports, target, path)
             row = not_run_row(case.exports, path, engine, _too_large(case, target, size))

@@ -227,7 +227,7 @@ def _predict(args: argparse.Namespace) -> None:
         raise InputError(f"--every {args.every}: expected 1 or more")
     places = Path("models"), Path("exports"), args.draw
     # an exported file brings along what it was exported with
-    shown = _shown(args.run) if args.target == "torch" else None
+    shown = _shown(args.run) if args.target == TORCH else None
     answers = predict_sources(args.sources, args.run, args.target, *places, args.every, args.frames, shown)
     with closing(answers):  # Ctrl+C while printing finishes the drawings too
         for prediction in answers:

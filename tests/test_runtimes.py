@@ -111,6 +111,11 @@ def test_a_broken_file_is_an_error_that_names_it(run: Path, tmp_path: Path, targ
         open_runtime(target, path)
 
 
+def test_an_unknown_target_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no export target 'onnx_int4'; did you mean 'onnx_int8'"):
+        open_runtime("onnx_int4", tmp_path)
+
+
 def test_broken_weights_are_an_error_that_names_them(run: Path, tmp_path: Path) -> None:
     (tmp_path / "model.json").write_bytes((run / "models/shapes/model.json").read_bytes())
     with pytest.raises(InputError, match=r"model\.safetensors"):

@@ -29,6 +29,9 @@ class TorchRuntime:
 @contextmanager
 def _threads(number: int) -> Iterator[None]:
     before = torch.get_num_threads()
+    if number == before:  # setting it makes new pools of threads
+        yield
+        return
     torch.set_num_threads(number)
     try:
         yield

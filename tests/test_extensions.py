@@ -10,7 +10,7 @@ from pipeline.augment.policies import POLICIES
 from pipeline.core.lazy import load
 from pipeline.models.heads import HEADS
 from pipeline.ops.decode import FORMS
-from pipeline.runtimes.targets import TARGETS, targets_table
+from pipeline.runtimes.targets import TARGETS
 
 ROOT = Path(__file__).parents[1]
 
@@ -161,11 +161,6 @@ def test_a_target_has_all_that_is_asked_of_it(name: str) -> None:
     if row.held_against:
         assert row.int8 and not TARGETS[row.held_against].int8
     assert [r.file for r in TARGETS.values()].count(row.file) == 1
-
-
-def test_the_docs_have_the_table_of_targets() -> None:
-    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    assert f"<!-- targets: begin -->\n{targets_table()}<!-- targets: end -->\n" in text
 
 
 @pytest.mark.parametrize("kind", HEADS)

@@ -199,4 +199,4 @@ def targets_table() -> str:
         for name, row in TARGETS.items()
     ]
     head = ("target", "file", "numbers", "size held against", "run here by")
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)) + "\n"
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))

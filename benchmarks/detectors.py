@@ -31,13 +31,14 @@ from pipeline.core.errors import InputError
 from pipeline.core.image_file import open_image
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples
 from pipeline.core.spec import read_spec
-from pipeline.export.targets import EXPORTERS
 from pipeline.graph.cost import cost
 from pipeline.metrics.metrics import score
 from pipeline.models.backbones import read_pretrained
 from pipeline.models.nets import Deployed, load_model
 from pipeline.ops.preprocess import resize
-from pipeline.runtimes.runtimes import Runtime, open_runtime, predict_samples
+from pipeline.runtimes.answers import predict_samples
+from pipeline.runtimes.runtime import Runtime
+from pipeline.runtimes.targets import TARGETS, open_runtime
 from pipeline.training.fit import LOOKS
 from pipeline.training.train import make_spec, train_run
 
@@ -118,12 +119,12 @@ def ours(name: str, run: DetectRun, data: Data, scratch: Path, seeds: int, secon
                 for s in data.samples["train"][:CALIBRATION]]  # fmt: skip
     runtimes: dict[str, Runtime] = {}
     for target in ("onnx_int8", "executorch_int8"):
-        file, export, _ = EXPORTERS[target]
+        file, export = TARGETS[target].file, TARGETS[target].export
         export(Deployed(net, spec), pictures, folder / file, spec.outputs)
         runtimes[target] = open_runtime(target, folder / file, THREADS)
     best = min(runtimes, key=lambda t: milliseconds({t: lambda: runtimes[t].run(pictures[0])})[t])
     row.run = lambda: runtimes[best].run(pictures[0])
-    row.int8_bytes = (folder / EXPORTERS[best][0]).stat().st_size
+    row.int8_bytes = (folder / TARGETS[best].file).stat().st_size
     row.int8_ap, _ = data.judged(
         predict_samples(runtimes[best], spec, data.folders["test"], data.samples["test"], FLOOR)
     )

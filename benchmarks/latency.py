@@ -15,12 +15,12 @@ import torch
 
 from benchmarks.timing import milliseconds
 from pipeline.core.spec import ModelSpec
-from pipeline.export.targets import EXPORTERS
 from pipeline.models.nets import Deployed, build
-from pipeline.runtimes.runtimes import Runtime, open_runtime
+from pipeline.runtimes.runtime import Runtime
+from pipeline.runtimes.targets import TARGETS, open_runtime
 from pipeline.training.train import write_weights
 
-TARGETS = ("executorch_int8", "executorch_float", "onnx_int8", "onnx_float")
+MEASURED = ("executorch_int8", "executorch_float", "onnx_int8", "onnx_float")
 
 
 def main() -> None:
@@ -42,8 +42,8 @@ def main() -> None:
         folder = Path(name)
         write_weights(net, spec, folder)
         runtimes: dict[str, Runtime] = {"torch eager": open_runtime("torch", folder, asked.threads)}
-        for target in TARGETS:
-            file, export, _ = EXPORTERS[target]
+        for target in MEASURED:
+            file, export = TARGETS[target].file, TARGETS[target].export
             export(Deployed(net, spec), pictures, folder / file, spec.outputs)
             runtimes[target] = open_runtime(target, folder / file, asked.threads)
         calls = {target: partial(runtime.run, pictures[0]) for target, runtime in runtimes.items()}

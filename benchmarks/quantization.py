@@ -27,11 +27,10 @@ from torch import Tensor, nn
 from torchvision.models import mobilenet_v2
 
 from pipeline.core.image_file import open_image
-from pipeline.export.targets import EXPORTERS
 from pipeline.models.backbones import IMAGENET_MEAN, IMAGENET_STD
 from pipeline.models.nets import Deployed
 from pipeline.ops.preprocess import resize
-from pipeline.runtimes.runtimes import open_runtime
+from pipeline.runtimes.targets import TARGETS, open_runtime
 
 SIZE, BATCH = 224, 25
 Images = NDArray[np.uint8]
@@ -39,10 +38,11 @@ Logits = NDArray[np.float32]
 
 
 class Row(NamedTuple):
-    """A file's `logits` for all pictures; its size; how it was made."""
+    """A file's `logits` for all pictures; its size, and the row that it is held against; how it was made."""
 
     logits: Logits
     size: int
+    held_against: str
     seconds: float
     facts: dict[str, Any]
 
@@ -106,6 +106,7 @@ def _judge(title: str, net: nn.Module, images: Images, truth: NDArray[np.int64],
 def _folds(net: nn.Module, images: Images, target: str, calibration: int, options: dict[str, Any]) -> Row:
     """The logits of each half come from a file that was calibrated on the other half; float files need one only."""
     logits: Logits = np.zeros((len(images), 1000), np.float32)
+    made = TARGETS["onnx_int8" if target == "naive" else target]
     size, facts, start = 0, {}, time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         for half in (0, 1):
@@ -116,19 +117,19 @@ def _folds(net: nn.Module, images: Images, target: str, calibration: int, option
             size = path.stat().st_size
             runtime = open_runtime("onnx_int8" if target == "naive" else target, path)
             logits[1 - half :: 2] = runtime.run(images[1 - half :: 2])[0]
-            if target.endswith("_float"):
+            if not made.int8:
                 logits[half::2] = runtime.run(seen)[0]
                 break
-    return Row(logits, size, time.perf_counter() - start, facts)
+    return Row(logits, size, made.held_against or target, time.perf_counter() - start, facts)
 
 
 def _export(net: nn.Module, chosen: list[Images], target: str, path: Path, options: dict[str, Any]) -> dict[str, Any]:
     if target != "naive":
-        return EXPORTERS[target].export(net, chosen, path, ["logits"], **options)
+        return TARGETS[target].export(net, chosen, path, ["logits"], **options)
     from onnxruntime.quantization import quantize_static
 
     whole = path.with_suffix(".onnx")
-    EXPORTERS["onnx_float"].export(net, chosen, whole, ["logits"])
+    TARGETS["onnx_float"].export(net, chosen, whole, ["logits"])
     quantize_static(whole, path, _Reader(chosen))
     return {}
 
@@ -153,7 +154,7 @@ def _print(title: str, exact: Logits, rows: dict[str, Row], truth: NDArray[np.in
     for name, row in rows.items():
         found = row.logits.argmax(1)
         right, same = 100 * float((found == truth).mean()), 100 * float((found == best).mean())
-        whole = rows["executorch_float" if name.startswith("executorch") else "onnx_float"].size
+        whole = rows[row.held_against].size
         off = np.abs(row.logits - exact)
         print(
             f"{name:24} {right:6.2f} {top1 - right:6.2f} {same:6.2f}% {row.size / 1e6:6.2f} {row.size / whole:6.3f} "

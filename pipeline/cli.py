@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import InputError
+from pipeline.runtimes.targets import TARGETS, TORCH
 
 if TYPE_CHECKING:
     from pipeline.core.sample import Sample
@@ -83,7 +84,9 @@ def _predict_parser(parser: argparse.ArgumentParser) -> None:
         "sources", nargs="+", metavar="SOURCE", help="pictures, clips, folders of both, camera, camera:1"
     )
     parser.add_argument("--run", required=True)
-    parser.add_argument("--target", default="torch", help="torch (default), or a file that ships: onnx_int8, ...")
+    parser.add_argument(
+        "--target", default=TORCH, help=f"{TORCH} (default), or a file that ships: {', '.join(TARGETS)}"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object per image")
     parser.add_argument(
         "--draw",
@@ -224,7 +227,7 @@ def _predict(args: argparse.Namespace) -> None:
         raise InputError(f"--every {args.every}: expected 1 or more")
     places = Path("models"), Path("exports"), args.draw
     # an exported file brings along what it was exported with
-    shown = _shown(args.run) if args.target == "torch" else None
+    shown = _shown(args.run) if args.target == TORCH else None
     answers = predict_sources(args.sources, args.run, args.target, *places, args.every, args.frames, shown)
     with closing(answers):  # Ctrl+C while printing finishes the drawings too
         for prediction in answers:

@@ -17,7 +17,8 @@ from pipeline.evaluation.evaluate import write_report
 from pipeline.export.export import export_run
 from pipeline.export.params import ExportParams, Ptq
 from pipeline.models.nets import Deployed, build
-from pipeline.runtimes.runtimes import open_runtime, predict_samples
+from pipeline.runtimes.answers import predict_samples
+from pipeline.runtimes.targets import open_runtime
 from pipeline.training.loading import Pictures
 from pipeline.verification.params import VerifyParams
 
@@ -77,7 +78,7 @@ def spec_of(task: str, size: int = SIDE, backbone: str = "mobilenetv2_035") -> M
     )
     torch.manual_seed(0)
     net = build(spec)
-    spec.outputs, spec.strides = list(net.outputs), list(net.strides)
+    spec.outputs, spec.strides, spec.boxes = list(net.outputs), list(net.strides), net.boxes
     return spec
 
 

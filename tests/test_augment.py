@@ -126,8 +126,12 @@ def test_an_unknown_policy_names_the_nearest(name, hint):
         augmenter(name)
 
 
+def away() -> Policy:
+    return Policy(geometry=affine(np.eye(2), (0.9, 0)))
+
+
 def test_a_picture_is_never_shown_without_its_objects(monkeypatch):
-    monkeypatch.setitem(POLICIES, "away", lambda: Policy(geometry=affine(np.eye(2), (0.9, 0))))
+    monkeypatch.setitem(POLICIES, "away", "test_augment:away")
     given_objects = [animal(), animal(0.1, 0.1, 0.2, 0.2)]
     _, after, rejected = augmenter("away").move(picture(), given_objects, 1)
     assert (after, rejected) == (given_objects, DRAWS)
@@ -200,9 +204,10 @@ def test_the_libraries_ask_no_network():
         asked = []
         sys.addaudithook(lambda event, args: asked.append((event, args)) if event.startswith("socket.") else None)
         from pipeline.augment.policies import POLICIES
+        from pipeline.core.lazy import load
         assert not {"albumentations", "imgaug", "torch"} & set(sys.modules)
-        for build in POLICIES.values():
-            build()
+        for place in POLICIES.values():
+            load(place)()
         sys.exit(str([a for a in asked if a[0] in ("socket.getaddrinfo", "socket.connect")] or ""))
     """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -44,19 +44,19 @@ def test_self_test_finds_labels_where_the_pixels_are(policy):
     assert (found["mirrored"] > 2) == (policy in ("photo_geometry", "photo_zoom", "imgaug_ucf101"))
 
 
-def _flipped_pixels(pixels, points, seed):
-    return pixels[:, ::-1], points
+def flipped_pixels() -> Policy:
+    return Policy(geometry=lambda pixels, points, seed: (pixels[:, ::-1], points))
 
 
-def _three_pixels_off(pixels, points, seed):
-    return np.roll(pixels, 3, axis=1), points
+def three_pixels_off() -> Policy:
+    return Policy(geometry=lambda pixels, points, seed: (np.roll(pixels, 3, axis=1), points))
 
 
-@pytest.mark.parametrize("wrong", [_flipped_pixels, _three_pixels_off])
+@pytest.mark.parametrize("wrong", ["flipped_pixels", "three_pixels_off"])
 def test_self_test_fails_where_labels_are_moved_wrongly(wrong, monkeypatch):
-    monkeypatch.setitem(POLICIES, wrong.__name__, lambda: Policy(geometry=wrong))
+    monkeypatch.setitem(POLICIES, wrong, f"test_augment_offline:{wrong}")
     with pytest.raises(RuntimeError, match=r"cow-7: landmark 0 is at .* but the picture shows it at"):
-        self_test(augmenter(wrong.__name__, PAIRS), [Sample("cow-7", "a.jpg", 120, 90, objects=[animal(0.2)])], 0)
+        self_test(augmenter(wrong, PAIRS), [Sample("cow-7", "a.jpg", 120, 90, objects=[animal(0.2)])], 0)
 
 
 def ingested(folder: Path, labelled: bool = True, images: int = 4) -> Path:

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from pipeline.core.spec import ModelSpec
-from pipeline.export.targets import EXPORTERS
 from pipeline.models.nets import Classifier, Deployed, build
-from pipeline.runtimes.runtimes import open_runtime
+from pipeline.runtimes.targets import TARGETS, open_runtime
 
 BACKBONES = {
     "resnet50": 32,
@@ -73,11 +72,11 @@ def test_it_builds_learns_a_step_and_ships(backbone: str, size: int, tmp_path: P
         exact = deployed(torch.from_numpy(pictures))[0].numpy()
     assert exact.std() > 1e-3, "it says the same of everything"
     for target in ("onnx_float", *(["onnx_int8"] if backbone in IN_INT8 else [])):
-        file, export, _ = EXPORTERS[target]
+        file, export = TARGETS[target].file, TARGETS[target].export
         export(deployed, [p[None] for p in pictures[:2]], tmp_path / file, spec.outputs)
         found = open_runtime(target, tmp_path / file).run(pictures)[0]
         if target == "onnx_float":
             # a deep net with random weights tells pictures apart by large numbers
             np.testing.assert_allclose(found, exact, rtol=0, atol=1e-3 * max(1, float(np.abs(exact).max())))
         else:
-            assert (tmp_path / file).stat().st_size < 0.4 * (tmp_path / EXPORTERS["onnx_float"].file).stat().st_size
+            assert (tmp_path / file).stat().st_size < 0.4 * (tmp_path / TARGETS["onnx_float"].file).stat().st_size

@@ -113,7 +113,7 @@ def contracts() -> dict[str, ModelSpec]:
         "hard": detect,
         "soft": replace(detect, predict={**detect.predict, "nms": "soft"}),
         "vote": replace(detect, predict={**detect.predict, "nms": "vote"}),
-        "yolov3": replace(detect, head=anchored, outputs=outputs),
+        "yolov3": replace(detect, head=anchored, outputs=outputs, boxes="anchors"),
     }
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from pipeline.core.errors import InputError
 from pipeline.core.spec import ModelSpec
 from pipeline.ops.decode import decode
 from pipeline.ops.preprocess import Frame
@@ -28,6 +29,7 @@ def spec(task: str, outputs: list[str], landmarks: int = 0, strides: tuple[int, 
         predict={"score": 0.5, "nms": "hard", "nms_iou": 0.5, "max_objects": 10},
         outputs=outputs,
         strides=list(strides),
+        boxes="distances" if task == "detect" else "",
     )
 
 
@@ -65,6 +67,17 @@ def test_detect_one_cell() -> None:
     assert o.score == pytest.approx(0.952574)
     assert o.box == pytest.approx((0.5, 0.125, 0.375, 0.375))
     assert (o.landmarks[0].x, o.landmarks[0].y) == pytest.approx((0.875, 0.125))
+
+
+@pytest.mark.parametrize("boxes", ["", "corners"])
+def test_a_form_of_boxes_that_is_unknown_or_missing_is_named(boxes: str) -> None:
+    made = spec("detect", ["scores_32", "boxes_32"], strides=(32,))
+    made.boxes = boxes
+    arrays = [np.zeros((2, 2, 2), np.float32), np.zeros((4, 2, 2), np.float32)]
+    with pytest.raises(
+        InputError, match=rf"model.json of run 'r': boxes '{boxes}'; expected one of distances, anchors"
+    ):
+        decode(arrays, made, WHOLE)
 
 
 def test_detect_nothing_where_every_score_is_low() -> None:

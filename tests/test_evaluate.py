@@ -165,7 +165,7 @@ def test_a_model_is_evaluated_with_fiftyone_beside_it(task, tmp_path):
     folder, truth, _ = draw_split(tmp_path, task)
     spec = spec_of(task)
     net = build(spec)
-    spec.outputs, spec.strides = list(net.outputs), list(net.strides)
+    spec.outputs, spec.strides, spec.boxes = list(net.outputs), list(net.strides), net.boxes
     write_spec(tmp_path / "model/model.json", spec)
     save_file(net.state_dict(), tmp_path / "model/model.safetensors")
     code = (

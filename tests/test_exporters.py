@@ -23,13 +23,12 @@ from pipeline.export.bundle import replay as bundled_replay
 from pipeline.export.calibration import choose
 from pipeline.export.card.contract import preprocessing
 from pipeline.export.export import export_run
-from pipeline.export.targets import EXPORTERS
 from pipeline.graph.folding import folded
 from pipeline.models.localizer import Localizer
 from pipeline.models.nets import Deployed, build
 from pipeline.ops.preprocess import resize
 from pipeline.runtimes.exported import exported_file
-from pipeline.runtimes.runtimes import open_runtime
+from pipeline.runtimes.targets import open_runtime, target_row
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +146,7 @@ class Pooled(torch.nn.Module):
 def test_a_pooling_that_is_padded_with_infinity_ships(pictures: np.ndarray, tmp_path: Path, target: str) -> None:
     torch.manual_seed(0)
     net = Pooled().eval()
-    file, export, _ = EXPORTERS[target]
+    file, export = target_row(target).file, target_row(target).export
     export(net, [p[None] for p in pictures[:4]], tmp_path / file, ["logits"])
     found = open_runtime(target, tmp_path / file).run(pictures[:4])[0]
     with torch.no_grad():
@@ -159,7 +158,7 @@ def test_a_detector_with_a_shared_head_holds_in_int8(pictures: np.ndarray, tmp_p
     """Quantizers that meet one convolution three times must not leave two of them out or give up."""
     spec = spec_of("detect")
     net = warmed(spec, pictures)
-    file, export, _ = EXPORTERS["onnx_int8"]
+    file, export = target_row("onnx_int8").file, target_row("onnx_int8").export
     export(net, [p[None] for p in pictures[:2]], tmp_path / file, spec.outputs)
     found = open_runtime("onnx_int8", tmp_path / file).run(pictures[:1])
     assert [o.shape for o in found] == [tuple(o.shape) for o in net(torch.from_numpy(pictures[:1]))]
@@ -181,7 +180,7 @@ class Constant(torch.nn.Module):
 
 
 def test_a_tensor_that_is_all_but_constant_ships(pictures: np.ndarray, tmp_path: Path) -> None:
-    file, export, _ = EXPORTERS["onnx_int8"]
+    file, export = target_row("onnx_int8").file, target_row("onnx_int8").export
     net = Constant().eval()
     export(net, [p[None] for p in pictures[:4]], tmp_path / file, ["logits"])
     found = open_runtime("onnx_int8", tmp_path / file).run(pictures[:4])[0]
@@ -198,7 +197,7 @@ def test_no_operator_of_a_detector_is_left_outside_the_delegate(
     if kind == "yolov3":
         spec.head |= {"kind": kind, "anchors": [[[8, 8], [8, 16], [16, 8]]] * 3}
     net = build(spec).eval()
-    file, export, _ = EXPORTERS[target]
+    file, export = target_row(target).file, target_row(target).export
     facts = export(Deployed(net, spec), [p[None] for p in pictures[:4]], tmp_path / file, list(net.outputs))
     assert facts["outside_backend"] == []
 
@@ -215,7 +214,7 @@ def test_landmarks_are_placed_in_their_box_in_float(pictures: np.ndarray, tmp_pa
     torch.nn.init.zeros_(localizer.landmarks.weight)
     torch.nn.init.zeros_(localizer.landmarks.bias)
     localizer.shape.copy_(torch.tensor([[0.123, 0.456], [0.789, 0.321]]))
-    file, export, _ = EXPORTERS[target]
+    file, export = target_row(target).file, target_row(target).export
     export(net, [p[None] for p in pictures[:8]], tmp_path / file, list(localizer.outputs))
     _, box, _, points = open_runtime(target, tmp_path / file).run(pictures[8:16])
     expected = box[:, None, :2] + box[:, None, 2:] * localizer.shape.numpy()

@@ -56,7 +56,7 @@ def spec(task: str, size: int = 64, backbone: str = "mobilenetv2_035", **head: A
         std=[0.2, 0.3, 0.4], predict={"score": 0.3, "nms": "hard", "nms_iou": 0.6, "max_objects": 10},
     )  # fmt: skip
     net = build(made)
-    made.outputs, made.strides = list(net.outputs), list(net.strides)
+    made.outputs, made.strides, made.boxes = list(net.outputs), list(net.strides), net.boxes
     return made
 
 

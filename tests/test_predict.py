@@ -30,8 +30,9 @@ from pipeline.datasets.synthetic.params import ActionsParams
 from pipeline.datasets.video import ClipWriter, frame_rate, stream
 from pipeline.inference.predict import predict_sources
 from pipeline.models.nets import build
+from pipeline.runtimes.answers import predict_image
 from pipeline.runtimes.exported import exported_file
-from pipeline.runtimes.runtimes import open_runtime, predict_image
+from pipeline.runtimes.targets import open_runtime
 
 ROOT = Path(__file__).parents[1]
 TASKS = ("classify", "localize", "detect")
@@ -53,7 +54,7 @@ def save_model(folder: Path, task: str, resize: str = "letterbox", score: float 
         predict={"score": score, "nms": "hard", "nms_iou": 0.6, "max_objects": 5},
     )  # fmt: skip
     net = build(spec)
-    spec.outputs, spec.strides = list(net.outputs), list(net.strides)
+    spec.outputs, spec.strides, spec.boxes = list(net.outputs), list(net.strides), net.boxes
     folder.mkdir(parents=True)
     save_file(net.state_dict(), folder / "model.safetensors")
     write_spec(folder / "model.json", spec)

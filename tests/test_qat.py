@@ -25,7 +25,8 @@ from pipeline.export import qat
 from pipeline.export.export import export_run
 from pipeline.export.params import ExportParams, Qat
 from pipeline.models.nets import build
-from pipeline.runtimes.runtimes import open_runtime, predict_samples
+from pipeline.runtimes.answers import predict_samples
+from pipeline.runtimes.targets import open_runtime
 from pipeline.verification.verify import verify_run
 
 SMALL = "mobilenetv1_050_shallow"

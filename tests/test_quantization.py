@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from pipeline.export.int8.budget import spare
 from pipeline.export.int8.equalize import equalize, equalized_if_closer
 from pipeline.export.int8.ranges import RANGES, Histogram
-from pipeline.export.targets import EXPORTERS
 from pipeline.graph.folding import folded
-from pipeline.runtimes.runtimes import open_runtime
+from pipeline.runtimes.targets import TARGETS, open_runtime
 
 SIDE = 32
 UNEVEN = torch.logspace(-2, 0, 16)  # how much the channels differ
@@ -126,8 +125,8 @@ def test_a_budget_buys_accuracy_and_is_not_overspent(tmp_path: Path, target: str
     colours = np.random.default_rng(0).integers(0, 256, (12, 1, 1, 1, 3), dtype=np.uint8)
     plain = list(colours.repeat(SIDE, 2).repeat(SIDE, 3))
     net = Cancelling().eval()
-    file, export, budgeted = EXPORTERS[target]
-    assert budgeted
+    file, export = TARGETS[target].file, TARGETS[target].export
+    assert TARGETS[target].budgeted
     alone = export(net, plain, tmp_path / f"alone-{file}", ["logits"])
     mixed = export(net, plain, tmp_path / f"mixed-{file}", ["logits"], budget=0.5)
     size, more = ((tmp_path / f"{kind}-{file}").stat().st_size for kind in ("alone", "mixed"))
@@ -185,7 +184,7 @@ def test_a_constant_has_a_range(value: float) -> None:
 
 @pytest.mark.parametrize("target", ["onnx_int8", "executorch_int8"])
 def test_one_picture_is_enough_to_export(images: list[np.ndarray], tmp_path: Path, target: str) -> None:
-    file, export, _ = EXPORTERS[target]
+    file, export = TARGETS[target].file, TARGETS[target].export
     facts = export(Small(nn.ReLU6()).eval(), images[:1], tmp_path / file, ["logits"])
     assert all(np.isfinite(error) for error in facts["relative_error"].values())
 
@@ -198,7 +197,7 @@ def test_a_rare_large_answer_is_not_cut_off_by_any_ranges(
     noise = np.random.default_rng(0)
     pictures = [noise.integers(0, (256, 120, 120), (1, 64, 64, 3), dtype=np.uint8) for _ in range(16)]
     pictures[5][0, 30, 30] = 255
-    file, export, _ = EXPORTERS[target]
+    file, export = TARGETS[target].file, TARGETS[target].export
     monkeypatch.setattr(sys.modules[export.__module__], "RANGES", ("99.99 %",))
     export(Spots(), pictures, tmp_path / file, ["map"])
     (found,) = open_runtime(target, tmp_path / file).run(pictures[5])

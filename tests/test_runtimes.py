@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from shipped import SIDE, TARGETS, shipped
 
@@ -14,8 +15,11 @@ from pipeline.core.errors import InputError
 from pipeline.core.image_file import open_image
 from pipeline.core.sample import Sample, read_samples
 from pipeline.core.spec import read_spec
+from pipeline.models.nets import Deployed
+from pipeline.runtimes.answers import predict_image, predict_samples
 from pipeline.runtimes.exported import exported_file
-from pipeline.runtimes.runtimes import open_runtime, predict_image, predict_samples
+from pipeline.runtimes.runtime import latency
+from pipeline.runtimes.targets import open_runtime
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +51,29 @@ def test_a_runtime_has_the_threads_that_were_asked_for_whatever_others_have(run:
     answers = [runtime.run(images)[0] for runtime in (*runtimes, *runtimes)]
     for answer in answers[1:]:
         np.testing.assert_allclose(answer, answers[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("threads", [1, 2, None])
+def test_torch_runs_with_the_threads_that_it_says(
+    run: Path, monkeypatch: pytest.MonkeyPatch, threads: int | None
+) -> None:
+    seen = []
+    forward = Deployed.forward
+
+    def watched(self: Deployed, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        seen.append(torch.get_num_threads())
+        return forward(self, image)
+
+    monkeypatch.setattr(Deployed, "forward", watched)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        runtime = open_runtime("torch", file_of(run, "torch"), threads)
+        found = latency(runtime, np.zeros((1, SIDE, SIDE, 3), np.uint8))
+        assert torch.get_num_threads() == 3, "the rest of the process keeps its own"
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {found["threads"]} == {threads or 3}
 
 
 @pytest.mark.parametrize("target", ["torch", "onnx_int8", "executorch_int8"])
@@ -84,6 +111,11 @@ def test_a_broken_file_is_an_error_that_names_it(run: Path, tmp_path: Path, targ
         open_runtime(target, path)
 
 
+def test_an_unknown_target_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no export target 'onnx_int4'; did you mean 'onnx_int8'"):
+        open_runtime("onnx_int4", tmp_path)
+
+
 def test_broken_weights_are_an_error_that_names_them(run: Path, tmp_path: Path) -> None:
     (tmp_path / "model.json").write_bytes((run / "models/shapes/model.json").read_bytes())
     with pytest.raises(InputError, match=r"model\.safetensors"):
@@ -106,7 +138,7 @@ def test_a_picture_that_does_not_decode_is_an_error_that_names_it(run: Path, tmp
 def test_opening_executorch_says_nothing(run: Path) -> None:
     """A fresh process, since the libraries speak once: their notes are not for people who run models."""
     code = (
-        "import sys; from pathlib import Path; import numpy as np; from pipeline.runtimes.runtimes import open_runtime;"
+        "import sys; from pathlib import Path; import numpy as np; from pipeline.runtimes.targets import open_runtime;"
         f"open_runtime('executorch_int8', Path(sys.argv[1])).run(np.zeros((1, {SIDE}, {SIDE}, 3), np.uint8));"
         "print('ran')"
     )

@@ -65,6 +65,7 @@ def write_case(folder: Path, spec: ModelSpec, images: list[Image.Image], outputs
     flat = [f"{v:.17g}" for level in contract["decode"].get("anchors") or [] for anchor in level for v in anchor]
     told: dict[str, Any] = {
         **dict.fromkeys(("score", "before_nms", "nms", "nms_iou", "vote_iou", "soft_sigma", "max_objects"), 0),
+        "boxes": "",
         **contract["decode"],
         "labels": "|".join(spec.labels),
         "size": spec.size,
@@ -94,7 +95,9 @@ def expected_rows(spec: ModelSpec, image: Image.Image, outputs: list[np.ndarray]
 def anchored(spec: ModelSpec) -> ModelSpec:
     anchors = [[[s * a, s * b] for a, b in ((1.0, 1.5), (2.0, 1.2), (3.1, 2.9))] for s in (8, 16, 32)]
     outputs = [f"{kind}_{s}" for s in (8, 16, 32) for kind in ("scores", "boxes", "objectness", "landmarks")]
-    return replace(spec, head={"kind": "yolov3", "strides": [8, 16, 32], "anchors": anchors}, outputs=outputs)
+    return replace(
+        spec, head={"kind": "yolov3", "strides": [8, 16, 32], "anchors": anchors}, outputs=outputs, boxes="anchors"
+    )
 
 
 def drawn_outputs(spec: ModelSpec, count: int, rng: np.random.Generator) -> list[np.ndarray]:

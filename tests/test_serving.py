@@ -31,7 +31,9 @@ from pipeline.export.export import export_run
 from pipeline.export.params import ExportParams
 from pipeline.inference.serving import Served
 from pipeline.models.nets import build
-from pipeline.runtimes.runtimes import Images, Outputs, Runtime, open_runtime, predict_image
+from pipeline.runtimes.answers import predict_image
+from pipeline.runtimes.runtime import Images, Outputs, Runtime
+from pipeline.runtimes.targets import open_runtime
 from pipeline.tracking.registry import servable
 from pipeline.tracking.track import default_uri, track_run
 

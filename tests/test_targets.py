@@ -13,18 +13,19 @@ import pytest
 import torch
 from onnxruntime.tools.mobile_helpers import usability_checker
 from PIL import Image
-from shipped import PARAMS, SIDE, TARGETS, shipped, spec_of
+from shipped import PARAMS, SIDE, VERIFY, shipped, spec_of
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json, write_json
 from pipeline.core.sample import read_samples
 from pipeline.experiments.tables import verify_table
 from pipeline.export.export import export_run
-from pipeline.export.targets import EXPORTERS, coreml, litert
+from pipeline.export.targets import litert
 from pipeline.models.classifier import Classifier
 from pipeline.models.nets import Deployed, build
 from pipeline.runtimes.exported import exported_file
-from pipeline.runtimes.runtimes import NOT_RUN, RUNTIMES, open_runtime
+from pipeline.runtimes.on_coreml import inspect
+from pipeline.runtimes.targets import open_runtime, target_row
 from pipeline.verification.verify import verify_run
 
 NEEDS_LITERT = pytest.mark.skipif(
@@ -44,8 +45,12 @@ def export(run: Path, out: Path, *targets: str) -> Path:
 
 
 def verify(run: Path, exports: Path, report: Path, *targets: str) -> str:
-    params = PARAMS.model_copy(update={"targets": list(targets)})
-    return verify_run(exports, run / "evaluated", run / "data" / "test", report, params)
+    """As if `exports` held only `targets`."""
+    facts = read_json(exports / "export.json")
+    facts["targets"] = {target: facts["targets"][target] for target in targets}
+    only = shutil.copytree(exports, report.parent / "only")
+    write_json(only / "export.json", facts)
+    return verify_run(only, run / "evaluated", run / "data" / "test", report, VERIFY)
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +67,9 @@ def images(count: int) -> list[np.ndarray]:
     return list(np.random.default_rng(0).integers(0, 256, (count, 1, SIDE, SIDE, 3), dtype=np.uint8))
 
 
-def test_every_target_has_an_exporter_and_a_runtime_or_a_reason() -> None:
-    assert set(EXPORTERS) == {*TARGETS, "coreml", "litert"} == (set(RUNTIMES) - {"torch"}) | set(NOT_RUN)
-
-
 def test_core_ml_takes_a_picture_and_has_int8_weights(with_coreml: Path) -> None:
     row = read_json(with_coreml / "export.json")["targets"]["coreml"]
-    found = coreml.inspect(exported_file(with_coreml, "coreml"))
+    found = inspect(exported_file(with_coreml, "coreml"))
     assert found["input"] == {"name": "image", "kind": "RGB picture, 8 bits a channel", "width": SIDE, "height": SIDE}
     assert found["outputs"] == {"logits": [1, 3]}
     assert found["int8_weights"] > 0.98
@@ -107,8 +108,8 @@ def test_core_ml_keeps_a_detectors_outputs_apart_and_its_bytes(tmp_path: Path) -
     spec = spec_of("detect")
     net = Deployed(build(spec), spec)
     for name in ("a", "b"):
-        EXPORTERS["coreml"].export(net, images(1), tmp_path / f"{name}.mlpackage", spec.outputs)
-    found = coreml.inspect(tmp_path / "a.mlpackage")["outputs"]
+        target_row("coreml").export(net, images(1), tmp_path / f"{name}.mlpackage", spec.outputs)
+    found = inspect(tmp_path / "a.mlpackage")["outputs"]
     with torch.no_grad():
         answers = net(torch.from_numpy(images(1)[0]))
     assert found == {name: list(answer.shape) for name, answer in zip(spec.outputs, answers, strict=True)}
@@ -141,7 +142,7 @@ def test_a_package_that_is_none_is_named(to_spoil: Path, content: bytes | None) 
     path = to_spoil / "model.mlpackage" / "Data" / "com.apple.CoreML" / "model.mlmodel"
     path.write_bytes(path.read_bytes()[:5000] if content is None else content)
     with pytest.raises(InputError, match=r"model\.mlpackage: not (a Core ML package|an ML Program)"):
-        coreml.inspect(to_spoil / "model.mlpackage")
+        inspect(to_spoil / "model.mlpackage")
 
 
 def test_a_file_of_another_run_is_named(run: Path, to_spoil: Path) -> None:
@@ -210,7 +211,7 @@ def test_onnx_files_have_operators_and_shapes_for_phones(run: Path, tmp_path: Pa
     """By ONNX Runtime's own list for Android's NNAPI, and its list for Core ML for the float file."""
     spec = spec_of(task)
     for target in ("onnx_float", "onnx_int8"):
-        file, export, _ = EXPORTERS[target]
+        file, export = target_row(target).file, target_row(target).export
         path = run / "exports" / file
         if task != "classify":
             path = tmp_path / file
@@ -253,7 +254,7 @@ def test_litert_names_its_input_and_outputs(tmp_path: Path) -> None:
     for module in net.modules():
         if isinstance(module, torch.nn.Linear):  # some begin at zero, which has no scale
             torch.nn.init.normal_(module.weight, std=0.05)
-    EXPORTERS["litert"].export(net, images(4), tmp_path / "model.int8.tflite", spec.outputs)
+    target_row("litert").export(net, images(4), tmp_path / "model.int8.tflite", spec.outputs)
     interpreter = Interpreter(str(tmp_path / "model.int8.tflite"))
     (image,) = interpreter.get_input_details()
     assert (image["dtype"], image["shape"].tolist()) == (np.uint8, [1, SIDE, SIDE, 3])

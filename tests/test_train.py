@@ -27,7 +27,8 @@ from pipeline.core.spec import read_spec
 from pipeline.metrics.metrics import score
 from pipeline.models.losses import label_weights
 from pipeline.models.nets import build
-from pipeline.runtimes.runtimes import open_runtime, predict_samples
+from pipeline.runtimes.answers import predict_samples
+from pipeline.runtimes.targets import open_runtime
 from pipeline.training.fit import VALIDATION, Fitting, Phase, looks_after
 from pipeline.training.loading import Pictures, eval_loader
 from pipeline.training.params import ClassifyModel, ClassifyRun, DetectRun
@@ -302,7 +303,7 @@ def test_a_look_at_val_that_is_not_finite_names_the_pictures_too(tmp_path: Path,
     net = build(spec)
     torch.nn.init.constant_(net.head.scores.bias, float("nan"))
     torch.nn.init.constant_(net.head.boxes.bias, float("nan"))
-    spec.outputs, spec.strides = list(net.outputs), list(net.strides)
+    spec.outputs, spec.strides, spec.boxes = list(net.outputs), list(net.strides), net.boxes
     fitting = Fitting(net.eval(), spec, run, dataset, Phase(False, 1, 0.1), None)
     batch = next(iter(eval_loader(Pictures(tmp_path / "val", samples, spec), 2)))
     with pytest.raises(InputError, match="the loss is nan in epoch 0, on these images: 0, 1"):

@@ -1,6 +1,7 @@
 """Good files pass; a file that is wrong fails for its own reason, and the report says which pictures show it."""
 
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from broken import (
     zero_scales_of_the_eighth_layer,
 )
 from PIL import Image
-from shipped import LABELS, PARAMS, SIDE, TARGETS, relist, shipped, spec_of
+from shipped import LABELS, SIDE, TARGETS, VERIFY, relist, shipped, spec_of
+from tflite import write_litert
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json, write_json
@@ -28,8 +30,9 @@ from pipeline.core.sample import Object, Sample, read_samples
 from pipeline.export.targets import executorch
 from pipeline.models.nets import Deployed, load_model
 from pipeline.runtimes.exported import exported_file
+from pipeline.runtimes.targets import TARGETS as TABLE
 from pipeline.verification.comparison import agreement
-from pipeline.verification.layer_noise import APART
+from pipeline.verification.layer_noise import APART, EXACT
 from pipeline.verification.verify import verify_run
 
 
@@ -46,8 +49,15 @@ def exports(run: Path, tmp_path: Path) -> Path:
 
 
 def verify(run: Path, exports: Path, report: Path, targets: list[str], tolerance: float = 0.1, **more: float) -> str:
-    params = PARAMS.model_copy(update={"targets": targets, "tolerance": tolerance, **more})
-    return verify_run(exports, run / "evaluated", run / "data" / "test", report, params)
+    """As if `exports` held only `targets` and the float files that these are held against."""
+    only = Path(tempfile.mkdtemp(dir=report.parent)) / "exports"
+    shutil.copytree(exports, only)
+    facts = read_json(only / "export.json")
+    wanted = {*targets, EXACT, *(TABLE[target].held_against for target in targets)}
+    facts["targets"] = {name: row for name, row in facts["targets"].items() if name in wanted}
+    write_json(only / "export.json", facts)
+    params = VERIFY.model_copy(update={"tolerance": tolerance, **more})
+    return verify_run(only, run / "evaluated", run / "data" / "test", report, params)
 
 
 def test_good_files_pass(run: Path, tmp_path: Path) -> None:
@@ -171,6 +181,24 @@ def test_a_float_file_by_the_name_of_an_int8_one_fails(run: Path, exports: Path,
         verify(run, exports, tmp_path / "report", [f"{kind}_int8"])
     with pytest.raises(InputError, match="none of its layers is in int8"):
         verify(run, exports, tmp_path / "report", [f"{kind}_int8"], size_ratio=1.0)
+
+
+@pytest.mark.parametrize("int8", [True, False])
+def test_litert_is_held_to_layers_in_int8_whatever_its_name(
+    run: Path, exports: Path, tmp_path: Path, int8: bool
+) -> None:
+    write_litert(exports / "model.int8.tflite", SIDE, len(LABELS), int8)
+    facts = read_json(exports / "export.json")
+    facts["targets"]["litert"] = {"file": "model.int8.tflite"}
+    write_json(exports / "export.json", facts)
+    relist(exports, "litert")
+    if int8:
+        assert "passed" in verify(run, exports, tmp_path / "report", ["litert"], 1.0)
+    else:
+        with pytest.raises(InputError, match="litert: none of its layers is in int8"):
+            verify(run, exports, tmp_path / "report", ["litert"], 1.0)
+    row = read_json(tmp_path / "report" / "verify.json")["targets"]["litert"]
+    assert (row["int8_layers"], row["passed"]) == (int(int8), int8)
 
 
 def test_an_executorch_file_that_takes_bgr_is_told(run: Path, exports: Path, tmp_path: Path) -> None:

@@ -41,7 +41,8 @@ from pipeline.models.nets import Deployed, build
 from pipeline.ops.boxes import iou
 from pipeline.ops.decode import decode
 from pipeline.ops.preprocess import Frame, frame_of, resize
-from pipeline.runtimes.runtimes import open_runtime, predict_image
+from pipeline.runtimes.answers import predict_image
+from pipeline.runtimes.targets import open_runtime
 from pipeline.training.loading import Pictures, eval_loader
 
 PAGE = ROOT / "pipeline/export/bundle/web"
@@ -359,7 +360,7 @@ def test_outputs_are_decoded_as_ours_are(kind: str, nms: str, serve, window) -> 
     head |= {"anchors": anchors} if kind == "yolov3" else {}
     spec = replace(spec_of("detect"), head=head, predict={"score": 0.2, "nms": nms, "nms_iou": 0.4, "max_objects": 30})
     net = build(spec)
-    spec.outputs = list(net.outputs)
+    spec.outputs, spec.strides, spec.boxes = list(net.outputs), list(net.strides), net.boxes
     frame = frame_of(120, 77, SIDE, "letterbox")
     shapes = [tuple(o.shape) for o in net.eval()(torch.zeros(1, 3, SIDE, SIDE))]
     for seed in range(4):

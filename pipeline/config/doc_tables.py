@@ -11,6 +11,7 @@ from pathlib import Path
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_text
 from pipeline.datasets.formats import FORMATS
+from pipeline.runtimes.targets import targets_table
 
 Tables = Mapping[str, Callable[[], str]]
 
@@ -48,6 +49,7 @@ def format_options_table() -> str:
 
 
 TABLES: dict[str, Tables] = {
+    "docs/architecture.md": {"targets": targets_table},
     "docs/datasets.md": {"formats": formats_table, "format-options": format_options_table},
 }
 

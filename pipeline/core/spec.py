@@ -11,7 +11,8 @@ from pipeline.core.files import read_json, write_json
 @dataclass(slots=True)
 class ModelSpec:
     """`mean` and `std` are for pixels in 0 to 1, RGB; `outputs` names the graph's outputs in order; `strides` and
-    the `landmarks` are empty where the task has none. `trained` says how the weights came about.
+    the `landmarks` are empty where the task has none. `boxes` says how a detector's outputs become boxes, by a key of
+    `ops.decode.FORMS`. `trained` says how the weights came about.
 
     `predict` says what of the answers is shown. It is no part of a trained net: models/<run>/model.json has none, and
     that of the exports has.
@@ -33,6 +34,7 @@ class ModelSpec:
     predict: dict[str, Any] = field(default_factory=dict)
     outputs: list[str] = field(default_factory=list)
     strides: list[int] = field(default_factory=list)
+    boxes: str = ""
     trained: dict[str, Any] = field(default_factory=dict)
 
 

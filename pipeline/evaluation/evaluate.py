@@ -36,12 +36,13 @@ def evaluate_run(model: Path, truth_folder: Path, report: Path, predict: Mapping
     begin(database)  # it starts while torch is imported and the pictures are predicted
     try:
         from pipeline.core.spec import read_spec
-        from pipeline.runtimes.runtimes import open_runtime, predict_samples
+        from pipeline.runtimes.answers import predict_samples
+        from pipeline.runtimes.on_torch import TorchRuntime
 
         spec = replace(read_spec(model / "model.json"), predict=dict(predict))
         if not truth:
             raise InputError(f"{truth_folder}: no pictures to test on; raise datasets.{spec.dataset}.splits.test")
-        predicted = predict_samples(open_runtime("torch", model), judged(spec), truth_folder, truth)
+        predicted = predict_samples(TorchRuntime(model, None), judged(spec), truth_folder, truth)
         with new_folder(report) as folder:
             metrics = write_report(folder, spec, truth_folder, truth, predicted)
             view = open_run(spec.run, truth_folder, folder / "predictions", database)

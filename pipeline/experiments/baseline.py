@@ -16,7 +16,8 @@ from pipeline.core.sample import read_dataset, read_samples
 from pipeline.experiments.hog import features, histograms
 from pipeline.metrics.metrics import score
 from pipeline.ops.preprocess import resize
-from pipeline.runtimes.runtimes import latency, predict_samples
+from pipeline.runtimes.answers import predict_samples
+from pipeline.runtimes.runtime import latency
 from pipeline.training.train import check_labels, make_spec
 
 C = 0.01  # the paper's soft SVM

@@ -16,6 +16,7 @@ from pipeline.models.mobilenets import named
 
 UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "kb": 1e3, "mb": 1e6, "gb": 1e9, "b": 1.0, "ms": 1.0}
 LIMITS = ("macs", "params", "size", "ms")
+MEASURED = "onnx_int8"  # the target whose size and speed a budget is held against
 CALIBRATION = 4  # noise pictures: a file's size and speed do not depend on what its ranges are
 ROOM = 1.15  # how far a file may be from the estimate of its size before it is made
 # ImageNet top-1 in per cent, width -> resolution -> figure, as TensorFlow's model pages publish them: to rank by.
@@ -112,9 +113,9 @@ def _estimate(cost: Cost) -> int:
 
 def _measured(candidate: Candidate, labels: int) -> Candidate:
     from pipeline.core.spec import ModelSpec
-    from pipeline.export.targets import EXPORTERS
     from pipeline.models.nets import Deployed, build
-    from pipeline.runtimes.runtimes import latency, open_runtime
+    from pipeline.runtimes.runtime import latency
+    from pipeline.runtimes.targets import TARGETS, open_runtime
 
     size = candidate.size
     spec = ModelSpec(
@@ -126,7 +127,7 @@ def _measured(candidate: Candidate, labels: int) -> Candidate:
     noise = np.random.default_rng(0)
     pictures = [noise.integers(0, 256, (1, size, size, 3), dtype=np.uint8) for _ in range(CALIBRATION)]
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.int8.onnx"
-        EXPORTERS["onnx_int8"].export(Deployed(net, spec), pictures, path, list(net.outputs))
-        taken = latency(open_runtime("onnx_int8", path), pictures[0])
+        path = Path(folder) / TARGETS[MEASURED].file
+        TARGETS[MEASURED].export(Deployed(net, spec), pictures, path, list(net.outputs))
+        taken = latency(open_runtime(MEASURED, path), pictures[0])
         return replace(candidate, file_bytes=path.stat().st_size, ms=taken["median"])

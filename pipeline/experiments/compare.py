@@ -14,6 +14,7 @@ from pipeline.core.files import read_json, write_text
 from pipeline.core.params import flat
 from pipeline.experiments.dvc_experiments import LOCK, check_git, fetch, repro, run_experiment
 from pipeline.metrics.metrics import main_metric
+from pipeline.runtimes.targets import TARGETS
 from pipeline.tracking.track import track_compared, track_figures, whole_uri
 from pipeline.viz.plots import plot_compared
 
@@ -191,8 +192,9 @@ def _row(folder: Path, run: str, model: str, experiment: str) -> Row:
     verdict = read_json(folder / "reports/verify" / run / "verify.json")
     made = read_json(folder / "exports" / run / "export.json")
     targets, metric = verdict["targets"], verdict["main_metric"]
-    whole = next((t for name, t in targets.items() if name.endswith("_float")), None)
-    small = next((t for name, t in targets.items() if name.endswith("_int8")), None)
+    measured = {name: row for name, row in targets.items() if row["metrics"]}  # Core ML's file has no figures here
+    whole = next((row for name, row in measured.items() if not TARGETS[name].int8), None)
+    small = next((row for name, row in measured.items() if TARGETS[name].int8), None)
     return Row(
         model,
         figure=verdict["float"][metric],

@@ -26,6 +26,7 @@ from pipeline.export.card.limits import read_evidence
 from pipeline.export.params import ExportParams, Qat
 from pipeline.ops.decode import decode
 from pipeline.ops.preprocess import resize
+from pipeline.runtimes.targets import TARGETS, TORCH, not_installed, open_runtime
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,6 +38,7 @@ GOLDEN = 4
 # compared, and `verify` records how far it is.
 FLOAT_TOLERANCE = 1e-3
 INT8_TOLERANCE = 0.2  # of the range of an output of the same file here: other kernels round otherwise, and it adds up
+PAGE = "onnx_int8"  # the target that the page in the bundle runs
 LIBRARIES = ("torch", "onnx", "onnxruntime", "executorch", "torchao", "coremltools")
 log = logging.getLogger(__name__)
 
@@ -132,9 +134,8 @@ def _export_all(
 ) -> tuple[dict[str, Any], dict[str, str], dict[str, int]]:
     """The row of export.json for each target that could be made, why not for each other one, and the net's cost."""
     import pipeline.models.nets  # noqa: F401  # once, for the processes to share
-    from pipeline.export.targets import EXPORTERS
 
-    order = [target for target in EXPORTERS if target in params.targets]
+    order = sorted(params.targets, key=lambda target: -TARGETS[target].slow)  # they run side by side
     one = partial(_export_one, model_folder, images, folder, params.quantize.budget, tuned)
     jobs: list[Callable[[], Any]] = [*(partial(one, target) for target in order), partial(_cost, model_folder)]
     *made, costs = each_forked(_call, jobs, "export")
@@ -157,39 +158,36 @@ def _export_one(
 
     What is in int8 has the weights that quantization-aware training wrote to `tuned`, where there was any.
     """
-    from pipeline.export.targets import EXPORTERS
     from pipeline.models.nets import Deployed, load_model
-    from pipeline.runtimes.runtimes import NOT_RUN, open_runtime
 
-    file, export, budgeted = EXPORTERS[target]
-    path = folder / file
+    row = TARGETS[target]
+    path = folder / row.file
     facts: dict[str, Any] = {}
-    more = {"budget": budget} if budgeted else {}
+    more = {"budget": budget} if row.budgeted else {}
     try:
         net, spec = load_model(model_folder)
         deployed: nn.Module = Deployed(net, spec)
-        if learnt := tuned if not target.endswith("_float") else None:
+        if learnt := tuned if row.int8 else None:
             from pipeline.export import qat
 
             deployed = qat.tuned_net(net, spec, learnt)
-        facts = export(deployed, images, path, spec.outputs, **more)
+        facts = row.export(deployed, images, path, spec.outputs, **more)
         if learnt:
             facts["settings"] += "; quantization-aware training"
-        if target in NOT_RUN:
-            facts["not_run"] = NOT_RUN[target]
+        if row.engine.not_run:
+            facts["not_run"] = row.engine.not_run
         else:
             open_runtime(target, path)
     except Exception as error:  # a converter's own, of any kind; the other targets go on  # noqa: BLE001
         shutil.rmtree(path, ignore_errors=True)
         path.unlink(missing_ok=True)
         return _why(target, error, facts.get("outside_backend", [])).replace(f"{folder}/", "")
-    return {"file": file, "size_bytes": size_bytes(path), "sha256": sha256(path), **facts}
+    listed = {"file": row.file, "int8": row.int8, "replay": row.engine.replay or None}
+    return {**listed, "size_bytes": size_bytes(path), "sha256": sha256(path), **facts}
 
 
 def _why(target: str, error: BaseException, outside: list[str]) -> str:
     """In one line, with the operators that a backend did not take; an error of nobody's fault is logged whole."""
-    from pipeline.runtimes.runtimes import not_installed
-
     if isinstance(error, ModuleNotFoundError):
         return not_installed(error)
     if not isinstance(error, InputError):
@@ -221,8 +219,6 @@ def _write_golden(
     """A few pictures as lossless PNG, what the resize makes of them, what the trained net and each file of `targets`
     in `out` say to that.
     """
-    from pipeline.runtimes.runtimes import NOT_RUN, open_runtime
-
     folder = out / "golden"
     folder.mkdir()
     resized = [resize(open_image(train_folder / s.file_name), spec.size, spec.resize) for s in samples]
@@ -233,10 +229,10 @@ def _write_golden(
         np.savez(folder / arrays, allow_pickle=False, **more, **dict(zip(spec.outputs, found, strict=True)))
         return found
 
-    outputs = answers("torch", model_folder, "golden.npz", image=inputs)
-    for target, row in targets.items():
-        if target not in NOT_RUN:
-            answers(target, out / row["file"], f"{target}.npz")
+    outputs = answers(TORCH, model_folder, "golden.npz", image=inputs)
+    run_here = [target for target in targets if not TARGETS[target].engine.not_run]
+    for target in run_here:
+        answers(target, out / targets[target]["file"], f"{target}.npz")
     pictures = [f"{i}.png" for i in range(len(samples))]
     for sample, picture in zip(samples, pictures, strict=True):
         open_image(train_folder / sample.file_name).save(folder / picture)
@@ -254,25 +250,26 @@ def _write_golden(
         "decoded": "decoded.json: what preprocess.json's steps make of these outputs, boxes as shares of the picture",
         "float_tolerance": FLOAT_TOLERANCE,
         "int8_tolerance": INT8_TOLERANCE,
-        "answers": "of a file itself, in <target>.npz; the tolerances are shares of an output's range",
+        "tolerances": {t: INT8_TOLERANCE if TARGETS[t].int8 else FLOAT_TOLERANCE for t in run_here},
+        "answers": "of a file itself, in <target>.npz; its tolerance is a share of an output's range",
     }
     write_json(folder / "golden.json", note)
 
 
 def _write_bundle(folder: Path, targets: dict[str, Any]) -> None:
-    """What is the same for all runs: the script that replays the golden files, the samples, and, with `onnx_int8`, the
-    page that runs it, with all that it reads (but for onnxruntime-web) in its own folder.
+    """What is the same for all runs: the script that replays the golden files, the samples, and, with the target
+    `PAGE`, the page that runs it, with all that it reads (but for onnxruntime-web) in its own folder.
     """
     source = Path(bundle.__file__).parent
     shutil.copyfile(source / "replay.py", folder / "replay.py")
     shutil.copytree(source / "samples", folder / "samples")
-    if "onnx_int8" not in targets:
+    if PAGE not in targets:
         return
-    file, page = targets["onnx_int8"]["file"], folder / "web"
+    file, page = targets[PAGE]["file"], folder / "web"
     shutil.copytree(source / "web", page)
     for name in (file, "model.json", "preprocess.json"):
         link_or_copy(folder / name, page / name)
     (page / "golden").mkdir()
     golden = read_json(folder / "golden" / "golden.json")
-    for name in ("golden.json", "onnx_int8.npz", golden["arrays"], *golden["pictures"]):
+    for name in ("golden.json", f"{PAGE}.npz", golden["arrays"], *golden["pictures"]):
         link_or_copy(folder / "golden" / name, page / "golden" / name)

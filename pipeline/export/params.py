@@ -2,11 +2,19 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
-from pipeline.core.params import Block, Count, Fraction, Seed
+from pipeline.core.params import Block, Count, Fraction, Seed, nearest
+from pipeline.runtimes.targets import TARGETS
 
-Target = Literal["onnx_float", "onnx_int8", "executorch_float", "executorch_int8", "coreml", "litert"]
+
+def _known(name: str) -> str:
+    if name not in TARGETS:
+        raise ValueError(f"no export target, found {name!r}{nearest(name, TARGETS)}")
+    return name
+
+
+Target = Annotated[str, AfterValidator(_known)]
 
 
 class Ptq(Block):

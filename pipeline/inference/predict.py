@@ -20,8 +20,10 @@ from pipeline.datasets.formats.reading import CLIPS, PICTURES, files_under
 from pipeline.inference.overlap import overlapped
 from pipeline.ops.params import PREDICT
 from pipeline.ops.preprocess import Frame, resize
+from pipeline.runtimes.answers import predict_resized
 from pipeline.runtimes.exported import exported_file
-from pipeline.runtimes.runtimes import Images, Runtime, open_runtime, predict_resized
+from pipeline.runtimes.runtime import Images, Runtime
+from pipeline.runtimes.targets import TORCH, open_runtime
 from pipeline.viz.sheets import draw
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ def predict_sources(
     """One sample per picture, in order. `sources`: pictures, clips, folders of both, "camera" or "camera:<number>".
 
     `file_name` and `id` are the file's path as given; a frame's id ends in #<place>, its `clip` is the file. Of clips
-    and cameras each `every`-th frame is taken, of a camera until `most` are. `target`: "torch" for models/<run>, or a
+    and cameras each `every`-th frame is taken, of a camera until `most` are. `target`: `TORCH` for models/<run>, or a
     file of exports/<run> by its target's name. With `drawings`, each picture is written there with its prediction
     drawn in, a clip as a clip, and the predictions as metadata.jsonl and dataset.json. Decoding, resizing, the model
     and drawing overlap, each in a thread; few pictures are held at once, and closing ends them. Raises InputError for
@@ -63,8 +65,8 @@ def predict_sources(
     are answered all the same.
     """
     folder = model_folder(models, run)
-    place = folder if target == "torch" else exported_file(exports / run, target)
-    spec = read_spec((folder if target == "torch" else exports / run) / "model.json")
+    place = folder if target == TORCH else exported_file(exports / run, target)
+    spec = read_spec((folder if target == TORCH else exports / run) / "model.json")
     spec = replace(spec, predict=dict(predict or spec.predict or PREDICT[spec.task]().model_dump()))
     runtime = open_runtime(target, place)
     dataset = Dataset(spec.dataset, spec.labels, spec.landmarks, spec.pairs, spec.skeleton)

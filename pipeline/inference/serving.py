@@ -17,7 +17,9 @@ from PIL import Image
 from pipeline.core.errors import InputError
 from pipeline.core.image_file import ImageFileError, open_image
 from pipeline.core.spec import read_spec
-from pipeline.runtimes.runtimes import Runtime, open_runtime, predict_image
+from pipeline.runtimes.answers import predict_image
+from pipeline.runtimes.runtime import Runtime
+from pipeline.runtimes.targets import open_runtime
 
 if TYPE_CHECKING:
     from pandas import DataFrame

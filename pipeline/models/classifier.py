@@ -17,6 +17,7 @@ class Classifier(nn.Module):
 
     outputs = ("logits",)
     strides: tuple[int, ...] = ()
+    boxes = ""
 
     def __init__(
         self, backbone: str, pretrained: Pretrained, labels: int, size: int, kind: str, dropout: float

@@ -21,6 +21,7 @@ class Localizer(nn.Module):
     """
 
     strides: tuple[int, ...] = ()
+    boxes = ""
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.spec import ModelSpec, read_spec
 from pipeline.models.backbones import Pretrained
 from pipeline.models.classifier import Classifier
+from pipeline.models.heads import head_row
 from pipeline.models.localizer import Localizer
 from pipeline.models.yolo import Yolo
 
@@ -21,6 +22,8 @@ Net = Classifier | Localizer | Yolo
 def build(spec: ModelSpec, pretrained: Pretrained | None = None) -> Net:
     """The net that `spec` describes, with random weights or the `pretrained` ones in its backbone."""
     start = pretrained or Pretrained(None, spec.mean, spec.std, {})
+    kind = spec.head.get("kind", spec.task)  # a localizer's has none: there is one
+    head_row(kind, spec.task)
     head: dict[str, Any] = dict(spec.head)
     labels, landmarks = len(spec.labels), len(spec.landmarks)
     match spec.task:

@@ -3,18 +3,32 @@ al. 2018), and one decoupled head for all levels. ReLU6 throughout.
 """
 
 from collections.abc import Sequence
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.models import backbones
-from pipeline.models.anchor_free import AnchorFree
 from pipeline.models.backbones import Pretrained
 from pipeline.models.blocks import pointwise, separable
-from pipeline.models.yolov3 import Yolov3
+from pipeline.models.heads import head_row
 
-Head = AnchorFree | Yolov3
 COARSEST = 32  # of the strides that backbones have; the neck makes the next
+
+
+class Head(Protocol):
+    """What a head of the detector is, besides an nn.Module."""
+
+    kinds: tuple[str, ...]
+    """Its outputs of each level, by the names in `ops.decode.FORMS`."""
+
+    def __call__(self, features: Tensor, level: int) -> list[Tensor]:
+        """The neck's map [N, C, S/s, S/s] of a level, counted from the finest, to an output for each of `kinds`."""
+        ...
+
+    def loss(self, outputs: tuple[Tensor, ...], target: dict[str, Tensor]) -> Tensor:
+        """Of all levels' outputs; `target` as in `AnchorFree.loss`."""
+        ...
 
 
 class Neck(nn.Module):
@@ -45,8 +59,8 @@ class Neck(nn.Module):
 
 
 class Yolo(nn.Module):
-    """float [N, 3, S, S] -> what its head says of each stride s, on a grid of S/s x S/s cells: see `AnchorFree` and
-    `Yolov3` for the outputs, which are named <kind>_<s>.
+    """float [N, 3, S, S] -> what its head says of each stride s, on a grid of S/s x S/s cells, named <kind>_<s>; what
+    each means is in `ops.decode.FORMS`, under `boxes`. `anchors` are for the heads that have some.
     """
 
     def __init__(
@@ -68,11 +82,10 @@ class Yolo(nn.Module):
         self.body, body_channels = backbones.feature_maps(backbone, pretrained, own)
         self.dropout = dropout
         self.neck = Neck(body_channels, neck, len(self.strides) - len(own))
-        self.head: Head
-        if kind == "yolov3":
-            self.head = Yolov3(neck, channels, labels, landmarks, self.strides, anchors)
-        else:
-            self.head = AnchorFree(neck, channels, labels, landmarks, self.strides)
+        row = head_row(kind, "detect")
+        more = {"anchors": anchors} if row.anchors else {}
+        self.head: Any = row.module_class(neck, channels, labels, landmarks, self.strides, **more)
+        self.boxes = row.boxes
         self.outputs = tuple(f"{kind}_{s}" for s in strides for kind in self.head.kinds)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:

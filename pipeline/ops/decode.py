@@ -1,10 +1,12 @@
 """From the graph's outputs to labels and objects in the image's frame: numpy only, the same for every runtime."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.core.errors import InputError
 from pipeline.core.sample import HIDDEN, VISIBLE, Landmark, Object
 from pipeline.core.spec import ModelSpec
 from pipeline.ops.boxes import nms, soft_nms, votes
@@ -46,7 +48,7 @@ def _one_object(named: dict[str, Array], spec: ModelSpec, score: float) -> list[
 
 
 def _objects(named: dict[str, Array], spec: ModelSpec, score: float) -> list[Object]:
-    level = _anchored if "anchors" in spec.head else _anchor_free
+    level = form(spec).level
     cells = [level(named, number, spec, score) for number in range(len(spec.strides))]
     scores, labels, boxes, points = (np.concatenate(part) for part in zip(*cells, strict=True))
     best = np.argsort(-scores, kind="stable")[:BEFORE_NMS]
@@ -65,7 +67,7 @@ def _objects(named: dict[str, Array], spec: ModelSpec, score: float) -> list[Obj
     return [_object(spec, *row) for row in rows]
 
 
-def _anchor_free(named: dict[str, Array], level: int, spec: ModelSpec, score: float) -> tuple[Any, ...]:
+def _from_distances(named: dict[str, Array], level: int, spec: ModelSpec, score: float) -> tuple[Any, ...]:
     """The cells of one level above `score`: scores [P], labels [P], boxes xyxy [P, 4] and landmarks [P, L, 3] in
     pixels.
     """
@@ -82,7 +84,7 @@ def _anchor_free(named: dict[str, Array], level: int, spec: ModelSpec, score: fl
     return probability[label, y, x], label, boxes, points
 
 
-def _anchored(named: dict[str, Array], level: int, spec: ModelSpec, score: float) -> tuple[Any, ...]:
+def _from_anchors(named: dict[str, Array], level: int, spec: ModelSpec, score: float) -> tuple[Any, ...]:
     """The same of a head with anchors; a score is that of the label times the objectness."""
     stride, anchors = spec.strides[level], np.array(spec.head["anchors"][level])
     by_anchor = {
@@ -101,6 +103,53 @@ def _anchored(named: dict[str, Array], level: int, spec: ModelSpec, score: float
         points[..., :2] = points[..., :2] * anchors[anchor][:, None] + middle[:, None]
     boxes = np.concatenate([centre - half, centre + half], axis=1)
     return probability[anchor, label, y, x], label, boxes, points
+
+
+class Form(NamedTuple):
+    """How a detector's outputs become boxes; a head names one, and model.json holds its name.
+
+    `level(named, number, spec, score)` gives the cells of a level, as `_from_distances` does. `outputs` and `boxes` are
+    the words of preprocess.json, without the batch axis. s: a stride, S: the side of the canvas, K: labels, L:
+    landmarks, A: anchors a stride.
+    """
+
+    level: Callable[[dict[str, Array], int, ModelSpec, float], tuple[Any, ...]]
+    outputs: dict[str, str]
+    boxes: str
+
+
+FORMS: dict[str, Form] = {
+    "distances": Form(
+        _from_distances,
+        {
+            "scores": "[K, S/s, S/s]: sigmoid gives the probability of each label in each cell",
+            "boxes": "[4, S/s, S/s]: left, top, right, bottom, from the cell's centre, in strides, 0 or more",
+            "landmarks": "[3 L, S/s, S/s]: per landmark x, y from the cell's centre in strides, visibility",
+        },
+        "box in pixels of the canvas: centre - (left, top) s to centre + (right, bottom) s",
+    ),
+    "anchors": Form(
+        _from_anchors,
+        {
+            "scores": "[A K, S/s, S/s]: the first K channels are the first anchor's",
+            "boxes": "[A 4, S/s, S/s]: x, y, width, height, each before its sigmoid",
+            "objectness": "[A, S/s, S/s]: sigmoid(objectness) sigmoid(score) is the probability of a label",
+            "landmarks": "[A 3 L, S/s, S/s]: per landmark x, y from the cell's centre in anchor sides, visibility",
+        },
+        "box, with b = sigmoid(boxes): its centre at (2 b_x - 0.5 + i, 2 b_y - 0.5 + j) s, "
+        "its sides anchor_w (2 b_w)^2 and anchor_h (2 b_h)^2; A anchors a stride, `anchors` has their sides in pixels",
+    ),
+}
+
+
+def form(spec: ModelSpec) -> Form:
+    """The form of a detector's boxes. Raises InputError if model.json names none of `FORMS`."""
+    if spec.boxes not in FORMS:
+        raise InputError(
+            f"model.json of run {spec.run!r}: boxes {spec.boxes!r}; expected one of {', '.join(FORMS)}. An older "
+            "version wrote none: train the run again"
+        )
+    return FORMS[spec.boxes]
 
 
 def _object(spec: ModelSpec, score: float, label: int, box: Any, points: Any) -> Object:

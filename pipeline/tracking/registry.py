@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.core.files import link_or_copy, read_json
 from pipeline.core.image_file import open_image
+from pipeline.runtimes.targets import TARGETS
 from pipeline.tracking import serving_package
 from pipeline.tracking.dvc_state import RunState
 
@@ -26,7 +27,6 @@ CHAMPION = "champion"  # of the best version so far
 LOCK, TEST, VERDICT = "pocketlens.lock", "pocketlens.test", "pocketlens.champion"  # tags of a version
 # what pocketlens_serving needs besides MLflow, which brings pandas and pydantic
 PACKAGES = ("numpy", "pillow", "tqdm")
-RUNTIME_PACKAGES = {"onnx": ("onnxruntime",), "executorch": ("executorch", "torch")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +57,19 @@ def model_name(run: str) -> str:
 def servable(project: Path, run: str) -> Servable | None:
     """What of a run can be registered: None where `verify` did not pass, or none of its files runs in Python.
 
-    ONNX files if there are any: their runtime is the smallest. The int8 file comes first: it is the one that ships.
+    The files of the first engine in the table of targets that has any here and names its packages: ONNX Runtime is the
+    smallest. The int8 file comes first: it is the one that ships.
     """
     exports, verdict = project / "exports" / run, read_json(project / "reports/verify" / run / "verify.json")
     made = read_json(exports / "export.json")["targets"]
-    for runtime in RUNTIME_PACKAGES:
-        files = {t: made[t]["file"] for t in (f"{runtime}_int8", f"{runtime}_float") if t in made}
-        if files and verdict["passed"]:
-            metric, judged = verdict["main_metric"], verdict["targets"][next(iter(files))]
-            task = read_json(exports / "model.json")["task"]
-            return Servable(exports, task, files, metric, judged["metrics"][metric])
-    return None
+    rows = {name: row for name, row in TARGETS.items() if name in made and row.engine.packages}
+    if not rows or not verdict["passed"]:
+        return None
+    engine = next(iter(rows.values())).engine
+    own = sorted((name for name, row in rows.items() if row.engine == engine), key=lambda name: not rows[name].int8)
+    metric, judged = verdict["main_metric"], verdict["targets"][own[0]]
+    task = read_json(exports / "model.json")["task"]
+    return Servable(exports, task, {name: made[name]["file"] for name in own}, metric, judged["metrics"][metric])
 
 
 def save(model: Servable, folder: Path, run_id: str) -> None:
@@ -77,8 +79,7 @@ def save(model: Servable, folder: Path, run_id: str) -> None:
 
     for chatty in ("mlflow.pyfunc", "mlflow.utils.environment"):  # steps; that an environment made by uv has no pip
         logging.getLogger(chatty).setLevel(logging.ERROR)
-    runtime = next(iter(model.files)).split("_")[0]
-    packages = (*PACKAGES, *RUNTIME_PACKAGES[runtime])
+    packages = (*PACKAGES, *TARGETS[next(iter(model.files))].engine.packages)
     with tempfile.TemporaryDirectory() as scratch:
         data = Path(scratch, "model")
         data.mkdir()

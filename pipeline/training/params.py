@@ -1,11 +1,17 @@
 """Params of a run's net and of its training, by task. Defaults are those of a run on data of one's own."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from pipeline.core.params import Block, Count, Fraction, Seed
-from pipeline.models.heads import AnchorFreeHead, FlattenHead, LocalizeHead, PoolHead, Yolov3Head
+from pipeline.models.heads import AnchorFreeHead, DetectHead, FlattenHead, LocalizeHead, PoolHead, head_options
+
+if TYPE_CHECKING:  # a checker sees what the heads of a task have in common
+    AnyClassifyHead = PoolHead | FlattenHead
+    AnyDetectHead = DetectHead
+else:
+    AnyClassifyHead, AnyDetectHead = head_options("classify"), head_options("detect")
 
 
 class _Model(Block):
@@ -34,7 +40,7 @@ class _Model(Block):
 class ClassifyModel(_Model):
     size: Annotated[int, Field(ge=32, multiple_of=32)] = 224
     """The net's input side in pixels, a multiple of 32."""
-    head: Annotated[PoolHead | FlattenHead, Field(discriminator="kind")] = PoolHead()
+    head: AnyClassifyHead = PoolHead()
     """What comes after the backbone."""
 
     _HEAD = "pool"
@@ -50,7 +56,7 @@ class LocalizeModel(_Model):
 class DetectModel(_Model):
     size: Annotated[int, Field(ge=32, multiple_of=32)] = 320
     """The net's input side in pixels, a multiple of the coarsest stride."""
-    head: Annotated[AnchorFreeHead | Yolov3Head, Field(discriminator="kind")] = AnchorFreeHead()
+    head: AnyDetectHead = AnchorFreeHead()
     """What comes after the backbone."""
 
     _HEAD = "anchor_free"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.core.errors import InputError
 from pipeline.core.files import new_folder, write_json, write_text
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples
+from pipeline.models.heads import HEADS
 from pipeline.training.params import DetectRun, RunParams
 
 if TYPE_CHECKING:
@@ -56,15 +57,13 @@ def train_run(
         raise InputError(f"runs.{name}.backbone_norm: frozen, but pretrained is false; expected batch")
     spec = make_spec(name, run, dataset, pretrained.mean, pretrained.std)
     spec.trained = {"weights": pretrained.source}
-    if isinstance(run, DetectRun) and run.model.head.kind == "yolov3":
-        from pipeline.models.yolov3 import kmeans_anchors
-
-        spec.head["anchors"] = kmeans_anchors(loading.box_sizes(train, spec), run.model.head.strides)
+    if isinstance(run, DetectRun) and (head := HEADS[run.model.head.kind]).anchors:
+        spec.head["anchors"] = head.find_anchors(loading.box_sizes(train, spec), run.model.head.strides)
     pl.seed_everything(run.train.seed, verbose=False)
     net = build(spec, pretrained)
     if isinstance(net, Localizer):
         net.start_from(train)
-    spec.outputs, spec.strides = list(net.outputs), list(net.strides)
+    spec.outputs, spec.strides, spec.boxes = list(net.outputs), list(net.strides), net.boxes
     varied = loading.Pictures(train_folder, train, spec, augmenter(run.train.online.policy, dataset))
     plain = loading.Pictures(val_folder, val, spec)
     checkpoints = resume / name / _fingerprint(run, train_folder, val_folder)

@@ -14,7 +14,7 @@ from pipeline.metrics.metrics import shown
 
 if TYPE_CHECKING:
     from pipeline.core.spec import ModelSpec
-    from pipeline.runtimes.runtimes import Outputs, Runtime
+    from pipeline.runtimes.runtime import Outputs, Runtime
 
 AS_IT_IS = "as it is"
 SWAPPED = "with red and blue exchanged"
@@ -46,7 +46,7 @@ def misfit(found: "Outputs", expected: "Outputs") -> float:
 
 def misfits(runtime: "Runtime", path: Path, spec: "ModelSpec", golden: Golden, answers: "Outputs") -> dict[str, float]:
     """How far the file's `answers` are from the golden ones, and with each mistake made up for that it may have."""
-    from pipeline.runtimes.runtimes import OnnxRuntime
+    from pipeline.runtimes.on_onnx import OnnxRuntime
 
     found = {
         AS_IT_IS: answers,

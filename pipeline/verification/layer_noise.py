@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.files import read_json
-from pipeline.verification.operators import READ
+from pipeline.core.lazy import load
+from pipeline.runtimes.targets import TARGETS
 
+EXACT = "onnx_float"  # the target whose layers others are held against: its graph has a name for each
 APART = 10.0  # dB; layers of a file that holds its accuracy were seen to have 13 and more
 SAME = 100.0  # dB, where there is no difference
 WEIGHTED = ("Conv", "Gemm", "MatMul")
@@ -53,17 +55,16 @@ def first_apart(layers: Sequence[Layer]) -> Layer | None:
 
 
 def layers_of(exports: Path, target: str, images: NDArray[np.uint8]) -> list[Layer]:
-    """The layers of `target` against those of the float ONNX file, from the input on, over `images` [N, S, S, 3].
+    """The layers of `target` against those of the file of `EXACT`, from the input on, over `images` [N, S, S, 3].
     Empty where that was not exported, the two have not the same layers, or those of the file cannot be looked at.
     """
     rows = read_json(exports / "export.json")["targets"]
-    if target == "onnx_float" or "onnx_float" not in rows:
+    compare = TARGETS[target].engine.layers
+    if target == EXACT or EXACT not in rows or not compare:
         return []
-    exact, close = (exports / rows[name]["file"] for name in ("onnx_float", target))
-    if close.suffix not in READ:
-        return []
-    compare = onnx_layers if close.suffix == ".onnx" else executorch_layers
-    return compare(exact, close, images)
+    exact, close = (exports / rows[name]["file"] for name in (EXACT, target))
+    layers: list[Layer] = load(compare)(exact, close, images)
+    return layers
 
 
 def executorch_layers(exact: Path, close: Path, images: NDArray[np.uint8]) -> list[Layer]:

@@ -19,7 +19,7 @@ def layer_values(path: Path, images: NDArray[np.uint8]) -> list[NDArray[np.float
     """The values that each convolution and matrix product of XNNPACK's gives on, after its activation, in the file's
     order: [N, H, W, C] or [N, C], of `images` [N, S, S, 3].
     """
-    from pipeline.runtimes.runtimes import open_runtime
+    from pipeline.runtimes.on_executorch import ExecutorchRuntime
 
     pte = read_pte(path)
     (plan,) = pte.program["execution_plan"]
@@ -35,7 +35,7 @@ def layer_values(path: Path, images: NDArray[np.uint8]) -> list[NDArray[np.float
         pte = with_graph(pte, delegate, graph)
     with tempfile.TemporaryDirectory() as folder:
         write_pte(pte, Path(folder) / "tapped.pte")
-        found = open_runtime("executorch_int8", Path(folder) / "tapped.pte").run(images)
+        found = ExecutorchRuntime(Path(folder) / "tapped.pte", None).run(images)
     return [(found[place].astype(np.float32) - zero) * scale for place, scale, zero in scales]
 
 

@@ -1,5 +1,6 @@
 """How much memory a model file takes, in a process that has nothing else to do."""
 
+import os
 import re
 import resource
 import subprocess
@@ -10,48 +11,52 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.core.lazy import load
+
 Load = Callable[[Path], Callable[[NDArray[np.uint8]], object]]
 
 
-def peak_memory(path: Path, side: int) -> int:
-    """Bytes by which a fresh process grows at its highest when it loads `path` and runs one picture of `side` pixels.
+def peak_memory(path: Path, side: int, way: str) -> int:
+    """Bytes by which a fresh process grows at its highest when it loads `path` and runs one image of `side` pixels.
 
-    What the process has before is Python, NumPy and the runtime; for a .pte torch too, which its bindings are made of.
+    `way` is the place ("module:function") of what imports the runtime and returns a `Load`, as `onnx` below does. What
+    the process has before is Python, NumPy and the runtime; for a .pte torch too, which its bindings are made of.
     """
-    # -P: not with this folder in front, where modules have names of Python's own
-    command = [sys.executable, "-P", __file__, str(path), str(side)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # it finds modules where this process does
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folder or "." for folder in sys.path)}
+    command = [sys.executable, "-P", "-m", __name__, str(path), str(side), way]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise RuntimeError(f"{path}: its memory could not be measured: {done.stderr}")
     return int(done.stdout.split()[-1])
 
 
-def _growth(path: Path, side: int) -> int:
+def _growth(path: Path, side: int, way: str) -> int:
     image = np.full((1, side, side, 3), 114, np.uint8)
-    load = _onnx() if path.suffix == ".onnx" else _executorch()
+    open_file: Load = load(way)()
     before = _highest()
-    load(path)(image)
+    open_file(path)(image)
     return _highest() - before
 
 
-def _onnx() -> Load:
+def onnx() -> Load:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
 
-    def load(path: Path) -> Callable[[NDArray[np.uint8]], object]:
+    def open_file(path: Path) -> Callable[[NDArray[np.uint8]], object]:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         return lambda image: session.run(None, {"image": image})
 
-    return load
+    return open_file
 
 
-def _executorch() -> Load:
+def executorch() -> Load:
     import torch
     from executorch.extension.pybindings import _C
 
-    def load(path: Path) -> Callable[[NDArray[np.uint8]], object]:
+    def open_file(path: Path) -> Callable[[NDArray[np.uint8]], object]:
         content = path.read_bytes()
         program = _C._load_program_from_buffer(content)
         method = program.load_method("forward")
@@ -62,7 +67,7 @@ def _executorch() -> Load:
 
         return run
 
-    return load
+    return open_file
 
 
 def _highest() -> int:
@@ -76,4 +81,4 @@ def _highest() -> int:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"{_growth(Path(sys.argv[1]), int(sys.argv[2]))}\n")
+    sys.stdout.write(f"{_growth(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])}\n")

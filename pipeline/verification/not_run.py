@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.core.files import read_json
+from pipeline.core.lazy import load
+from pipeline.runtimes.targets import Engine
 
 INT8_WEIGHTS = 0.9  # of all numbers in the file, at least; the rest are scales, biases and the normalization
 NOT_MEASURED = (
@@ -15,15 +17,13 @@ NOT_MEASURED = (
 )
 
 
-def unrun(exports: Path, path: Path, not_run: str, wrong: list[str]) -> dict[str, Any]:
-    """The row of verify.json for the Core ML package `path` of the folder `exports`: what is measured is None.
+def not_run_row(exports: Path, path: Path, engine: Engine, wrong: list[str]) -> dict[str, Any]:
+    """The row of verify.json for the file `path` of the folder `exports`: what is measured is None.
 
-    `checked` has what its program says, `reason` what is wrong (what the caller found `wrong` already, first) and,
-    always, that it was `not_run`. Raises InputError naming `path` if it is no whole program.
+    `checked` has what the engine's `inspect` finds in it, `reason` what is wrong (what the caller found `wrong`
+    already, first) and, always, that it was `not_run`. Raises InputError naming `path` if it is no whole program.
     """
-    from pipeline.export.targets.coreml import inspect
-
-    found = inspect(path)
+    found = load(engine.inspect)(path)
     contract = read_json(exports / "preprocess.json")
     side = contract["input"]["shape"][1]
     with np.load(exports / "golden" / "golden.npz") as golden:
@@ -37,5 +37,5 @@ def unrun(exports: Path, path: Path, not_run: str, wrong: list[str]) -> dict[str
         wrong.append(f"outputs {found['outputs']}, expected {outputs}")
     if found["int8_weights"] < INT8_WEIGHTS:
         wrong.append(f"{found['int8_weights']} of its numbers are int8 weights, expected at least {INT8_WEIGHTS}")
-    reason = "; ".join([*wrong, not_run])
+    reason = "; ".join([*wrong, engine.not_run])
     return {**dict.fromkeys(NOT_MEASURED), "checked": found, "passed": not wrong, "reason": reason}

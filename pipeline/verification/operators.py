@@ -6,38 +6,55 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from pipeline.core.lazy import load
+from pipeline.runtimes.targets import Engine
 from pipeline.verification.pte import XNNPACK, read_graph, read_pte
 
-CONVERSIONS = ("QuantizeLinear", "DequantizeLinear", "ReorderInput", "ReorderOutput", "Convert")  # compute nothing
-READ = (".onnx", ".pte")  # files whose operators can be looked at
-LAYERS = ("Conv", "Gemm", "MatMul", "FullyConnected")  # parts of the names of what has weights
+CONVERSIONS = (
+    "QuantizeLinear",
+    "DequantizeLinear",
+    "ReorderInput",
+    "ReorderOutput",
+    "Convert",
+    "QUANTIZE",
+    "DEQUANTIZE",
+)  # compute nothing
+LAYERS = (
+    "Conv",
+    "Gemm",
+    "MatMul",
+    "FullyConnected",
+    "CONV_2D",
+    "FULLY_CONNECTED",
+)  # parts of the names of what has weights
 MOVES = ("MaxPool", "Resize", "Reshape", "Transpose", "Concat", "Split", "Gather", "Squeeze", "Unsqueeze", "Slice")
 
 
 class Operator(NamedTuple):
     kind: str
     int8: bool  # computed in 8-bit numbers
-    delegated: bool  # by ExecuTorch to XNNPACK
+    delegated: bool | None = None  # by ExecuTorch to XNNPACK; None where nothing is delegated
 
 
-def operators(path: Path) -> dict[str, Any]:
+def operators(engine: Engine, path: Path) -> dict[str, Any]:
     """How a file is run: `operators`, how many of each kind; and shares of them (conversions of numbers do not count).
 
     `int8_operators` of all, `int8_layers` of those with weights, `delegated_operators` of an ExecuTorch file's in
     XNNPACK; None where there is nothing to take a share of. Of ONNX these are ONNX Runtime's after its optimizations
-    for this machine. All are None for a file of another kind.
+    for this machine. All are None where the engine has no way to look at them.
     """
-    if path.suffix not in READ:
+    if not engine.operators:
         return dict.fromkeys(("operators", "int8_operators", "int8_layers", "delegated_operators"))
-    onnx = path.suffix == ".onnx"
-    found = _onnx(path) if onnx else _executorch(path)
+    found: list[Operator] = load(engine.operators)(path)
     working = [o for o in found if o.kind not in CONVERSIONS]
     layers = [o for o in working if any(name in o.kind for name in LAYERS)]
     return {
         "operators": dict(sorted(Counter(o.kind for o in found).items())),
         "int8_operators": _share(o.int8 for o in working),
         "int8_layers": _share(o.int8 for o in layers),
-        "delegated_operators": None if onnx else _share(o.delegated for o in working),
+        "delegated_operators": _share(o.delegated for o in working if o.delegated is not None),
     }
 
 
@@ -46,7 +63,8 @@ def _share(flags: Iterable[bool]) -> float | None:
     return round(sum(values) / len(values), 4) if values else None
 
 
-def _onnx(path: Path) -> list[Operator]:
+def onnx_operators(path: Path) -> list[Operator]:
+    """ONNX Runtime's own, after its optimizations for this machine."""
     import onnx
     import onnxruntime
 
@@ -63,11 +81,11 @@ def _onnx(path: Path) -> list[Operator]:
         int8 = moved or node.op_type.startswith(("QLinear", "QGemm", "QuantizeLinear"))
         if int8:
             bytewise.update(node.output)
-        found.append(Operator(node.op_type, int8, delegated=False))
+        found.append(Operator(node.op_type, int8))
     return found
 
 
-def _executorch(path: Path) -> list[Operator]:
+def executorch_operators(path: Path) -> list[Operator]:
     """The program's own calls and, for a call of XNNPACK, what stands in XNNPACK's part of the file."""
     pte = read_pte(path)
     found = []
@@ -80,6 +98,21 @@ def _executorch(path: Path) -> list[Operator]:
             elif step["instr_args_type"] == "DelegateCall":
                 delegate = plan["delegates"][call["delegate_index"]]
                 found += _xnnpack(read_graph(pte, delegate)) if delegate["id"] == XNNPACK else []
+    return found
+
+
+def litert_operators(path: Path) -> list[Operator]:
+    """The file's own, before LiteRT hands them to XNNPACK; in int8 where all that they compute with and give is."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    interpreter = Interpreter(str(path), experimental_op_resolver_type=plain)
+    kinds = {tensor["index"]: tensor["dtype"] for tensor in interpreter.get_tensor_details()}
+    found = []
+    for operator in interpreter._get_ops_details():
+        first, output = operator["inputs"][0], operator["outputs"][0]
+        int8 = all(kinds[number] == np.int8 for number in (first, output))
+        found.append(Operator(operator["op_name"], int8))
     return found
 
 

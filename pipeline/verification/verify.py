@@ -15,16 +15,17 @@ from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples
 from pipeline.metrics.metrics import judged, main_metric, paired, score
 from pipeline.ops.preprocess import resize
 from pipeline.runtimes.exported import exported_file
+from pipeline.runtimes.targets import TARGETS, open_runtime, target_row
 from pipeline.verification.comparison import EPSILON, agreement, drop, drop_per_class, drops, worse
 from pipeline.verification.memory import peak_memory
-from pipeline.verification.not_run import NOT_MEASURED, unrun
-from pipeline.verification.operators import READ, operators
+from pipeline.verification.not_run import NOT_MEASURED, not_run_row
+from pipeline.verification.operators import operators
 from pipeline.verification.params import VerifyParams
 from pipeline.viz.mistakes import side_by_side_sheet
 
 if TYPE_CHECKING:
     from pipeline.core.spec import ModelSpec
-    from pipeline.runtimes.runtimes import Outputs, Runtime
+    from pipeline.runtimes.runtime import Outputs, Runtime
     from pipeline.verification.diagnosis import Golden
 
 NAMED, DRAWN, COMPARED = 5, 10, 8  # pictures that a failure names, draws and compares layers on
@@ -43,8 +44,11 @@ def verify_run(exports: Path, evaluated: Path, truth_folder: Path, report: Path,
     asked = [*made["targets"], *made["not_made"]]
     side = int(read_json(exports / "preprocess.json")["input"]["shape"][1])
     with ThreadPoolExecutor(1) as beside:  # torch takes seconds to import here, and again in the other process
-        files: dict[str, Path | None] = {target: _measurable(exports, target) for target in asked}
-        memory = {target: beside.submit(peak_memory, path, side) for target, path in files.items() if path}
+        memory = {
+            target: beside.submit(peak_memory, path, side, TARGETS[target].engine.memory)
+            for target in asked
+            if (path := _measurable(exports, target))
+        }
         case = _read_case(exports, evaluated, truth_folder, params, memory)
         with new_folder(report) as folder:
             targets: dict[str, dict[str, Any]] = {t: _row(case, t, folder) for t in asked}
@@ -111,23 +115,21 @@ def _read_case(
 
 
 def _measurable(exports: Path, target: str) -> Path | None:
-    """The file of `target`, if it is whole and of a kind whose memory and operators can be looked at."""
+    """The file of `target`, if it is whole and there is a way to measure its memory."""
     try:
-        path = exported_file(exports, target)
+        engine, path = target_row(target).engine, exported_file(exports, target)
     except InputError:  # _row says it
         return None
-    return path if path.suffix in READ else None
+    return path if engine.memory else None
 
 
 def _row(case: _Case, target: str, folder: Path) -> dict[str, Any]:
     """The target's row of verify.json. A file that is not there, broken or cannot be run here has no figures."""
-    from pipeline.runtimes.runtimes import NOT_RUN, open_runtime
-
     try:
-        path = exported_file(case.exports, target)
-        if target in NOT_RUN:
+        engine, path = target_row(target).engine, exported_file(case.exports, target)
+        if engine.not_run:
             size = _size(case.exports, target, path)
-            row = unrun(case.exports, path, NOT_RUN[target], _too_large(case, target, size))
+            row = not_run_row(case.exports, path, engine, _too_large(case, target, size))
             return {**row, "tolerance": case.params.tolerance, **size}
         runtime = open_runtime(target, path)
     except InputError as error:
@@ -138,7 +140,7 @@ def _row(case: _Case, target: str, folder: Path) -> dict[str, Any]:
 
 def _judge(case: _Case, target: str, path: Path, runtime: "Runtime", folder: Path) -> dict[str, Any]:
     """The row of a target that runs; draws what is wrong into `folder` if it fails."""
-    from pipeline.runtimes.runtimes import predict_samples
+    from pipeline.runtimes.answers import predict_samples
 
     close = predict_samples(runtime, judged(case.spec), case.truth_folder, case.truth)
     metrics = score(case.spec.task, case.truth, close, case.dataset)
@@ -152,7 +154,7 @@ def _judge(case: _Case, target: str, path: Path, runtime: "Runtime", folder: Pat
         "tolerance": case.params.tolerance,
         "agreement": agreement(case.spec, *both),
         **_size(case.exports, target, path),
-        **operators(path),
+        **operators(TARGETS[target].engine, path),
         # the largest absolute one from the trained net's outputs on the golden inputs
         "golden_difference": round(
             max(float(np.abs(a - b).max()) for a, b in zip(answers, case.golden.answers, strict=True)), 7
@@ -170,11 +172,13 @@ def _judge(case: _Case, target: str, path: Path, runtime: "Runtime", folder: Pat
 
 
 def _size(exports: Path, target: str, path: Path) -> dict[str, Any]:
-    """`size_ratio` is over the float file of the same runtime, or the trained weights where that was not exported."""
+    """`size_ratio` is over the float file that an int8 one is held against (of a float file: itself), or over the
+    trained weights where that was not exported.
+    """
     made = read_json(exports / "export.json")
     size = size_bytes(path)
-    counterpart = target.replace("_int8", "_float")
-    if counterpart.endswith("_float") and counterpart in made["targets"]:
+    counterpart = TARGETS[target].held_against if TARGETS[target].int8 else target
+    if counterpart in made["targets"]:
         whole, name = made["targets"][counterpart]["size_bytes"], counterpart
     else:
         whole, name = made["float_weights_bytes"], "model.safetensors"
@@ -183,7 +187,7 @@ def _size(exports: Path, target: str, path: Path) -> dict[str, Any]:
 
 def _cost(case: _Case, target: str, runtime: "Runtime", path: Path) -> dict[str, Any]:
     """What the file takes of this machine; measured once no other process measures."""
-    from pipeline.runtimes.runtimes import latency, open_runtime
+    from pipeline.runtimes.runtime import latency
 
     wait(case.memory.values())
     canvas = _canvas(case, case.truth[:1])
@@ -212,10 +216,10 @@ def _reasons(case: _Case, target: str, row: dict[str, Any]) -> list[str]:
             f"{case.main} falls by {row['drop']:.4f} from {case.metrics[case.main]:.4f}, tolerance "
             f"{row['tolerance']:g}; most in {label!r}, by {falls[label]:.4f}"
         )
-    if target.endswith("_int8") and row["int8_layers"] == 0:
+    if TARGETS[target].int8 and not row["int8_layers"]:
         reasons.append("none of its layers is in int8: a float file by the name of an int8 one")
     reasons += _too_large(case, target, row)
-    if target.endswith("_float") and not row["golden_difference"] <= case.float_bound:
+    if not TARGETS[target].int8 and not row["golden_difference"] <= case.float_bound:
         found, bound = row["golden_difference"], case.float_bound
         reasons.append(f"{found} from the trained net on the golden inputs, expected {bound}")
     return reasons
@@ -259,7 +263,7 @@ def _explain(
 
 def _too_large(case: _Case, target: str, size: dict[str, Any]) -> list[str]:
     expected = case.params.size_ratio
-    if target.endswith("_float") or size["size_ratio"] <= expected:
+    if not TARGETS[target].int8 or size["size_ratio"] <= expected:
         return []
     return [f"{size['size_ratio']} of the size of {size['size_ratio_to']}, expected at most {expected}"]
 

@@ -12,6 +12,7 @@ fun main(folders: Array<String>) = folders.map(::File).forEach { folder ->
         kind = told.getValue("kind"), labels = words("labels"), landmarks = told.getValue("landmarks").toInt(),
         size = told.getValue("size").toInt(), resize = told.getValue("resize"), fill = told.getValue("fill").toInt(),
         outputs = words("outputs"), score = told.getValue("score").toDouble(),
+        boxes = told.getValue("boxes"),
         strides = words("strides").map { it.toInt() },
         anchors = words("anchors").map { it.toDouble() }.chunked(2).chunked(3),
         beforeNms = told.getValue("before_nms").toInt(), nms = told.getValue("nms"),

@@ -7,51 +7,28 @@ What comes out depends on the policy, the picture, its objects and the seed, nev
 epochs repeat each other only where their seeds do. A new policy is one function and its line in `POLICIES`.
 """
 
-import difflib
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
 from pipeline.augment.policies.labels import move_objects
 from pipeline.augment.policies.policy import Pixels, Policy
 from pipeline.core.errors import InputError
+from pipeline.core.lazy import load
+from pipeline.core.params import nearest
 from pipeline.core.sample import Dataset, Object
 
 DRAWS = 8  # geometries drawn before a picture stays where it is
 
 
-def _photo() -> Policy:
-    from pipeline.augment.policies import albumentations_policies
-
-    return albumentations_policies.photo()
-
-
-def _photo_geometry() -> Policy:
-    from pipeline.augment.policies import albumentations_policies
-
-    return albumentations_policies.photo_geometry()
-
-
-def _photo_zoom() -> Policy:
-    from pipeline.augment.policies import albumentations_policies
-
-    return albumentations_policies.photo_zoom()
-
-
-def _imgaug_ucf101() -> Policy:
-    from pipeline.augment.policies import imgaug_policies
-
-    return imgaug_policies.ucf101()
-
-
-# name -> builder; the libraries take seconds to import, so that only a policy in use pays for its own
-POLICIES: dict[str, Callable[[], Policy]] = {
-    "none": Policy,
-    "photo": _photo,
-    "photo_geometry": _photo_geometry,
-    "photo_zoom": _photo_zoom,
-    "imgaug_ucf101": _imgaug_ucf101,
+# name -> "module:function" that builds it: the libraries take seconds to import, and only a policy in use pays for its
+POLICIES: dict[str, str] = {
+    "none": "pipeline.augment.policies.policy:Policy",
+    "photo": "pipeline.augment.policies.albumentations_policies:photo",
+    "photo_geometry": "pipeline.augment.policies.albumentations_policies:photo_geometry",
+    "photo_zoom": "pipeline.augment.policies.albumentations_policies:photo_zoom",
+    "imgaug_ucf101": "pipeline.augment.policies.imgaug_policies:ucf101",
 }
 
 
@@ -99,9 +76,7 @@ def augmenter(policy: str, labelled: Dataset | Sequence[tuple[int, int]] = ()) -
     Raises InputError naming the nearest policy where there is none of that name.
     """
     if policy not in POLICIES:
-        close = difflib.get_close_matches(policy, POLICIES, n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(POLICIES)}"
-        raise InputError(f"no augmentation policy {policy!r}; {hint}")
+        raise InputError(f"no augmentation policy {policy!r}{nearest(policy, POLICIES)}")
     pairs = labelled.pairs if isinstance(labelled, Dataset) else labelled
     return Augment(policy, tuple((a, b) for a, b in pairs))
 
@@ -114,4 +89,5 @@ def derived_seed(*parts: int | str) -> int:
 
 @cache
 def _built(policy: str) -> Policy:
-    return POLICIES[policy]()
+    built: Policy = load(POLICIES[policy])()
+    return built

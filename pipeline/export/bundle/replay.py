@@ -20,7 +20,6 @@ import numpy as np
 from PIL import Image, ImageOps
 
 LEVELS = 2  # of 255: how far a resize may be from the golden input
-PACKAGES = {".onnx": "onnxruntime", ".pte": "executorch", ".tflite": "ai_edge_litert"}
 
 
 def canvas(image: Image.Image, contract: dict[str, Any]) -> np.ndarray:
@@ -79,6 +78,14 @@ def litert(file: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
     return run
 
 
+# by the `replay` of export.json: the package that it needs, and what opens a file
+RUNNERS = {
+    "onnx": ("onnxruntime", onnx),
+    "executorch": ("executorch", executorch),
+    "litert": ("ai_edge_litert", litert),
+}
+
+
 def check_resize(folder: Path, contract: dict[str, Any], golden: dict[str, Any], inputs: np.ndarray) -> list[str]:
     wrong = []
     for name, expected in zip(golden["pictures"], inputs, strict=True):
@@ -101,7 +108,7 @@ def check_file(folder: Path, target: str, row: dict[str, Any], outputs: list[str
         return [f"{name}: not there"]
     if hashlib.sha256(file.read_bytes()).hexdigest() != row["sha256"]:
         return [f"{name}: not the file that the golden answers are of (its sha256 differs)"]
-    run = {".onnx": onnx, ".pte": executorch, ".tflite": litert}[file.suffix](file)
+    run = RUNNERS[row["replay"]][1](file)
     wrong = []
     with np.load(folder / "golden" / "golden.npz") as golden, np.load(folder / "golden" / f"{target}.npz") as expected:
         found = [np.concatenate(part) for part in zip(*(run(image[None]) for image in golden["image"]), strict=True)]
@@ -135,12 +142,14 @@ def replay(folder: Path) -> int:
         if "not_run" in row:
             print(f"{row['file']}: left out, {row['not_run']}")
             continue
-        package = PACKAGES[Path(row["file"]).suffix]
+        if row["replay"] is None:
+            print(f"{row['file']}: left out, this script has no way to run it")
+            continue
+        package = RUNNERS[row["replay"]][0]
         if importlib.util.find_spec(package) is None:
             print(f"{row['file']}: left out, {package} is not installed")
             continue
-        tolerance = golden["float_tolerance" if target.endswith("_float") else "int8_tolerance"]
-        found = check_file(folder, target, row, contract["outputs"], tolerance)
+        found = check_file(folder, target, row, contract["outputs"], golden["tolerances"][target])
         ran += 1
         wrong += found
         if not found:
@@ -148,7 +157,7 @@ def replay(folder: Path) -> int:
     for line in wrong:
         print(f"WRONG {line}")
     if not ran:
-        print(f"nothing was run: install one of {', '.join(sorted(set(PACKAGES.values())))}")
+        print(f"nothing was run: install one of {', '.join(sorted(package for package, _ in RUNNERS.values()))}")
     return 1 if wrong or not ran else 0
 
 

@@ -3,13 +3,13 @@
 from typing import TYPE_CHECKING, Any
 
 from pipeline.ops.boxes import SOFT_SIGMA, VOTES_OVER
-from pipeline.ops.decode import BEFORE_NMS
+from pipeline.ops.decode import BEFORE_NMS, form
 from pipeline.ops.preprocess import FILL
 
 if TYPE_CHECKING:
     from pipeline.core.spec import ModelSpec
 
-MEANINGS = {  # without the batch axis; s: a stride, K: labels, L: landmarks, S: the side of the canvas
+MEANINGS = {  # without the batch axis; K: labels, L: landmarks. A detector's are in `ops.decode.FORMS`
     "classify": {"logits": "[K]: softmax gives the probability of each label"},
     "localize": {
         "presence": "[1]: sigmoid gives the probability that there is an object; the rest counts only then",
@@ -17,24 +17,8 @@ MEANINGS = {  # without the batch axis; s: a stride, K: labels, L: landmarks, S:
         "classes": "[K]: the largest is the object's label",
         "landmarks": "[2 L]: x, y of each landmark, as shares of the canvas",
     },
-    "anchor_free": {
-        "scores": "[K, S/s, S/s]: sigmoid gives the probability of each label in each cell",
-        "boxes": "[4, S/s, S/s]: left, top, right, bottom, from the cell's centre, in strides, 0 or more",
-        "landmarks": "[3 L, S/s, S/s]: per landmark x, y from the cell's centre in strides, visibility",
-    },
-    "yolov3": {
-        "scores": "[A K, S/s, S/s]: the first K channels are the first anchor's",
-        "boxes": "[A 4, S/s, S/s]: x, y, width, height, each before its sigmoid",
-        "objectness": "[A, S/s, S/s]: sigmoid(objectness) sigmoid(score) is the probability of a label",
-        "landmarks": "[A 3 L, S/s, S/s]: per landmark x, y from the cell's centre in sides of the anchor, visibility",
-    },
 }
 CELLS = "a cell (column i, row j) of stride s has its centre at ((i + 0.5) s, (j + 0.5) s) pixels of the canvas"
-BOXES = {
-    "anchor_free": "box in pixels of the canvas: centre - (left, top) s to centre + (right, bottom) s",
-    "yolov3": "box, with b = sigmoid(boxes): its centre at (2 b_x - 0.5 + i, 2 b_y - 0.5 + j) s, "
-    "its sides anchor_w (2 b_w)^2 and anchor_h (2 b_h)^2; A anchors a stride, `anchors` has their sides in pixels",
-}
 SHARES = "divide by S: shares of the canvas"
 BACK = "take off the offset of the resize and divide by its scale, both as shares of the canvas: shares of the picture"
 CLIP = "clip boxes, not landmarks, to 0 to 1"
@@ -55,10 +39,10 @@ def preprocessing(spec: "ModelSpec") -> dict[str, Any]:
 
 
 def _decode(spec: "ModelSpec") -> dict[str, Any]:
-    kind = spec.head["kind"] if spec.task == "detect" else spec.task
-    meanings = MEANINGS[kind]
+    boxes = form(spec) if spec.task == "detect" else None
+    meanings = boxes.outputs if boxes else MEANINGS[spec.task]
     found: dict[str, Any] = {
-        "kind": kind,
+        "kind": spec.head["kind"] if boxes else spec.task,
         "labels": len(spec.labels),
         "landmarks": len(spec.landmarks),
         "outputs": {name: meanings[name.rsplit("_", 1)[0] if spec.strides else name] for name in spec.outputs},
@@ -66,11 +50,11 @@ def _decode(spec: "ModelSpec") -> dict[str, Any]:
     if spec.task == "classify":
         return {**found, "steps": ["the label is the one of the largest logit, by the order of labels.txt"]}
     floor = spec.predict["score"]
-    if spec.task == "localize":
+    if boxes is None:
         return {**found, "score": floor, "steps": [f"no object where sigmoid(presence) is below {floor:g}", BACK, CLIP]}
     steps = [
         CELLS,
-        BOXES[kind],
+        boxes.boxes,
         f"keep each pair of cell and label with a probability of {floor:g} or more; of them the {BEFORE_NMS} best",
         *_suppression(spec.predict),
         "a landmark is visible where its visibility is above 0, else hidden",
@@ -87,7 +71,8 @@ def _decode(spec: "ModelSpec") -> dict[str, Any]:
         "soft_sigma": SOFT_SIGMA,
         "max_objects": spec.predict["max_objects"],
     }
-    return {**found, "strides": spec.strides, "anchors": spec.head.get("anchors"), **numbers, "steps": steps}
+    cells = {"boxes": spec.boxes, "strides": spec.strides, "anchors": spec.head.get("anchors")}
+    return {**found, **cells, **numbers, "steps": steps}
 
 
 def _suppression(predict: dict[str, Any]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from pipeline.runtimes.targets import TARGETS
+
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
@@ -27,8 +29,9 @@ def front_matter(spec: "ModelSpec", facts: dict[str, Any], metrics: dict[str, An
     """YAML for the head of README.md; `facts` are those of export.json, `metrics` the trained net's on test."""
     from huggingface_hub import ModelCardData
 
-    runtimes = sorted({target.rsplit("_", 1)[0] for target in facts["targets"]})
-    numbers = ["int8"] if any(target.endswith("int8") for target in facts["targets"]) else []
+    made = [TARGETS[target] for target in facts["targets"]]
+    runtimes = sorted({row.engine.tag for row in made})
+    numbers = ["int8"] if any(row.int8 for row in made) else []
     results = _eval_results(spec, facts, metrics) if metrics else None
     head = ModelCardData(
         license="unknown",

@@ -34,7 +34,7 @@ function oneObject(outputs, spec, score) {
 }
 
 function manyObjects(outputs, spec, score) {
-  const cellsOf = "anchors" in spec.head ? anchored : anchorFree;
+  const cellsOf = { distances: fromDistances, anchors: fromAnchors }[spec.boxes];
   const candidates = spec.strides
     .flatMap((stride, level) => cellsOf(outputs, stride, level, spec, score))
     .sort((a, b) => b.score - a.score)
@@ -52,7 +52,7 @@ function manyObjects(outputs, spec, score) {
 }
 
 /** The cells of one stride at `score` or above, in pixels of the canvas. */
-function anchorFree(outputs, stride, _level, spec, score) {
+function fromDistances(outputs, stride, _level, spec, score) {
   const scores = outputs[`scores_${stride}`];
   const boxes = outputs[`boxes_${stride}`].data;
   const [, , rows, columns] = scores.dims;
@@ -71,7 +71,7 @@ function anchorFree(outputs, stride, _level, spec, score) {
 }
 
 /** The same of a head with anchors; a score is that of the label times the objectness. */
-function anchored(outputs, stride, level, spec, score) {
+function fromAnchors(outputs, stride, level, spec, score) {
   const anchors = spec.head.anchors[level];
   const labels = spec.labels.length;
   const scores = outputs[`scores_${stride}`];

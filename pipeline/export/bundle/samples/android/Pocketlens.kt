@@ -9,7 +9,7 @@ import kotlin.math.max
 import kotlin.math.min
 import kotlin.math.round
 
-/** What preprocess.json and labels.txt say. `kind` is classify, localize, anchor_free or yolov3. */
+/** What preprocess.json and labels.txt say. `kind` is classify, localize, or the head of a detector. */
 class Contract(
     val kind: String,
     val labels: List<String>,
@@ -19,8 +19,9 @@ class Contract(
     val fill: Int, // grey of letterboxed borders
     val outputs: List<String>, // names, in the order in which the model gives them
     val score: Double = 0.0,
+    val boxes: String = "", // of a detector, how its outputs become boxes: distances or anchors
     val strides: List<Int> = emptyList(),
-    val anchors: List<List<List<Double>>> = emptyList(), // [stride][anchor](width, height) in pixels; yolov3 only
+    val anchors: List<List<List<Double>>> = emptyList(), // [stride][anchor](width, height) in pixels; for `boxes` of anchors only
     val beforeNms: Int = 0,
     val nms: String = "", // hard, soft or vote
     val nmsIou: Double = 0.0,
@@ -164,7 +165,13 @@ private class Box(val score: Double, val label: Int, val sides: DoubleArray, val
 }
 
 private fun objects(named: Map<String, FloatArray>, c: Contract): List<Found> {
-    val all = c.strides.indices.flatMap { if (c.kind == "yolov3") anchored(named, it, c) else anchorFree(named, it, c) }
+    val all = c.strides.indices.flatMap {
+        when (c.boxes) {
+            "distances" -> fromDistances(named, it, c)
+            "anchors" -> fromAnchors(named, it, c)
+            else -> error("boxes ${c.boxes}; expected distances or anchors")
+        }
+    }
     val boxes = all.sortedByDescending { it.score }.take(c.beforeNms) // stable: equal scores keep their order
     val kept = if (c.nms == "soft") softNms(boxes, c) else hardNms(boxes, c)
     val shown = kept.take(c.maxObjects).map { if (c.nms == "vote") voted(it, boxes, c) else it }
@@ -177,7 +184,7 @@ private fun objects(named: Map<String, FloatArray>, c: Contract): List<Found> {
     }
 }
 
-private fun anchorFree(named: Map<String, FloatArray>, level: Int, c: Contract): List<Box> {
+private fun fromDistances(named: Map<String, FloatArray>, level: Int, c: Contract): List<Box> {
     val stride = c.strides[level]
     val side = c.size / stride
     val cells = side * side
@@ -200,7 +207,7 @@ private fun anchorFree(named: Map<String, FloatArray>, level: Int, c: Contract):
     }
 }
 
-private fun anchored(named: Map<String, FloatArray>, level: Int, c: Contract): List<Box> {
+private fun fromAnchors(named: Map<String, FloatArray>, level: Int, c: Contract): List<Box> {
     val stride = c.strides[level]
     val side = c.size / stride
     val cells = side * side

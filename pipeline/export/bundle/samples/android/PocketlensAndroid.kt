@@ -12,7 +12,7 @@ import org.json.JSONObject
 fun selfTest(context: Context, contract: Contract, target: String, run: (ByteArray) -> List<FloatArray>): List<String> {
     fun open(name: String) = context.assets.open("model/golden/$name")
     val note = JSONObject(open("golden.json").bufferedReader().readText())
-    val tolerance = note.getDouble(if (target.endsWith("_int8")) "int8_tolerance" else "float_tolerance")
+    val tolerance = note.getJSONObject("tolerances").getDouble(target)
     val inputs = readNpz(open("golden.npz")).getValue("image")
     val answers = readNpz(open("$target.npz"))
     val wrong = mutableListOf<String>()
@@ -49,6 +49,7 @@ fun readContract(preprocess: String, labels: String): Contract {
         fill = json.optJSONArray("fill")?.getInt(0) ?: 0,
         outputs = strings(json.getJSONArray("outputs")),
         score = decode.optDouble("score", 0.0),
+        boxes = decode.optString("boxes"),
         strides = (decode.optJSONArray("strides") ?: JSONArray()).let { a -> List(a.length()) { a.getInt(it) } },
         anchors = each(anchors) { level, i ->
             each(level.getJSONArray(i)) { anchor, j ->

@@ -4,7 +4,7 @@
 
 import Foundation
 
-/// What preprocess.json and labels.txt say. `kind` is classify, localize, anchor_free or yolov3.
+/// What preprocess.json and labels.txt say. `kind` is classify, localize, or the head of a detector.
 struct Contract {
     var kind: String
     var labels: [String]
@@ -14,8 +14,9 @@ struct Contract {
     var fill: UInt8  // grey of letterboxed borders
     var outputs: [String]  // names, in the order in which the model gives them
     var score = 0.0
+    var boxes = ""  // of a detector, how its outputs become boxes: distances or anchors
     var strides: [Int] = []
-    var anchors: [[[Double]]] = []  // [stride][anchor](width, height) in pixels; yolov3 only
+    var anchors: [[[Double]]] = []  // [stride][anchor](width, height) in pixels; for `boxes` of anchors only
     var beforeNms = 0
     var nms = ""  // hard, soft or vote
     var nmsIou = 0.0
@@ -196,7 +197,11 @@ private struct Box {
 
 private func objects(_ named: [String: [Float]], _ c: Contract) -> [Found] {
     let all = c.strides.indices.flatMap {
-        c.kind == "yolov3" ? anchored(named, level: $0, c) : anchorFree(named, level: $0, c)
+        switch c.boxes {
+        case "distances": return fromDistances(named, level: $0, c)
+        case "anchors": return fromAnchors(named, level: $0, c)
+        default: fatalError("boxes \(c.boxes); expected distances or anchors")
+        }
     }
     // equal scores keep their order, which Swift's sort does not promise
     let order = all.indices.sorted { (-all[$0].score, $0) < (-all[$1].score, $1) }
@@ -215,7 +220,7 @@ private func objects(_ named: [String: [Float]], _ c: Contract) -> [Found] {
     }
 }
 
-private func anchorFree(_ named: [String: [Float]], level: Int, _ c: Contract) -> [Box] {
+private func fromDistances(_ named: [String: [Float]], level: Int, _ c: Contract) -> [Box] {
     let stride = c.strides[level]
     let side = c.size / stride
     let cells = side * side
@@ -240,7 +245,7 @@ private func anchorFree(_ named: [String: [Float]], level: Int, _ c: Contract) -
     return found
 }
 
-private func anchored(_ named: [String: [Float]], level: Int, _ c: Contract) -> [Box] {
+private func fromAnchors(_ named: [String: [Float]], level: Int, _ c: Contract) -> [Box] {
     let stride = c.strides[level]
     let side = c.size / stride
     let cells = side * side

@@ -17,7 +17,8 @@ struct ModelFolder {
         let d = told.decode
         return Contract(
             kind: d.kind, labels: labels, landmarks: d.landmarks, size: told.input.shape[1], resize: told.resize,
-            fill: UInt8(told.fill?.first ?? 0), outputs: told.outputs, score: d.score ?? 0, strides: d.strides ?? [],
+            fill: UInt8(told.fill?.first ?? 0), outputs: told.outputs, score: d.score ?? 0, boxes: d.boxes ?? "",
+            strides: d.strides ?? [],
             anchors: d.anchors ?? [], beforeNms: d.before_nms ?? 0, nms: d.nms ?? "", nmsIou: d.nms_iou ?? 0,
             voteIou: d.vote_iou ?? 0, softSigma: d.soft_sigma ?? 0, maxObjects: d.max_objects ?? 0)
     }
@@ -25,7 +26,7 @@ struct ModelFolder {
     /// What is wrong on this phone, by the golden files; nothing if the list is empty. Call it once in a test.
     func selfTest(_ contract: Contract, target: String, run: ([UInt8]) throws -> [[Float]]) throws -> [String] {
         let note = try JSONDecoder().decode(Note.self, from: Data(contentsOf: file("golden/golden.json")))
-        let tolerance = target.hasSuffix("_int8") ? note.int8_tolerance : note.float_tolerance
+        let tolerance = note.tolerances[target]!
         let inputs = try readNpz(file("golden/golden.npz"))["image"]!
         let answers = try readNpz(file("golden/\(target).npz"))
         var wrong: [String] = []
@@ -43,8 +44,7 @@ struct ModelFolder {
 
 private struct Note: Decodable {
     var pictures: [String]
-    var float_tolerance: Double
-    var int8_tolerance: Double
+    var tolerances: [String: Double]  // by target
 }
 
 /// preprocess.json, by the names of its keys.
@@ -54,6 +54,7 @@ private struct Preprocess: Decodable {
         var kind: String
         var landmarks: Int
         var score: Double?
+        var boxes: String?
         var strides: [Int]?
         var anchors: [[[Double]]]?
         var before_nms: Int?

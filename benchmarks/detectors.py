@@ -37,8 +37,8 @@ from pipeline.models.backbones import read_pretrained
 from pipeline.models.nets import Deployed, load_model
 from pipeline.ops.preprocess import open_image, resize
 from pipeline.runtimes.runtimes import Runtime, open_runtime, predict_samples
-from pipeline.training.fit import LOOKS
 from pipeline.training.train import make_spec, train_run
+from pipeline.training.trainer import LOOKS
 
 THREADS = 2
 CALIBRATION = 64

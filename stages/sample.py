@@ -8,7 +8,9 @@ from stages import run
 
 
 def body(params: Params, _: str) -> str:
-    from pipeline.datasets.synthetic import draw_actions, draw_alpaca, draw_herd, draw_pose
+    from pipeline.datasets.synthetic.actions import draw_actions
+    from pipeline.datasets.synthetic.coco import draw_herd, draw_pose
+    from pipeline.datasets.synthetic.folders import draw_alpaca
 
     sample, root = params.sample, Path("data/sample")
     with new_folder(root / "actions") as folder:

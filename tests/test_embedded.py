@@ -11,8 +11,10 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from pipeline.datasets.synthetic import draw_actions, draw_alpaca, draw_herd, draw_pose
+from pipeline.datasets.synthetic.actions import draw_actions
 from pipeline.datasets.synthetic.animals import LANDMARKS, animal_figure, draw_animal, draw_stance
+from pipeline.datasets.synthetic.coco import draw_herd, draw_pose
+from pipeline.datasets.synthetic.folders import draw_alpaca
 from pipeline.datasets.synthetic.params import ActionsParams, DrawnParams
 from pipeline.datasets.synthetic.picture import generator
 from pipeline.datasets.synthetic.solids import Light, View, render

@@ -27,9 +27,10 @@ from pipeline.metrics.metrics import score
 from pipeline.models.losses import label_weights
 from pipeline.models.nets import build
 from pipeline.runtimes.runtimes import open_runtime, predict_samples
-from pipeline.training.fit import Fitting, Phase, looks_after
+from pipeline.training.fit import Fitting
 from pipeline.training.loading import Pictures, eval_loader
 from pipeline.training.train import check_labels, make_spec, train_run
+from pipeline.training.trainer import Phase, looks_after
 
 ROOT = Path(__file__).parents[1]
 RUN = {

@@ -106,6 +106,19 @@ def separable_ratio(outputs: int, kernel: int) -> float:
     return 1 / outputs + 1 / kernel**2
 
 
+def cost_text(name: str, size: int, found: Cost, layers: bool) -> str:
+    """The cost of net `name` at `size` pixels for a terminal; with `layers` a line for each of them before it."""
+    lines = []
+    for layer in found.layers if layers else []:
+        output = "x".join(map(str, layer.output))
+        lines.append(f"{layer.name:32} {layer.kind:14} {output:>14} {layer.macs / 1e6:10.2f} M {layer.params:10,}")
+    lines.append(
+        f"{name} at {size}: {found.macs / 1e6:.4g} M multiply-adds, {found.params / 1e6:.3g} M parameters, "
+        f"activations {found.activation_bytes / 1e6:.3g} MB, {found.peak_bytes / 1e6:.3g} MB of them at once (float32)"
+    )
+    return "\n".join(lines)
+
+
 def _kind(node: fx.Node) -> str | None:
     if node.target is CONV:
         groups, channels = _groups(node), _shape(node.args[0])[1]

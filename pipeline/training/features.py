@@ -17,8 +17,8 @@ from pipeline.config.params import ClassifyRun, DetectRun, LocalizeRun
 from pipeline.core.spec import ModelSpec
 from pipeline.models.backbones import used_modules
 from pipeline.models.nets import Net
-from pipeline.training.fit import choose_precision
 from pipeline.training.loading import EpochSampler, Item, Pictures, eval_loader, targets
+from pipeline.training.trainer import choose_precision
 
 BATCH = 32  # the last batch is filled up: what comes of a picture does not depend on how many others were new
 RunParams = ClassifyRun | LocalizeRun | DetectRun

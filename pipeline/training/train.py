@@ -97,6 +97,7 @@ def _fit_phases(
     from pipeline.models.losses import label_weights
     from pipeline.training import fit, loading
     from pipeline.training.features import frozen_loaders
+    from pipeline.training.trainer import Phase, choose_precision
 
     rank = itemgetter("val_rank")
     weights = label_weights(run.task, pictures[0].samples, dataset.labels) if run.class_weights == "balanced" else None
@@ -104,13 +105,13 @@ def _fit_phases(
     before = None
     if run.frozen_epochs:
         phase, loaders = (
-            fit.Phase(True, run.frozen_epochs, run.learning_rate),
+            Phase(True, run.frozen_epochs, run.learning_rate),
             frozen_loaders(pictures, net, features, run),
         )
         rows = fit.fit(net, spec, run, dataset, phase, loaders, checkpoints, weights)
         before = {k: v.clone() for k, v in net.state_dict().items()}
     if run.epochs:
-        phase = fit.Phase(False, run.epochs, run.learning_rate, run.frozen_epochs)
+        phase = Phase(False, run.epochs, run.learning_rate, run.frozen_epochs)
         several = (run.online.mosaic, run.epochs - run.online.quiet_epochs) if isinstance(run, DetectRun) else ()
         train = loading.train_loader(pictures[0], run.batch_size, run.workers, run.seed, *several)
         loaders = train, loading.eval_loader(pictures[1], run.batch_size)
@@ -123,7 +124,7 @@ def _fit_phases(
         "epochs": int(rows[-1]["epoch"]) + 1,
         "best_epoch": int(top["epoch"]),
         f"val_{main_metric(spec.task)}": top["val_metric"],
-        "precision": fit.choose_precision(run.precision),
+        "precision": choose_precision(run.precision),
     }
     net.eval()
     return rows

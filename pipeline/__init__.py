@@ -1,3 +1,1 @@
 """From labelled pictures and videos to a quantized model on a phone: the library behind the stages."""
-
-__version__ = "0.1.0"

@@ -101,11 +101,6 @@ def backbone_cost(backbone: str, size: int, labels: int = 1000) -> Cost:
     return cost(classifier(backbone, random, num_classes=labels), (3, size, size))
 
 
-def separable_ratio(outputs: int, kernel: int) -> float:
-    """The share of a plain convolution's multiply-adds that a depthwise separable one needs: 1/N + 1/D_K^2."""
-    return 1 / outputs + 1 / kernel**2
-
-
 def cost_text(name: str, size: int, found: Cost, layers: bool) -> str:
     """The cost of net `name` at `size` pixels for a terminal; with `layers` a line for each of them before it."""
     lines = []

@@ -58,15 +58,15 @@ def object_pairs(truth: list[Sample], predicted: list[Sample]) -> list[Pair]:
     return pairs
 
 
-def confusion(truth: list[Sample], predicted: list[Sample], score: float = 0.0) -> Counter[tuple[str, str]]:
-    """(true label, predicted label) -> objects, for predictions from `score` up, matched whatever their labels.
+def confusion(truth: list[Sample], predicted: list[Sample]) -> Counter[tuple[str, str]]:
+    """(true label, predicted label) -> how many objects, matched whatever their labels.
 
     A missed object counts as predicted BACKGROUND, a prediction of nothing as true BACKGROUND. What lies half or
     more in a crowd of its own label is no mistake and is left out.
     """
     counts: Counter[tuple[str, str]] = Counter()
     for sample, prediction in zip(truth, predicted, strict=True):
-        shown = [o for o in prediction.objects if (o.score or 0) >= score]
+        shown = prediction.objects
         found = match(sample.objects, shown, by_label=False)
         for t, o in enumerate(sample.objects):
             if not o.crowd:

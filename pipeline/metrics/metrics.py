@@ -76,27 +76,46 @@ def _check(task: str, truth: list[Sample], predicted: list[Sample], dataset: Dat
                 raise InputError(f"{name}: sample {s.id!r} has an object without a score")
 
 
+def accuracy(truth: list[Sample], predicted: list[Sample]) -> float | None:
+    """The share of the images whose predicted label is the true one; both lists in one order."""
+    return _share(sum(t.label == p.label for t, p in zip(truth, predicted, strict=True)), len(truth))
+
+
+def mean_iou(truth: list[Sample], predicted: list[Sample]) -> float | None:
+    """The mean IoU of each image's one object (`one_object`) with the predicted one, wherever that lies; 0 where none
+    is predicted. Images without an object do not count; both lists in one order.
+    """
+    pairs = [(one_object(t), one_object(p)) for t, p in zip(truth, predicted, strict=True)]
+    return _mean([float(iou([p], [o])[0, 0]) if p else 0.0 for o, p in pairs if o is not None])
+
+
 def _classify(truth: list[Sample], predicted: list[Sample], dataset: Dataset) -> dict[str, Any]:
-    """Macro F1 is the mean over the labels that occur in the truth or the predictions, as in scikit-learn."""
+    """Macro F1 is the mean over the labels that occur in the truth or the predictions, as in scikit-learn.
+
+    scikit-learn does not count here, because its import takes longer than the metrics of a small dataset; the tests
+    compare the figures with its own.
+    """
     table = Counter((t.label, p.label) for t, p in zip(truth, predicted, strict=True))
-    per_class = {label: _class_figures(label, table) for label in dataset.labels}
+    support, named = Counter(t.label for t in truth), Counter(p.label for p in predicted)
+    per_class = {
+        label: _class_figures(table.get((label, label), 0), support[label], named[label]) for label in dataset.labels
+    }
     f1 = [row["f1"] for row in per_class.values() if row["f1"] is not None]
     return {
-        "accuracy": _share(sum(n for (t, p), n in table.items() if t == p), len(truth)),
+        "accuracy": accuracy(truth, predicted),
         "macro_f1": _mean(f1),
         **_clip_figures(truth, predicted),
         "per_class": per_class,
         "confusion": {
             "labels": list(dataset.labels),
-            "matrix": [[table[t, p] for p in dataset.labels] for t in dataset.labels],  # a row per true label
+            # a row per true label
+            "matrix": [[table.get((t, p), 0) for p in dataset.labels] for t in dataset.labels],
         },
     }
 
 
-def _class_figures(label: str, table: Counter[tuple[str | None, str | None]]) -> dict[str, Any]:
-    right = table[label, label]
-    support = sum(n for (t, _), n in table.items() if t == label)
-    named = sum(n for (_, p), n in table.items() if p == label)
+def _class_figures(right: int, support: int, named: int) -> dict[str, Any]:
+    """Of a label that `support` images have and `named` predictions, `right` of them both."""
     return {
         "precision": _share(right, named),
         "recall": _share(right, support),
@@ -149,7 +168,7 @@ def _localize(truth: list[Sample], predicted: list[Sample], dataset: Dataset) ->
     figures: dict[str, Any] = {
         "presence_accuracy": _share(sum((o is None) == (p is None) for _, o, p in pairs), len(pairs)),
         "accuracy": _share(sum(p is not None and p.label == o.label for _, o, p in present), len(present)),
-        "mean_iou": _mean([float(iou([p], [o])[0, 0]) if p else 0.0 for _, o, p in present]),
+        "mean_iou": mean_iou(truth, predicted),
     }
     if dataset.landmarks:
         figures |= _landmark_figures([(o, p, t.width, t.height) for t, o, p in present], dataset)

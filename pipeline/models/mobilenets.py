@@ -51,10 +51,10 @@ def register(name: str) -> bool:
     return True
 
 
-def named(family: str, width: float, extra: str = "") -> str:
+def named(family: str, width: float) -> str:
     """The name of a width: ("mobilenetv1", 0.5) -> mobilenetv1_050."""
     digits = f"{round(width * 1000):04d}"
-    return f"{family}_{digits.removesuffix('0') if digits.endswith('0') else digits}{extra}"
+    return f"{family}_{digits.removesuffix('0') if digits.endswith('0') else digits}"
 
 
 def smallest_input(name: str) -> int:

@@ -13,6 +13,7 @@ PREDICTED = (255, 96, 224)
 PAPER = (248, 248, 248)
 INK = (24, 24, 24)
 MARGIN = 6  # pixels between tiles
+DRAWN_SIDE = 480
 
 
 def draw(
@@ -20,13 +21,12 @@ def draw(
     sample: Sample,
     dataset: Dataset,
     predicted: Sample | None = None,
-    side: int = 480,
 ) -> Image.Image:
     """A copy of the RGB `image` with the labels drawn in: ground truth green, `predicted` magenta.
 
-    An image whose longer side is below `side` pixels is enlarged first, so that lines and names stay legible.
+    An image whose longer side is below `DRAWN_SIDE` pixels is enlarged first, so that lines and names stay legible.
     """
-    ratio = max(1.0, side / max(image.size))
+    ratio = max(1.0, DRAWN_SIDE / max(image.size))
     size = (max(1, round(image.width * ratio)), max(1, round(image.height * ratio)))
     canvas = image.convert("RGB").resize(size, Image.Resampling.BICUBIC) if ratio > 1 else image.convert("RGB").copy()
     pen = ImageDraw.Draw(canvas)

@@ -155,7 +155,7 @@ def test_the_command_prints_it(capsys):
     ("arguments", "message"),
     [
         (["--backbone", "mobilenetv1", "--resolution", "16"], "resolution 16: expected at least 32"),
-        (["--backbone", "mobilenetv9"], "backbone 'mobilenetv9' is not in timm; nearest: "),
+        (["--backbone", "mobilenetv9"], "backbone 'mobilenetv9' is not in timm; did you mean 'mobilenet"),
         (["--backbone", "mobilenetv2", "--width", "-1"], "is not in timm"),
         (["--backbone", "resnet18", "--width", "0.5"], "--width: resnet18 has its own"),
         (["--run", "nowhere"], "models/nowhere"),

@@ -66,7 +66,7 @@ def cost(net: nn.Module, shape: tuple[int, int, int]) -> Cost:
             continue
         layer = str(node.meta.get("shared") or getattr(node.args[1], "target", node.name))
         own = [t.meta["val"].numel() for t in node.args[1:3] if isinstance(t, fx.Node)]
-        if layer in seen:  # a head that several levels share: counted once, and used again
+        if layer in seen:  # a head that several levels share: its parameters count once
             own = []
         seen.add(layer)
         weights += own[0] if own else 0
@@ -138,7 +138,7 @@ def _groups(node: fx.Node) -> int:
 def _memory(graph: fx.Graph) -> tuple[int, int]:
     """Bytes written in all, and the most that lives at once."""
     order = {node: i for i, node in enumerate(graph.nodes)}
-    owner: dict[fx.Node, fx.Node] = {}  # whose memory a node's result lies in
+    owner: dict[fx.Node, fx.Node] = {}  # the node whose memory holds this node's result
     last: dict[fx.Node, int] = {}
     size: dict[fx.Node, int] = {}
     constant = {node for node in graph.nodes if node.op == "get_attr"}

@@ -110,9 +110,9 @@ def _create(
         EfficientNetFeatures if maps else EfficientNet,
         name,
         pretrained,
-        # feature maps end before a classifier's last layers: a file of weights may have more than they need
+        # a file of a whole classifier has tensors that feature maps lack
         pretrained_strict=not maps,
-        kwargs_filter=("num_classes", "global_pool") if maps else None,
+        kwargs_filter=("num_classes", "global_pool") if maps else None,  # type: ignore[arg-type]  # says one, takes any
         block_args=decode_arch_def(blocks),
         stem_size=32,
         round_chs_fn=channels,

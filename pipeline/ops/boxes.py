@@ -17,7 +17,14 @@ VOTES_OVER = 0.7  # IoU
 
 
 def iou(a: "Tensor", b: "Tensor") -> "Tensor":
-    """Intersection over union of xyxy boxes [..., M, 4] and [..., N, 4]: [..., M, N], from 0 to 1."""
+    """Intersection over union of xyxy boxes [..., M, 4] and [..., N, 4]: [..., M, N], from 0 to 1.
+
+    Raises ValueError naming a box whose right or bottom lies before its left or top.
+
+    >>> import torch
+    >>> iou(torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[0.0, 0, 2, 1], [2.0, 2, 3, 3]])).tolist()
+    [[0.5, 0.0]]
+    """
     from torchvision.ops import box_iou
 
     _check(a, b)
@@ -28,6 +35,10 @@ def nms(boxes: Any, scores: Any, labels: Any, iou: float) -> list[int]:
     """Greedy non-maximum suppression per label: indices of the boxes (xyxy [P, 4]) that stay, best first.
 
     Of two equal scores the first stays; boxes of no area suppress nothing and are not suppressed.
+
+    >>> boxes = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [50, 50, 60, 60]])
+    >>> nms(boxes, scores=np.array([0.8, 0.9, 0.7]), labels=np.zeros(3), iou=0.5)
+    [1, 2]
     """
     order = np.argsort(-scores, kind="stable")
     area = _area(boxes)

@@ -71,10 +71,10 @@ class Fitting(pl.LightningModule):
         return moved, {name: tensor.to(device) for name, tensor in target.items()}, items
 
     def on_train_epoch_start(self) -> None:
-        self._recent = []  # of this epoch alone: a resumed run has no batches of earlier ones
+        self._recent = []  # of this epoch only: a resumed run must see the same batches, and has none of earlier epochs
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
-        # not on_train_epoch_start: Lightning leaves that out of the first epoch after a resume
+        # not on_train_epoch_start, which Lightning does not call for the first epoch after a resume
         torch.manual_seed(self.run.seed + self.global_step)  # dropout, the same as in an unbroken run
         self.net.train()
         # batch norm of frozen layers keeps the statistics that the weights were trained with
@@ -124,7 +124,7 @@ class Fitting(pl.LightningModule):
 
     def validation_step(self, batch: Any, _index: int) -> None:
         images, target, items = batch
-        # in the precision of the files that ship: what batch norm divides by a small deviation, bfloat16 has rounded
+        # float32, as in the files that ship: batch norm with a small deviation enlarges the rounding errors of bfloat16
         with torch.autocast(self.device.type, enabled=False):
             outputs = self(images)
         loss = self._loss(outputs, target, items)
@@ -146,7 +146,7 @@ class Fitting(pl.LightningModule):
             )
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:  # noqa: ARG002
-        # Lightning refuses this with a fused optimizer, for the sake of a gradient scaler, which bf16 has no need of
+        # overridden, because Lightning refuses to clip with a fused optimizer; only fp16's gradient scaler needs that
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), CLIP_NORM)
 
     def on_validation_epoch_end(self) -> None:
@@ -154,7 +154,7 @@ class Fitting(pl.LightningModule):
         self._truth, self._predicted = [], []
         metric = metrics[main_metric(self.spec.task)] or 0.0
         self.log("val_metric", metric, prog_bar=True)
-        # a small val split knows few values of a metric: among equals the lower loss is better
+        # on a small val split many epochs reach the same metric: the lower loss decides between them
         loss = float(self.trainer.callback_metrics["val_loss"])
         self.log("val_rank", rank(metrics) - 1e-3 * math.tanh(loss))
 
@@ -177,7 +177,7 @@ class Fitting(pl.LightningModule):
                 }
                 for (in_backbone, is_matrix), p in groups.items()
             ],
-            fused=True,  # a step over all parameters at once: a MobileNet has hundreds of small ones
+            fused=True,  # one kernel for all parameters: a MobileNet has hundreds of small ones
         )
         steps = int(self.trainer.estimated_stepping_batches)
         warm = max(1, round(WARM_UP * steps))
@@ -222,11 +222,11 @@ def fit(
         new_trainer(run.precision, phase, [best, average, history]).fit(fitting, *loaders)
         net.load_state_dict(best.state)
         return history.rows
-    # after the epoch, so that what resumes has its history row and its turn of the early stopping
+    # saved after the epoch, so that a checkpoint has the epoch's history row and its count for early stopping
     keep: dict[str, Any] = {"enable_version_counter": False, "save_on_train_epoch_end": True}
     every = looks_after(phase)
     kept = ModelCheckpoint(resume_folder, "best", monitor="val_rank", mode="max", every_n_epochs=every, **keep)
-    # of frozen epochs, which take no time, all are seen
+    # patience is in epochs, the callback counts validations
     stopping = EarlyStopping("val_rank", mode="max", patience=math.ceil(run.patience / every))
     last = ModelCheckpoint(resume_folder, "last", **keep)
     trainer = new_trainer(run.precision, phase, [average, stopping, history, kept, last])

@@ -117,7 +117,7 @@ def _fit_phases(
         loaders = train, loading.eval_loader(pictures[1], run.batch_size)
         tuned = fit.fit(net, spec, run, dataset, phase, loaders, checkpoints, weights)
         if before and max(map(rank, rows)) >= max(map(rank, tuned)):
-            net.load_state_dict(before)  # learning on was for the worse
+            net.load_state_dict(before)  # tuning made it worse
         rows += tuned
     top = max(rows, key=rank)
     spec.trained |= {

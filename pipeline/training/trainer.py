@@ -67,7 +67,7 @@ def checkpoint_left(resume_folder: Path, train: DataLoader[Any]) -> Path | None:
     if not path.is_file():
         return None
     tqdm.write(f"resuming from {path}")
-    # Lightning tells the sampler its epoch too late for the first one: workers have fetched ahead by then
+    # Lightning sets the sampler's epoch after the workers have fetched the first batches of a resumed epoch
     sampler: Any = train.sampler
     sampler.set_epoch(torch.load(path, map_location="cpu", weights_only=False)["epoch"] + 1)
     return path
@@ -121,7 +121,7 @@ class KeepBest(Callback):
         self.rank, self.state, self._seen = -math.inf, dict[str, Tensor](), dict[str, Tensor]()
 
     def on_validation_epoch_end(self, _trainer: pl.Trainer, module: Any) -> None:
-        # here the moving average is still in the net, if this callback comes before the one that averages
+        # the moving average is still in the net here, provided that this callback comes before WeightAveraging
         self._seen = {name: tensor.clone() for name, tensor in module.net.state_dict().items()}
 
     def on_validation_end(self, trainer: pl.Trainer, _module: Any) -> None:
@@ -140,9 +140,9 @@ def moving_average(averages: Any, currents: Any, steps: Tensor | int) -> None:
 
 
 def keep_freed_memory() -> None:
-    """glibc gives large blocks back to the system when they are freed: each activation would be zeroed anew.
+    """Make glibc keep large freed blocks: given back to the system, each activation's memory would be zeroed anew.
 
-    Does nothing where the C library is another one.
+    Applies to the whole process. Does nothing where the C library is another one.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
@@ -151,7 +151,7 @@ def keep_freed_memory() -> None:
 
 
 def quiet() -> None:
-    """Lightning's advice on loaders and loggers is not for this program's users."""
+    """Silence Lightning's advice on loaders and loggers, which is for those who write code with it."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")

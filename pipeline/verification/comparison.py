@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pipeline.core.spec import ModelSpec
 
 CLOSE = 0.9  # IoU
-EPSILON = 1e-9  # what two equal sums may differ by
+EPSILON = 1e-9  # rounding error of equal sums
 ERRORS = ("nme", "nme_interocular")  # figures of which less is better
 COUNTS = ("n_images", "n_clips", "nme_objects", "nme_missed")
 

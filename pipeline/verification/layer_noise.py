@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.core.files import read_json
 from pipeline.verification.operators import READ
 
-APART = 10.0  # dB; layers of a file that holds its accuracy were seen to have 13 and more
+APART = 10.0  # dB; layers of files that hold their accuracy have 13 or more
 SAME = 100.0  # dB, where there is no difference
 WEIGHTED = ("Conv", "Gemm", "MatMul")
 BETWEEN = ("QuantizeLinear", "DequantizeLinear", "Clip", "Relu", "Identity")  # belong to the layer before them

@@ -1,4 +1,9 @@
-"""How much memory a model file takes, in a process that has nothing else to do."""
+"""How much memory a model file takes, in a process that has nothing else to do.
+
+    python -m pipeline.verification.memory FILE SIDE
+
+is that process: it prints the bytes, and imports NumPy and the file's runtime only, so that nothing else is counted.
+"""
 
 import re
 import resource
@@ -18,9 +23,9 @@ def peak_memory(path: Path, side: int) -> int:
 
     What the process has before is Python, NumPy and the runtime; for a .pte torch too, which its bindings are made of.
     """
-    # -P: not with this folder in front, where modules have names of Python's own
-    command = [sys.executable, "-P", __file__, str(path), str(side)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "pipeline.verification.memory", str(path.absolute()), str(side)]
+    root = Path(__file__).parents[2]  # where `pipeline` is found, whether or not it is installed
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{path}: its memory could not be measured: {done.stderr}")
     return int(done.stdout.split()[-1])
@@ -57,7 +62,7 @@ def _executorch() -> Load:
         method = program.load_method("forward")
 
         def run(image: NDArray[np.uint8]) -> object:
-            assert program is not None and content  # kept: a method keeps neither of them alive
+            assert program is not None and content  # held here, because a method does not keep them alive
             return method([torch.from_numpy(image)])
 
         return run
@@ -68,7 +73,7 @@ def _executorch() -> Load:
 def _highest() -> int:
     """Bytes of memory that this process had at most so far."""
     status = Path("/proc/self/status")
-    if status.exists():  # Linux, whose ru_maxrss begins with that of the process which started this one
+    if status.exists():  # on Linux ru_maxrss starts from the value of the parent process
         found = re.search(r"^VmHWM:\s*(\d+) kB$", status.read_text(), re.MULTILINE)
         if found:
             return int(found[1]) * 1024

@@ -39,7 +39,7 @@ def verify_run(exports: Path, evaluated: Path, truth_folder: Path, report: Path,
     pictures and the cause where it can be known.
     """
     side = int(read_json(exports / "preprocess.json")["input"]["shape"][1])
-    with ThreadPoolExecutor(1) as beside:  # torch takes seconds to import here, and again in the other process
+    with ThreadPoolExecutor(1) as beside:  # the other process imports torch while this one does
         files: dict[str, Path | None] = {target: _measurable(exports, target) for target in params.targets}
         memory = {target: beside.submit(peak_memory, path, side) for target, path in files.items() if path}
         case = _read_case(exports, evaluated, truth_folder, params, memory)
@@ -113,7 +113,7 @@ def _measurable(exports: Path, target: str) -> Path | None:
     """The file of `target`, if it is whole and of a kind whose memory and operators can be looked at."""
     try:
         path = exported_file(exports, target)
-    except InputError:  # _row says it
+    except InputError:  # _row reports it
         return None
     return path if path.suffix in READ else None
 

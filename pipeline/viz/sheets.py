@@ -33,7 +33,7 @@ def draw(
     unit = max(1, round(max(canvas.size) / 320))  # a line's width
     for colour, drawn in ((TRUTH, sample), (PREDICTED, predicted)):
         objects = drawn.objects if drawn else []
-        letters = (10 if len(objects) <= 8 else 6) * unit  # names of a crowd would cover it
+        letters = (10 if len(objects) <= 8 else 6) * unit  # larger names of many objects would cover them
         for o in objects:
             _draw_object(pen, canvas.size, o, dataset, colour, unit, letters)
     y = 0.0
@@ -84,7 +84,7 @@ def _draw_object(
     for a, b in dataset.skeleton:
         if a in seen and b in seen:
             pen.line((seen[a], seen[b]), fill=colour, width=unit)
-    # dense landmarks (a face has 68 or more) would cover what they point at
+    # larger dots of dense landmarks (a face has 68 or more) would cover the object
     radius = unit if len(seen) > 30 else 2 * unit
     for i, (x, y) in seen.items():
         spot = (x - radius, y - radius, x + radius, y + radius)

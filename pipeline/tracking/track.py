@@ -4,9 +4,11 @@ MLflow is a view of the chain's files: a run of it is found again by its tags `p
 and made from the files if it is missing or was left half-written.
 """
 
+import json
 import logging
 import os
 import re
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,9 +20,8 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import read_json
 from pipeline.core.params import flat
 from pipeline.tracking.dvc_state import RunState, finished_runs, read_state, stale_files
-from pipeline.tracking.mlflow_run import delete_others, find_run, log_run
-from pipeline.tracking.registry import PLACE, model_name, register, servable
-from pipeline.tracking.run_record import git_tags, numbers
+from pipeline.tracking.registry import PLACE, Servable, model_name, register, save, servable
+from pipeline.tracking.run_record import final_figures, git_tags, history, legal_name, numbers, report_files
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "pocketlens"
 UNSERVED = "verify did not pass, or none of its files runs in Python; aliases stay"
+IN_A_BATCH = 100  # params or tags MLflow takes at once; of metrics it takes ten times that
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +71,8 @@ def track_run(run: str, project: Path, uri: str | None = None, experiment: str =
     state = read_state(project, run, model["dataset"])
     served = servable(project, run)
     with _open(project, uri, experiment) as (client, experiment_id):
-        found = find_run(client, experiment_id, state, ["exports", PLACE] if served else ["exports"])
-        source = found or log_run(
-            client, experiment_id, project, state, model["trained"], run, git_tags(project), served
-        )
+        found = _find(client, experiment_id, state, ["exports", PLACE] if served else ["exports"])
+        source = found or _log(client, experiment_id, project, state, model["trained"], run, git_tags(project), served)
         made = register(client, source, state, served) if served else None
     version, said = (made.version, made.said) if made else (None, UNSERVED)
     return Tracked(run, state.lock, source.info.run_id, version, found is None, said)
@@ -88,9 +88,9 @@ def track_compared(run: str, folder: Path, commit: str, uri: str, experiment: st
     state, name = read_state(folder, run, model["dataset"]), model["backbone"]
     tags = {"pocketlens.model": name, "mlflow.source.git.commit": commit, "pocketlens.git.dirty": "false"}
     with _open(folder, uri, experiment) as (client, experiment_id):
-        found = find_run(client, experiment_id, state, ["exports"])
-        source = found or log_run(client, experiment_id, folder, state, model["trained"], name, tags, None)
-        delete_others(client, experiment_id, run, name, source.info.run_id)
+        found = _find(client, experiment_id, state, ["exports"])
+        source = found or _log(client, experiment_id, folder, state, model["trained"], name, tags, None)
+        _delete_others(client, experiment_id, run, name, source.info.run_id)
     return Tracked(run, state.lock, source.info.run_id, None, new=found is None)
 
 
@@ -107,7 +107,7 @@ def track_figures(
         run_id = client.create_run(experiment_id, tags=tags, run_name=name).info.run_id
         client.log_batch(run_id, metrics=metrics, params=[Param(k, str(v)) for k, v in flat(params).items()])
         client.set_terminated(run_id)
-        delete_others(client, experiment_id, run, name, run_id)
+        _delete_others(client, experiment_id, run, name, run_id)
 
 
 def track_all(project: Path, uri: str | None = None, experiment: str = EXPERIMENT) -> Iterator[str]:
@@ -229,3 +229,77 @@ def _artifacts_of(uri: str) -> str | None:
 
 def _shown(uri: str) -> str:
     return re.sub(r"//[^/@]*@", "//", uri)  # without the password
+
+
+def _find(client: "MlflowClient", experiment_id: str, state: RunState, folders: list[str]) -> "Run | None":
+    """The finished MLflow run of this state that still has its files: `folders` among them. What else has its tags is
+    deleted: a kill left it half-written, or its files are gone.
+    """
+    query = f"tags.`pocketlens.run` = '{state.run}' AND tags.`pocketlens.lock` = '{state.lock}'"
+    whole = None
+    for found in client.search_runs([experiment_id], query, order_by=["attributes.start_time ASC"]):
+        run_id, finished = found.info.run_id, found.info.status == "FINISHED"
+        if whole is None and finished and all(client.list_artifacts(run_id, folder) for folder in folders):
+            whole = found
+        else:
+            client.delete_run(run_id)
+    return whole
+
+
+def _delete_others(client: "MlflowClient", experiment_id: str, run: str, name: str, run_id: str) -> None:
+    query = f"tags.`pocketlens.run` = '{run}' AND tags.`pocketlens.model` = '{name}'"
+    for found in client.search_runs([experiment_id], query):
+        if found.info.run_id != run_id:
+            client.delete_run(found.info.run_id)
+
+
+def _log(
+    client: "MlflowClient",
+    experiment_id: str,
+    project: Path,
+    state: RunState,
+    trained: dict[str, Any],
+    name: str,
+    more_tags: dict[str, str],
+    served: Servable | None,
+) -> "Run":
+    """A new MLflow run with all that the files say, and the model to serve; it counts as finished only when everything
+    is in.
+    """
+    from mlflow.entities import Metric, Param
+
+    reports, run = project / "reports", state.run
+    tags = {"pocketlens.run": run, "pocketlens.lock": state.lock, "pocketlens.data": state.data, **more_tags}
+    made = client.create_run(experiment_id, tags=tags, run_name=name)
+    run_id, now = made.info.run_id, int(time.time() * 1000)
+    facts = {**state.params, **{f"trained.{k}": v for k, v in flat(trained).items()}}
+    params = [Param(legal_name(k), v if isinstance(v, str) else json.dumps(v)) for k, v in facts.items()]
+    figures = history(reports / "train" / run / "history.csv") + final_figures(project, run)
+    metrics = [Metric(key, value, now, step) for key, value, step in figures]
+    for i in range(0, len(params), IN_A_BATCH):
+        client.log_batch(run_id, params=params[i : i + IN_A_BATCH])
+    for i in range(0, len(metrics), IN_A_BATCH * 10):
+        client.log_batch(run_id, metrics=metrics[i : i + IN_A_BATCH * 10])
+    _log_data(client, run_id, project, state)
+    for path, place in report_files(reports, state):
+        client.log_artifact(run_id, str(path), place)
+    client.log_artifacts(run_id, str(project / "models" / run), "model")
+    client.log_artifacts(run_id, str(project / "exports" / run), "exports")
+    if served:
+        with tempfile.TemporaryDirectory() as scratch:
+            save(served, Path(scratch, PLACE), run_id)
+            client.log_artifacts(run_id, str(Path(scratch, PLACE)), PLACE)
+    # whoever downloads the folder has the verdict on it too: it cannot lie in the folder that `verify` judges
+    client.log_artifact(run_id, str(reports / "verify" / run / "verify.json"), "exports")
+    client.set_terminated(run_id)
+    return made
+
+
+def _log_data(client: "MlflowClient", run_id: str, project: Path, state: RunState) -> None:
+    from mlflow.entities import Dataset, DatasetInput
+
+    folder = f"data/ingested/{state.dataset}"
+    counts = read_json(project / folder / "dataset.json")["counts"]
+    source = json.dumps({"path": folder, "md5": state.data})
+    data = Dataset(state.dataset, state.data, source_type="dvc", source=source, profile=json.dumps(counts))
+    client.log_inputs(run_id, [DatasetInput(data)])

@@ -12,7 +12,6 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import new_folder, write_json, write_text
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples, write_dataset, write_samples
 from pipeline.metrics import coco_ap
-from pipeline.metrics.coco_ap import SCORE_FLOOR
 from pipeline.metrics.matching import BACKGROUND, confusion
 from pipeline.metrics.metrics import main_metric, one_object, paired, score
 from pipeline.viz.mistakes import mistakes_sheet
@@ -20,6 +19,8 @@ from pipeline.viz.plots import plot_confusion, plot_precision_recall
 
 if TYPE_CHECKING:
     from pipeline.core.spec import ModelSpec
+
+SCORE_FLOOR = 0.05  # AP is the area under a curve that goes down to the unsure objects; those below hardly add to it
 
 
 def evaluate_run(model: Path, truth_folder: Path, report: Path, database: Path) -> str:

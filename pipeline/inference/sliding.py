@@ -13,7 +13,7 @@ from tqdm import tqdm
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Dataset, Object, Sample, read_dataset, read_samples
 from pipeline.core.spec import ModelSpec, model_folder, read_spec
-from pipeline.metrics.coco_ap import SCORE_FLOOR
+from pipeline.evaluation.evaluate import SCORE_FLOOR
 from pipeline.metrics.metrics import score as figures_of
 from pipeline.ops.boxes import nms
 from pipeline.ops.decode import BEFORE_NMS

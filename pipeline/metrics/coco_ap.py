@@ -10,8 +10,6 @@ from pipeline.core.sample import Dataset, Sample
 
 # The mean of the 17 values that COCO measured for people, used for every landmark: there are none for other objects.
 LANDMARK_SIGMA = 0.067
-# AP is the area under a curve that goes down to low scores; objects below this one hardly add to it
-SCORE_FLOOR = 0.05
 RECALLS = np.linspace(0, 1, 101)  # where COCO reads precision
 
 

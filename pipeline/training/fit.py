@@ -15,7 +15,6 @@ from torch.utils.data import DataLoader
 from pipeline.config.params import ClassifyRun, DetectRun, LocalizeRun
 from pipeline.core.sample import Dataset, Sample
 from pipeline.core.spec import ModelSpec
-from pipeline.metrics.coco_ap import SCORE_FLOOR
 from pipeline.metrics.metrics import main_metric, rank, score
 from pipeline.models.backbones import thaw_last
 from pipeline.models.losses import finite_loss
@@ -159,7 +158,7 @@ class Fitting(pl.LightningModule):
         self.log("val_rank", rank(metrics) - 1e-3 * math.tanh(loss))
 
     def _floor(self) -> float | None:
-        return SCORE_FLOOR if self.spec.task == "detect" else None
+        return 0.05 if self.spec.task == "detect" else None
 
     def configure_optimizers(self) -> Any:
         backbone = {id(p) for p in self.net.backbone_parameters()}

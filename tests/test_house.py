@@ -40,17 +40,17 @@ KNOWN = (
     "pipeline/training/fit.py: imports pipeline.config.params, which is above it",
     "pipeline/training/train.py: imports pipeline.config.params, which is above it",
     "pipeline/config/params.py: imports pipeline.export.params, which must not be in the closure of stages.train",
-    "pipeline/training/train.py: train_run has 55 lines, expected at most 50",
+    "pipeline/training/train.py: train_run has more than 50 lines",
     # FiftyOne and the plots
     "pipeline/training/train.py: imports pipeline.viz.plots, which must not be in the closure of stages.train",
     "pipeline/evaluation/evaluate.py: imports pipeline.inspection.view, which is above it",
-    "pipeline/inspection/view.py: 305 lines, expected at most 300",
-    "pipeline/tracking/track.py: 305 lines, expected at most 300",
+    "pipeline/inspection/view.py: more than 300 lines",
+    "pipeline/tracking/track.py: more than 300 lines",
     "pipeline/viz/plots.py: imports pipeline.experiments.budget, which is above it",
     "pipeline/viz/plots.py: imports pipeline.experiments.compare, which is above it",
     "pipeline/viz/plots.py: imports pipeline.verification.layer_noise, which is above it",
     # the table of targets
-    "pipeline/export/export.py: export_run has 57 lines, expected at most 50",
+    "pipeline/export/export.py: export_run has more than 50 lines",
 )
 
 
@@ -169,12 +169,12 @@ class House:
         for name, tree in self.trees.items():
             place, lines = self.place(name), len(self.files[name].read_text(encoding="utf-8").splitlines())
             if lines > FILE_LINES:
-                found.append(f"{place}: {lines} lines, expected at most {FILE_LINES}")
+                found.append(f"{place}: more than {FILE_LINES} lines")
             for node in ast.walk(tree):
                 if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                     lines = (node.end_lineno or node.lineno) - node.lineno + 1
                     if lines > FUNCTION_LINES:
-                        found.append(f"{place}: {node.name} has {lines} lines, expected at most {FUNCTION_LINES}")
+                        found.append(f"{place}: {node.name} has more than {FUNCTION_LINES} lines")
         return sorted(found)
 
 
@@ -333,6 +333,6 @@ def test_code_in_an_init_is_found(tmp_path: Path) -> None:
 def test_what_is_too_long_is_found(tmp_path: Path) -> None:
     house = made(tmp_path, {"core/a": "x = 1\n" * 301, "core/b": "def f() -> None:\n" + "    print()\n" * 50})
     assert house.too_long() == [
-        "pipeline/core/a.py: 301 lines, expected at most 300",
-        "pipeline/core/b.py: f has 51 lines, expected at most 50",
+        "pipeline/core/a.py: more than 300 lines",
+        "pipeline/core/b.py: f has more than 50 lines",
     ]

@@ -31,6 +31,7 @@ from pipeline.core.sample import Dataset, Sample
 from pipeline.models.nets import build
 from pipeline.training import fit, loading
 from pipeline.training.train import make_spec
+from pipeline.training.trainer import Phase
 
 LABELS = ["a", "b", "c", "d"]
 CPU = torch.device("cpu")
@@ -88,7 +89,7 @@ def ours(folder: Path, samples: list[Sample], asked: argparse.Namespace, scratch
 
     def epoch() -> None:
         with tempfile.TemporaryDirectory(dir=scratch) as resume, contextlib.redirect_stdout(io.StringIO()):
-            fit.fit(net, spec, run, dataset, fit.Phase(False, 1, 0.001), loaders, Path(resume))
+            fit.fit(net, spec, run, dataset, Phase(False, 1, 0.001), loaders, Path(resume))
 
     return epoch
 

@@ -14,8 +14,8 @@ import timm
 import torch
 from torch.nn import functional as F
 
-from pipeline.training.fit import keep_freed_memory
 from pipeline.training.quick import quicken
+from pipeline.training.trainer import keep_freed_memory
 
 WARM_UP, REPEATS = 2, 5
 

@@ -34,6 +34,7 @@ from pipeline.models.blocks import separable
 from pipeline.ops.preprocess import Frame, resize
 from pipeline.training import fit, loading
 from pipeline.training.quick import join_frozen_norms, quicken
+from pipeline.training.trainer import choose_precision, keep_freed_memory
 
 ULTRALYTICS = ("ultralytics==8.4.190", "opencv-python-headless", "onnx", "onnxslim")
 WEIGHTS = "yolo11n"
@@ -87,7 +88,7 @@ def train_ssdlite(
 ) -> tuple[SSD, float, float]:
     """The net after `seconds`, the seconds that it took, and images per second; with the run's knobs that apply."""
     torch.manual_seed(run.train.seed)
-    fit.keep_freed_memory()
+    keep_freed_memory()
     net = ssdlite(spec, read_pretrained(run.model.backbone, run.model.pretrained)).to(memory_format=torch.channels_last)
     quicken(net)
     if isinstance(run.train.tuned_blocks, int):
@@ -105,7 +106,7 @@ def train_ssdlite(
         for own in (True, False)
     ]
     optimizer = torch.optim.AdamW(groups, run.train.learning_rate, weight_decay=run.train.weight_decay, fused=True)
-    start, seen, half = time.perf_counter(), 0, fit.choose_precision(run.train.precision) == "bf16-mixed"
+    start, seen, half = time.perf_counter(), 0, choose_precision(run.train.precision) == "bf16-mixed"
     net.train()
     for images, target in _without_end(loader):
         share = (time.perf_counter() - start) / seconds

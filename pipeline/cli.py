@@ -168,7 +168,7 @@ def _add(args: argparse.Namespace) -> None:
 
 
 def _budget(args: argparse.Namespace) -> None:
-    from pipeline.experiments.budget import candidates, fitting, read_budget
+    from pipeline.experiments.budget import budget_text, candidates, fitting, read_budget
     from pipeline.viz.plots import plot_budget
 
     budget = read_budget(args.budget)
@@ -179,21 +179,14 @@ def _budget(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps([asdict(row) for row in rows]))
         return
-    print(f"{'backbone':16} {'size':>4} {'top-1':>6} {'M macs':>7} {'M params':>8} {'int8 MB':>8} {'ms':>7}")
-    for r in rows:
-        print(
-            f"{r.backbone:16} {r.size:4} {r.top1:6.1f} {r.macs / 1e6:7.1f} {r.params / 1e6:8.2f} "
-            f"{r.file_bytes / 1e6:8.2f} {r.ms:7.2f}"
-        )
-    if not rows:
-        print("none of the considered MobileNets fits")
-    print("top-1: published for ImageNet, to rank by; MB and ms: the int8 ONNX file, one thread, on this machine")
+    print(budget_text(rows))
 
 
 def _cost(args: argparse.Namespace) -> None:
     if args.budget:
-        return _budget(args)
-    from pipeline.graph.cost import backbone_cost, cost
+        _budget(args)
+        return
+    from pipeline.graph.cost import backbone_cost, cost, cost_text
     from pipeline.models.mobilenets import FAMILIES, named
     from pipeline.models.nets import load_model
 
@@ -209,15 +202,8 @@ def _cost(args: argparse.Namespace) -> None:
         found = backbone_cost(name, size, args.labels)
     if args.json:
         print(json.dumps({"name": name, "resolution": size, **asdict(found)}))
-        return None
-    if args.layers:
-        for layer in found.layers:
-            output = "x".join(map(str, layer.output))
-            print(f"{layer.name:32} {layer.kind:14} {output:>14} {layer.macs / 1e6:10.2f} M {layer.params:10,}")
-    print(
-        f"{name} at {size}: {found.macs / 1e6:.4g} M multiply-adds, {found.params / 1e6:.3g} M parameters, "
-        f"activations {found.activation_bytes / 1e6:.3g} MB, {found.peak_bytes / 1e6:.3g} MB of them at once (float32)"
-    )
+        return
+    print(cost_text(name, size, found, args.layers))
 
 
 def _predict(args: argparse.Namespace) -> None:
@@ -327,8 +313,8 @@ def _compare(args: argparse.Namespace) -> None:
 
 
 def _trace(args: argparse.Namespace) -> None:
-    from pipeline.tracking.trace import trace
     from pipeline.tracking.trace.text import trace_text
+    from pipeline.tracking.trace.trace import trace
 
     found = trace(args.file, Path.cwd(), os.environ.get("MLFLOW_TRACKING_URI"))
     print(json.dumps(found, ensure_ascii=False) if args.json else trace_text(found))

@@ -102,7 +102,8 @@ def test_offline_copies_are_the_same_bytes_from_any_number_of_processes(tmp_path
     monkeypatch.setattr("pipeline.augment.offline.FEW", 0)
     source, params = ingested(tmp_path / "in"), AugmentParams(policy="photo_geometry", copies=2, seed=5)
     for jobs in (1, 2):
-        augment_dataset(source, tmp_path / f"out{jobs}", tmp_path / f"report{jobs}", params, jobs)
+        monkeypatch.setenv("LOKY_MAX_CPU_COUNT", str(jobs))
+        augment_dataset(source, tmp_path / f"out{jobs}", tmp_path / f"report{jobs}", params)
     assert files_of(tmp_path / "out1") == files_of(tmp_path / "out2")
     assert files_of(tmp_path / "report1") == files_of(tmp_path / "report2")
     less = ingested(tmp_path / "less", images=3)  # the other copies stay what they are

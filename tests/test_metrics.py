@@ -223,9 +223,8 @@ def test_confusion_with_background():
         thing(0, 0, 0.2, 0.2, "horse", 0.9),
         thing(0.8, 0, 0.2, 0.2, "horse", 0.8),
         thing(0.05, 0.65, 0.1, 0.1, "cow", 0.7),  # in the crowd
-        thing(0.5, 0.5, 0.2, 0.2, "goat", 0.1),
     ]
-    counts = confusion([truth], [image("a", *found)], score=0.3)
+    counts = confusion([truth], [image("a", *found)])
     assert counts == {("cow", "horse"): 1, ("goat", BACKGROUND): 1, (BACKGROUND, "horse"): 1}
 
 

@@ -193,7 +193,11 @@ def save(path: Path, name: str, **options: Any) -> None:
         (lambda p: save(p, "resnet18"), "mobilenetv2_035", "another architecture"),
         (lambda p: p.write_text("no weights"), "mobilenetv2_035", r"w\.safetensors: not a weights file"),
         (lambda p: None, "mobilenetv2_035", r"w\.safetensors: no such file"),
-        (lambda p: save(p, "resnet18"), "mobilenetv2_35", "'mobilenetv2_35' is not in timm; nearest: mobilenetv2_035"),
+        (
+            lambda p: save(p, "resnet18"),
+            "mobilenetv2_35",
+            "'mobilenetv2_35' is not in timm; did you mean 'mobilenetv2_035'",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path: Path, make: Any, backbone: str, message: str) -> None:

@@ -18,8 +18,8 @@ from pipeline.core.files import sha256, write_json
 from pipeline.core.sample import read_samples, write_samples
 from pipeline.datasets.ingest.ingest import ingest
 from pipeline.datasets.params import DATASETS, SplitParams
-from pipeline.tracking.trace import trace
 from pipeline.tracking.trace.picture import picture_of
+from pipeline.tracking.trace.trace import trace
 from pipeline.tracking.track import track_run
 
 RUNS = {"alpaca": "classify", "herd": "detect"}

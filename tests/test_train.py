@@ -29,10 +29,11 @@ from pipeline.models.losses import label_weights
 from pipeline.models.nets import build
 from pipeline.runtimes.answers import predict_samples
 from pipeline.runtimes.targets import open_runtime
-from pipeline.training.fit import VALIDATION, Fitting, Phase, looks_after
+from pipeline.training.fit import VALIDATION, Fitting
 from pipeline.training.loading import Pictures, eval_loader
 from pipeline.training.params import ClassifyModel, ClassifyRun, DetectRun
 from pipeline.training.train import check_labels, make_spec, train_run
+from pipeline.training.trainer import Phase, looks_after
 
 ROOT = Path(__file__).parents[1]
 RUN: dict[str, Any] = {

@@ -22,9 +22,7 @@ SHEET_ROWS, SHEET_DRAWS, TILE = 8, 4, 240
 FEW = 2000  # copies that one process makes before others have imported their libraries
 
 
-def augment_dataset(
-    ingested: Path, out: Path, reports: Path, params: AugmentParams, jobs: int | None = None
-) -> dict[str, int]:
+def augment_dataset(ingested: Path, out: Path, reports: Path, params: AugmentParams) -> dict[str, int]:
     """Write the train split of `ingested` to `out`: the originals and `params.copies` varied copies of each.
 
     `reports` gets contact_sheet.jpg (originals beside their draws) and self_test.json. The self-test comes first:
@@ -40,7 +38,7 @@ def augment_dataset(
     with new_folder(out) as folder:
         work = _Copying(ingested / "train", folder, augment, params.copies, params.seed)
         few = len(samples) * params.copies < FEW
-        made = each(work, samples, f"augment {dataset.name}", 1 if few else jobs)
+        made = each(work, samples, f"augment {dataset.name}", 1 if few else None)
         rows = [row for rows, _ in made for row in rows]
         write_samples(folder, rows)
         write_dataset(folder, replace(dataset, counts={"train": len(rows)}))

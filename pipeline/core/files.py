@@ -72,7 +72,7 @@ def md5_of(path: Path) -> str:
     from dvc_objects.fs.local import LocalFileSystem
 
     local = LocalFileSystem()
-    # nothing is stored there: a dry run only hashes
+    # the database is never written to: a dry run only hashes
     nowhere = HashFileDB(local, os.devnull)
     return str(build(nowhere, str(path.absolute()), local, "md5", dry_run=True)[2].hash_info.value)
 

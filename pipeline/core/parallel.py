@@ -25,7 +25,7 @@ def each(
     jobs = min(jobs or cpu_count(), max(1, len(items)))
     if jobs == 1:
         return [function(item) for item in tqdm(items, label, mininterval=0.5)]
-    # max_nbytes=None: arrays travel by pickle, no memory-mapped files are left behind by a kill
+    # max_nbytes=None: arrays are pickled, because joblib's memory-mapped files stay on disk if the process is killed
     ready = Parallel(n_jobs=jobs, return_as="generator", max_nbytes=None)(delayed(function)(item) for item in items)
     return list(tqdm(ready, label, total=len(items), mininterval=0.5))
 
@@ -33,8 +33,9 @@ def each(
 def each_forked(function: Callable[[Item], Result], items: Iterable[Item], label: str) -> list[Result]:
     """As `each`, in processes that are copies of this one where the system has that (Linux).
 
-    They begin with what is imported here, which for torch and what builds on it saves seconds in each. torch runs
-    on one thread in them: a copied process has none of the threads of the first one.
+    joblib's processes, which `each` has, start empty and would each take seconds to import torch and an exporter; these
+    have what is imported here. torch runs on one thread in them, because a copied process does not have the threads of
+    its parent's pools.
     """
     items = list(items)
     if not items:

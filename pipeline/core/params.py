@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+LISTED = 40  # names that an error lists
 
 
 class Block(BaseModel):
@@ -33,8 +34,12 @@ def flat(tree: Any, separator: str = ".") -> dict[str, Any]:
 
 
 def nearest(word: str, known: Any) -> str:
-    """The end of an error message: the one of `known` that `word` was meant to be, or all of them."""
+    """The end of an error message: the one of `known` that `word` is close to; else all of them, up to `LISTED`.
+
+    >>> nearest("epoch", ["epochs", "size"])
+    "; did you mean 'epochs'?"
+    """
     close = difflib.get_close_matches(str(word), [str(k) for k in known], n=1, cutoff=0.5)
     if close:
         return f"; did you mean {close[0]!r}?"
-    return f"; expected one of {', '.join(map(str, known))}" if known else ""
+    return f"; expected one of {', '.join(map(str, known))}" if 0 < len(known) <= LISTED else ""

@@ -123,7 +123,9 @@ def read_samples(folder: Path | str) -> list[Sample]:
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected one line of JSON per image")
     samples = []
-    lines = path.read_text(encoding="utf-8").split("\n")  # JSON may hold what splitlines takes for a line end
+    lines = path.read_text(encoding="utf-8").split(
+        "\n"
+    )  # not splitlines: a JSON string may hold U+2028, which it splits at
     for number, line in enumerate(lines[:-1] if lines[-1] == "" else lines, 1):
         try:
             samples.append(Sample.from_json(json.loads(line)))

@@ -106,6 +106,22 @@ def fitting(considered: Sequence[Candidate], budget: dict[str, float], labels: i
     return fit
 
 
+def budget_text(rows: Sequence[Candidate]) -> str:
+    """The rows of `fitting` for a terminal; sizes in 10^6."""
+    lines = [f"{'backbone':16} {'size':>4} {'top-1':>6} {'M macs':>7} {'M params':>8} {'int8 MB':>8} {'ms':>7}"]
+    lines += [
+        f"{r.backbone:16} {r.size:4} {r.top1:6.1f} {r.macs / 1e6:7.1f} {r.params / 1e6:8.2f} "
+        f"{r.file_bytes / 1e6:8.2f} {r.ms:7.2f}"
+        for r in rows
+    ]
+    if not rows:
+        lines.append("none of the considered MobileNets fits")
+    lines.append(
+        "top-1: published for ImageNet, to rank by; MB and ms: the int8 ONNX file, one thread, on this machine"
+    )
+    return "\n".join(lines)
+
+
 def _estimate(cost: Cost) -> int:
     """Bytes of the int8 file: a byte per weight, scale and bias per channel, and what describes a layer."""
     return cost.weights + 9 * (cost.params - cost.weights) + 1500 * len(cost.layers)

@@ -66,7 +66,7 @@ def cost(net: nn.Module, shape: tuple[int, int, int]) -> Cost:
             continue
         layer = str(node.meta.get("shared") or getattr(node.args[1], "target", node.name))
         own = [t.meta["val"].numel() for t in node.args[1:3] if isinstance(t, fx.Node)]
-        if layer in seen:  # a head that several levels share: counted once, and used again
+        if layer in seen:  # a head that several levels share: its parameters count once
             own = []
         seen.add(layer)
         weights += own[0] if own else 0
@@ -101,9 +101,17 @@ def backbone_cost(backbone: str, size: int, labels: int = 1000) -> Cost:
     return cost(classifier(backbone, random, num_classes=labels), (3, size, size))
 
 
-def separable_ratio(outputs: int, kernel: int) -> float:
-    """The share of a plain convolution's multiply-adds that a depthwise separable one needs: 1/N + 1/D_K^2."""
-    return 1 / outputs + 1 / kernel**2
+def cost_text(name: str, size: int, found: Cost, layers: bool) -> str:
+    """The cost of net `name` at `size` pixels for a terminal; with `layers` a line for each of them before it."""
+    lines = []
+    for layer in found.layers if layers else []:
+        output = "x".join(map(str, layer.output))
+        lines.append(f"{layer.name:32} {layer.kind:14} {output:>14} {layer.macs / 1e6:10.2f} M {layer.params:10,}")
+    lines.append(
+        f"{name} at {size}: {found.macs / 1e6:.4g} M multiply-adds, {found.params / 1e6:.3g} M parameters, "
+        f"activations {found.activation_bytes / 1e6:.3g} MB, {found.peak_bytes / 1e6:.3g} MB of them at once (float32)"
+    )
+    return "\n".join(lines)
 
 
 def _kind(node: fx.Node) -> str | None:
@@ -130,7 +138,7 @@ def _groups(node: fx.Node) -> int:
 def _memory(graph: fx.Graph) -> tuple[int, int]:
     """Bytes written in all, and the most that lives at once."""
     order = {node: i for i, node in enumerate(graph.nodes)}
-    owner: dict[fx.Node, fx.Node] = {}  # whose memory a node's result lies in
+    owner: dict[fx.Node, fx.Node] = {}  # the node whose memory holds this node's result
     last: dict[fx.Node, int] = {}
     size: dict[fx.Node, int] = {}
     constant = {node for node in graph.nodes if node.op == "get_attr"}

@@ -37,7 +37,7 @@ def fold(net: nn.Module, inputs: tuple[Tensor, ...], dynamic_shapes: Any = None)
         graph_module: fx.GraphModule = torch.export.export(net.eval(), inputs, dynamic_shapes=dynamic_shapes).module()
         for i, conv in enumerate(graph_module.graph.find_nodes(op="call_function", target=CONV)):
             weight, bias = (tensor_of(graph_module, a) for a in (*conv.args, None)[1:3])
-            # the same for calls that have the same weights when they are folded: what they cost is counted once
+            # the same name for calls that share weights, so that `cost` counts these once
             conv.meta["shared"] = str(getattr(conv.args[1], "target", ""))
             after = next(iter(conv.users))
             if len(conv.users) == 1 and after.target is BATCH_NORM:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.sample import Dataset, Sample
 
-# The mean of the 17 values that COCO measured for people; nobody has measured ours.
+# The mean of the 17 values that COCO measured for people, used for every landmark: there are none for other objects.
 LANDMARK_SIGMA = 0.067
 RECALLS = np.linspace(0, 1, 101)  # where COCO reads precision
 
@@ -36,6 +36,13 @@ def evaluate(truth: list[Sample], predicted: list[Sample], dataset: Dataset, kin
 
     `truth` and `predicted` are the same images in the same order. Ties between scores of several images are
     broken by that order, as in pycocotools. Method: https://cocodataset.org/#detection-eval.
+
+    >>> from pipeline.core.sample import Object
+    >>> truth = Sample("a", "a.jpg", 80, 80, objects=[Object("cow", (0, 0, 0.5, 0.5))])
+    >>> found = Sample("a", "a.jpg", 80, 80, objects=[Object("cow", (0, 0, 0.5, 0.4), score=0.9)])
+    >>> result = evaluate([truth], [found], Dataset("herd", ["cow"]))  # IoU 0.8: found at 0.50 to 0.75
+    >>> round(result.ap(), 3), round(result.ap(iou=0), 3)
+    (0.7, 1.0)
     """
     gold = COCO(coco_dict(truth, dataset))
     found = gold.loadRes(coco_results(truth, predicted, dataset))

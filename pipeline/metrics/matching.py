@@ -18,7 +18,12 @@ Pair = tuple[Object, Object | None, int, int]  # truth, prediction, width and he
 
 
 def iou(predicted: list[Object], truth: list[Object]) -> NDArray[np.float64]:
-    """[P, T] intersection over union; for a crowd, over the predicted box alone (COCO's rule for crowds)."""
+    """[P, T] intersection over union; for a crowd, over the predicted box alone (COCO's rule for crowds).
+
+    >>> left, whole = Object("cow", (0, 0, 0.5, 1)), Object("cow", (0, 0, 1, 1))
+    >>> iou([left, whole], [whole]).tolist()
+    [[0.5], [1.0]]
+    """
     if not predicted or not truth:
         return np.zeros((len(predicted), len(truth)))
     boxes = [np.array([o.box for o in objects], dtype=np.float64) for objects in (predicted, truth)]
@@ -30,6 +35,11 @@ def match(truth: list[Object], predicted: list[Object], by_label: bool = True) -
 
     Greedy as in COCO: predictions by falling score, each takes the free true object it overlaps most. With
     `by_label` only objects of one label match.
+
+    >>> truth = [Object("cow", (0, 0, 0.5, 0.5)), Object("goat", (0.5, 0.5, 0.5, 0.5))]
+    >>> found = [Object("goat", (0.5, 0.5, 0.5, 0.4), score=0.9), Object("goat", (0, 0, 0.5, 0.5), score=0.8)]
+    >>> match(truth, found), match(truth, found, by_label=False)
+    ({1: 0}, {1: 0, 0: 1})
     """
     overlap = iou(predicted, truth)
     found: dict[int, int] = {}
@@ -48,7 +58,12 @@ def match(truth: list[Object], predicted: list[Object], by_label: bool = True) -
 
 
 def object_pairs(truth: list[Sample], predicted: list[Sample]) -> list[Pair]:
-    """Every true object but crowds, with its prediction or None (see `match`) and its image's size."""
+    """Every true object but crowds, with its prediction or None (see `match`) and its image's size.
+
+    >>> truth = Sample("a", "a.jpg", 8, 6, objects=[Object("cow", (0, 0, 0.5, 0.5))])
+    >>> [(t.label, p, width, height) for t, p, width, height in object_pairs([truth], [Sample("a", "a.jpg", 8, 6)])]
+    [('cow', None, 8, 6)]
+    """
     pairs: list[Pair] = []
     for t, p in zip(truth, predicted, strict=True):
         found = match(t.objects, p.objects)
@@ -58,15 +73,21 @@ def object_pairs(truth: list[Sample], predicted: list[Sample]) -> list[Pair]:
     return pairs
 
 
-def confusion(truth: list[Sample], predicted: list[Sample], score: float = 0.0) -> Counter[tuple[str, str]]:
-    """(true label, predicted label) -> objects, for predictions from `score` up, matched whatever their labels.
+def confusion(truth: list[Sample], predicted: list[Sample]) -> Counter[tuple[str, str]]:
+    """(true label, predicted label) -> how many objects, matched whatever their labels.
 
     A missed object counts as predicted BACKGROUND, a prediction of nothing as true BACKGROUND. What lies half or
     more in a crowd of its own label is no mistake and is left out.
+
+    >>> near, far = (0, 0, 0.5, 0.5), (0.5, 0.5, 0.5, 0.5)
+    >>> truth = Sample("a", "a.jpg", 8, 8, objects=[Object("cow", near), Object("cow", far)])
+    >>> found = Sample("a", "a.jpg", 8, 8, objects=[Object("goat", near, score=0.9)])
+    >>> dict(confusion([truth], [found]))
+    {('cow', 'goat'): 1, ('cow', '(background)'): 1}
     """
     counts: Counter[tuple[str, str]] = Counter()
     for sample, prediction in zip(truth, predicted, strict=True):
-        shown = [o for o in prediction.objects if (o.score or 0) >= score]
+        shown = prediction.objects
         found = match(sample.objects, shown, by_label=False)
         for t, o in enumerate(sample.objects):
             if not o.crowd:
@@ -98,6 +119,13 @@ def landmark_errors(pairs: list[Pair]) -> LandmarkErrors:
     landmarks of an object and then over the matched objects; missed objects are not in it, but counted. PCK at
     0.1: the share of all true landmarks, those of missed objects included, that lie within 0.1 of the longer side
     of the true box (Yang and Ramanan, 2013). Hidden landmarks count, absent ones do not.
+
+    >>> from pipeline.core.sample import Landmark
+    >>> truth = Object("face", (0, 0, 1, 1), [Landmark(0.5, 0.5), Landmark(0.2, 0.2)])
+    >>> found = Object("face", (0, 0, 1, 1), [Landmark(0.5, 0.7), Landmark(0.2, 0.2)])
+    >>> errors = landmark_errors([(truth, found, 100, 100)])
+    >>> round(errors.nme, 3), errors.pck
+    (0.1, 0.5)
     """
     errors, right, total, missed = [], 0, 0, 0
     for truth, prediction, width, height in pairs:

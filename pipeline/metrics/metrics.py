@@ -23,7 +23,11 @@ NAMED = 5  # ids that an error lists
 
 
 def main_metric(task: str) -> str:
-    """The figure that an exported file must hold, and that training shows for each epoch."""
+    """The figure that an exported file must hold, and that training shows for each epoch.
+
+    >>> main_metric("detect")
+    'AP'
+    """
     return MAIN[task]
 
 
@@ -44,6 +48,11 @@ def rank(metrics: dict[str, Any]) -> float:
 
     The box is learnt long before the landmarks: by its IoU alone an early epoch would be kept. PCK counts hits and
     jumps about on a small split; NME does not.
+
+    >>> rank({"task": "classify", "accuracy": 0.7})
+    0.7
+    >>> rank({"task": "localize", "mean_iou": 0.5, "nme": 0.25})
+    0.625
     """
     main = float(metrics[main_metric(metrics["task"])] or 0.0)
     if metrics["task"] == "localize" and "nme" in metrics:
@@ -57,6 +66,12 @@ def score(task: str, truth: list[Sample], predicted: list[Sample], dataset: Data
 
     Raises InputError naming the ids where `truth` and `predicted` are not the same images, a label is not the
     dataset's, or a predicted object has no score.
+
+    >>> truth = [Sample("a", "a.jpg", 8, 8, label="cow"), Sample("b", "b.jpg", 8, 8, label="goat")]
+    >>> predicted = [Sample("b", "b.jpg", 8, 8, label="cow"), Sample("a", "a.jpg", 8, 8, label="cow")]
+    >>> figures = score("classify", truth, predicted, Dataset("herd", ["cow", "goat"]))
+    >>> figures["accuracy"], figures["per_class"]["cow"]["precision"], figures["per_class"]["goat"]["recall"]
+    (0.5, 0.5, 0.0)
     """
     truth, predicted = paired(truth, predicted)
     _check(task, truth, predicted, dataset)
@@ -65,7 +80,13 @@ def score(task: str, truth: list[Sample], predicted: list[Sample], dataset: Data
 
 
 def paired(truth: list[Sample], predicted: list[Sample]) -> tuple[list[Sample], list[Sample]]:
-    """Both sorted by id. Raises InputError naming the ids that only one of them has, or that stand twice."""
+    """Both sorted by id. Raises InputError naming the ids that only one of them has, or that stand twice.
+
+    >>> a, b = Sample("a", "a.jpg", 8, 8), Sample("b", "b.jpg", 8, 8)
+    >>> truth, predicted = paired([a, b], [b, a])
+    >>> [(t.id, p.id) for t, p in zip(truth, predicted)]
+    [('a', 'a'), ('b', 'b')]
+    """
     for name, samples in (("truth", truth), ("predictions", predicted)):
         twice = sorted(i for i, n in Counter(s.id for s in samples).items() if n > 1)
         if twice:
@@ -92,27 +113,56 @@ def _check(task: str, truth: list[Sample], predicted: list[Sample], dataset: Dat
                 raise InputError(f"{name}: sample {s.id!r} has an object without a score")
 
 
+def accuracy(truth: list[Sample], predicted: list[Sample]) -> float | None:
+    """The share of the images whose predicted label is the true one; both lists in one order.
+
+    >>> cow, goat = Sample("a", "a.jpg", 8, 8, label="cow"), Sample("b", "b.jpg", 8, 8, label="goat")
+    >>> accuracy([cow, goat], [cow, cow])
+    0.5
+    """
+    return _share(sum(t.label == p.label for t, p in zip(truth, predicted, strict=True)), len(truth))
+
+
+def mean_iou(truth: list[Sample], predicted: list[Sample]) -> float | None:
+    """The mean IoU of each image's one object (`one_object`) with the predicted one, wherever that lies; 0 where none
+    is predicted. Images without an object do not count; both lists in one order.
+
+    >>> truth = Sample("a", "a.jpg", 8, 8, objects=[Object("cow", (0, 0, 0.5, 0.5))])
+    >>> half = Sample("a", "a.jpg", 8, 8, objects=[Object("cow", (0, 0, 0.5, 0.25))])
+    >>> mean_iou([truth], [half])
+    0.5
+    """
+    pairs = [(one_object(t), one_object(p)) for t, p in zip(truth, predicted, strict=True)]
+    return _mean([float(iou([p], [o])[0, 0]) if p else 0.0 for o, p in pairs if o is not None])
+
+
 def _classify(truth: list[Sample], predicted: list[Sample], dataset: Dataset) -> dict[str, Any]:
-    """Macro F1 is the mean over the labels that occur in the truth or the predictions, as in scikit-learn."""
+    """Macro F1 is the mean over the labels that occur in the truth or the predictions, as in scikit-learn.
+
+    scikit-learn does not count here, because its import takes longer than the metrics of a small dataset; the tests
+    compare the figures with its own.
+    """
     table = Counter((t.label, p.label) for t, p in zip(truth, predicted, strict=True))
-    per_class = {label: _class_figures(label, table) for label in dataset.labels}
+    support, named = Counter(t.label for t in truth), Counter(p.label for p in predicted)
+    per_class = {
+        label: _class_figures(table.get((label, label), 0), support[label], named[label]) for label in dataset.labels
+    }
     f1 = [row["f1"] for row in per_class.values() if row["f1"] is not None]
     return {
-        "accuracy": _share(sum(n for (t, p), n in table.items() if t == p), len(truth)),
+        "accuracy": accuracy(truth, predicted),
         "macro_f1": _mean(f1),
         **_clip_figures(truth, predicted),
         "per_class": per_class,
         "confusion": {
             "labels": list(dataset.labels),
-            "matrix": [[table[t, p] for p in dataset.labels] for t in dataset.labels],  # a row per true label
+            # a row per true label
+            "matrix": [[table.get((t, p), 0) for p in dataset.labels] for t in dataset.labels],
         },
     }
 
 
-def _class_figures(label: str, table: Counter[tuple[str | None, str | None]]) -> dict[str, Any]:
-    right = table[label, label]
-    support = sum(n for (t, _), n in table.items() if t == label)
-    named = sum(n for (_, p), n in table.items() if p == label)
+def _class_figures(right: int, support: int, named: int) -> dict[str, Any]:
+    """Of a label that `support` images have and `named` predictions, `right` of them both."""
     return {
         "precision": _share(right, named),
         "recall": _share(right, support),
@@ -165,7 +215,7 @@ def _localize(truth: list[Sample], predicted: list[Sample], dataset: Dataset) ->
     figures: dict[str, Any] = {
         "presence_accuracy": _share(sum((o is None) == (p is None) for _, o, p in pairs), len(pairs)),
         "accuracy": _share(sum(p is not None and p.label == o.label for _, o, p in present), len(present)),
-        "mean_iou": _mean([float(iou([p], [o])[0, 0]) if p else 0.0 for _, o, p in present]),
+        "mean_iou": mean_iou(truth, predicted),
     }
     if dataset.landmarks:
         figures |= _landmark_figures([(o, p, t.width, t.height) for t, o, p in present], dataset)
@@ -173,7 +223,12 @@ def _localize(truth: list[Sample], predicted: list[Sample], dataset: Dataset) ->
 
 
 def one_object(sample: Sample) -> Object | None:
-    """What a localizer is to find: the largest object that is no crowd, or None."""
+    """What a localizer is to find: the largest object that is no crowd, or None.
+
+    >>> near, far = Object("cow", (0, 0, 0.5, 0.5)), Object("goat", (0.8, 0, 0.1, 0.1))
+    >>> one_object(Sample("a", "a.jpg", 8, 8, objects=[far, near])).label
+    'cow'
+    """
     single = [o for o in sample.objects if not o.crowd]
     return max(single, key=lambda o: o.box[2] * o.box[3], default=None)
 

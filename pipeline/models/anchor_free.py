@@ -73,7 +73,7 @@ def flatten(outputs: tuple[Tensor, ...], kinds: tuple[str, ...], strides: tuple[
     for level, stride in zip(by_kind(outputs, kinds), strides, strict=True):
         rows = {kind: o.flatten(2).transpose(1, 2) for kind, o in level.items()}
         middle = centres(level["scores"], stride)
-        # never of no width: the aspect term of complete IoU has no value there
+        # a margin, since the aspect term of complete IoU is not defined for a box of width 0
         sides = (rows["boxes"] + MARGIN) * stride
         rows["boxes"] = torch.cat([middle - sides[..., :2], middle + sides[..., 2:]], dim=-1)
         if "landmarks" in rows:

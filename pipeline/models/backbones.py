@@ -1,6 +1,5 @@
 """Any timm backbone by name, with weights from timm's hub or from a local file in timm's or torchvision's names."""
 
-import difflib
 import logging
 import pickle
 import re
@@ -18,10 +17,11 @@ from torch import Tensor, nn
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import sha256
+from pipeline.core.params import nearest
 from pipeline.core.spec import read_spec
 from pipeline.models.mobilenets import VALID, register, smallest_input
 
-# it warns of the head's tensors, which a backbone has no use for; what matters is checked below
+# it warns that a file lacks the classifier's tensors, which a backbone does not use; the others are checked below
 logging.getLogger("timm.models._builder").setLevel(logging.ERROR)
 
 IMAGENET_MEAN = [0.485, 0.456, 0.406]
@@ -48,8 +48,7 @@ def read_pretrained(backbone: str, pretrained: bool | str) -> Pretrained:
     width: it names the first tensor that differs and both shapes.
     """
     if not register(backbone):
-        near = difflib.get_close_matches(backbone, timm.list_models(), n=3, cutoff=0.4)
-        raise InputError(f"backbone {backbone!r} is not in timm; nearest: {', '.join(near) or 'none'}")
+        raise InputError(f"backbone {backbone!r} is not in timm{nearest(backbone, timm.list_models())}")
     config = timm.get_pretrained_cfg(backbone)
     mean, std = (list(config.mean), list(config.std)) if config else (IMAGENET_MEAN, IMAGENET_STD)
     if pretrained is False:
@@ -68,12 +67,12 @@ def read_pretrained(backbone: str, pretrained: bool | str) -> Pretrained:
     missing = sorted(n for n in set(_body(wanted)) - set(state) if not n.endswith("num_batches_tracked"))
     if len(missing) > len(_body(wanted)) / 2:
         state = _renamed(_body(state), _body(wanted), path, backbone)
-        # the weights come from another library; torchvision's are all trained with these
+        # all of torchvision's weights are trained with this normalization
         return Pretrained(state, IMAGENET_MEAN, IMAGENET_STD, source | {"names": "torchvision"})
     for name, tensor in _body(wanted).items():
         if name in state and state[name].shape != tensor.shape:
             raise InputError(_differs(path, backbone, name, name, state[name], tensor))
-    # a file of feature maps ends before the last layers of a classifier: those start at random
+    # a file of feature maps lacks the last layers of a classifier: those start at random
     return Pretrained(_body(state), mean, std, source | {"names": "timm", "not_in_file": missing})
 
 

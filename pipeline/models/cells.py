@@ -69,7 +69,7 @@ def landmark_loss(points: Tensor, truth: Tensor, boxes: Tensor, weight: Tensor) 
     labelled = (truth[..., 2] > 0).float() * weight[:, None]
     squared = ((points[..., :2] - truth[..., :2]) ** 2).sum(-1)
     similarity = torch.exp(-squared / (2 * area * (2 * LANDMARK_SIGMA) ** 2))
-    # the exponential is flat far away: a small linear part still pulls
+    # far away the exponential has no gradient: a small linear term adds one
     far = squared.add(1e-6).sqrt() / area.sqrt()
     total = labelled.sum().clamp(min=1)
     seen = F.binary_cross_entropy_with_logits(points[..., 2], (truth[..., 2] > 1.5).float(), reduction="none")

@@ -9,8 +9,8 @@ from pipeline.core.sample import Sample
 from pipeline.models import backbones
 from pipeline.models.backbones import Pretrained
 
-# A step of the optimizer moves a linear layer over thousands of features by whole units. These keep a box's logits and
-# landmarks, in sides of the box, from being thrown about.
+# One optimizer step moves the output of a linear layer over thousands of features by whole units. These factors make
+# that a small step for the box's logits and for the landmarks, which are in sides of the box.
 BOX_STEP, LANDMARK_STEP = 0.2, 0.1
 SMALLEST = 0.1  # of the canvas: a smaller object does not count more for being small
 
@@ -35,7 +35,7 @@ class Localizer(nn.Module):
     ) -> None:
         super().__init__()
         self.outputs = ("presence", "box", "classes", "landmarks")[: 4 if landmarks else 3]
-        # flattened, not pooled: where the features lie is the answer
+        # flattened, not pooled: pooling would lose where in the picture a feature is
         cells = (size // 32) ** 2
         self.body, maps = backbones.feature_maps(backbone, pretrained, (16, 32) if landmarks else (32,))
         self.neck = _flat(maps[-1], channels, dropout)
@@ -44,7 +44,7 @@ class Localizer(nn.Module):
         self.classes = nn.Linear(channels * cells, labels)
         self.landmarks: nn.Linear | None = None
         if landmarks:
-            # a finer map for finer places: four times the cells, a quarter of the channels
+            # landmarks need a finer map: four times the cells, a quarter of the channels
             fine = max(1, channels // 4)
             self.fine = _flat(maps[0], fine, dropout)
             self.landmarks = nn.Linear((channels + 4 * fine) * cells, 2 * landmarks)
@@ -69,7 +69,7 @@ class Localizer(nn.Module):
         found = (self.presence(flat), box, self.classes(flat))
         if self.landmarks is None:
             return found
-        # learnt in the box and placed with it, so that where the object lies is learnt once
+        # relative to the box, so that only the box has to learn where the object is
         moved = self.landmarks(torch.cat([flat, self.fine(features[0])], dim=1)).unflatten(1, (-1, 2))
         in_box = self.shape + LANDMARK_STEP * moved
         return (*found, (box[:, None, :2] + box[:, None, 2:] * in_box).flatten(1))

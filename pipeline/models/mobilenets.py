@@ -16,14 +16,15 @@ down by more than a tenth, as the papers' code does. The nets are timm's `Effici
 """
 
 import re
-import sys
-from functools import partial
 from typing import Any
 
 import timm
-from timm.models import register_model
-from timm.models._efficientnet_builder import decode_arch_def, resolve_act_layer, resolve_bn_args, round_channels
-from timm.models.efficientnet import _create_effnet
+from timm.layers import make_divisible
+from timm.models import build_model_with_cfg, register_model
+
+# not public, but the only way to the block strings that timm's own nets are written in
+from timm.models._efficientnet_builder import decode_arch_def
+from timm.models.efficientnet import EfficientNet, EfficientNetFeatures
 from torch import nn
 
 FAMILIES = ("mobilenetv1", "mobilenetv2")
@@ -45,16 +46,15 @@ def register(name: str) -> bool:
             return _create(name, v1_blocks(found[2] or ""), _width(found[1]), 0, pretrained, options)
         return _create(name, v2_blocks(int(found[5] or 6)), _width(found[4]), 1280, pretrained, options)
 
-    create.__name__, create.__module__ = name, __name__
-    setattr(sys.modules[__name__], name, create)
+    create.__name__ = name
     register_model(create)
     return True
 
 
-def named(family: str, width: float, extra: str = "") -> str:
+def named(family: str, width: float) -> str:
     """The name of a width: ("mobilenetv1", 0.5) -> mobilenetv1_050."""
     digits = f"{round(width * 1000):04d}"
-    return f"{family}_{digits.removesuffix('0') if digits.endswith('0') else digits}{extra}"
+    return f"{family}_{digits.removesuffix('0') if digits.endswith('0') else digits}"
 
 
 def smallest_input(name: str) -> int:
@@ -96,17 +96,28 @@ def _width(digits: str) -> float:
 def _create(
     name: str, blocks: list[list[str]], width: float, features: int, pretrained: bool, options: dict[str, Any]
 ) -> nn.Module:
-    channels = partial(round_channels, multiplier=width)
-    norm = options.pop("norm_layer", None) or partial(nn.BatchNorm2d, **resolve_bn_args(options))
-    net: nn.Module = _create_effnet(
+    """timm's `EfficientNet` of `blocks`, its last convolution `features` wide (0: it has none); with the option
+    `features_only` its maps alone.
+    """
+
+    def channels(count: int) -> int:
+        return int(make_divisible(count * width, 8, round_limit=0.9))
+
+    maps = options.pop("features_only", False)
+    if not maps:
+        options["num_features"] = features and max(features, channels(features))
+    net: nn.Module = build_model_with_cfg(
+        EfficientNetFeatures if maps else EfficientNet,
         name,
         pretrained,
+        # a file of a whole classifier has tensors that feature maps lack
+        pretrained_strict=not maps,
+        kwargs_filter=("num_classes", "global_pool") if maps else None,  # type: ignore[arg-type]  # says one, takes any
         block_args=decode_arch_def(blocks),
-        num_features=features and max(features, channels(features)),
         stem_size=32,
         round_chs_fn=channels,
-        norm_layer=norm,
-        act_layer=resolve_act_layer(options, "relu6"),
+        norm_layer=nn.BatchNorm2d,
+        act_layer=nn.ReLU6,
         **options,
     )
     return net

@@ -62,6 +62,6 @@ class Deployed(nn.Module):
         self.shift: Tensor
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        # float first: XNNPACK moves axes of floats, and leaves those of bytes to slower code
+        # to float before the permutation: XNNPACK permutes floats, but not bytes
         pixels = image.to(torch.float32).permute(0, 3, 1, 2)
         return tuple(self.net(pixels * self.scale + self.shift))

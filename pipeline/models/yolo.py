@@ -50,7 +50,7 @@ class Neck(nn.Module):
         for shrink in self.extra:
             maps.append(shrink(maps[-1]))
         for i in range(len(maps) - 2, -1, -1):
-            # bilinear: XNNPACK has no other
+            # bilinear, the only upsampling that XNNPACK has
             larger = F.interpolate(maps[i + 1], scale_factor=2.0, mode="bilinear", align_corners=False)
             maps[i] = self.down[i](maps[i] + larger)
         for i in range(1, len(maps)):

@@ -22,7 +22,7 @@ RATIO = 4.0  # an anchor answers for objects whose sides are at most this many t
 REACH = 0.5  # of a cell: neighbours this near to the object's centre answer too
 BOX_WEIGHT = 2.0
 LEAST = 0.05  # pixels, half a side
-ROUNDS = 100  # of k-means, which settles long before
+ROUNDS = 100  # at most, of k-means
 
 
 class Yolov3(nn.Module):
@@ -82,7 +82,7 @@ class Yolov3(nn.Module):
                 found = _boxes(rows["boxes"][at], corner, size[anchor], stride)
                 overlap = complete_box_iou_loss(found, boxes[row], reduction="none")
                 box_loss = box_loss + overlap.sum()
-                # of several objects that want one anchor, it is told the best IoU
+                # where several objects are assigned to one anchor, its objectness target is the highest IoU
                 iou = algebra.iou(found.detach()[:, None], boxes[row][:, None])[:, 0, 0]
                 flat = wanted_objectness.view(-1)
                 place = torch.arange(flat.numel(), device=flat.device).view(wanted_objectness.shape)[at]
@@ -110,7 +110,7 @@ class Yolov3(nn.Module):
 def _boxes(raw: Tensor, cell: Tensor, anchor: Tensor, stride: int) -> Tensor:
     """[P, 4] logits, x, y of their cells [P, 2], width and height of their anchors [P, 2] -> xyxy in pixels."""
     middle = (raw[:, :2].sigmoid() * 2 - 0.5 + cell) * stride
-    # never of no width: the aspect term of complete IoU has no value there
+    # at least LEAST, since the aspect term of complete IoU is not defined for a box of width 0
     half = ((raw[:, 2:].sigmoid() * 2) ** 2 * anchor / 2).clamp(min=LEAST)
     return torch.cat([middle - half, middle + half], dim=1)
 
@@ -145,7 +145,7 @@ def kmeans_anchors(sizes: NDArray[np.float64], strides: Sequence[int]) -> list[l
         raise InputError("head yolov3: no box in train to take anchors from")
     count = PER_LEVEL * len(strides)
     ordered = sizes[np.lexsort((sizes[:, 0], sizes.prod(axis=1)))]
-    # from small to large: no chance in it, and every size has a start near to it
+    # the start is not random: boxes from small to large, so that every size has a mean near it
     means = ordered[np.linspace(0, len(ordered) - 1, count).round().astype(int)].astype(np.float64)
     for _ in range(ROUNDS):
         shared = np.minimum(ordered[:, None], means[None]).prod(axis=2)

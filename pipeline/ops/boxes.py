@@ -1,7 +1,7 @@
-"""All box algebra: the forms that boxes come in, their overlap, and non-maximum suppression.
+"""Overlap of boxes, and non-maximum suppression.
 
-Overlaps are torchvision's, with the cases defined that it leaves open: a box of no area overlaps nothing, not even
-itself. A box of negative width or height is an error. NMS is in numpy, so that a runtime without torch needs none.
+The overlap is torchvision's, with the case defined that it leaves open: a box of no area overlaps nothing, not even
+itself. A box of negative width or height is an error. NMS is in NumPy, so that it runs where torch is not installed.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -12,74 +12,33 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import Tensor
 
-# corner: left, top; centre; "xyxy": left, top, right, bottom. Relative to the picture (0 to 1), or in its pixels
-FORMS = {
-    "pocketlens": ("xywh", True),  # as FiftyOne has them
-    "coco": ("xywh", False),
-    "voc": ("xyxy", False),  # after the 1 of its first pixel is taken off
-    "yolo": ("cxcywh", True),
-}
 SOFT_SIGMA = 0.5  # of the Gaussian decay (Bodla et al., Soft-NMS, ICCV 2017)
 VOTES_OVER = 0.7  # IoU
 
 
-def convert(boxes: "Tensor", source: str, target: str, width: float, height: float) -> "Tensor":
-    """[..., 4] in one of `FORMS` -> the same boxes in another; `width` and `height` are the picture's, in pixels.
-
-    Raises ValueError for a form that is none.
-    """
-    from torchvision.ops import box_convert
-
-    for form in (source, target):
-        if form not in FORMS:
-            raise ValueError(f"box form {form!r}: expected one of {', '.join(FORMS)}")
-    (fmt, relative), (wanted, wanted_relative) = FORMS[source], FORMS[target]
-    moved: Tensor = box_convert(boxes, fmt, wanted)
-    if relative != wanted_relative:
-        size = boxes.new_tensor([width, height, width, height])
-        moved = moved * size if relative else moved / size
-    return moved
-
-
 def iou(a: "Tensor", b: "Tensor") -> "Tensor":
-    """Intersection over union of xyxy boxes [..., M, 4] and [..., N, 4]: [..., M, N], from 0 to 1."""
+    """Intersection over union of xyxy boxes [..., M, 4] and [..., N, 4]: [..., M, N], from 0 to 1.
+
+    Raises ValueError naming a box whose right or bottom lies before its left or top.
+
+    >>> import torch
+    >>> iou(torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[0.0, 0, 2, 1], [2.0, 2, 3, 3]])).tolist()
+    [[0.5, 0.0]]
+    """
     from torchvision.ops import box_iou
 
     _check(a, b)
     return box_iou(a, b).nan_to_num(0.0)
 
 
-def jaccard_distance(a: "Tensor", b: "Tensor") -> "Tensor":
-    """1 - IoU of xyxy boxes: [M, N]; a metric on boxes with an area."""
-    return 1 - iou(a, b)
-
-
-def giou(a: "Tensor", b: "Tensor") -> "Tensor":
-    """Generalized IoU (Rezatofighi et al. 2019) of xyxy boxes: [M, N], above -1, and at most IoU.
-
-    Of two boxes of no area on one line it is 0: nothing encloses them.
-    """
-    from torchvision.ops import generalized_box_iou
-
-    _check(a, b)
-    return generalized_box_iou(a, b).nan_to_num(0.0)
-
-
-def ciou(a: "Tensor", b: "Tensor") -> "Tensor":
-    """Complete IoU (Zheng et al. 2020) of xyxy boxes: [M, N]; IoU less the distance of the centres and the difference
-    of the aspects. Boxes of no width or height have no aspect: there it is the generalized IoU.
-    """
-    from torchvision.ops import complete_box_iou
-
-    _check(a, b)
-    flat = (_sides(a) <= 0).any(-1)[:, None] | (_sides(b) <= 0).any(-1)[None]
-    return giou(a, b).where(flat, complete_box_iou(a, b))
-
-
 def nms(boxes: Any, scores: Any, labels: Any, iou: float) -> list[int]:
     """Greedy non-maximum suppression per label: indices of the boxes (xyxy [P, 4]) that stay, best first.
 
     Of two equal scores the first stays; boxes of no area suppress nothing and are not suppressed.
+
+    >>> boxes = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [50, 50, 60, 60]])
+    >>> nms(boxes, scores=np.array([0.8, 0.9, 0.7]), labels=np.zeros(3), iou=0.5)
+    [1, 2]
     """
     order = np.argsort(-scores, kind="stable")
     area = _area(boxes)
@@ -141,14 +100,10 @@ def _shared(boxes: Any, one: int, others: Any) -> NDArray[np.float64]:
     return np.asarray(np.clip(high - low, 0, None).prod(axis=1), dtype=np.float64)
 
 
-def _sides(boxes: "Tensor") -> "Tensor":
-    return boxes[..., 2:] - boxes[..., :2]
-
-
 def _check(*groups: "Tensor") -> None:
     for boxes in groups:
-        wrong = (~(_sides(boxes) >= 0)).any(-1).nonzero()
+        wrong = (~(boxes[..., 2:] - boxes[..., :2] >= 0)).any(-1).nonzero()
         if len(wrong):
             at = tuple(wrong[0].tolist())
             found = f"box {', '.join(map(str, at))} is {boxes[at].tolist()}"
-            raise ValueError(f"{found}; expected left, top, right, bottom, none of it turned about")
+            raise ValueError(f"{found}; expected left, top, right, bottom, with left <= right and top <= bottom")

@@ -16,11 +16,11 @@ from tqdm import tqdm
 from pipeline.core.spec import ModelSpec
 from pipeline.models.backbones import used_modules
 from pipeline.models.nets import Net
-from pipeline.training.fit import choose_precision
 from pipeline.training.loading import EpochSampler, Item, Pictures, eval_loader, targets
 from pipeline.training.params import RunParams
+from pipeline.training.trainer import choose_precision
 
-BATCH = 32  # the last batch is filled up: what comes of a picture does not depend on how many others were new
+BATCH = 32  # the last batch is padded to it: features of a picture must not depend on the size of its batch
 FeatureItem = tuple[list[NDArray[np.float16]], Item]
 
 

@@ -1,22 +1,17 @@
 """Training with Lightning: one task at a time, resumed after a kill, the same weights for the same params."""
 
-import ctypes
-import logging
 import math
 import random
-import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar, WeightAveraging
-from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from pipeline.core.sample import Dataset, Sample
 from pipeline.core.spec import ModelSpec
@@ -27,32 +22,27 @@ from pipeline.models.nets import Net
 from pipeline.ops.decode import decode
 from pipeline.training.params import DetectRun, RunParams
 from pipeline.training.quick import join_frozen_norms, learning_norms, measure_norms, quicken
+from pipeline.training.trainer import (
+    History,
+    KeepBest,
+    Phase,
+    checkpoint_left,
+    keep_freed_memory,
+    looks_after,
+    moving_average,
+    new_trainer,
+    quiet,
+)
 
 WARM_UP = 0.05  # share of all steps in which the learning rate rises to its peak
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # as in malloc.h
-AVERAGE_DECAY = 0.999  # of the moving average of the weights, once it has seen enough steps
 MEASURED = 32  # pictures that batch norm is measured on before a look at val, in the batches they came in
 CLIP_NORM = 10.0  # of the gradients
-LOOKS = 20  # at val: a run of twice as many epochs, or more, does not look after each
 # how a net's answers are read for the validation metric, whatever is shown of them later
 VALIDATION: dict[str, dict[str, Any]] = {
     "classify": {},
     "localize": {"score": 0.5},
     "detect": {**FOR_AP, "nms": "hard", "nms_iou": 0.6},
 }
-HISTORY = ("epoch", "train_loss", "val_loss", "val_metric", "val_rank", "learning_rate")
-
-
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """A part of a training, from epoch `first` on. `frozen`: batches hold `net.features` instead of pictures, and only
-    what comes after them learns; else the run's `tuned_blocks` of the backbone learn with it.
-    """
-
-    frozen: bool
-    epochs: int
-    learning_rate: float
-    first: int = 0
 
 
 class Fitting(pl.LightningModule):
@@ -87,10 +77,10 @@ class Fitting(pl.LightningModule):
         return moved, {name: tensor.to(device) for name, tensor in target.items()}, items
 
     def on_train_epoch_start(self) -> None:
-        self._recent = []  # of this epoch alone: a resumed run has no batches of earlier ones
+        self._recent = []  # of this epoch only: a resumed run must see the same batches, and has none of earlier epochs
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
-        # not on_train_epoch_start: Lightning leaves that out of the first epoch after a resume
+        # not on_train_epoch_start, which Lightning does not call for the first epoch after a resume
         torch.manual_seed(self.run.train.seed + self.global_step)  # dropout, the same as in an unbroken run
         self.net.train()
         # batch norm of frozen layers keeps the statistics that the weights were trained with
@@ -141,7 +131,7 @@ class Fitting(pl.LightningModule):
 
     def validation_step(self, batch: Any, _index: int) -> None:
         images, target, items = batch
-        # in the precision of the files that ship: what batch norm divides by a small deviation, bfloat16 has rounded
+        # float32, as in the files that ship: batch norm with a small deviation enlarges the rounding errors of bfloat16
         with torch.autocast(self.device.type, enabled=False):
             outputs = self(images)
         loss = self._loss(outputs, target, items)
@@ -163,7 +153,7 @@ class Fitting(pl.LightningModule):
             )
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:  # noqa: ARG002
-        # Lightning refuses this with a fused optimizer, for the sake of a gradient scaler, which bf16 has no need of
+        # overridden, because Lightning refuses to clip with a fused optimizer; only fp16's gradient scaler needs that
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), CLIP_NORM)
 
     def on_validation_epoch_end(self) -> None:
@@ -171,7 +161,7 @@ class Fitting(pl.LightningModule):
         self._truth, self._predicted = [], []
         metric = metrics[main_metric(self.spec.task)] or 0.0
         self.log("val_metric", metric, prog_bar=True)
-        # a small val split knows few values of a metric: among equals the lower loss is better
+        # on a small val split many epochs reach the same metric: the lower loss decides between them
         loss = float(self.trainer.callback_metrics["val_loss"])
         self.log("val_rank", rank(metrics) - 1e-3 * math.tanh(loss))
 
@@ -191,7 +181,7 @@ class Fitting(pl.LightningModule):
                 }
                 for (in_backbone, is_matrix), p in groups.items()
             ],
-            fused=True,  # a step over all parameters at once: a MobileNet has hundreds of small ones
+            fused=True,  # one kernel for all parameters: a MobileNet has hundreds of small ones
         )
         steps = int(self.trainer.estimated_stepping_batches)
         warm = max(1, round(WARM_UP * steps))
@@ -203,63 +193,6 @@ class Fitting(pl.LightningModule):
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-class History(Callback):
-    """A row per epoch that ended with a look at val; travels in the checkpoint so that a resumed run has all."""
-
-    def __init__(self, first: int) -> None:
-        self.first, self.rows = first, list[dict[str, float]]()
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1):
-            return
-        got = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        rate = trainer.optimizers[0].param_groups[-1]["lr"]
-        row = {"epoch": self.first + trainer.current_epoch, **{k: got[k] for k in HISTORY[1:5]}, "learning_rate": rate}
-        self.rows = [*[r for r in self.rows if r["epoch"] < row["epoch"]], row]
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.rows = state_dict["rows"]
-
-
-class WholeFiles(TorchCheckpointIO):
-    """A checkpoint is there or not, also when the process is killed while it writes."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        path = Path(path)
-        unfinished = path.with_name(f".{path.name}.unfinished")
-        super().save_checkpoint(checkpoint, unfinished, storage_options)
-        unfinished.replace(path)
-
-
-def choose_precision(precision: str) -> str:
-    """Lightning's name for "fp32", "bf16" or "auto": bf16 where a GPU or the CPU's AMX computes it natively."""
-    if precision == "auto":
-        native = (
-            torch.cuda.is_bf16_supported(False) if torch.cuda.is_available() else torch.cpu._is_amx_tile_supported()
-        )
-        precision = "bf16" if native else "fp32"
-    return {"fp32": "32-true", "bf16": "bf16-mixed"}[precision]
-
-
-class KeepBest(Callback):
-    """The weights of the best epoch, in memory: for a phase that is over sooner than a checkpoint is written."""
-
-    def __init__(self) -> None:
-        self.rank, self.state, self._seen = -math.inf, dict[str, Tensor](), dict[str, Tensor]()
-
-    def on_validation_epoch_end(self, _trainer: pl.Trainer, module: Any) -> None:
-        # here the moving average is still in the net, if this callback comes before the one that averages
-        self._seen = {name: tensor.clone() for name, tensor in module.net.state_dict().items()}
-
-    def on_validation_end(self, trainer: pl.Trainer, _module: Any) -> None:
-        reached = float(trainer.callback_metrics["val_rank"])
-        if reached > self.rank:
-            self.rank, self.state = reached, self._seen
 
 
 def fit(
@@ -279,7 +212,7 @@ def fit(
     and ends with the weights of the best of these epochs by the task's main metric on val. `weights` [K] are those of
     the labels in the loss. Raises InputError, naming the batch's images, if the loss is not finite.
     """
-    _quiet()
+    quiet()
     keep_freed_memory()
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a debugging aid
     _freeze(net, run, phase)
@@ -287,63 +220,25 @@ def fit(
     if run.train.backbone_norm == "frozen" and not phase.frozen:
         join_frozen_norms(net.body, torch.rand(1, 3, run.model.size, run.model.size))
     fitting = Fitting(net.to(memory_format=torch.channels_last), spec, run, dataset, phase, weights)
-    history, average = History(phase.first), WeightAveraging(multi_avg_fn=_moving_average)
+    history, average = History(phase.first), WeightAveraging(multi_avg_fn=moving_average)
     if phase.frozen:
         best = KeepBest()
-        _trainer(run, phase, [best, average, history]).fit(fitting, *loaders)
+        new_trainer(run.train.precision, phase, [best, average, history]).fit(fitting, *loaders)
         net.load_state_dict(best.state)
         return history.rows
-    # after the epoch, so that what resumes has its history row and its turn of the early stopping
+    # saved after the epoch, so that a checkpoint has the epoch's history row and its count for early stopping
     keep: dict[str, Any] = {"enable_version_counter": False, "save_on_train_epoch_end": True}
     every = looks_after(phase)
     kept = ModelCheckpoint(resume_folder, "best", monitor="val_rank", mode="max", every_n_epochs=every, **keep)
-    # of frozen epochs, which take no time, all are seen
+    # patience is in epochs, the callback counts validations
     stopping = EarlyStopping("val_rank", mode="max", patience=math.ceil(run.train.patience / every))
     last = ModelCheckpoint(resume_folder, "last", **keep)
-    trainer = _trainer(run, phase, [average, stopping, history, kept, last])
-    resumed = _last(resume_folder, loaders[0])
+    trainer = new_trainer(run.train.precision, phase, [average, stopping, history, kept, last])
+    resumed = checkpoint_left(resume_folder, loaders[0])
     trainer.fit(fitting, *loaders, ckpt_path=resumed, weights_only=False if resumed else None)
     state = torch.load(kept.best_model_path, map_location="cpu", weights_only=False)["state_dict"]
     net.load_state_dict({name.removeprefix("net."): t for name, t in state.items() if name.startswith("net.")})
     return history.rows
-
-
-def looks_after(phase: Phase) -> int:
-    """After how many epochs each val is looked at: so few that there are `LOOKS` looks at least, the last epoch's among
-    them. Frozen epochs take no time: 1.
-    """
-    most = 1 if phase.frozen else max(1, phase.epochs // LOOKS)
-    return next(n for n in range(most, 0, -1) if phase.epochs % n == 0)
-
-
-def _trainer(run: RunParams, phase: Phase, callbacks: list[Callback]) -> pl.Trainer:
-    return pl.Trainer(
-        accelerator="auto",
-        devices=1,
-        precision=choose_precision(run.train.precision),  # type: ignore[arg-type]
-        max_epochs=phase.epochs,
-        check_val_every_n_epoch=looks_after(phase),
-        deterministic="warn" if torch.cuda.is_available() else True,
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-        logger=False,
-        enable_checkpointing=not phase.frozen,
-        enable_model_summary=False,
-        plugins=[] if phase.frozen else [WholeFiles()],
-        callbacks=[TQDMProgressBar(refresh_rate=5), *callbacks],
-    )
-
-
-def _last(resume_folder: Path, train: DataLoader[Any]) -> Path | None:
-    """The checkpoint that a killed run left; `train` is told of its epoch."""
-    path = resume_folder / "last.ckpt"
-    if not path.is_file():
-        return None
-    tqdm.write(f"resuming from {path}")
-    # Lightning tells the sampler its epoch too late for the first one: workers have fetched ahead by then
-    sampler: Any = train.sampler
-    sampler.set_epoch(torch.load(path, map_location="cpu", weights_only=False)["epoch"] + 1)
-    return path
 
 
 def _freeze(net: Net, run: RunParams, phase: Phase) -> None:
@@ -354,30 +249,3 @@ def _freeze(net: Net, run: RunParams, phase: Phase) -> None:
             parameter.requires_grad_(False)
     if not phase.frozen and isinstance(run.train.tuned_blocks, int):
         thaw_last(run.model.backbone, net.body, run.train.tuned_blocks)
-
-
-def _moving_average(averages: Any, currents: Any, steps: Tensor | int) -> None:
-    """Exponential, with a short memory at first: the early weights are far from where training ends."""
-    decay = min(AVERAGE_DECAY, (1 + float(steps)) / (10 + float(steps)))
-    if averages[0].is_floating_point():
-        torch._foreach_lerp_(averages, currents, 1 - decay)
-    else:
-        torch._foreach_copy_(averages, currents)
-
-
-def keep_freed_memory() -> None:
-    """glibc gives large blocks back to the system when they are freed: each activation would be zeroed anew.
-
-    Does nothing where the C library is another one.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-
-
-def _quiet() -> None:
-    """Lightning's advice on loaders and loggers is not for this program's users."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning")

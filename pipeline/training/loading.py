@@ -174,7 +174,7 @@ class _Collate:
 
     def __call__(self, items: list[Item]) -> tuple[Tensor, dict[str, Tensor], list[Item]]:
         images = torch.from_numpy(np.stack([item[0] for item in items]))
-        # without the pixels: they are in `images`, and would cross the process border twice
+        # without the pixels: they are in `images`, and a worker would send them twice
         rest = [(item[0][:0], *item[1:]) for item in items]
         return images, targets(items, self.spec), rest
 

@@ -8,8 +8,8 @@ from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-SAME = 1e-3  # of the largest value: more is no rounding
-QUICK_COLUMNS = 3  # of a depthwise kernel: of more, oneDNN's weight gradient is slow
+SAME = 1e-3  # of the largest value: a difference up to this is rounding
+QUICK_COLUMNS = 3  # of a depthwise kernel: with more columns oneDNN's weight gradient is slow
 NORMS = (nn.BatchNorm2d, BatchNormAct2d)
 
 

@@ -97,6 +97,7 @@ def _fit_phases(
     from pipeline.models.losses import label_weights
     from pipeline.training import fit, loading
     from pipeline.training.features import frozen_loaders
+    from pipeline.training.trainer import Phase, choose_precision
 
     rank = itemgetter("val_rank")
     balanced = run.train.class_weights == "balanced"
@@ -105,13 +106,13 @@ def _fit_phases(
     before = None
     if run.train.frozen_epochs:
         phase, loaders = (
-            fit.Phase(True, run.train.frozen_epochs, run.train.learning_rate),
+            Phase(True, run.train.frozen_epochs, run.train.learning_rate),
             frozen_loaders(pictures, net, features, run),
         )
         rows = fit.fit(net, spec, run, dataset, phase, loaders, checkpoints, weights)
         before = {k: v.clone() for k, v in net.state_dict().items()}
     if run.train.epochs:
-        phase = fit.Phase(False, run.train.epochs, run.train.learning_rate, run.train.frozen_epochs)
+        phase = Phase(False, run.train.epochs, run.train.learning_rate, run.train.frozen_epochs)
         mixed: tuple[Any, ...] = ()
         if isinstance(run, DetectRun):
             mixed = (run.train.online.mosaic, run.train.epochs - run.train.online.quiet_epochs)
@@ -119,14 +120,14 @@ def _fit_phases(
         loaders = train, loading.eval_loader(pictures[1], run.train.batch_size)
         tuned = fit.fit(net, spec, run, dataset, phase, loaders, checkpoints, weights)
         if before and max(map(rank, rows)) >= max(map(rank, tuned)):
-            net.load_state_dict(before)  # learning on was for the worse
+            net.load_state_dict(before)  # tuning made it worse
         rows += tuned
     top = max(rows, key=rank)
     spec.trained |= {
         "epochs": int(rows[-1]["epoch"]) + 1,
         "best_epoch": int(top["epoch"]),
         f"val_{main_metric(spec.task)}": top["val_metric"],
-        "precision": fit.choose_precision(run.train.precision),
+        "precision": choose_precision(run.train.precision),
     }
     net.eval()
     return rows

@@ -1,19 +1,21 @@
 """How far one model's answers fall from another's: by the metrics, by label, by picture, and whatever the truth."""
 
+from collections import defaultdict
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.sample import Dataset, Sample
 from pipeline.metrics.matching import iou, match
-from pipeline.metrics.metrics import main_metric, score, shown
+from pipeline.metrics.metrics import DIGITS, accuracy, main_metric, mean_iou, shown
 from pipeline.viz.mistakes import mistake
 
 if TYPE_CHECKING:
     from pipeline.core.spec import ModelSpec
 
 CLOSE = 0.9  # IoU
-EPSILON = 1e-9  # what two equal sums may differ by
+EPSILON = 1e-9  # rounding error of equal sums
 ERRORS = ("nme", "nme_interocular")  # figures of which less is better
-COUNTS = ("n_images", "n_clips", "nme_objects", "nme_missed")  # figures that are none
+COUNTS = ("n_images", "n_clips", "nme_objects", "nme_missed")
 
 
 def drop(exact: float | None, close: float | None) -> float | None:
@@ -43,19 +45,23 @@ def drop_per_class(
         exact, close = (figures["per_class"] for figures in metrics)
         return {label: drop(exact[label][main], close[label][main]) for label in dataset.labels}
 
-    def of_class(label: str, predicted: list[Sample]) -> float | None:
-        pairs = [
-            (t, p)
-            for t, p in zip(truth, predicted, strict=True)
-            if t.label == label or any(o.label == label for o in t.objects)
-        ]
-        if not pairs:
-            return None
-        figure: float | None = score(task, [t for t, _ in pairs], [p for _, p in pairs], dataset)[main]
-        return figure
+    figure = {"classify": accuracy, "localize": mean_iou}[task]
+    exact_figures, close_figures = (_by_label(figure, truth, predicted) for predicted in predictions)
+    return {label: drop(exact_figures.get(label), close_figures.get(label)) for label in dataset.labels}
 
-    exact_samples, close_samples = predictions
-    return {label: drop(of_class(label, exact_samples), of_class(label, close_samples)) for label in dataset.labels}
+
+def _by_label(
+    figure: Callable[[list[Sample], list[Sample]], float | None], truth: list[Sample], predicted: list[Sample]
+) -> dict[str, float | None]:
+    """`figure` of the images that have a label as theirs or an object's, for each label that occurs, rounded as in
+    metrics.json.
+    """
+    pairs: dict[str, list[tuple[Sample, Sample]]] = defaultdict(list)
+    for t, p in zip(truth, predicted, strict=True):
+        for label in {t.label, *(o.label for o in t.objects)} - {None}:
+            pairs[str(label)].append((t, p))
+    figures = {label: figure([t for t, _ in own], [p for _, p in own]) for label, own in pairs.items()}
+    return {label: None if value is None else round(value, DIGITS) for label, value in figures.items()}
 
 
 def agreement(spec: "ModelSpec", exact: list[Sample], close: list[Sample]) -> dict[str, float | None]:

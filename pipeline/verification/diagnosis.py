@@ -25,7 +25,7 @@ CAUSES = {
     NORMALIZED: "the normalization is left out",
     STANDARDIZED: "mean and standard deviation are left out of the normalization",
 }
-BETTER = 3  # times nearer to the golden answers is no coincidence
+BETTER = 3  # times nearer to the golden answers: a cause, not a coincidence
 DEAD = 1e-3  # of the trained net's spread over the pictures: answers that do not move
 AGREED = 0.6  # of a label's predictions
 

@@ -16,7 +16,7 @@ from pipeline.core.lazy import load
 from pipeline.runtimes.targets import TARGETS
 
 EXACT = "onnx_float"  # the target whose layers others are held against: its graph has a name for each
-APART = 10.0  # dB; layers of a file that holds its accuracy were seen to have 13 and more
+APART = 10.0  # dB; layers of files that hold their accuracy have 13 or more
 SAME = 100.0  # dB, where there is no difference
 WEIGHTED = ("Conv", "Gemm", "MatMul")
 BETWEEN = ("QuantizeLinear", "DequantizeLinear", "Clip", "Relu", "Identity")  # belong to the layer before them

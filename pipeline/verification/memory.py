@@ -1,4 +1,9 @@
-"""How much memory a model file takes, in a process that has nothing else to do."""
+"""How much memory a model file takes, in a process that has nothing else to do.
+
+    python -m pipeline.verification.memory FILE SIDE
+
+is that process: it prints the bytes, and imports NumPy and the file's runtime only, so that nothing else is counted.
+"""
 
 import os
 import re
@@ -62,7 +67,7 @@ def executorch() -> Load:
         method = program.load_method("forward")
 
         def run(image: NDArray[np.uint8]) -> object:
-            assert program is not None and content  # kept: a method keeps neither of them alive
+            assert program is not None and content  # held here, because a method does not keep them alive
             return method([torch.from_numpy(image)])
 
         return run
@@ -73,7 +78,7 @@ def executorch() -> Load:
 def _highest() -> int:
     """Bytes of memory that this process had at most so far."""
     status = Path("/proc/self/status")
-    if status.exists():  # Linux, whose ru_maxrss begins with that of the process which started this one
+    if status.exists():  # on Linux ru_maxrss starts from the value of the parent process
         found = re.search(r"^VmHWM:\s*(\d+) kB$", status.read_text(), re.MULTILINE)
         if found:
             return int(found[1]) * 1024

@@ -98,7 +98,7 @@ def _flatc(content: bytes, name: str, options: list[str], schema: str) -> bytes:
         tempfile.TemporaryDirectory() as folder,
     ):
         (Path(folder) / name).write_bytes(content)
-        separator = ["--"] if name.endswith(".bin") else []  # what follows it is no text
+        separator = ["--"] if name.endswith(".bin") else []  # flatc takes the arguments after it as binary files
         command = [str(flatc), *options, "-o", f"{folder}/out", str(described), *separator, f"{folder}/{name}"]
         subprocess.run(command, check=True, capture_output=True)
         (made,) = Path(folder, "out").iterdir()

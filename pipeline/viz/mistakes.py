@@ -8,6 +8,9 @@ from pipeline.metrics.matching import iou, landmark_errors, match
 from pipeline.metrics.metrics import one_object
 from pipeline.viz.sheets import contact_sheet, draw
 
+COUNT, COLUMNS = 12, 4  # of a sheet
+TILE = 320  # pixels
+
 
 def mistakes_sheet(
     task: str,
@@ -16,12 +19,9 @@ def mistakes_sheet(
     shown: list[Sample],
     dataset: Dataset,
     path: Path,
-    count: int = 12,
-    columns: int = 4,
-    tile: int = 320,
     best: bool = False,
 ) -> None:
-    """Write a JPEG of the `count` worst pictures of `folder`, worst first, truth and prediction drawn in; or of the
+    """Write a JPEG of the `COUNT` worst pictures of `folder`, worst first, truth and prediction drawn in; or of the
     `best`, best first, of those that have something to find.
     """
     judged = [(*mistake(task, t, p), t, p) for t, p in zip(truth, shown, strict=True)]
@@ -29,10 +29,10 @@ def mistakes_sheet(
         judged = [row for row in judged if row[2].objects or task == "classify"]
     judged.sort(key=lambda row: (row[0] if best else -row[0], row[2].id))
     tiles = []
-    for _, text, t, p in judged[:count]:
+    for _, text, t, p in judged[:COUNT]:
         image = draw(open_image(folder / t.file_name), t, dataset, p)
         tiles.append((image, f"{t.id}\n{text}"))
-    contact_sheet(tiles, columns, tile).save(path, quality=90)
+    contact_sheet(tiles, COLUMNS, TILE).save(path, quality=90)
 
 
 def side_by_side_sheet(
@@ -42,7 +42,6 @@ def side_by_side_sheet(
     dataset: Dataset,
     name: str,
     path: Path,
-    tile: int = 320,
 ) -> None:
     """Write a JPEG of the `rows` (truth, float model's prediction, that of the file `name`) in their order, two beside
     each other: each picture of `folder` with the truth and the float model's prediction, then with the file's.
@@ -53,7 +52,7 @@ def side_by_side_sheet(
         for whose, predicted in (("float", exact), (name, close)):
             words = f"{t.id}\n{whose}: {mistake(task, t, predicted)[1]}"
             tiles.append((draw(picture, t, dataset, predicted), words))
-    contact_sheet(tiles, 4, tile).save(path, quality=90)
+    contact_sheet(tiles, COLUMNS, TILE).save(path, quality=90)
 
 
 def mistake(task: str, truth: Sample, predicted: Sample) -> tuple[float, str]:

@@ -74,7 +74,7 @@ def plot_compared(rows: Sequence["Row"], metric: str, path: Path) -> None:
 def _name_points(figure: Figure, names: list[str], points: list[tuple[float, float]], radii: list[float]) -> None:
     """Write each name beside its dot (radius in typographic points) where it covers no other name and no dot."""
     FigureCanvasAgg(figure)
-    figure.canvas.draw()  # where things are is known only then
+    figure.canvas.draw()  # positions in pixels are defined only after drawing
     axes, scale = figure.axes[0], figure.dpi / 72
     centres = axes.transData.transform(points)
     dots = [Bbox([c - r * scale, c + r * scale]) for c, r in zip(centres, radii, strict=True)]

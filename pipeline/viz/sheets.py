@@ -13,6 +13,7 @@ PREDICTED = (255, 96, 224)
 PAPER = (248, 248, 248)
 INK = (24, 24, 24)
 MARGIN = 6  # pixels between tiles
+DRAWN_SIDE = 480
 
 
 def draw(
@@ -20,20 +21,19 @@ def draw(
     sample: Sample,
     dataset: Dataset,
     predicted: Sample | None = None,
-    side: int = 480,
 ) -> Image.Image:
     """A copy of the RGB `image` with the labels drawn in: ground truth green, `predicted` magenta.
 
-    An image whose longer side is below `side` pixels is enlarged first, so that lines and names stay legible.
+    An image whose longer side is below `DRAWN_SIDE` pixels is enlarged first, so that lines and names stay legible.
     """
-    ratio = max(1.0, side / max(image.size))
+    ratio = max(1.0, DRAWN_SIDE / max(image.size))
     size = (max(1, round(image.width * ratio)), max(1, round(image.height * ratio)))
     canvas = image.convert("RGB").resize(size, Image.Resampling.BICUBIC) if ratio > 1 else image.convert("RGB").copy()
     pen = ImageDraw.Draw(canvas)
     unit = max(1, round(max(canvas.size) / 320))  # a line's width
     for colour, drawn in ((TRUTH, sample), (PREDICTED, predicted)):
         objects = drawn.objects if drawn else []
-        letters = (10 if len(objects) <= 8 else 6) * unit  # names of a crowd would cover it
+        letters = (10 if len(objects) <= 8 else 6) * unit  # larger names of many objects would cover them
         for o in objects:
             _draw_object(pen, canvas.size, o, dataset, colour, unit, letters)
     y = 0.0
@@ -84,7 +84,7 @@ def _draw_object(
     for a, b in dataset.skeleton:
         if a in seen and b in seen:
             pen.line((seen[a], seen[b]), fill=colour, width=unit)
-    # dense landmarks (a face has 68 or more) would cover what they point at
+    # larger dots of dense landmarks (a face has 68 or more) would cover the object
     radius = unit if len(seen) > 30 else 2 * unit
     for i, (x, y) in seen.items():
         spot = (x - radius, y - radius, x + radius, y + radius)

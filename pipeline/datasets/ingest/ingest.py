@@ -1,11 +1,9 @@
 """A dataset as its owner has it -> the one form, split, with a ledger of what was refused and why."""
 
-import csv
 import hashlib
-import io
 import shutil
-from collections import Counter, defaultdict
-from dataclasses import asdict, dataclass, field, replace
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,19 +13,18 @@ from PIL import Image
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import new_folder, write_json, write_text
-from pipeline.core.image_file import ImageFileError, decode_image, open_image
+from pipeline.core.image_file import ImageFileError, decode_image
 from pipeline.core.parallel import each
 from pipeline.core.sample import SPLITS, Dataset, Object, Sample, write_dataset, write_samples
 from pipeline.datasets.formats import FORMATS
 from pipeline.datasets.formats.reading import Candidate, Problem, Reading
 from pipeline.datasets.ingest.checks import LabelledSizeError, check_objects, conflicting, fit_labels
-from pipeline.datasets.ingest.splits import assign, joined, labels_of, leak_report, near_duplicates, thumbnail
+from pipeline.datasets.ingest.report import file_count, labels_sheet, ledger_text, summary_of
+from pipeline.datasets.ingest.splits import assign, joined, labels_of, near_duplicates, thumbnail
 from pipeline.datasets.params import DatasetParams
 from pipeline.datasets.video import ClipError, frames
 from pipeline.ops.preprocess import FILL
-from pipeline.viz.sheets import contact_sheet, draw
 
-TILES = 24  # pictures on the contact sheet
 QUALITY = 95
 
 
@@ -66,11 +63,13 @@ def ingest(name: str, params: DatasetParams, data_folder: Path, report_folder: P
         for split in SPLITS:
             write_samples(folder / split, [s for s in samples if s.split == split])
         write_dataset(folder, dataset)
-        summary = _summary(params, reading, taken, samples, pairs, problems)
+        summary = summary_of(
+            params, reading, samples, pairs, problems, sum(t.seen for t in taken), sum(t.unsaid for t in taken)
+        )
         with new_folder(report_folder) as reports:
             write_json(reports / "summary.json", summary)
-            write_text(reports / "ledger.csv", _ledger(problems))
-            _sheet(folder, samples, dataset).save(reports / "contact_sheet.jpg", quality=90)
+            write_text(reports / "ledger.csv", ledger_text(problems))
+            labels_sheet(folder, samples, dataset).save(reports / "contact_sheet.jpg", quality=90)
         _judge(name, params, reading, problems, samples, report_folder)
     return summary
 
@@ -225,70 +224,6 @@ def _dataset(
     return Dataset(name, labels, reading.landmarks, reading.pairs, reading.skeleton, source, counts)
 
 
-def _summary(
-    params: DatasetParams,
-    reading: Reading,
-    taken: list[Taken],
-    samples: list[Sample],
-    pairs: list[tuple[str, str]],
-    problems: list[Problem],
-) -> dict[str, Any]:
-    seen = sum(t.seen for t in taken) + sum(p.done == "refused" for p in reading.problems)
-    labels: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
-    for s in samples:
-        labels[str(s.split)].update([s.label] if s.label is not None else [o.label for o in s.objects])
-    kept = {s.id for s in samples}
-    return {
-        "format": params.format,
-        "files": _files(reading),
-        "seen": seen,
-        "kept": len(samples),
-        "refused": seen - len(samples),
-        "by_rule": dict(sorted(Counter(p.rule for p in problems).items())),
-        "clipped_within_a_pixel": sum(t.unsaid for t in taken),
-        "splits": {split: sum(s.split == split for s in samples) for split in SPLITS},
-        "labels": {split: dict(sorted(count.items())) for split, count in labels.items()},
-        "near_duplicate_pairs": sum(a in kept and b in kept for a, b in pairs),
-        "leaks": leak_report(samples, pairs),
-    }
-
-
-def _files(reading: Reading) -> int:
-    """How many pictures and clips the source has, with those that were refused on reading."""
-    return len({c.name for c in reading.candidates} | {p.file for p in reading.problems if p.done == "refused"})
-
-
-def _ledger(problems: list[Problem]) -> str:
-    text = io.StringIO()
-    table = csv.DictWriter(text, ["file", "key", "rule", "found", "done"], lineterminator="\n")
-    table.writeheader()
-    table.writerows(asdict(p) for p in sorted(problems, key=lambda p: p.file))
-    return text.getvalue()
-
-
-def _sheet(folder: Path, samples: list[Sample], dataset: Dataset) -> Image.Image:
-    """Pictures from all splits and labels in turn, evenly taken from each."""
-    kinds: dict[tuple[str, str], list[Sample]] = defaultdict(list)
-    for s in samples:
-        kinds[str(s.split), min(labels_of(s), default="")].append(s)
-    order = sorted(kinds.items(), key=lambda item: (SPLITS.index(item[0][0]), item[0][1]))
-    step = max(1, len(order) // TILES)
-    order = order[::step]
-    rounds = -(-TILES // max(1, len(order)))
-    turns = [(i, s) for _, members in order for i, s in enumerate(_evenly(members, rounds))]
-    chosen = [s for _, s in sorted(turns, key=lambda turn: turn[0])][:TILES]
-    tiles = []
-    for s in chosen:
-        image = open_image(folder / str(s.split) / s.file_name)
-        tiles.append((draw(image, s, dataset), f"{s.split}: {s.id}"))
-    return contact_sheet(tiles, 6, 320)
-
-
-def _evenly(members: list[Sample], count: int) -> list[Sample]:
-    count = min(count, len(members))
-    return [members[(2 * i + 1) * len(members) // (2 * count)] for i in range(count)]
-
-
 def _counted(problems: list[Problem]) -> str:
     rules = Counter(p.rule for p in problems if p.done in ("refused", "dropped"))
     return ", ".join(f"{count} {rule}" for rule, count in rules.most_common(4))
@@ -304,7 +239,7 @@ def _judge(
 ) -> None:
     """Raise InputError for too many problems, and for a label that could not be learnt."""
     bad = {p.file for p in problems if p.done in ("refused", "dropped")}
-    files = max(_files(reading), len(bad))
+    files = max(file_count(reading), len(bad))
     ledger = f"see {report_folder / 'ledger.csv'}"
     if not samples or len(bad) > params.refuse_over * files:
         raise InputError(

@@ -20,7 +20,6 @@ def model_card(spec: "ModelSpec", facts: dict[str, Any], evidence: Evidence | No
     """`facts` are those of export.json; without `evidence` the card says that nothing was measured."""
     calibration = facts["calibration"]
     data = _data(spec, evidence) if evidence else "Nothing is known of the data: exported outside of the chain.\n"
-    results = _results(evidence) if evidence else "Not measured: exported outside of the chain.\n"
     weak = limits(spec, evidence) if evidence else "- Nothing was measured.\n"
     return f"""---
 {front_matter(spec, facts, evidence.metrics if evidence else None)}
@@ -54,10 +53,7 @@ Int8 ranges come from {calibration["used"]} of the train pictures ({calibration[
 
 ## Evaluation
 
-{results}
-These are the trained net's. The files are judged after this card is written, on the same pictures, with size and speed:
-`verify.json`, beside this card in what MLflow holds, else `reports/verify/{spec.run}/verify.json` of the project;
-`pocketlens trace` on any of the files says whether it passed.
+{_evaluation(spec, evidence)}
 
 ## Licence
 
@@ -110,6 +106,14 @@ def _training(spec: "ModelSpec") -> str:
     described = {"backbone": spec.backbone, "head": spec.head, "size": spec.size, **spec.trained}
     rows = [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in flat(described).items()]
     return table(("what", "value"), rows)
+
+
+def _evaluation(spec: "ModelSpec", evidence: Evidence | None) -> str:
+    results = _results(evidence) if evidence else "Not measured: exported outside of the chain.\n"
+    return f"""{results}
+These are the trained net's. The files are judged after this card is written, on the same pictures, with size and speed:
+`verify.json`, beside this card in what MLflow holds, else `reports/verify/{spec.run}/verify.json` of the project;
+`pocketlens trace` on any of the files says whether it passed."""
 
 
 def _results(evidence: Evidence) -> str:

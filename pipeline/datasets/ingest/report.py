@@ -1,0 +1,87 @@
+"""What a person reads of an ingested dataset: its summary, the ledger of problems, a sheet of pictures."""
+
+import csv
+import io
+from collections import Counter, defaultdict
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from pipeline.core.sample import SPLITS, Dataset, Sample
+from pipeline.datasets.formats.reading import Problem, Reading
+from pipeline.datasets.ingest.splits import labels_of, leak_report
+from pipeline.datasets.params import DatasetParams
+from pipeline.viz.sheets import contact_sheet, draw
+
+TILES = 24  # pictures on the contact sheet
+
+
+def summary_of(
+    params: DatasetParams,
+    reading: Reading,
+    samples: list[Sample],
+    pairs: list[tuple[str, str]],
+    problems: list[Problem],
+    seen: int,
+    clipped: int,
+) -> dict[str, Any]:
+    """summary.json. `seen` pictures were in the files that were read, `clipped` boxes reached over the edge by less
+    than a pixel; `samples` are those that stay, `pairs` the ids of near-duplicates.
+    """
+    seen += sum(p.done == "refused" for p in reading.problems)
+    labels: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+    for s in samples:
+        labels[str(s.split)].update([s.label] if s.label is not None else [o.label for o in s.objects])
+    kept = {s.id for s in samples}
+    return {
+        "format": params.format,
+        "files": file_count(reading),
+        "seen": seen,
+        "kept": len(samples),
+        "refused": seen - len(samples),
+        "by_rule": dict(sorted(Counter(p.rule for p in problems).items())),
+        "clipped_within_a_pixel": clipped,
+        "splits": {split: sum(s.split == split for s in samples) for split in SPLITS},
+        "labels": {split: dict(sorted(count.items())) for split, count in labels.items()},
+        "near_duplicate_pairs": sum(a in kept and b in kept for a, b in pairs),
+        "leaks": leak_report(samples, pairs),
+    }
+
+
+def file_count(reading: Reading) -> int:
+    """How many pictures and clips the source has, with those that were refused on reading."""
+    return len({c.name for c in reading.candidates} | {p.file for p in reading.problems if p.done == "refused"})
+
+
+def ledger_text(problems: list[Problem]) -> str:
+    """ledger.csv: a row per problem, by file."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, ["file", "key", "rule", "found", "done"], lineterminator="\n")
+    table.writeheader()
+    table.writerows(asdict(p) for p in sorted(problems, key=lambda p: p.file))
+    return text.getvalue()
+
+
+def labels_sheet(folder: Path, samples: list[Sample], dataset: Dataset) -> Image.Image:
+    """Pictures from all splits and labels in turn, evenly taken from each."""
+    kinds: dict[tuple[str, str], list[Sample]] = defaultdict(list)
+    for s in samples:
+        kinds[str(s.split), min(labels_of(s), default="")].append(s)
+    order = sorted(kinds.items(), key=lambda item: (SPLITS.index(item[0][0]), item[0][1]))
+    step = max(1, len(order) // TILES)
+    order = order[::step]
+    rounds = -(-TILES // max(1, len(order)))
+    turns = [(i, s) for _, members in order for i, s in enumerate(_evenly(members, rounds))]
+    chosen = [s for _, s in sorted(turns, key=lambda turn: turn[0])][:TILES]
+    tiles = []
+    for s in chosen:
+        with Image.open(folder / str(s.split) / s.file_name) as image:
+            tiles.append((draw(image, s, dataset), f"{s.split}: {s.id}"))
+    return contact_sheet(tiles, 6, 320)
+
+
+def _evenly(members: list[Sample], count: int) -> list[Sample]:
+    count = min(count, len(members))
+    return [members[(2 * i + 1) * len(members) // (2 * count)] for i in range(count)]

@@ -156,14 +156,13 @@ def _add(args: argparse.Namespace) -> None:
 
 
 def _budget(args: argparse.Namespace) -> None:
-    from pipeline.experiments.budget import candidates, fitting, read_budget
-    from pipeline.viz.plots import plot_budget
+    from pipeline.experiments.budget import candidates, fitting, read_budget, write_plot
 
     budget = read_budget(args.budget)
     considered = candidates(args.labels)
     rows = fitting(considered, budget, args.labels, args.best)
     if args.plot:
-        plot_budget(considered, rows, args.plot)
+        write_plot(considered, rows, args.plot)
     if args.json:
         print(json.dumps([asdict(row) for row in rows]))
         return
@@ -250,7 +249,7 @@ def _slide(args: argparse.Namespace) -> None:
 
 
 def _inspect(args: argparse.Namespace) -> None:
-    from pipeline.inspection.view import inspect_run
+    from pipeline.inspection.app import inspect_run
 
     inspect_run(args.run, Path.cwd(), DATABASE, args.port)
 

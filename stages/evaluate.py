@@ -11,8 +11,8 @@ def evaluate(params: Params, name: str) -> str:
     return evaluate_run(
         model=Path("models") / name,
         truth_folder=Path("data/ingested") / params.run(name).dataset / "test",
+        history=Path("reports/train") / name / "history.csv",
         report=Path("reports/evaluate") / name,
-        database=Path(".fiftyone"),
     )
 
 

@@ -246,7 +246,8 @@ def _explain(
     outputs = zip(case.spec.outputs, case.golden.answers, answers, strict=True)
     noise = layers or [Layer(name, sqnr(a, b)) for name, a, b in outputs]
     if apart is not None:
-        plot_noise(layers, APART, apart, folder / f"sqnr_{target}.png")
+        names, sqnr_db = zip(*layers, strict=True)
+        plot_noise(names, sqnr_db, APART, layers.index(apart), folder / f"sqnr_{target}.png")
     return {
         "causes": found,
         "golden_misfit": off,

@@ -59,6 +59,7 @@ else:
     target = {"metrics": metrics, "drop": 0.0, "size_bytes": 1000, "latency_ms": {"median": 1.5}}
     verdict = {"passed": True, "main_metric": "AP", "float": metrics, "targets": {"onnx_int8": target}}
     write_json(f"reports/verify/{name}/verify.json", verdict)
+    write_json(f"reports/verify/{name}/verdict.json", verdict)
 """
 
 

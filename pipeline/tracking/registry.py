@@ -74,7 +74,7 @@ def servable(project: Path, run: str) -> Servable | None:
 
     ONNX files if there are any: their runtime is the smallest. The int8 file comes first: it is the one that ships.
     """
-    exports, verdict = project / "exports" / run, read_json(project / "reports/verify" / run / "verify.json")
+    exports, verdict = project / "exports" / run, read_json(project / "reports/verify" / run / "verdict.json")
     made = read_json(exports / "export.json")["targets"]
     for runtime in RUNTIME_PACKAGES:
         files = {t: made[t]["file"] for t in (f"{runtime}_int8", f"{runtime}_float") if t in made}

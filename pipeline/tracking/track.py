@@ -290,7 +290,9 @@ def _log(
             save(served, Path(scratch, PLACE), run_id)
             client.log_artifacts(run_id, str(Path(scratch, PLACE)), PLACE)
     # whoever downloads the folder has the verdict on it too: it cannot lie in the folder that `verify` judges
-    client.log_artifact(run_id, str(reports / "verify" / run / "verify.json"), "exports")
+    for path in (reports / "verify" / run / name for name in ("verdict.json", "verify.json")):
+        if path.is_file():
+            client.log_artifact(run_id, str(path), "exports")
     client.set_terminated(run_id)
     return made
 

@@ -28,15 +28,16 @@ if TYPE_CHECKING:
 
 NAMED, DRAWN, COMPARED = 5, 10, 8  # pictures that a failure names, draws and compares layers on
 THREADS = (1, 2)  # that latency is measured with
+TIMED = ("latency_ms", "latency_ms_by_threads", "peak_memory_bytes")  # no two runs measure the same
 
 
 def verify_run(exports: Path, evaluated: Path, truth_folder: Path, report: Path, params: ExportParams) -> str:
     """Judge every target of `params` in folder `exports`; returns a line that says how far each one falls.
 
     `evaluated` holds the trained model's metrics and predictions on the same pictures. Writes `report`: verify.json;
-    metrics.json, its figures that are the same every time; and, of a target that fails, the pictures that it does
-    worse on and the noise of its layers. Raises InputError, after writing, that names what failed, the class, the
-    pictures and the cause where it can be known.
+    verdict.json, the same without what another run measures anew (`TIMED`); metrics.json, its main figures; and, of a
+    target that fails, the pictures that it does worse on and the noise of its layers. Raises InputError, after writing,
+    that names what failed, the class, the pictures and the cause where it can be known.
     """
     side = int(read_json(exports / "preprocess.json")["input"]["shape"][1])
     with ThreadPoolExecutor(1) as beside:  # torch takes seconds to import here, and again in the other process
@@ -52,6 +53,7 @@ def verify_run(exports: Path, evaluated: Path, truth_folder: Path, report: Path,
                 "targets": targets,
             }
             write_json(folder / "verify.json", verdict)
+            write_json(folder / "verdict.json", {**verdict, "targets": {t: _untimed(r) for t, r in targets.items()}})
             write_json(folder / "metrics.json", _steady(case, targets))
     failed = [f"{target}: {row['reason']}" for target, row in targets.items() if not row["passed"]]
     if failed:
@@ -262,6 +264,10 @@ def _too_large(case: _Case, target: str, size: dict[str, Any]) -> list[str]:
     if target.endswith("_float") or size["size_ratio"] <= expected:
         return []
     return [f"{size['size_ratio']} of the size of {size['size_ratio_to']}, expected at most {expected}"]
+
+
+def _untimed(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key not in TIMED}
 
 
 def _steady(case: _Case, targets: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -33,6 +33,8 @@ def main(arguments: list[str] | None = None) -> None:
     _trace_parser(commands.add_parser("trace", help="where a file came from, and whether it still is what it was"))
     track = commands.add_parser("track", help="rebuild the MLflow runs from the chain's files where they are missing")
     track.set_defaults(command=_track)
+    missing = commands.add_parser("missing", help="which stages of the chain are still to be made, in one line")
+    missing.set_defaults(command=_missing)
     args = parser.parse_args(arguments)
     os.environ.setdefault("FIFTYONE_DO_NOT_TRACK", "1")
     try:
@@ -304,6 +306,12 @@ def _track(_args: argparse.Namespace) -> None:
     experiment = read_params().track.experiment
     for line in track_all(Path.cwd(), os.environ.get("MLFLOW_TRACKING_URI"), experiment):
         print(line)
+
+
+def _missing(_args: argparse.Namespace) -> None:
+    from pipeline.tracking.missing import missing_line
+
+    print(missing_line(Path.cwd()))
 
 
 if __name__ == "__main__":

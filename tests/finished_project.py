@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from pipeline.core.files import write_json, write_text
-from pipeline.tracking.track import default_uri
+from pipeline.tracking.store import default_uri
 
 RUNS = {"actions": "classify", "alpaca": "classify", "herd": "detect", "pose": "localize"}
 MAIN = {"classify": "accuracy", "detect": "AP", "localize": "mean_iou"}

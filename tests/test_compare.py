@@ -18,7 +18,7 @@ from pipeline.core.sample import Dataset, Sample, write_dataset, write_samples
 from pipeline.experiments.baseline import measure
 from pipeline.experiments.compare import Row, compare, order, table_text, variants, write_comparison
 from pipeline.experiments.dvc_experiments import _is_left_behind
-from pipeline.tracking.track import default_uri
+from pipeline.tracking.store import default_uri
 
 ROOT = Path(__file__).parents[1]
 

@@ -78,6 +78,17 @@ def test_no_stage_depends_on_what_a_clock_measures() -> None:
         assert not read, f"{stage} depends on {read}"
 
 
+@pytest.mark.parametrize(
+    ("package", "stages"),
+    [
+        ("viz", {"ingest", "augment", "evaluate", "verify"}),  # a plot's colour is no input of training and export
+        ("inspection", {"inspect"}),  # no figure waits for a database
+    ],
+)
+def test_views_are_no_input_of_what_does_not_show_them(package: str, stages: set[str]) -> None:
+    assert {s for s in STAGES if any(f.startswith(f"pipeline/{package}/") for f in closure(s))} == stages
+
+
 def any_name(path: str) -> str:
     return re.sub(r"\$\{.*?\}", "*", path)
 

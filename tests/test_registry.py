@@ -12,7 +12,8 @@ from mlflow import MlflowClient
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json, write_json
-from pipeline.tracking.track import Tracked, default_uri, describe, track_all, track_run
+from pipeline.tracking.store import default_uri
+from pipeline.tracking.track import Tracked, describe, track_all, track_run
 
 RUN, MODEL = "herd", "pocketlens-herd"
 VERDICT = f"reports/verify/{RUN}/verdict.json"

@@ -31,7 +31,8 @@ from pipeline.models.nets import build
 from pipeline.ops.preprocess import open_image
 from pipeline.runtimes.runtimes import open_runtime, predict_image
 from pipeline.tracking.registry import servable
-from pipeline.tracking.track import default_uri, track_run
+from pipeline.tracking.store import default_uri
+from pipeline.tracking.track import track_run
 
 RUNS = {"alpaca": "classify", "herd": "detect"}
 FILES = {"onnx_int8": "model.int8.onnx", "onnx_float": "model.onnx"}

@@ -21,7 +21,8 @@ from servers import PATIENCE, serving
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_json
 from pipeline.tracking.dvc_state import finished_runs, read_state
-from pipeline.tracking.track import default_uri, runs_table, track_all, track_run
+from pipeline.tracking.store import default_uri
+from pipeline.tracking.track import runs_table, track_all, track_run
 
 
 @pytest.fixture(scope="module")

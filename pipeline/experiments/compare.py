@@ -14,7 +14,8 @@ from pipeline.core.files import read_json, write_text
 from pipeline.core.params import flat
 from pipeline.experiments.dvc_experiments import LOCK, check_git, fetch, repro, run_experiment
 from pipeline.metrics.metrics import main_metric
-from pipeline.tracking.track import track_compared, track_figures, whole_uri
+from pipeline.tracking.store import whole_uri
+from pipeline.tracking.track import track_compared, track_figures
 from pipeline.viz.plots import Dot, plot_compared
 
 RunParams = ClassifyRun | LocalizeRun | DetectRun

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -225,6 +226,29 @@ def test_no_database_is_an_input_error(tmp_path):
     process = in_a_process(OPEN, "r", test, predictions, tmp_path / ".fiftyone", FIFTYONE_DATABASE_URI=NOWHERE)
     _, problems = process.communicate(timeout=120)
     assert process.returncode == 1 and "FiftyOne finds no database at mongodb://127.0.0.1:1" in problems
+
+
+def spoil_lock(database: Path) -> None:
+    (database / "mongod.lock").mkdir(parents=True)  # mongod cannot write its lock file there
+
+
+def spoil_folder(database: Path) -> None:
+    database.write_text("no folder")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (spoil_lock, r"mongod does not start; its last words are in .*/log/mongo\.log"),
+        (spoil_folder, r"\.fiftyone: cannot keep FiftyOne's database here"),
+    ],
+)
+def test_a_database_that_does_not_start_is_an_input_error(spoil, said, tmp_path):
+    test, predictions, *_ = draw_run(tmp_path, "classify")
+    spoil(tmp_path / ".fiftyone")
+    process = in_a_process(OPEN, "r", test, predictions, tmp_path / ".fiftyone")
+    _, problems = process.communicate(timeout=120)
+    assert process.returncode == 1 and re.search(said, problems), problems
 
 
 def draw_project(root: Path, runs: dict[str, str]) -> dict[str, tuple[list[Sample], list[Sample]]]:

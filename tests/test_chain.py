@@ -89,6 +89,14 @@ def test_metrics_show_lists_the_runs_float_and_int8(chain: Path) -> None:
         assert {"float", *TARGETS} <= set(data)
 
 
+def test_verifying_again_takes_other_times_and_makes_no_new_state(chain: Path) -> None:
+    verify = chain / "reports/verify/alpaca/verify.json"
+    before = verify.read_bytes()
+    in_project(chain, "dvc", "repro", "--force", "--single-item", "verify@alpaca")
+    assert verify.read_bytes() != before
+    assert stages_run(in_project(chain, "dvc", "repro").stdout) == []
+
+
 def test_mlflow_has_a_run_and_a_registered_model_each(chain: Path) -> None:
     assert sorted(row["run"] for row in tracked(chain)) == sorted(RUNS)
     (chain / "mlflow.db").unlink()

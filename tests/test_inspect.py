@@ -223,9 +223,11 @@ def test_two_processes_share_a_database(tmp_path):
 
 def test_no_database_is_an_input_error(tmp_path):
     test, predictions, *_ = draw_run(tmp_path, "classify")
-    process = in_a_process(OPEN, "r", test, predictions, tmp_path / ".fiftyone", FIFTYONE_DATABASE_URI=NOWHERE)
+    with_password = NOWHERE.replace("//", "//me:secret@")
+    process = in_a_process(OPEN, "r", test, predictions, tmp_path / ".fiftyone", FIFTYONE_DATABASE_URI=with_password)
     _, problems = process.communicate(timeout=120)
     assert process.returncode == 1 and "FiftyOne finds no database at mongodb://127.0.0.1:1" in problems
+    assert "secret" not in problems
 
 
 def spoil_lock(database: Path) -> None:

@@ -5,6 +5,7 @@ wait half a minute for it when Python exits.
 """
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ def connect(database: Path) -> Any:
     try:
         fo.list_datasets()
     except Exception as error:  # pymongo's, mongoengine's and FiftyOne's own  # noqa: BLE001
-        raise InputError(f"FiftyOne finds no database at {fo.config.database_uri or database}: {error}") from None
+        place = re.sub(r"//[^/@]*@", "//", fo.config.database_uri or str(database))  # without the password
+        raise InputError(f"FiftyOne finds no database at {place}: {error}") from None
     return fo
 
 

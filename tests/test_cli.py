@@ -14,7 +14,7 @@ from pipeline.config.params import read_params
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "torchvision", "timm", "fiftyone", "mlflow", "lightning", "onnx", "onnxruntime", "executorch"}
 STAGES = sorted(p.stem for p in (ROOT / "stages").glob("[!_]*.py"))
-NAMED = [stage for stage in STAGES if stage != "sample"]
+NAMED = [stage for stage in STAGES if stage not in ("sample", "inspect")]  # these two are of no dataset or run
 
 
 def python(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

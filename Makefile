@@ -35,7 +35,8 @@ node_modules/ready: package-lock.json package.json .npmrc | $(VENV)/ready
 	touch $@
 
 repro: setup ## run the chain: what params.yaml and the code have changed since the last time
-	$(BIN)/dvc repro
+	@# a stage that fails costs what waits for it and no more; the last line says what that was
+	@$(BIN)/dvc repro --keep-going || { $(BIN)/pocketlens missing; exit 1; }
 
 test: lint node_modules/ready ## lint, types and all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) # a core each: threads of several workers would fight

@@ -35,6 +35,8 @@ def main(arguments: list[str] | None = None) -> None:
     _params_parser(commands.add_parser("params", help="every knob of a run, its meaning, and whether it is a default"))
     track = commands.add_parser("track", help="rebuild the MLflow runs from the chain's files where they are missing")
     track.set_defaults(command=_track)
+    missing = commands.add_parser("missing", help="which stages of the chain are still to be made, in one line")
+    missing.set_defaults(command=_missing)
     args = parser.parse_args(arguments)
     os.environ.setdefault("FIFTYONE_DO_NOT_TRACK", "1")
     try:
@@ -168,14 +170,13 @@ def _add(args: argparse.Namespace) -> None:
 
 
 def _budget(args: argparse.Namespace) -> None:
-    from pipeline.experiments.budget import budget_text, candidates, fitting, read_budget
-    from pipeline.viz.plots import plot_budget
+    from pipeline.experiments.budget import budget_text, candidates, fitting, read_budget, write_plot
 
     budget = read_budget(args.budget)
     considered = candidates(args.labels)
     rows = fitting(considered, budget, args.labels, args.best)
     if args.plot:
-        plot_budget(considered, rows, args.plot)
+        write_plot(considered, rows, args.plot)
     if args.json:
         print(json.dumps([asdict(row) for row in rows]))
         return
@@ -272,7 +273,7 @@ def _params(args: argparse.Namespace) -> None:
 
 
 def _inspect(args: argparse.Namespace) -> None:
-    from pipeline.inspection.view import inspect_run
+    from pipeline.inspection.app import inspect_run
 
     inspect_run(args.run, Path.cwd(), DATABASE, args.port)
 
@@ -327,6 +328,12 @@ def _track(_args: argparse.Namespace) -> None:
     experiment = read_params().track.experiment
     for line in track_all(Path.cwd(), os.environ.get("MLFLOW_TRACKING_URI"), experiment):
         print(line)
+
+
+def _missing(_args: argparse.Namespace) -> None:
+    from pipeline.tracking.missing import missing_line
+
+    print(missing_line(Path.cwd()))
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ def evaluate(name: str) -> str:
     return evaluate_run(
         model=model,
         truth_folder=Path("data/ingested") / read_spec(model / "model.json").dataset / "test",
+        history=Path("reports/train") / name / "history.csv",
         report=Path("reports/evaluate") / name,
         predict=predict,
-        database=Path(".fiftyone"),
     )
 
 

@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from pipeline.core.files import write_json, write_text
-from pipeline.tracking.track import default_uri
+from pipeline.tracking.store import default_uri
 
 RUNS = {"actions": "classify", "alpaca": "classify", "herd": "detect", "pose": "localize"}
 MAIN = {"classify": "accuracy", "detect": "AP", "localize": "mean_iou"}
@@ -52,6 +52,9 @@ def write_project(root: Path, runs: dict[str, str]) -> None:
             "targets": {"onnx_int8": {**target, "passed": True}},
         }
         write_json(root / f"reports/verify/{run}/verify.json", verdict)
+        judged = {**verdict["targets"]["onnx_int8"]}
+        del judged["latency_ms"]
+        write_json(root / f"reports/verify/{run}/verdict.json", {**verdict, "targets": {"onnx_int8": judged}})
 
 
 def _parent(path: Path) -> Path:
@@ -63,14 +66,15 @@ def write_dvc(root: Path, runs: dict[str, str]) -> None:
     names = list(runs)
     code = "train.py"
     write_text(root / code, "the code")
-    model = ["models/${item}", "reports/train/${item}"]
+    trained = ["models/${item}", "reports/train/${item}/history.csv", "reports/train/${item}/training.json"]
+    judged = ["reports/verify/${item}/verdict.json", "reports/verify/${item}/verify.json"]
     stages = {
         "ingest": (["datasets.${item}"], [], ["data/ingested/${item}", "reports/ingest/${item}"]),
         "augment": ([], ["data/ingested/${item}"], []),
-        "train": (["runs.${item}"], [code, "data/ingested/${item}/dataset.json"], model),
-        "evaluate": ([], model[:1], ["reports/evaluate/${item}"]),
-        "export": ([], model[:1], ["exports/${item}"]),
-        "verify": ([], ["exports/${item}", "data/ingested/${item}/test"], ["reports/verify/${item}"]),
+        "train": (["runs.${item}"], [code, "data/ingested/${item}/dataset.json"], trained),
+        "evaluate": ([], trained[:1], ["reports/evaluate/${item}"]),
+        "export": ([], trained[:1], ["exports/${item}"]),
+        "verify": ([], ["exports/${item}", "data/ingested/${item}/test"], judged),
     }
     dag = {
         name: {"foreach": names, "do": {"cmd": f"echo {name}", "params": params, "deps": deps, "outs": outs}}

@@ -30,7 +30,9 @@ def test_every_stage_ran_once_and_nothing_is_left_to_do(chain: Path) -> None:
     ran = stages_run((chain / "repro.log").read_text())
     per_dataset = [f"{stage}@{name}" for stage in ("ingest", "augment") for name in RUNS]
     per_run = [f"{s}@{name}" for s in ("train", "evaluate", "export", "verify", "track") for name in RUNS]
-    assert sorted(ran) == sorted(["sample", *per_dataset, *per_run])
+    assert sorted(ran) == sorted(["sample", "inspect", *per_dataset, *per_run])
+    assert ran[-1] == "inspect"
+    assert {p.stem for p in (chain / "reports/inspect").iterdir()} == set(RUNS)
     assert "up to date" in in_project(chain, "dvc", "status").stdout
     assert stages_run(in_project(chain, "dvc", "repro").stdout) == []
 
@@ -85,6 +87,14 @@ def test_metrics_show_lists_the_runs_float_and_int8(chain: Path) -> None:
     for run in RUNS:
         data = files[str(Path("reports/verify") / run / "metrics.json")]["data"]
         assert {"float", *TARGETS} <= set(data)
+
+
+def test_verifying_again_takes_other_times_and_makes_no_new_state(chain: Path) -> None:
+    verify = chain / "reports/verify/alpaca/verify.json"
+    before = verify.read_bytes()
+    in_project(chain, "dvc", "repro", "--force", "--single-item", "verify@alpaca")
+    assert verify.read_bytes() != before
+    assert stages_run(in_project(chain, "dvc", "repro").stdout) == []
 
 
 def test_mlflow_has_a_run_and_a_registered_model_each(chain: Path) -> None:
@@ -207,11 +217,20 @@ def test_real_photos_and_clips_by_params_alone(
         assert verdict["float"]["accuracy"] > 0.65
 
 
-def test_one_knob_reruns_that_run_and_nothing_else(chain: Path) -> None:
+def test_one_knob_reruns_that_run_and_the_views_which_alone_need_a_database(
+    chain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     set_params(chain, {"runs.herd.epochs": 1})
-    ran = stages_run(in_project(chain, "dvc", "repro").stdout)
-    assert ran[0] == "train@herd"
+    # a port where nobody answers
+    monkeypatch.setenv("FIFTYONE_DATABASE_URI", "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200")
+    done = in_project(chain, "dvc", "repro", check=False)
+    assert done.returncode != 0
+    assert "error: FiftyOne finds no database at mongodb://127.0.0.1:1" in done.stderr
+    *ran, last = stages_run(done.stdout)
+    assert (ran[0], ran[-1], last) == ("train@herd", "track@herd", "inspect")
     assert {name.split("@")[1] for name in ran} == {"herd"}
+    monkeypatch.delenv("FIFTYONE_DATABASE_URI")
+    assert stages_run(in_project(chain, "dvc", "repro").stdout) == ["inspect"]
 
 
 def test_killed_training_goes_on_from_its_last_epoch(chain: Path) -> None:

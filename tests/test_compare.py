@@ -19,7 +19,7 @@ from pipeline.core.sample import Dataset, Sample, write_dataset, write_samples
 from pipeline.experiments.baseline import measure
 from pipeline.experiments.compare import Row, compare, order, table_text, variants, write_comparison
 from pipeline.experiments.dvc_experiments import _is_left_behind
-from pipeline.tracking.track import default_uri
+from pipeline.tracking.store import default_uri
 
 ROOT = Path(__file__).parents[1]
 
@@ -60,6 +60,7 @@ else:
     target = {"metrics": metrics, "drop": 0.0, "size_bytes": 1000, "latency_ms": {"median": 1.5}}
     verdict = {"passed": True, "main_metric": "AP", "float": metrics, "targets": {"onnx_int8": target}}
     write_json(f"reports/verify/{name}/verify.json", verdict)
+    write_json(f"reports/verify/{name}/verdict.json", verdict)
 """
 
 

@@ -38,6 +38,20 @@ def test_a_parameter_is_a_new_state_of_its_run_only(project: Path) -> None:
     assert [run for run in RUNS if before[run] != after[run]] == ["herd"]
 
 
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [("train/alpaca/training.json", "12.5", "13.5"), ("verify/alpaca/verify.json", "1.5", "1.6")],
+)
+def test_another_time_on_the_clock_is_no_new_state(project: Path, name: str, old: str, new: str) -> None:
+    before, file = read_state(project, "alpaca", "alpaca"), project / "reports" / name
+    text = file.read_text()
+    assert text != text.replace(old, new)
+    file.write_text(text.replace(old, new))
+    assert stale_files(project, ["alpaca"]) == {"alpaca": []}
+    commit(project)
+    assert read_state(project, "alpaca", "alpaca") == before
+
+
 def test_a_run_that_params_no_longer_have(project: Path) -> None:
     write_dvc(project, {"alpaca": "classify"})
     assert stale_files(project, ["herd"])["herd"][0] == "train@herd is no longer in dvc.yaml"
@@ -45,6 +59,6 @@ def test_a_run_that_params_no_longer_have(project: Path) -> None:
 
 def test_a_hash_is_the_one_that_dvc_records(project: Path) -> None:
     outs = [out for entry in read_lock(project).values() for out in entry.get("outs", [])]
-    assert len(outs) == 14
+    assert len(outs) == 18
     for out in outs:
         assert md5_of(project / out["path"]) == out["md5"], out["path"]

@@ -2,9 +2,6 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -81,6 +78,12 @@ def draw_split(root: Path, task: str, pictures: int = 5) -> tuple[Path, list[Sam
     return folder, truth, predicted
 
 
+def write_history(root: Path) -> Path:
+    header = "epoch,train_loss,val_loss,val_metric,val_rank,learning_rate\n"
+    (root / "history.csv").write_text(header + "0,1.5,1.6,0.1,0.1,0.01\n1,1.2,1.3,0.4,0.4,0.005\n")
+    return root / "history.csv"
+
+
 @pytest.mark.parametrize("task", ["classify", "localize", "detect"])
 def test_a_report_is_complete_and_the_same_each_time(task, tmp_path):
     folder, truth, predicted = draw_split(tmp_path, task)
@@ -104,7 +107,13 @@ def test_a_report_is_complete_and_the_same_each_time(task, tmp_path):
         (a / "predictions" / p.file_name).samefile(folder / t.file_name) for p, t in zip(found, truth, strict=True)
     )
     source = read_dataset(a / "predictions").source
-    assert source == {"run": "r", "task": task, "score": 0.001 if task == "detect" else 0.3, "shown": 0.3}
+    assert source == {
+        "run": "r",
+        "task": task,
+        "score": 0.001 if task == "detect" else 0.3,
+        "shown": 0.3,
+        "most": spec_of(task).predict.get("max_objects"),
+    }
 
 
 def test_confusion_has_a_row_per_image_or_object(tmp_path):
@@ -153,35 +162,45 @@ def test_an_empty_test_split_is_an_input_error(tmp_path):
     folder, *_ = draw_split(tmp_path, "classify", pictures=0)
     write_spec(tmp_path / "model/model.json", spec_of("classify"))
     with pytest.raises(InputError, match=r"test: no pictures to test on; raise datasets.herd.splits.test"):
-        evaluate_run(tmp_path / "model", folder, tmp_path / "report", {}, tmp_path / ".fiftyone")
+        evaluate_run(tmp_path / "model", folder, write_history(tmp_path), tmp_path / "report")
 
 
-@pytest.mark.parametrize("task", ["detect"])
-def test_a_model_is_evaluated_with_fiftyone_beside_it(task, tmp_path):
+def write_model(root: Path, task: str) -> Path:
     from safetensors.torch import save_file
 
     from pipeline.models.nets import build
 
-    folder, truth, _ = draw_split(tmp_path, task)
     spec = spec_of(task)
     net = build(spec)
     spec.outputs, spec.strides, spec.boxes = list(net.outputs), list(net.strides), net.boxes
-    write_spec(tmp_path / "model/model.json", spec)
-    save_file(net.state_dict(), tmp_path / "model/model.safetensors")
-    code = (
-        "import sys; from pathlib import Path; from pipeline.evaluation.evaluate import evaluate_run; "
-        "print('\\n' + evaluate_run(*map(Path, sys.argv[1:])))"
-    )
+    write_spec(root / "model/model.json", spec)
+    save_file(net.state_dict(), root / "model/model.safetensors")
+    return root / "model"
+
+
+def test_a_model_is_evaluated_and_its_training_drawn(tmp_path):
+    folder, truth, _ = draw_split(tmp_path, "detect")
     report = tmp_path / "reports/evaluate/r"
-    run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code, tmp_path / "model", folder, report, tmp_path / ".fiftyone"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.splitlines()[-1].endswith(f" on {len(truth)} pictures; FiftyOne dataset pocketlens-r")
-    beside = json.loads((report / "fiftyone.json").read_text())
-    assert beside["fiftyone"]["mAP"] == pytest.approx(beside["ours"]["AP"], abs=0.02)
+    said = evaluate_run(write_model(tmp_path, "detect"), folder, write_history(tmp_path), report)
+    assert said.startswith(f"{report}: AP ") and said.endswith(f" on {len(truth)} pictures")
+    assert {p.name for p in report.iterdir()} == FILES
+    assert {p.name for p in (report / "plots").glob("*.png")} == {"confusion.png", "pr.png", "history.png"}
+    assert min(Image.open(report / "plots/history.png").size) > 100
     assert [p.id for p in read_samples(report / "predictions")] == [t.id for t in truth]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda path: path.unlink(), r"history.csv: no such file; `dvc repro` makes it"),
+        (lambda path: path.write_text(path.read_text().replace("1.5", "much")), r"history.csv: .*'much'"),
+    ],
+)
+def test_a_history_that_cannot_be_read_is_named(change, message, tmp_path):
+    folder, *_ = draw_split(tmp_path, "classify")
+    write_spec(tmp_path / "model/model.json", spec_of("classify"))
+    history = write_history(tmp_path)
+    change(history)
+    with pytest.raises(InputError, match=message):
+        evaluate_run(tmp_path / "model", folder, history, tmp_path / "report")
+    assert not (tmp_path / "report").exists()

@@ -1,7 +1,10 @@
 """The FiftyOne view of a run: what is in it, that its figures are ours, and that the App really shows it."""
 
 import io
+import json
 import os
+import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,13 +16,18 @@ from random import Random
 import numpy as np
 import psutil
 import pytest
+from conftest import ROOT
 from PIL import Image, ImageDraw
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from pipeline.core.errors import InputError
+from pipeline.core.files import write_json
 from pipeline.core.sample import Dataset, Landmark, Object, Sample, write_dataset, write_samples
-from pipeline.inspection import view as inspect
+from pipeline.inspection.app import inspect_run, show
+from pipeline.inspection.database import close
+from pipeline.inspection.figures import inspect_runs
+from pipeline.inspection.view import open_run
 from pipeline.metrics.metrics import score
 
 HERD = Dataset("herd", ["cow", "horse"], ["nose", "left_ear", "right_ear", "tail"], [(1, 2)], [(0, 1), (0, 2), (0, 3)])
@@ -27,6 +35,7 @@ SHOWN = 0.3
 BODY = (200, 60, 40)
 TRUTH, PREDICTED = ((0x40, 0xFF, 0x60), (0xFF, 0x60, 0xE0))
 PICTURES = 6
+NOWHERE = "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200"  # a port where nobody answers
 
 
 def draw_run(root: Path, task: str) -> tuple[Path, Path, list[Sample], list[Sample]]:
@@ -77,13 +86,13 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A database folder; nothing that FiftyOne started for it lives on."""
     folder = tmp_path_factory.mktemp("fiftyone")
     yield folder
-    inspect.close()
+    close()
     assert [line for line in map(command_line, psutil.Process().children(recursive=True)) if str(folder) in line] == []
 
 
 def test_detections_landmarks_and_the_same_map(tmp_path, database):
     test, predictions, truth, predicted = draw_run(tmp_path, "detect")
-    view = inspect.open_run("detect", test, predictions, database)
+    view = open_run("detect", test, predictions, database)
     assert view.name == "pocketlens-detect" and view.persistent and len(view) == PICTURES
     assert view.values("filepath") == [str(test / t.file_name) for t in truth]
     assert view.count_sample_tags() == {"test": PICTURES}
@@ -107,7 +116,7 @@ def test_detections_landmarks_and_the_same_map(tmp_path, database):
 @pytest.mark.parametrize("task", ["classify", "localize"])
 def test_the_other_tasks(task, tmp_path, database):
     test, predictions, truth, predicted = draw_run(tmp_path, task)
-    view = inspect.open_run(task, test, predictions, database)
+    view = open_run(task, test, predictions, database)
     ours = score(task, truth, predicted, HERD)
     if task == "classify":
         assert view.values("ground_truth.label") == [t.label for t in truth]
@@ -123,21 +132,21 @@ def test_the_other_tasks(task, tmp_path, database):
 
 def test_a_view_is_made_anew_when_its_files_change(tmp_path, database):
     test, predictions, _, predicted = draw_run(tmp_path, "classify")
-    first = inspect.open_run("fresh", test, predictions, database).created_at
-    assert inspect.open_run("fresh", test, predictions, database).created_at == first
+    first = open_run("fresh", test, predictions, database).created_at
+    assert open_run("fresh", test, predictions, database).created_at == first
     predicted[0].label = "horse"
     write_samples(predictions, predicted)
-    view = inspect.open_run("fresh", test, predictions, database)
+    view = open_run("fresh", test, predictions, database)
     assert view.created_at > first and view.first().predictions.label == "horse"
 
 
 def test_the_app_shows_pictures_truth_and_predictions(tmp_path, database, browser):
     test, predictions, *_ = draw_run(tmp_path, "detect")
-    view = inspect.open_run("app", test, predictions, database)
+    view = open_run("app", test, predictions, database)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    inspect.show(view, port, remote=True)
+    show(view, port, remote=True)
     browser.get(f"http://127.0.0.1:{port}/datasets/{view.name}")
     picture = tmp_path / "app.png"
 
@@ -153,7 +162,7 @@ def test_the_app_shows_pictures_truth_and_predictions(tmp_path, database, browse
     counts = browser.find_element(By.CSS_SELECTOR, "[data-cy=entry-counts]").get_attribute("textContent")
     assert counts.startswith(f"{PICTURES} samples")
     with pytest.raises(InputError, match=f"port {port}: "):
-        inspect.show(view, port, remote=True)
+        show(view, port, remote=True)
 
 
 def pixels_like(picture: Path, colour: tuple[int, int, int]) -> int:
@@ -175,23 +184,22 @@ def in_a_process(code: str, *arguments: str | Path, **environment: str) -> subpr
 OPEN = """
 import sys
 from pathlib import Path
-from pipeline.inspection import view as inspect
 from pipeline.core.errors import InputError
+from pipeline.inspection.database import close
+from pipeline.inspection.view import open_run
 run, test, predictions, database = sys.argv[1:]
 try:
-    view = inspect.open_run(run, Path(test), Path(predictions), Path(database))
+    view = open_run(run, Path(test), Path(predictions), Path(database))
 except InputError as error:
     sys.exit(str(error))
 print(f"\\n{len(view)}")
-inspect.close()
+close()
 """
 
 
 def test_who_started_the_database_leaves_it_to_the_others(tmp_path):
     test, predictions, *_ = draw_run(tmp_path, "classify")
-    lingers = OPEN.replace(
-        "inspect.close()", 'print("open", flush=True)\nsys.stdin.read()\nview.reload()\ninspect.close()'
-    )
+    lingers = OPEN.replace("close()", 'print("open", flush=True)\nsys.stdin.read()\nview.reload()\nclose()')
     pair = []
     for run in ("one", "two"):
         pair.append(in_a_process(lingers, run, test, predictions, tmp_path / ".fiftyone"))
@@ -215,16 +223,99 @@ def test_two_processes_share_a_database(tmp_path):
 
 def test_no_database_is_an_input_error(tmp_path):
     test, predictions, *_ = draw_run(tmp_path, "classify")
-    nowhere = "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200"
-    process = in_a_process(OPEN, "r", test, predictions, tmp_path / ".fiftyone", FIFTYONE_DATABASE_URI=nowhere)
+    with_password = NOWHERE.replace("//", "//me:secret@")
+    process = in_a_process(OPEN, "r", test, predictions, tmp_path / ".fiftyone", FIFTYONE_DATABASE_URI=with_password)
     _, problems = process.communicate(timeout=120)
     assert process.returncode == 1 and "FiftyOne finds no database at mongodb://127.0.0.1:1" in problems
+    assert "secret" not in problems
+
+
+def spoil_lock(database: Path) -> None:
+    (database / "mongod.lock").mkdir(parents=True)  # mongod cannot write its lock file there
+
+
+def spoil_folder(database: Path) -> None:
+    database.write_text("no folder")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (spoil_lock, r"mongod does not start; its last words are in .*/log/mongo\.log"),
+        (spoil_folder, r"\.fiftyone: cannot keep FiftyOne's database here"),
+    ],
+)
+def test_a_database_that_does_not_start_is_an_input_error(spoil, said, tmp_path):
+    test, predictions, *_ = draw_run(tmp_path, "classify")
+    spoil(tmp_path / ".fiftyone")
+    process = in_a_process(OPEN, "r", test, predictions, tmp_path / ".fiftyone")
+    _, problems = process.communicate(timeout=120)
+    assert process.returncode == 1 and re.search(said, problems), problems
+
+
+def draw_project(root: Path, runs: dict[str, str]) -> dict[str, tuple[list[Sample], list[Sample]]]:
+    """A project with these runs by task, each on the test split of a dataset of its own name; truth and predictions."""
+    drawn = {}
+    for run, task in runs.items():
+        _, _, truth, predicted = draw_run(root / run, task)
+        for folder, drawn_as in (("data/ingested", "herd"), ("reports/evaluate", "r")):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            (root / run / folder / drawn_as).rename(root / folder / run)
+        dataset = replace(HERD, name=run)
+        write_dataset(root / "data/ingested" / run, dataset)
+        source = {"run": run, "task": task, "score": 0.01, "shown": SHOWN}
+        write_dataset(root / f"reports/evaluate/{run}/predictions", replace(dataset, source=source))
+        write_json(root / f"reports/evaluate/{run}/metrics.json", score(task, truth, predicted, dataset))
+        drawn[run] = truth, predicted
+    return drawn
+
+
+def inspect_project(root: Path, database: Path) -> str:
+    return inspect_runs(root / "reports/evaluate", root / "data/ingested", database, root / "reports/inspect")
+
+
+def test_all_runs_are_brought_up_to_date_with_fiftyones_figures_beside_ours(tmp_path, database):
+    drawn = draw_project(tmp_path, {"faces": "classify", "flock": "detect"})
+    said = inspect_project(tmp_path, database)
+    assert said.startswith(f"{tmp_path}/reports/inspect: the FiftyOne datasets of faces, flock; ")
+    first = {path.name: path.read_bytes() for path in (tmp_path / "reports/inspect").iterdir()}
+    assert sorted(first) == ["faces.json", "flock.json"]
+    for run, task, name, theirs in (("faces", "classify", "accuracy", "accuracy"), ("flock", "detect", "AP", "mAP")):
+        beside, ours = json.loads(first[f"{run}.json"]), score(task, *drawn[run], HERD)[name]
+        assert beside["ours"] == {name: ours}
+        assert beside["fiftyone"][theirs] == pytest.approx(ours, abs=1e-6)
+    made = open_run(*run_folders(tmp_path, "flock"), database).created_at
+    close()
+    inspect_project(tmp_path, database)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "reports/inspect").iterdir()} == first
+    assert open_run(*run_folders(tmp_path, "flock"), database).created_at == made, "what is up to date is not made anew"
+
+
+def run_folders(root: Path, run: str) -> tuple[str, Path, Path]:
+    return run, root / "data/ingested" / run / "test", root / "reports/evaluate" / run / "predictions"
+
+
+def test_the_stage_without_a_database_says_so_and_writes_nothing(tmp_path):
+    draw_project(tmp_path, {"faces": "classify"})
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    environment = {"FIFTYONE_DATABASE_URI": NOWHERE, "PYTHONPATH": str(ROOT)}
+    code = "import runpy, os, sys; os.chdir(sys.argv[1]); runpy.run_module('stages.inspect', run_name='__main__')"
+    process = in_a_process(code, tmp_path, **environment)
+    _, problems = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert problems.splitlines()[-1].startswith("error: FiftyOne finds no database at mongodb://127.0.0.1:1")
+    assert not (tmp_path / "reports/inspect").exists()
+
+
+def test_no_predictions_is_an_input_error(tmp_path):
+    with pytest.raises(InputError, match=r"reports/evaluate: no run with predictions; `dvc repro`"):
+        inspect_project(tmp_path, tmp_path / ".fiftyone")
 
 
 def test_missing_files_are_named(tmp_path):
     with pytest.raises(InputError, match=r"predictions: not there; `dvc repro evaluate@r`"):
-        inspect.inspect_run("r", tmp_path, tmp_path / ".fiftyone", 5151)
+        inspect_run("r", tmp_path, tmp_path / ".fiftyone", 5151)
     test, predictions, *_ = draw_run(tmp_path, "classify")
     (test / "metadata.jsonl").unlink()
     with pytest.raises(InputError, match=r"test/metadata.jsonl: no such file; `dvc repro`"):
-        inspect.open_run("r", test, predictions, tmp_path / ".fiftyone")
+        open_run("r", test, predictions, tmp_path / ".fiftyone")

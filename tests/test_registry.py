@@ -12,10 +12,11 @@ from mlflow import MlflowClient
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json, write_json
-from pipeline.tracking.track import Tracked, default_uri, describe, track_all, track_run
+from pipeline.tracking.store import default_uri
+from pipeline.tracking.track import Tracked, describe, track_all, track_run
 
 RUN, MODEL = "herd", "pocketlens-herd"
-VERIFY = f"reports/verify/{RUN}/verify.json"
+VERDICT = f"reports/verify/{RUN}/verdict.json"
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +45,12 @@ def versions(project: Path) -> list[str]:
 
 
 def verified(project: Path, figure: float = 0.9, **changes: Any) -> None:
-    """The run as if it had been trained again: its file now has this figure, and another latency."""
-    verdict = read_json(project / VERIFY)
+    """The run as if it had been trained again: its file now has this figure, and another size."""
+    verdict = read_json(project / VERDICT)
     judged = verdict["targets"]["onnx_int8"]
     judged["metrics"]["AP"] = figure
-    judged["latency_ms"]["median"] += 1
-    write_json(project / VERIFY, {**verdict, **changes})
+    judged["size_bytes"] += 1
+    write_json(project / VERDICT, {**verdict, **changes})
     commit(project)
 
 

@@ -35,7 +35,8 @@ from pipeline.runtimes.answers import predict_image
 from pipeline.runtimes.runtime import Images, Outputs, Runtime
 from pipeline.runtimes.targets import open_runtime
 from pipeline.tracking.registry import servable
-from pipeline.tracking.track import default_uri, track_run
+from pipeline.tracking.store import default_uri
+from pipeline.tracking.track import track_run
 
 RUNS = {"alpaca": "classify", "herd": "detect"}
 FILES = {"onnx_int8": "model.int8.onnx", "onnx_float": "model.onnx"}
@@ -64,7 +65,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
         _write_model(root / "models" / run, run)
         shutil.rmtree(root / "exports" / run)
         export_run(root / "models" / run, pictures, root / "exports" / run, params)
-        verdict = root / "reports/verify" / run / "verify.json"
+        verdict = root / "reports/verify" / run / "verdict.json"
         judged = json.loads(verdict.read_text())
         judged["targets"] = dict.fromkeys(TARGETS[run], judged["targets"]["onnx_int8"])
         verdict.write_text(json.dumps(judged))
@@ -236,7 +237,7 @@ def test_the_int8_file_comes_first_and_onnx_before_executorch(
     tmp_path: Path, targets: list[str], served: list[str] | None
 ) -> None:
     write_project(tmp_path, {"herd": "detect"})
-    verdict, made = tmp_path / "reports/verify/herd/verify.json", tmp_path / "exports/herd/export.json"
+    verdict, made = tmp_path / "reports/verify/herd/verdict.json", tmp_path / "exports/herd/export.json"
     row = json.loads(verdict.read_text())["targets"]["onnx_int8"]
     judged = {"passed": True, "main_metric": "AP", "targets": dict.fromkeys(targets, row)}
     verdict.write_text(json.dumps(judged))

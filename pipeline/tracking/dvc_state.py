@@ -19,13 +19,14 @@ from pipeline.core.params import flat
 
 OF_RUN = ("train", "evaluate", "export", "verify")
 OF_DATASET = ("ingest", "augment")
+TIMED = ("training.json", "verify.json")  # outs with what a clock says: no stage depends on one, no state has them
 
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """`lock`: sha256 of the parameters and outs of all stages behind the run. `data`: DVC's hash of the ingested
-    dataset, `test` that of the split which `verify` judges on. `params`: flat, the run's by their own names, the
-    dataset's after "dataset.".
+    """`lock`: sha256 of the parameters and untimed outs of all stages behind the run. `data`: DVC's hash of the
+    ingested dataset, `test` that of the split which `verify` judges on. `params`: flat, the run's by their own names,
+    the dataset's after "dataset.".
     """
 
     run: str
@@ -45,13 +46,14 @@ def state_of(stages: dict[str, Any], run: str, dataset: str, lock_file: Path) ->
     """`stages`: the entries of `lock_file`, which errors name. Raises InputError as `read_state` does.
 
     Of a stage's dependencies the data are the outs of the stages before it; code counts by what it made, so that
-    a comment in a module makes no new state: DVC does not run the later stages for it either.
+    a comment in a module makes no new state: DVC does not run the later stages for it either. Seconds and latencies
+    do not count: the same params on the same machine give the same state.
     """
     addresses = [f"{s}@{dataset}" for s in OF_DATASET] + [f"{s}@{run}" for s in OF_RUN]
     missing = [a for a in addresses if a not in stages]
     if missing:
         raise InputError(f"{lock_file}: no entry for {', '.join(missing)}; `dvc repro {missing[-1]}` first")
-    made = {a: {"params": _params(stages[a]), "outs": _hashes(stages[a].get("outs", []))} for a in addresses}
+    made = {a: {"params": _params(stages[a]), "outs": _steady_outs(stages[a])} for a in addresses}
     ingested = f"data/ingested/{dataset}"
     data = made[f"ingest@{dataset}"]["outs"].get(ingested)
     if data is None:
@@ -79,7 +81,8 @@ def finished_runs(project: Path) -> list[str]:
 def stale_files(project: Path, runs: Iterable[str]) -> dict[str, list[str]]:
     """Per run what on disk is not what dvc.lock says, as DVC sees it: "models/herd modified", "... deleted".
 
-    An out of the run's stages must be there as recorded; so must what they were made from, if it is there at all.
+    An out of the run's stages must be there as recorded, but for the timed ones; so must what they were made from, if
+    it is there at all.
     """
     from dvc.repo import Repo
 
@@ -93,7 +96,7 @@ def stale_files(project: Path, runs: Iterable[str]) -> dict[str, list[str]]:
                 if address not in stages:
                     problems.append(f"{address} is no longer in dvc.yaml")
                     continue
-                for out in stages[address].outs:
+                for out in (o for o in stages[address].outs if not timed(o.def_path)):
                     problems += [f"{out.def_path} {how}" for how in out.workspace_status().values()]
                 for dep in stages[address].deps:
                     path = Path(dep.fs_path)
@@ -112,6 +115,15 @@ def read_lock(project: Path) -> dict[str, Any]:
     except YAMLError as error:
         raise InputError(f"{path}: not YAML: {error}") from None
     return (lock or {}).get("stages") or {}
+
+
+def timed(path: str) -> bool:
+    """Whether the out at `path` holds what a clock measures anew each time."""
+    return path.rpartition("/")[2] in TIMED
+
+
+def _steady_outs(entry: dict[str, Any]) -> dict[str, str]:
+    return {path: md5 for path, md5 in _hashes(entry.get("outs", [])).items() if not timed(path)}
 
 
 def _params(entry: dict[str, Any]) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def servable(project: Path, run: str) -> Servable | None:
     The files of the first engine in the table of targets that has any here and names its packages: ONNX Runtime is the
     smallest. The int8 file comes first: it is the one that ships.
     """
-    exports, verdict = project / "exports" / run, read_json(project / "reports/verify" / run / "verify.json")
+    exports, verdict = project / "exports" / run, read_json(project / "reports/verify" / run / "verdict.json")
     made = read_json(exports / "export.json")["targets"]
     rows = {name: row for name, row in TARGETS.items() if name in made and row.engine.packages}
     if not rows or not verdict["passed"]:

@@ -48,16 +48,22 @@ def history(path: Path) -> list[tuple[str, float, int]]:
 
 
 def final_figures(project: Path, run: str) -> list[tuple[str, float, int]]:
-    """The final figures, all at step 0: float/AP, onnx_int8/AP, onnx_int8/drop, cost/macs, train/seconds, ..."""
-    metrics = project / "reports/evaluate" / run / "metrics.json"
-    verify = project / "reports/verify" / run / "verify.json"
-    training, made = project / "reports/train" / run / "training.json", project / "exports" / run / "export.json"
+    """The final figures, all at step 0: float/AP, onnx_int8/AP, onnx_int8/drop, cost/macs, train/seconds, ...
+
+    Seconds, latencies and memory are those at hand, and are left out where they are not: no state of a run has them.
+    """
+    reports, made = project / "reports", project / "exports" / run / "export.json"
+    metrics, verdict = reports / "evaluate" / run / "metrics.json", reports / "verify" / run / "verdict.json"
+    training, verify = reports / "train" / run / "training.json", reports / "verify" / run / "verify.json"
     found = _finite(metrics, _leaves("float", read_json(metrics)))
-    found += _finite(training, _leaves("train", read_json(training)))
     found += _finite(made, _leaves("cost", read_json(made)["cost"]))
-    for target, row in read_json(verify)["targets"].items():
+    if training.is_file():
+        found += _finite(training, _leaves("train", read_json(training)))
+    measured = read_json(verify)["targets"] if verify.is_file() else {}
+    for target, judged in read_json(verdict)["targets"].items():
+        row = {**measured.get(target, {}), **judged}
         found += _finite(
-            verify, _leaves(target, {**(row["metrics"] or {}), **{k: v for k, v in row.items() if k != "metrics"}})
+            verdict, _leaves(target, {**(row["metrics"] or {}), **{k: v for k, v in row.items() if k != "metrics"}})
         )
     return found
 

@@ -5,13 +5,9 @@ and made from the files if it is missing or was left half-written.
 """
 
 import json
-import logging
-import os
-import re
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +18,7 @@ from pipeline.core.params import flat
 from pipeline.tracking.dvc_state import RunState, finished_runs, read_state, stale_files
 from pipeline.tracking.registry import PLACE, Servable, model_name, register, save, servable
 from pipeline.tracking.run_record import final_figures, git_tags, history, legal_name, numbers, report_files
+from pipeline.tracking.store import open_store, quiet, shown, whole_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -46,19 +43,6 @@ class Tracked:
     said: str = ""
 
 
-def default_uri(project: Path) -> str:
-    """The store of a project without a server: an SQLite file at its root."""
-    return f"sqlite:///{project.resolve() / 'mlflow.db'}"
-
-
-def whole_uri(project: Path, uri: str | None) -> str:
-    """`uri`, or `default_uri` if it is None; a relative SQLite path is one in the project."""
-    uri = uri or default_uri(project)
-    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
-        return f"sqlite:///{project.resolve() / uri.removeprefix('sqlite:///')}"
-    return uri
-
-
 def track_run(run: str, project: Path, uri: str | None = None, experiment: str = EXPERIMENT) -> Tracked:
     """Make sure that MLflow has the run as it is on disk and in dvc.lock, and its model if `verify` passed.
 
@@ -70,7 +54,7 @@ def track_run(run: str, project: Path, uri: str | None = None, experiment: str =
     model = read_json(project / "models" / run / "model.json")
     state = read_state(project, run, model["dataset"])
     served = servable(project, run)
-    with _open(project, uri, experiment) as (client, experiment_id):
+    with open_store(project, uri, experiment) as (client, experiment_id):
         found = _find(client, experiment_id, state, ["exports", PLACE] if served else ["exports"])
         source = found or _log(client, experiment_id, project, state, model["trained"], run, git_tags(project), served)
         made = register(client, source, state, served) if served else None
@@ -87,7 +71,7 @@ def track_compared(run: str, folder: Path, commit: str, uri: str, experiment: st
     model = read_json(folder / "models" / run / "model.json")
     state, name = read_state(folder, run, model["dataset"]), model["backbone"]
     tags = {"pocketlens.model": name, "mlflow.source.git.commit": commit, "pocketlens.git.dirty": "false"}
-    with _open(folder, uri, experiment) as (client, experiment_id):
+    with open_store(folder, uri, experiment) as (client, experiment_id):
         found = _find(client, experiment_id, state, ["exports"])
         source = found or _log(client, experiment_id, folder, state, model["trained"], name, tags, None)
         _delete_others(client, experiment_id, run, name, source.info.run_id)
@@ -103,7 +87,7 @@ def track_figures(
     tags = {"pocketlens.run": run, "pocketlens.model": name}
     now = int(time.time() * 1000)
     metrics = [Metric(key, value, now, 0) for key, value in numbers(figures)]
-    with _open(Path(), uri, experiment) as (client, experiment_id):
+    with open_store(Path(), uri, experiment) as (client, experiment_id):
         run_id = client.create_run(experiment_id, tags=tags, run_name=name).info.run_id
         client.log_batch(run_id, metrics=metrics, params=[Param(k, str(v)) for k, v in flat(params).items()])
         client.set_terminated(run_id)
@@ -137,19 +121,17 @@ def tracked_as(state: RunState, project: Path, uri: str | None = None) -> list[s
     uri = whole_uri(project, uri)
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         return []
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    quiet()
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     query = f"tags.`pocketlens.run` = '{state.run}' AND tags.`pocketlens.lock` = '{state.lock}'"
     try:
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         experiments = [e.experiment_id for e in client.search_experiments()]
         found = client.search_runs(experiments, f"{query} AND attributes.status = 'FINISHED'")
     except MlflowException as error:
-        raise InputError(f"MLflow at {_shown(uri)}: {error}") from None
+        raise InputError(f"MLflow at {shown(uri)}: {error}") from None
     return [r.info.run_id for r in found]
 
 
@@ -167,7 +149,7 @@ def runs_table(project: Path, uri: str | None = None, experiment: str = EXPERIME
 
     found: list[Run] = []
     token: str | None = ""
-    with _open(project, uri, experiment) as (client, experiment_id):
+    with open_store(project, uri, experiment) as (client, experiment_id):
         while token is not None:
             page = client.search_runs([experiment_id], "attributes.status = 'FINISHED'", page_token=token or None)
             found += page
@@ -183,52 +165,6 @@ def runs_table(project: Path, uri: str | None = None, experiment: str = EXPERIME
     # those without a prefix are the last epoch's; training keeps the best epoch
     final = pd.DataFrame([{k: v for k, v in r.data.metrics.items() if "/" in k} for r in found])
     return pd.concat([columns, params, final], axis=1)
-
-
-@contextmanager
-def _open(project: Path, uri: str | None, experiment: str) -> "Iterator[tuple[MlflowClient, str]]":
-    """A client and the experiment's id; the experiment is made, or restored if someone deleted it in the UI.
-
-    Raises InputError, now or while they are used, where MLflow or its place for files does not answer.
-    """
-    uri = whole_uri(project, uri)
-    # MLflow knows no other way: no calls home, and a server that is not there is an error now, not in minutes
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-    try:
-        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        yield client, _experiment(client, uri, experiment)
-    except (MlflowException, OSError) as error:
-        raise InputError(f"MLflow at {_shown(uri)}: {error}") from None
-
-
-def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        return str(client.create_experiment(name, _artifacts_of(uri)))
-    if found.lifecycle_stage == "deleted":
-        client.restore_experiment(found.experiment_id)
-    if not uri.startswith("http") and str(found.artifact_location).startswith("mlflow-artifacts:"):
-        raise InputError(
-            f"MLflow at {_shown(uri)}: experiment {name!r} was made through a server and keeps its files there; "
-            "set MLFLOW_TRACKING_URI to that server, or track.experiment to another name"
-        )
-    return str(found.experiment_id)
-
-
-def _artifacts_of(uri: str) -> str | None:
-    """Files lie beside an SQLite database, wherever the process was started; servers have a place of their own."""
-    if not uri.startswith("sqlite:///"):
-        return None
-    return (Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts").as_uri()
-
-
-def _shown(uri: str) -> str:
-    return re.sub(r"//[^/@]*@", "//", uri)  # without the password
 
 
 def _find(client: "MlflowClient", experiment_id: str, state: RunState, folders: list[str]) -> "Run | None":
@@ -290,7 +226,9 @@ def _log(
             save(served, Path(scratch, PLACE), run_id)
             client.log_artifacts(run_id, str(Path(scratch, PLACE)), PLACE)
     # whoever downloads the folder has the verdict on it too: it cannot lie in the folder that `verify` judges
-    client.log_artifact(run_id, str(reports / "verify" / run / "verify.json"), "exports")
+    for path in (reports / "verify" / run / name for name in ("verdict.json", "verify.json")):
+        if path.is_file():
+            client.log_artifact(run_id, str(path), "exports")
     client.set_terminated(run_id)
     return made
 

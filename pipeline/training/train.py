@@ -35,7 +35,7 @@ def train_run(
 ) -> str:
     """Train run `name` on `train_folder`, choose the best epoch on `val_folder`; returns a line that says how it went.
 
-    Writes `model_folder`/{model.json, model.safetensors} and `report`/{history.csv, history.png, training.json}.
+    Writes `model_folder`/{model.json, model.safetensors} and `report`/{history.csv, training.json}.
     Checkpoints live in `resume`/<fingerprint of params and data>, so that a killed run goes on, and only with what it
     began with. What a frozen backbone makes of the pictures is kept in the folder `features`. `workers` processes
     load the training images; any number of them gives the same weights.
@@ -190,8 +190,6 @@ def write_weights(net: "Net", spec: "ModelSpec", folder: Path) -> None:
 
 
 def write_model(net: "Net", spec: "ModelSpec", rows: list[dict[str, float]], model_folder: Path, report: Path) -> None:
-    from pipeline.viz.plots import plot_history
-
     with new_folder(model_folder) as folder:
         write_weights(net, spec, folder)
     with new_folder(report) as folder:
@@ -200,7 +198,6 @@ def write_model(net: "Net", spec: "ModelSpec", rows: list[dict[str, float]], mod
         writer.writeheader()
         writer.writerows(rows)
         write_text(folder / "history.csv", text.getvalue())
-        plot_history(rows, folder / "history.png")
 
 
 def timing(seconds: float, pictures: int, trained: dict[str, Any], resumed: bool) -> dict[str, Any]:

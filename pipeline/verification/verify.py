@@ -30,15 +30,16 @@ if TYPE_CHECKING:
 
 NAMED, DRAWN, COMPARED = 5, 10, 8  # pictures that a failure names, draws and compares layers on
 THREADS = (1, 2)  # that latency is measured with
+TIMED = ("latency_ms", "latency_ms_by_threads", "peak_memory_bytes")  # no two runs measure the same
 
 
 def verify_run(exports: Path, evaluated: Path, truth_folder: Path, report: Path, params: VerifyParams) -> str:
     """Judge every target that was asked for in folder `exports`; returns a line that says how far each one falls.
 
     `evaluated` holds the trained model's metrics and predictions on the same pictures. Writes `report`: verify.json;
-    metrics.json, its figures that are the same every time; and, of a target that fails, the pictures that it does
-    worse on and the noise of its layers. Raises InputError, after writing, that names what failed, the class, the
-    pictures and the cause where it can be known.
+    verdict.json, the same without what another run measures anew (`TIMED`); metrics.json, its main figures; and, of a
+    target that fails, the pictures that it does worse on and the noise of its layers. Raises InputError, after writing,
+    that names what failed, the class, the pictures and the cause where it can be known.
     """
     made = read_json(exports / "export.json")
     asked = [*made["targets"], *made["not_made"]]
@@ -59,6 +60,7 @@ def verify_run(exports: Path, evaluated: Path, truth_folder: Path, report: Path,
                 "targets": targets,
             }
             write_json(folder / "verify.json", verdict)
+            write_json(folder / "verdict.json", {**verdict, "targets": {t: _untimed(r) for t, r in targets.items()}})
             write_json(folder / "metrics.json", _steady(case, targets))
     failed = [f"{target}: {row['reason']}" for target, row in targets.items() if not row["passed"]]
     if failed:
@@ -251,7 +253,8 @@ def _explain(
     outputs = zip(case.spec.outputs, case.golden.answers, answers, strict=True)
     noise = layers or [Layer(name, sqnr(a, b)) for name, a, b in outputs]
     if apart is not None:
-        plot_noise(layers, APART, apart, folder / f"sqnr_{target}.png")
+        names, sqnr_db = zip(*layers, strict=True)
+        plot_noise(names, sqnr_db, APART, layers.index(apart), folder / f"sqnr_{target}.png")
     return {
         "causes": found,
         "golden_misfit": off,
@@ -266,6 +269,10 @@ def _too_large(case: _Case, target: str, size: dict[str, Any]) -> list[str]:
     if not TARGETS[target].int8 or size["size_ratio"] <= expected:
         return []
     return [f"{size['size_ratio']} of the size of {size['size_ratio_to']}, expected at most {expected}"]
+
+
+def _untimed(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key not in TIMED}
 
 
 def _steady(case: _Case, targets: dict[str, dict[str, Any]]) -> dict[str, Any]:

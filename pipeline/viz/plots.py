@@ -3,16 +3,11 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
-
-if TYPE_CHECKING:
-    from pipeline.experiments.budget import Candidate
-    from pipeline.experiments.compare import Row
-    from pipeline.verification.layer_noise import Layer
 
 DPI = 100
 AREA = 12  # of a dot in square typographic points, per megabyte
@@ -36,38 +31,51 @@ def plot_history(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     _save(figure, path)
 
 
-def plot_budget(considered: Sequence["Candidate"], fitting: Sequence["Candidate"], path: Path) -> None:
-    """Published top-1 against multiply-adds: a line per backbone over its resolutions, rings around what fits."""
+def plot_budget(
+    considered: Mapping[str, Sequence[tuple[float, float]]], fitting: Sequence[tuple[float, float]], path: Path
+) -> None:
+    """Published top-1 in per cent against multiply-adds, points (multiply-adds, top-1): a line per backbone over its
+    resolutions, rings around what fits.
+    """
     figure = Figure(figsize=(8, 5))
     axes = figure.subplots()
-    for backbone in dict.fromkeys(c.backbone for c in considered):
-        points = sorted((c.macs / 1e6, c.top1) for c in considered if c.backbone == backbone)
+    for backbone, points in considered.items():
         style = "-" if backbone.startswith("mobilenetv2") else "--"
-        axes.plot(*zip(*points, strict=True), style, marker=".", label=backbone)
+        line = sorted((macs / 1e6, top1) for macs, top1 in points)
+        axes.plot(*zip(*line, strict=True), style, marker=".", label=backbone)
     rings = {"s": 120, "facecolors": "none", "edgecolors": "black", "label": "fits the budget"}
-    axes.scatter([c.macs / 1e6 for c in fitting], [c.top1 for c in fitting], **rings)  # type: ignore[arg-type]
+    axes.scatter([macs / 1e6 for macs, _ in fitting], [top1 for _, top1 in fitting], **rings)  # type: ignore[arg-type]
     axes.set(xscale="log", xlabel="million multiply-adds", ylabel="published ImageNet top-1, %")
     axes.legend(fontsize=7)
     _save(figure, path)
 
 
-def plot_compared(rows: Sequence["Row"], metric: str, path: Path) -> None:
-    """`metric` against multiply-adds, a dot's area is the int8 file's size; a line where no multiply-adds are known."""
+class Dot(NamedTuple):
+    """A model to compare: its figure, its multiply-adds (None: not known), the bytes of its file."""
+
+    name: str
+    figure: float
+    macs: int | None
+    file_bytes: int
+
+
+def plot_compared(models: Sequence[Dot], metric: str, path: Path) -> None:
+    """`metric` against multiply-adds, a dot's area is the file's size; a line where no multiply-adds are known."""
     figure = Figure(figsize=(9, 5.5))
     axes = figure.subplots()
     axes.set(xscale="log", xlabel="million multiply-adds (dot: size of the int8 file)", ylabel=f"{metric} on test")
     axes.margins(0.2, 0.2)
-    for row in rows:
-        if row.figure is not None and row.macs is None:
-            axes.axhline(row.figure, linestyle="--", linewidth=1, color="0.5")
-            axes.annotate(row.model, (0.01, row.figure), xycoords=("axes fraction", "data"), va="bottom", color="0.3")
-    drawn = [r for r in rows if r.figure is not None and r.macs is not None]
-    megabytes = [(r.int8_bytes or r.float_bytes or 0) / 1e6 for r in drawn]
-    points = [(float(r.macs or 0) / 1e6, float(r.figure or 0)) for r in drawn]
-    if points:
+    for dot in models:
+        if dot.macs is None:
+            axes.axhline(dot.figure, linestyle="--", linewidth=1, color="0.5")
+            axes.annotate(dot.name, (0.01, dot.figure), xycoords=("axes fraction", "data"), va="bottom", color="0.3")
+    drawn = [(dot, dot.macs / 1e6) for dot in models if dot.macs is not None]
+    if drawn:
+        points = [(millions, dot.figure) for dot, millions in drawn]
+        areas = [AREA * dot.file_bytes / 1e6 for dot, _ in drawn]
         x, y = zip(*points, strict=True)
-        axes.scatter(x, y, [AREA * m for m in megabytes], alpha=0.5, edgecolors="black")
-        _name_points(figure, [r.model for r in drawn], points, [(AREA * m / math.pi) ** 0.5 for m in megabytes])
+        axes.scatter(x, y, areas, alpha=0.5, edgecolors="black")
+        _name_points(figure, [dot.name for dot, _ in drawn], points, [(area / math.pi) ** 0.5 for area in areas])
     _save(figure, path)
 
 
@@ -99,23 +107,21 @@ def _name_points(figure: Figure, names: list[str], points: list[tuple[float, flo
             note.remove()
 
 
-def plot_noise(layers: Sequence["Layer"], limit: float, apart: "Layer", path: Path) -> None:
+def plot_noise(names: Sequence[str], sqnr_db: Sequence[float], limit: float, apart: int, path: Path) -> None:
     """Signal to quantization noise of the layers from the input on, a line at `limit` dB, and a mark at the layer where
-    float and int8 part.
+    float and int8 part, the one of index `apart`.
     """
-    figure = Figure(figsize=(max(5.0, min(14.0, 2 + 0.14 * len(layers))), 4.2))
+    figure = Figure(figsize=(max(5.0, min(14.0, 2 + 0.14 * len(names))), 4.2))
     axes = figure.subplots()
-    places = range(len(layers))
-    axes.plot(places, [layer.sqnr_db for layer in layers], marker=".")
+    axes.plot(range(len(names)), sqnr_db, marker=".")
     axes.axhline(limit, linestyle="--", linewidth=1, color="0.5")
     axes.set_ylabel("signal to quantization noise, dB")
     axes.set_xlabel("layers from the input on")
-    place = layers.index(apart)
-    left = place < len(layers) / 2
-    axes.plot([place], [apart.sqnr_db], marker="o", color="C3")
+    left = apart < len(names) / 2
+    axes.plot([apart], [sqnr_db[apart]], marker="o", color="C3")
     axes.annotate(
-        f"{apart.name}: {apart.sqnr_db:.1f} dB",
-        (place, apart.sqnr_db),
+        f"{names[apart]}: {sqnr_db[apart]:.1f} dB",
+        (apart, sqnr_db[apart]),
         xytext=(24 if left else -24, 60),  # clear of the line of the layers after it
         textcoords="offset points",
         ha="left" if left else "right",

@@ -29,10 +29,10 @@ def run_facts(project: Path, run: str, dataset: str, stages: Stages, place: str,
 
 
 def _verdict(project: Path, run: str, stages: Stages, exports: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """What verify.json says; `recorded` is whether dvc.lock has it for these exports: of a verify that failed it has
+    """What verdict.json says; `recorded` is whether dvc.lock has it for these exports: of a verify that failed it has
     nothing. None where there is no verdict.
     """
-    name = f"reports/verify/{run}/verify.json"
+    name = f"reports/verify/{run}/verdict.json"
     deps = stages.get(f"verify@{run}", {"deps": []})["deps"]
     judged = [dep["md5"] for dep in deps if dep["path"] == f"exports/{run}"]
     kept = [recorded_json(project, out, name.removeprefix(out["path"])) for _, out in outs_with(name, stages)]

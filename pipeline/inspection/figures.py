@@ -1,0 +1,38 @@
+"""What FiftyOne finds in each run, beside our figures: what the stage `inspect` does."""
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.errors import InputError
+from pipeline.core.files import new_folder, read_json, write_json
+from pipeline.core.sample import read_dataset
+from pipeline.inspection.database import close
+from pipeline.inspection.view import open_run
+from pipeline.metrics.metrics import main_metric
+
+
+def inspect_runs(evaluated: Path, ingested: Path, database: Path, report: Path) -> str:
+    """Bring the FiftyOne datasets of all runs up to date, in this process and one mongod; returns a line on it.
+
+    The runs are the folders of `evaluated` with predictions, the test splits those of their datasets in `ingested`.
+    Writes `report`/<run>.json: `fiftyone` has FiftyOne's figures of the test split, `ours` our main metric. Raises
+    InputError if there is no run, a file is missing or there is no database; nothing is written then.
+    """
+    runs = sorted(path.parent.parent.name for path in evaluated.glob("*/predictions/dataset.json"))
+    if not runs:
+        raise InputError(f"{evaluated}: no run with predictions; `dvc repro` makes them")
+    try:
+        with new_folder(report) as folder:
+            for run in runs:
+                write_json(folder / f"{run}.json", _figures(run, evaluated / run, ingested, database))
+    finally:
+        close()
+    return f"{report}: the FiftyOne datasets of {', '.join(runs)}; `pocketlens inspect RUN` shows one"
+
+
+def _figures(run: str, evaluated: Path, ingested: Path, database: Path) -> dict[str, Any]:
+    predictions = evaluated / "predictions"
+    metrics = read_json(evaluated / "metrics.json")
+    name = main_metric(metrics["task"])
+    view = open_run(run, ingested / read_dataset(predictions).name / "test", predictions, database)
+    return {"fiftyone": view.info["figures"], "ours": {name: metrics[name]}}

@@ -1,0 +1,32 @@
+"""What of the chain is not made: the last line of a `make repro` that did not come to its end."""
+
+from pathlib import Path
+
+from pipeline.core.errors import InputError
+
+NOTHING = "nothing is missing: every stage is up to date"
+VIEWS = (
+    "missing: inspect, the FiftyOne datasets of the runs and reports/inspect; every figure, export and MLflow run is "
+    "made. Its error is above: where the database does not start, read .fiftyone/log/mongo.log or set "
+    "FIFTYONE_DATABASE_URI to a MongoDB of your own; then `make repro` makes them"
+)
+
+
+def missing_line(project: Path) -> str:
+    """The stages of the project that DVC would run now, and what to do about it, in one line.
+
+    Raises InputError if DVC cannot read dvc.yaml or what it names.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo(str(project)) as repo:
+            stages = list(repo.status())
+    except DvcException as error:
+        raise InputError(f"{project / 'dvc.yaml'}: {error}") from None
+    if not stages:
+        return NOTHING
+    if stages == ["inspect"]:
+        return VIEWS
+    return f"missing: {', '.join(stages)}. The errors are above; mend them, then `make repro` goes on from there"

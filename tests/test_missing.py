@@ -1,0 +1,109 @@
+"""A chain that does not come to its end, with the real DVC and make: what is made all the same, and what is said."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+from finished_project import dvc
+from ruamel.yaml import YAML
+
+from pipeline.core.errors import InputError
+from pipeline.core.files import write_text
+from pipeline.tracking.missing import NOTHING, VIEWS, missing_line
+
+RUNS = ("alpaca", "herd")
+STAGE = """
+import sys
+from pathlib import Path
+stage, name, *outs = sys.argv[1:]
+if Path(f"{stage}@{name}.broken").exists():
+    sys.exit(f"error: {stage} of {name} is broken")
+inside = ("dataset.json", "summary.json", "train/metadata.jsonl", "val/metadata.jsonl", "test/metadata.jsonl")
+for path in map(Path, outs):
+    for file in [path] if path.suffix else [path / name for name in inside]:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{stage} {name}")
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """The chain of dvc.yaml, with its stages, data and outs as they are; each stage only writes its outs."""
+    chain = YAML(typ="safe").load(ROOT / "dvc.yaml")
+    for stage, block in chain["stages"].items():
+        body = block.get("do", block)
+        body.pop("params", None)
+        data = [d for d in body["deps"] if d.split("/")[0] not in ("pipeline", "stages", "weights")]
+        kinds = [body.pop(kind, []) for kind in ("outs", "metrics", "plots")]
+        outs = [next(iter(out)) if isinstance(out, dict) else out for kind in kinds for out in kind]
+        body |= {"deps": data, "outs": outs, "cmd": " ".join(["python stage.py", stage, "${key}", *outs])}
+        if "do" not in block:
+            body["cmd"] = body["cmd"].replace("${key}", "all")
+    blocks = {run: {"dataset": run, "path": "data/sample/herd", "labels": "data/sample/herd"} for run in RUNS}
+    write_text(tmp_path / "dvc.yaml", json.dumps(chain))
+    write_text(tmp_path / "params.yaml", json.dumps({"datasets": blocks, "runs": blocks}))
+    write_text(tmp_path / "stage.py", STAGE)
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    programs = tmp_path / ".venv/bin"
+    programs.mkdir(parents=True)
+    for program, module in (("dvc", "dvc"), ("pocketlens", "pipeline.cli")):
+        (programs / program).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n')
+        (programs / program).chmod(0o755)
+    (programs / "python").symlink_to(sys.executable)
+    for file in ("requirements.lock", "pyproject.toml", ".venv/ready"):  # it is set up
+        write_text(tmp_path / file, "")
+    dvc(tmp_path, "init", "--no-scm", "--quiet")
+    return tmp_path
+
+
+def make(project: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        ["make", "repro"], cwd=project, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+
+
+def ran(done: subprocess.CompletedProcess[str]) -> list[str]:
+    return re.findall(r"Running stage '([^']+)'", done.stdout)
+
+
+def test_views_that_cannot_be_made_cost_nothing_else_and_come_with_the_next_repro(project: Path) -> None:
+    broken = project / "inspect@all.broken"
+    broken.touch()
+    done = make(project)
+    assert done.returncode != 0
+    assert done.stdout.splitlines()[-1] == VIEWS
+    assert "error: inspect of all is broken" in done.stderr
+    assert ran(done)[-1] == "inspect", "what fails comes last also where DVC stops at it"
+    for run in RUNS:
+        for made in (f"reports/evaluate/{run}/metrics.json", f"exports/{run}", f"reports/track/{run}.json"):
+            assert (project / made).exists(), made
+    assert ran(make(project)) == ["inspect"]
+    broken.unlink()
+    done = make(project)
+    assert (done.returncode, ran(done)) == (0, ["inspect"]), done.stderr
+    assert (project / "reports/inspect").exists()
+    assert (make(project).returncode, ran(make(project))) == (0, [])
+    assert missing_line(project) == NOTHING
+
+
+def test_a_run_that_fails_leaves_the_others_theirs(project: Path) -> None:
+    (project / "train@alpaca.broken").touch()
+    done = make(project)
+    waiting = ", ".join(f"{stage}@alpaca" for stage in ("train", "evaluate", "export", "verify", "track"))
+    assert done.stdout.splitlines()[-1].startswith(f"missing: {waiting}, inspect. The errors are above")
+    assert (done.returncode != 0, (project / "reports/track/herd.json").exists()) == (True, True)
+
+
+def test_a_chain_that_dvc_cannot_read(project: Path) -> None:
+    blocks: dict[str, Any] = {"datasets": {}}
+    write_text(project / "params.yaml", json.dumps(blocks))
+    with pytest.raises(InputError, match=r"dvc\.yaml: "):
+        missing_line(project)

@@ -13,7 +13,7 @@ from pipeline.core.errors import InputError
 from pipeline.runtimes.targets import TARGETS, TORCH
 
 if TYPE_CHECKING:
-    from pipeline.core.sample import Sample
+    pass
 
 DATABASE = Path(".fiftyone")
 TASKS = ("classify", "localize", "detect")
@@ -26,9 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
     _predict_parser(commands.add_parser("predict", help="what a trained run says of pictures"))
     _inspect_parser(commands.add_parser("inspect", help="open a run's data and predictions in the FiftyOne App"))
     _demo_parser(commands.add_parser("demo", help="serve the page that runs an exported model in a browser"))
-    _cost_parser(
-        commands.add_parser("cost", help="multiply-adds, parameters and memory of a backbone or a trained run")
-    )
+    _cost_parser(commands.add_parser("cost", help="multiply-adds, parameters and memory of a backbone or run"))
     _slide_parser(commands.add_parser("slide", help="slide a trained classifier over the pictures of a box dataset"))
     _compare_parser(commands.add_parser("compare", help="a run with one backbone after another, side by side"))
     _trace_parser(commands.add_parser("trace", help="where a file came from, and whether it still is what it was"))
@@ -58,9 +56,7 @@ def _add_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", help=f"{', '.join(FORMATS)}; found out by a look at the folder if not given")
     parser.add_argument("--backbone", help="any timm name (default mobilenetv2_100)")
     parser.add_argument("--pretrained", type=Path, metavar="FILE", help="weights in timm's or torchvision's names")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="a knob: epochs=5, dataset.max_side=320"
-    )
+    _add_settings(parser, "a knob: train.epochs=5, dataset.max_side=320")
     parser.set_defaults(command=_add)
 
 
@@ -75,16 +71,12 @@ def _cost_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resolution", type=int, default=224, help="side of the input in pixels (default 224)")
     parser.add_argument("--labels", type=int, default=1000, help="classes of the last layer (default 1000)")
     parser.add_argument("--layers", action="store_true", help="a line per layer as well")
-    parser.add_argument(
-        "--json", action="store_true", help="macs, params, weights, activation_bytes, peak_bytes, layers"
-    )
+    parser.add_argument("--json", action="store_true", help="macs, params, weights, bytes of activations, layers")
     parser.set_defaults(command=_cost)
 
 
 def _predict_parser(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "sources", nargs="+", metavar="SOURCE", help="pictures, clips, folders of both, camera, camera:1"
-    )
+    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="images, clips, folders of both, camera, camera:1")
     parser.add_argument("--run", required=True)
     parser.add_argument(
         "--target", default=TORCH, help=f"{TORCH} (default), or a file that ships: {', '.join(TARGETS)}"
@@ -135,6 +127,10 @@ def _numbers(text: str) -> list[float]:
     return [float(word) for word in text.split(",")]
 
 
+def _add_settings(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=what)
+
+
 def _inspect_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run")
     parser.add_argument("--port", type=int, default=5151)
@@ -145,18 +141,14 @@ def _demo_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets phones on the same network in")
     parser.add_argument("--port", type=int, default=5151)
-    parser.add_argument(
-        "--write", type=Path, metavar="FOLDER", help="write page, model and runtime there, for any static host"
-    )
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="write the page there, for any static host")
     parser.set_defaults(command=_demo)
 
 
 def _compare_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", help="whose data and knobs are taken (default: compare.run of params.yaml)")
     parser.add_argument("--models", help="any timm names, with commas between (default: compare.models)")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="a knob of the run, for all models: epochs=5"
-    )
+    _add_settings(parser, "a knob of the run, for all models: train.epochs=5")
     parser.set_defaults(command=_compare)
 
 
@@ -177,10 +169,7 @@ def _budget(args: argparse.Namespace) -> None:
     rows = fitting(considered, budget, args.labels, args.best)
     if args.plot:
         write_plot(considered, rows, args.plot)
-    if args.json:
-        print(json.dumps([asdict(row) for row in rows]))
-        return
-    print(budget_text(rows))
+    print(json.dumps([asdict(row) for row in rows]) if args.json else budget_text(rows))
 
 
 def _cost(args: argparse.Namespace) -> None:
@@ -208,7 +197,7 @@ def _cost(args: argparse.Namespace) -> None:
 
 
 def _predict(args: argparse.Namespace) -> None:
-    from pipeline.inference.predict import predict_sources
+    from pipeline.inference.predict import predict_sources, prediction_text
 
     if args.every < 1:
         raise InputError(f"--every {args.every}: expected 1 or more")
@@ -218,35 +207,16 @@ def _predict(args: argparse.Namespace) -> None:
     answers = predict_sources(args.sources, args.run, args.target, *places, args.every, args.frames, shown)
     with closing(answers):  # Ctrl+C while printing finishes the drawings too
         for prediction in answers:
-            _print_prediction(prediction, args.json)
-
-
-def _print_prediction(prediction: "Sample", as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(prediction.to_json(), ensure_ascii=False))
-        return
-    best = sorted((prediction.scores or {}).items(), key=lambda item: -item[1])[:3]
-    print(f"{prediction.id}: " + ", ".join(f"{label} {score:.3f}" for label, score in best), end="")
-    print("" if best else f"{len(prediction.objects)} objects")
-    for o in prediction.objects:
-        x, y, w, h = (round(v, 4) for v in o.box)
-        print(f"  {o.label} {o.score:.3f} at x {x} y {y} w {w} h {h}")
+            print(json.dumps(prediction.to_json(), ensure_ascii=False) if args.json else prediction_text(prediction))
 
 
 def _slide(args: argparse.Namespace) -> None:
-    from pipeline.inference.sliding import slide_run
+    from pipeline.inference.sliding import figures_text, slide_run
 
     data = Path("data/ingested")
     what = args.dataset, args.split, args.scales, args.background
     figures = slide_run(args.run, Path("models"), data, *what, args.draw, args.score, _shown(args.run))
-    if args.json:
-        print(json.dumps(figures))
-        return
-    rows = [(f"{figures['n_images']} pictures", figures)]
-    rows += [(f"{own['n']} {label}", own) for label, own in figures["per_class"].items()]
-    for name, row in rows:
-        ap, ap50 = ("undefined" if row[key] is None else f"{row[key]:.4f}" for key in ("AP", "AP50"))
-        print(f"{name}: AP {ap}, AP50 {ap50}")
+    print(json.dumps(figures) if args.json else figures_text(figures))
 
 
 def _shown(run: str) -> dict[str, Any] | None:
@@ -259,17 +229,11 @@ def _shown(run: str) -> dict[str, Any] | None:
 
 def _params(args: argparse.Namespace) -> None:
     from pipeline.config.params import read_params
-    from pipeline.config.resolve import knobs
+    from pipeline.config.resolve import knobs, knobs_text
 
     names = [args.name] if args.name else [*read_params().runs]
     found = [knob for name in names for knob in knobs("params.yaml", name)]
-    if args.json:
-        print(json.dumps([asdict(knob) for knob in found]))
-        return
-    width = max((len(knob.key) for knob in found), default=0)
-    for knob in found:
-        value = json.dumps(knob.value, ensure_ascii=False)
-        print(f"{knob.key:{width}}  {value:24} {'stated' if knob.stated else 'default':8} {knob.meaning}")
+    print(json.dumps([asdict(knob) for knob in found]) if args.json else knobs_text(found))
 
 
 def _inspect(args: argparse.Namespace) -> None:
@@ -293,24 +257,16 @@ def _demo(args: argparse.Namespace) -> None:
 
 def _compare(args: argparse.Namespace) -> None:
     from pipeline.config.params import read_params, read_settings
-    from pipeline.experiments.compare import compare, order, table_text, variants, write_comparison
-    from pipeline.metrics.metrics import main_metric
+    from pipeline.config.variants import variants
+    from pipeline.experiments.compare import compare_and_write
 
     params = read_params()
     models = args.models.split(",") if args.models else []
     run = args.run or (params.compare.run if params.compare else "")
     compared = variants(params, run, models, read_settings(args.set))
-    metric, rows = main_metric(params.run(run).task), []
-    table, plot = (Path("reports/compare") / f"{run}{kind}" for kind in (".csv", ".png"))
-    for row in compare(Path.cwd(), params, run, compared, os.environ.get("MLFLOW_TRACKING_URI"), os.environ):
-        rows.append(row)
-        said = f"failed: {row.note}" if row.note else f"{metric} {row.figure}"
-        print(f"{len(rows)}: {row.model}: {said}", file=sys.stderr, flush=True)
-        write_comparison(order(rows), metric, table, plot)  # a comparison that is stopped shows what it has
-    print(table_text(order(rows), metric))
-    print(f"{table}, {plot}; MLflow: make ui, experiment compare-{run}; DVC: dvc exp show")
-    if any(row.note for row in rows):
-        sys.exit(1)
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    for line in compare_and_write(Path.cwd(), run, params.run(run), compared, uri, os.environ):
+        print(line, flush=True)
 
 
 def _trace(args: argparse.Namespace) -> None:

@@ -14,10 +14,11 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from pipeline.config.params import ClassifyRun, Params, parse_params, read_params
+from pipeline.config.variants import variants
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Dataset, Sample, write_dataset, write_samples
 from pipeline.experiments.baseline import measure
-from pipeline.experiments.compare import Row, compare, order, table_text, variants, write_comparison
+from pipeline.experiments.compare import Row, compare, order, table_text, write_comparison
 from pipeline.experiments.dvc_experiments import _is_left_behind
 from pipeline.tracking.store import default_uri
 
@@ -127,9 +128,8 @@ def params() -> Params:
 def compared(project: Path, *models: str, **settings: Any) -> list[Row]:
     environment = project_environment() | {"PYTHONPATH": str(ROOT)}
     settings = {"model.pretrained": False, "train.epochs": 2, **settings}
-    return list(
-        compare(project, params(), "herd", variants(params(), "herd", list(models), settings), None, environment)
-    )
+    made = variants(params(), "herd", list(models), settings)
+    return list(compare(project, "herd", params().run("herd"), made, None, environment))
 
 
 def ran(project: Path) -> list[str]:

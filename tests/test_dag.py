@@ -15,6 +15,7 @@ from pipeline.datasets.params import DatasetParams, SplitParams
 from pipeline.export.params import ExportParams, Ptq, Qat
 from pipeline.models.heads import AnchorFreeHead, FlattenHead, LocalizeHead, PoolHead, Yolov3Head
 from pipeline.ops.params import DetectPredict, LocalizePredict
+from pipeline.tracking import serving_package
 from pipeline.tracking.dvc_state import TIMED, timed
 from pipeline.tracking.params import TrackParams
 from pipeline.training.params import (
@@ -80,6 +81,9 @@ def closure(stage: str) -> set[str]:
             queue += [file for module in imports(path) if (file := file_of(module))]
             if path == "pipeline/datasets/formats/__init__.py":  # imports what is in its folder
                 queue += [p.relative_to(ROOT).as_posix() for p in (ROOT / path).parent.glob("*.py")]
+            if path == "pipeline/tracking/serving_package.py":  # writes these into a registered model
+                carried = serving_package.closure(serving_package.SOURCE, serving_package.ENTRY)
+                queue += [p.relative_to(ROOT).as_posix() for p in carried]
     return {path for path in files if is_code(path)}
 
 

@@ -31,27 +31,7 @@ OWNERS = {
 TABLES = ("pipeline.augment.policies", "pipeline.datasets.formats", "pipeline.export.targets")
 FILE_LINES, FUNCTION_LINES = 300, 50
 # still to be mended, with the part of the code that it belongs to
-KNOWN = (
-    # params.yaml, its schemas and what reads them
-    "pipeline/datasets/params.py: imports pipeline.augment.params, which is above it",
-    "pipeline/experiments/baseline.py: imports pipeline.config.params, which is above it",
-    "pipeline/experiments/compare.py: imports pipeline.config.params, which is above it",
-    "pipeline/training/features.py: imports pipeline.config.params, which is above it",
-    "pipeline/training/fit.py: imports pipeline.config.params, which is above it",
-    "pipeline/training/train.py: imports pipeline.config.params, which is above it",
-    "pipeline/config/params.py: imports pipeline.export.params, which must not be in the closure of stages.train",
-    "pipeline/training/train.py: train_run has more than 50 lines",
-    # FiftyOne and the plots
-    "pipeline/training/train.py: imports pipeline.viz.plots, which must not be in the closure of stages.train",
-    "pipeline/evaluation/evaluate.py: imports pipeline.inspection.view, which is above it",
-    "pipeline/inspection/view.py: more than 300 lines",
-    "pipeline/tracking/track.py: more than 300 lines",
-    "pipeline/viz/plots.py: imports pipeline.experiments.budget, which is above it",
-    "pipeline/viz/plots.py: imports pipeline.experiments.compare, which is above it",
-    "pipeline/viz/plots.py: imports pipeline.verification.layer_noise, which is above it",
-    # the table of targets
-    "pipeline/export/export.py: export_run has more than 50 lines",
-)
+KNOWN: tuple[str, ...] = ()
 
 
 class Import(NamedTuple):

@@ -38,18 +38,7 @@ def add(
     for option, path in (("--data", data), ("--labels", labels), ("--pretrained", pretrained)):
         if path is not None and not path.exists():
             raise InputError(f"{option} {path}: no such file or folder")
-    if format is None:
-        format, reason = detect_format(data, labels)
-    else:
-        reason = "as given"
-    if format not in FORMATS:
-        raise InputError(f"format {format!r}{nearest(format, FORMATS)}")
-    learnt_from = [name for name, row in FORMATS.items() if task in row.tasks]
-    if format not in learnt_from:
-        raise InputError(
-            f"{data}: found {format} ({reason}), "
-            f"but {task} learns from {', '.join(learnt_from)}; give --task or --format"
-        )
+    format, reason = _format_of(data, labels, format, task)
     paths = {"path": _as_written(data, params), "labels": _as_written(labels or data, params)}
     dataset: dict[str, Any] = {"format": format, **paths}
     net = {"backbone": backbone, "pretrained": _as_written(pretrained, params) if pretrained else None}
@@ -65,6 +54,23 @@ def add(
         f"{data}: {format} ({reason})\n{params}: datasets.{name} and runs.{name} written\n"
         f"next: dvc repro track@{name} (`pocketlens params {name}` lists its knobs)"
     )
+
+
+def _format_of(data: Path, labels: Path | None, format: str | None, task: str) -> tuple[str, str]:
+    """The format and how it is known. Raises InputError if there is none, or the task cannot learn from it."""
+    if format is None:
+        format, reason = detect_format(data, labels)
+    else:
+        reason = "as given"
+    if format not in FORMATS:
+        raise InputError(f"format {format!r}{nearest(format, FORMATS)}")
+    learnt_from = [name for name, row in FORMATS.items() if task in row.tasks]
+    if format not in learnt_from:
+        raise InputError(
+            f"{data}: found {format} ({reason}), "
+            f"but {task} learns from {', '.join(learnt_from)}; give --task or --format"
+        )
+    return format, reason
 
 
 def _set(dataset: dict[str, Any], run: dict[str, Any], key: str, value: Any) -> None:

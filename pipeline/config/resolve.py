@@ -1,7 +1,8 @@
 """params.yaml with every default filled in: what the stages read, and what `pocketlens params` explains."""
 
 import io
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,16 @@ def knobs(path: Path | str, name: str) -> list[Knob]:
             whole = whole[INGEST] | {key: block for key, block in whole.items() if key != INGEST}
         found += list(_knobs([section, entry], whole, params, raw))
     return found
+
+
+def knobs_text(found: Sequence[Knob]) -> str:
+    """For a terminal: a line per knob."""
+    width = max((len(knob.key) for knob in found), default=0)
+    said = {True: "stated", False: "default"}
+    return "\n".join(
+        f"{knob.key:{width}}  {json.dumps(knob.value, ensure_ascii=False):24} {said[knob.stated]:8} {knob.meaning}"
+        for knob in found
+    )
 
 
 def _knobs(keys: list[str], block: dict[str, Any], params: Params, raw: Any) -> Iterator[Knob]:

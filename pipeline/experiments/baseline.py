@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config.params import ClassifyRun
 from pipeline.core.files import new_folder, write_json
 from pipeline.core.image_file import open_image
 from pipeline.core.parallel import each
@@ -18,6 +17,7 @@ from pipeline.metrics.metrics import score
 from pipeline.ops.preprocess import resize
 from pipeline.runtimes.answers import predict_samples
 from pipeline.runtimes.runtime import latency
+from pipeline.training.params import ClassifyRun
 from pipeline.training.train import check_labels, make_spec
 
 C = 0.01  # the paper's soft SVM

@@ -6,9 +6,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
-from pipeline.config.params import ClassifyRun, Params, RunParams, changed
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json, write_text
 from pipeline.core.params import flat
@@ -17,6 +15,7 @@ from pipeline.metrics.metrics import main_metric
 from pipeline.runtimes.targets import TARGETS
 from pipeline.tracking.store import whole_uri
 from pipeline.tracking.track import track_compared, track_figures
+from pipeline.training.params import ClassifyRun, RunParams
 from pipeline.viz.plots import Dot, plot_compared
 
 BASELINE = "hog_svm"
@@ -44,45 +43,22 @@ class Row:
     note: str = ""
 
 
-def variants(params: Params, run: str, models: list[str], settings: Mapping[str, Any]) -> dict[str, RunParams]:
-    """The run's params for each of `models`, or for those of `compare.models` if the list is empty.
-
-    What the block `compare` sets is for its own run; `settings`, by dotted key, come last. Raises InputError for a
-    wrong one, or if there is no such block.
-    """
-    block, whole = params.compare, params.run(run)
-    if block is None:
-        raise InputError("params.yaml: compare: missing; it says which models to compare, and with what settings")
-    made: dict[str, RunParams] = {}
-    try:
-        if run == block.run:
-            whole = changed(whole, block.settings, "compare.settings")
-        for model in models or block.models:
-            own = block.models.get(model, {}) if run == block.run else {}
-            variant = changed(changed(whole, own, f"compare.models.{model}"), settings, "--set")
-            net = variant.model.model_copy(update={"backbone": model})
-            made[model] = variant.model_copy(update={"model": net})
-    except ValueError as error:
-        raise InputError(str(error)) from None
-    return made
-
-
 def compare(
     project: Path,
-    params: Params,
     run: str,
+    base: RunParams,
     compared: Mapping[str, RunParams],
     uri: str | None,
     environment: Mapping[str, str],
 ) -> Iterator[Row]:
     """A row per model as it is done, the classical one first where the run classifies.
 
-    A model that fails is a row with its reason, and the others go on. `compared` are the run's params by model, as
-    from `variants`; `uri` is MLflow's, None takes the project's own store. Raises InputError if the project is not in
-    git, or its data do not come through ingest and augment.
+    A model that fails is a row with its reason, and the others go on. `base` are the params of `run`, `compared` those
+    of each model, as from `config.variants`; `uri` is MLflow's, None takes the project's own store. Raises InputError
+    if the project is not in git, or its data do not come through ingest and augment.
     """
     check_git(project)
-    base, uri = params.run(run), whole_uri(project, uri)
+    uri = whole_uri(project, uri)
     repro(project, f"augment@{base.dataset}", environment)
     first = next(iter(compared.values()))
     if isinstance(first, ClassifyRun):
@@ -92,6 +68,31 @@ def compare(
             yield _net(project, run, base, model, variant, uri, environment)
         except InputError as error:
             yield Row(model, note=str(error))
+
+
+def compare_and_write(
+    project: Path,
+    run: str,
+    base: RunParams,
+    compared: Mapping[str, RunParams],
+    uri: str | None,
+    environment: Mapping[str, str],
+) -> Iterator[str]:
+    """`compare`, in words: a line per model as it is done, then the table. Raises InputError at the end if one failed.
+
+    reports/compare/<run>.csv and .png are written after each model: a comparison that is stopped shows what it has.
+    """
+    metric, rows = main_metric(base.task), list[Row]()
+    table, plot = (project / "reports/compare" / f"{run}{kind}" for kind in (".csv", ".png"))
+    for row in compare(project, run, base, compared, uri, environment):
+        rows.append(row)
+        write_comparison(order(rows), metric, table, plot)
+        said = f"failed: {row.note}" if row.note else f"{metric} {row.figure}"
+        yield f"{len(rows)}: {row.model}: {said}"
+    places = " and ".join(path.relative_to(project).as_posix() for path in (table, plot))
+    yield f"{table_text(order(rows), metric)}\n{places}; MLflow: make ui, experiment {experiment_of(run)}; dvc exp show"
+    if failed := [row.model for row in rows if row.note]:
+        raise InputError(f"{len(failed)} of {len(rows)} models failed: {', '.join(failed)}")
 
 
 def experiment_of(run: str) -> str:

@@ -60,7 +60,7 @@ def export_run(
     that training is not finite; and, after writing the folder with the others, one that says which targets could not be
     made and why. Where none could, nothing is written.
     """
-    from pipeline.core.spec import read_spec, write_spec
+    from pipeline.core.spec import read_spec
 
     spec = read_spec(model_folder / "model.json")
     spec = replace(spec, predict=dict(predict or spec.predict))
@@ -82,19 +82,10 @@ def export_run(
         if not targets:
             raise InputError(_said(not_made))
         _write_golden(folder, model_folder, train_folder, choose(chosen, GOLDEN), spec, targets)
-        write_text(folder / "labels.txt", "".join(f"{label}\n" for label in spec.labels))
-        write_json(folder / "preprocess.json", preprocessing(spec))
-        write_spec(folder / "model.json", spec)
+        _write_spec(folder, spec)
         _write_bundle(folder, targets)
-        facts = {
-            "run": spec.run,
-            "targets": targets,
-            "not_made": not_made,
-            "calibration": calibration,
-            **tuning,
-            **_origin(model_folder, train_folder),
-            "cost": costs,
-        }
+        facts = {"run": spec.run, "targets": targets, "not_made": not_made, "calibration": calibration, **tuning}
+        facts |= {**_origin(model_folder, train_folder), "cost": costs}
         write_json(folder / "export.json", facts)
         write_text(folder / "README.md", model_card(spec, facts, evidence))
     if not_made:
@@ -102,6 +93,15 @@ def export_run(
     sizes = ", ".join(f"{row['file']} {row['size_bytes'] / 1e6:.2f} MB" for row in targets.values())
     line = f"{out}: {sizes}; calibrated on {len(chosen)} of {len(samples)} train pictures"
     return "; ".join([line, *calibration["warnings"]])
+
+
+def _write_spec(folder: Path, spec: "ModelSpec") -> None:
+    """What an app needs to feed the files and to read their answers."""
+    from pipeline.core.spec import write_spec
+
+    write_text(folder / "labels.txt", "".join(f"{label}\n" for label in spec.labels))
+    write_json(folder / "preprocess.json", preprocessing(spec))
+    write_spec(folder / "model.json", spec)
 
 
 def _origin(model_folder: Path, train_folder: Path) -> dict[str, Any]:

@@ -43,6 +43,17 @@ class Shot:
     rate: Fraction = Fraction(25)
 
 
+def prediction_text(prediction: Sample) -> str:
+    """For a terminal: the three best labels with their probabilities, or the objects, a line each."""
+    best = sorted((prediction.scores or {}).items(), key=lambda item: -item[1])[:3]
+    said = ", ".join(f"{label} {score:.3f}" for label, score in best) or f"{len(prediction.objects)} objects"
+    lines = [f"{prediction.id}: {said}"]
+    for o in prediction.objects:
+        x, y, w, h = (round(v, 4) for v in o.box)
+        lines.append(f"  {o.label} {o.score:.3f} at x {x} y {y} w {w} h {h}")
+    return "\n".join(lines)
+
+
 def predict_sources(
     sources: list[str],
     run: str,

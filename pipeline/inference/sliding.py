@@ -107,6 +107,17 @@ def slide_run(
     return {**about, **figures_of("detect", truth, found, boxes)}
 
 
+def figures_text(figures: Mapping[str, Any]) -> str:
+    """What `slide_run` returns, for a terminal: AP and AP50 over all labels, then of each."""
+    rows = [(f"{figures['n_images']} pictures", figures)]
+    rows += [(f"{own['n']} {label}", own) for label, own in figures["per_class"].items()]
+    shown = {None: "undefined"}
+    return "\n".join(
+        f"{name}: " + ", ".join(f"{key} {shown.get(row[key]) or format(row[key], '.4f')}" for key in ("AP", "AP50"))
+        for name, row in rows
+    )
+
+
 def slide_samples(slider: Slider, folder: Path, samples: list[Sample], scales: Sequence[float]) -> list[Sample]:
     """The same samples with the objects that are found in their pictures, from the score on that AP needs."""
     unsure_too = replace(slider, spec=replace(slider.spec, predict=slider.spec.predict | FOR_AP))

@@ -44,26 +44,10 @@ def train_run(
     train, val = read_samples(train_folder), read_samples(val_folder)
     check_labels(name, run, dataset, train, val)
 
-    import lightning.pytorch as pl
-
     from pipeline.augment.policies import augmenter
-    from pipeline.models.backbones import read_pretrained
-    from pipeline.models.localizer import Localizer
-    from pipeline.models.nets import build
     from pipeline.training import loading
 
-    pretrained = read_pretrained(run.model.backbone, run.model.pretrained)
-    if pretrained.state is None and run.train.backbone_norm == "frozen":
-        raise InputError(f"runs.{name}.backbone_norm: frozen, but pretrained is false; expected batch")
-    spec = make_spec(name, run, dataset, pretrained.mean, pretrained.std)
-    spec.trained = {"weights": pretrained.source}
-    if isinstance(run, DetectRun) and (head := HEADS[run.model.head.kind]).anchors:
-        spec.head["anchors"] = head.find_anchors(loading.box_sizes(train, spec), run.model.head.strides)
-    pl.seed_everything(run.train.seed, verbose=False)
-    net = build(spec, pretrained)
-    if isinstance(net, Localizer):
-        net.start_from(train)
-    spec.outputs, spec.strides, spec.boxes = list(net.outputs), list(net.strides), net.boxes
+    net, spec = _start(name, run, dataset, train)
     varied = loading.Pictures(train_folder, train, spec, augmenter(run.train.online.policy, dataset))
     plain = loading.Pictures(val_folder, val, spec)
     checkpoints = resume / name / _fingerprint(run, train_folder, val_folder)
@@ -77,6 +61,30 @@ def train_run(
     return (
         f"{model_folder}: best of {spec.trained['epochs']} epochs is {spec.trained['best_epoch']}, {metric} {value:.4f}"
     )
+
+
+def _start(name: str, run: RunParams, dataset: Dataset, train: list[Sample]) -> tuple["Net", "ModelSpec"]:
+    """The net before its first step, and its spec. Raises InputError for weights or knobs that do not fit."""
+    import lightning.pytorch as pl
+
+    from pipeline.models.backbones import read_pretrained
+    from pipeline.models.localizer import Localizer
+    from pipeline.models.nets import build
+    from pipeline.training.loading import box_sizes
+
+    pretrained = read_pretrained(run.model.backbone, run.model.pretrained)
+    if pretrained.state is None and run.train.backbone_norm == "frozen":
+        raise InputError(f"runs.{name}.backbone_norm: frozen, but pretrained is false; expected batch")
+    spec = make_spec(name, run, dataset, pretrained.mean, pretrained.std)
+    spec.trained = {"weights": pretrained.source}
+    if isinstance(run, DetectRun) and (head := HEADS[run.model.head.kind]).anchors:
+        spec.head["anchors"] = head.find_anchors(box_sizes(train, spec), run.model.head.strides)
+    pl.seed_everything(run.train.seed, verbose=False)
+    net = build(spec, pretrained)
+    if isinstance(net, Localizer):
+        net.start_from(train)
+    spec.outputs, spec.strides, spec.boxes = list(net.outputs), list(net.strides), net.boxes
+    return net, spec
 
 
 def _fit_phases(
@@ -95,7 +103,7 @@ def _fit_phases(
     """
     from pipeline.metrics.metrics import main_metric
     from pipeline.models.losses import label_weights
-    from pipeline.training import fit, loading
+    from pipeline.training import fit
     from pipeline.training.features import frozen_loaders
     from pipeline.training.trainer import Phase, choose_precision
 
@@ -113,11 +121,7 @@ def _fit_phases(
         before = {k: v.clone() for k, v in net.state_dict().items()}
     if run.train.epochs:
         phase = Phase(False, run.train.epochs, run.train.learning_rate, run.train.frozen_epochs)
-        mixed: tuple[Any, ...] = ()
-        if isinstance(run, DetectRun):
-            mixed = (run.train.online.mosaic, run.train.epochs - run.train.online.quiet_epochs)
-        train = loading.train_loader(pictures[0], run.train.batch_size, workers, run.train.seed, *mixed)
-        loaders = train, loading.eval_loader(pictures[1], run.train.batch_size)
+        loaders = _image_loaders(run, pictures, workers)
         tuned = fit.fit(net, spec, run, dataset, phase, loaders, checkpoints, weights)
         if before and max(map(rank, rows)) >= max(map(rank, tuned)):
             net.load_state_dict(before)  # tuning made it worse
@@ -131,6 +135,17 @@ def _fit_phases(
     }
     net.eval()
     return rows
+
+
+def _image_loaders(run: RunParams, pictures: tuple["Pictures", "Pictures"], workers: int) -> tuple[Any, Any]:
+    from pipeline.training.loading import eval_loader, train_loader
+
+    knobs = run.train
+    mixed: tuple[Any, ...] = ()
+    if isinstance(run, DetectRun):
+        mixed = (run.train.online.mosaic, run.train.epochs - run.train.online.quiet_epochs)
+    train = train_loader(pictures[0], knobs.batch_size, workers, knobs.seed, *mixed)
+    return train, eval_loader(pictures[1], knobs.batch_size)
 
 
 def make_spec(name: str, run: RunParams, dataset: Dataset, mean: list[float], std: list[float]) -> "ModelSpec":

@@ -41,7 +41,7 @@ CLIP_NORM = 10.0  # of the gradients
 VALIDATION: dict[str, dict[str, Any]] = {
     "classify": {},
     "localize": {"score": 0.5},
-    "detect": {**FOR_AP, "nms": "hard", "nms_iou": 0.6},
+    "detect": {**FOR_AP, "nms": "vote", "nms_iou": 0.6},
 }
 
 

@@ -116,7 +116,7 @@ print(len(decode(outputs, spec, Frame(1, 1, 0, 0))[2]), "objects")
     )
     assert "'kind': 'near'" in said
     assert "'boxes': 'distances'" in said
-    assert "'boxes_8': '[4, S/s, S/s]: left, top, right, bottom" in said
+    assert "[4, S/s, S/s]: left, top, right, bottom" in said
     assert said.endswith("3 objects\n")
 
 

@@ -5,7 +5,7 @@
 All learn from the run's train split and are judged on its test split by our AP (which is pycocotools'), at its side,
 on the same threads. Ours trains its epochs, or as many as fit into --seconds; the others get the time that it took.
 `scratch` is ours from random weights, as Ultralytics' is here (its weights cannot be had without a download). Latency:
-a picture on the canvas through the float or int8 file, two threads, each in a row, in several rounds.
+an image on the canvas through the float or int8 file, two threads, each in a row, in several rounds.
 """
 
 import argparse
@@ -40,7 +40,7 @@ from pipeline.runtimes.answers import predict_samples
 from pipeline.runtimes.runtime import Runtime
 from pipeline.runtimes.targets import TARGETS, open_runtime
 from pipeline.training.train import make_spec, train_run
-from pipeline.training.trainer import LOOKS
+from pipeline.training.trainer import VALIDATIONS
 
 THREADS = 2
 CALIBRATION = 64
@@ -79,7 +79,7 @@ class Data:
 
 
 def train_ours(name: str, run: DetectRun, data: Data, folder: Path) -> tuple[float, float, list[Sample]]:
-    """Seconds and images per second of training, and what the kept weights say of the test pictures."""
+    """Seconds and images per second of training, and what the kept weights say of the test images."""
     with contextlib.redirect_stdout(io.StringIO()):
         train_run(
             name, run, data.folders["train"], data.folders["val"], folder / "model", folder / "report",
@@ -105,7 +105,7 @@ def ours(name: str, run: DetectRun, data: Data, scratch: Path, seeds: int, secon
         longer, _, _ = train_ours(name, with_epochs(run, 4), data, scratch / f"{name}-pilot4")
         epoch = (longer - pilot) / 2
         epochs = max(1, int((seconds - pilot) / epoch) + 2)
-        run = with_epochs(run, epochs - epochs % max(1, epochs // LOOKS))  # else val would be looked at after each
+        run = with_epochs(run, epochs - epochs % max(1, epochs // VALIDATIONS))  # else each epoch would be validated
     row = Row(name, [], [], [], [], 0, None)
     for seed in range(seeds):
         own = DetectRun.model_validate(run.model_dump() | {"seed": seed})

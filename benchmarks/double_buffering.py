@@ -2,7 +2,7 @@
 
     python -m benchmarks.double_buffering RUN [--clip FILE] [--targets NAMES] [--repeats N]
 
-RUN is exported. Without --clip: pictures of its ingested test split drift by, 1280 x 720. Timed as a user has it, from
+RUN is exported. Without --clip: images of its ingested test split drift by, 1280 x 720. Timed as a user has it, from
 the call to the last answer, the opening of the model's file included; alone, and with --draw (drawing and encoding).
 "One after the other" is a plain loop over the same steps. x264 has threads of its own in both, so with drawing the
 encoder overlaps with the rest either way. Runs are interleaved; medians and their ratio.
@@ -31,7 +31,7 @@ from pipeline.inference.predict import predict_sources
 
 MODELS, EXPORTS = Path("models"), Path("exports")
 WIDTH, HEIGHT, FRAMES = 1280, 720, 200
-SHOWN = 15  # frames of each picture
+SHOWN = 15  # frames of each image
 
 
 def main() -> None:
@@ -84,7 +84,7 @@ def _drifting(run: str, path: Path) -> Path:
 
 
 def _drift(picture: Image.Image) -> Iterator[Image.Image]:
-    """Nine tenths of the picture in each direction, ever further to the right and down."""
+    """Nine tenths of the image in each direction, ever further to the right and down."""
     w, h = picture.size
     for place in range(SHOWN):
         left, top = (0.1 * side * place / SHOWN for side in (w, h))

@@ -1,4 +1,4 @@
-"""One picture through the shipped files and through eager PyTorch, uint8 on the canvas to logits.
+"""One image through the shipped files and through eager PyTorch, uint8 on the canvas to logits.
 
     python -m benchmarks.latency [--backbone NAME] [--size PIXELS] [--threads N]
 
@@ -48,7 +48,7 @@ def main() -> None:
             runtimes[target] = open_runtime(target, folder / file, asked.threads)
         calls = {target: partial(runtime.run, pictures[0]) for target, runtime in runtimes.items()}
         median = milliseconds(calls)
-    print(f"{asked.backbone} at {asked.size}, one picture, {asked.threads} threads")
+    print(f"{asked.backbone} at {asked.size}, one image, {asked.threads} threads")
     for target, value in median.items():
         threads = runtimes[target].threads
         print(f"  {target:17} {value:7.2f} ms  {median['torch eager'] / value:5.1f} x eager  ({threads} threads)")

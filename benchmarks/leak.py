@@ -4,7 +4,7 @@
 
 RUN is a classify run of params.yaml whose data is ingested. A logistic regression on the pooled features of the run's
 pretrained backbone is fitted twice: on train and val of the chain's split, which keeps groups together, judged on its
-test pictures; and on as many pictures drawn at random without regard to groups, judged on the rest.
+test images; and on as many images drawn at random without regard to groups, judged on the rest.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from pipeline.core.sample import SPLITS, read_dataset, read_samples
 from pipeline.models.backbones import read_pretrained
 from pipeline.models.nets import build
 from pipeline.training.features import Features
-from pipeline.training.loading import Pictures
+from pipeline.training.loading import ImageDataset
 from pipeline.training.train import make_spec
 
 
@@ -38,7 +38,9 @@ def main() -> None:
     vectors, labels, part = [], [], []
     for split in SPLITS:
         samples = read_samples(folder / split)
-        found = Features(Pictures(folder / split, samples, spec), net, Path(".features"), False, torch.device("cpu"))
+        found = Features(
+            ImageDataset(folder / split, samples, spec), net, Path(".features"), False, torch.device("cpu")
+        )
         vectors += [found[i][0][0].astype(np.float32).mean(axis=(1, 2)) for i in range(len(samples))]
         labels += [str(s.label) for s in samples]
         part += [split] * len(samples)
@@ -54,7 +56,7 @@ def main() -> None:
         accuracy(*train_test_split(everything, test_size=share, stratify=y, random_state=seed))
         for seed in range(asked.repeats)
     ]
-    print(f"{asked.run}: {run.model.backbone} at {run.model.size}, {len(x)} pictures, {is_test.sum()} of them test")
+    print(f"{asked.run}: {run.model.backbone} at {run.model.size}, {len(x)} images, {is_test.sum()} of them test")
     print(f"  groups kept together {grouped:.4f}")
     print(f"  random split         {statistics.mean(drawn):.4f} (mean of {asked.repeats})")
 

@@ -1,10 +1,10 @@
-"""What int8 costs two nets with ImageNet weights on labelled pictures: each file as it is exported, run in its runtime.
+"""What int8 costs two nets with ImageNet weights on labelled images: each file as it is exported, run in its runtime.
 
     python -m benchmarks.quantization PICTURES [--v1 FILE] [--v2 FILE] [--calibration N] [--budget SHARE ...]
 
 PICTURES holds images/ and labels.csv (file,class_index). --v2: torchvision's MobileNetV2 1.0 (its keys); --v1: timm's
-MobileNetV1 1.0, trained with TensorFlow's padding and pixels in -1 to 1. Two folds: ranges come from N pictures of one
-half, the other half is judged, then the other way round; so every picture is judged, and none by a file that saw it.
+MobileNetV1 1.0, trained with TensorFlow's padding and pixels in -1 to 1. Two folds: ranges come from N images of one
+half, the other half is judged, then the other way round; so every image is judged, and none by a file that saw it.
 Beside the files stands the naive one that ONNX Runtime makes when nothing is asked: a scale per tensor, from the
 smallest to the largest value.
 """
@@ -38,7 +38,7 @@ Logits = NDArray[np.float32]
 
 
 class Row(NamedTuple):
-    """A file's `logits` for all pictures; its size, and the row that it is held against; how it was made."""
+    """A file's `logits` for all images; its size, and the row that it is held against; how it was made."""
 
     logits: Logits
     size: int
@@ -135,7 +135,7 @@ def _export(net: nn.Module, chosen: list[Images], target: str, path: Path, optio
 
 
 class _Reader:
-    """What ONNX Runtime's quantizer reads pictures from."""
+    """What ONNX Runtime's quantizer reads images from."""
 
     def __init__(self, images: list[Images]) -> None:
         self.images = iter(images)
@@ -149,7 +149,7 @@ def _print(title: str, exact: Logits, rows: dict[str, Row], truth: NDArray[np.in
     """A line per file; `off` is the largest difference of a logit over the largest logit."""
     best = exact.argmax(1)
     top1 = 100 * float((best == truth).mean())
-    print(f"\n{title}, {len(truth)} pictures: top-1 {top1:.2f} % in torch")
+    print(f"\n{title}, {len(truth)} images: top-1 {top1:.2f} % in torch")
     print(f"{'file':24} {'top-1':>6} {'drop':>6} {'agrees':>7} {'MB':>6} {'ratio':>6} {'off':>8} {'rms':>7} {'s':>5}")
     for name, row in rows.items():
         found = row.logits.argmax(1)

@@ -1,8 +1,8 @@
-"""A classifier over every window of a picture: one fully convolutional pass against the windows cut out one by one.
+"""A classifier over every window of an image: one fully convolutional pass against the windows cut out one by one.
 
     python -m benchmarks.sliding_windows [--backbone NAME] [--size PIXELS] [--head pool|flatten] [--picture W H]
 
-Prints the milliseconds per picture, the median over the repetitions (interleaved, so that a slow spell hits both), the
+Prints the milliseconds per image, the median over the repetitions (interleaved, so that a slow spell hits both), the
 ratio of the two, and the largest difference of the logits. The windows go through the same net in batches.
 """
 

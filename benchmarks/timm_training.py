@@ -81,10 +81,10 @@ def ours(folder: Path, samples: list[Sample], asked: argparse.Namespace, scratch
     spec = make_spec("r", run, dataset, [0.5] * 3, [0.5] * 3)
     net = build(spec)
     spec.outputs = list(net.outputs)
-    varied = loading.Pictures(folder, samples, spec, augmenter(run.train.online.policy, dataset))
+    varied = loading.ImageDataset(folder, samples, spec, augmenter(run.train.online.policy, dataset))
     loaders = (
         loading.train_loader(varied, run.train.batch_size, 1, run.train.seed),
-        loading.eval_loader(loading.Pictures(folder, samples[:1], spec), run.train.batch_size),
+        loading.eval_loader(loading.ImageDataset(folder, samples[:1], spec), run.train.batch_size),
     )
 
     def epoch() -> None:

@@ -1,7 +1,7 @@
 """What our detector is measured against: SSDLite on the same backbone, and Ultralytics' nano by its own program.
 
 Ultralytics is installed into `.yardsticks/`, an environment of its own, and called as a command: it is AGPL, and no
-part of this project. Both get the pictures, the split, the side, the cores and the wall time that ours had.
+part of this project. Both get the images, the split, the side, the cores and the wall time that ours had.
 """
 
 import csv
@@ -44,7 +44,7 @@ COARSE = (96, 64, 64)  # channels of SSDLite's maps beyond the backbone's
 
 @dataclass(slots=True)
 class Peer:
-    """What came of a peer: predictions for the test pictures, seconds and images per second of training, its size."""
+    """What came of a peer: predictions for the test images, seconds and images per second of training, its size."""
 
     predicted: list[Sample]
     seconds: float
@@ -97,7 +97,7 @@ def train_ssdlite(
     if run.train.backbone_norm == "frozen":
         join_frozen_norms(net.backbone.body, torch.rand(1, 3, run.model.size, run.model.size))
     folder, samples = train
-    pictures = loading.Pictures(folder, samples, spec, augmenter(run.train.online.policy, dataset))
+    pictures = loading.ImageDataset(folder, samples, spec, augmenter(run.train.online.policy, dataset))
     loader = loading.train_loader(pictures, run.train.batch_size, 1, run.train.seed, run.train.online.mosaic, 10**6)
     body = {id(p) for p in net.backbone.body.parameters()}
     learning = [p for p in net.parameters() if p.requires_grad]
@@ -194,7 +194,7 @@ class Ultralytics:
         return said
 
     def run(self, data: Path, labels: list[str], truth: list[Sample], size: int, seed: int, seconds: float) -> Peer:
-        """Train the nano net from scratch for `seconds` on `data` (see `write_yolo`), and predict its test pictures."""
+        """Train the nano net from scratch for `seconds` on `data` (see `write_yolo`), and predict its test images."""
         out = self.scratch / f"run{seed}"
         said = self._yolo(
             "train", f"model={WEIGHTS}.yaml", f"data={data / 'data.yaml'}", f"imgsz={size}", "batch=16", "device=cpu",
@@ -247,7 +247,7 @@ def _yolo_objects(path: Path, labels: list[str]) -> list[Object]:
 
 
 def write_yolo(folder: Path, dataset: Dataset, splits: dict[str, tuple[Path, list[Sample]]]) -> None:
-    """The pictures and boxes as Ultralytics wants them: images/<split>/, labels/<split>/, data.yaml."""
+    """The images and boxes as Ultralytics wants them: images/<split>/, labels/<split>/, data.yaml."""
     for split, (source, samples) in splits.items():
         for kind in ("images", "labels"):
             (folder / kind / split).mkdir(parents=True)

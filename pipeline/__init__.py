@@ -1,1 +1,1 @@
-"""From labelled pictures and videos to a quantized model on a phone: the library behind the stages."""
+"""From labelled images and videos to a quantized model on a phone: the library behind the stages."""

@@ -23,11 +23,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="pocketlens", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_parser(commands.add_parser("add", help="write a dataset and a run for a folder of your own into params.yaml"))
-    _predict_parser(commands.add_parser("predict", help="what a trained run says of pictures"))
+    _predict_parser(commands.add_parser("predict", help="what a trained run says of images"))
     _inspect_parser(commands.add_parser("inspect", help="open a run's data and predictions in the FiftyOne App"))
     _demo_parser(commands.add_parser("demo", help="serve the page that runs an exported model in a browser"))
     _cost_parser(commands.add_parser("cost", help="multiply-adds, parameters and memory of a backbone or run"))
-    _slide_parser(commands.add_parser("slide", help="slide a trained classifier over the pictures of a box dataset"))
+    _slide_parser(commands.add_parser("slide", help="slide a trained classifier over the images of a box dataset"))
     _compare_parser(commands.add_parser("compare", help="a run with one backbone after another, side by side"))
     _trace_parser(commands.add_parser("trace", help="where a file came from, and whether it still is what it was"))
     _params_parser(commands.add_parser("params", help="every knob of a run, its meaning, and whether it is a default"))
@@ -50,10 +50,10 @@ def _add_parser(parser: argparse.ArgumentParser) -> None:
     from pipeline.datasets.formats import FORMATS
 
     parser.add_argument("name", help="of the new dataset and run")
-    parser.add_argument("--data", type=Path, required=True, help="folder with the pictures or clips")
+    parser.add_argument("--data", type=Path, required=True, help="folder with the images or clips")
     parser.add_argument("--labels", type=Path, help="folder or file with the labels, where they lie elsewhere")
     parser.add_argument("--task", choices=TASKS, required=True)
-    parser.add_argument("--format", help=f"{', '.join(FORMATS)}; found out by a look at the folder if not given")
+    parser.add_argument("--format", help=f"{', '.join(FORMATS)}; recognized from the folder if not given")
     parser.add_argument("--backbone", help="any timm name (default mobilenetv2_100)")
     parser.add_argument("--pretrained", type=Path, metavar="FILE", help="weights in timm's or torchvision's names")
     _add_settings(parser, "a knob: train.epochs=5, dataset.max_side=320")
@@ -86,7 +86,7 @@ def _predict_parser(parser: argparse.ArgumentParser) -> None:
         "--draw",
         type=Path,
         metavar="FOLDER",
-        help="write predictions drawn into pictures and clips, and metadata.jsonl",
+        help="write predictions drawn into images and clips, and metadata.jsonl",
     )
     parser.add_argument("--every", type=int, default=1, metavar="N", help="of clips and cameras each N-th frame")
     parser.add_argument("--frames", type=int, metavar="N", help="of a camera so many frames (default: until Ctrl+C)")
@@ -102,12 +102,12 @@ def _slide_parser(parser: argparse.ArgumentParser) -> None:
         type=_numbers,
         default=[1, 1.25, 1.6, 2, 2.5, 3.2, 4, 5],
         metavar="N,N,...",
-        help="how often a window fits into the longer side of a picture (default 1,1.25,1.6,2,2.5,3.2,4,5)",
+        help="how often a window fits into the longer side of an image (default 1,1.25,1.6,2,2.5,3.2,4,5)",
     )
     parser.add_argument("--background", default="background", help="the label of nothing (default background)")
     parser.add_argument("--score", type=float, help="with --draw: objects below are not drawn (default: the run's)")
     parser.add_argument("--json", action="store_true", help="all figures as one JSON object")
-    parser.add_argument("--draw", type=Path, metavar="FOLDER", help="write the pictures with truth and boxes drawn in")
+    parser.add_argument("--draw", type=Path, metavar="FOLDER", help="write the images with truth and boxes drawn in")
     parser.set_defaults(command=_slide)
 
 

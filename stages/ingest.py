@@ -14,7 +14,7 @@ def main(name: str) -> str:
     data = Path("data/ingested") / name
     summary = ingest(name, params, data, Path("reports/ingest") / name)
     splits = ", ".join(f"{count} {split}" for split, count in summary["splits"].items())
-    return f"{data}: {summary['kept']} of {summary['seen']} pictures ({splits}), {summary['refused']} refused"
+    return f"{data}: {summary['kept']} of {summary['seen']} images ({splits}), {summary['refused']} refused"
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def sample(_: str) -> str:
         herd = draw_herd(folder, params.herd, params.seed)
     with new_folder(root / "pose") as folder:
         pose = draw_pose(folder, params.pose, params.seed)
-    return f"drew {root}: actions {clips} clips; alpaca {alpaca}, herd {herd}, pose {pose} pictures"
+    return f"drew {root}: actions {clips} clips; alpaca {alpaca}, herd {herd}, pose {pose} images"
 
 
 if __name__ == "__main__":

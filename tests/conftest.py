@@ -49,7 +49,7 @@ def open_browser(profile: Path, *more: str) -> Iterator[webdriver.Chrome]:
         "headless=new",
         "no-sandbox",
         "disable-gpu",
-        "disable-dev-shm-usage",  # containers give /dev/shm 64 MB, too little for a canvas of pictures
+        "disable-dev-shm-usage",  # containers give /dev/shm 64 MB, too little for a canvas of images
         "disable-background-networking",
         "disable-component-update",
         "disable-sync",

@@ -22,7 +22,7 @@ def write_project(root: Path, runs: dict[str, str]) -> None:
     for number, (run, task) in enumerate(runs.items()):
         figures = {"task": task, "n_images": 8, MAIN[task]: 0.9 - number / 10, "per_class": {"not / 100%": {"f1": 0.5}}}
         write_json(root / f"data/ingested/{run}/dataset.json", {"counts": {"train": 8, "val": 4, "test": 8}})
-        write_text(root / f"data/ingested/{run}/test/metadata.jsonl", f"the test pictures of {run}")
+        write_text(root / f"data/ingested/{run}/test/metadata.jsonl", f"the test images of {run}")
         Image.new("RGB", (64, 48), (40 * number, 90, 160)).save(_parent(root / f"reports/ingest/{run}/sheet.jpg"))
         write_json(root / f"models/{run}/model.json", {"dataset": run, "trained": {"weights": "none", "epochs": 3}})
         rows = [f"{e},{1 / (e + 1)},{1.5 / (e + 1)},{e / 4},0.001\n" for e in range(3)]

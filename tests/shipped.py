@@ -19,7 +19,7 @@ from pipeline.export.params import ExportParams, Ptq
 from pipeline.models.nets import Deployed, build
 from pipeline.runtimes.answers import predict_samples
 from pipeline.runtimes.targets import open_runtime
-from pipeline.training.loading import Pictures
+from pipeline.training.loading import ImageDataset
 from pipeline.verification.params import VerifyParams
 
 SIDE = 64
@@ -119,7 +119,7 @@ def train_shapes(folder: Path, data: Path) -> None:
     torch.manual_seed(0)
     net = Deployed(build(spec), spec)
     samples = read_samples(data)
-    pictures = Pictures(data, samples, spec)
+    pictures = ImageDataset(data, samples, spec)
     images = torch.from_numpy(np.stack([pictures[i][0] for i in range(len(samples))]))
     labels = torch.tensor([LABELS.index(str(s.label)) for s in samples])
     steps = 60

@@ -1,4 +1,4 @@
-"""`add`: a look at a folder becomes two blocks in params.yaml, and the rest of the file stays as it is."""
+"""`add`: a folder becomes two blocks in params.yaml, and the rest of the file stays as it is."""
 
 import json
 import re
@@ -24,10 +24,10 @@ COCO = {
     "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [2, 2, 10, 10]}],
     "categories": [{"id": 1, "name": "cow"}],
 }
-# a size makes a picture, a string text, anything else JSON
+# a size makes an image, a string text, anything else JSON
 FOLDERS: dict[str, dict[str, Any]] = {
     "folder": {"cat/a.jpg": (40, 30), "dog/b.jpg": (40, 30)},
-    "ucf101": {"Run/v_Run_g01_c01.avi": "", "Jump/v_Jump_g01_c01.avi": ""},  # a look does not decode
+    "ucf101": {"Run/v_Run_g01_c01.avi": "", "Jump/v_Jump_g01_c01.avi": ""},  # recognition does not decode
     "coco": {"images/a.jpg": (40, 30), "annotations/instances.json": COCO},
     "yolo": {"images/a.jpg": (40, 30), "labels/a.txt": "0 0.5 0.5 0.2 0.2\n", "classes.txt": "cow\n"},
     "voc": {"JPEGImages/a.jpg": (40, 30), "Annotations/a.xml": XML},
@@ -76,7 +76,7 @@ def raw(params: Path) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("form", "task", "recognized"),
     [
-        ("folder", "classify", r"2 class folders of pictures \(cat, dog\)"),
+        ("folder", "classify", r"2 class folders of images \(cat, dog\)"),
         ("ucf101", "classify", "2 clips in 2 class folders"),
         ("coco", "detect", r"COCO annotations in annotations/instances\.json"),
         ("coco", "localize", "COCO"),
@@ -262,7 +262,7 @@ def test_paths_in_the_project_are_relative_and_others_absolute(
 @pytest.mark.parametrize(
     "name",
     [
-        "my pictures of cats and dogs " * 4 + "end",
+        "my images of cats and dogs " * 4 + "end",
         "a: b # c",
         "'quoted' \"twice\"",
         "été 犬",

@@ -37,7 +37,7 @@ def animal(x: float = 0.3, y: float = 0.3, w: float = 0.4, h: float = 0.3) -> Ob
 
 
 def affine(matrix, shift=(0.0, 0.0)):
-    """A geometry that only moves points: about the picture's middle, then by `shift`."""
+    """A geometry that only moves points: about the image's middle, then by `shift`."""
     return lambda pixels, points, seed: (pixels, (points - 0.5) @ np.array(matrix, float).T + 0.5 + shift)
 
 
@@ -47,7 +47,7 @@ unit = st.floats(0, 1, allow_subnormal=False)
 
 @st.composite
 def objects(draw):
-    """An object somewhere in the picture with landmarks in and around its box, some absent."""
+    """An object somewhere in the image with landmarks in and around its box, some absent."""
     x, y = draw(st.floats(0, 0.9)), draw(st.floats(0, 0.9))
     w, h = draw(st.floats(0.01, 1 - x)), draw(st.floats(0.01, 1 - y))
     points = draw(st.lists(st.tuples(unit, unit, st.integers(0, 2)), min_size=5, max_size=5))
@@ -136,7 +136,7 @@ def test_a_picture_is_never_shown_without_its_objects(monkeypatch):
     _, after, rejected = augmenter("away").move(picture(), given_objects, 1)
     assert (after, rejected) == (given_objects, DRAWS)
     assert augmenter("away").move(picture(), [], 1)[2] == 0
-    # beyond the border before anything moved: not this picture's loss
+    # beyond the border before anything moved: not this image's loss
     beyond = Object("alpaca", (1.2, 0.1, 0.3, 0.3))
     assert augmenter("away").move(picture(), [beyond], 1)[2] == 0
 

@@ -55,7 +55,7 @@ def three_pixels_off() -> Policy:
 @pytest.mark.parametrize("wrong", ["flipped_pixels", "three_pixels_off"])
 def test_self_test_fails_where_labels_are_moved_wrongly(wrong, monkeypatch):
     monkeypatch.setitem(POLICIES, wrong, f"test_augment_offline:{wrong}")
-    with pytest.raises(RuntimeError, match=r"cow-7: landmark 0 is at .* but the picture shows it at"):
+    with pytest.raises(RuntimeError, match=r"cow-7: landmark 0 is at .* but the image shows it at"):
         self_test(augmenter(wrong, PAIRS), [Sample("cow-7", "a.jpg", 120, 90, objects=[animal(0.2)])], 0)
 
 

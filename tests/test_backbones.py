@@ -53,7 +53,7 @@ def learn_a_step(net: Classifier, pictures: np.ndarray) -> None:
     without = [name for name, p in net.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
     assert not without, f"no use is made of {without}"
     changed = [name for name, p in net.named_parameters() if not torch.equal(p, before[name])]
-    for module in net.modules():  # batch norms that have seen pictures, as after an epoch
+    for module in net.modules():  # batch norms that have seen images, as after an epoch
         if isinstance(module, torch.nn.BatchNorm2d):
             module.reset_running_stats()
             module.momentum = None
@@ -76,7 +76,7 @@ def test_it_builds_learns_a_step_and_ships(backbone: str, size: int, tmp_path: P
         export(deployed, [p[None] for p in pictures[:2]], tmp_path / file, spec.outputs)
         found = open_runtime(target, tmp_path / file).run(pictures)[0]
         if target == "onnx_float":
-            # a deep net with random weights tells pictures apart by large numbers
+            # a deep net with random weights tells images apart by large numbers
             np.testing.assert_allclose(found, exact, rtol=0, atol=1e-3 * max(1, float(np.abs(exact).max())))
         else:
             assert (tmp_path / file).stat().st_size < 0.4 * (tmp_path / TARGETS["onnx_float"].file).stat().st_size

@@ -14,7 +14,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def drawn(seed: int, count: int = 6, least: float = 0.5) -> Tensor:
-    """[count, 4] xyxy in a picture of 100 x 100 pixels, in float64."""
+    """[count, 4] xyxy in an image of 100 x 100 pixels, in float64."""
     draw = np.random.default_rng(seed)
     corner = draw.uniform(0, 60, (count, 2))
     return torch.from_numpy(np.concatenate([corner, corner + draw.uniform(least, 40, (count, 2))], axis=1))

@@ -52,7 +52,7 @@ def test_hugging_face_reads_the_metrics_of_the_card(run: Path, reports: Path) ->
 def test_the_card_says_what_the_files_say(run: Path, reports: Path) -> None:
     spec, facts = read_spec(run / "exports/model.json"), read_json(run / "exports/export.json")
     text = model_card(spec, facts, read_evidence(spec, run / "data", reports))
-    assert '157 pictures seen, 156 kept; 1 refused: {"truncated": 1}' in text
+    assert '157 images seen, 156 kept; 1 refused: {"truncated": 1}' in text
     assert "| circle | 32 | 4 | 16 |" in text
     assert "Fewer than 100 examples to learn from in train: circle (32), cross (32), square (32)." in text
     for row in facts["targets"].values():

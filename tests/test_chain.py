@@ -161,7 +161,7 @@ def test_own_data_in_one_command_and_one_repro(chain: Path, tmp_path: Path) -> N
         (own / label).mkdir(parents=True)
         for i, picture in enumerate(sorted((chain / "data/sample/alpaca" / label).iterdir())[:8]):
             (own / label / f"{i}.jpg").write_bytes(picture.read_bytes())
-    (own / "alpaca/broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    (own / "alpaca/broken.jpg").write_bytes(b"\xff\xd8\xff no image")
     before = (chain / "params.yaml").read_text()
     knobs = ["size=64", "epochs=1", "export.tolerance=1.0", "backbone=mobilenetv2_035", "dataset.refuse_over=0.2"]
     sets = [part for knob in knobs for part in ("--set", knob)]

@@ -80,12 +80,12 @@ NAN = math.nan
     ],
 )
 def test_boxes(box, expected, rule):
-    kept, problems, unsaid = check_objects("p.jpg", [Object("a", box)], ["line 3"], (100, 100))
+    kept, problems, clipped_silently = check_objects("p.jpg", [Object("a", box)], ["line 3"], (100, 100))
     assert [o.box for o in kept] == ([pytest.approx(expected)] if expected else [])
     assert [(p.file, p.key, p.rule, p.done) for p in problems] == (
         [("p.jpg", "line 3", rule, "clipped" if rule == "box_clipped" else "dropped")] if rule else []
     )
-    assert unsaid == (rule is None and expected != box)
+    assert clipped_silently == (rule is None and expected != box)
 
 
 @given(st.lists(st.tuples(*[st.floats(-2, 3)] * 4), max_size=6))
@@ -134,4 +134,4 @@ def test_one_picture_with_two_truths_is_refused():
     samples[5].objects = [Object("a", (0.1, 0.1, 0.501, 0.5))]
     found = conflicting(samples, ["x", "x", "y", "y", "z", "z"], [f"{i}.png" for i in range(6)])
     assert set(found) == {"0", "1"}
-    assert found["0"].found == "the same picture as 1.png, labelled cat and dog"
+    assert found["0"].found == "the same image as 1.png, labelled cat and dog"

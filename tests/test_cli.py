@@ -93,7 +93,7 @@ def test_add_end_to_end(project: Path) -> None:
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     found, written, following = done.stdout.splitlines()
-    assert found == "data/mine: folder (2 class folders of pictures (cat, dog))"
+    assert found == "data/mine: folder (2 class folders of images (cat, dog))"
     assert written == "params.yaml: datasets.mine and runs.mine written"
     assert following == "next: dvc repro track@mine (`pocketlens params mine` lists its knobs)"
     params = read_params(project / "params.yaml")

@@ -161,7 +161,7 @@ def test_mistakes_in_words(task, truth, predicted, words):
 def test_an_empty_test_split_is_an_input_error(tmp_path):
     folder, *_ = draw_split(tmp_path, "classify", pictures=0)
     write_spec(tmp_path / "model/model.json", spec_of("classify"))
-    with pytest.raises(InputError, match=r"test: no pictures to test on; raise datasets.herd.splits.test"):
+    with pytest.raises(InputError, match=r"test: no images to test on; raise datasets.herd.splits.test"):
         evaluate_run(tmp_path / "model", folder, write_history(tmp_path), tmp_path / "report")
 
 
@@ -182,7 +182,7 @@ def test_a_model_is_evaluated_and_its_training_drawn(tmp_path):
     folder, truth, _ = draw_split(tmp_path, "detect")
     report = tmp_path / "reports/evaluate/r"
     said = evaluate_run(write_model(tmp_path, "detect"), folder, write_history(tmp_path), report)
-    assert said.startswith(f"{report}: AP ") and said.endswith(f" on {len(truth)} pictures")
+    assert said.startswith(f"{report}: AP ") and said.endswith(f" on {len(truth)} images")
     assert {p.name for p in report.iterdir()} == FILES
     assert {p.name for p in (report / "plots").glob("*.png")} == {"confusion.png", "pr.png", "history.png"}
     assert min(Image.open(report / "plots/history.png").size) > 100

@@ -44,7 +44,7 @@ def pictures(run: Path) -> np.ndarray:
 
 
 def warmed(spec: ModelSpec, pictures: np.ndarray) -> Deployed:
-    """A net with random weights whose batch norms have seen pictures, so that folding them matters."""
+    """A net with random weights whose batch norms have seen images, so that folding them matters."""
     torch.manual_seed(0)
     net = Deployed(build(spec), spec)
     for module in net.modules():
@@ -167,7 +167,7 @@ def test_a_detector_with_a_shared_head_holds_in_int8(pictures: np.ndarray, tmp_p
 
 
 class Constant(torch.nn.Module):
-    """A layer in it gives all but the same for every picture, with a hair of noise far from zero."""
+    """A layer in it gives all but the same for every image, with a hair of noise far from zero."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -265,7 +265,7 @@ def test_the_folder_proves_itself_without_this_project(run: Path, tmp_path: Path
     code, said = replay(whole)
     assert code == 0, said
     assert said.count("answers as it should") == len(TARGETS)
-    assert "4 pictures: the resize gives the golden inputs" in said
+    assert "4 images: the resize gives the golden inputs" in said
     source = (whole / "replay.py").read_text()
     used = {name.split(".")[0] for name in re.findall(r"^ *(?:import|from) ([\w.]+)", source, re.MULTILINE)}
     runtimes = {"onnxruntime", "executorch", "torch", "ai_edge_litert"}
@@ -346,8 +346,8 @@ def test_calibration_takes_every_label_evenly(samples: list[Sample], count: int,
 @pytest.mark.parametrize(
     ("kept", "asked", "said"),
     [
-        (lambda s: s.label == "circle", 5, "all calibration pictures are of 'circle'"),
-        (lambda s: int(s.id[-3:]) < 4, 5, "5 calibration pictures were asked for, train has 4"),
+        (lambda s: s.label == "circle", 5, "all calibration images are of 'circle'"),
+        (lambda s: int(s.id[-3:]) < 4, 5, "5 calibration images were asked for, train has 4"),
     ],
 )
 def test_calibration_that_is_thin_is_said(run: Path, tmp_path: Path, kept: Any, asked: int, said: str) -> None:

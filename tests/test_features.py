@@ -14,7 +14,7 @@ from pipeline.core.spec import ModelSpec
 from pipeline.models.nets import Net, build
 from pipeline.training import features
 from pipeline.training.features import Features
-from pipeline.training.loading import Pictures
+from pipeline.training.loading import ImageDataset
 
 CPU = torch.device("cpu")
 HEADS: dict[str, dict[str, Any]] = {
@@ -34,7 +34,7 @@ def spec(head: str, backbone: str = "mobilenetv3_small_050", size: int = 64) -> 
     )  # fmt: skip
 
 
-def pictures(folder: Path, made: ModelSpec, count: int = 5) -> Pictures:
+def pictures(folder: Path, made: ModelSpec, count: int = 5) -> ImageDataset:
     samples = []
     folder.mkdir(exist_ok=True)
     for i in range(count):
@@ -42,13 +42,13 @@ def pictures(folder: Path, made: ModelSpec, count: int = 5) -> Pictures:
         Image.fromarray(pixels).save(folder / f"{i}.png")
         objects = [Object("dog", (0.25, 0.25, 0.5, 0.5))]
         samples.append(Sample(f"s{i}", f"{i}.png", 70, 50, label=["cat", "dog"][i % 2], objects=objects))
-    return Pictures(folder, samples, made)
+    return ImageDataset(folder, samples, made)
 
 
 def net_of(made: ModelSpec, seed: int = 0) -> Net:
     torch.manual_seed(seed)
     net = build(made).eval()
-    for module in net.modules():  # statistics as of a net that has seen pictures
+    for module in net.modules():  # statistics as of a net that has seen images
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.uniform_(-0.2, 0.2)
             module.running_var.uniform_(0.5, 1.5)
@@ -89,7 +89,7 @@ def test_a_second_run_and_another_head_compute_nothing(tmp_path: Path, monkeypat
         calls: list[int] = []
         monkeypatch.setattr(Features, "_compute", lambda self, x: calls.append(len(x)) or blank(self, x))  # noqa: B023
         again = Features(pictures(tmp_path / "p", made), net, tmp_path / "f", half=False, device=CPU)
-        assert calls == [1], "one blank picture, for the maps' shapes"
+        assert calls == [1], "one blank image, for the maps' shapes"
         monkeypatch.undo()
         for i in range(5):
             np.testing.assert_array_equal(again[i][0][0], kept[i])
@@ -109,12 +109,12 @@ def test_other_weights_pictures_or_precision_are_other_features(tmp_path: Path) 
     assert not np.array_equal(a, b)
     assert len(list((tmp_path / "f").glob("*.sqlite"))) == 3
     Image.new("RGB", (70, 50), (200, 10, 10)).save(tmp_path / "p/0.png")
-    c = Features(Pictures(tmp_path / "p", seen.samples, made), net_of(made), tmp_path / "f", half=False, device=CPU)
+    c = Features(ImageDataset(tmp_path / "p", seen.samples, made), net_of(made), tmp_path / "f", half=False, device=CPU)
     assert not np.array_equal(a, c[0][0][0])
 
 
 def test_new_pictures_join_those_that_are_kept(tmp_path: Path) -> None:
-    """What comes of a picture is the same to the bit, however many others are computed with it."""
+    """What comes of an image is the same to the bit, however many others are computed with it."""
     made = spec("pool")
     net = net_of(made)
     Features(pictures(tmp_path / "p", made, 3), net, tmp_path / "f", half=False, device=CPU)

@@ -14,11 +14,11 @@ from pipeline.core.sample import Dataset, Landmark, Object, Sample, write_datase
 from pipeline.datasets.formats import FORMATS, detect_format
 from pipeline.datasets.formats.reading import Candidate, give_ids, left_right_pairs, split_of
 
-CLIPS = SimpleNamespace(split=1, frames=4, classes=[])
+CLIP_SUFFIXES = SimpleNamespace(split=1, frames=4, classes=[])
 
 
 def make(root: Path, files: dict) -> Path:
-    """Write files: a size makes a picture, a string text, anything else JSON."""
+    """Write files: a size makes an image, a string text, anything else JSON."""
     for name, content in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,9 +90,9 @@ def test_folder(tmp_path, files, labels, splits, problems):
 @pytest.mark.parametrize(
     ("files", "error"),
     [
-        ({"note.txt": ""}, "no pictures in it or below"),
-        ({"cat/1.jpg": P}, "class folders with pictures: cat; expected two or more"),
-        ({"1.jpg": P}, "class folders with pictures: none"),
+        ({"note.txt": ""}, "no images in it or below"),
+        ({"cat/1.jpg": P}, "class folders with images: cat; expected two or more"),
+        ({"1.jpg": P}, "class folders with images: none"),
     ],
 )
 def test_folder_errors(tmp_path, files, error):
@@ -219,7 +219,7 @@ def test_coco_bad_rows(tmp_path, content, expected):
     [
         ({"a.jpg": P}, "no COCO JSON"),
         ({"a.jpg": P, "x.json": "{"}, "x.json:1: not JSON"),
-        ({"x.json": coco()}, "no pictures in it or below"),
+        ({"x.json": coco()}, "no images in it or below"),
         ({"a.jpg": P, "x.json": coco(categories=[{"id": 1}])}, "categories: expected objects with id and name"),
         ({"a.jpg": P, "x.json": coco(), "y.json": coco()}, "y.json: lists a.jpg, as .*x.json does"),
         (
@@ -371,7 +371,7 @@ def test_yolo_bad_lines(tmp_path, line, rule):
         ({"a.jpg": P, "data.yaml": "names: 3"}, "expected a list of class names"),
         ({"a.jpg": P, "data.yaml": "names: ["}, "not YAML"),
         ({"a.jpg": P, "data.yaml": YAML + "kpt_shape: [17]"}, r"expected \[points, 2 or 3\]"),
-        ({"classes.txt": "cow"}, "no pictures in it or below"),
+        ({"classes.txt": "cow"}, "no images in it or below"),
     ],
 )
 def test_yolo_errors(tmp_path, files, error):
@@ -421,7 +421,7 @@ def test_voc_lists_give_the_splits(tmp_path):
     make(tmp_path, {"ImageSets/Main/train.txt": "a\r\nc\r\n", "ImageSets/Main/test.txt": "b\nc\nx\ny\n"})
     reading = read("voc", tmp_path)
     assert [c.split for c in reading.candidates] == ["train", "test", "test", None]
-    assert [p.found for p in reading.problems] == ["2 pictures are on the list and not here"]
+    assert [p.found for p in reading.problems] == ["2 images are on the list and not here"]
 
 
 BOMB = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><annotation><filename>&b;</filename></annotation>'
@@ -453,7 +453,7 @@ def test_voc_picture_names(tmp_path):
 # --- .pts
 
 FACE = SimpleNamespace(label="face", pairs=[])
-THREE = [(11, 6), (21, 11), (61, 26)]  # from pixel 1 on; in a picture of 100 x 50
+THREE = [(11, 6), (21, 11), (61, 26)]  # from pixel 1 on; in an image of 100 x 50
 
 
 def pts(*points, said=None, head="version: 1\n"):
@@ -503,8 +503,8 @@ def test_pts_problems(tmp_path, text, problem):
     assert sorted((p.file, p.key, p.rule, p.found) for p in reading.problems) == sorted(
         [
             problem,
-            ("d.jpg", "", "no_label", "a picture without a .pts file"),
-            ("lost.pts", "", "missing_file", "no picture named lost"),
+            ("d.jpg", "", "no_label", "an image without a .pts file"),
+            ("lost.pts", "", "missing_file", "no image named lost"),
         ]
     )
     assert {p.done for p in reading.problems} == {"refused"}
@@ -519,8 +519,8 @@ def test_pts_two_files_for_one_picture(tmp_path):
 @pytest.mark.parametrize(
     ("files", "pairs", "error"),
     [
-        ({"a.jpg": P}, [], r"no \.pts files; expected one per picture"),
-        ({"a.pts": pts(*THREE)}, [], "no pictures in it or below"),
+        ({"a.jpg": P}, [], r"no \.pts files; expected one per image"),
+        ({"a.pts": pts(*THREE)}, [], "no images in it or below"),
         ({"a.jpg": P, "a.pts": "{"}, [], r"none of 1 \.pts files can be read; first a\.pts: not of the form"),
         ({"a.jpg": P, "a.pts": pts(*THREE)}, [[0, 3]], r"options\.pairs: \[0, 3\]; expected two .*, from 0 to 2"),
         ({"a.jpg": P, "a.pts": pts(*THREE)}, [[0]], r"options\.pairs: \[0\]; expected two landmarks"),
@@ -616,16 +616,16 @@ def test_csv_what_is_not_labelled(tmp_path):
         ("b.jpg", ("b.jpg", "x.csv:3", "bad_landmarks", "0 numbers, expected 6 for 3 landmarks", "refused")),
         ("b.jpg,1,2,3,x,5,6", ("b.jpg", "x.csv:3", "bad_row", "columns 4 and 5: '3', 'x'; expected two", "refused")),
         ("b.jpg,1,2,3,,5,6", ("b.jpg", "x.csv:3", "bad_row", "columns 4 and 5: '3', ''; expected two", "refused")),
-        ("c.jpg,1,2,3,4,5,6", ("c.jpg", "x.csv:3", "missing_file", "no such picture", "refused")),
+        ("c.jpg,1,2,3,4,5,6", ("c.jpg", "x.csv:3", "missing_file", "no such image", "refused")),
         (",1,2,3,4,5,6", ("x.csv", "x.csv:3", "bad_row", "no file name", "refused")),
         (ROW.strip(), ("a.jpg", "x.csv:3", "listed_twice", "there already, in x.csv:2", "dropped")),
-        ("d.jpg,1,2,3,4,5,6", ("d.jpg", "x.csv:3", "ambiguous_file", "2 pictures of that name", "refused")),
+        ("d.jpg,1,2,3,4,5,6", ("d.jpg", "x.csv:3", "ambiguous_file", "2 images of that name", "refused")),
         ("e.jpg,1,2,3,4,5,6", ("e.jpg", "size", "unreadable", "", "refused")),
     ],
 )
 @pytest.mark.parametrize("header", ["name,x0,y0,x1,y1,x2,y2\n", ROW.replace("a.", "f.")])
 def test_csv_bad_rows(tmp_path, row, problem, header):
-    files = dict.fromkeys(("a.jpg", "b.jpg", "f.jpg", "1/d.jpg", "2/d.jpg"), (100, 50)) | {"e.jpg": "no picture"}
+    files = dict.fromkeys(("a.jpg", "b.jpg", "f.jpg", "1/d.jpg", "2/d.jpg"), (100, 50)) | {"e.jpg": "no image"}
     reading = read("landmarks_csv", make(tmp_path, files | {"x.csv": header + ROW + row + "\n"}), options=FACE)
     (found,) = [p for p in reading.problems if p.rule != "not_listed"]
     assert (found.file, found.key, found.rule, found.done) == (*problem[:3], problem[4])
@@ -636,7 +636,7 @@ def test_csv_bad_rows(tmp_path, row, problem, header):
 @pytest.mark.parametrize(
     ("files", "error"),
     [
-        ({"note.csv": "a,b\n1,2\n"}, "no .csv of landmarks; expected rows of a picture's name and x, y"),
+        ({"note.csv": "a,b\n1,2\n"}, "no .csv of landmarks; expected rows of an image's name and x, y"),
         ({"x.csv": "name,x0,y0,x1\n" + ROW}, "x.csv: the header has 3 columns after the first; expected x, y"),
         ({"x.csv": "name,y0,x0,y1,x1\n" + ROW}, "x.csv: columns 2 and 3 are 'y0' and 'x0'; expected x and y of one"),
         ({"x.csv": "name,x0,x1,y0,y1\n" + ROW}, "x.csv: columns 2 and 3 are 'x0' and 'x1'"),
@@ -658,7 +658,7 @@ def test_csv_errors(tmp_path, files, error):
 @pytest.mark.parametrize("text", ["", "\n", "name,x0,y0\n"])
 def test_csv_without_rows(tmp_path, text):
     root = make(tmp_path, {"a.jpg": P, "x.csv": text})
-    with pytest.raises(InputError, match=r"x\.csv: no rows; expected one per picture"):
+    with pytest.raises(InputError, match=r"x\.csv: no rows; expected one per image"):
         read("landmarks_csv", root, root / "x.csv", FACE)
 
 
@@ -688,7 +688,7 @@ def test_ucf101_lists_and_groups(tmp_path):
     )
     make(tmp_path, {"ucfTrainTestlist/trainlist01.txt": train})
     make(tmp_path, {"ucfTrainTestlist/testlist01.txt": "Run/v_Run_g01_c01.avi\nRun/v_Run_g01_c02.avi\n"})
-    reading = read("ucf101", tmp_path, options=CLIPS)
+    reading = read("ucf101", tmp_path, options=CLIP_SUFFIXES)
     found = [(c.id, c.label, c.split, c.group, c.clip, c.frames) for c in reading.candidates]
     assert found == [
         ("v_Hop_g01_c01", "Hop", "train", "g01", "v_Hop_g01_c01", 4),
@@ -705,7 +705,7 @@ def test_ucf101_lists_and_groups(tmp_path):
 
 def test_ucf101_without_lists_and_with_own_names(tmp_path):
     make(tmp_path, {"Run/one.mp4": "", "Run/two.mov": "", "Hop/one.mp4": "", "stray.avi": ""})
-    reading = read("ucf101", tmp_path, options=CLIPS)
+    reading = read("ucf101", tmp_path, options=CLIP_SUFFIXES)
     assert [(c.label, c.split, c.group) for c in reading.candidates] == [
         ("Hop", None, "one"),
         ("Run", None, "one"),
@@ -726,9 +726,9 @@ def test_ucf101_without_lists_and_with_own_names(tmp_path):
 def test_ucf101_errors(tmp_path, options, files, error):
     make(tmp_path, clips("v_Run_g01_c01", "v_Hop_g01_c01") | files)
     with pytest.raises(InputError, match=error):
-        read("ucf101", tmp_path, options=SimpleNamespace(**vars(CLIPS) | options))
+        read("ucf101", tmp_path, options=SimpleNamespace(**vars(CLIP_SUFFIXES) | options))
     with pytest.raises(InputError, match="no clips in class folders"):
-        read("ucf101", make(tmp_path / "none", {"a.avi": ""}), options=CLIPS)
+        read("ucf101", make(tmp_path / "none", {"a.avi": ""}), options=CLIP_SUFFIXES)
 
 
 # --- what they share
@@ -841,7 +841,7 @@ def test_real_sets(form, path, labels, count, names):
         pytest.skip("POCKETLENS_REAL_DATA is not set")
     root = Path(os.environ["POCKETLENS_REAL_DATA"])
     assert detect_format(root / path, root / labels)[0] == form
-    options = SimpleNamespace(**vars(CLIPS), label="object", pairs=[])
+    options = SimpleNamespace(**vars(CLIP_SUFFIXES), label="object", pairs=[])
     reading = FORMATS[form].read(root / path, root / labels, options)
     assert (len(reading.candidates), reading.labels) == (count, names)
     assert {p.done for p in reading.problems} <= {"noted"}
@@ -853,7 +853,7 @@ CROPPED = SimpleNamespace(margin=0.25, min_side=10, backgrounds=6, max_iou=0.4, 
 
 
 def ingested(root: Path, objects: list[Object], labels: tuple[str, ...] = ("cow", "dog"), group: str | None = None):
-    """Pictures of 100 x 80 with the same objects, one or more a split, as `ingest` writes them."""
+    """Images of 100 x 80 with the same objects, one or more a split, as `ingest` writes them."""
     for split, count in (("train", 3), ("val", 1), ("test", 1)):
         (root / split).mkdir(parents=True)
         names = [f"{split}{i}" for i in range(count)]

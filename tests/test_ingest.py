@@ -156,7 +156,7 @@ def test_a_class_that_cannot_be_learnt(tmp_path, animals):
     shutil.copytree(animals / "cow", animals / "test" / "cow")
     for folder in ("cat", "not a cat", "cow"):
         shutil.rmtree(animals / folder)
-    with pytest.raises(InputError, match=r"no picture in train has cow; see .*ledger"):
+    with pytest.raises(InputError, match=r"no image in train has cow; see .*ledger"):
         run(tmp_path, params("folder", animals))
 
 
@@ -174,7 +174,7 @@ def test_copies_of_test_pictures_leave_train(tmp_path):
 
 
 def coco(root, count, size=(60, 40)):
-    """`count` pictures of one cow each, and the annotations; returns both as rows to change."""
+    """`count` images of one cow each, and the annotations; returns both as rows to change."""
     for i in range(count):
         picture(root / "images" / f"{i}.jpg", i, size)
     images = [{"id": i, "file_name": f"{i}.jpg", "width": 60, "height": 40} for i in range(count)]
@@ -241,7 +241,7 @@ def test_landmarks_without_boxes(tmp_path):
         picture(root / f"{i}.jpg", i)  # 60 x 40
         lines.append(f"{i}.jpg,30,20,36,10,24,10")
     lines[2] = "1.jpg,30,20,36,10"
-    lines[3] = "2.jpg,30,20,66,10,24,10"  # an eye is where the picture is not
+    lines[3] = "2.jpg,30,20,66,10,24,10"  # an eye is where the image is not
     lines[4] = "3.jpg,30,20,30,20,30,20"  # on one spot: there is no box
     lines[5] = "4.jpg,30,20,36,10,nan,10"
     (root / "points.csv").write_text("\n".join(lines))
@@ -352,12 +352,12 @@ def test_boxes_on_clips(tmp_path):
         ("folder", "nowhere", None, "datasets.set.path: .*nowhere: no such folder"),
         ("folder", "file.txt", None, "datasets.set.path: .*file.txt: not a folder"),
         ("coco", "empty", "nowhere.json", "datasets.set.labels: .*nowhere.json: no such file or folder"),
-        ("folder", "empty", None, "no pictures in it or below"),
+        ("folder", "empty", None, "no images in it or below"),
         ("coco", "empty", None, "no COCO JSON"),
         ("yolo", "empty", None, "no class names"),
         ("voc", "empty", None, r"no \.xml files"),
         ("pts", "empty", None, r"no \.pts files"),
-        ("landmarks_csv", "empty", None, "no pictures in it or below"),
+        ("landmarks_csv", "empty", None, "no images in it or below"),
         ("ucf101", "empty", None, "no clips in class folders"),
     ],
 )

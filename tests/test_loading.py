@@ -14,7 +14,7 @@ from pipeline.augment.policies import augmenter
 from pipeline.core.sample import Landmark, Object, Sample
 from pipeline.core.spec import ModelSpec
 from pipeline.ops.preprocess import FILL
-from pipeline.training.loading import Draw, EpochSampler, Pictures, box_sizes, eval_loader, train_loader
+from pipeline.training.loading import Draw, EpochSampler, ImageDataset, box_sizes, eval_loader, train_loader
 
 LABELS = ["cat", "dog"]
 
@@ -28,7 +28,7 @@ def spec(task: str, rule: str = "letterbox", size: int = 64, points: int = 2) ->
 
 
 def sample(folder: Path, i: int, objects: list[Object] | None = None, size: tuple[int, int] = (64, 32)) -> Sample:
-    """A noisy picture, twice as wide as high."""
+    """A noisy image, twice as wide as high."""
     pixels = np.random.default_rng(i).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     Image.fromarray(pixels).save(folder / f"{i}.png")
     return Sample(f"{i}", f"{i}.png", *size, label=LABELS[i % 2], objects=objects or [])
@@ -42,7 +42,7 @@ def samples(folder: Path, count: int) -> list[Sample]:
 
 
 def only_batch(folder: Path, rows: list[Sample], made: ModelSpec) -> tuple[torch.Tensor, dict[str, torch.Tensor], Any]:
-    (batch,) = eval_loader(Pictures(folder, rows, made), len(rows))
+    (batch,) = eval_loader(ImageDataset(folder, rows, made), len(rows))
     return batch
 
 
@@ -78,7 +78,7 @@ def test_epochs_and_seeds_differ() -> None:
 
 def run_through(folder: Path, rows: list[Sample], workers: int) -> list[Any]:
     """Two epochs of batches, loaded by `workers` processes."""
-    pictures = Pictures(folder, rows, spec("detect"), augmenter("photo_geometry"))
+    pictures = ImageDataset(folder, rows, spec("detect"), augmenter("photo_geometry"))
     loader = train_loader(pictures, 3, workers, seed=5)
     batches = []
     for epoch in (0, 1):
@@ -102,7 +102,7 @@ def test_batches_do_not_depend_on_who_loads_them(tmp_path: Path) -> None:
 
 
 def test_what_is_kept_of_a_picture_is_not_varied(tmp_path: Path) -> None:
-    pictures = Pictures(tmp_path, samples(tmp_path, 1), spec("detect"), augmenter("photo_geometry"))
+    pictures = ImageDataset(tmp_path, samples(tmp_path, 1), spec("detect"), augmenter("photo_geometry"))
     plain, varied = pictures[0][0].copy(), pictures[Draw(0, 7)][0].copy()
     assert (plain != varied).any()
     assert (pictures[0][0] == plain).all()
@@ -115,7 +115,7 @@ def test_what_is_kept_of_a_picture_is_not_varied(tmp_path: Path) -> None:
 
 
 def test_a_share_of_the_epoch_is_four_in_one_until_the_quiet_end() -> None:
-    sampler, counts = EpochSampler(400, 0, mosaic=0.25, loud=2), []
+    sampler, counts = EpochSampler(400, 0, mosaic=0.25, mixed_epochs=2), []
     for epoch in range(4):
         sampler.set_epoch(epoch)
         keys = list(sampler)
@@ -128,14 +128,14 @@ def test_a_share_of_the_epoch_is_four_in_one_until_the_quiet_end() -> None:
 
 @pytest.mark.parametrize("rule", ["letterbox", "stretch", "crop"])
 def test_four_pictures_in_one_keep_their_objects_on_them(tmp_path: Path, rule: str) -> None:
-    """Each picture is one colour, with a white box that its object is: the object is found where the box went."""
+    """Each image is one colour, with a white box that its object is: the object is found where the box went."""
     rows, colours = [], [(200, 0, 0), (0, 200, 0), (0, 0, 200), (150, 150, 0)]
     for i, colour in enumerate(colours):
         pixels = np.full((48, 96, 3), colour, np.uint8)
         pixels[12:36, 36:60] = 255
         Image.fromarray(pixels).save(tmp_path / f"{i}.png")
         rows.append(Sample(f"{i}", f"{i}.png", 96, 48, objects=[Object("cat", (0.375, 0.25, 0.25, 0.5), [])]))
-    pictures = Pictures(tmp_path, rows, spec("detect", rule, 128, 0))
+    pictures = ImageDataset(tmp_path, rows, spec("detect", rule, 128, 0))
     for seed in range(5):
         pixels, joined, frame, objects = pictures[Draw(0, seed, (1, 2, 3))]
         assert joined.id == "0 + 1 + 2 + 3"
@@ -150,7 +150,7 @@ def test_four_pictures_in_one_keep_their_objects_on_them(tmp_path: Path, rule: s
             assert inside.size > 20
             assert inside.mean() > 0.95
             left = pixels[round(y + h / 2), round(x - 3)]
-            assert abs(left.astype(int) - colour).max() < 12, "its own picture is around it"
+            assert abs(left.astype(int) - colour).max() < 12, "its own image is around it"
         assert white.sum() < 1.1 * sum(o.box[2] * o.box[3] * 128**2 for o in objects)
 
 
@@ -158,7 +158,7 @@ def test_four_pictures_in_one_keep_their_objects_on_them(tmp_path: Path, rule: s
 def test_box_sizes_are_those_on_the_canvas(tmp_path: Path, rule: str, wide: int, high: int) -> None:
     box = Object("cat", (0.25, 0.25, 0.5, 0.5))
     rows = [sample(tmp_path, 0, [box, Object("dog", (0.25, 0.25, 0.5, 0.5), crowd=True)])]
-    # of a picture twice as wide as high, the middle square shows the middle half
+    # of an image twice as wide as high, the middle square shows the middle half
     expected = [[min(wide, 64), high]]
     assert box_sizes(rows, spec("detect", rule)).tolist() == expected
 
@@ -178,22 +178,22 @@ def test_box_sizes_are_those_on_the_canvas(tmp_path: Path, rule: str, wide: int,
     ],
 )
 def test_batch_sizes(tmp_path: Path, count: int, batch_size: int, sizes: list[int]) -> None:
-    loader = train_loader(Pictures(tmp_path, samples(tmp_path, count), spec("classify")), batch_size, 0, seed=0)
+    loader = train_loader(ImageDataset(tmp_path, samples(tmp_path, count), spec("classify")), batch_size, 0, seed=0)
     assert [len(images) for images, _, _ in loader] == sizes
     assert len(loader) == len(sizes)
 
 
 def test_eval_goes_in_order_and_leaves_none_out(tmp_path: Path) -> None:
     rows = samples(tmp_path, 5)
-    pictures = Pictures(tmp_path, rows, spec("classify"), augmenter("photo_geometry"))
+    pictures = ImageDataset(tmp_path, rows, spec("classify"), augmenter("photo_geometry"))
     batches = list(eval_loader(pictures, 2))
     assert [item[1].id for _, _, items in batches for item in items] == ["0", "1", "2", "3", "4"]
     images = torch.cat([images for images, _, _ in batches])
-    plain = Pictures(tmp_path, rows, spec("classify"))
+    plain = ImageDataset(tmp_path, rows, spec("classify"))
     assert all((images[i].numpy() == plain[i][0]).all() for i in range(5))
 
 
-# --- pictures and targets
+# --- images and targets
 
 
 def test_pictures_lie_on_the_canvas(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_localize_has_the_largest_object_relative_to_the_canvas(tmp_path: Path) 
     assert {k: tuple(v.shape) for k, v in target.items()} == {
         "presence": (3,), "box": (3, 4), "label": (3,), "landmarks": (3, 2, 3),
     }  # fmt: skip
-    near(target["presence"], [1, 0, 0])  # a picture without any, and one with a crowd alone, have none
+    near(target["presence"], [1, 0, 0])  # an image without any, and one with a crowd alone, have none
     assert target["label"].dtype == torch.int64
     assert target["label"].tolist() == [0, 0, 0]
     # letterbox: x stays, y is halved and moved down by a quarter
@@ -300,7 +300,7 @@ def test_an_object_that_the_crop_cuts_off_is_not_there(tmp_path: Path, task: str
         _, target, _ = only_batch(tmp_path, rows, made)
         order = [0, 1]
     else:
-        loader = train_loader(Pictures(tmp_path, rows, made, augmenter(policy)), 2, 0, seed=0)
+        loader = train_loader(ImageDataset(tmp_path, rows, made, augmenter(policy)), 2, 0, seed=0)
         ((_, target, items),) = list(loader)
         order = [int(item[1].id) for item in items]
     if task == "localize":
@@ -315,7 +315,7 @@ def test_an_object_that_the_crop_cuts_off_is_not_there(tmp_path: Path, task: str
 @pytest.mark.parametrize("task", ["localize", "detect"])
 def test_what_the_crop_leaves_of_a_box_lies_on_the_canvas(tmp_path: Path, task: str, policy: str | None) -> None:
     half = Object("cat", (0.0, 0.25, 0.5, 0.5), [Landmark(0.1, 0.5), Landmark(0.4, 0.5)])
-    pictures = Pictures(tmp_path, [sample(tmp_path, 0, [half])], spec(task, "crop"), policy and augmenter(policy))
+    pictures = ImageDataset(tmp_path, [sample(tmp_path, 0, [half])], spec(task, "crop"), policy and augmenter(policy))
     loader = eval_loader(pictures, 1) if policy is None else train_loader(pictures, 1, 0, seed=0)
     ((_, target, _),) = list(loader)
     box = target["box"][0]

@@ -164,7 +164,7 @@ def test_landmark_errors(found, nme, pck, seen):
 
 
 def face(*moved, absent=()):
-    """68 points in pixels of a picture of 200 x 100; the outer eye corners are 50 apart. `moved`: (index, dx, dy)."""
+    """68 points in pixels of an image of 200 x 100; the outer eye corners are 50 apart. `moved`: (index, dx, dy)."""
     spots = [[40.0 + i, 30.0] for i in range(68)]
     spots[36], spots[45] = [50.0, 40.0], [80.0, 80.0]
     for i, dx, dy in moved:

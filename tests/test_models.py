@@ -248,7 +248,7 @@ def test_cells_answer_for_the_object_they_lie_in() -> None:
 
 
 def scene(*boxes: list[float], pictures: int = 1) -> dict[str, torch.Tensor]:
-    """All `boxes` (xyxy in pixels) in the first of `pictures`, of the labels 0, 1, 2, ..., two landmarks each."""
+    """All `boxes` (xyxy in pixels) in the first of `images`, of the labels 0, 1, 2, ..., two landmarks each."""
     count = len(boxes)
     return {
         "image": torch.zeros(count, dtype=torch.int64),
@@ -370,7 +370,7 @@ def test_anchors_find_the_sizes_that_there_are() -> None:
 
 
 def targets(task: str) -> dict[str, torch.Tensor]:
-    """Of four pictures: a bright square in another corner each; the last has none."""
+    """Of four images: a bright square in another corner each; the last has none."""
     boxes = torch.tensor([[0.0, 0, 0.5, 0.5], [0.5, 0, 0.5, 0.5], [0, 0.5, 0.5, 0.5]])
     label = torch.tensor([0, 1, 2])
     if task == "classify":
@@ -487,7 +487,7 @@ def test_an_error_counts_by_the_size_of_the_object() -> None:
     net = build(spec("localize"))
     assert isinstance(net, Localizer)
     losses = []
-    for side in (0.2, 0.4):  # the same picture, half as large
+    for side in (0.2, 0.4):  # the same image, half as large
         target = corner_target([[0.5, 0.5, 1], [0.5, 0.5, 1]]) | {"box": torch.tensor([[0.3, 0.3, side, side]])}
         nothing = localizer_loss(net, torch.full((1, 4), 0.5), target)
         losses.append(localizer_loss(net, torch.full((1, 4), 0.5 + side / 8), target) - nothing)

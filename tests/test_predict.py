@@ -1,4 +1,4 @@
-"""`predict_sources`: what a model folder says of pictures from anywhere, and what is said of those that are none."""
+"""`predict_sources`: what a model folder says of images from anywhere, and what is said of files that are no images."""
 
 import hashlib
 import json
@@ -283,7 +283,7 @@ def clip(path: Path, count: int, size: tuple[int, int] = (48, 32)) -> Path:
 def test_a_folder_gives_its_pictures_and_the_frames_of_its_clips(project: Path, tmp_path: Path) -> None:
     for name in ("b.png", "deep/a.jpg"):
         picture(tmp_path / "in" / name)
-    (tmp_path / "in/notes.txt").write_text("no picture")
+    (tmp_path / "in/notes.txt").write_text("no image")
     clip(tmp_path / "in/c.mp4", 7)
     folder = tmp_path / "in"
     found = predict(project, [folder], "detect", drawings=tmp_path / "out", every=3)
@@ -304,7 +304,7 @@ def test_a_folder_gives_its_pictures_and_the_frames_of_its_clips(project: Path, 
 def test_what_is_bad_in_a_folder_is_named_and_the_rest_answered(project: Path, tmp_path: Path) -> None:
     for name in ("a.png", "c.png"):
         picture(tmp_path / "in" / name)
-    (tmp_path / "in/b.jpg").write_text("no picture")
+    (tmp_path / "in/b.jpg").write_text("no image")
     (tmp_path / "in/d.mp4").write_text("no clip")
     answered = []
     with pytest.raises(InputError, match=r"b\.jpg: not an image.*; .*d\.mp4: does not decode"):
@@ -314,7 +314,7 @@ def test_what_is_bad_in_a_folder_is_named_and_the_rest_answered(project: Path, t
             answered.append(Path(sample.id).name)
     assert answered == ["a.png", "c.png"]
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="empty: no picture and no clip"):
+    with pytest.raises(InputError, match="empty: no image and no clip"):
         predict(project, [tmp_path / "empty"], "classify")
 
 

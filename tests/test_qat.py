@@ -95,7 +95,7 @@ def test_the_folder_says_how_it_was_tuned_and_verifies(run: Path, tuned: Path, t
 
 @pytest.fixture(scope="module")
 def boxed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures of a bright rectangle, with its box and two landmarks; in the last one there is none."""
+    """Images of a bright rectangle, with its box and two landmarks; in the last one there is none."""
     folder = tmp_path_factory.mktemp("boxed")
     rng = np.random.default_rng(1)
     write_dataset(folder, Dataset("boxed", LABELS, landmarks=["top", "left"]))

@@ -193,7 +193,7 @@ def test_one_picture_is_enough_to_export(images: list[np.ndarray], tmp_path: Pat
 def test_a_rare_large_answer_is_not_cut_off_by_any_ranges(
     tmp_path: Path, target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is the object, or the label, that the picture is about."""
+    """It is the object, or the label, that the image is about."""
     noise = np.random.default_rng(0)
     pictures = [noise.integers(0, (256, 120, 120), (1, 64, 64, 3), dtype=np.uint8) for _ in range(16)]
     pictures[5][0, 30, 30] = 255

@@ -81,7 +81,7 @@ def test_champion_moves_where_the_figure_is_not_worse(project: Path, figure: flo
 
 def test_figures_on_other_test_data_are_not_compared(project: Path) -> None:
     track_run(RUN, project)
-    (project / f"data/ingested/{RUN}/test/metadata.jsonl").write_text("other pictures")
+    (project / f"data/ingested/{RUN}/test/metadata.jsonl").write_text("other images")
     assert "champion stays version 1: judged on other test data" in describe(again(project, 0.99))
     assert aliases(project) == {"candidate": "2", "champion": "1"}
 

@@ -1,4 +1,4 @@
-"""Every runtime behind one call, and files that are none."""
+"""Every runtime behind one call, and files that none of them can open."""
 
 import os
 import subprocess

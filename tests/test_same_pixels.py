@@ -23,7 +23,7 @@ from pipeline.export.calibration import stored
 from pipeline.inference.predict import predict_sources
 from pipeline.inference.serving import Served
 from pipeline.models.nets import build
-from pipeline.training.loading import Pictures
+from pipeline.training.loading import ImageDataset
 
 SIZE = (96, 64)
 COUNT = 4  # of each kind and label
@@ -119,7 +119,7 @@ def trained_on(root: Path, spec: ModelSpec) -> dict[str, np.ndarray]:
     for split in SPLITS:
         folder = root / "data" / split
         samples = read_samples(folder)
-        pictures = Pictures(folder, samples, spec)
+        pictures = ImageDataset(folder, samples, spec)
         canvases |= {s.id: pictures[i][0] for i, s in enumerate(samples)}
     return canvases
 

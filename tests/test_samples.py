@@ -150,7 +150,7 @@ def test_the_android_sample_resizes_and_decodes_as_we_do(program: list[str], tmp
         assert (int(off_by), float(share)) <= (1, 0)
         for i, image in enumerate(images):
             canvas = np.frombuffer((folder / f"{i}.canvas").read_bytes(), np.uint8).reshape(SIDE, SIDE, 3)
-            # a level at most: which way Pillow goes first, across or down, depends on the picture's shape
+            # a level at most: which way Pillow goes first, across or down, depends on the image's shape
             off = np.abs(canvas.astype(int) - resize(image, SIDE, spec.resize)[0])
             assert off.max() <= 1, f"{name} {SIZES[i]}"
             found = [line.split("\t") for line in (folder / f"{i}.answer").read_text().split("\n")]

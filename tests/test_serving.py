@@ -46,7 +46,7 @@ SIZE = 160
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Embedded pictures of animals."""
+    """Embedded images of animals."""
     folder = tmp_path_factory.mktemp("drawn")
     draw_herd(folder, ImagesParams(images=10, side=SIZE), seed=7)
     return folder / "images"
@@ -88,7 +88,7 @@ def _write_model(folder: Path, run: str) -> None:
 
 
 def expected(project: Path, run: str, target: str, picture: Path) -> dict[str, Any]:
-    """What our own runtime says of the picture, as JSON has it."""
+    """What our own runtime says of the image, as JSON has it."""
     exports = project / "exports" / run
     sample = predict_image(
         open_runtime(target, exports / FILES[target]), read_spec(exports / "model.json"), open_image(picture)
@@ -105,9 +105,9 @@ sys.path.insert(0, str(Path.cwd()))
 import pipeline
 import mlflow.pyfunc, numpy, pandas
 from PIL import Image
-picture, answers = Path(sys.argv[1]), {}
-array = numpy.asarray(Image.open(picture).convert("RGB"))
-forms = [picture, picture.read_bytes(), base64.encodebytes(picture.read_bytes()).decode(), array]
+image, answers = Path(sys.argv[1]), {}
+array = numpy.asarray(Image.open(image).convert("RGB"))
+forms = [image, image.read_bytes(), base64.encodebytes(image.read_bytes()).decode(), array]
 for run, targets in json.loads(sys.argv[2]).items():
     model = mlflow.pyfunc.load_model(f"models:/pocketlens-{run}@champion")
     by_name = [model.predict(pandas.DataFrame({"image": forms[:1]}), params={"target": t})[0] for t in targets]
@@ -168,8 +168,8 @@ def test_mlflow_models_serve_answers_as_our_own_runtime(project: Path, pictures:
     ("cell", "said"),
     [
         ("no base64!", "image 1: not base64"),
-        (base64.b64encode(b"no picture").decode(), "image 1: not an image that decodes"),
-        (b"no picture", "image 1: not an image that decodes"),
+        (base64.b64encode(b"no image").decode(), "image 1: not an image that decodes"),
+        (b"no image", "image 1: not an image that decodes"),
         (Path("missing.jpg"), r"image 1: missing\.jpg: not an image that decodes: no such file"),
         (np.zeros((4, 4), np.uint8), r"image 1: uint8 \[4, 4\], expected RGB as uint8 \[H, W, 3\]"),
         (np.zeros((4, 4, 3)), r"image 1: float64 \[4, 4, 3\], expected RGB as uint8"),

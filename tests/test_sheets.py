@@ -1,4 +1,4 @@
-"""Labels drawn where they are; sheets that hold any number of pictures."""
+"""Labels drawn where they are; sheets that hold any number of images."""
 
 import numpy as np
 import pytest
@@ -54,7 +54,7 @@ def test_any_size_is_drawn_on(size, mode):
 @pytest.mark.parametrize(("count", "columns", "rows"), [(0, 1, 1), (1, 1, 1), (6, 6, 1), (7, 6, 2), (24, 6, 4)])
 def test_a_sheet_has_a_row_for_each_six(count, columns, rows):
     tiles = [
-        (Image.new("RGB", (30 + i, 50)), f"picture {i}\nof the second line, which is rather long") for i in range(count)
+        (Image.new("RGB", (30 + i, 50)), f"image {i}\nof the second line, which is rather long") for i in range(count)
     ]
     sheet = contact_sheet(tiles, 6, 100)
     assert sheet.width == columns * 106 + 6

@@ -27,7 +27,7 @@ from pipeline.inference.sliding import Slider, one_pass, place, slide, slide_run
 from pipeline.metrics.matching import iou
 from pipeline.models.nets import build, load_model
 from pipeline.ops.preprocess import FILL
-from pipeline.training.loading import Pictures, train_loader
+from pipeline.training.loading import ImageDataset, train_loader
 
 LABELS = ["disc", "square"]
 SCALES = [1.25, 1.6, 2, 2.5, 3.2]
@@ -43,7 +43,7 @@ def spec(backbone: str, size: int, kind: str = "pool", labels: tuple[str, ...] =
 
 
 def lively(made: ModelSpec) -> Any:
-    """A random net whose logits differ from window to window: statistics of random pictures, large last layers."""
+    """A random net whose logits differ from window to window: statistics of random images, large last layers."""
     torch.manual_seed(0)
     net: Any = build(made)
     for module in net.modules():
@@ -119,7 +119,7 @@ def test_what_does_not_slide_is_refused(backbone: str, named: str) -> None:
 
 def test_a_picture_smaller_than_a_window_is_refused() -> None:
     net: Any = build(spec("mobilenetv1_025_short_valid", 64))
-    with pytest.raises(ValueError, match=r"picture of \(63, 80\) pixels; expected 64 or more"):
+    with pytest.raises(ValueError, match=r"image of \(63, 80\) pixels; expected 64 or more"):
         FullyConvolutional(net, 64)(torch.zeros(1, 3, 63, 80))
 
 
@@ -223,7 +223,7 @@ def test_usual_shapes_are_the_medians_of_the_crops() -> None:
 
 
 def draw_dataset(data: Path) -> None:
-    """Pictures of 128 x 96 with bright discs and squares, some on both, among dim noise; as `ingest` writes them."""
+    """Images of 128 x 96 with bright discs and squares, some on both, among dim noise; as `ingest` writes them."""
     draw = np.random.default_rng(0)
     counts = {"train": 40, "val": 6, "test": 16}
     for split, count in counts.items():
@@ -250,7 +250,9 @@ def fit(made: ModelSpec, folder: Path, epochs: int) -> Any:
     torch.manual_seed(0)
     net: Any = build(made)
     # shifted and scaled, as windows are that lie beside an object's middle
-    pictures = Pictures(folder, read_samples(folder), made, augmenter("photo_geometry", Dataset("crops", made.labels)))
+    pictures = ImageDataset(
+        folder, read_samples(folder), made, augmenter("photo_geometry", Dataset("crops", made.labels))
+    )
     loader: Any = train_loader(pictures, 32, 0, 0)
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (made.mean, made.std))
     optimizer = torch.optim.AdamW(net.parameters(), 3e-3)
@@ -326,7 +328,7 @@ def test_the_command(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert sorted(p.name for p in (project / "drawn").iterdir()) == [f"val-{i}.png" for i in range(6)]
     main(["slide", "r", "shapes", "--split", "val", *scales])
     first, *rest = capsys.readouterr().out.splitlines()
-    assert first == f"6 pictures: AP {figures['AP']:.4f}, AP50 {figures['AP50']:.4f}"
+    assert first == f"6 images: AP {figures['AP']:.4f}, AP50 {figures['AP50']:.4f}"
     assert [line.split(":")[0].split()[1] for line in rest] == LABELS
 
 

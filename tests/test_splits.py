@@ -40,7 +40,7 @@ def test_no_group_and_no_near_duplicates_end_up_on_two_sides(dataset, seed):
     try:
         splits, leaks = assign(samples, pairs, params)
     except InputError:
-        assert "train" not in {s.split for s in samples}  # all others are joined to pictures of val or test
+        assert "train" not in {s.split for s in samples}  # all others are joined to images of val or test
         return
     assert splits.keys() == {s.id for s in samples}
     for s in samples:
@@ -94,7 +94,7 @@ def test_the_source_s_splits_are_kept_and_filled_in(given_splits, expected):
     names = [split for split, count in given_splits.items() for _ in range(count)]
     samples = [sample(i, split=split) for i, split in enumerate(names)]
     if expected is InputError:
-        with pytest.raises(InputError, match="pictures for test and val, none for train"):
+        with pytest.raises(InputError, match="images for test and val, none for train"):
             assign(samples, [], PARAMS)
         return
     splits, _ = assign(samples, [], PARAMS)
@@ -155,7 +155,7 @@ def test_near_duplicates_without_a_group_become_one():
 
 
 def photo(seed, size=(160, 120)):
-    """A picture with structure at several scales, as photos have it."""
+    """An image with structure at several scales, as photos have it."""
     rng = np.random.default_rng(seed)
     layers = [Image.fromarray(rng.integers(0, 256, (n, n, 3), dtype=np.uint8)).resize(size, 3) for n in (3, 7, 20)]
     return Image.blend(Image.blend(layers[0], layers[1], 0.5), layers[2], 0.3)

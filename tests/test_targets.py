@@ -70,7 +70,7 @@ def images(count: int) -> list[np.ndarray]:
 def test_core_ml_takes_a_picture_and_has_int8_weights(with_coreml: Path) -> None:
     row = read_json(with_coreml / "export.json")["targets"]["coreml"]
     found = inspect(exported_file(with_coreml, "coreml"))
-    assert found["input"] == {"name": "image", "kind": "RGB picture, 8 bits a channel", "width": SIDE, "height": SIDE}
+    assert found["input"] == {"name": "image", "kind": "RGB image, 8 bits a channel", "width": SIDE, "height": SIDE}
     assert found["outputs"] == {"logits": [1, 3]}
     assert found["int8_weights"] > 0.98
     assert found["operators"]["constexpr_affine_dequantize"] == found["operators"]["conv"] + 1  # and the linear layer

@@ -30,10 +30,10 @@ from pipeline.models.nets import build
 from pipeline.runtimes.answers import predict_samples
 from pipeline.runtimes.targets import open_runtime
 from pipeline.training.fit import VALIDATION, Fitting
-from pipeline.training.loading import Pictures, eval_loader
+from pipeline.training.loading import ImageDataset, eval_loader
 from pipeline.training.params import ClassifyModel, ClassifyRun, DetectRun
 from pipeline.training.train import check_labels, make_spec, train_run
-from pipeline.training.trainer import Phase, looks_after
+from pipeline.training.trainer import Phase, validation_interval
 
 ROOT = Path(__file__).parents[1]
 RUN: dict[str, Any] = {
@@ -102,7 +102,7 @@ def test_killed_and_resumed_gives_the_weights_of_an_unbroken_run(tmp_path: Path)
     assert not list(broken.glob("resume/*"))
     timings = [json.loads((root / "report/training.json").read_text()) for root in (whole, broken)]
     assert [t["resumed"] for t in timings] == [False, True]
-    assert [t["images_per_second"] for t in timings] == [None, None], "frozen epochs pass no pictures"
+    assert [t["images_per_second"] for t in timings] == [None, None], "frozen epochs pass no images"
 
 
 def block(run: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -197,15 +197,15 @@ def test_other_params_do_not_resume_from_a_checkpoint_of_these(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("labels", "train", "val", "message"),
     [
-        (["a", "b"], [], ["a"], "the train split of dataset 'd' has no pictures"),
-        (["a", "b"], ["a", "b"], [], "the val split of dataset 'd' has no pictures"),
+        (["a", "b"], [], ["a"], "the train split of dataset 'd' has no images"),
+        (["a", "b"], ["a", "b"], [], "the val split of dataset 'd' has no images"),
         (["a"], ["a"], ["a"], r"the one class \['a'\]; expected two"),
-        (["a", "b"], ["a", "a"], ["b"], "no picture of b in the train split"),
+        (["a", "b"], ["a", "a"], ["b"], "no image of b in the train split"),
         (
             ["a", "b"],
             ["a", None, "b"],
             ["b"],
-            "classify needs a label per picture; 1 of dataset 'd' have none, first x1",
+            "classify needs a label per image; 1 of dataset 'd' have none, first x1",
         ),
     ],
 )
@@ -224,7 +224,7 @@ def test_a_detector_needs_boxes() -> None:
     check_labels("herd", herd, Dataset("herd", ["alpaca"]), boxed, boxed)
     with pytest.raises(InputError, match="detect needs boxes; dataset 'herd' has none in val"):
         check_labels("herd", herd, Dataset("herd", ["alpaca"]), boxed, empty)
-    with pytest.raises(InputError, match="no picture of llama in the train split of 'herd'"):
+    with pytest.raises(InputError, match="no image of llama in the train split of 'herd'"):
         check_labels("herd", herd, Dataset("herd", ["alpaca", "llama"]), boxed, boxed)
 
 
@@ -232,7 +232,7 @@ def test_a_detector_needs_boxes() -> None:
 
 
 def scenes(folder: Path, count: int, side: int = 128) -> None:
-    """Pictures of one or two bright boxes on noise, labelled by their colour."""
+    """Images of one or two bright boxes on noise, labelled by their colour."""
     folder.mkdir(parents=True)
     samples = []
     for i in range(count):
@@ -261,9 +261,9 @@ def detector(kind: str = "anchor_free", **changes: Any) -> DetectRun:
 
 @pytest.mark.parametrize(("epochs", "every"), [(1, 1), (39, 1), (40, 2), (60, 3), (61, 1), (100, 5)])
 def test_a_long_run_looks_at_val_twenty_times_at_least(epochs: int, every: int) -> None:
-    assert looks_after(Phase(False, epochs, 0.1)) == every
+    assert validation_interval(Phase(False, epochs, 0.1)) == every
     assert epochs % every == 0, "the last epoch is among them"
-    assert looks_after(Phase(True, epochs, 0.1)) == 1
+    assert validation_interval(Phase(True, epochs, 0.1)) == 1
 
 
 PLACES = ("train", "val", "model", "report", "resume", "features")
@@ -306,7 +306,7 @@ def test_a_look_at_val_that_is_not_finite_names_the_pictures_too(tmp_path: Path,
     torch.nn.init.constant_(net.head.boxes.bias, float("nan"))
     spec.outputs, spec.strides, spec.boxes = list(net.outputs), list(net.strides), net.boxes
     fitting = Fitting(net.eval(), spec, run, dataset, Phase(False, 1, 0.1), None)
-    batch = next(iter(eval_loader(Pictures(tmp_path / "val", samples, spec), 2)))
+    batch = next(iter(eval_loader(ImageDataset(tmp_path / "val", samples, spec), 2)))
     with pytest.raises(InputError, match="the loss is nan in epoch 0, on these images: 0, 1"):
         fitting.validation_step(batch, 0)
 

@@ -1,4 +1,4 @@
-"""Good files pass; a file that is wrong fails for its own reason, and the report says which pictures show it."""
+"""Good files pass; a file that is wrong fails for its own reason, and the report says which images show it."""
 
 import shutil
 import tempfile
@@ -104,7 +104,7 @@ def test_good_files_pass(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "how", "cause"),
     [
-        ("onnx_int8", zero_scales, r"[1-9]\d* of its \d+ scales are 0; it answers the same whatever the picture"),
+        ("onnx_int8", zero_scales, r"[1-9]\d* of its \d+ scales are 0; it answers the same whatever the image"),
         ("onnx_int8", swap_channels, "red and blue are swapped"),
         ("onnx_float", swap_channels, "red and blue are swapped"),
         ("onnx_int8", leave_normalization_out, "the normalization is left out"),

@@ -43,7 +43,7 @@ from pipeline.ops.decode import decode
 from pipeline.ops.preprocess import Frame, frame_of, resize
 from pipeline.runtimes.answers import predict_image
 from pipeline.runtimes.targets import open_runtime
-from pipeline.training.loading import Pictures, eval_loader
+from pipeline.training.loading import ImageDataset, eval_loader
 
 PAGE = ROOT / "pipeline/export/bundle/web"
 WAIT = 60  # seconds; a busy machine takes some to load the runtime
@@ -60,7 +60,7 @@ def herd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     net = Deployed(build(spec), spec)
-    images, target, _ = next(iter(eval_loader(Pictures(root / "train", read_samples(root / "train"), spec), 6)))
+    images, target, _ = next(iter(eval_loader(ImageDataset(root / "train", read_samples(root / "train"), spec), 6)))
     steps = 60
     optimizer = torch.optim.AdamW(net.parameters(), lr=6e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 6e-3, steps)

@@ -1,6 +1,6 @@
-"""Does a policy move the labels to where it moves the pixels? Measured on painted pictures with real labels.
+"""Does a policy move the labels to where it moves the pixels? Measured on painted images with real labels.
 
-Discs at the landmarks and ellipses in the boxes are painted on black pictures of the real sizes; what the policy's
+Discs at the landmarks and ellipses in the boxes are painted on black images of the real sizes; what the policy's
 geometry makes of the paint is compared with the labels that it returns. Nothing here looks at how labels are moved.
 """
 
@@ -14,12 +14,12 @@ from pipeline.augment.policies import DRAWS, Augment, derived_seed
 from pipeline.augment.policies.policy import Pixels
 from pipeline.core.sample import ABSENT, Landmark, Object, Sample
 
-PICTURES = 16  # at most, evenly spread over the samples
+MOST_IMAGES = 16  # at most, evenly spread over the samples
 DRAWS_EACH = 2
 TOLERANCE = 2.0  # pixels between a label and its paint
 TIP = 0.02  # the ends of a thin ellipse fall between the pixels: this share of its longer side is forgiven
 RADIUS = 3.0  # of a disc, in pixels
-# stands in where a picture has no objects, so that every library that moves pixels is tested
+# stands in where an image has no objects, so that every library that moves pixels is tested
 STAND_IN = Object("stand-in", (0.3, 0.3, 0.4, 0.3), [Landmark(0.4, 0.4), Landmark(0.6, 0.5)])
 
 Paint = NDArray[np.float64]
@@ -41,7 +41,7 @@ def self_test(augment: Augment, samples: list[Sample], seed: int) -> dict[str, A
     Raises RuntimeError naming the sample whose label lies off: the library moves labels in another way than pixels.
     """
     found = _Found()
-    step = max(1, -(-len(samples) // PICTURES))
+    step = max(1, -(-len(samples) // MOST_IMAGES))
     for sample in samples[::step]:
         for draw in range(DRAWS_EACH):
             _measure(augment, sample, derived_seed(seed, "self-test", sample.id, draw), found)
@@ -62,7 +62,7 @@ def self_test(augment: Augment, samples: list[Sample], seed: int) -> dict[str, A
 
 @dataclass(frozen=True)
 class _Draw:
-    """One draw of the geometry, for a blank picture and for any paint on it."""
+    """One draw of the geometry, for a blank image and for any paint on it."""
 
     augment: Augment
     objects: list[Object]
@@ -128,7 +128,7 @@ def _compare_landmark(
     if visibility == ABSENT or off > TOLERANCE:
         raise RuntimeError(
             f"policy {draw.augment.policy}: {sample.id}: landmark {index} is at {label.round(1).tolist()} px "
-            f"(visibility {visibility}), but the picture shows it at {seen.round(1).tolist()}"
+            f"(visibility {visibility}), but the image shows it at {seen.round(1).tolist()}"
         )
     found.landmarks.append(off)
 
@@ -149,13 +149,13 @@ def _measure_boxes(draw: _Draw, sample: Sample, moved: list[Object], found: _Fou
             if off > TOLERANCE + TIP * size.max():
                 raise RuntimeError(
                     f"policy {draw.augment.policy}: {sample.id}: a box is at {label.round(1).tolist()} px "
-                    f"(left, top, right, bottom), but the picture shows it at {seen.tolist()}"
+                    f"(left, top, right, bottom), but the image shows it at {seen.tolist()}"
                 )
             found.boxes.append(off)
 
 
 def _discs(blank: Pixels, spots: list[Paint]) -> Pixels:
-    """Up to three soft discs (x, y in pixels from the picture's corner), one per channel."""
+    """Up to three soft discs (x, y in pixels from the image's corner), one per channel."""
     y, x = np.mgrid[: blank.shape[0], : blank.shape[1]] + 0.5
     painted = blank.copy()
     for channel, spot in enumerate(spots):
@@ -178,7 +178,7 @@ def _ellipses(blank: Pixels, boxes: list[tuple[float, float, float, float]]) -> 
 
 
 def _middle(paint: Paint) -> Paint:
-    """The centre of mass as x, y in pixels from the picture's corner; NaN where there is no paint."""
+    """The centre of mass as x, y in pixels from the image's corner; NaN where there is no paint."""
     y, x = np.mgrid[: paint.shape[0], : paint.shape[1]] + 0.5
     total = paint.sum()
     return np.array([(x * paint).sum(), (y * paint).sum()]) / total if total else np.array([np.nan, np.nan])

@@ -1,4 +1,4 @@
-"""Own data in five minutes: a look at a folder becomes a dataset and a run block in params.yaml."""
+"""Own data in five minutes: a folder, recognized, becomes a dataset and a run block in params.yaml."""
 
 import io
 import re

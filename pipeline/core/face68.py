@@ -1,7 +1,7 @@
 """The 68 points of a face as Multi-PIE, 300-W and dlib number them (Sagonas et al., 300 Faces in-the-Wild, ICCV 2013).
 
 Sets of them say 68 and no names, so the count is what they are known by. From 0: jaw 0-16, brows 17-26, nose 27-35,
-eyes 36-47, mouth 48-67; each part from the picture's left to its right.
+eyes 36-47, mouth 48-67; each part from the image's left to its right.
 """
 
 COUNT = 68

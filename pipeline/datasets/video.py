@@ -1,4 +1,4 @@
-"""A clip as evenly spaced pictures, by PyAV."""
+"""A clip as evenly spaced images, by PyAV."""
 
 from collections.abc import Collection, Iterator
 from fractions import Fraction
@@ -17,7 +17,7 @@ class ClipError(ValueError):
 def frames(
     path: Path | str, count: int, among: Collection[int] | None = None
 ) -> Iterator[tuple[int, float | None, Image.Image]]:
-    """Yield `count` pictures as (place in the clip from 0, seconds or None, RGB image), evenly spaced.
+    """Yield `count` images as (place in the clip from 0, seconds or None, RGB image), evenly spaced.
 
     They are the middles of `count` equal parts of the frames that decode, in the order of their timestamps; a clip
     with fewer frames gives those it has. With `among`, the places that may be taken, the parts are of those. Upright
@@ -97,15 +97,15 @@ def camera(number: int) -> Iterator[Image.Image]:
         while True:
             seen, pixels = device.read()
             if not seen:
-                raise ClipError(f"camera {number} gives no more pictures")
+                raise ClipError(f"camera {number} gives no more images")
             yield Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
     finally:
         device.release()
 
 
 class ClipWriter:
-    """An MP4 file of `rate` pictures a second, H.264 where this machine's FFmpeg has an encoder for it; the first
-    picture gives the size.
+    """An MP4 file of `rate` images a second, H.264 where this machine's FFmpeg has an encoder for it; the first
+    image gives the size.
     """
 
     def __init__(self, path: Path, rate: Fraction) -> None:

@@ -40,7 +40,7 @@ def evaluate_run(
     spec = read_spec(model / "model.json")
     spec = replace(spec, predict=dict(predict or spec.predict or PREDICT[spec.task]().model_dump()))
     if not truth:
-        raise InputError(f"{truth_folder}: no pictures to test on; raise datasets.{spec.dataset}.splits.test")
+        raise InputError(f"{truth_folder}: no images to test on; raise datasets.{spec.dataset}.splits.test")
     rows = read_history(history)
     predicted = predict_samples(TorchRuntime(model, None), judged(spec), truth_folder, truth)
     with new_folder(report) as folder:
@@ -48,7 +48,7 @@ def evaluate_run(
         plot_history(rows, folder / "plots" / "history.png")
     name = main_metric(spec.task)
     value = "undefined" if metrics[name] is None else f"{metrics[name]:.4f}"
-    return f"{report}: {name} {value} on {len(truth)} pictures"
+    return f"{report}: {name} {value} on {len(truth)} images"
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
@@ -69,7 +69,7 @@ def write_report(
     """Write metrics.json, predictions/, worst.jpg, best.jpg, and in plots/ confusion.csv, confusion.png, for detect
     pr.csv and pr.png.
 
-    Returns the metrics. `predictions` is a dataset of its own: its file names lead to the true pictures, its
+    Returns the metrics. `predictions` is a dataset of its own: its file names lead to the true images, its
     dataset.json says from which score objects were kept (`score`) and from which they are shown (`shown`).
     """
     dataset = read_dataset(truth_folder.parent)

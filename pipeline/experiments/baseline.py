@@ -27,7 +27,7 @@ Floats = NDArray[np.float32]
 class HogSvm:
     """A runtime like the others: uint8 RGB [N, S, S, 3] -> [margins], float32 [N, K], the highest is the label's.
 
-    `weights` [K, F] and `bias` [K] are for the F numbers of a picture's histograms.
+    `weights` [K, F] and `bias` [K] are for the F numbers of an image's histograms.
     """
 
     threads = 1
@@ -40,7 +40,7 @@ class HogSvm:
 
 
 def measure(name: str, run: ClassifyRun, train_folder: Path, test_folder: Path, out: Path) -> dict[str, Any]:
-    """Train on `train_folder`'s pictures on the run's canvas, judge on `test_folder`'s with the run's own metrics.
+    """Train on `train_folder`'s images on the run's canvas, judge on `test_folder`'s with the run's own metrics.
 
     Writes `out`/{model.npz, figures.json} and returns the figures: `float` metrics, `train`, `cost` (`params` without
     `macs`: the work is in the histograms, which are no multiply-adds of a layer), `latency_ms` and `size_bytes` of

@@ -18,7 +18,7 @@ from pipeline.viz.plots import plot_budget
 UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "kb": 1e3, "mb": 1e6, "gb": 1e9, "b": 1.0, "ms": 1.0}
 LIMITS = ("macs", "params", "size", "ms")
 MEASURED = "onnx_int8"  # the target whose size and speed a budget is held against
-CALIBRATION = 4  # noise pictures: a file's size and speed do not depend on what its ranges are
+CALIBRATION = 4  # noise images: a file's size and speed do not depend on what its ranges are
 ROOM = 1.15  # how far a file may be from the estimate of its size before it is made
 # ImageNet top-1 in per cent, width -> resolution -> figure, as TensorFlow's model pages publish them: to rank by.
 PUBLISHED: dict[str, dict[float, dict[int, float]]] = {
@@ -59,7 +59,7 @@ def published(backbone: str, size: int) -> float | None:
 
 
 def read_budget(text: str) -> dict[str, float]:
-    """ "macs=150M,size=1MB,ms=5" -> limits; raises InputError naming a part that is none."""
+    """ "macs=150M,size=1MB,ms=5" -> limits; raises InputError naming a part that is no limit."""
     budget = {}
     for part in text.split(","):
         key, _, value = part.strip().partition("=")

@@ -25,7 +25,7 @@ BY_RUN = ("train", "evaluate", "export", "verify")
 @dataclass(frozen=True, slots=True)
 class Row:
     """A model of the comparison. `figure` is the run's main metric of the trained model on test, `int8` that of the
-    int8 file; milliseconds are for one picture on this machine; None is what a model does not have. `note` says why a
+    int8 file; milliseconds are for one image on this machine; None is what a model does not have. `note` says why a
     model failed.
     """
 

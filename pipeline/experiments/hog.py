@@ -21,7 +21,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def histograms(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The HOG of an RGB picture [S, S, 3] in grey, as one row of numbers."""
+    """The HOG of an RGB image [S, S, 3] in grey, as one row of numbers."""
     from skimage.color import rgb2gray
     from skimage.feature import hog
 

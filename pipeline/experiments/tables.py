@@ -13,7 +13,7 @@ def verify_table(reports: Path) -> Any:
     """A pandas DataFrame of all runs' verify.json: a row per run and model, the float one first.
 
     `figure` is the run's main metric from 0 to 1, `drop` how far it fell from the float model's, `megabytes` 10^6
-    bytes, `latency_ms` the median for one picture; a cell is empty (NaN) where the report has none.
+    bytes, `latency_ms` the median for one image; a cell is empty (NaN) where the report has none.
     """
     import pandas as pd
 

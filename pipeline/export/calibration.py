@@ -1,4 +1,4 @@
-"""The train pictures that int8 ranges come from."""
+"""The train images that int8 ranges come from."""
 
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -33,13 +33,13 @@ def choose(samples: list[Sample], count: int) -> list[Sample]:
 
 
 def described(chosen: list[Sample], asked: int, spec: "ModelSpec") -> dict[str, Any]:
-    """What export.json says of the pictures that ranges come from; `warnings` are for people."""
+    """What export.json says of the images that ranges come from; `warnings` are for people."""
     labels = Counter(label for s in chosen for label in {s.label or "", *(o.label for o in s.objects)} if label)
     warnings = []
     if len(chosen) < asked:
-        warnings.append(f"{asked} calibration pictures were asked for, train has {len(chosen)}")
+        warnings.append(f"{asked} calibration images were asked for, train has {len(chosen)}")
     if len(labels) == 1 < len(spec.labels):
-        warnings.append(f"all calibration pictures are of {next(iter(labels))!r}: ranges may not fit the other labels")
+        warnings.append(f"all calibration images are of {next(iter(labels))!r}: ranges may not fit the other labels")
     return {
         "split": "train",
         "asked": asked,

@@ -66,7 +66,7 @@ def export_run(
     spec = replace(spec, predict=dict(predict or spec.predict))
     samples = read_samples(train_folder)
     if not samples:
-        raise InputError(f"{train_folder}: no pictures to calibrate with")
+        raise InputError(f"{train_folder}: no images to calibrate with")
     evidence = read_evidence(spec, train_folder.parent, reports) if reports else None
     chosen = choose(samples, params.calibration_images)
     calibration = described(chosen, params.calibration_images, spec)
@@ -91,7 +91,7 @@ def export_run(
     if not_made:
         raise InputError(f"{_said(not_made)}\n{out}: holds the others: {', '.join(targets)}")
     sizes = ", ".join(f"{row['file']} {row['size_bytes'] / 1e6:.2f} MB" for row in targets.values())
-    line = f"{out}: {sizes}; calibrated on {len(chosen)} of {len(samples)} train pictures"
+    line = f"{out}: {sizes}; calibrated on {len(chosen)} of {len(samples)} train images"
     return "; ".join([line, *calibration["warnings"]])
 
 
@@ -120,7 +120,7 @@ def _origin(model_folder: Path, train_folder: Path) -> dict[str, Any]:
 
 
 def _cost(model_folder: Path) -> dict[str, int]:
-    """Of the whole trained net, for one picture."""
+    """Of the whole trained net, for one image."""
     from pipeline.graph.cost import cost
     from pipeline.models.nets import load_model
 
@@ -216,7 +216,7 @@ def _write_golden(
     spec: "ModelSpec",
     targets: dict[str, Any],
 ) -> None:
-    """A few pictures as lossless PNG, what the resize makes of them, what the trained net and each file of `targets`
+    """A few images as lossless PNG, what the resize makes of them, what the trained net and each file of `targets`
     in `out` say to that.
     """
     folder = out / "golden"
@@ -245,9 +245,9 @@ def _write_golden(
     note = {
         "pictures": pictures,
         "arrays": "golden.npz",
-        "image": "the model's input for each picture, uint8 [n, S, S, 3]: an app's resize should be within 2 of it",
+        "image": "the model's input for each image, uint8 [n, S, S, 3]: an app's resize should be within 2 of it",
         "outputs": "the trained float net's answer to it, by the names of model.json",
-        "decoded": "decoded.json: what preprocess.json's steps make of these outputs, boxes as shares of the picture",
+        "decoded": "decoded.json: what preprocess.json's steps make of these outputs, boxes as shares of the image",
         "float_tolerance": FLOAT_TOLERANCE,
         "int8_tolerance": INT8_TOLERANCE,
         "tolerances": {t: INT8_TOLERANCE if TARGETS[t].int8 else FLOAT_TOLERANCE for t in run_here},

@@ -21,7 +21,7 @@ from pipeline.export.targets import executorch
 from pipeline.graph.folding import CONV, edges, fold
 from pipeline.models.losses import finite_loss, label_weights
 from pipeline.models.nets import Deployed, Net, load_model
-from pipeline.training.loading import Pictures, train_loader
+from pipeline.training.loading import ImageDataset, train_loader
 
 CLIP_NORM = 10.0  # of the gradients
 RANGE_PACE = 0.1  # of an activation's range, towards each new batch's: there are few batches
@@ -39,15 +39,15 @@ def tune(
 ) -> dict[str, Any]:
     """Write the tuned weights and the ranges of the activations to `out`; returns what export.json says of it.
 
-    Learns from the pictures of `train_folder` as they are, with the run's own loss; batch norm is folded. The ranges
-    begin with those of the `calibration` pictures. Raises InputError, naming the pictures, if the loss is not finite.
+    Learns from the images of `train_folder` as they are, with the run's own loss; batch norm is folded. The ranges
+    begin with those of the `calibration` images. Raises InputError, naming the images, if the loss is not finite.
     """
     net, spec = load_model(model_folder)
     graph = _prepared(net, spec)
     samples = read_samples(train_folder)
     weights = label_weights(spec.task, samples, spec.labels) if params.class_weights == "balanced" else None
     _find_ranges(graph, calibration, params.batch_size)
-    loader = train_loader(Pictures(train_folder, samples, spec), params.batch_size, 0, params.seed)
+    loader = train_loader(ImageDataset(train_folder, samples, spec), params.batch_size, 0, params.seed)
     loss = _train(graph, net, loader, params, weights)
     torch.save(graph.state_dict(), out)
     return {

@@ -1,6 +1,6 @@
 """What a net costs before it is trained: multiply-adds, parameters and activation memory, per layer and in total.
 
-Counted on the graph that ships: batch norm folded into the convolutions, one picture at a time. Multiply-adds come from
+Counted on the graph that ships: batch norm folded into the convolutions, one image at a time. Multiply-adds come from
 torch's own FLOP formulas (a multiply-add is two of its operations); only convolutions and matrix products count, as in
 the papers' tables.
 """

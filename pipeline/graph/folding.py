@@ -86,7 +86,7 @@ def edges(graph_module: fx.GraphModule) -> set[str]:
 
 
 def tensor_of(graph_module: fx.GraphModule, argument: Any) -> Any:
-    """The constant that an argument of a step stands for; None where it is none."""
+    """The constant that an argument of a step stands for; None if it stands for no constant."""
     if not isinstance(argument, fx.Node):
         return None
     value: Any = graph_module

@@ -1,4 +1,4 @@
-"""A classifier that answers for every window of a larger picture in one pass.
+"""A classifier that answers for every window of a larger image in one pass.
 
 Its linear layers become convolutions over the feature map, so windows that overlap share their features (Sermanet et
 al. 2014, OverFeat, arXiv:1312.6229; Long et al. 2015, arXiv:1411.4038).
@@ -14,7 +14,7 @@ from pipeline.core.errors import InputError
 from pipeline.models.classifier import Classifier
 
 # What nets of layers that see only what is near are made of. Squeeze-and-excite, attention and "same" padding look at
-# the whole picture: their windows would not be those that the classifier was trained on.
+# the whole image: their windows would not be those that the classifier was trained on.
 _NETS = ("EfficientNet", "ResNet")
 _BLOCKS = ("ConvBnAct", "DepthwiseSeparableConv", "InvertedResidual", "BasicBlock", "Bottleneck")
 _LAYERS = ("Conv2d", "DepthwiseConv2d", "BatchNorm2d", "BatchNormAct2d", "ReLU", "ReLU6", "MaxPool2d", "Linear")
@@ -26,11 +26,11 @@ class FullyConvolutional(nn.Module):
     """float [N, 3, H, W], H and W at least `size` -> (logits [N, K, rows, columns],), in eval mode.
 
     The logits at row i, column j are the `classifier`'s of the window of `size` pixels a side whose upper left corner
-    is at y = i * `stride`, x = j * `stride`. There are as many rows as windows lie in the picture whole: (H - size) //
+    is at y = i * `stride`, x = j * `stride`. There are as many rows as windows lie in the image whole: (H - size) //
     stride + 1. On a backbone without padding they are equal up to rounding; on one with padding a window's border
-    cells see the picture around the window where a window cut out of it has zeros.
+    cells see the image around the window where a window cut out of it has zeros.
 
-    `size` is the side of the pictures that the classifier was trained on. Its weights are shared, not copied. Raises
+    `size` is the side of the images that the classifier was trained on. Its weights are shared, not copied. Raises
     InputError for a backbone that does not only look at what is near.
     """
 
@@ -58,7 +58,7 @@ class FullyConvolutional(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor]:
         rows, columns = ((side - self.size) // self.stride + 1 for side in images.shape[2:])
         if min(rows, columns) < 1:
-            raise ValueError(f"picture of {tuple(images.shape[2:])} pixels; expected {self.size} or more a side")
+            raise ValueError(f"image of {tuple(images.shape[2:])} pixels; expected {self.size} or more a side")
         logits: Tensor = self.head(self.body.forward_features(images))
         return (logits[..., :rows, :columns],)  # a cell more may fit in than whole windows
 

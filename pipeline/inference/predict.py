@@ -1,4 +1,4 @@
-"""What a trained run says of pictures, folders of them, clips and cameras."""
+"""What a trained run says of images, folders of them, clips and cameras."""
 
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -16,7 +16,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.image_file import ImageFileError, open_image
 from pipeline.core.sample import Dataset, Sample, write_dataset, write_samples
 from pipeline.core.spec import ModelSpec, model_folder, read_spec
-from pipeline.datasets.formats.reading import CLIPS, PICTURES, files_under
+from pipeline.datasets.formats.reading import CLIP_SUFFIXES, IMAGE_SUFFIXES, files_under
 from pipeline.inference.overlap import overlapped
 from pipeline.ops.params import PREDICT
 from pipeline.ops.preprocess import Frame, resize
@@ -35,7 +35,7 @@ NAMED = 5  # bad files that an error lists
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """One picture to predict: a file's, or one of `clip`, which shows `rate` of those that are taken in a second."""
+    """One image to predict: a file's, or one of `clip`, which shows `rate` of those that are taken in a second."""
 
     name: str
     image: Image.Image
@@ -65,13 +65,13 @@ def predict_sources(
     most: int | None = None,
     predict: Mapping[str, Any] | None = None,
 ) -> Generator[Sample, None, None]:
-    """One sample per picture, in order. `sources`: pictures, clips, folders of both, "camera" or "camera:<number>".
+    """One sample per image, in order. `sources`: images, clips, folders of both, "camera" or "camera:<number>".
 
     `file_name` and `id` are the file's path as given; a frame's id ends in #<place>, its `clip` is the file. Of clips
     and cameras each `every`-th frame is taken, of a camera until `most` are. `target`: `TORCH` for models/<run>, or a
-    file of exports/<run> by its target's name. With `drawings`, each picture is written there with its prediction
+    file of exports/<run> by its target's name. With `drawings`, each image is written there with its prediction
     drawn in, a clip as a clip, and the predictions as metadata.jsonl and dataset.json. Decoding, resizing, the model
-    and drawing overlap, each in a thread; few pictures are held at once, and closing ends them. Raises InputError for
+    and drawing overlap, each in a thread; few images are held at once, and closing ends them. Raises InputError for
     an unknown run or target, a drawing that cannot be written, and at the end for files that do not decode: the others
     are answered all the same.
     """
@@ -108,28 +108,28 @@ def _predicted(runtime: Runtime, spec: ModelSpec, given: tuple[Shot, Images, Fra
 
 
 def _files(source: str) -> list[str]:
-    """The pictures and clips of a folder; what is no folder as it is. Raises InputError for a folder without any, and
-    for a camera whose number is none.
+    """The images and clips of a folder; what is no folder as it is. Raises InputError for a folder without any, and
+    for a camera whose number is not one.
     """
     kind, _, number = source.partition(":")
     if kind == CAMERA and number and not number.isdecimal():
         raise InputError(f"{source}: expected {CAMERA}, or {CAMERA}:1 for the second one")
     if kind == CAMERA or not Path(source).is_dir():
         return [source]
-    found = sorted(files_under(Path(source), PICTURES | CLIPS))
+    found = sorted(files_under(Path(source), IMAGE_SUFFIXES | CLIP_SUFFIXES))
     if not found:
-        raise InputError(f"{source}: no picture and no clip in this folder")
+        raise InputError(f"{source}: no image and no clip in this folder")
     return [str(f) for f in found]
 
 
 def _shots(files: list[str], every: int, most: int | None, bad: list[str]) -> Generator[Shot, None, None]:
-    """The pictures of all `files`; what does not decode is added to `bad`."""
+    """The images of all `files`; what does not decode is added to `bad`."""
     from pipeline.datasets.video import ClipError, camera, frame_rate, stream
 
     with tqdm(files, "predict", unit="file", mininterval=0.5, disable=None) as bar:
         for name in bar:
             kind, _, number = name.partition(":")
-            is_clip = Path(name).suffix.lower() in CLIPS
+            is_clip = Path(name).suffix.lower() in CLIP_SUFFIXES
             if not is_clip and kind != CAMERA:
                 try:
                     yield Shot(name, open_image(name))
@@ -150,7 +150,7 @@ def _shots(files: list[str], every: int, most: int | None, bad: list[str]) -> Ge
 
 
 class _Drawings:
-    """Pictures and clips with predictions drawn in, in a folder, and at the end (a camera's is Ctrl+C) their labels."""
+    """Images and clips with predictions drawn in, in a folder, and at the end (a camera's is Ctrl+C) their labels."""
 
     def __init__(self, folder: Path, dataset: Dataset) -> None:
         self.folder, self.dataset = folder, dataset

@@ -1,4 +1,4 @@
-"""A trained classifier as a detector: all windows of a picture at several scales, then non-maximum suppression."""
+"""A trained classifier as a detector: all windows of an image at several scales, then non-maximum suppression."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -78,9 +78,9 @@ def slide_run(
 ) -> dict[str, Any]:
     """Slide the trained classifier models/<run> over a split of the ingested `dataset`; returns a detector's figures.
 
-    With `drawings`, each picture is written there with its true boxes and those found with a score of `shown` (None:
+    With `drawings`, each image is written there with its true boxes and those found with a score of `shown` (None:
     the run's) or more. Raises InputError for a run that is no classifier or does not slide, labels that are not the
-    dataset's and `background`, scales that are none, or a split without pictures.
+    dataset's and `background`, invalid scales, or a split without images.
     """
     folder = model_folder(models, run)
     spec = read_spec(folder / "model.json")
@@ -89,7 +89,7 @@ def slide_run(
     boxes = replace(read_dataset(data / dataset), landmarks=[], pairs=[], skeleton=[])
     _check(run, spec, boxes, background, scales)
     if not truth:
-        raise InputError(f"{data / dataset / split}: no pictures")
+        raise InputError(f"{data / dataset / split}: no images")
     truth = [replace(s, objects=[replace(o, landmarks=[]) for o in s.objects]) for s in truth]
 
     from pipeline.models.nets import load_model
@@ -109,7 +109,7 @@ def slide_run(
 
 def figures_text(figures: Mapping[str, Any]) -> str:
     """What `slide_run` returns, for a terminal: AP and AP50 over all labels, then of each."""
-    rows = [(f"{figures['n_images']} pictures", figures)]
+    rows = [(f"{figures['n_images']} images", figures)]
     rows += [(f"{own['n']} {label}", own) for label, own in figures["per_class"].items()]
     shown = {None: "undefined"}
     return "\n".join(
@@ -119,7 +119,7 @@ def figures_text(figures: Mapping[str, Any]) -> str:
 
 
 def slide_samples(slider: Slider, folder: Path, samples: list[Sample], scales: Sequence[float]) -> list[Sample]:
-    """The same samples with the objects that are found in their pictures, from the score on that AP needs."""
+    """The same samples with the objects that are found in their images, from the score on that AP needs."""
     unsure_too = replace(slider, spec=replace(slider.spec, predict=slider.spec.predict | FOR_AP))
     found = []
     for sample in tqdm(samples, "slide", mininterval=0.5, disable=None):
@@ -129,10 +129,10 @@ def slide_samples(slider: Slider, folder: Path, samples: list[Sample], scales: S
 
 
 def slide(slider: Slider, image: Image.Image, scales: Sequence[float], score: float) -> list[Object]:
-    """The objects of an upright RGB picture, best first: every window, at every scale, in which the probability of a
-    label is `score` or more, less what non-maximum suppression takes. Boxes are clipped to the picture.
+    """The objects of an upright RGB image, best first: every window, at every scale, in which the probability of a
+    label is `score` or more, less what non-maximum suppression takes. Boxes are clipped to the image.
 
-    At scale s the picture's longer side is s windows long.
+    At scale s the image's longer side is s windows long.
     """
     parts = [_at_scale(slider, image, scale, score) for scale in scales]
     scores, labels, boxes = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -150,10 +150,10 @@ def slide(slider: Slider, image: Image.Image, scales: Sequence[float], score: fl
 def place(
     image: Image.Image, scale: float, size: int, stride: int
 ) -> tuple[NDArray[np.uint8], tuple[int, int, int, int]]:
-    """The picture at a scale on a grey canvas that windows of `size`, `stride` apart, cover to the last pixel.
+    """The image at a scale on a grey canvas that windows of `size`, `stride` apart, cover to the last pixel.
 
     The canvas is a stride wider on each side: the window of an object at the edge reaches over it, as its crop did.
-    Returns the canvas, uint8 [H, W, 3], and where the picture lies in its middle: left, top, width, height in pixels.
+    Returns the canvas, uint8 [H, W, 3], and where the image lies in its middle: left, top, width, height in pixels.
     """
     ratio = scale * size / max(image.size)
     width, height = (max(1, round(side * ratio)) for side in image.size)
@@ -177,7 +177,7 @@ def usual_shapes(samples: list[Sample], labels: list[str]) -> NDArray[np.float64
 def _at_scale(
     slider: Slider, image: Image.Image, scale: float, score: float
 ) -> tuple[Array, NDArray[np.intp], NDArray[np.float64]]:
-    """Of the windows from `score` on: scores [P], label indices [P], corners [P, 4] relative to the picture."""
+    """Of the windows from `score` on: scores [P], label indices [P], corners [P, 4] relative to the image."""
     size, nothing = slider.spec.size, slider.spec.labels.index(slider.background)
     canvas, (left, top, width, height) = place(image, scale, size, slider.stride)
     logits = slider.windows(canvas)

@@ -46,7 +46,7 @@ def open_run(run: str, truth_folder: Path, predictions_folder: Path, database: P
 
 
 def _fingerprint(truth_folder: Path, predictions_folder: Path) -> str:
-    """Of all that a view shows; the place of the pictures too, as FiftyOne keeps their paths."""
+    """Of all that a view shows; the place of the images too, as FiftyOne keeps their paths."""
     digest = hashlib.sha256(f"{LAYOUT} {truth_folder}".encode())
     for file in (
         truth_folder / "metadata.jsonl",

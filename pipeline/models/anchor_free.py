@@ -89,7 +89,7 @@ def assign(scores: Tensor, boxes: Tensor, middles: Tensor, truth: Truth) -> tupl
     """Which cells answer for which object.
 
     scores [N, A, K] probabilities, boxes xyxy [N, A, 4] and middles of the cells [A, 2] in pixels. Returns for each
-    cell that answers its picture [P], its number [P], the slot of its object [P] and its target score [P]: the best
+    cell that answers its image [P], its number [P], the slot of its object [P] and its target score [P]: the best
     cell's of an object is its IoU.
     """
     pictures, slots = truth.real.shape

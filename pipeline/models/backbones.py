@@ -77,7 +77,7 @@ def read_pretrained(backbone: str, pretrained: bool | str) -> Pretrained:
 
 
 def check_size(backbone: str, size: int) -> None:
-    """Raises InputError if a net without padding gives nothing for pictures of `size` pixels a side."""
+    """Raises InputError if a net without padding gives nothing for images of `size` pixels a side."""
     least = smallest_input(backbone)
     if size < least:
         fits = -(-least // 32) * 32
@@ -95,7 +95,7 @@ def classifier(backbone: str, pretrained: Pretrained, **options: Any) -> nn.Modu
 
 def last_map(backbone: str, pretrained: Pretrained, size: int) -> tuple[nn.Module, torch.Size]:
     """A timm model whose `forward_features` gives its last map, without the layers that come after it, and the
-    shape of that map for a `size` x `size` picture (without the batch).
+    shape of that map for a `size` x `size` image (without the batch).
     """
     body: Any = classifier(backbone, pretrained, num_classes=0).eval()
     blank = torch.zeros(1, 3, size, size)
@@ -151,12 +151,12 @@ def learning_order(backbone: str, body: nn.Module) -> list[list[nn.Parameter]]:
 def feature_maps(backbone: str, pretrained: Pretrained, strides: tuple[int, ...]) -> tuple[nn.Module, list[int]]:
     """A module that gives the last feature map at each of `strides`, and their channel counts.
 
-    Raises InputError if the backbone has no feature map at one of the strides, or if its maps do not cover the picture.
+    Raises InputError if the backbone has no feature map at one of the strides, or if its maps do not cover the image.
     """
     register(backbone)
     if smallest_input(backbone) > 1:
         raise InputError(
-            f"backbone {backbone!r} has no padding: its feature maps end inside the picture; it is for classify, "
+            f"backbone {backbone!r} has no padding: its feature maps end inside the image; it is for classify, "
             f"expected {backbone.removesuffix(VALID)!r}"
         )
     weights: dict[str, Any] = {}

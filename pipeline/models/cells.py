@@ -33,7 +33,7 @@ def by_kind(outputs: Sequence[Tensor], kinds: Sequence[str]) -> list[dict[str, T
 
 @dataclass(slots=True)
 class Truth:
-    """The objects of a batch, a row of slots per picture: boxes xyxy [N, M, 4] in pixels of the canvas, labels [N, M],
+    """The objects of a batch, a row of slots per image: boxes xyxy [N, M, 4] in pixels of the canvas, labels [N, M],
     landmarks [N, M, L, 3]; `real` [N, M] tells slots that hold an object.
     """
 
@@ -47,7 +47,7 @@ def table(target: dict[str, Tensor], pictures: int) -> Truth:
     """The batch's list of objects ("image" [P], "box" [P, 4], "label" [P], "landmarks" [P, L, 3]) as a table."""
     image = target["image"]
     counts = torch.bincount(image, minlength=pictures)
-    slot = torch.arange(len(image), device=image.device) - (counts.cumsum(0) - counts)[image]  # rows come by picture
+    slot = torch.arange(len(image), device=image.device) - (counts.cumsum(0) - counts)[image]  # rows come by image
     shape = (pictures, int(counts.max()) if len(image) else 0)
     made = Truth(
         target["box"].new_zeros(*shape, 4),

@@ -35,7 +35,7 @@ class Localizer(nn.Module):
     ) -> None:
         super().__init__()
         self.outputs = ("presence", "box", "classes", "landmarks")[: 4 if landmarks else 3]
-        # flattened, not pooled: pooling would lose where in the picture a feature is
+        # flattened, not pooled: pooling would lose where in the image a feature is
         cells = (size // 32) ** 2
         self.body, maps = backbones.feature_maps(backbone, pretrained, (16, 32) if landmarks else (32,))
         self.neck = _flat(maps[-1], channels, dropout)

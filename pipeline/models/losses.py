@@ -29,7 +29,7 @@ def finite_loss(
 
 
 def label_weights(task: str, samples: list[Sample], labels: list[str]) -> Tensor:
-    """[K], a label's weight in the loss: all / (labels * those of it), as scikit-learn's "balanced", of pictures or
+    """[K], a label's weight in the loss: all / (labels * those of it), as scikit-learn's "balanced", of images or
     objects.
     """
     each = (s.label for s in samples) if task == "classify" else (o.label for s in samples for o in s.objects)

@@ -7,7 +7,7 @@
     mobilenetv1_100_valid      no padding, also after one of the above: mobilenetv1_025_short_valid
     mobilenetv2_037_t4         width 0.37, expansion factor 4 instead of 6
 
-Without padding a cell sees the same whether its window is cut out of a picture or not: what a sliding window needs. The
+Without padding a cell sees the same whether its window is cut out of an image or not: what a sliding window needs. The
 input then has at least as many pixels a side as a cell sees: 59 (_short), 155 (_shallow), 315 (all layers). V2 would
 have to cut its shortcuts. The weights have the same names and shapes with and without padding.
 

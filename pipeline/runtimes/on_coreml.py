@@ -39,7 +39,7 @@ def inspect(path: Path) -> dict[str, Any]:
     return {
         "input": {
             "name": image.name,
-            "kind": "RGB picture, 8 bits a channel",
+            "kind": "RGB image, 8 bits a channel",
             "width": image.type.imageType.width,
             "height": image.type.imageType.height,
         },

@@ -169,7 +169,7 @@ def _signature(model: Servable) -> "ModelSignature":
 
 
 def _example(exports: Path) -> Any:
-    """The first golden picture as a request has it: a small JPEG in base64."""
+    """The first golden image as a request has it: a small JPEG in base64."""
     import pandas as pd
 
     jpeg = BytesIO()

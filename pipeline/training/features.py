@@ -1,4 +1,4 @@
-"""What a frozen backbone makes of pictures, computed once and kept on disk for every later run and head."""
+"""What a frozen backbone makes of images, computed once and kept on disk for every later run and head."""
 
 import hashlib
 import sqlite3
@@ -16,22 +16,22 @@ from tqdm import tqdm
 from pipeline.core.spec import ModelSpec
 from pipeline.models.backbones import used_modules
 from pipeline.models.nets import Net
-from pipeline.training.loading import EpochSampler, Item, Pictures, eval_loader, targets
+from pipeline.training.loading import EpochSampler, ImageDataset, Item, eval_loader, targets
 from pipeline.training.params import RunParams
 from pipeline.training.trainer import choose_precision
 
-BATCH = 32  # the last batch is padded to it: features of a picture must not depend on the size of its batch
+BATCH = 32  # the last batch is padded to it: features of an image must not depend on the size of its batch
 FeatureItem = tuple[list[NDArray[np.float16]], Item]
 
 
 class Features(TorchDataset[FeatureItem]):
-    """The maps of `net.features` for `pictures`, unvaried, in half precision, with what belongs to the pictures.
+    """The maps of `net.features` for `images`, unvaried, in half precision, with what belongs to the images.
 
-    They lie in `folder`/<key>.sqlite under a hash of the picture on the canvas; the key is made of the weights that
+    They lie in `folder`/<key>.sqlite under a hash of the image on the canvas; the key is made of the weights that
     were used, the normalization and the precision. What is missing is computed now, batch by batch: a kill loses one.
     """
 
-    def __init__(self, pictures: Pictures, net: Net, folder: Path, half: bool, device: torch.device) -> None:
+    def __init__(self, pictures: ImageDataset, net: Net, folder: Path, half: bool, device: torch.device) -> None:
         self.spec = pictures.spec
         net.eval().to(device)
         self._net, self._half, self._device = net.to(memory_format=torch.channels_last), half, device
@@ -40,7 +40,7 @@ class Features(TorchDataset[FeatureItem]):
         self._shapes = [m.shape[1:] for m in self._compute(blank)]
         folder.mkdir(parents=True, exist_ok=True)
         self._database = sqlite3.connect(folder / f"{self._key()}.sqlite", timeout=60)
-        self._database.execute("CREATE TABLE IF NOT EXISTS features (picture BLOB PRIMARY KEY, maps BLOB)")
+        self._database.execute("CREATE TABLE IF NOT EXISTS features (image BLOB PRIMARY KEY, maps BLOB)")
         self._rows: list[tuple[bytes, Item]] = []
         for images, _, items in tqdm(eval_loader(pictures, BATCH), "features", mininterval=0.5, disable=None):
             names = [hashlib.sha256(image.numpy()).digest() for image in images]
@@ -52,7 +52,7 @@ class Features(TorchDataset[FeatureItem]):
 
     def __getitem__(self, key: int | tuple[int, int]) -> FeatureItem:
         name, item = self._rows[key[0] if isinstance(key, tuple) else key]
-        query = "SELECT maps FROM features WHERE picture = ?"
+        query = "SELECT maps FROM features WHERE image = ?"
         (blob,) = self._database.execute(query, (name,)).fetchone()
         flat, maps = np.frombuffer(blob, np.float16), []
         for shape in self._shapes:
@@ -61,7 +61,7 @@ class Features(TorchDataset[FeatureItem]):
         return maps, item
 
     def _keep(self, names: list[bytes], images: Tensor) -> None:
-        known = [self._database.execute("SELECT 1 FROM features WHERE picture = ?", (n,)).fetchone() for n in names]
+        known = [self._database.execute("SELECT 1 FROM features WHERE image = ?", (n,)).fetchone() for n in names]
         if all(known):
             return
         filled = torch.cat([images, images[:1].expand(BATCH - len(images), -1, -1, -1)])
@@ -92,7 +92,7 @@ class Features(TorchDataset[FeatureItem]):
 
 
 def frozen_loaders(
-    pictures: tuple[Pictures, Pictures], net: Net, folder: Path, run: RunParams
+    pictures: tuple[ImageDataset, ImageDataset], net: Net, folder: Path, run: RunParams
 ) -> tuple[DataLoader[Any], DataLoader[Any]]:
     """Loaders (train, val) of batches (maps float32, a list of [N, ...]; targets; items); train is shuffled."""
     half = choose_precision(run.train.precision) == "bf16-mixed"

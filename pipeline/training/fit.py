@@ -28,14 +28,14 @@ from pipeline.training.trainer import (
     Phase,
     checkpoint_left,
     keep_freed_memory,
-    looks_after,
     moving_average,
     new_trainer,
     quiet,
+    validation_interval,
 )
 
 WARM_UP = 0.05  # share of all steps in which the learning rate rises to its peak
-MEASURED = 32  # pictures that batch norm is measured on before a look at val, in the batches they came in
+MEASURED = 32  # images that batch norm is measured on before each validation, in the batches they came in
 CLIP_NORM = 10.0  # of the gradients
 # how a net's answers are read for the validation metric, whatever is shown of them later
 VALIDATION: dict[str, dict[str, Any]] = {
@@ -205,8 +205,8 @@ def fit(
     resume_folder: Path,
     weights: Tensor | None = None,
 ) -> list[dict[str, float]]:
-    """Train `net` on loaders (train, val) through one phase; returns a row per look at val, which is after every epoch,
-    or in a long run after every few (`looks_after`).
+    """Train `net` on loaders (train, val) through one phase; returns a row per validation, which is after every epoch,
+    or in a long run after every few (`validation_interval`).
 
     It goes on from `resume_folder`/last.ckpt if a killed run left one (a frozen phase takes seconds and starts anew),
     and ends with the weights of the best of these epochs by the task's main metric on val. `weights` [K] are those of
@@ -228,7 +228,7 @@ def fit(
         return history.rows
     # saved after the epoch, so that a checkpoint has the epoch's history row and its count for early stopping
     keep: dict[str, Any] = {"enable_version_counter": False, "save_on_train_epoch_end": True}
-    every = looks_after(phase)
+    every = validation_interval(phase)
     kept = ModelCheckpoint(resume_folder, "best", monitor="val_rank", mode="max", every_n_epochs=every, **keep)
     # patience is in epochs, the callback counts validations
     stopping = EarlyStopping("val_rank", mode="max", patience=math.ceil(run.train.patience / every))

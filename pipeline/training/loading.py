@@ -1,4 +1,4 @@
-"""Samples to batches. What a picture becomes depends on (seed, epoch, index) alone, not on which worker draws it."""
+"""Samples to batches. What an image becomes depends on (seed, epoch, index) alone, not on which worker draws it."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -20,19 +20,19 @@ from pipeline.ops.preprocess import FILL, Frame, frame_of, resize
 
 Augment = Callable[[NDArray[np.uint8], list[Object], int], tuple[NDArray[np.uint8], list[Object]]]
 Item = tuple[NDArray[np.uint8], Sample, Frame, list[Object]]
-SHIFT = 0.15  # of the canvas: how far from its middle four pictures meet
+SHIFT = 0.15  # of the canvas: how far from its middle four images meet
 KEEP_BYTES = 1 << 30  # canvases of sets up to this size are kept in memory after their first epoch
 
 
 class Draw(NamedTuple):
-    """A picture as training sees it: varied by `seed`, and in one with those of `others`, if there are any."""
+    """An image as training sees it: varied by `seed`, and in one with those of `others`, if there are any."""
 
     picture: int
     seed: int
     others: tuple[int, ...] = ()
 
 
-class Pictures(TorchDataset[Item]):
+class ImageDataset(TorchDataset[Item]):
     """Samples of `folder` on the model's canvas: pixels uint8 [S, S, 3], the sample, where the image lies on the
     canvas, and its objects on the canvas. With `augment`, a `Draw` is varied by its seed.
     """
@@ -73,7 +73,7 @@ class Pictures(TorchDataset[Item]):
 
 
 def mosaic(items: list[Item], seed: int) -> Item:
-    """Four pictures in one (Bochkovskiy et al., YOLOv4, 2020), around a point near the middle of the canvas.
+    """Four images in one (Bochkovskiy et al., YOLOv4, 2020), around a point near the middle of the canvas.
 
     Each is shrunk until it fits into its quarter, so that no object is cut off. The sample's id names all four.
     """
@@ -92,14 +92,14 @@ def mosaic(items: list[Item], seed: int) -> Item:
         part = Image.fromarray(pixels[top : top + height, left : left + width])
         canvas[y : y + h, x : x + w] = np.asarray(part.resize((w, h), Image.Resampling.BILINEAR))
         back = Frame(width / size, height / size, left / size, top / size)
-        there = Frame(w / size, h / size, x / size, y / size)
-        placed += [there.to_canvas(back.to_image(o)) for o in objects]
+        quarter = Frame(w / size, h / size, x / size, y / size)
+        placed += [quarter.to_canvas(back.to_image(o)) for o in objects]
     sample = replace(items[0][1], id=" + ".join(item[1].id for item in items))
     return canvas, sample, Frame(1, 1, 0, 0), placed
 
 
 def _seen(frame: Frame, size: int) -> tuple[int, int, int, int]:
-    """Left, top, width and height of what a canvas shows of its picture, in pixels."""
+    """Left, top, width and height of what a canvas shows of its image, in pixels."""
     left, top, width, height = frame.pixels(size)
     x, y = max(0, left), max(0, top)
     return x, y, min(size, left + width) - x, min(size, top + height) - y
@@ -107,12 +107,12 @@ def _seen(frame: Frame, size: int) -> tuple[int, int, int, int]:
 
 class EpochSampler(Sampler[Draw]):
     """Every index once, in an order of its epoch, each with the number that its augmentation is drawn from. In epochs
-    before `loud`, a share `mosaic` of them has three others beside it.
+    before `mixed_epochs`, a share `mosaic` of them has three others beside it.
     """
 
-    def __init__(self, length: int, seed: int, mosaic: float = 0.0, loud: int = 0) -> None:
+    def __init__(self, length: int, seed: int, mosaic: float = 0.0, mixed_epochs: int = 0) -> None:
         self.length, self.seed, self.epoch = length, seed, 0
-        self.mosaic, self.loud = mosaic, loud
+        self.mosaic, self.mixed_epochs = mosaic, mixed_epochs
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -124,7 +124,7 @@ class EpochSampler(Sampler[Draw]):
         draw = np.random.default_rng((self.seed, self.epoch))
         order = draw.permutation(self.length).tolist()
         seeds = draw.integers(2**32, size=self.length).tolist()
-        share = self.mosaic if self.epoch < self.loud else 0.0
+        share = self.mosaic if self.epoch < self.mixed_epochs else 0.0
         joined = (draw.random(self.length) < share).tolist()
         others = draw.integers(self.length, size=(self.length, 3)).tolist()
         return iter(
@@ -133,17 +133,17 @@ class EpochSampler(Sampler[Draw]):
 
 
 def train_loader(
-    pictures: Pictures, batch_size: int, workers: int, seed: int, mosaic: float = 0.0, loud: int = 0
+    pictures: ImageDataset, batch_size: int, workers: int, seed: int, mosaic: float = 0.0, mixed_epochs: int = 0
 ) -> DataLoader[Any]:
     """Batches (images uint8 [N, S, S, 3], target, sample ids) in a new order and new variations every epoch; see
-    `EpochSampler` for `mosaic` and `loud`.
+    `EpochSampler` for `mosaic` and `mixed_epochs`.
 
-    A last batch of one picture is left out of the epoch: batch norm has nothing to average over.
+    A last batch of one image is left out of the epoch: batch norm has nothing to average over.
     """
     return DataLoader(
         pictures,
         batch_size=min(batch_size, len(pictures)),
-        sampler=EpochSampler(len(pictures), seed, mosaic, loud),
+        sampler=EpochSampler(len(pictures), seed, mosaic, mixed_epochs),
         num_workers=workers,
         collate_fn=_Collate(pictures.spec),
         drop_last=len(pictures) % batch_size == 1 and len(pictures) > batch_size,
@@ -152,8 +152,8 @@ def train_loader(
     )
 
 
-def eval_loader(pictures: Pictures, batch_size: int) -> DataLoader[Any]:
-    """The pictures in order, unvaried, as (images, target, indices into `pictures`)."""
+def eval_loader(pictures: ImageDataset, batch_size: int) -> DataLoader[Any]:
+    """The images in order, unvaried, as (images, target, indices into `images`)."""
     return DataLoader(pictures, batch_size=batch_size, collate_fn=_Collate(pictures.spec))
 
 
@@ -180,7 +180,7 @@ class _Collate:
 
 
 def targets(items: list[Item], spec: ModelSpec) -> dict[str, Tensor]:
-    """What the net of `spec` should say of these pictures, as its loss takes it."""
+    """What the net of `spec` should say of these images, as its loss takes it."""
     return {"classify": _labels, "localize": _one_object, "detect": _all_objects}[spec.task](items, spec)
 
 
@@ -199,7 +199,7 @@ def _labels(items: list[Item], spec: ModelSpec) -> dict[str, Tensor]:
 
 
 def _one_object(items: list[Item], spec: ModelSpec) -> dict[str, Tensor]:
-    """The largest object of each picture; rows of zeros where there is none."""
+    """The largest object of each image; rows of zeros where there is none."""
     count = len(items)
     presence, box, label = torch.zeros(count), torch.zeros(count, 4), torch.zeros(count, dtype=torch.int64)
     landmarks = torch.zeros(count, len(spec.landmarks), 3)

@@ -19,7 +19,7 @@ from pipeline.training.params import DetectRun, RunParams
 if TYPE_CHECKING:
     from pipeline.core.spec import ModelSpec
     from pipeline.models.nets import Net
-    from pipeline.training.loading import Pictures
+    from pipeline.training.loading import ImageDataset
 
 
 def train_run(
@@ -37,7 +37,7 @@ def train_run(
 
     Writes `model_folder`/{model.json, model.safetensors} and `report`/{history.csv, training.json}.
     Checkpoints live in `resume`/<fingerprint of params and data>, so that a killed run goes on, and only with what it
-    began with. What a frozen backbone makes of the pictures is kept in the folder `features`. `workers` processes
+    began with. What a frozen backbone makes of the images is kept in the folder `features`. `workers` processes
     load the training images; any number of them gives the same weights.
     """
     dataset = read_dataset(train_folder)
@@ -48,8 +48,8 @@ def train_run(
     from pipeline.training import loading
 
     net, spec = _start(name, run, dataset, train)
-    varied = loading.Pictures(train_folder, train, spec, augmenter(run.train.online.policy, dataset))
-    plain = loading.Pictures(val_folder, val, spec)
+    varied = loading.ImageDataset(train_folder, train, spec, augmenter(run.train.online.policy, dataset))
+    plain = loading.ImageDataset(val_folder, val, spec)
     checkpoints = resume / name / _fingerprint(run, train_folder, val_folder)
     resumed, started = (checkpoints / "last.ckpt").is_file(), time.perf_counter()
     rows = _fit_phases(net, spec, run, dataset, (varied, plain), checkpoints, features, workers)
@@ -92,12 +92,12 @@ def _fit_phases(
     spec: "ModelSpec",
     run: RunParams,
     dataset: Dataset,
-    pictures: tuple["Pictures", "Pictures"],
+    pictures: tuple["ImageDataset", "ImageDataset"],
     checkpoints: Path,
     features: Path,
     workers: int,
 ) -> list[dict[str, float]]:
-    """Train the head on frozen features, then the net, as far as `run` asks for both; returns a row per look at val.
+    """Train the head on frozen features, then the net, as far as `run` asks for both; returns a row per validation.
 
     The net ends with the weights of the best epoch of all, and `spec.trained` says which that was.
     """
@@ -137,7 +137,7 @@ def _fit_phases(
     return rows
 
 
-def _image_loaders(run: RunParams, pictures: tuple["Pictures", "Pictures"], workers: int) -> tuple[Any, Any]:
+def _image_loaders(run: RunParams, pictures: tuple["ImageDataset", "ImageDataset"], workers: int) -> tuple[Any, Any]:
     from pipeline.training.loading import eval_loader, train_loader
 
     knobs = run.train
@@ -170,16 +170,16 @@ def make_spec(name: str, run: RunParams, dataset: Dataset, mean: list[float], st
 
 
 def check_labels(name: str, run: RunParams, dataset: Dataset, train: list[Sample], val: list[Sample]) -> None:
-    """Raises InputError if the data cannot teach the task: no pictures, one class only, a class absent from train."""
+    """Raises InputError if the data cannot teach the task: no images, one class only, a class absent from train."""
     for split, samples in (("train", train), ("val", val)):
         if not samples:
-            raise InputError(f"runs.{name}: the {split} split of dataset {run.dataset!r} has no pictures")
+            raise InputError(f"runs.{name}: the {split} split of dataset {run.dataset!r} has no images")
     if run.task == "classify":
         seen = {str(s.label) for s in train if s.label is not None}
         unlabelled = [s.id for s in (*train, *val) if s.label is None]
         if unlabelled:
             raise InputError(
-                f"runs.{name}: classify needs a label per picture; {len(unlabelled)} of dataset {run.dataset!r} "
+                f"runs.{name}: classify needs a label per image; {len(unlabelled)} of dataset {run.dataset!r} "
                 f"have none, first {unlabelled[0]}"
             )
         if len(dataset.labels) < 2:
@@ -191,7 +191,7 @@ def check_labels(name: str, run: RunParams, dataset: Dataset, train: list[Sample
                 raise InputError(f"runs.{name}: {run.task} needs boxes; dataset {run.dataset!r} has none in {split}")
     absent = [label for label in dataset.labels if label not in seen]
     if absent:
-        raise InputError(f"runs.{name}: no picture of {', '.join(absent)} in the train split of {run.dataset!r}")
+        raise InputError(f"runs.{name}: no image of {', '.join(absent)} in the train split of {run.dataset!r}")
 
 
 def write_weights(net: "Net", spec: "ModelSpec", folder: Path) -> None:
@@ -216,8 +216,8 @@ def write_model(net: "Net", spec: "ModelSpec", rows: list[dict[str, float]], mod
 
 
 def timing(seconds: float, pictures: int, trained: dict[str, Any], resumed: bool) -> dict[str, Any]:
-    """How long training took, from its start to its last epoch and with its looks at val; apart from model.json, which
-    is the same for the same params. `pictures` passed the net in each epoch, 0 if not in all. Of a resumed run
+    """How long training took, from its start to its last epoch and with its validations; apart from model.json, which
+    is the same for the same params. `images` passed the net in each epoch, 0 if not in all. Of a resumed run
     `seconds` is the last process's alone: it has no rate either.
     """
     import torch

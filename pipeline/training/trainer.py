@@ -18,13 +18,13 @@ from tqdm import tqdm
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # as in malloc.h
 AVERAGE_DECAY = 0.999  # of the moving average of the weights, once it has seen enough steps
-LOOKS = 20  # at val: a run of twice as many epochs, or more, does not look after each
+VALIDATIONS = 20  # at least, of a run; one of twice as many epochs or more is not validated after each
 HISTORY = ("epoch", "train_loss", "val_loss", "val_metric", "val_rank", "learning_rate")
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A part of a training, from epoch `first` on. `frozen`: batches hold `net.features` instead of pictures, and only
+    """A part of a training, from epoch `first` on. `frozen`: batches hold `net.features` instead of images, and only
     what comes after them learns; else the run's `tuned_blocks` of the backbone learn with it.
     """
 
@@ -34,11 +34,11 @@ class Phase:
     first: int = 0
 
 
-def looks_after(phase: Phase) -> int:
-    """After how many epochs each val is looked at: so few that there are `LOOKS` looks at least, the last epoch's among
+def validation_interval(phase: Phase) -> int:
+    """Epochs from one validation to the next: so few that there are `VALIDATIONS` at least, the last epoch's among
     them. Frozen epochs take no time: 1.
     """
-    most = 1 if phase.frozen else max(1, phase.epochs // LOOKS)
+    most = 1 if phase.frozen else max(1, phase.epochs // VALIDATIONS)
     return next(n for n in range(most, 0, -1) if phase.epochs % n == 0)
 
 
@@ -49,14 +49,14 @@ def new_trainer(precision: str, phase: Phase, callbacks: list[Callback]) -> pl.T
         devices=1,
         precision=choose_precision(precision),  # type: ignore[arg-type]
         max_epochs=phase.epochs,
-        check_val_every_n_epoch=looks_after(phase),
+        check_val_every_n_epoch=validation_interval(phase),
         deterministic="warn" if torch.cuda.is_available() else True,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
         logger=False,
         enable_checkpointing=not phase.frozen,
         enable_model_summary=False,
-        plugins=[] if phase.frozen else [WholeFiles()],
+        plugins=[] if phase.frozen else [AtomicCheckpoints()],
         callbacks=[TQDMProgressBar(refresh_rate=5), *callbacks],
     )
 
@@ -74,7 +74,7 @@ def checkpoint_left(resume_folder: Path, train: DataLoader[Any]) -> Path | None:
 
 
 class History(Callback):
-    """A row per epoch that ended with a look at val; travels in the checkpoint so that a resumed run has all."""
+    """A row per epoch that ended with a validation; travels in the checkpoint so that a resumed run has all."""
 
     def __init__(self, first: int) -> None:
         self.first, self.rows = first, list[dict[str, float]]()
@@ -94,7 +94,7 @@ class History(Callback):
         self.rows = state_dict["rows"]
 
 
-class WholeFiles(TorchCheckpointIO):
+class AtomicCheckpoints(TorchCheckpointIO):
     """A checkpoint is there or not, also when the process is killed while it writes."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:

@@ -1,4 +1,4 @@
-"""How far one model's answers fall from another's: by the metrics, by label, by picture, and whatever the truth."""
+"""How far one model's answers fall from another's: by the metrics, by label, by image, and whatever the truth."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -67,7 +67,7 @@ def _by_label(
 def agreement(spec: "ModelSpec", exact: list[Sample], close: list[Sample]) -> dict[str, float | None]:
     """How alike two models' answers are, whatever the truth, from 0 to 1.
 
-    Classify: the share of pictures with the same label. Else, over the objects that are shown: `objects`, the share
+    Classify: the share of images with the same label. Else, over the objects that are shown: `objects`, the share
     that both found (IoU 0.5, same label; Dice's coefficient); `objects_iou90`, the share whose boxes lie within 0.9;
     and the mean IoU of all that both found.
     """
@@ -93,7 +93,7 @@ def agreement(spec: "ModelSpec", exact: list[Sample], close: list[Sample]) -> di
 def worse(
     spec: "ModelSpec", truth: list[Sample], exact: list[Sample], close: list[Sample]
 ) -> list[tuple[Sample, Sample, Sample]]:
-    """(truth, float, file) of the pictures that the file does worse on than the float model, the worst first; of the
+    """(truth, float, file) of the images that the file does worse on than the float model, the worst first; of the
     predictions what is shown.
     """
     rows = []

@@ -26,7 +26,7 @@ CAUSES = {
     STANDARDIZED: "mean and standard deviation are left out of the normalization",
 }
 BETTER = 3  # times nearer to the golden answers: a cause, not a coincidence
-DEAD = 1e-3  # of the trained net's spread over the pictures: answers that do not move
+DEAD = 1e-3  # of the trained net's spread over the images: answers that do not move
 AGREED = 0.6  # of a label's predictions
 
 
@@ -70,7 +70,7 @@ def causes(
     golden: Golden,
     predictions: tuple[list[Sample], list[Sample]],
 ) -> list[str]:
-    """What the figures of `misfits`, a file's `answers` to the golden pictures and its predictions (float's, the
+    """What the figures of `misfits`, a file's `answers` to the golden images and its predictions (float's, the
     file's) say for certain; empty where they do not.
     """
     found = []
@@ -85,7 +85,7 @@ def causes(
             f"{each[best]:.2f} {best}"
         )
     elif _dead(answers, golden.answers):
-        found.append("it answers the same whatever the picture")
+        found.append("it answers the same whatever the image")
     order = _other_order(spec, *predictions)
     if not found and order:
         found.append(f"the labels are in another order: it says {order}")

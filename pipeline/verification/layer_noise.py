@@ -169,9 +169,9 @@ def _values(model: Any, taps: list[_Tap], images: NDArray[np.uint8]) -> list[Flo
 
     tapped = onnx.ModelProto()
     tapped.CopyFrom(model)
-    there = {output.name for output in tapped.graph.output}
+    present = {output.name for output in tapped.graph.output}
     names = [tap.name for tap in taps]
-    tapped.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names) if name not in there)
+    tapped.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names) if name not in present)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 1

@@ -12,7 +12,7 @@ from pipeline.verification.pte import ALIGNED, XNNPACK, read_graph, read_pte, wi
 LAYERS = ("XNNConv2d", "XNNDepthwiseConv2d", "XNNFullyConnected")
 OUTPUT = 2  # XNN_VALUE_FLAG_EXTERNAL_OUTPUT
 
-Words = dict[str, Any]
+JsonObject = dict[str, Any]
 
 
 def layer_values(path: Path, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
@@ -39,16 +39,16 @@ def layer_values(path: Path, images: NDArray[np.uint8]) -> list[NDArray[np.float
     return [(found[place].astype(np.float32) - zero) * scale for place, scale, zero in scales]
 
 
-def _calls(plan: Words) -> list[Words]:
+def _calls(plan: JsonObject) -> list[JsonObject]:
     """The calls of XNNPACK."""
     steps = [step["instr_args"] for chain in plan["chains"] for step in chain["instructions"]]
     calls = [step for step in steps if "delegate_index" in step]
     return [call for call in calls if plan["delegates"][call["delegate_index"]]["id"] == XNNPACK]
 
 
-def _layer_outputs(graph: Words) -> list[int]:
+def _layer_outputs(graph: JsonObject) -> list[int]:
     """Numbers of the values that layers give on: of one that only a clamp reads, the clamp's."""
-    readers: dict[int, list[Words]] = {}
+    readers: dict[int, list[JsonObject]] = {}
     for node in graph["xnodes"]:
         for key, number in node["xnode_union"].items():
             if key.startswith("input") and key.endswith("_id"):
@@ -64,8 +64,8 @@ def _layer_outputs(graph: Words) -> list[int]:
     return found
 
 
-def _output(plan: Words, call: Words, graph: Words, value: Words) -> int:
-    """Make `value` of the graph an output of the program, if it is none yet; returns which one."""
+def _output(plan: JsonObject, call: JsonObject, graph: JsonObject, value: JsonObject) -> int:
+    """Make `value` of the graph an output of the program, unless it is one already; returns its place."""
     if value["flags"] & OUTPUT:
         outside = call["args"][len(graph["input_ids"]) + graph["output_ids"].index(value["id_out"])]
     else:
@@ -81,7 +81,7 @@ def _output(plan: Words, call: Words, graph: Words, value: Words) -> int:
     return place
 
 
-def _tensor(plan: Words, value: Words) -> Words:
+def _tensor(plan: JsonObject, value: JsonObject) -> JsonObject:
     """Like `value`, in memory of its own behind what the program has so far."""
     start = -(-plan["non_const_buffer_sizes"][1] // ALIGNED) * ALIGNED
     int8 = "int8" in value["datatype"]
@@ -94,7 +94,7 @@ def _tensor(plan: Words, value: Words) -> Words:
     }
 
 
-def _base(value: Words) -> Words:
+def _base(value: JsonObject) -> JsonObject:
     """What a quantized value has its scale around."""
-    base: Words = value.get("tensor_value", value)
+    base: JsonObject = value.get("tensor_value", value)
     return base

@@ -31,7 +31,7 @@ def not_run_row(exports: Path, path: Path, engine: Engine, wrong: list[str]) -> 
     wrong = [*wrong]
     if [found["input"]["width"], found["input"]["height"]] != [side, side]:
         wrong.append(
-            f"takes pictures of {found['input']['width']} x {found['input']['height']}, expected {side} x {side}"
+            f"takes images of {found['input']['width']} x {found['input']['height']}, expected {side} x {side}"
         )
     if found["outputs"] != outputs:
         wrong.append(f"outputs {found['outputs']}, expected {outputs}")

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 XNNPACK = "XnnpackBackend"
 PROGRAM, GRAPH = "schema/program.fbs", "backends/xnnpack/serialization/schema.fbs"
 ALIGNED = 16  # bytes
-Words = dict[str, Any]
+JsonObject = dict[str, Any]
 
 
 class Pte(NamedTuple):
-    program: Words
+    program: JsonObject
     segments: bytes  # all, one after the other
     header_bytes: int  # of the extended header
 
@@ -44,14 +44,14 @@ def write_pte(pte: Pte, path: Path) -> None:
         file.write(pte.segments)
 
 
-def read_graph(pte: Pte, delegate: Words) -> Words:
+def read_graph(pte: Pte, delegate: JsonObject) -> JsonObject:
     """The graph of a `delegate` to XNNPACK."""
     part = _part(pte, delegate)
     start, length = _place(part)
     return _in_words(part[start : start + length], GRAPH)
 
 
-def with_graph(pte: Pte, delegate: Words, graph: Words) -> Pte:
+def with_graph(pte: Pte, delegate: JsonObject, graph: JsonObject) -> Pte:
     """The same file with `graph` in place of what the `delegate` of its program runs, as a new last segment."""
     part = _part(pte, delegate)
     start, _ = _place(part)
@@ -65,7 +65,7 @@ def with_graph(pte: Pte, delegate: Words, graph: Words) -> Pte:
     return pte._replace(segments=before + new)
 
 
-def _part(pte: Pte, delegate: Words) -> bytes:
+def _part(pte: Pte, delegate: JsonObject) -> bytes:
     segment = pte.program["segments"][delegate["processed"]["index"]]
     return pte.segments[segment["offset"] : segment["offset"] + segment["size"]]
 
@@ -79,13 +79,13 @@ def _padded(content: bytes) -> bytes:
     return content + b"\0" * (-len(content) % ALIGNED)
 
 
-def _in_words(content: bytes, schema: str) -> Words:
+def _in_words(content: bytes, schema: str) -> JsonObject:
     text = _flatc(content, "one.bin", ["--json", "--strict-json", "--defaults-json", "--raw-binary"], schema)
-    words: Words = json.loads(re.sub(r": \+?(-?)inf\b", r": \1Infinity", text.decode()))
+    words: JsonObject = json.loads(re.sub(r": \+?(-?)inf\b", r": \1Infinity", text.decode()))
     return words
 
 
-def _in_bytes(words: Words, schema: str) -> bytes:
+def _in_bytes(words: JsonObject, schema: str) -> bytes:
     text = re.sub(r": (-?)Infinity\b", r": \1inf", json.dumps(words))
     return _flatc(text.encode(), "one.json", ["--binary"], schema)
 

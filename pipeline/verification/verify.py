@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pipeline.runtimes.runtime import Outputs, Runtime
     from pipeline.verification.diagnosis import Golden
 
-NAMED, DRAWN, COMPARED = 5, 10, 8  # pictures that a failure names, draws and compares layers on
+NAMED, DRAWN, COMPARED = 5, 10, 8  # images that a failure names, draws and compares layers on
 THREADS = (1, 2)  # that latency is measured with
 TIMED = ("latency_ms", "latency_ms_by_threads", "peak_memory_bytes")  # no two runs measure the same
 
@@ -36,10 +36,10 @@ TIMED = ("latency_ms", "latency_ms_by_threads", "peak_memory_bytes")  # no two r
 def verify_run(exports: Path, evaluated: Path, truth_folder: Path, report: Path, params: VerifyParams) -> str:
     """Judge every target that was asked for in folder `exports`; returns a line that says how far each one falls.
 
-    `evaluated` holds the trained model's metrics and predictions on the same pictures. Writes `report`: verify.json;
+    `evaluated` holds the trained model's metrics and predictions on the same images. Writes `report`: verify.json;
     verdict.json, the same without what another run measures anew (`TIMED`); metrics.json, its main figures; and, of a
-    target that fails, the pictures that it does worse on and the noise of its layers. Raises InputError, after writing,
-    that names what failed, the class, the pictures and the cause where it can be known.
+    target that fails, the images that it does worse on and the noise of its layers. Raises InputError, after writing,
+    that names what failed, the class, the images and the cause where it can be known.
     """
     made = read_json(exports / "export.json")
     asked = [*made["targets"], *made["not_made"]]
@@ -69,11 +69,11 @@ def verify_run(exports: Path, evaluated: Path, truth_folder: Path, report: Path,
         f"{target} {row['metrics'][case.main]:.4f}" if row["metrics"] else f"{target} {row['reason']}"
         for target, row in targets.items()
     )
-    return f"{report}: {case.main} float {case.metrics[case.main]:.4f}, {falls} on {len(case.truth)} pictures: passed"
+    return f"{report}: {case.main} float {case.metrics[case.main]:.4f}, {falls} on {len(case.truth)} images: passed"
 
 
 @dataclass(frozen=True, slots=True)
-class _Case:
+class _Judgement:
     """What all targets of a run are judged by; `exact` is what the trained net predicts for `truth`."""
 
     exports: Path
@@ -92,7 +92,7 @@ class _Case:
 
 def _read_case(
     exports: Path, evaluated: Path, truth_folder: Path, params: VerifyParams, memory: dict[str, Future[int]]
-) -> _Case:
+) -> _Judgement:
     from pipeline.core.spec import read_spec
     from pipeline.verification.diagnosis import Golden
 
@@ -100,7 +100,7 @@ def _read_case(
     truth, exact = paired(read_samples(truth_folder), read_samples(evaluated / "predictions"))
     with np.load(exports / "golden" / "golden.npz") as arrays:
         golden = Golden(arrays["image"], [arrays[name] for name in spec.outputs])
-    return _Case(
+    return _Judgement(
         exports=exports,
         truth_folder=truth_folder,
         spec=spec,
@@ -125,7 +125,7 @@ def _measurable(exports: Path, target: str) -> Path | None:
     return path if engine.memory else None
 
 
-def _row(case: _Case, target: str, folder: Path) -> dict[str, Any]:
+def _row(case: _Judgement, target: str, folder: Path) -> dict[str, Any]:
     """The target's row of verify.json. A file that is not there, broken or cannot be run here has no figures."""
     try:
         engine, path = target_row(target).engine, exported_file(case.exports, target)
@@ -140,7 +140,7 @@ def _row(case: _Case, target: str, folder: Path) -> dict[str, Any]:
     return _judge(case, target, path, runtime, folder)
 
 
-def _judge(case: _Case, target: str, path: Path, runtime: "Runtime", folder: Path) -> dict[str, Any]:
+def _judge(case: _Judgement, target: str, path: Path, runtime: "Runtime", folder: Path) -> dict[str, Any]:
     """The row of a target that runs; draws what is wrong into `folder` if it fails."""
     from pipeline.runtimes.answers import predict_samples
 
@@ -169,7 +169,7 @@ def _judge(case: _Case, target: str, path: Path, runtime: "Runtime", folder: Pat
         row |= _explain(case, target, path, runtime, answers, close, worst, folder)
         reasons += row["causes"]
         if worst:
-            reasons.append(f"worst pictures: {', '.join(t.id for t, _, _ in worst[:NAMED])}")
+            reasons.append(f"worst images: {', '.join(t.id for t, _, _ in worst[:NAMED])}")
     return {**row, "passed": not reasons, "reason": "; ".join(reasons)}
 
 
@@ -187,7 +187,7 @@ def _size(exports: Path, target: str, path: Path) -> dict[str, Any]:
     return {"size_bytes": size, "size_ratio": round(size / whole, 4), "size_ratio_to": name}
 
 
-def _cost(case: _Case, target: str, runtime: "Runtime", path: Path) -> dict[str, Any]:
+def _cost(case: _Judgement, target: str, runtime: "Runtime", path: Path) -> dict[str, Any]:
     """What the file takes of this machine; measured once no other process measures."""
     from pipeline.runtimes.runtime import latency
 
@@ -200,13 +200,13 @@ def _cost(case: _Case, target: str, runtime: "Runtime", path: Path) -> dict[str,
     }
 
 
-def _canvas(case: _Case, samples: list[Sample]) -> NDArray[np.uint8]:
+def _canvas(case: _Judgement, samples: list[Sample]) -> NDArray[np.uint8]:
     """[N, S, S, 3]."""
     pictures = [open_image(case.truth_folder / s.file_name) for s in samples]
     return np.stack([resize(picture, case.spec.size, case.spec.resize)[0] for picture in pictures])
 
 
-def _reasons(case: _Case, target: str, row: dict[str, Any]) -> list[str]:
+def _reasons(case: _Judgement, target: str, row: dict[str, Any]) -> list[str]:
     """Why a file may not ship; empty if it may."""
     reasons = []
     if row["drop"] is None:
@@ -228,7 +228,7 @@ def _reasons(case: _Case, target: str, row: dict[str, Any]) -> list[str]:
 
 
 def _explain(
-    case: _Case,
+    case: _Judgement,
     target: str,
     path: Path,
     runtime: "Runtime",
@@ -237,7 +237,7 @@ def _explain(
     worst: list[tuple[Sample, Sample, Sample]],
     folder: Path,
 ) -> dict[str, Any]:
-    """What is known of why a file fails, for verify.json; draws its worst pictures and the noise of its layers."""
+    """What is known of why a file fails, for verify.json; draws its worst images and the noise of its layers."""
     from pipeline.verification.diagnosis import causes, misfits
     from pipeline.verification.layer_noise import APART, Layer, first_apart, layers_of, sqnr
     from pipeline.viz.plots import plot_noise
@@ -264,7 +264,7 @@ def _explain(
     }
 
 
-def _too_large(case: _Case, target: str, size: dict[str, Any]) -> list[str]:
+def _too_large(case: _Judgement, target: str, size: dict[str, Any]) -> list[str]:
     expected = case.params.size_ratio
     if not TARGETS[target].int8 or size["size_ratio"] <= expected:
         return []
@@ -275,7 +275,7 @@ def _untimed(row: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key not in TIMED}
 
 
-def _steady(case: _Case, targets: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _steady(case: _Judgement, targets: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """A line per file for `dvc metrics show`, and what the net costs; without what is measured anew each time."""
     name = case.main
     rows = {

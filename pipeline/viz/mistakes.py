@@ -1,4 +1,4 @@
-"""The worst and the best pictures of a run, for a person to look at."""
+"""The worst and the best images of a run, for a person to look at."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def mistakes_sheet(
     path: Path,
     best: bool = False,
 ) -> None:
-    """Write a JPEG of the `COUNT` worst pictures of `folder`, worst first, truth and prediction drawn in; or of the
+    """Write a JPEG of the `COUNT` worst images of `folder`, worst first, truth and prediction drawn in; or of the
     `best`, best first, of those that have something to find.
     """
     judged = [(*mistake(task, t, p), t, p) for t, p in zip(truth, shown, strict=True)]
@@ -44,7 +44,7 @@ def side_by_side_sheet(
     path: Path,
 ) -> None:
     """Write a JPEG of the `rows` (truth, float model's prediction, that of the file `name`) in their order, two beside
-    each other: each picture of `folder` with the truth and the float model's prediction, then with the file's.
+    each other: each image of `folder` with the truth and the float model's prediction, then with the file's.
     """
     tiles = []
     for t, exact, close in rows:

@@ -1,4 +1,4 @@
-"""Pictures for people: labels drawn into an image, and many images on one sheet."""
+"""Images for people: labels drawn into an image, and many images on one sheet."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -102,7 +102,7 @@ def _name(
     colour: tuple[int, int, int],
     letters: int,
 ) -> float:
-    """Text on a plate of `colour`, moved so far that it stays inside the picture; returns where the plate ends."""
+    """Text on a plate of `colour`, moved so far that it stays inside the image; returns where the plate ends."""
     font = _font(max(9, letters))
     _, _, wide, high = pen.textbbox((0, 0), text, font=font)
     x = min(max(0.0, at[0]), max(0.0, size[0] - wide - 4))

@@ -3,7 +3,7 @@
     augment = augmenter("photo_geometry", dataset)
     pixels, objects = augment(pixels, objects, derived_seed(run_seed, epoch, index))
 
-What comes out depends on the policy, the picture, its objects and the seed, never on earlier calls, so workers and
+What comes out depends on the policy, the image, its objects and the seed, never on earlier calls, so workers and
 epochs repeat each other only where their seeds do. A new policy is one function and its line in `POLICIES`.
 """
 
@@ -19,7 +19,7 @@ from pipeline.core.lazy import load
 from pipeline.core.params import nearest
 from pipeline.core.sample import Dataset, Object
 
-DRAWS = 8  # geometries drawn before a picture stays where it is
+DRAWS = 8  # geometries drawn before an image stays where it is
 
 
 # name -> "module:function" that builds it: the libraries take seconds to import, and only a policy in use pays for its
@@ -40,19 +40,19 @@ class Augment:
     pairs: tuple[tuple[int, int], ...]
 
     def __call__(self, pixels: Pixels, objects: list[Object], seed: int) -> tuple[Pixels, list[Object]]:
-        """Vary a picture: uint8 RGB [H, W, 3] and its objects (relative coordinates) -> the same, moved alike.
+        """Vary an image: uint8 RGB [H, W, 3] and its objects (relative coordinates) -> the same, moved alike.
 
-        As many objects come out as went in, in the same order. Boxes are clipped to the picture, landmarks that
-        leave it become absent, left and right ones change places in a mirrored picture. The inputs are not
+        As many objects come out as went in, in the same order. Boxes are clipped to the image, landmarks that
+        leave it become absent, left and right ones change places in a mirrored image. The inputs are not
         written to; a step that does nothing returns them as they are. Not for several threads at once.
         """
         pixels, objects, _ = self.move(pixels, objects, seed)
         return self.look(pixels, seed), objects
 
     def move(self, pixels: Pixels, objects: list[Object], seed: int) -> tuple[Pixels, list[Object], int]:
-        """The geometric step alone, and how many draws were rejected because an object all but left the picture.
+        """The geometric step alone, and how many draws were rejected because an object all but left the image.
 
-        After `DRAWS` rejected draws the picture stays as it is: it is never shown without an object it is
+        After `DRAWS` rejected draws the image stays as it is: it is never shown without an object it is
         labelled with, nor is the label taken away.
         """
         geometry = _built(self.policy).geometry

@@ -15,7 +15,7 @@ from pipeline.augment.policies.policy import BORDER, Pixels, Points, Policy
 
 def photo() -> Policy:
     """What light, lens, sensor and file do to a photo. Nothing moves."""
-    cv2.setNumThreads(0)  # pictures are small and processes many: OpenCV's threads only get in each other's way
+    cv2.setNumThreads(0)  # images are small and processes many: OpenCV's threads only get in each other's way
     return Policy(look=_Look())
 
 
@@ -83,7 +83,7 @@ class _Geometry:
     def __call__(self, pixels: Pixels, points: Points, seed: int) -> tuple[Pixels, Points]:
         _seed(self.transform, seed)
         size = np.array([pixels.shape[1], pixels.shape[0]], dtype=float)
-        # its keypoints count from the middle of the first pixel, ours from the picture's corner
+        # its keypoints count from the middle of the first pixel, ours from the image's corner
         moved = self.transform(image=pixels, keypoints=points * size - 0.5)
         return moved["image"], (np.asarray(moved["keypoints"], dtype=float) + 0.5) / size
 

@@ -29,7 +29,7 @@ def ucf101() -> Policy:
 
 
 def _moves() -> iaa.Augmenter:
-    # one warp only: a second could shift back into the picture what the first has cut off, labels without pixels
+    # one warp only: a second could shift back into the image what the first has cut off, labels without pixels
     warp = iaa.Affine(
         scale={"x": (0.85, 1.15), "y": (0.85, 1.15)},
         translate_percent={"x": (-0.08, 0.08), "y": (-0.08, 0.08)},

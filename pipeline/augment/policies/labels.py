@@ -1,4 +1,4 @@
-"""Labels that follow a moved picture: as points that the library moves with the pixels, and back.
+"""Labels that follow a moved image: as points that the library moves with the pixels, and back.
 
 Boxes travel as the outline of the ellipse inscribed in them: the bounding box of a rotated rectangle is looser
 than the object in it, and the ellipse's is closest on average (Kalra et al., Towards Rotation Invariance in Object
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from pipeline.augment.policies.policy import Pixels, Points
 from pipeline.core.sample import ABSENT, Landmark, Object
 
-MIN_VISIBLE = 0.3  # share of a box that must stay in the picture
+MIN_VISIBLE = 0.3  # share of a box that must stay in the image
 EDGE = 1e-4  # rounding of the libraries, relative: a landmark this far outside still lies on the edge
-MARKERS = np.array([(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)])  # their orientation tells a mirrored picture
+MARKERS = np.array([(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)])  # their orientation tells a mirrored image
 _TURN = np.linspace(0, 2 * np.pi, 32, endpoint=False)
 OUTLINE = 0.5 + 0.5 * np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)  # the ellipse in a unit box, [32, 2]
 
@@ -27,8 +27,8 @@ def move_objects(
     seed: int,
     pairs: Sequence[tuple[int, int]],
 ) -> tuple[Pixels, list[Object] | None]:
-    """Move a picture and its objects by one draw of `geometry`. None for the objects where one of them is lost:
-    less than `MIN_VISIBLE` of its box is still in the picture.
+    """Move an image and its objects by one draw of `geometry`. None for the objects where one of them is lost:
+    less than `MIN_VISIBLE` of its box is still in the image.
     """
     groups = [MARKERS]
     for o in objects:
@@ -65,14 +65,14 @@ def swapped(landmarks: list[Landmark], pairs: Sequence[tuple[int, int]]) -> list
 
 
 def visible_share(low: NDArray[np.float64], high: NDArray[np.float64]) -> float:
-    """The share of the box from `low` to `high` (x, y) that lies in the picture; a side of no length counts whole."""
+    """The share of the box from `low` to `high` (x, y) that lies in the image; a side of no length counts whole."""
     seen = np.minimum(high, 1 + EDGE) - np.maximum(low, -EDGE)
     size = high - low
     return float(np.prod(np.where(size > 0, np.clip(seen / np.where(size > 0, size, 1), 0, 1), seen >= 0)))
 
 
 def _clipped(o: Object) -> tuple[float, float, float, float]:
-    """The corners of the part of the box that lies in the picture: left, top, right, bottom."""
+    """The corners of the part of the box that lies in the image: left, top, right, bottom."""
     x, y, w, h = o.box
     left, top = min(max(x, 0.0), 1.0), min(max(y, 0.0), 1.0)
     return left, top, max(left, min(x + w, 1.0)), max(top, min(y + h, 1.0))

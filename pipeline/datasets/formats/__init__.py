@@ -38,7 +38,7 @@ def detect_format(path: Path | str, labels: Path | str | None = None) -> tuple[s
     ...         Path(folder, name).parent.mkdir()
     ...         Path(folder, name).touch()
     ...     detect_format(folder)
-    ('folder', '2 class folders of pictures (cat, dog)')
+    ('folder', '2 class folders of images (cat, dog)')
     """
     path = Path(path)
     place = Path(labels) if labels else path

@@ -1,6 +1,6 @@
 """COCO JSON: boxes in pixels `[x, y, w, h]`, keypoints `[x, y, v, ...]` (https://cocodataset.org/#format-data).
 
-Found in `annotations/*.json`, beside the pictures, or one folder a split as annotation tools export it. The split is
+Found in `annotations/*.json`, beside the images, or one folder a split as annotation tools export it. The split is
 in the file's or folder's name (`instances_val2017.json`, `valid/_annotations.coco.json`). Segmentations are not read.
 """
 
@@ -14,7 +14,7 @@ from pipeline.core.sample import ABSENT, SPLITS, Landmark, Object
 from pipeline.datasets.formats.format import Format, NoOptions
 from pipeline.datasets.formats.reading import (
     Candidate,
-    Pictures,
+    ImageIndex,
     Problem,
     Reading,
     files_under,
@@ -51,7 +51,7 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
     files = _annotation_files(labels)
     if not files:
         raise InputError(f"{labels}: no COCO JSON (an object with images, annotations and categories)")
-    pictures = Pictures(path)
+    pictures = ImageIndex(path)
     reading = Reading([], [])
     taken: dict[str, tuple[Candidate, Path]] = {}
     for file, content in files.items():
@@ -64,7 +64,7 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
     reading.candidates = [candidate for candidate, _ in taken.values()]
     give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
     if rest := len(pictures.files) - len(taken):
-        found = f"{rest} pictures that no annotation file lists"
+        found = f"{rest} images that no annotation file lists"
         reading.problems.append(Problem("", "", "not_listed", found, "noted"))
     return reading
 
@@ -96,14 +96,14 @@ def _is_coco(content: Any) -> bool:
 
 
 def _take(taken: dict[str, tuple[Candidate, Path]], candidate: Candidate, file: Path, reading: Reading) -> None:
-    """Keep a picture once: where two files give it different splits, the one further from training wins."""
+    """Keep an image once: where two files give it different splits, the one further from training wins."""
     before, first = taken.get(candidate.name, (None, file))
     if before is None:
         taken[candidate.name] = (candidate, file)
         return
     if None in (before.split, candidate.split) or before.split == candidate.split:
         raise InputError(
-            f"{file}: lists {candidate.name}, as {first} does; expected each picture in one file: "
+            f"{file}: lists {candidate.name}, as {first} does; expected each image in one file: "
             f"set `labels` to the file that is meant"
         )
     winner, loser = sorted((before, candidate), key=lambda c: SPLITS.index(c.split or "train"), reverse=True)
@@ -159,7 +159,7 @@ class _Rows:
         where: str,
         names: dict[Any, str],
         reading: Reading,
-        pictures: Pictures,
+        pictures: ImageIndex,
         split: str | None,
     ):
         self.content, self.where, self.names, self.reading = content, where, names, reading
@@ -195,7 +195,7 @@ class _Rows:
         found = self.pictures.find(row["file_name"], near)
         if len(found) != 1:
             rule = "ambiguous_file" if found else "missing_file"
-            what = f"{len(found)} pictures of that name" if found else "no such picture"
+            what = f"{len(found)} images of that name" if found else "no such image"
             self._problem(key, rule, what, file=row["file_name"])
             return None
         file = self.pictures.names[found[0]]

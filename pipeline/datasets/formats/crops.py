@@ -1,6 +1,6 @@
 """Square crops of an ingested dataset with boxes: of each object, and of nothing; for a classifier that will slide.
 
-`path` is `data/ingested/<name>`. Each crop keeps the split and the group of its picture, so that nothing of a picture
+`path` is `data/ingested/<name>`. Each crop keeps the split and the group of its image, so that nothing of an image
 that is tested on has been trained on.
 """
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 BACKGROUND = "background"
-TRIES = 50  # squares to draw for one of nothing; in a picture full of objects none may be left
-Square = tuple[int, int, int]  # left, top, side in pixels of the picture; it may reach over the edge
+TRIES = 50  # squares to draw for one of nothing; in an image full of objects none may be left
+Square = tuple[int, int, int]  # left, top, side in pixels of the image; it may reach over the edge
 
 
 class Options(Block):

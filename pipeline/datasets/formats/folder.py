@@ -7,7 +7,7 @@ from pipeline.datasets.formats.format import Format, NoOptions
 from pipeline.datasets.formats.reading import (
     SPLIT_NAMES,
     Candidate,
-    Pictures,
+    ImageIndex,
     Problem,
     Reading,
     give_ids,
@@ -17,7 +17,7 @@ from pipeline.datasets.formats.reading import (
 
 
 def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG001 (every format is called alike)
-    """The folder that a picture lies in, directly or deeper, is its label. Raises InputError for fewer than two.
+    """The folder that an image lies in, directly or deeper, is its label. Raises InputError for fewer than two.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -28,21 +28,21 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
     >>> [(c.name, c.split, c.label) for c in reading.candidates]
     [('test/dog/1.jpg', 'test', 'dog'), ('train/cat/1.jpg', 'train', 'cat')]
     """
-    pictures = Pictures(path)
+    pictures = ImageIndex(path)
     splits = _split_folders(pictures)
     reading = Reading([], [])
     for name, file in pictures.names.items():
         folders = list(PurePosixPath(name).parts[:-1])
         split = SPLIT_NAMES[folders.pop(0).lower()] if splits and folders else None
         if not folders:
-            reading.problems.append(Problem(name, "", "no_class", "a picture outside every class folder"))
+            reading.problems.append(Problem(name, "", "no_class", "an image outside every class folder"))
             continue
         reading.candidates.append(Candidate(file, name, split=split, label=folders[0]))
     give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
     reading.labels = sorted({c.label for c in reading.candidates if c.label})
     if len(reading.labels) < 2:
         found = ", ".join(reading.labels) or "none"
-        raise InputError(f"{path}: class folders with pictures: {found}; expected two or more")
+        raise InputError(f"{path}: class folders with images: {found}; expected two or more")
     reading.problems += _others(path, pictures)
     return reading
 
@@ -53,18 +53,18 @@ def recognize(path: Path, labels: Path) -> str | None:  # noqa: ARG001
     except InputError:
         return None
     shown = ", ".join(found.labels[:4]) + (", ..." if len(found.labels) > 4 else "")
-    return f"{len(found.labels)} class folders of pictures ({shown})"
+    return f"{len(found.labels)} class folders of images ({shown})"
 
 
-def _split_folders(pictures: Pictures) -> bool:
+def _split_folders(pictures: ImageIndex) -> bool:
     """Whether the top folders are splits and not classes."""
     tops = {PurePosixPath(name).parts[0].lower() for name in pictures.names if "/" in name}
     deep = any(name.count("/") > 1 for name in pictures.names)
     return bool(tops) and deep and tops <= SPLIT_NAMES.keys()
 
 
-def _others(path: Path, pictures: Pictures) -> list[Problem]:
-    """Rows for what lies among the pictures and is none, and for class folders without any."""
+def _others(path: Path, pictures: ImageIndex) -> list[Problem]:
+    """Rows for other files among the images, and for class folders without any."""
     rows = []
     for file in sorted(path.rglob("*")):
         name = relative(file, path)
@@ -72,7 +72,7 @@ def _others(path: Path, pictures: Pictures) -> list[Problem]:
             continue
         if file.is_dir():
             if not any(n.startswith(name + "/") for n in pictures.names):
-                rows.append(Problem(name, "", "empty_folder", "no pictures in it", "noted"))
+                rows.append(Problem(name, "", "empty_folder", "no images in it", "noted"))
         elif name not in pictures.names:
             rows.append(Problem(name, "", "not_a_picture", file.suffix or "no suffix", "noted"))
     return rows

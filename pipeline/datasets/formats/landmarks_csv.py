@@ -1,4 +1,4 @@
-"""A CSV of landmarks: a row per picture, its file name first, then x, y of each landmark in pixels from (0, 0).
+"""A CSV of landmarks: a row per image, its file name first, then x, y of each landmark in pixels from (0, 0).
 
     ,0,1,2,3                             or    image,left_eye_x,left_eye_y,nose_x,nose_y
     training/a.jpg,27.0,59.0,28.0,64.0         a.jpg,27.0,59.0,,
@@ -17,10 +17,10 @@ from pipeline.core.sample import SPLITS
 from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.points import LandmarkOptions, Point, name_points, object_of, usual
 from pipeline.datasets.formats.reading import (
-    PICTURES,
+    IMAGE_SUFFIXES,
     SPLIT_NAMES,
     Candidate,
-    Pictures,
+    ImageIndex,
     Problem,
     Reading,
     files_under,
@@ -62,17 +62,17 @@ def read(path: Path, labels: Path, options: LandmarkOptions) -> Reading:
     >>> reading.landmarks, [(p.x, p.y) for p in reading.candidates[0].objects[0].landmarks]
     (['nose', 'chin'], [(0.1, 0.1), (0.5, 0.5)])
     """
-    pictures = Pictures(path)
+    pictures = ImageIndex(path)
     tables = _tables(labels, pictures)
     if not tables:
-        raise InputError(f"{labels}: no .csv of landmarks; expected rows of a picture's name and x, y of each landmark")
+        raise InputError(f"{labels}: no .csv of landmarks; expected rows of an image's name and x, y of each landmark")
     reading = Reading([], [options.label])
     first = _one_header(tables)
     counts = [first.count or 0] if first else [len(row) // 2 for t in tables for _, row in t.rows]
     name_points(reading, usual(counts), first.names if first else [], options.pairs)
-    # what is held out comes first: a picture that a training file names again is not trained on
+    # what is held out comes first: an image that a training file names again is not trained on
     tables.sort(key=lambda t: -SPLITS.index(_split(t, tables) or "train"))
-    taken: dict[str, str] = {}  # picture -> file and line
+    taken: dict[str, str] = {}  # image -> file and line
     for table in tables:
         where, split = relative(table.file, labels, path), _split(table, tables)
         for line, row in table.rows:
@@ -81,20 +81,20 @@ def read(path: Path, labels: Path, options: LandmarkOptions) -> Reading:
                 _take(reading, Candidate(pictures.names[name], name, split=split), taken, f"{where}:{line}", row[1:])
     give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
     if rest := len(pictures.files) - len(taken):
-        reading.problems.append(Problem("", "", "not_listed", f"{rest} pictures that no row names", "noted"))
+        reading.problems.append(Problem("", "", "not_listed", f"{rest} images that no row names", "noted"))
     return reading
 
 
 def recognize(path: Path, labels: Path) -> str | None:
     try:
-        tables = _tables(labels, Pictures(path))
+        tables = _tables(labels, ImageIndex(path))
     except InputError:
         return None
     shown = ", ".join(relative(t.file, labels) for t in tables[:3])
     return f"landmarks in {shown}" if tables else None
 
 
-def _tables(labels: Path, pictures: Pictures) -> list[Table]:
+def _tables(labels: Path, pictures: ImageIndex) -> list[Table]:
     """The CSV files that hold landmarks; others that lie about are passed over. Raises InputError as `read` does."""
     if labels.is_file():
         return [_table(labels, _rows(labels), pictures)]
@@ -115,11 +115,11 @@ def _rows(file: Path) -> list[tuple[int, list[str]]]:
             raise InputError(f"{file}:{reader.line_num}: not CSV: {error}") from None
 
 
-def _is_picture(cell: str, pictures: Pictures) -> bool:
-    return Path(cell).suffix.lower() in PICTURES or bool(cell and pictures.find(cell))
+def _is_picture(cell: str, pictures: ImageIndex) -> bool:
+    return Path(cell).suffix.lower() in IMAGE_SUFFIXES or bool(cell and pictures.find(cell))
 
 
-def _table(file: Path, rows: list[tuple[int, list[str]]], pictures: Pictures) -> Table:
+def _table(file: Path, rows: list[tuple[int, list[str]]], pictures: ImageIndex) -> Table:
     if rows and not _is_picture(rows[0][1][0], pictures):
         header, *rows = rows
         names, count = _header(file, header[1][1:])
@@ -127,7 +127,7 @@ def _table(file: Path, rows: list[tuple[int, list[str]]], pictures: Pictures) ->
     else:
         table = Table(file, [], None, rows)
     if not rows:
-        raise InputError(f"{file}: no rows; expected one per picture: its name and x, y of each landmark")
+        raise InputError(f"{file}: no rows; expected one per image: its name and x, y of each landmark")
     return table
 
 
@@ -178,15 +178,15 @@ def _split(table: Table, tables: list[Table]) -> str | None:
     return split_of(table.file.stem, table.file.parent.name) if len(tables) > 1 else None
 
 
-def _picture(cell: str, table: Table, where: str, line: int, pictures: Pictures, reading: Reading) -> str | None:
-    """The name of the picture that a row's first cell means, looked for in folders named like the file's split too."""
+def _picture(cell: str, table: Table, where: str, line: int, pictures: ImageIndex, reading: Reading) -> str | None:
+    """The name of the image that a row's first cell means, looked for in folders named like the file's split too."""
     split = split_of(table.file.stem)
     near = (str(Path(where).parent), *(folder for folder, of in SPLIT_NAMES.items() if of == split), "images")
     found = pictures.find(cell, near) if cell else []
     if len(found) == 1:
         return found[0]
     rule = "ambiguous_file" if found else "missing_file" if cell else "bad_row"
-    what = f"{len(found)} pictures of that name" if found else "no such picture" if cell else "no file name"
+    what = f"{len(found)} images of that name" if found else "no such image" if cell else "no file name"
     reading.problems.append(Problem(cell or where, f"{where}:{line}", rule, what))
     return None
 

@@ -43,7 +43,7 @@ def name_points(reading: Reading, count: int, names: list[str], pairs: list[list
 
 
 def object_of(points: list[Point], label: str, size: tuple[int, int]) -> Object:
-    """An object of `points` in a picture of `size` pixels. Its box is the smallest that holds them, without a margin:
+    """An object of `points` in an image of `size` pixels. Its box is the smallest that holds them, without a margin:
     that is the box whose sides benchmarks of landmarks divide by, and a margin would be a guess.
     """
     w, h = size

@@ -1,4 +1,4 @@
-"""`.pts` files: one per picture, its landmarks in pixels, as 300-W and other sets of faces have them.
+"""`.pts` files: one per image, its landmarks in pixels, as 300-W and other sets of faces have them.
 
     version: 1
     n_points: 68
@@ -20,7 +20,7 @@ from pipeline.datasets.formats.points import LandmarkOptions, Point, name_points
 from pipeline.datasets.formats.reading import (
     SPLIT_NAMES,
     Candidate,
-    Pictures,
+    ImageIndex,
     Problem,
     Reading,
     files_under,
@@ -34,7 +34,7 @@ FORM = re.compile(r"\s*(?:version:\s*\S+\s+)?n_points:\s*(\d+)\s*\{([^{}]*)\}\s*
 
 
 def read(path: Path, labels: Path, options: LandmarkOptions) -> Reading:
-    """Every .pts file under `labels` with its picture under `path`; `options` has `label` and `pairs`.
+    """Every .pts file under `labels` with its image under `path`; `options` has `label` and `pairs`.
 
     The split is in a folder's name. Raises InputError if there is no .pts file that can be read.
 
@@ -49,10 +49,10 @@ def read(path: Path, labels: Path, options: LandmarkOptions) -> Reading:
     """
     files = sorted(files_under(labels, {".pts"}))
     if not files:
-        raise InputError(f"{labels}: no .pts files; expected one per picture")
-    pictures = Pictures(path)
+        raise InputError(f"{labels}: no .pts files; expected one per image")
+    pictures = ImageIndex(path)
     reading = Reading([], [options.label])
-    found: dict[str, tuple[str, list[Point]]] = {}  # picture -> its file and points
+    found: dict[str, tuple[str, list[Point]]] = {}  # image -> its file and points
     named = set()
     for file in files:
         where = relative(file, labels, path)
@@ -78,7 +78,7 @@ def read(path: Path, labels: Path, options: LandmarkOptions) -> Reading:
         _add(reading, pictures.names[name], name, where, points, options.label)
     give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
     for name in sorted(pictures.names.keys() - named):
-        reading.problems.append(Problem(name, "", "no_label", "a picture without a .pts file"))
+        reading.problems.append(Problem(name, "", "no_label", "an image without a .pts file"))
     return reading
 
 
@@ -106,13 +106,13 @@ def parse(text: str) -> list[Point]:
     return points
 
 
-def _picture(where: str, pictures: Pictures, reading: Reading) -> str | None:
-    """The picture beside the file `where`, or the one of its name in another folder."""
+def _picture(where: str, pictures: ImageIndex, reading: Reading) -> str | None:
+    """The image beside the file `where`, or the one of its name in another folder."""
     near = (str(PurePosixPath(where).parent), *PurePosixPath(where).parts[:-1], "images")
     found = pictures.find(PurePosixPath(where).stem, near)
     if len(found) == 1:
         return found[0]
-    rule, what = ("ambiguous_file", f"{len(found)} pictures") if found else ("missing_file", "no picture")
+    rule, what = ("ambiguous_file", f"{len(found)} images") if found else ("missing_file", "no image")
     reading.problems.append(Problem(where, "", rule, f"{what} named {PurePosixPath(where).stem}"))
     return None
 

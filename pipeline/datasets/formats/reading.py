@@ -1,4 +1,4 @@
-"""What every source hands over, and the small things they share: finding pictures, split names, ids, landmark pairs."""
+"""What every source hands over, and the small things they share: finding images, split names, ids, landmark pairs."""
 
 import hashlib
 import os
@@ -13,8 +13,8 @@ from pipeline.core import face68, image_file
 from pipeline.core.errors import InputError
 from pipeline.core.sample import ABSENT, HIDDEN, VISIBLE, Landmark, Object
 
-PICTURES = {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".ppm", ".pgm"}
-CLIPS = {".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv"}
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".ppm", ".pgm"}
+CLIP_SUFFIXES = {".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv"}
 SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
@@ -31,12 +31,12 @@ class Problem:
 
 @dataclass(slots=True)
 class Candidate:
-    """A picture or clip as its owner has it, labels relative (0 to 1), not yet looked at.
+    """An image or clip as its owner has it, labels relative (0 to 1), not yet looked at.
 
     `file` is absolute, `name` its path relative to the source in POSIX form, `id` made of that. `size` is the width
     and height in pixels that the labels were made for, where the source says. `keys` names each object in the
-    ledger. A clip has `frames`, the number of pictures to take, and may have `marks`: the objects of each frame that is
-    labelled, by its place from 0, boxes in pixels; only such frames are taken. Of a picture with a `crop` (left, top,
+    ledger. A clip has `frames`, the number of images to take, and may have `marks`: the objects of each frame that is
+    labelled, by its place from 0, boxes in pixels; only such frames are taken. Of an image with a `crop` (left, top,
     side in pixels, it may reach over the edge) that square is taken, and the labels are relative to it.
     """
 
@@ -67,22 +67,22 @@ class Reading:
     problems: list[Problem] = field(default_factory=list)
 
 
-class Pictures:
-    """The pictures under a folder, to be found by path, by the end of a path, or by name."""
+class ImageIndex:
+    """The images under a folder, to be found by path, by the end of a path, or by name."""
 
     def __init__(self, root: Path):
         self.root = root
-        self.files = sorted(files_under(root, PICTURES))
+        self.files = sorted(files_under(root, IMAGE_SUFFIXES))
         self.names = {file.relative_to(root).as_posix(): file for file in self.files}
         self._same_name: dict[str, list[str]] = defaultdict(list)
         for name in self.names:
             self._same_name[PurePosixPath(name).name].append(name)
             self._same_name[PurePosixPath(name).stem].append(name)
         if not self.files:
-            raise InputError(f"{root}: no pictures in it or below; looked for {', '.join(sorted(PICTURES))}")
+            raise InputError(f"{root}: no images in it or below; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
 
     def find(self, name: str, near: tuple[str, ...] = ()) -> list[str]:
-        """The pictures that `name` (a path, a file name or one without suffix) may mean: [] none, 2 or more unclear.
+        """The images that `name` (a path, a file name or one without suffix) may mean: [] none, 2 or more unclear.
 
         `near` are folders relative to the root that are looked into first. Nothing outside the root is found.
         """

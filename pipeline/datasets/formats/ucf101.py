@@ -15,7 +15,15 @@ from pydantic import Field
 from pipeline.core.errors import InputError
 from pipeline.core.params import Block, Count, nearest
 from pipeline.datasets.formats.format import Format
-from pipeline.datasets.formats.reading import CLIPS, Candidate, Problem, Reading, files_under, give_ids, relative
+from pipeline.datasets.formats.reading import (
+    CLIP_SUFFIXES,
+    Candidate,
+    Problem,
+    Reading,
+    files_under,
+    give_ids,
+    relative,
+)
 
 NAME = re.compile(r".+_(?P<group>g\d+)_c\d+$")
 LISTS = "ucfTrainTestlist"
@@ -53,7 +61,7 @@ def read(path: Path, labels: Path, options: Options) -> Reading:
 def clips(path: Path, labels: Path, split: int, classes: Sequence[str] = ()) -> Reading:
     """The clips with their class, group and the split of official list number `split`; see `read`."""
     root = path / "videos" if (path / "videos").is_dir() else path
-    files = [f for f in sorted(files_under(root, CLIPS)) if f.parent != root]
+    files = [f for f in sorted(files_under(root, CLIP_SUFFIXES)) if f.parent != root]
     if not files:
         raise InputError(f"{root}: no clips in class folders; expected <Class>/v_<Class>_gNN_cNN.avi")
     reading = Reading([], _chosen(path, sorted({f.relative_to(root).parts[0] for f in files}), classes))
@@ -79,16 +87,16 @@ def clips(path: Path, labels: Path, split: int, classes: Sequence[str] = ()) -> 
 
 def recognize(path: Path, labels: Path) -> str | None:  # noqa: ARG001
     root = path / "videos" if (path / "videos").is_dir() else path
-    files = [f for f in files_under(root, CLIPS) if f.parent != root]
+    files = [f for f in files_under(root, CLIP_SUFFIXES) if f.parent != root]
     classes = {f.relative_to(root).parts[0] for f in files}
     return f"{len(files)} clips in {len(classes)} class folders" if len(classes) > 1 else None
 
 
-def _chosen(path: Path, there: list[str], wanted: Sequence[str]) -> list[str]:
+def _chosen(path: Path, class_folders: list[str], wanted: Sequence[str]) -> list[str]:
     for name in wanted:
-        if name not in there:
-            raise InputError(f"{path}: options.classes: no class folder {name!r}{nearest(name, there)}")
-    chosen = [name for name in there if not wanted or name in wanted]
+        if name not in class_folders:
+            raise InputError(f"{path}: options.classes: no class folder {name!r}{nearest(name, class_folders)}")
+    chosen = [name for name in class_folders if not wanted or name in wanted]
     if len(chosen) < 2:
         raise InputError(f"{path}: classes {', '.join(chosen)}; expected two or more")
     return chosen

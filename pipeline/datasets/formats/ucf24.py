@@ -52,11 +52,11 @@ def read(path: Path, labels: Path, options: Options) -> Reading:
     file, tracks = _annotations(labels)
     reading = ucf101.clips(path, path, options.split)
     reading.labels, kept = [options.label], []
-    there = {c.label for c in reading.candidates if c.file.stem in tracks}
-    for label, count in sorted(Counter(c.label for c in reading.candidates if c.label not in there).items()):
+    tracked = {c.label for c in reading.candidates if c.file.stem in tracks}
+    for label, count in sorted(Counter(c.label for c in reading.candidates if c.label not in tracked).items()):
         found = f"class {label}: {count} clips, none with tracks"
         reading.problems.append(Problem(relative(file, labels.parent), "", "no_label", found, "noted"))
-    for candidate in (c for c in reading.candidates if c.label in there):
+    for candidate in (c for c in reading.candidates if c.label in tracked):
         entry = tracks.pop(candidate.file.stem, None)
         if entry is None:
             found = f"no tracks in {relative(file, labels.parent)}"
@@ -100,7 +100,7 @@ def _annotations(labels: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def _marks(candidate: Candidate, entry: dict[str, Any], label: str) -> tuple[Marks, list[Problem]]:
-    """The boxes of each frame, in pixels; a track that is none is dropped and named."""
+    """The boxes of each frame, in pixels; a malformed track is dropped and named."""
     marks: Marks = defaultdict(list)
     problems = []
     for number, track in enumerate(entry["tracks"]):

@@ -1,8 +1,8 @@
-"""Pascal VOC XML: one file per picture, boxes as corner pixels (Everingham et al., VOC development kit).
+"""Pascal VOC XML: one file per image, boxes as corner pixels (Everingham et al., VOC development kit).
 
 VOC counts pixels from 1 and both corners belong to the box, so the box spans (xmin - 1, ymin - 1) to (xmax, ymax).
 Tools that count from 0 write the same XML: a set in which some corner is 0 is taken so, and nothing is subtracted.
-A `difficult` object is an ordinary one here. The pictures' lists in ImageSets/Main/ give the splits.
+A `difficult` object is an ordinary one here. The images' lists in ImageSets/Main/ give the splits.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ from pipeline.core.sample import Object
 from pipeline.datasets.formats.format import Format, NoOptions
 from pipeline.datasets.formats.reading import (
     Candidate,
-    Pictures,
+    ImageIndex,
     Problem,
     Reading,
     files_under,
@@ -31,7 +31,7 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG001 (every format is called alike)
-    """Every XML file under `labels` with its picture under `path`. Raises InputError if there is none.
+    """Every XML file under `labels` with its image under `path`. Raises InputError if there is none.
 
     >>> from tempfile import TemporaryDirectory
     >>> size = "<width>100</width><height>50</height>"
@@ -46,8 +46,8 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
     """
     files = sorted(files_under(labels, {".xml"}))
     if not files:
-        raise InputError(f"{labels}: no .xml files; expected one per picture")
-    pictures = Pictures(path)
+        raise InputError(f"{labels}: no .xml files; expected one per image")
+    pictures = ImageIndex(path)
     reading = Reading([], [])
     trees: dict[str, tuple[Path, Element]] = {}
     for file in files:
@@ -69,7 +69,7 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
     give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
     reading.labels = sorted({o.label for c in reading.candidates for o in c.objects})
     for name in pictures.names.keys() - trees.keys():
-        reading.problems.append(Problem(name, "", "no_label", "a picture without an XML file"))
+        reading.problems.append(Problem(name, "", "no_label", "an image without an XML file"))
     return reading
 
 
@@ -94,15 +94,15 @@ def _parse(file: Path, reading: Reading, where: str) -> Element | None:
     return root
 
 
-def _picture(file: Path, root: Element, pictures: Pictures, reading: Reading, where: str) -> str | None:
-    """The name of the picture that the XML file labels: the one of the same name, else the one it says."""
+def _picture(file: Path, root: Element, pictures: ImageIndex, reading: Reading, where: str) -> str | None:
+    """The name of the image that the XML file labels: the one of the same name, else the one it says."""
     said = (root.findtext("filename") or "").strip()
     near = ("JPEGImages", "images", Path(where).parent.as_posix())
     for wanted in (file.stem, said):
         found = pictures.find(wanted, near) if wanted else []
         if len(found) == 1:
             return found[0]
-    reading.problems.append(Problem(where, "", "missing_file", f"no one picture {file.stem} or {said or '-'}"))
+    reading.problems.append(Problem(where, "", "missing_file", f"no one image {file.stem} or {said or '-'}"))
     return None
 
 
@@ -144,18 +144,18 @@ def _candidate(name: str, root: Element, file: Path, base: int, reading: Reading
 
 
 def _splits(path: Path, labels: Path, trees: dict[str, Any], reading: Reading) -> dict[str, str]:
-    """Picture name -> split, from ImageSets/Main; {} where there are no lists."""
+    """Image name -> split, from ImageSets/Main; {} where there are no lists."""
     by_stem = {Path(name).stem: name for name in trees}
     splits: dict[str, str] = {}
     folder = next((f for f in (path / "ImageSets/Main", labels / "ImageSets/Main") if f.is_dir()), None)
-    for split in ("train", "val", "test"):  # a picture on two lists belongs to the later one
+    for split in ("train", "val", "test"):  # an image on two lists belongs to the later one
         file = folder / f"{split}.txt" if folder else None
         if file is None or not file.is_file():
             continue
         stems = file.read_text(encoding="utf-8-sig").split()
         splits |= {by_stem[stem]: split for stem in stems if stem in by_stem}
         if missing := sum(stem not in by_stem for stem in stems):
-            found = f"{missing} pictures are on the list and not here"
+            found = f"{missing} images are on the list and not here"
             reading.problems.append(Problem(relative(file, path, labels), "", "not_here", found, "noted"))
     return splits
 

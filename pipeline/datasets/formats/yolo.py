@@ -1,8 +1,8 @@
-"""YOLO text: per picture a file of lines `class cx cy w h` (relative), with landmarks after them in pose sets.
+"""YOLO text: per image a file of lines `class cx cy w h` (relative), with landmarks after them in pose sets.
 
 Class names come from `data.yaml` (names, kpt_shape, flip_idx, train, val, test as Ultralytics writes it),
-`classes.txt` or `obj.names`. A label file lies beside its picture, in `labels/` where the picture is in `images/`,
-or in a folder of its own. A picture without a label file is background, as Ultralytics has it.
+`classes.txt` or `obj.names`. A label file lies beside its image, in `labels/` where the image is in `images/`,
+or in a folder of its own. An image without a label file is background, as Ultralytics has it.
 """
 
 import re
@@ -19,7 +19,7 @@ from pipeline.datasets.formats.format import Format, NoOptions
 from pipeline.datasets.formats.reading import (
     SPLIT_NAMES,
     Candidate,
-    Pictures,
+    ImageIndex,
     Problem,
     Reading,
     files_under,
@@ -46,7 +46,7 @@ class Names:
     numbers: int = 3
     pairs: list[tuple[int, int]] = field(default_factory=list)
     skeleton: list[tuple[int, int]] = field(default_factory=list)
-    splits: dict[str, list[str]] = field(default_factory=dict)  # split -> folders, or lists of pictures
+    splits: dict[str, list[str]] = field(default_factory=dict)  # split -> folders, or lists of images
 
 
 def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG001 (every format is called alike)
@@ -62,7 +62,7 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
     [('cow', (0.25, 0.375, 0.5, 0.25))]
     """
     names = _names(path, labels)
-    pictures = Pictures(path)
+    pictures = ImageIndex(path)
     reading = Reading([], names.labels, names.points, names.pairs, names.skeleton)
     texts = {f: relative(f, labels, path) for root in (labels, path) for f in sorted(files_under(root, {".txt"}))}
     by_name = {name: file for file, name in reversed(texts.items())}
@@ -79,11 +79,11 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
         reading.candidates.append(candidate)
     give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
     if empty:
-        found = f"{empty} pictures without a label file; taken as background"
+        found = f"{empty} images without a label file; taken as background"
         reading.problems.append(Problem("", "", "no_label", found, "noted"))
     for file, name in texts.items():
         if file not in used and not NO_LABELS.match(file.name.lower()):
-            reading.problems.append(Problem(name, "", "no_picture", "a label file without a picture"))
+            reading.problems.append(Problem(name, "", "no_picture", "a label file without an image"))
     return reading
 
 
@@ -145,7 +145,7 @@ def _from_yaml(file: Path) -> Names | None:
 
 
 def _pictures_of(file: Path, entry: str, root: Any) -> list[str]:
-    """A split's folder, or the pictures that its list names; without leading dots, which seldom hold elsewhere."""
+    """A split's folder, or the images that its list names; without leading dots, which seldom hold elsewhere."""
     if entry.endswith(".txt"):
         for place in (file.parent / entry, file.parent / str(root or "") / entry):
             if place.is_file():
@@ -159,7 +159,7 @@ def _tail(entry: str) -> str:
 
 
 def _split(name: str, names: Names) -> str | None:
-    """The split that data.yaml gives the picture, else the one that a folder on its path speaks of."""
+    """The split that data.yaml gives the image, else the one that a folder on its path speaks of."""
     for split in ("test", "val", "train"):
         for tail in names.splits.get(split, []):
             if f"/{name}".endswith(f"/{tail}") or f"/{name}".startswith(f"/{tail}/"):
@@ -168,8 +168,8 @@ def _split(name: str, names: Names) -> str | None:
     return folders[0] if folders else None
 
 
-def _label_file(name: str, texts: dict[str, Path], pictures: Pictures) -> str | None:
-    """The label file of a picture: beside it, in the parallel tree, or (if only one can be meant) by its name."""
+def _label_file(name: str, texts: dict[str, Path], pictures: ImageIndex) -> str | None:
+    """The label file of an image: beside it, in the parallel tree, or (if only one can be meant) by its name."""
     text = PurePosixPath(name).with_suffix(".txt")
     parts = list(text.parts)
     places = [str(text), f"labels/{text}"]

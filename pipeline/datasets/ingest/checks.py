@@ -8,8 +8,8 @@ from pipeline.core.image_file import DecodedImage
 from pipeline.core.sample import ABSENT, Landmark, Object, Sample
 from pipeline.datasets.formats.reading import Candidate, Problem
 
-ASPECT = 0.02  # how far the aspect that labels were made for may be from the picture's
-NOTHING = 1e-6  # of a side of the picture; a box that is narrower, or reaches in by less, is not there
+ASPECT = 0.02  # how far the aspect that labels were made for may be from the image's
+NOTHING = 1e-6  # of a side of the image; a box that is narrower, or reaches in by less, is not there
 SAME = 6  # decimals in which two boxes are one
 
 
@@ -35,7 +35,7 @@ def fit_labels(candidate: Candidate, decoded: DecodedImage) -> list[Object]:
 
 
 def turn(o: Object, orientation: int) -> Object:
-    """An object of the stored picture in the upright one; `orientation` as EXIF 2.3 counts them, 1 to 8."""
+    """An object of the stored image in the upright one; `orientation` as EXIF 2.3 counts them, 1 to 8."""
 
     def place(x: float, y: float) -> tuple[float, float]:
         if orientation in (2, 3, 7, 8):
@@ -53,14 +53,14 @@ def turn(o: Object, orientation: int) -> Object:
 def check_objects(
     name: str, objects: list[Object], keys: list[str], size: tuple[int, int]
 ) -> tuple[list[Object], list[Problem], int]:
-    """The objects that can be kept, inside the picture; a problem for each change; how many changes went unsaid.
+    """The objects that can be kept, inside the image; a problem for each change; how many were clipped silently.
 
     A box that spills over the edge is clipped, without a word when it is by a pixel of `size` or less.
     """
     kept: list[Object] = []
     problems: list[Problem] = []
     there = set()
-    unsaid = 0
+    clipped_silently = 0
     for o, key in zip(objects, keys, strict=True):
         if fault := _fault(o):
             problems.append(Problem(name, key, *fault, "dropped"))
@@ -72,7 +72,7 @@ def check_objects(
             found = f"{_shown(o.box, size)} spills by {spill:.1f} px"
             problems.append(Problem(name, key, "box_clipped", found, "clipped"))
         elif spill > 1e-9:
-            unsaid += 1
+            clipped_silently += 1
         same = (o.label, *(round(v, SAME) for v in (left, top, right, bottom)))
         if same in there:
             problems.append(Problem(name, key, "box_duplicate", _shown(o.box, size), "dropped"))
@@ -81,7 +81,7 @@ def check_objects(
         points = [_landmark(name, key, i, p, size, problems) for i, p in enumerate(o.landmarks)]
         box = (left, top, right - left, bottom - top) if spill > 0 else o.box
         kept.append(replace(o, box=box, landmarks=points))
-    return kept, problems, unsaid
+    return kept, problems, clipped_silently
 
 
 def _fault(o: Object) -> tuple[str, str] | None:
@@ -91,14 +91,14 @@ def _fault(o: Object) -> tuple[str, str] | None:
     if not all(map(math.isfinite, o.box)):
         return "box_not_finite", shown
     if w < NOTHING or h < NOTHING:
-        return "box_zero_area", f"width {w:.6g}, height {h:.6g} of the picture's"
+        return "box_zero_area", f"width {w:.6g}, height {h:.6g} of the image's"
     if max(x, y) > 1 - NOTHING or min(x + w, y + h) < NOTHING:
         return "box_outside", f"x, y, w, h: {shown}; expected 0 to 1"
     return None
 
 
 def _landmark(name: str, key: str, place: int, p: Landmark, size: tuple[int, int], problems: list[Problem]) -> Landmark:
-    """The landmark, absent if it lies where the picture is not; on the edge if that is by a pixel or less."""
+    """The landmark, absent if it lies where the image is not; on the edge if that is by a pixel or less."""
     if p.visibility == ABSENT:
         return p
     if not (math.isfinite(p.x) and math.isfinite(p.y)):
@@ -118,7 +118,7 @@ def _shown(box: tuple[float, float, float, float], size: tuple[int, int]) -> str
 
 
 def conflicting(samples: list[Sample], digests: list[str], names: list[str]) -> dict[str, Problem]:
-    """Sample id -> problem, for pictures that are pixel for pixel the same and labelled differently."""
+    """Sample id -> problem, for images that are pixel for pixel the same and labelled differently."""
     same: dict[str, list[int]] = defaultdict(list)
     for i, digest in enumerate(digests):
         same[digest].append(i)
@@ -128,9 +128,7 @@ def conflicting(samples: list[Sample], digests: list[str], names: list[str]) -> 
         if len(truths) > 1:
             for i in indices:
                 other = next(j for j in indices if _truth(samples[j]) != _truth(samples[i]))
-                said = (
-                    f"the same picture as {names[other]}, labelled {_labels(samples[i])} and {_labels(samples[other])}"
-                )
+                said = f"the same image as {names[other]}, labelled {_labels(samples[i])} and {_labels(samples[other])}"
                 found[samples[i].id] = Problem(names[i], "", "conflicting_labels", said)
     return found
 

@@ -30,13 +30,13 @@ QUALITY = 95
 
 @dataclass(slots=True)
 class Taken:
-    """What came of one picture or clip; `seen` pictures were in it. The three lists go together."""
+    """What came of one image or clip; `seen` images were in it. The three lists go together."""
 
     samples: list[Sample] = field(default_factory=list)
     thumbnails: list[Any] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
-    unsaid: int = 0
+    clipped_silently: int = 0
     seen: int = 1
 
 
@@ -64,7 +64,13 @@ def ingest(name: str, params: DatasetParams, data_folder: Path, report_folder: P
             write_samples(folder / split, [s for s in samples if s.split == split])
         write_dataset(folder, dataset)
         summary = summary_of(
-            params, reading, samples, pairs, problems, sum(t.seen for t in taken), sum(t.unsaid for t in taken)
+            params,
+            reading,
+            samples,
+            pairs,
+            problems,
+            sum(t.seen for t in taken),
+            sum(t.clipped_silently for t in taken),
         )
         with new_folder(report_folder) as reports:
             write_json(reports / "summary.json", summary)
@@ -75,7 +81,7 @@ def ingest(name: str, params: DatasetParams, data_folder: Path, report_folder: P
 
 
 def take(candidate: Candidate, folder: Path, max_side: int) -> Taken:
-    """Decode a picture or clip, check its labels, write JPEGs into `folder`; nothing is raised for what is broken."""
+    """Decode an image or clip, check its labels, write JPEGs into `folder`; nothing is raised for what is broken."""
     if candidate.frames is not None:
         return _take_clip(candidate, folder, max_side)
     taken = Taken()
@@ -88,7 +94,7 @@ def take(candidate: Candidate, folder: Path, max_side: int) -> Taken:
     except LabelledSizeError as error:
         taken.problems.append(Problem(candidate.name, "", "size_mismatch", str(error)))
         return taken
-    objects, problems, taken.unsaid = check_objects(candidate.name, objects, candidate.keys, picture.size)
+    objects, problems, taken.clipped_silently = check_objects(candidate.name, objects, candidate.keys, picture.size)
     taken.problems += problems
     if candidate.crop:
         picture.image, picture.untouched = _cut(picture.image, candidate.crop, max_side), False
@@ -109,9 +115,9 @@ def _take_clip(candidate: Candidate, folder: Path, max_side: int) -> Taken:
             if candidate.marks is not None:
                 marks = [_relative(o, size) for o in candidate.marks[place]]
                 keys = [f"frame {place}, box {i}" for i in range(len(marks))]
-                taken.samples[-1].objects, problems, unsaid = check_objects(candidate.name, marks, keys, size)
+                taken.samples[-1].objects, problems, clipped_silently = check_objects(candidate.name, marks, keys, size)
                 taken.problems += problems
-                taken.unsaid += unsaid
+                taken.clipped_silently += clipped_silently
     except ClipError as error:
         return Taken(problems=[Problem(candidate.name, "", "unreadable_clip", str(error))])
     taken.seen = len(taken.samples)
@@ -124,7 +130,7 @@ def _relative(o: Object, size: tuple[int, int]) -> Object:
 
 
 def _cut(image: Image.Image, crop: tuple[int, int, int], max_side: int) -> Image.Image:
-    """The square (left, top, side) of the picture, grey where it reaches over the edge."""
+    """The square (left, top, side) of the image, grey where it reaches over the edge."""
     left, top, side = crop
     square = Image.new("RGB", (side, side), (FILL, FILL, FILL))
     square.paste(image, (-left, -top))
@@ -207,17 +213,17 @@ def _dataset(
     samples: list[Sample],
     problems: list[Problem],
 ) -> Dataset:
-    """What the samples share; labels that no picture has are left out, with a row in the ledger."""
+    """What the samples share; labels that no image has are left out, with a row in the ledger."""
     counts = {split: sum(s.split == split for s in samples) for split in SPLITS}
     used = {label for s in samples for label in labels_of(s)}
     if unused := [label for label in reading.labels if label not in used]:
-        problems.append(Problem("", "", "unused_label", f"no picture has {', '.join(unused)}", "noted"))
+        problems.append(Problem("", "", "unused_label", f"no image has {', '.join(unused)}", "noted"))
     for label in reading.labels:
-        there = {s.split for s in samples if label in labels_of(s)}
-        if there and len(there) < len(SPLITS):
+        found_in = {s.split for s in samples if label in labels_of(s)}
+        if found_in and len(found_in) < len(SPLITS):
             groups = len({s.group or s.id for s in samples if label in labels_of(s)})
-            missing = " and ".join(split for split in SPLITS if split not in there)
-            found = f"pictures or groups with it: {groups}; none in {missing}"
+            missing = " and ".join(split for split in SPLITS if split not in found_in)
+            found = f"images or groups with it: {groups}; none in {missing}"
             problems.append(Problem("", label, "few_pictures", found, "noted"))
     source = {"format": params.format, "path": params.path, "labels": params.labels}
     labels = [label for label in reading.labels if label in used]
@@ -248,6 +254,6 @@ def _judge(
         )
     trained = {label for s in samples if s.split == "train" for label in labels_of(s)}
     if missing := sorted({label for s in samples for label in labels_of(s)} - trained):
-        raise InputError(f"datasets.{name}: no picture in train has {', '.join(missing)}; {ledger}")
+        raise InputError(f"datasets.{name}: no image in train has {', '.join(missing)}; {ledger}")
     if not trained:
-        raise InputError(f"datasets.{name}: no picture in train has a label or object; {ledger}")
+        raise InputError(f"datasets.{name}: no image in train has a label or object; {ledger}")

@@ -1,4 +1,4 @@
-"""What a person reads of an ingested dataset: its summary, the ledger of problems, a sheet of pictures."""
+"""What a person reads of an ingested dataset: its summary, the ledger of problems, a sheet of images."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ from pipeline.datasets.ingest.splits import labels_of, leak_report
 from pipeline.datasets.params import DatasetParams
 from pipeline.viz.sheets import contact_sheet, draw
 
-TILES = 24  # pictures on the contact sheet
+TILES = 24  # images on the contact sheet
 
 
 def summary_of(
@@ -27,7 +27,7 @@ def summary_of(
     seen: int,
     clipped: int,
 ) -> dict[str, Any]:
-    """summary.json. `seen` pictures were in the files that were read, `clipped` boxes reached over the edge by less
+    """summary.json. `seen` images were in the files that were read, `clipped` boxes reached over the edge by less
     than a pixel; `samples` are those that stay, `pairs` the ids of near-duplicates.
     """
     seen += sum(p.done == "refused" for p in reading.problems)
@@ -51,7 +51,7 @@ def summary_of(
 
 
 def file_count(reading: Reading) -> int:
-    """How many pictures and clips the source has, with those that were refused on reading."""
+    """How many images and clips the source has, with those that were refused on reading."""
     return len({c.name for c in reading.candidates} | {p.file for p in reading.problems if p.done == "refused"})
 
 
@@ -65,7 +65,7 @@ def ledger_text(problems: list[Problem]) -> str:
 
 
 def labels_sheet(folder: Path, samples: list[Sample], dataset: Dataset) -> Image.Image:
-    """Pictures from all splits and labels in turn, evenly taken from each."""
+    """Images from all splits and labels in turn, evenly taken from each."""
     kinds: dict[tuple[str, str], list[Sample]] = defaultdict(list)
     for s in samples:
         kinds[str(s.split), min(labels_of(s), default="")].append(s)

@@ -13,21 +13,21 @@ from pipeline.core.sample import SPLITS, Sample
 from pipeline.datasets.params import SplitParams
 
 BITS = 32  # of 256: unrelated photos are 65 and more apart, one saved again at a third of its quality under 30
-CORRELATION = 0.975  # of the thumbnails; keeps pictures of one plain background apart
+CORRELATION = 0.975  # of the thumbnails; keeps images of one plain background apart
 FLAT = 4.0  # grey levels: below, a thumbnail's standard deviation says that there is nothing to compare
 
 Pairs = Iterable[tuple[str, str]]
 
 
 def thumbnail(image: Image.Image) -> NDArray[np.uint8]:
-    """uint8 [16, 17]: the grey picture that near-duplicates are told by."""
+    """uint8 [16, 17]: the grey image that near-duplicates are told by."""
     return np.asarray(image.convert("L").resize((17, 16), Image.Resampling.BOX))
 
 
 def near_duplicates(
     thumbnails: NDArray[np.uint8], digests: Sequence[str], groups: Sequence[str | None]
 ) -> list[tuple[int, int]]:
-    """Index pairs of pictures that show the same, from [N, 16, 17] thumbnails.
+    """Index pairs of images that show the same, from [N, 16, 17] thumbnails.
 
     Two are the same when their pixels are (`digests`; each is paired with the first), or when they are of different
     groups and their difference hashes (dHash, 256 bits) and their thumbnails are nearly the same.
@@ -89,7 +89,7 @@ def assign(samples: Sequence[Sample], pairs: Pairs, params: SplitParams) -> tupl
         if said == {"train"}:
             training.append(component)
     if samples and "train" not in splits.values():
-        raise InputError(f"the source has pictures for {' and '.join(sorted(set(splits.values())))}, none for train")
+        raise InputError(f"the source has images for {' and '.join(sorted(set(splits.values())))}, none for train")
     shares = {
         split: share for split, share in (("val", params.val), ("test", params.test)) if split not in given.values()
     }
@@ -120,7 +120,7 @@ def leak_report(samples: Sequence[Sample], pairs: Pairs) -> dict[str, int]:
 
 
 def labels_of(sample: Sample) -> set[str]:
-    """The labels that a picture counts for: its own, or its objects'."""
+    """The labels that an image counts for: its own, or its objects'."""
     return {sample.label} if sample.label is not None else {o.label for o in sample.objects}
 
 

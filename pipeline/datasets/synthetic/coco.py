@@ -25,18 +25,18 @@ from pipeline.datasets.synthetic.placing import (
 from pipeline.datasets.synthetic.scenery import PASTURES, outdoors
 
 CLASSES = ("alpaca", "sheep", "dog")
-# of every ten pictures 6, 2 and 2; the empty ones repeat every 17 and 13, so that each split gets some
+# of every ten images 6, 2 and 2; the empty ones repeat every 17 and 13, so that each split gets some
 SPLITS = ("train", "test", "train", "val", "train", "train", "test", "train", "train", "val")
 HERD_EMPTY, POSE_EMPTY = (17, (3, 11)), (13, (4, 10))
 
 
 def draw_herd(folder: Path, params: ImagesParams, seed: int) -> int:
-    """Draw pictures of up to five animals into `folder`; returns how many pictures."""
+    """Draw images of up to five animals into `folder`; returns how many images."""
     return _draw(folder, params, partial(_herd, folder, params.side, seed), "draw herd")
 
 
 def draw_pose(folder: Path, params: ImagesParams, seed: int) -> int:
-    """Draw pictures of one large animal or none into `folder`; returns how many pictures."""
+    """Draw images of one large animal or none into `folder`; returns how many images."""
     return _draw(folder, params, partial(_pose, folder, params.side, seed), "draw pose")
 
 
@@ -118,5 +118,5 @@ def _save(
 
 
 def _tall_enough(mask: np.ndarray, side: int) -> bool:
-    """At least 24 pixels in a picture of 256, as a smaller animal has no legs to be seen."""
+    """At least 24 pixels in an image of 256, as a smaller animal has no legs to be seen."""
     return bool(np.ptp(np.flatnonzero(mask.any(1))) + 1 >= 24 / 256 * side * SCALE)

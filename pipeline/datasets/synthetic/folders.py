@@ -22,7 +22,7 @@ LIVING = ("sheep", "deer", "horse", "dog", "cow", "person")
 
 
 def draw_alpaca(folder: Path, params: ImagesParams, seed: int) -> int:
-    """Draw JPEGs into `folder`/alpaca and `folder`/not alpaca, three to two; returns how many pictures."""
+    """Draw JPEGs into `folder`/alpaca and `folder`/not alpaca, three to two; returns how many images."""
     for label in LABELS:
         (folder / label).mkdir()
     return len(each(partial(_photo, folder, params.side, seed), range(params.images), "draw alpaca"))

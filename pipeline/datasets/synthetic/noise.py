@@ -11,7 +11,7 @@ CLOUDS, CURLS, PATCHES = (8, 32, 128, 512), (96, 192), (12, 40)  # grains of noi
 
 @cache
 def tile(grains: tuple[int, ...]) -> np.ndarray:
-    """Smooth noise [512,512] from 0 to 1; the same for every picture, each cuts its own part."""
+    """Smooth noise [512,512] from 0 to 1; the same for every image, each cuts its own part."""
     rng = np.random.default_rng(0)
     total = np.zeros((512, 512), np.float32)
     for octave, grain in enumerate(grains):

@@ -1,4 +1,4 @@
-"""A picture while it is drawn, at twice its size: things are pasted onto it, the far ones first."""
+"""An image while it is drawn, at twice its size: things are pasted onto it, the far ones first."""
 
 import zlib
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ PROP = 1000  # the number of things that are no animal
 
 
 def generator(seed: int, kind: str, *numbers: int) -> np.random.Generator:
-    """Random numbers of one picture: the same however many pictures are drawn, and whichever process draws it."""
+    """Random numbers of one image: the same however many images are drawn, and whichever process draws it."""
     return np.random.default_rng([seed, zlib.crc32(kind.encode()), *numbers])
 
 
@@ -61,7 +61,7 @@ class Picture:
         np.copyto(self.owner[inside], number, where=sprite.mask[own])
 
     def _overlap(self, sprite: Sprite, x: float, y: float) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-        """The rows and columns that both have: of the picture and of the sprite."""
+        """The rows and columns that both have: of the image and of the sprite."""
         left, top = corner(sprite, x, y)
         h, w = sprite.mask.shape
         y0, y1 = max(0, top), max(0, min(self.height, top + h))

@@ -1,4 +1,4 @@
-"""Animals and things into a picture: who stands where, how much of each stays visible."""
+"""Animals and things into an image: who stands where, how much of each stays visible."""
 
 import math
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ SHAPES = {"landscape": (1.0, 0.75), "square": (1.0, 1.0), "wide": (1.0, 0.667), 
 
 @dataclass(slots=True)
 class Placed:
-    """An animal in a picture; `mask` [H,W] is its silhouette there, `seen` what nothing nearer hides of it."""
+    """An animal in an image; `mask` [H,W] is its silhouette there, `seen` what nothing nearer hides of it."""
 
     species: str
     sprite: Sprite
@@ -30,13 +30,13 @@ class Placed:
 
 @dataclass(slots=True)
 class Scene:
-    """A picture and the animals that were placed into it, the far ones first."""
+    """An image and the animals that were placed into it, the far ones first."""
 
     picture: Picture
     placed: list[Placed] = field(default_factory=list)
 
     def add(self, species: str, sprite: Sprite, x: float, y: float, inside: float, visible: float) -> bool:
-        """Paste an animal unless less than `inside` of it is in the picture or `visible` of another stays in sight."""
+        """Paste an animal unless less than `inside` of it is in the image or `visible` of another stays in sight."""
         mask = self.picture.covers(sprite, x, y)
         if mask.sum() < inside * sprite.mask.sum() or not self._leaves(mask, visible):
             return False
@@ -63,7 +63,7 @@ class Scene:
 
 
 def draw_shape(rng: np.random.Generator, side: int, names: tuple[str, ...]) -> tuple[int, int]:
-    """Width and height of a picture whose longer side is `side`."""
+    """Width and height of an image whose longer side is `side`."""
     w, h = SHAPES[names[rng.integers(len(names))]]
     return round(side * w), round(side * h)
 
@@ -90,7 +90,7 @@ def draw_sprite(rng: np.random.Generator, picture: Picture, kind: str, scale: fl
 
 
 def draw_large(rng: np.random.Generator, picture: Picture, kind: str, low: float, high: float) -> Sprite:
-    """An animal or person that takes `low` to `high` of the picture's height and not more than its width."""
+    """An animal or person that takes `low` to `high` of the image's height and not more than its width."""
     figure, fleece = draw_figure(rng, kind)
     yaw = draw_yaw(rng)
     length, tall = figure.reach()
@@ -100,7 +100,7 @@ def draw_large(rng: np.random.Generator, picture: Picture, kind: str, low: float
 
 
 def draw_spot(rng: np.random.Generator, picture: Picture, sprite: Sprite, edge: float) -> tuple[float, float]:
-    """Where a large figure stands: wholly in the picture, or with the chance `edge` cut by its left or right edge."""
+    """Where a large figure stands: wholly in the image, or with the chance `edge` cut by its left or right edge."""
     h, w = sprite.mask.shape
     low, high = sprite.foot[0], picture.width - (w - sprite.foot[0])
     x = rng.uniform(min(low, high), max(low, high))
@@ -125,7 +125,7 @@ def bush_or_fence(rng: np.random.Generator, scene: Scene, scale: float, visible:
 
 
 def coco_annotation(placed: Placed, picture: Picture) -> dict[str, Any]:
-    """`bbox`, `area` and `keypoints` of one animal in pixels of the finished picture, (0, 0) its upper-left corner."""
+    """`bbox`, `area` and `keypoints` of one animal in pixels of the finished image, (0, 0) its upper-left corner."""
     rows, columns = np.flatnonzero(placed.mask.any(1)), np.flatnonzero(placed.mask.any(0))
     x, y = int(columns[0]) / SCALE, int(rows[0]) / SCALE
     box = [x, y, (int(columns[-1]) + 1) / SCALE - x, (int(rows[-1]) + 1) / SCALE - y]

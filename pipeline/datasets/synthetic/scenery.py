@@ -54,7 +54,7 @@ def draw_light(rng: np.random.Generator, sky: Sky) -> Light:
 
 
 def outdoors(rng: np.random.Generator, width: int, height: int, ground: str, horizon: float | None = None) -> Picture:
-    """A landscape for a picture [height,width]; `ground` is a key of GROUNDS, `horizon` a share of the height."""
+    """A landscape for an image [height,width]; `ground` is a key of GROUNDS, `horizon` a share of the height."""
     sky = SKIES[rng.integers(len(SKIES))]
     light = draw_light(rng, sky)
     line = int(height * (horizon or rng.uniform(0.25, 0.5)))
@@ -100,7 +100,7 @@ def court_lines(picture: Picture, rng: np.random.Generator) -> None:
 
 
 def _enlarged(image: np.ndarray, line: int, light: Light) -> Picture:
-    """What is soft is painted in the picture's own size, which is a quarter of the work."""
+    """What is soft is painted in the image's own size, which is a quarter of the work."""
     large = cv2.resize(image, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_LINEAR)
     return Picture(large, np.full(large.shape[:2], -1, np.int16), SCALE * line, light)
 

@@ -1,10 +1,10 @@
-"""Prove this folder where the app will run: pictures through the resize and the model files, against golden answers.
+"""Prove this folder where the app will run: images through the resize and the model files, against golden answers.
 
     pip install numpy pillow onnxruntime      # executorch for the .pte files, ai-edge-litert for the .tflite one
     python replay.py [folder]
 
 Needs nothing else. Leaves out, and names, Core ML's file and those whose runtime is not installed. Exits with 1 where a
-picture or an answer is not as it should be, or nothing could be run.
+image or an answer is not as it should be, or nothing could be run.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ LEVELS = 2  # of 255: how far a resize may be from the golden input
 
 
 def canvas(image: Image.Image, contract: dict[str, Any]) -> np.ndarray:
-    """A picture as the model takes it, by the words of preprocess.json: uint8 RGB [1, S, S, 3]."""
+    """An image as the model takes it, by the words of preprocess.json: uint8 RGB [1, S, S, 3]."""
     size, rule = contract["input"]["shape"][1], contract["resize"]
     image = ImageOps.exif_transpose(image).convert("RGB")
     width, height = image.size
@@ -136,7 +136,7 @@ def replay(folder: Path) -> int:
         inputs = arrays["image"]
     wrong = check_resize(folder, contract, golden, inputs)
     if not wrong:
-        print(f"{len(inputs)} pictures: the resize gives the golden inputs")
+        print(f"{len(inputs)} images: the resize gives the golden inputs")
     ran = 0
     for target, row in json.loads((folder / "export.json").read_text())["targets"].items():
         if "not_run" in row:

@@ -34,18 +34,18 @@ A {spec.backbone} for phones: {_purpose(spec)} Labels: {some(spec.labels, len(sp
 {_files(facts)}
 
 Every file takes uint8 RGB [1, {spec.size}, {spec.size}, 3] and has the normalization inside. `preprocess.json` says how
-a picture becomes that ({spec.resize}) and what the outputs mean; `samples/` has it as code for Android and iOS.
-`golden/` has pictures, inputs and outputs to prove an app with; `python replay.py` proves this folder with them where
+an image becomes that ({spec.resize}) and what the outputs mean; `samples/` has it as code for Android and iOS.
+`golden/` has images, inputs and outputs to prove an app with; `python replay.py` proves this folder with them where
 only numpy, Pillow and a runtime are installed.
 
 ## Limits
 
-{weak}- It answers for pictures like those it was judged on. Others were not tried.
+{weak}- It answers for images like those it was judged on. Others were not tried.
 
 ## Data
 
 {data}
-Int8 ranges come from {calibration["used"]} of the train pictures ({calibration["asked"]} were asked for).
+Int8 ranges come from {calibration["used"]} of the train images ({calibration["asked"]} were asked for).
 
 ## Training
 
@@ -68,9 +68,9 @@ Not stated. The data's licence and that of any pretrained weights apply; fill th
 def _purpose(spec: "ModelSpec") -> str:
     points = f", each with {len(spec.landmarks)} landmarks" if spec.landmarks else ""
     return {
-        "classify": "it names what a picture shows, one label for the whole picture.",
+        "classify": "it names what an image shows, one label for the whole image.",
         "localize": f"it says whether the one object is there, and its box and label{points}.",
-        "detect": f"it finds all objects of a picture, as boxes with a label{points}.",
+        "detect": f"it finds all objects of an image, as boxes with a label{points}.",
     }[spec.task]
 
 
@@ -81,7 +81,7 @@ def _files(facts: dict[str, Any]) -> str:
     ]
     cost = facts["cost"]
     return (
-        f"{table(('file', 'target', 'size', 'numbers'), rows)}\n\nOne picture takes {cost['macs'] / 1e6:.1f} M "
+        f"{table(('file', 'target', 'size', 'numbers'), rows)}\n\nOne image takes {cost['macs'] / 1e6:.1f} M "
         f"multiply-adds; {cost['params'] / 1e6:.2f} M parameters."
     )
 
@@ -94,7 +94,7 @@ def _data(spec: "ModelSpec", evidence: Evidence) -> str:
     refused = f"; {summary['refused']} refused: {json.dumps(summary['by_rule'])}" if summary["refused"] else ""
     leaks = summary["leaks"]
     return f"""From `{source.get("path")}`, format {summary["format"]}.
-{summary["seen"]} pictures seen, {summary["kept"]} kept{refused}.
+{summary["seen"]} images seen, {summary["kept"]} kept{refused}.
 Groups and near-duplicates ({summary["near_duplicate_pairs"]} pairs) are kept in one split; on both sides of a split are
 {leaks["groups"]} groups and {leaks["near_duplicates"]} near-duplicates.
 
@@ -111,7 +111,7 @@ def _training(spec: "ModelSpec") -> str:
 def _evaluation(spec: "ModelSpec", evidence: Evidence | None) -> str:
     results = _results(evidence) if evidence else "Not measured: exported outside of the chain.\n"
     return f"""{results}
-These are the trained net's. The files are judged after this card is written, on the same pictures, with size and speed:
+These are the trained net's. The files are judged after this card is written, on the same images, with size and speed:
 `verify.json`, beside this card in what MLflow holds, else `reports/verify/{spec.run}/verify.json` of the project;
 `pocketlens trace` on any of the files says whether it passed."""
 
@@ -121,7 +121,7 @@ def _results(evidence: Evidence) -> str:
     rows = [(name, f"{metrics[key]:.4f}") for key, (_, name) in FIGURES.items() if metrics.get(key) is not None]
     clips = f" of {metrics['n_clips']} clips" if "n_clips" in metrics else ""
     main = main_metric(metrics["task"])
-    text = f"On the {metrics['n_images']} test pictures{clips}; `{main}` is the figure that files are held to.\n\n"
+    text = f"On the {metrics['n_images']} test images{clips}; `{main}` is the figure that files are held to.\n\n"
     text += table(("figure", "value"), rows) + "\n"
     if own := metrics.get("per_class"):
         keys = list(next(iter(own.values())))

@@ -1,4 +1,4 @@
-"""preprocess.json: what an app does with a picture before the model and with its answers after it, in plain words."""
+"""preprocess.json: what an app does with an image before the model and with its answers after it, in plain words."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ MEANINGS = {  # without the batch axis; K: labels, L: landmarks. A detector's ar
 }
 CELLS = "a cell (column i, row j) of stride s has its centre at ((i + 0.5) s, (j + 0.5) s) pixels of the canvas"
 SHARES = "divide by S: shares of the canvas"
-BACK = "take off the offset of the resize and divide by its scale, both as shares of the canvas: shares of the picture"
+BACK = "take off the offset of the resize and divide by its scale, both as shares of the canvas: shares of the image"
 CLIP = "clip boxes, not landmarks, to 0 to 1"
 
 

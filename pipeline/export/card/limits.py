@@ -23,7 +23,7 @@ DRAWN = "data/sample/"  # where the chain's own data lie
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What the chain's reports say: `summary` of ingest, `metrics` of the trained net on test, and of the test
-    pictures the `truth` with what the net shows for each, in one order.
+    images the `truth` with what the net shows for each, in one order.
     """
 
     dataset: Dataset
@@ -46,7 +46,7 @@ def read_evidence(spec: "ModelSpec", data: Path, reports: Path) -> Evidence:
 def limits(spec: "ModelSpec", evidence: Evidence) -> str:
     lines = []
     if str(evidence.dataset.source.get("path", "")).startswith(DRAWN):
-        lines.append("It learned from pictures drawn by code: it shows how the chain works, not what photos need.")
+        lines.append("It learned from images drawn by code: it shows how the chain works, not what photos need.")
     lines += _weak_labels(evidence.metrics)
     for split, few, why in (("train", FEW_TO_LEARN, "learn"), ("test", FEW_TO_JUDGE, "be judged")):
         counts = evidence.summary["labels"].get(split, {})

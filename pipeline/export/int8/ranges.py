@@ -1,4 +1,4 @@
-"""What the 256 steps of an int8 activation span, from a histogram of it over the calibration pictures."""
+"""What the 256 steps of an int8 activation span, from a histogram of it over the calibration images."""
 
 from collections.abc import Sequence
 
@@ -74,7 +74,7 @@ def relative_error(
 ) -> float:
     """RMS difference of each output over the spread of the exact one, averaged over the outputs.
 
-    Both hold the outputs of each picture.
+    Both hold the outputs of each image.
     """
     errors = []
     for outputs in zip(*[zip(a, b, strict=True) for a, b in zip(exact, close, strict=True)], strict=True):

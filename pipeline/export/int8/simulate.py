@@ -17,16 +17,16 @@ RELUS = (ATEN.relu.default, ATEN.relu_.default)
 SUMS = (ATEN.add.Tensor, ATEN.add_.Tensor)
 MADE_ANEW = (CONV, *CLIPS, *RELUS, *SUMS, ATEN.mul.Tensor, ATEN.cat.default, ATEN.adaptive_avg_pool2d.default)
 
-TRIED_ON = 16  # pictures that ways to int8 are compared on
+TRIED_ON = 16  # images that ways to int8 are compared on
 
 Images = Sequence[NDArray[np.uint8]]
-Outputs = list[list[NDArray[np.float32]]]  # of each picture
+Outputs = list[list[NDArray[np.float32]]]  # of each image
 
 
 class Int8(fx.Interpreter):
     """`layers` are the steps with weights, `places` those whose output is kept in 8 bits; a ReLU is part of what is
     before it. `rounded` says which of both are int8 by now. Scales are as the runtimes have them: one for each output
-    channel of a weight, and a range of least squares for each place, from the pictures of `watch`.
+    channel of a weight, and a range of least squares for each place, from the images of `watch`.
     """
 
     def __init__(self, graph_module: fx.GraphModule) -> None:

@@ -1,4 +1,4 @@
-"""Core ML for Apple's devices: an ML Program with int8 weights that takes an RGB picture.
+"""Core ML for Apple's devices: an ML Program with int8 weights that takes an RGB image.
 
 It runs there only; `runtimes.on_coreml.inspect` says what can be said of it elsewhere.
 """
@@ -21,7 +21,7 @@ DATE = "com.github.apple.coremltools.conversion_date"
 
 
 class _Picture(nn.Module):
-    """`deployed` for floats [1, 3, S, S] from 0 to 255, which is what Core ML makes of a picture."""
+    """`deployed` for floats [1, 3, S, S] from 0 to 255, which is what Core ML makes of an image."""
 
     def __init__(self, deployed: nn.Module) -> None:
         super().__init__()

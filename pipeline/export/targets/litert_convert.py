@@ -45,9 +45,9 @@ def main(folder: Path, outputs: list[str]) -> None:
 
 
 def _ranges(work: quantizer.Quantizer, images: np.ndarray) -> dict[str, dict[str, Any]]:
-    """Smallest and largest value of each tensor over all pictures.
+    """Smallest and largest value of each tensor over all images.
 
-    Picture by picture, since the quantizer's own way is a moving average in which the first counts for most.
+    Image by image, since the quantizer's own way is a moving average in which the first counts for most.
     """
     whole: dict[str, dict[str, Any]] = {}
     for image in images:

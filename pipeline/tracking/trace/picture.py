@@ -1,4 +1,4 @@
-"""Which picture of the owner's a picture of the chain was made from."""
+"""Which image of the owner's an image of the chain was made from."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from pipeline.core.sample import SPLITS, Sample, read_samples
 
 
 def picture_of(project: Path, place: str, name: str, dataset: dict[str, Any]) -> dict[str, Any] | None:
-    """Of an ingested, augmented or golden picture at `place`: its id and split, of which ingested picture it is a copy,
+    """Of an ingested, augmented or golden image at `place`: its id and split, of which ingested image it is a copy,
     and the file it was taken from; None of any other file. `dataset` is what `trace` knows of the dataset `name`.
 
     `source` is None, and `why` says so, where the owner's data are not here, or no longer have it.
@@ -22,7 +22,7 @@ def picture_of(project: Path, place: str, name: str, dataset: dict[str, Any]) ->
     original = own.get(sample.id) or own.get(sample.id.rpartition("~")[0])  # an augmented copy is "<id>~<number>"
     found: dict[str, Any] = {"id": sample.id, "width": sample.width, "height": sample.height}
     if original is None:
-        return {**found, "why": f"{ingested} has no picture of this id now"}
+        return {**found, "why": f"{ingested} has no image of this id now"}
     labels = [original.label] if original.label else [o.label for o in original.objects]
     found |= {"split": original.split, "labels": labels, "group": original.group, "clip": original.clip}
     found["ingested"] = f"data/ingested/{name}/{original.split}/{original.file_name}"
@@ -30,7 +30,7 @@ def picture_of(project: Path, place: str, name: str, dataset: dict[str, Any]) ->
 
 
 def _sample(project: Path, place: str) -> Sample | None:
-    """The row that stands for the picture at `place`, in the metadata.jsonl or golden files of its folder."""
+    """The row that stands for the image at `place`, in the metadata.jsonl or golden files of its folder."""
     path = project / place
     if path.parent.name == "golden" and (path.parent / "decoded.json").is_file():
         rows = [Sample.from_json(row) for row in read_json(path.parent / "decoded.json")]
@@ -59,4 +59,4 @@ def _source(project: Path, original: Sample, dataset: dict[str, Any]) -> dict[st
         frame = original.id.removeprefix(f"{c.id}-") if c.frames else ""
         if original.id == c.id or (frame.isdigit() and original.clip == c.clip):
             return {"source": str(Path(dataset["path"]) / c.name), **({"frame": int(frame)} if frame else {})}
-    return {"source": None, "why": f"{path} no longer has a picture of this id"}
+    return {"source": None, "why": f"{path} no longer has an image of this id"}

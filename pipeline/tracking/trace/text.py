@@ -49,7 +49,7 @@ def _dataset(dataset: dict[str, Any]) -> Node:
     source = f"from {dataset['path']}, format {dataset['format']}"
     source += f"  {dataset['source_md5'][:SHOWN]}" if dataset["source_md5"] else ""
     children: list[Node] = [(source, []), (f"ingested  {dataset['ingested_md5'][:SHOWN]}", [])]
-    return f"dataset  {dataset['name']}" + (f": {counts} pictures" if counts else ""), children
+    return f"dataset  {dataset['name']}" + (f": {counts} images" if counts else ""), children
 
 
 def _picture(picture: dict[str, Any]) -> Node:
@@ -63,7 +63,7 @@ def _picture(picture: dict[str, Any]) -> Node:
         children.append((f"taken from {picture['source']}{frame}", []))
     if "why" in picture:
         children.append((picture["why"], []))
-    return f"picture  {picture['id']}{split}{labels}", children
+    return f"image  {picture['id']}{split}{labels}", children
 
 
 def _run(found: dict[str, Any]) -> list[Node]:

@@ -27,7 +27,7 @@ def trace(file: Path, project: Path, uri: str | None = None) -> dict[str, Any]:
 
     Keys: file, sha256, size_bytes, places (equal files of the chain), state (and `why`), stage, out, made_from, code,
     params, git; of a dataset's or run's file `dataset`; of a run's file run, target, lock, run_params, mlflow, verdict;
-    of a picture `picture`. Raises InputError if the file is not there, or is not the chain's: what was searched then.
+    of an image `image`. Raises InputError if the file is not there, or is not the chain's: what was searched then.
     """
     if not file.is_file():
         raise InputError(f"{file}: {'a folder; expected a file in it' if file.is_dir() else 'no such file'}")

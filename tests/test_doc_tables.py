@@ -3,8 +3,11 @@
 from pathlib import Path
 
 import pytest
+from test_house import ORDER
 
-from pipeline.config.doc_tables import TABLES, filled, table, write_tables
+from pipeline.config.doc_knobs import run_knobs_table
+from pipeline.config.doc_tables import PACKAGES, TABLES, filled, packages_tree, stages_table, write_tables
+from pipeline.config.markdown import table
 from pipeline.core.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -42,3 +45,27 @@ def test_only_stale_files_are_written(tmp_path: Path) -> None:
     stale.write_text(stale.read_text(encoding="utf-8").replace("| `voc` |", "| `foc` |"), encoding="utf-8")
     assert write_tables(tmp_path) == ["docs/datasets.md"]
     assert stale.read_bytes() == (ROOT / "docs/datasets.md").read_bytes()
+
+
+def test_a_knob_of_some_tasks_has_a_row_with_their_defaults() -> None:
+    rows = run_knobs_table().splitlines()
+    epochs = "| `train.epochs` | classify `15`, localize `40`, detect `60` | "
+    assert [row.startswith(epochs) for row in rows if "`train.epochs`" in row] == [True]
+    assert [row for row in rows if row.startswith("| `train.online.mosaic` | detect `0.5` | ")]
+    assert [row for row in rows if row.startswith('| `export.quantize.mode` | `"ptq"` | ')]
+    assert [row for row in rows if row.startswith("| `export.quantize.epochs`, with `mode: qat` | `2` | ")]
+
+
+def test_every_package_is_in_the_tree_once() -> None:
+    packages = [file.parent.name for file in (ROOT / "pipeline").glob("**/__init__.py")]
+    names = [line.split()[0] for line in packages_tree().splitlines()[1:-1]]
+    assert sorted(names) == sorted(f"{name}/" for name in packages)
+
+
+def test_the_tree_is_in_the_order_of_the_imports() -> None:
+    assert [name for name in ORDER if name not in ("cli", "stages")] == list(PACKAGES)
+
+
+def test_every_stage_is_in_the_table_with_its_blocks() -> None:
+    assert "| `train` | run | augmented train and ingested val splits → " in stages_table()
+    assert "| `dataset`, `task`, `model`, `train` |" in stages_table()

@@ -162,7 +162,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "pipeline", root / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "docs", root / "docs")
-    shutil.copyfile(ROOT / "params.yaml", root / "params.yaml")
+    shutil.copytree(ROOT / "stages", root / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copyfile(ROOT / name, root / name)
     (root / "pipeline/datasets/formats/roll.py").write_text(ADDED, encoding="utf-8")
     (root / "data/mine").mkdir(parents=True)
     (root / "data/mine/roll.txt").write_text("a\nb\nc\n1.jpg cat\n2.jpg dog\n", encoding="utf-8")

@@ -4,10 +4,23 @@ A table stands between the lines `<!-- <name>: begin -->` and `<!-- <name>: end 
 these lines into the file, and the function that gives the table into TABLES.
 """
 
+import ast
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from ruamel.yaml import YAML
+
+from pipeline.config.doc_knobs import (
+    dataset_knobs_table,
+    first_line,
+    heads_table,
+    other_knobs_table,
+    policies_table,
+    pretrained_table,
+    run_knobs_table,
+)
+from pipeline.config.markdown import table
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_text
 from pipeline.datasets.formats import FORMATS
@@ -15,18 +28,13 @@ from pipeline.runtimes.targets import targets_table
 
 Tables = Mapping[str, Callable[[], str]]
 
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    r"""A table in Markdown, a line per row.
-
-    >>> print(table(["task", "answer"], [["classify", "a|b"]]))
-    | task | answer |
-    |---|---|
-    | classify | a\|b |
-    """
-    lines = [header, *rows]
-    marked = ["| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines]
-    return "\n".join([marked[0], "|" + "---|" * len(header), *marked[1:]])
+ROOT = Path(__file__).parents[2]
+# the packages as a reader meets them, from the bottom up
+PACKAGES = (
+    *("core", "ops", "metrics", "models", "viz", "datasets", "augment", "training", "runtimes", "graph"),
+    *("evaluation", "inspection", "annotation", "export", "verification", "inference", "tracking", "experiments"),
+    "config",
+)
 
 
 def formats_table() -> str:
@@ -48,9 +56,52 @@ def format_options_table() -> str:
     return table(["format", "option", "default", "what"], rows)
 
 
+def stages_table() -> str:
+    """The stages of dvc.yaml: what each is made once for, what it does, and the blocks of resolved.yaml it reads."""
+    rows = []
+    for name, stage in YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"].items():
+        body, each = stage.get("do", stage), stage.get("foreach", "")
+        one_per = {"${datasets}": "dataset", "${runs}": "run"}.get(each, "chain")
+        blocks = [key.split("${key}.")[-1] for entry in body.get("params", []) for key in entry["resolved.yaml"]]
+        does = _docstring(ROOT / f"stages/{name}.py").partition(": ")[2].replace(" -> ", " → ")
+        rows.append([f"`{name}`", one_per, does, ", ".join(f"`{block}`" for block in blocks)])
+    return table(["stage", "one per", "what from what", "blocks of `resolved.yaml`"], rows)
+
+
+def packages_tree() -> str:
+    """The packages, from the bottom up, each with the first sentence of its docstring."""
+    lines = list(_tree(ROOT / "pipeline", PACKAGES, 1))
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(["```", "pipeline/", *(f"{name:{width}}  {text}" for name, text in lines), "```"])
+
+
+def _tree(folder: Path, known: tuple[str, ...], depth: int) -> Iterator[tuple[str, str]]:
+    packages = {file.parent.name for file in folder.glob("*/__init__.py")}
+    for name in [*(name for name in known if name in packages), *sorted(packages - set(known))]:
+        text = _docstring(folder / name / "__init__.py")
+        yield f"{'  ' * depth}{name}/", text.split(". ")[0].rstrip(".")
+        yield from _tree(folder / name, (), depth + 1)
+
+
+def _docstring(file: Path) -> str:
+    return first_line(ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "")
+
+
 TABLES: dict[str, Tables] = {
-    "docs/architecture.md": {"targets": targets_table},
-    "docs/datasets.md": {"formats": formats_table, "format-options": format_options_table},
+    "docs/architecture.md": {"stages": stages_table, "packages": packages_tree},
+    "docs/datasets.md": {
+        "dataset-knobs": dataset_knobs_table,
+        "policies": policies_table,
+        "formats": formats_table,
+        "format-options": format_options_table,
+    },
+    "docs/export.md": {"targets": targets_table},
+    "docs/models.md": {"heads": heads_table},
+    "docs/params.md": {
+        "run-knobs": run_knobs_table,
+        "pretrained": pretrained_table,
+        "other-knobs": other_knobs_table,
+    },
 }
 
 

@@ -15,7 +15,7 @@ HERE = Path(__file__).resolve().parent
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(HERE / "params.yaml", folder)
-        for stage in (["sample"], ["ingest", "pose"], ["augment", "pose"], ["train", "pose"]):
+        for stage in (["params"], ["sample"], ["ingest", "pose"], ["augment", "pose"], ["train", "pose"]):
             command = [sys.executable, "-m", f"stages.{stage[0]}", *stage[1:]]
             subprocess.run(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(HERE.parent)}, check=True)
         trained = load_file(Path(folder) / "models/pose/model.safetensors")

@@ -180,7 +180,7 @@ def pocketlens(project: Path) -> Command:
 
 def test_the_help_lists_it(pocketlens: Command) -> None:
     assert re.search(
-        r"--format FORMAT .*\blandmarks_csv, roll, folder, crops; found out", pocketlens("add", "-h").stdout
+        r"--format FORMAT .*\blandmarks_csv, roll, folder, crops; recognized", pocketlens("add", "-h").stdout
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from pipeline.core import face68, image_file
+from pipeline.core import face68
 from pipeline.core.errors import InputError
 from pipeline.core.sample import ABSENT, HIDDEN, VISIBLE, Landmark, Object
 
@@ -193,6 +193,8 @@ def left_right_pairs(names: list[str]) -> list[tuple[int, int]]:
 
 def upright_size(file: Path) -> tuple[int, int]:
     """Width and height as the image is seen, from its header. Raises ValueError saying what was found instead."""
+    from pipeline.core import image_file  # params are read without it
+
     try:
         return image_file.upright_size(file)
     except image_file.ImageFileError as error:

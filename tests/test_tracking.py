@@ -24,6 +24,8 @@ from pipeline.tracking.dvc_state import finished_runs, read_state
 from pipeline.tracking.store import default_uri
 from pipeline.tracking.track import runs_table, track_all, track_run
 
+ROOT = Path(__file__).parents[1]
+
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -202,12 +204,11 @@ def test_a_run_without_a_whole_chain(project: Path) -> None:
 
 
 def test_the_stage_writes_the_same_file_each_time(project: Path) -> None:
-    shutil.copy(Path(__file__).parent.parent / "params.yaml", project / "params.yaml")
-    home = Path(__file__).parent.parent
+    shutil.copy(ROOT / "resolved.yaml", project)
     written = []
     for uri in ("sqlite:///mlflow.db", "sqlite:///other.db"):
         shutil.copy(project / "mlflow.db", project / "other.db")
-        environment = {**os.environ, "PYTHONPATH": str(home), "MLFLOW_TRACKING_URI": uri}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": uri}
         command = [sys.executable, "-m", "stages.track", "herd"]
         done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=True)
         assert "model pocketlens-herd version 1" in done.stdout

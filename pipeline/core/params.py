@@ -23,7 +23,11 @@ class Block(BaseModel):
 
 
 def flat(tree: Any, separator: str = ".") -> dict[str, Any]:
-    """Nested dicts as one: {"head": {"kind": "pool"}} becomes {"head.kind": "pool"}."""
+    """Nested dicts as one, their keys joined by `separator`.
+
+    >>> flat({"head": {"kind": "pool", "dropout": 0.2}, "size": 96})
+    {'head.kind': 'pool', 'head.dropout': 0.2, 'size': 96}
+    """
     result: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict):

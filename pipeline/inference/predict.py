@@ -44,7 +44,11 @@ class Shot:
 
 
 def prediction_text(prediction: Sample) -> str:
-    """For a terminal: the three best labels with their probabilities, or the objects, a line each."""
+    """For a terminal: the three best labels with their probabilities, or the objects, a line each.
+
+    >>> print(prediction_text(Sample("1.jpg", "1.jpg", 64, 48, label="cow", scores={"goat": 0.2, "cow": 0.8})))
+    1.jpg: cow 0.800, goat 0.200
+    """
     best = sorted((prediction.scores or {}).items(), key=lambda item: -item[1])[:3]
     said = ", ".join(f"{label} {score:.3f}" for label, score in best) or f"{len(prediction.objects)} objects"
     lines = [f"{prediction.id}: {said}"]
@@ -74,12 +78,22 @@ def predict_sources(
     and drawing overlap, each in a thread; few images are held at once, and closing ends them. Raises InputError for
     an unknown run or target, a drawing that cannot be written, and at the end for files that do not decode: the others
     are answered all the same.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from safetensors.torch import save_file
+    >>> from pipeline.core.spec import write_spec
+    >>> from pipeline.models.nets import build
+    >>> net = "mobilenetv2_035", {"kind": "pool", "dropout": 0.2}, 32, "letterbox", [0.5] * 3, [0.5] * 3, {}, ["logits"]
+    >>> spec = ModelSpec("untrained", "farm", "classify", ["goat", "sheep"], [], [], [], *net)
+    >>> with TemporaryDirectory() as folder:
+    ...     write_spec(f"{folder}/untrained/model.json", spec)
+    ...     save_file(build(spec).state_dict(), f"{folder}/untrained/model.safetensors")
+    ...     Image.new("RGB", (64, 48)).save(f"{folder}/1.png")
+    ...     [sample] = predict_sources([f"{folder}/1.png"], "untrained", TORCH, Path(folder), Path("exports"))
+    >>> sorted(sample.scores)
+    ['goat', 'sheep']
     """
-    folder = model_folder(models, run)
-    place = folder if target == TORCH else exported_file(exports / run, target)
-    spec = read_spec((folder if target == TORCH else exports / run) / "model.json")
-    spec = replace(spec, predict=dict(predict or spec.predict or PREDICT[spec.task]().model_dump()))
-    runtime = open_runtime(target, place)
+    runtime, spec = _model(run, target, models, exports, predict)
     dataset = Dataset(spec.dataset, spec.labels, spec.landmarks, spec.pairs, spec.skeleton)
     bad: list[str] = []
     files = [name for source in sources for name in _files(source)]
@@ -93,6 +107,16 @@ def predict_sources(
     if bad:
         more = f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
         raise InputError("; ".join(bad[:NAMED]) + more)
+
+
+def _model(
+    run: str, target: str, models: Path, exports: Path, predict: Mapping[str, Any] | None
+) -> tuple[Runtime, ModelSpec]:
+    folder = model_folder(models, run)
+    place = folder if target == TORCH else exported_file(exports / run, target)
+    spec = read_spec((folder if target == TORCH else exports / run) / "model.json")
+    spec = replace(spec, predict=dict(predict or spec.predict or PREDICT[spec.task]().model_dump()))
+    return open_runtime(target, place), spec
 
 
 def _resized(spec: ModelSpec, shot: Shot) -> tuple[Shot, Images, Frame]:

@@ -108,7 +108,13 @@ def slide_run(
 
 
 def figures_text(figures: Mapping[str, Any]) -> str:
-    """What `slide_run` returns, for a terminal: AP and AP50 over all labels, then of each."""
+    """What `slide_run` returns, for a terminal: AP and AP50 over all labels, then of each.
+
+    >>> cows = {"AP": 0.25, "AP50": 0.5, "n": 3}
+    >>> print(figures_text({"n_images": 2, "AP": 0.25, "AP50": 0.5, "per_class": {"cow": cows}}))
+    2 images: AP 0.2500, AP50 0.5000
+    3 cow: AP 0.2500, AP50 0.5000
+    """
     rows = [(f"{figures['n_images']} images", figures)]
     rows += [(f"{own['n']} {label}", own) for label, own in figures["per_class"].items()]
     shown = {None: "undefined"}

@@ -48,7 +48,7 @@ def _blocks_at(schema: Any, raw: Any, keys: Iterable[str]) -> list[type[BaseMode
 def _place(problem: ErrorDetails, raw: Any) -> tuple[list[str], Any]:
     """The keys of a problem's location, and what stands there.
 
-    pydantic puts the tags of unions into a location; they are no keys of the file.
+    pydantic puts the tags of unions into a location; they are not keys of the file.
     """
     keys: list[str] = []
     here = raw

@@ -14,7 +14,7 @@ class ModelSpec:
     the `landmarks` are empty where the task has none. `boxes` says how a detector's outputs become boxes, by a key of
     `ops.decode.FORMS`. `trained` says how the weights came about.
 
-    `predict` says what of the answers is shown. It is no part of a trained net: models/<run>/model.json has none, and
+    `predict` says what of the answers is shown. It is not part of a trained net: models/<run>/model.json has none,
     that of the exports has.
     """
 

@@ -122,7 +122,7 @@ class _Handler(SimpleHTTPRequestHandler):
         self.send_error(HTTPStatus.NOT_FOUND)
 
     def end_headers(self) -> None:
-        self.send_header("Cache-Control", "no-cache")  # a new export shows at the next look
+        self.send_header("Cache-Control", "no-cache")  # a reload shows a new export
         super().end_headers()
 
     def log_message(self, format: str, *args: object) -> None:

@@ -132,7 +132,7 @@ def _predicted(runtime: Runtime, spec: ModelSpec, given: tuple[Shot, Images, Fra
 
 
 def _files(source: str) -> list[str]:
-    """The images and clips of a folder; what is no folder as it is. Raises InputError for a folder without any, and
+    """The images and clips of a folder; any other source as it is. Raises InputError for a folder without any, and
     for a camera whose number is not one.
     """
     kind, _, number = source.partition(":")
@@ -195,19 +195,19 @@ class _Drawings:
         """Draws what was predicted, and passes it on."""
         shot, sample = given
         nothing = Sample("", "", shot.image.width, shot.image.height)
-        picture = draw(shot.image, nothing, self.dataset, sample)
+        drawn = draw(shot.image, nothing, self.dataset, sample)
         self._samples.append(_from_folder(sample, self.folder))
         if self._clip is not None and self._clip[0] != shot.clip:
             self._end()
         with _drawing_of(shot.name):
             if shot.clip is None:
-                picture.save(self._free(shot.name, ".png"))
+                drawn.save(self._free(shot.name, ".png"))
                 return given
             if self._clip is None:
                 from pipeline.datasets.video import ClipWriter
 
                 self._clip = shot.clip, ClipWriter(self._free(shot.clip.replace(":", "-"), ".mp4"), shot.rate)
-            self._clip[1].add(picture)
+            self._clip[1].add(drawn)
         return given
 
     def _end(self) -> None:

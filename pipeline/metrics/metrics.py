@@ -240,7 +240,7 @@ def _localize(truth: list[Sample], predicted: list[Sample], dataset: Dataset) ->
 
 
 def one_object(sample: Sample) -> Object | None:
-    """What a localizer is to find: the largest object that is no crowd, or None.
+    """What a localizer is to find: the largest object that is not a crowd, or None.
 
     >>> near, far = Object("cow", (0, 0, 0.5, 0.5)), Object("goat", (0.8, 0, 0.1, 0.1))
     >>> one_object(Sample("a", "a.jpg", 8, 8, objects=[far, near])).label

@@ -20,7 +20,7 @@ AROUND = (
     (-0.7, 0.7),
     (0.7, -0.7),
     (-0.7, -0.7),
-)  # where a name may stand
+)  # places of a name
 FURTHER = 8  # how many lines away
 MANY = 12  # labels from which names and numbers would overlap
 

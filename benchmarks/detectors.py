@@ -16,23 +16,23 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnxruntime
 import torch
 
 from benchmarks.timing import milliseconds
-from benchmarks.yardsticks import FLOOR, Peer, Ultralytics, predict_ssdlite, train_ssdlite, write_yolo
-from pipeline.config.params import DetectRun, read_params
+from benchmarks.yardsticks import Peer, Ultralytics, predict_ssdlite, train_ssdlite, write_yolo
+from pipeline.config.params import DetectRun, changed, read_params
 from pipeline.core.errors import InputError
 from pipeline.core.image_file import open_image
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples
 from pipeline.core.spec import read_spec
 from pipeline.graph.cost import cost
-from pipeline.metrics.metrics import score
+from pipeline.metrics.metrics import judged, score
 from pipeline.models.backbones import read_pretrained
 from pipeline.models.nets import Deployed, load_model
 from pipeline.ops.preprocess import resize
@@ -88,14 +88,20 @@ def train_ours(name: str, run: DetectRun, data: Data, folder: Path) -> tuple[flo
     facts = json.loads((folder / "report" / "training.json").read_text())
     runtime = open_runtime("torch", folder / "model", THREADS)
     spec = read_spec(folder / "model" / "model.json")
-    predicted = predict_samples(runtime, spec, data.folders["test"], data.samples["test"], FLOOR)
+    spec = judged(replace(spec, predict=run.predict.model_dump()))
+    predicted = predict_samples(runtime, spec, data.folders["test"], data.samples["test"])
     return facts["seconds"], facts["images_per_second"] or 0.0, predicted
 
 
-def with_epochs(run: DetectRun, epochs: int, **more: Any) -> DetectRun:
-    block = run.model_dump() | {"epochs": epochs, "patience": epochs} | more
-    block["online"]["quiet_epochs"] = min(block["online"]["quiet_epochs"], epochs // 3)
-    return DetectRun.model_validate(block)
+def with_knobs(run: DetectRun, **knobs: Any) -> DetectRun:
+    """The run with other knobs of `train`; a level below is after two underscores."""
+    settings = {f"train.{name.replace('__', '.')}": value for name, value in knobs.items()}
+    return cast(DetectRun, changed(run, settings, "benchmark"))
+
+
+def with_epochs(run: DetectRun, epochs: int) -> DetectRun:
+    quiet = min(run.train.online.quiet_epochs, epochs // 3)
+    return with_knobs(run, epochs=epochs, patience=epochs, online__quiet_epochs=quiet)
 
 
 def ours(name: str, run: DetectRun, data: Data, scratch: Path, seeds: int, seconds: float | None) -> Row:
@@ -108,11 +114,12 @@ def ours(name: str, run: DetectRun, data: Data, scratch: Path, seeds: int, secon
         run = with_epochs(run, epochs - epochs % max(1, epochs // VALIDATIONS))  # else each epoch would be validated
     row = Row(name, [], [], [], [], 0, None)
     for seed in range(seeds):
-        own = DetectRun.model_validate(run.model_dump() | {"seed": seed})
+        own = with_knobs(run, seed=seed)
         taken, rate, predicted = train_ours(name, own, data, scratch / f"{name}{seed}")
         _add(row, data, predicted, taken, rate)
     folder = scratch / f"{name}0" / "model"
     net, spec = load_model(folder)
+    spec = judged(replace(spec, predict=run.predict.model_dump()))
     counted = cost(net, (3, spec.size, spec.size))
     row.params, row.macs = counted.params, counted.macs
     pictures = [resize(open_image(data.folders["train"] / s.file_name), spec.size, spec.resize)[0][None]
@@ -125,9 +132,7 @@ def ours(name: str, run: DetectRun, data: Data, scratch: Path, seeds: int, secon
     best = min(runtimes, key=lambda t: milliseconds({t: lambda: runtimes[t].run(pictures[0])})[t])
     row.run = lambda: runtimes[best].run(pictures[0])
     row.int8_bytes = (folder / TARGETS[best].file).stat().st_size
-    row.int8_ap, _ = data.judged(
-        predict_samples(runtimes[best], spec, data.folders["test"], data.samples["test"], FLOOR)
-    )
+    row.int8_ap, _ = data.judged(predict_samples(runtimes[best], spec, data.folders["test"], data.samples["test"]))
     return row
 
 
@@ -141,9 +146,10 @@ def _add(row: Row, data: Data, predicted: list[Sample], seconds: float, rate: fl
 def ssdlite_row(run: DetectRun, data: Data, seeds: int, seconds: float) -> Row:
     pretrained = read_pretrained(run.model.backbone, run.model.pretrained)
     spec = make_spec("ssdlite", run, data.dataset, pretrained.mean, pretrained.std)
+    spec = replace(spec, predict=run.predict.model_dump())
     row = Row("SSDLite, same backbone", [], [], [], [], 0, None)
     for seed in range(seeds):
-        own = DetectRun.model_validate(run.model_dump() | {"seed": seed})
+        own = with_knobs(run, seed=seed)
         train = data.folders["train"], data.samples["train"]
         net, taken, rate = train_ssdlite(spec, own, data.dataset, train, seconds)
         _add(row, data, predict_ssdlite(net, spec, data.folders["test"], data.samples["test"]), taken, rate)
@@ -207,9 +213,8 @@ def main() -> None:
         rows.append(ours(asked.run, run, data, scratch, asked.seeds, asked.seconds))
         taken = statistics.median(rows[0].seconds)
         if "scratch" not in left_out and run.model.pretrained is not False:
-            start: dict[str, Any] = {"pretrained": False, "backbone_norm": "batch", "tuned_blocks": "all",
-                                     "frozen_epochs": 0, "backbone_rate": 1.0}  # fmt: skip
-            blank = DetectRun.model_validate(run.model_dump() | start)
+            start = {"backbone_norm": "batch", "tuned_blocks": "all", "frozen_epochs": 0, "backbone_rate": 1.0}
+            blank = cast(DetectRun, changed(with_knobs(run, **start), {"model.pretrained": False}, "benchmark"))
             rows.append(ours(f"{asked.run}, scratch", blank, data, scratch, others, taken))
         if "ssdlite" not in left_out:
             rows.append(ssdlite_row(run, data, others, taken))

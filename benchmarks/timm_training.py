@@ -16,7 +16,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import timm
@@ -26,10 +25,10 @@ from timm.data import create_dataset, create_loader
 from timm.optim import create_optimizer_v2
 
 from pipeline.augment.policies import augmenter
-from pipeline.config.params import ClassifyRun, read_params
 from pipeline.core.sample import Dataset, Sample
 from pipeline.models.nets import build
 from pipeline.training import fit, loading
+from pipeline.training.params import ClassifyModel, ClassifyRun, ClassifyTrain, Online
 from pipeline.training.train import make_spec
 from pipeline.training.trainer import Phase
 
@@ -72,10 +71,11 @@ def timms(folder: Path, asked: argparse.Namespace, half: bool) -> Callable[[], N
 
 
 def ours(folder: Path, samples: list[Sample], asked: argparse.Namespace, scratch: Path) -> Callable[[], None]:
-    whole: Any = read_params().runs["actions"].model_dump()
-    knobs = {"backbone": asked.backbone, "size": asked.size, "batch_size": asked.batch, "precision": "auto"}
-    run = ClassifyRun.model_validate(
-        whole | knobs | {"pretrained": False, "epochs": 1, "online": {"policy": "photo_geometry"}}
+    run = ClassifyRun(
+        dataset="d",
+        task="classify",
+        model=ClassifyModel(backbone=asked.backbone, size=asked.size, pretrained=False),
+        train=ClassifyTrain(epochs=1, batch_size=asked.batch, online=Online(policy="photo_geometry")),
     )
     dataset = Dataset("d", LABELS)
     spec = make_spec("r", run, dataset, [0.5] * 3, [0.5] * 3)

@@ -15,9 +15,10 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from pipeline.config.params import ClassifyRun, read_params
+from pipeline.config.params import ClassifyRun, changed, read_params
+from pipeline.core.errors import InputError
 from pipeline.training import fit
 from pipeline.training.train import train_run
 
@@ -55,11 +56,13 @@ def main() -> None:
     parser.add_argument("--frozen-epochs", type=int, default=30)
     parser.add_argument("--repeats", type=int, default=3)
     asked = parser.parse_args()
-    whole: Any = read_params().run(asked.run).model_dump()
-    full = ClassifyRun.model_validate(
-        whole | {"frozen_epochs": 0, "epochs": asked.epochs, "tuned_blocks": "all", "patience": asked.epochs}
-    )
-    head = ClassifyRun.model_validate(whole | {"frozen_epochs": asked.frozen_epochs, "epochs": 0})
+    run = read_params().run(asked.run)
+    if not isinstance(run, ClassifyRun):
+        raise InputError(f"runs.{asked.run} is to {run.task}; expected classify")
+    own = {"frozen_epochs": 0, "epochs": asked.epochs, "tuned_blocks": "all", "patience": asked.epochs}
+    full = cast(ClassifyRun, changed(run, {f"train.{name}": value for name, value in own.items()}, "benchmark"))
+    frozen = {"train.frozen_epochs": asked.frozen_epochs, "train.epochs": 0}
+    head = cast(ClassifyRun, changed(run, frozen, "benchmark"))
     curves: dict[str, list[Curve]] = {"full training": [], "transfer, first run": [], "transfer, cached": []}
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)

@@ -18,7 +18,8 @@ MAIN = {"classify": "accuracy", "detect": "AP", "localize": "mean_iou"}
 def write_project(root: Path, runs: dict[str, str]) -> None:
     """A project whose chain has run, small, in the chain's own formats."""
     blocks = {run: {"dataset": run, "task": task, "head": {"dropout": 0.2}} for run, task in runs.items()}
-    write_json(root / "params.yaml", {"datasets": {r: {"max_side": 64} for r in runs}, "runs": blocks})
+    ingest = {"format": "folder", "path": "data/mine", "max_side": 64}
+    write_json(root / "params.yaml", {"datasets": {r: {"ingest": ingest} for r in runs}, "runs": blocks})
     for number, (run, task) in enumerate(runs.items()):
         figures = {"task": task, "n_images": 8, MAIN[task]: 0.9 - number / 10, "per_class": {"not / 100%": {"f1": 0.5}}}
         write_json(root / f"data/ingested/{run}/dataset.json", {"counts": {"train": 8, "val": 4, "test": 8}})
@@ -69,7 +70,7 @@ def write_dvc(root: Path, runs: dict[str, str]) -> None:
     trained = ["models/${item}", "reports/train/${item}/history.csv", "reports/train/${item}/training.json"]
     judged = ["reports/verify/${item}/verdict.json", "reports/verify/${item}/verify.json"]
     stages = {
-        "ingest": (["datasets.${item}"], [], ["data/ingested/${item}", "reports/ingest/${item}"]),
+        "ingest": (["datasets.${item}.ingest"], [], ["data/ingested/${item}", "reports/ingest/${item}"]),
         "augment": ([], ["data/ingested/${item}"], []),
         "train": (["runs.${item}"], [code, "data/ingested/${item}/dataset.json"], trained),
         "evaluate": ([], trained[:1], ["reports/evaluate/${item}"]),

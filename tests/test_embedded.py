@@ -13,10 +13,10 @@ from pycocotools.coco import COCO
 
 from pipeline.datasets.synthetic.actions import draw_actions
 from pipeline.datasets.synthetic.animals import LANDMARKS, animal_figure, draw_animal, draw_stance
+from pipeline.datasets.synthetic.canvas import generator
 from pipeline.datasets.synthetic.coco import draw_herd, draw_pose
 from pipeline.datasets.synthetic.folders import draw_alpaca
 from pipeline.datasets.synthetic.params import ActionsParams, ImagesParams
-from pipeline.datasets.synthetic.picture import generator
 from pipeline.datasets.synthetic.solids import Light, View, render
 from pipeline.datasets.synthetic.species import SPECIES
 
@@ -125,8 +125,8 @@ def test_coco_sets_open_with_pycocotools(name: str, drawn: Path) -> None:
         assert {c["name"] for c in coco.cats.values()} == {"alpaca", "sheep", "dog"}
         for image in coco.imgs.values():
             files.append(image["file_name"])
-            with Image.open(drawn / name / "images" / image["file_name"]) as picture:
-                assert picture.size == (image["width"], image["height"])
+            with Image.open(drawn / name / "images" / image["file_name"]) as drawing:
+                assert drawing.size == (image["width"], image["height"])
             animals = coco.imgToAnns[image["id"]]
             empty += not animals
             assert len(animals) <= (5 if name == "herd" else 1)

@@ -1,10 +1,14 @@
 """The layout of the code: what may import what, who owns which library, and how long files and functions get."""
 
 import ast
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+from pipeline.datasets.formats import FORMATS
 
 ROOT = Path(__file__).parents[1]
 # from the bottom up: a package imports itself and those before it
@@ -29,6 +33,10 @@ OWNERS = {
     "executorch": ("export", "runtimes", "verification"),
 }
 TABLES = ("pipeline.augment.policies", "pipeline.datasets.formats", "pipeline.export.targets")
+# what no module names, though it is used: name -> how
+FOUND_OTHERWISE = {
+    f"pipeline.datasets.formats.{name}.FORMAT": "the table of formats looks for it in each module" for name in FORMATS
+}
 FILE_LINES, FUNCTION_LINES = 300, 50
 # still to be mended, with the part of the code that it belongs to
 KNOWN: tuple[str, ...] = ()
@@ -158,6 +166,57 @@ class House:
         return sorted(found)
 
 
+def without_use(root: Path) -> list[str]:
+    """Public functions, classes and constants at the top of pipeline's modules that only tests use, or nobody.
+
+    A use is a name in its own module beside its definition, an import or attribute of the module anywhere in pipeline,
+    stages, benchmarks and the notebooks' code, or a place in a table ("package.module:name").
+    """
+    files = {_module(file.relative_to(root)): file for file in root.glob("pipeline/**/*.py")}
+    others = [*root.glob("stages/*.py"), *root.glob("benchmarks/*.py")]
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in (*files.values(), *others)]
+    for notebook in root.glob("notebooks/*.ipynb"):
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        trees += [ast.parse("".join(cell["source"])) for cell in cells if cell["cell_type"] == "code"]
+    used = set().union(*map(_used_elsewhere, trees))
+    found = []
+    for module, file in files.items():
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        loaded = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+        for name in _defined(tree):
+            if not name.startswith("_") and name not in loaded and f"{module}.{name}" not in used:
+                found.append(f"{module}.{name}")
+    return sorted(found)
+
+
+def _defined(tree: ast.Module) -> Iterator[str]:
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Assign):
+            yield from (n.id for t in node.targets for n in ast.walk(t) if isinstance(n, ast.Name))
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            yield node.target.id
+
+
+def _used_elsewhere(tree: ast.Module) -> set[str]:
+    """Dotted names that a module imports, takes from what it imports, or has as places."""
+    names = {
+        alias.asname or alias.name: f"{node.module}.{alias.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    found = set(names.values())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            value = ast.unparse(node.value)
+            found.add(f"{names.get(value, value)}.{node.attr}")
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.add(node.value.replace(":", "."))
+    return found
+
+
 def _module(file: Path) -> str:
     return ".".join(file.with_suffix("").parts).removesuffix(".__init__")
 
@@ -223,6 +282,10 @@ def test_the_init_of_a_package_is_a_docstring_or_its_table(house: House) -> None
 
 def test_files_and_functions_are_short(house: House) -> None:
     assert unknown(house.too_long()) == []
+
+
+def test_nothing_public_is_there_for_tests_alone() -> None:
+    assert without_use(ROOT) == sorted(FOUND_OTHERWISE)
 
 
 def test_what_is_known_is_still_so(house: House) -> None:
@@ -316,3 +379,17 @@ def test_what_is_too_long_is_found(tmp_path: Path) -> None:
         "pipeline/core/a.py: more than 300 lines",
         "pipeline/core/b.py: f has more than 50 lines",
     ]
+
+
+def test_what_only_tests_use_is_found(tmp_path: Path) -> None:
+    made(
+        tmp_path,
+        {
+            "core/a": "LIMIT = 3\nUNUSED = 4\ndef f(): return LIMIT\ndef g(): pass\ndef h(): pass\ndef _i(): pass\n",
+            "ops/b": "from pipeline.core import a\na.f()\n",
+            "ops/c": "ROWS = {'g': 'pipeline.core.a:g'}\nprint(ROWS)\n",
+        },
+    )
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_a.py").write_text("from pipeline.core.a import UNUSED, h\n")
+    assert without_use(tmp_path) == ["pipeline.core.a.UNUSED", "pipeline.core.a.h"]

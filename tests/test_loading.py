@@ -61,7 +61,7 @@ def test_an_epoch_has_every_index_once_and_is_repeatable(length: int, seed: int,
     keys = list(one)
     assert keys == list(other) == list(one)
     assert len(one) == length
-    assert sorted(key.picture for key in keys) == list(range(length))
+    assert sorted(key.image for key in keys) == list(range(length))
     assert len({key.seed for key in keys}) > length * 0.9
 
 
@@ -72,7 +72,7 @@ def test_epochs_and_seeds_differ() -> None:
             sampler = EpochSampler(50, seed)
             sampler.set_epoch(epoch)
             seen.append(list(sampler))
-    assert len({tuple(key.picture for key in keys) for keys in seen}) == 6
+    assert len({tuple(key.image for key in keys) for keys in seen}) == 6
     assert len({key.seed for keys in seen for key in keys}) > 295  # no draw comes back in another epoch
 
 
@@ -119,7 +119,7 @@ def test_a_share_of_the_epoch_is_four_in_one_until_the_quiet_end() -> None:
     for epoch in range(4):
         sampler.set_epoch(epoch)
         keys = list(sampler)
-        assert sorted(key.picture for key in keys) == list(range(400))
+        assert sorted(key.image for key in keys) == list(range(400))
         assert all(len(key.others) in (0, 3) for key in keys)
         counts.append(sum(bool(key.others) for key in keys))
     assert all(70 < n < 130 for n in counts[:2])

@@ -1,6 +1,7 @@
 """The notebook, executed on a project whose chain has run."""
 
 import ast
+import importlib
 import json
 from pathlib import Path
 
@@ -26,6 +27,14 @@ def imports(notebook: Path) -> set[str]:
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_imports_only_the_library(notebook: Path) -> None:
     assert imports(notebook) <= {"pipeline", "os", "pathlib"}
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_what_it_imports_is_there(notebook: Path) -> None:
+    cells = nbformat.read(notebook, as_version=4).cells
+    tree = ast.parse("\n".join(cell.source for cell in cells if cell.cell_type == "code"))
+    names = [(n.module or "", a.name) for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for a in n.names]
+    assert [(module, name) for module, name in names if not hasattr(importlib.import_module(module), name)] == []
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)

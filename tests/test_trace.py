@@ -18,7 +18,7 @@ from pipeline.core.files import sha256, write_json
 from pipeline.core.sample import read_samples, write_samples
 from pipeline.datasets.ingest.ingest import ingest
 from pipeline.datasets.params import DATASETS, SplitParams
-from pipeline.tracking.trace.picture import picture_of
+from pipeline.tracking.trace.image import image_of
 from pipeline.tracking.trace.trace import trace
 from pipeline.tracking.track import track_run
 
@@ -59,6 +59,7 @@ def test_an_exported_file_tells_all(project: Path) -> None:
     assert (model["path"], model["by"]) == ("models/herd", "train@herd")
     assert model["made_from"][0]["path"] == "data/ingested/herd/dataset.json"
     assert found["dataset"]["counts"] == {"train": 8, "val": 4, "test": 8}
+    assert (found["dataset"]["format"], found["dataset"]["path"]) == ("folder", "data/mine")
     assert found["verdict"]["passed"] is True
     assert found["verdict"]["recorded"] is True
     assert found["verdict"]["targets"]["onnx_int8"]["AP"] == 0.8
@@ -195,7 +196,7 @@ def test_a_picture_leads_back_to_the_owners(tmp_path: Path) -> None:
     write_json(golden / "decoded.json", [{**original.to_json(), "file_name": "0.png"}])
     own = f"data/ingested/pets/train/{original.file_name}"
     for place in (own, "data/augmented/pets/copy.jpg", "exports/pets/golden/0.png"):
-        found = picture_of(tmp_path, place, "pets", dataset)
+        found = image_of(tmp_path, place, "pets", dataset)
         assert found is not None
         assert found["ingested"] == own
         assert (found["split"], found["labels"]) == ("train", [original.label])
@@ -203,9 +204,9 @@ def test_a_picture_leads_back_to_the_owners(tmp_path: Path) -> None:
         assert source.is_file()
         assert source.parent.name == original.label
         assert np.asarray(Image.open(source)).shape == (40, 40, 3)
-    assert picture_of(tmp_path, "data/ingested/pets/dataset.json", "pets", dataset) is None
+    assert image_of(tmp_path, "data/ingested/pets/dataset.json", "pets", dataset) is None
     shutil.rmtree(tmp_path / "mine")
-    gone = picture_of(tmp_path, "data/augmented/pets/copy.jpg", "pets", dataset)
+    gone = image_of(tmp_path, "data/augmented/pets/copy.jpg", "pets", dataset)
     assert gone is not None
     assert gone["source"] is None
     assert "mine" in gone["why"]

@@ -83,7 +83,7 @@ def test_an_mlflow_run_holds_what_the_files_say(project: Path, caplog: pytest.Lo
     assert run.info.status == "FINISHED"
     assert run.data.tags["pocketlens.lock"] == tracked.lock
     assert run.data.params.items() >= {
-        "task": "classify", "head.dropout": "0.2", "dataset.max_side": "64", "trained.weights": "none"
+        "task": "classify", "head.dropout": "0.2", "dataset.ingest.max_side": "64", "trained.weights": "none"
     }.items()  # fmt: skip
     assert [(m.step, m.value) for m in client.get_metric_history(tracked.mlflow_run, "val_metric")] == [
         (0, 0.0), (1, 0.25), (2, 0.5)

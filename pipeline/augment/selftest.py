@@ -139,7 +139,7 @@ def _measure_boxes(draw: _Draw, sample: Sample, moved: list[Object], found: _Fou
         painted = _ellipses(draw.blank, [o.box for o in draw.objects[start : start + 3]])
         for o, paint in zip(moved[start : start + 3], draw.move(painted), strict=False):
             low, size = np.array(o.box[:2]) * (w, h), np.array(o.box[2:]) * (w, h)
-            # an ellipse that is cut by the border has other ends than its box; a tiny one has none to speak of
+            # an ellipse that is cut by the border has other ends than its box; of a tiny one they cannot be found
             if not paint.any() or not _inside(low, low + size, paint.shape, 1) or size.min() < 2 * RADIUS:
                 continue
             y, x = np.nonzero(paint > paint.max() / 2)

@@ -154,7 +154,7 @@ def parse_params(text: str, path: Path) -> Params:
 
 
 def parse_yaml(text: str, path: Path) -> Any:
-    """What params.yaml states, before any default. Raises InputError if it is no YAML."""
+    """What params.yaml states, before any default. Raises InputError if it is not YAML."""
     try:
         return YAML(typ="safe").load(text) or {}
     except YAMLError as error:

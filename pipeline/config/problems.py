@@ -1,13 +1,12 @@
 """What pydantic found wrong, in the words of params.yaml: the key, what was found, what would be right."""
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from pipeline.core.params import nearest
+from pipeline.core.params import closest, nearest
 
 
 def describe(problem: ErrorDetails, raw: Any, schema: type[BaseModel]) -> str:
@@ -48,7 +47,7 @@ def _blocks_at(schema: Any, raw: Any, keys: Iterable[str]) -> list[type[BaseMode
 def _place(problem: ErrorDetails, raw: Any) -> tuple[list[str], Any]:
     """The keys of a problem's location, and what stands there.
 
-    pydantic puts the tags of unions into a location; they are no keys of the file.
+    pydantic puts the tags of unions into a location; they are not keys of the file.
     """
     keys: list[str] = []
     here = raw
@@ -76,8 +75,8 @@ def _meant(keys: list[str], raw: Any, schema: type[BaseModel]) -> str:
     fields = fields_at(schema, raw, path)
     deeper = sorted(_deeper(schema, raw, path, ""), key=lambda name: -name.count("."))
     known = {name.rsplit(".", 1)[-1]: name for name in deeper} | {name: name for name in fields}
-    close = difflib.get_close_matches(last, known, n=1, cutoff=0.5)
-    return f"; did you mean {known[close[0]]!r}?" if close else nearest(last, fields)
+    close = closest(last, known)
+    return f"; did you mean {known[close]!r}?" if close else nearest(last, fields)
 
 
 def _deeper(schema: Any, raw: Any, path: list[str], before: str) -> Iterator[str]:

@@ -31,5 +31,9 @@ SKELETON: list[tuple[int, int]] = [
 
 
 def is_face68(names: list[str], pairs: list[tuple[int, int]]) -> bool:
-    """Whether a dataset's landmark `names` and left-right `pairs` are those of this scheme."""
+    """Whether a dataset's landmark `names` and left-right `pairs` are those of this scheme.
+
+    >>> is_face68([f"point_{i}" for i in range(68)], PAIRS)
+    True
+    """
     return len(names) == COUNT and sorted(pairs) == sorted(PAIRS)

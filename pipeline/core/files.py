@@ -14,7 +14,15 @@ from pipeline.core.errors import InputError
 
 @contextmanager
 def new_folder(path: Path | str) -> Iterator[Path]:
-    """Yield an empty folder beside `path`; on success it takes the place of `path`, on an error it is removed."""
+    """Yield an empty folder beside `path`; on success it takes the place of `path`, on an error it is removed.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     with new_folder(f"{folder}/model") as unfinished:
+    ...         write_text(unfinished / "labels.txt", "cow")
+    ...     [path.name for path in Path(folder, "model").iterdir()]
+    ['labels.txt']
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.unfinished")
@@ -30,6 +38,14 @@ def new_folder(path: Path | str) -> Iterator[Path]:
 
 
 def write_text(path: Path | str, text: str) -> None:
+    """Write UTF-8 text, and the folders above the file.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write_text(f"{folder}/reports/note.txt", "two cows")
+    ...     Path(folder, "reports", "note.txt").read_text()
+    'two cows'
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.unfinished")
@@ -38,12 +54,28 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Write JSON that reads well and is the same bytes each time; NaN is refused (JSON has none)."""
+    """Write JSON that reads well and is the same bytes each time; NaN is refused (JSON has none).
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write_json(f"{folder}/metrics.json", {"AP": 0.5})
+    ...     print(Path(folder, "metrics.json").read_text(), end="")
+    {
+     "AP": 0.5
+    }
+    """
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path | str) -> Any:
-    """Raises InputError naming the file and the line that is no JSON, or that the file is missing."""
+    """The value in a JSON file. Raises InputError naming a file that is missing, or the line that is not JSON.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write_json(f"{folder}/metrics.json", {"AP": 0.5})
+    ...     read_json(f"{folder}/metrics.json")
+    {'AP': 0.5}
+    """
     path = Path(path)
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
@@ -56,7 +88,14 @@ def read_json(path: Path | str) -> Any:
 
 
 def sha256(path: Path | str) -> str:
-    """Of a file; of a folder that of a line `<hash>  <name>` for each file in it, as `sha256sum` writes them."""
+    """Of a file; of a folder that of a line `<hash>  <name>` for each file in it, as `sha256sum` writes them.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write_text(f"{folder}/weights", "hello")
+    ...     sha256(f"{folder}/weights")[:16], sha256(folder)[:16]
+    ('2cf24dba5fb0a30e', '5763548a9681d394')
+    """
     path = Path(path)
     if path.is_dir():
         lines = (f"{sha256(file)}  {file.relative_to(path).as_posix()}\n" for file in _files(path))
@@ -66,7 +105,14 @@ def sha256(path: Path | str) -> str:
 
 
 def md5_of(path: Path) -> str:
-    """What dvc.lock says, or would say, of a file or folder: DVC's own hash, with ".dir" after a folder's."""
+    """What dvc.lock says, or would say, of a file or folder: DVC's own hash, with ".dir" after a folder's.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write_text(f"{folder}/weights", "hello")
+    ...     md5_of(Path(folder, "weights")), md5_of(Path(folder))
+    ('5d41402abc4b2a76b9719d911017c592', '36f18057fa276084c4fcb3d7679ece18.dir')
+    """
     from dvc_data.hashfile.build import build
     from dvc_data.hashfile.db import HashFileDB
     from dvc_objects.fs.local import LocalFileSystem
@@ -78,7 +124,15 @@ def md5_of(path: Path) -> str:
 
 
 def size_bytes(path: Path | str) -> int:
-    """Of a file, or of all files in a folder."""
+    """Of a file, or of all files in a folder.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write_text(f"{folder}/a", "12345")
+    ...     write_text(f"{folder}/b", "123")
+    ...     size_bytes(f"{folder}/a"), size_bytes(folder)
+    (5, 8)
+    """
     path = Path(path)
     return sum(file.stat().st_size for file in _files(path)) if path.is_dir() else path.stat().st_size
 
@@ -88,7 +142,15 @@ def _files(folder: Path) -> list[Path]:
 
 
 def link_or_copy(source: Path | str, target: Path | str) -> None:
-    """A hard link where the file system has them (no bytes moved), else a copy."""
+    """A hard link where the file system has them (no bytes moved), else a copy.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write_text(f"{folder}/a.txt", "cow")
+    ...     link_or_copy(f"{folder}/a.txt", f"{folder}/b.txt")
+    ...     Path(folder, "b.txt").read_text()
+    'cow'
+    """
     try:
         os.link(source, target)
     except OSError:

@@ -6,7 +6,7 @@ An image is upright RGB of 8 bits a channel, whatever the file holds:
   colour below is seen; CMYK as Pillow converts it, with the inverted values that Adobe writes into a JPEG
 - of more than 8 significant bits the upper 8. All 16 are significant unless a TIFF says otherwise, by a BitsPerSample
   of 12 or a MaxSampleValue of 2^n - 1 (another one is the brightest value of that image and says nothing of others).
-  PNG's sBIT is no reason: values are scaled to the full range by that standard. The values themselves are never
+  PNG's sBIT does not: by that standard values are scaled to the full range. The values themselves are never
   asked how bright they are: each frame would be scaled by another factor.
 - refused are floating-point pixels, which have no agreed range, and what Pillow would decode wrongly
 
@@ -41,7 +41,7 @@ TURNS = {
 
 
 class ImageFileError(InputError):
-    """A file that is no usable image: `rule` is the ledger's (missing_file, empty_file, unreadable, too_large),
+    """A file that is not a usable image: `rule` is the ledger's (missing_file, empty_file, unreadable, too_large),
     `found` what was found without the file's name, which the message begins with.
     """
 
@@ -167,7 +167,7 @@ def _decode(opened: Image.Image, max_side: int | None) -> DecodedImage:
 
 
 def _orientation(image: Image.Image) -> int:
-    """1 to 8; 1 where there is none, or what stands there is no orientation."""
+    """1 to 8; 1 where the file has none or an unknown one."""
     found = image.getexif().get(ORIENTATION, 1)
     return int(found) if found in TURNS else 1
 

@@ -23,7 +23,11 @@ class Block(BaseModel):
 
 
 def flat(tree: Any, separator: str = ".") -> dict[str, Any]:
-    """Nested dicts as one: {"head": {"kind": "pool"}} becomes {"head.kind": "pool"}."""
+    """Nested dicts as one, their keys joined by `separator`.
+
+    >>> flat({"head": {"kind": "pool", "dropout": 0.2}, "size": 96})
+    {'head.kind': 'pool', 'head.dropout': 0.2, 'size': 96}
+    """
     result: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict):
@@ -33,13 +37,21 @@ def flat(tree: Any, separator: str = ".") -> dict[str, Any]:
     return result
 
 
+def closest(word: str, known: Any) -> str | None:
+    """The one of `known` that `word` is close to, as a slip of the keys would be.
+
+    >>> closest("epoch", ["epochs", "size"])
+    'epochs'
+    """
+    return next(iter(difflib.get_close_matches(str(word), [str(k) for k in known], n=1, cutoff=0.5)), None)
+
+
 def nearest(word: str, known: Any) -> str:
     """The end of an error message: the one of `known` that `word` is close to; else all of them, up to `LISTED`.
 
     >>> nearest("epoch", ["epochs", "size"])
     "; did you mean 'epochs'?"
     """
-    close = difflib.get_close_matches(str(word), [str(k) for k in known], n=1, cutoff=0.5)
-    if close:
-        return f"; did you mean {close[0]!r}?"
+    if close := closest(word, known):
+        return f"; did you mean {close!r}?"
     return f"; expected one of {', '.join(map(str, known))}" if 0 < len(known) <= LISTED else ""

@@ -18,7 +18,7 @@ FILE = "resolved.yaml"
 
 
 class Resolved:
-    """The blocks of a resolved.yaml. Raises InputError if the file is missing or no YAML."""
+    """The blocks of a resolved.yaml. Raises InputError if the file is missing or not YAML."""
 
     def __init__(self, path: Path | str = FILE) -> None:
         self._path = Path(path)

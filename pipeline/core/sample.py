@@ -101,10 +101,27 @@ class Dataset:
 
 
 def write_dataset(folder: Path | str, dataset: Dataset) -> None:
+    """Write `folder`/dataset.json.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write_dataset(folder, Dataset("herd", ["cow", "goat"]))
+    ...     read_json(f"{folder}/dataset.json")["labels"]
+    ['cow', 'goat']
+    """
     write_json(Path(folder) / "dataset.json", asdict(dataset))
 
 
 def read_dataset(folder: Path | str) -> Dataset:
+    """Read `folder`/dataset.json. Raises InputError naming the file if it is missing or not JSON.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write_dataset(folder, Dataset("herd", ["cow"], landmarks=["left_eye", "right_eye"], pairs=[(0, 1)]))
+    ...     dataset = read_dataset(folder)
+    >>> dataset.labels, dataset.pairs
+    (['cow'], [(0, 1)])
+    """
     row = read_json(Path(folder) / "dataset.json")
     for key in ("pairs", "skeleton"):
         row[key] = [tuple(pair) for pair in row[key]]
@@ -112,20 +129,34 @@ def read_dataset(folder: Path | str) -> Dataset:
 
 
 def write_samples(folder: Path | str, samples: Iterable[Sample]) -> None:
-    """Write `folder`/metadata.jsonl, one line per sample."""
+    """Write `folder`/metadata.jsonl, one line per sample.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write_samples(folder, [Sample("1", "1.jpg", 64, 48, label="cow")])
+    ...     print(Path(folder, "metadata.jsonl").read_text(), end="")
+    {"file_name": "1.jpg", "id": "1", "width": 64, "height": 48, "label": "cow", "objects": []}
+    """
     lines = [json.dumps(s.to_json(), ensure_ascii=False, allow_nan=False) for s in samples]
     write_text(Path(folder) / "metadata.jsonl", "".join(line + "\n" for line in lines))
 
 
 def read_samples(folder: Path | str) -> list[Sample]:
-    """Read `folder`/metadata.jsonl. Raises InputError naming the file and line that is missing or malformed."""
+    """Read `folder`/metadata.jsonl. Raises InputError naming the file and line that is missing or malformed.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write_samples(folder, [Sample("1", "1.jpg", 64, 48, objects=[Object("cow", (0.5, 0, 0.5, 1))])])
+    ...     [sample] = read_samples(folder)
+    >>> sample.objects[0].label, sample.objects[0].box
+    ('cow', (0.5, 0, 0.5, 1))
+    """
     path = Path(folder) / "metadata.jsonl"
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected one line of JSON per image")
     samples = []
-    lines = path.read_text(encoding="utf-8").split(
-        "\n"
-    )  # not splitlines: a JSON string may hold U+2028, which it splits at
+    # not splitlines: a JSON string may hold U+2028, which it splits at
+    lines = path.read_text(encoding="utf-8").split("\n")
     for number, line in enumerate(lines[:-1] if lines[-1] == "" else lines, 1):
         try:
             samples.append(Sample.from_json(json.loads(line)))

@@ -14,7 +14,7 @@ class ModelSpec:
     the `landmarks` are empty where the task has none. `boxes` says how a detector's outputs become boxes, by a key of
     `ops.decode.FORMS`. `trained` says how the weights came about.
 
-    `predict` says what of the answers is shown. It is no part of a trained net: models/<run>/model.json has none, and
+    `predict` says what of the answers is shown. It is not part of a trained net: models/<run>/model.json has none,
     that of the exports has.
     """
 
@@ -39,11 +39,30 @@ class ModelSpec:
 
 
 def write_spec(path: Path | str, spec: ModelSpec) -> None:
+    """Write `spec` as model.json.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> spec = ModelSpec(
+    ...     *("actions", "clips", "classify", ["run", "wave"], [], [], [], "mobilenetv2_050", {"kind": "pool"}),
+    ...     *(96, "letterbox", [0.5, 0.5, 0.5], [0.5, 0.5, 0.5]),
+    ... )
+    >>> with TemporaryDirectory() as folder:
+    ...     write_spec(f"{folder}/model.json", spec)
+    ...     read_json(f"{folder}/model.json")["labels"]
+    ['run', 'wave']
+    """
     write_json(path, asdict(spec))
 
 
 def model_folder(models: Path, run: str) -> Path:
-    """models/<run>. Raises InputError that lists the trained runs if it is none of them."""
+    """models/<run>. Raises InputError that lists the trained runs if there is no such run.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as models:
+    ...     Path(models, "herd").mkdir()
+    ...     model_folder(Path(models), "herd").name
+    'herd'
+    """
     folder = models / run
     if not folder.is_dir():
         known = ", ".join(sorted(p.parent.name for p in models.glob("[!.]*/model.json"))) or "none"
@@ -52,7 +71,18 @@ def model_folder(models: Path, run: str) -> Path:
 
 
 def read_spec(path: Path | str) -> ModelSpec:
-    """Raises InputError naming the file if it is missing or is no model.json of this version."""
+    """The spec in a model.json. Raises InputError naming the file if it is missing or not of this version.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> spec = ModelSpec(
+    ...     *("actions", "clips", "classify", ["run", "wave"], [], [], [], "mobilenetv2_050", {"kind": "pool"}),
+    ...     *(96, "letterbox", [0.5, 0.5, 0.5], [0.5, 0.5, 0.5]),
+    ... )
+    >>> with TemporaryDirectory() as folder:
+    ...     write_spec(f"{folder}/model.json", spec)
+    ...     read_spec(f"{folder}/model.json") == spec
+    True
+    """
     try:
         return ModelSpec(**read_json(path))
     except TypeError as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 from PIL import Image
 
-WHOLE = 0.9  # a clip of which less than this share decodes is a broken one
+WHOLE = 0.9  # a clip of which less than this share decodes is broken
 
 
 class ClipError(ValueError):
@@ -44,7 +44,7 @@ def frames(
     taken: dict[int, tuple[float | None, Image.Image]] = {}
     for i, (frame, aspect) in enumerate(_decode(path)):
         if i in wanted:
-            taken[wanted[i]] = (frame.time if frame.pts is not None else None, _picture(frame, aspect))
+            taken[wanted[i]] = (frame.time if frame.pts is not None else None, _upright(frame, aspect))
         if len(taken) == count:
             break
     for place in places:
@@ -64,7 +64,7 @@ def stream(path: Path | str) -> Iterator[Image.Image]:
     3
     """
     for frame, aspect in _decode(path):
-        yield _picture(frame, aspect)
+        yield _upright(frame, aspect)
 
 
 def frame_rate(path: Path | str) -> Fraction:
@@ -111,7 +111,7 @@ class ClipWriter:
     def __init__(self, path: Path, rate: Fraction) -> None:
         self._container = av.open(str(path), "w")
         codec = next(c for c in ("libx264", "libopenh264", "mpeg4") if c in av.codecs_available)
-        # with x264's own choice, "medium", encoding takes more than twice the time, and the file is no smaller
+        # with x264's own choice, "medium", encoding takes more than twice the time, for a file of the same size
         self._stream = self._container.add_stream(codec, rate=rate, options={"preset": "veryfast"})
         self._sized = False
 
@@ -155,7 +155,7 @@ def _decode(path: Path | str) -> Iterator[tuple[av.VideoFrame, Fraction]]:
         raise ClipError(f"does not decode: {error.strerror or error}") from None
 
 
-def _picture(frame: av.VideoFrame, aspect: Fraction) -> Image.Image:
+def _upright(frame: av.VideoFrame, aspect: Fraction) -> Image.Image:
     image = frame.to_image(width=max(1, round(frame.width * aspect)), height=frame.height, threads=1)
     turns = round(frame.rotation / 90) % 4  # counter-clockwise, as Pillow turns
     return image.rotate(90 * turns, expand=True) if turns else image

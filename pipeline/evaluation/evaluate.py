@@ -52,7 +52,7 @@ def evaluate_run(
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
-    """The rows of a history.csv, an epoch each. Raises InputError if it is missing or a cell is no number."""
+    """The rows of a history.csv, an epoch each. Raises InputError if it is missing or a cell is not a number."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; `dvc repro` makes it, `dvc checkout` or `dvc pull` brings it back")
     with path.open(encoding="utf-8", newline="") as file:

@@ -43,7 +43,7 @@ def measure(name: str, run: ClassifyRun, train_folder: Path, test_folder: Path, 
     """Train on `train_folder`'s images on the run's canvas, judge on `test_folder`'s with the run's own metrics.
 
     Writes `out`/{model.npz, figures.json} and returns the figures: `float` metrics, `train`, `cost` (`params` without
-    `macs`: the work is in the histograms, which are no multiply-adds of a layer), `latency_ms` and `size_bytes` of
+    `macs`: the work is in the histograms, not in the multiply-adds of layers), `latency_ms` and `size_bytes` of
     model.npz, float32. Raises InputError where the data cannot teach the run.
     """
     dataset, train, test = read_dataset(train_folder), read_samples(train_folder), read_samples(test_folder)

@@ -59,7 +59,7 @@ def published(backbone: str, size: int) -> float | None:
 
 
 def read_budget(text: str) -> dict[str, float]:
-    """ "macs=150M,size=1MB,ms=5" -> limits; raises InputError naming a part that is no limit."""
+    """ "macs=150M,size=1MB,ms=5" -> limits; raises InputError naming a part that is not a limit."""
     budget = {}
     for part in text.split(","):
         key, _, value = part.strip().partition("=")
@@ -150,9 +150,9 @@ def _measured(candidate: Candidate, labels: int) -> Candidate:
     )  # fmt: skip
     net = build(spec)
     noise = np.random.default_rng(0)
-    pictures = [noise.integers(0, 256, (1, size, size, 3), dtype=np.uint8) for _ in range(CALIBRATION)]
+    images = [noise.integers(0, 256, (1, size, size, 3), dtype=np.uint8) for _ in range(CALIBRATION)]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / TARGETS[MEASURED].file
-        TARGETS[MEASURED].export(Deployed(net, spec), pictures, path, list(net.outputs))
-        taken = latency(open_runtime(MEASURED, path), pictures[0])
+        TARGETS[MEASURED].export(Deployed(net, spec), images, path, list(net.outputs))
+        taken = latency(open_runtime(MEASURED, path), images[0])
         return replace(candidate, file_bytes=path.stat().st_size, ms=taken["median"])

@@ -24,7 +24,7 @@ def choose(samples: list[Sample], count: int) -> list[Sample]:
     for s in sorted(samples, key=lambda s: s.id):
         largest = max(s.objects, key=lambda o: o.box[2] * o.box[3], default=None)
         kinds[s.label or (largest.label if largest else "")].append(s)
-    left = sorted(kinds.values(), key=len)  # the rare kinds give all they have, the others fill up
+    left = sorted(kinds.values(), key=len)  # all images of rare labels are taken, the others fill up
     chosen: list[Sample] = []
     for i, kind in enumerate(left):
         share = min(len(kind), -(-(count - len(chosen)) // (len(left) - i)))

@@ -192,7 +192,7 @@ def _why(target: str, error: BaseException, outside: list[str]) -> str:
         return not_installed(error)
     if not isinstance(error, InputError):
         log.warning("%s could not be made", target, exc_info=error)
-        while error.__cause__:  # torch says last what it stumbled on
+        while error.__cause__:  # the first error in the chain names the operator
             error = error.__cause__
     left = f"; operators outside the backend: {', '.join(outside)}" if outside else ""
     return (" ".join(str(error).split()) or type(error).__name__) + left
@@ -233,17 +233,17 @@ def _write_golden(
     run_here = [target for target in targets if not TARGETS[target].engine.not_run]
     for target in run_here:
         answers(target, out / targets[target]["file"], f"{target}.npz")
-    pictures = [f"{i}.png" for i in range(len(samples))]
-    for sample, picture in zip(samples, pictures, strict=True):
-        open_image(train_folder / sample.file_name).save(folder / picture)
+    names = [f"{i}.png" for i in range(len(samples))]
+    for sample, name in zip(samples, names, strict=True):
+        open_image(train_folder / sample.file_name).save(folder / name)
     decoded = [
-        Sample(s.id, picture, s.width, s.height, label=label, scores=scores, objects=objects)
-        for i, (s, picture, (_, frame)) in enumerate(zip(samples, pictures, resized, strict=True))
+        Sample(s.id, name, s.width, s.height, label=label, scores=scores, objects=objects)
+        for i, (s, name, (_, frame)) in enumerate(zip(samples, names, resized, strict=True))
         for label, scores, objects in [decode([o[i] for o in outputs], spec, frame)]
     ]
     write_json(folder / "decoded.json", [s.to_json() for s in decoded])
     note = {
-        "pictures": pictures,
+        "pictures": names,
         "arrays": "golden.npz",
         "image": "the model's input for each image, uint8 [n, S, S, 3]: an app's resize should be within 2 of it",
         "outputs": "the trained float net's answer to it, by the names of model.json",

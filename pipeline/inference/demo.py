@@ -18,7 +18,15 @@ TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "applicat
 
 
 def page_folder(exports: Path, run: str) -> Path:
-    """exports/<run>/web. Raises InputError if there is no such export, or one without onnx_int8."""
+    """exports/<run>/web. Raises InputError if there is no such export, or one without onnx_int8.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as exports:
+    ...     Path(exports, "herd", "web").mkdir(parents=True)
+    ...     Path(exports, "herd", "export.json").touch()
+    ...     page_folder(Path(exports), "herd").relative_to(exports).as_posix()
+    'herd/web'
+    """
     if not (exports / run / "export.json").is_file():
         known = ", ".join(sorted(p.parent.name for p in exports.glob("[!.]*/export.json"))) or "none"
         raise InputError(f"{exports / run}: no such export; exported runs: {known}")
@@ -29,7 +37,16 @@ def page_folder(exports: Path, run: str) -> Path:
 
 
 def runtime_folder(node_modules: Path) -> Path:
-    """Where npm has put onnxruntime-web. Raises InputError if it has not."""
+    """Where npm has put onnxruntime-web. Raises InputError if it has not.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as modules:
+    ...     Path(modules, "onnxruntime-web", "dist").mkdir(parents=True)
+    ...     for name in RUNTIME_FILES:
+    ...         Path(modules, "onnxruntime-web", "dist", name).touch()
+    ...     runtime_folder(Path(modules)).relative_to(modules).as_posix()
+    'onnxruntime-web/dist'
+    """
     folder = node_modules / "onnxruntime-web" / "dist"
     missing = [name for name in RUNTIME_FILES if not (folder / name).is_file()]
     if missing:
@@ -38,7 +55,12 @@ def runtime_folder(node_modules: Path) -> Path:
 
 
 def open_server(page: Path, runtime: Path, host: str, port: int) -> ThreadingHTTPServer:
-    """A server of `page`, with `runtime` as its ort/. Raises InputError if it cannot listen there (port 0: any)."""
+    """A server of `page`, with `runtime` as its ort/. Raises InputError if it cannot listen there (port 0: any).
+
+    >>> with open_server(Path("web"), Path("dist"), "127.0.0.1", 0) as server:
+    ...     server.server_port > 0
+    True
+    """
     try:
         return ThreadingHTTPServer((host, port), partial(_Handler, page=page, runtime=runtime))
     except (OSError, OverflowError) as error:
@@ -46,7 +68,12 @@ def open_server(page: Path, runtime: Path, host: str, port: int) -> ThreadingHTT
 
 
 def addresses(server: ThreadingHTTPServer) -> list[str]:
-    """Where a browser finds the server: on this machine, and on its network if it listens there."""
+    """Where a browser finds the server: on this machine, and on its network if it listens there.
+
+    >>> with open_server(Path("web"), Path("dist"), "127.0.0.1", 0) as server:
+    ...     addresses(server) == [f"http://127.0.0.1:{server.server_port}"]
+    True
+    """
     host, port = str(server.server_address[0]), server.server_port
     if host != "0.0.0.0":
         return [f"http://{host}:{port}"]
@@ -59,7 +86,19 @@ def addresses(server: ThreadingHTTPServer) -> list[str]:
 
 
 def write_site(page: Path, runtime: Path, out: Path) -> None:
-    """The page with its runtime as one folder, for any static host. Raises InputError if `out` exists."""
+    """The page with its runtime as one folder, for any static host. Raises InputError if `out` exists.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     page, runtime, site = (Path(folder, name) for name in ("web", "dist", "site"))
+    ...     page.mkdir()
+    ...     runtime.mkdir()
+    ...     for file in (page / "index.html", *(runtime / name for name in RUNTIME_FILES)):
+    ...         file.touch()
+    ...     write_site(page, runtime, site)
+    ...     sorted(path.name for path in site.iterdir())
+    ['index.html', 'ort']
+    """
     if out.exists():
         raise InputError(f"{out}: is there already; expected a new folder")
     with new_folder(out) as folder:
@@ -83,7 +122,7 @@ class _Handler(SimpleHTTPRequestHandler):
         self.send_error(HTTPStatus.NOT_FOUND)
 
     def end_headers(self) -> None:
-        self.send_header("Cache-Control", "no-cache")  # a new export shows at the next look
+        self.send_header("Cache-Control", "no-cache")  # a reload shows a new export
         super().end_headers()
 
     def log_message(self, format: str, *args: object) -> None:

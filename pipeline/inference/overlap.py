@@ -35,7 +35,7 @@ def _mapped(step: Callable[[Any], Any], items: Stream) -> Stream:
 
 def _ahead(items: Stream, ahead: int) -> Stream:
     """The same `items`, up to `ahead` of them made before they are asked for."""
-    # left in reverse: nothing more is begun, the thread ends, then `items`, which it ran, can be closed
+    # exits run in reverse order: no new item starts, the thread ends, then `items`, which ran in it, is closed
     with closing(items), ThreadPoolExecutor(1, "overlapped") as thread:
         waiting: deque[Future[Any]] = deque(thread.submit(next, items, END) for _ in range(ahead))
         try:

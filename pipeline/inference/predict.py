@@ -44,7 +44,11 @@ class Shot:
 
 
 def prediction_text(prediction: Sample) -> str:
-    """For a terminal: the three best labels with their probabilities, or the objects, a line each."""
+    """For a terminal: the three best labels with their probabilities, or the objects, a line each.
+
+    >>> print(prediction_text(Sample("1.jpg", "1.jpg", 64, 48, label="cow", scores={"goat": 0.2, "cow": 0.8})))
+    1.jpg: cow 0.800, goat 0.200
+    """
     best = sorted((prediction.scores or {}).items(), key=lambda item: -item[1])[:3]
     said = ", ".join(f"{label} {score:.3f}" for label, score in best) or f"{len(prediction.objects)} objects"
     lines = [f"{prediction.id}: {said}"]
@@ -74,12 +78,22 @@ def predict_sources(
     and drawing overlap, each in a thread; few images are held at once, and closing ends them. Raises InputError for
     an unknown run or target, a drawing that cannot be written, and at the end for files that do not decode: the others
     are answered all the same.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from safetensors.torch import save_file
+    >>> from pipeline.core.spec import write_spec
+    >>> from pipeline.models.nets import build
+    >>> net = "mobilenetv2_035", {"kind": "pool", "dropout": 0.2}, 32, "letterbox", [0.5] * 3, [0.5] * 3, {}, ["logits"]
+    >>> spec = ModelSpec("untrained", "farm", "classify", ["goat", "sheep"], [], [], [], *net)
+    >>> with TemporaryDirectory() as folder:
+    ...     write_spec(f"{folder}/untrained/model.json", spec)
+    ...     save_file(build(spec).state_dict(), f"{folder}/untrained/model.safetensors")
+    ...     Image.new("RGB", (64, 48)).save(f"{folder}/1.png")
+    ...     [sample] = predict_sources([f"{folder}/1.png"], "untrained", TORCH, Path(folder), Path("exports"))
+    >>> sorted(sample.scores)
+    ['goat', 'sheep']
     """
-    folder = model_folder(models, run)
-    place = folder if target == TORCH else exported_file(exports / run, target)
-    spec = read_spec((folder if target == TORCH else exports / run) / "model.json")
-    spec = replace(spec, predict=dict(predict or spec.predict or PREDICT[spec.task]().model_dump()))
-    runtime = open_runtime(target, place)
+    runtime, spec = _model(run, target, models, exports, predict)
     dataset = Dataset(spec.dataset, spec.labels, spec.landmarks, spec.pairs, spec.skeleton)
     bad: list[str] = []
     files = [name for source in sources for name in _files(source)]
@@ -95,6 +109,16 @@ def predict_sources(
         raise InputError("; ".join(bad[:NAMED]) + more)
 
 
+def _model(
+    run: str, target: str, models: Path, exports: Path, predict: Mapping[str, Any] | None
+) -> tuple[Runtime, ModelSpec]:
+    folder = model_folder(models, run)
+    place = folder if target == TORCH else exported_file(exports / run, target)
+    spec = read_spec((folder if target == TORCH else exports / run) / "model.json")
+    spec = replace(spec, predict=dict(predict or spec.predict or PREDICT[spec.task]().model_dump()))
+    return open_runtime(target, place), spec
+
+
 def _resized(spec: ModelSpec, shot: Shot) -> tuple[Shot, Images, Frame]:
     return shot, *resize(shot.image, spec.size, spec.resize)
 
@@ -108,7 +132,7 @@ def _predicted(runtime: Runtime, spec: ModelSpec, given: tuple[Shot, Images, Fra
 
 
 def _files(source: str) -> list[str]:
-    """The images and clips of a folder; what is no folder as it is. Raises InputError for a folder without any, and
+    """The images and clips of a folder; any other source as it is. Raises InputError for a folder without any, and
     for a camera whose number is not one.
     """
     kind, _, number = source.partition(":")
@@ -171,19 +195,19 @@ class _Drawings:
         """Draws what was predicted, and passes it on."""
         shot, sample = given
         nothing = Sample("", "", shot.image.width, shot.image.height)
-        picture = draw(shot.image, nothing, self.dataset, sample)
+        drawn = draw(shot.image, nothing, self.dataset, sample)
         self._samples.append(_from_folder(sample, self.folder))
         if self._clip is not None and self._clip[0] != shot.clip:
             self._end()
         with _drawing_of(shot.name):
             if shot.clip is None:
-                picture.save(self._free(shot.name, ".png"))
+                drawn.save(self._free(shot.name, ".png"))
                 return given
             if self._clip is None:
                 from pipeline.datasets.video import ClipWriter
 
                 self._clip = shot.clip, ClipWriter(self._free(shot.clip.replace(":", "-"), ".mp4"), shot.rate)
-            self._clip[1].add(picture)
+            self._clip[1].add(drawn)
         return given
 
     def _end(self) -> None:

@@ -48,10 +48,10 @@ class Served:
         """
         runtime = self._runtime(params["target"])
         alone = nullcontext() if getattr(runtime, "concurrent", False) else ALONE
-        pictures = [_picture(cell, row) for row, cell in enumerate(model_input["image"])]
+        images = [_image(cell, row) for row, cell in enumerate(model_input["image"])]
         keys = ("label", "scores") if self._spec.task == "classify" else ("objects",)
         with alone:
-            answers = [predict_image(runtime, self._spec, picture).to_json() for picture in pictures]
+            answers = [predict_image(runtime, self._spec, image).to_json() for image in images]
         return [{key: answer[key] for key in keys} for answer in answers]
 
     def _runtime(self, target: str) -> Runtime:
@@ -69,7 +69,7 @@ def _load_pyfunc(folder: str, config: dict[str, Any]) -> Served:
     return Served(Path(folder), config["files"])
 
 
-def _picture(cell: Any, row: int) -> Image.Image:
+def _image(cell: Any, row: int) -> Image.Image:
     if isinstance(cell, np.ndarray):
         if cell.dtype != np.uint8 or cell.ndim != 3 or cell.shape[2] != 3:
             raise InputError(f"image {row}: {cell.dtype} {list(cell.shape)}, expected RGB as uint8 [H, W, 3]")

@@ -79,7 +79,7 @@ def slide_run(
     """Slide the trained classifier models/<run> over a split of the ingested `dataset`; returns a detector's figures.
 
     With `drawings`, each image is written there with its true boxes and those found with a score of `shown` (None:
-    the run's) or more. Raises InputError for a run that is no classifier or does not slide, labels that are not the
+    the run's) or more. Raises InputError for a run that is not a classifier or does not slide, labels that are not the
     dataset's and `background`, invalid scales, or a split without images.
     """
     folder = model_folder(models, run)
@@ -108,7 +108,13 @@ def slide_run(
 
 
 def figures_text(figures: Mapping[str, Any]) -> str:
-    """What `slide_run` returns, for a terminal: AP and AP50 over all labels, then of each."""
+    """What `slide_run` returns, for a terminal: AP and AP50 over all labels, then of each.
+
+    >>> cows = {"AP": 0.25, "AP50": 0.5, "n": 3}
+    >>> print(figures_text({"n_images": 2, "AP": 0.25, "AP50": 0.5, "per_class": {"cow": cows}}))
+    2 images: AP 0.2500, AP50 0.5000
+    3 cow: AP 0.2500, AP50 0.5000
+    """
     rows = [(f"{figures['n_images']} images", figures)]
     rows += [(f"{own['n']} {label}", own) for label, own in figures["per_class"].items()]
     shown = {None: "undefined"}
@@ -208,10 +214,8 @@ def _check(run: str, spec: ModelSpec, dataset: Dataset, background: str, scales:
         raise InputError(f"--scales: found {wrong[0]:g}; expected above 0, up to {LARGEST}")
 
 
-def _draw(
-    folder: Path, pictures: Path, dataset: Dataset, truth: list[Sample], found: list[Sample], shown: float
-) -> None:
+def _draw(folder: Path, images: Path, dataset: Dataset, truth: list[Sample], found: list[Sample], shown: float) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for sample, prediction in zip(truth, found, strict=True):
         seen = replace(prediction, objects=[o for o in prediction.objects if (o.score or 0) >= shown])
-        draw(open_image(pictures / sample.file_name), sample, dataset, seen).save(folder / f"{sample.id}.png")
+        draw(open_image(images / sample.file_name), sample, dataset, seen).save(folder / f"{sample.id}.png")

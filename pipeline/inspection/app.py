@@ -10,14 +10,14 @@ from pipeline.inspection.database import close
 from pipeline.inspection.view import open_run
 
 
-def inspect_run(run: str, root: Path, database: Path, port: int, remote: bool = False) -> None:
+def inspect_run(run: str, root: Path, database: Path, port: int) -> None:
     """Show a run of the project in `root` until the last tab of the App is closed (or Ctrl-C)."""
     predictions = root / "reports" / "evaluate" / run / "predictions"
     if not (predictions / "dataset.json").is_file():
         raise InputError(f"{predictions}: not there; `dvc repro evaluate@{run}` makes it")
     truth = root / "data" / "ingested" / read_dataset(predictions).name / "test"
     try:
-        show(open_run(run, truth, predictions, database), port, remote).wait()
+        show(open_run(run, truth, predictions, database), port).wait()
     finally:
         close()  # the App before the database: without that it hangs for half a minute
 

@@ -23,7 +23,7 @@ def connect(database: Path) -> Any:
     """The fiftyone module, connected to the MongoDB in the folder `database`; starts that if it does not run.
 
     Processes with the same folder share one mongod, which ends with the last of them. With FIFTYONE_DATABASE_URI set
-    FiftyOne uses that server instead. Raises InputError if there is no database to be had.
+    FiftyOne uses that server instead. Raises InputError if it can reach no database.
     """
     database = database.resolve()
     if _services and database not in _services:
@@ -34,7 +34,7 @@ def connect(database: Path) -> Any:
     import fiftyone as fo
 
     if not _services and fo.config.database_uri is None:
-        fo.config.database_validation = False  # the mongod that FiftyOne's own wheel carries is old to it
+        fo.config.database_validation = False  # FiftyOne warns that the mongod of its own wheel is old
         _services[database], port = _start(database)
         os.environ["FIFTYONE_PRIVATE_DATABASE_PORT"] = str(port)
     try:

@@ -77,7 +77,7 @@ def confusion(truth: list[Sample], predicted: list[Sample]) -> Counter[tuple[str
     """(true label, predicted label) -> how many objects, matched whatever their labels.
 
     A missed object counts as predicted BACKGROUND, a prediction of nothing as true BACKGROUND. What lies half or
-    more in a crowd of its own label is no mistake and is left out.
+    more in a crowd of its own label is not a mistake and is left out.
 
     >>> near, far = (0, 0, 0.5, 0.5), (0.5, 0.5, 0.5, 0.5)
     >>> truth = Sample("a", "a.jpg", 8, 8, objects=[Object("cow", near), Object("cow", far)])

@@ -32,12 +32,29 @@ def main_metric(task: str) -> str:
 
 
 def judged(spec: ModelSpec) -> ModelSpec:
-    """The spec by which a model's answers are read to be judged: of a detector all that AP looks at, shown or not."""
+    """The spec by which a model's answers are decoded to be judged: of a detector all that AP counts, shown or not.
+
+    >>> spec = ModelSpec(
+    ...     *("herd", "herd", "detect", ["cow"], [], [], [], "mobilenetv2_050", {"kind": "anchor_free"}),
+    ...     *(256, "letterbox", [0.5, 0.5, 0.5], [0.5, 0.5, 0.5], {"score": 0.3, "max_objects": 20}),
+    ... )
+    >>> judged(spec).predict
+    {'score': 0.001, 'max_objects': 100}
+    """
     return replace(spec, predict=spec.predict | FOR_AP) if spec.task == "detect" else spec
 
 
 def shown(sample: Sample, spec: ModelSpec) -> Sample:
-    """Without the objects that only AP looks at, best first as they are. Ground truth, without scores, stays whole."""
+    """Without the objects that only AP counts, best first as they are. Ground truth, without scores, stays whole.
+
+    >>> spec = ModelSpec(
+    ...     *("herd", "herd", "detect", ["cow"], [], [], [], "mobilenetv2_050", {"kind": "anchor_free"}),
+    ...     *(256, "letterbox", [0.5, 0.5, 0.5], [0.5, 0.5, 0.5], {"score": 0.3, "max_objects": 20}),
+    ... )
+    >>> sure, unsure = Object("cow", (0, 0, 0.5, 0.5), score=0.9), Object("cow", (0.5, 0, 0.5, 0.5), score=0.1)
+    >>> [o.score for o in shown(Sample("1", "1.jpg", 64, 48, objects=[sure, unsure]), spec).objects]
+    [0.9]
+    """
     kept = [o for o in sample.objects if o.score is None or o.score >= spec.predict["score"]]
     most = spec.predict.get("max_objects")
     return replace(sample, objects=kept[:most] if any(o.score is not None for o in kept) else kept)
@@ -223,7 +240,7 @@ def _localize(truth: list[Sample], predicted: list[Sample], dataset: Dataset) ->
 
 
 def one_object(sample: Sample) -> Object | None:
-    """What a localizer is to find: the largest object that is no crowd, or None.
+    """What a localizer is to find: the largest object that is not a crowd, or None.
 
     >>> near, far = Object("cow", (0, 0, 0.5, 0.5)), Object("goat", (0.8, 0, 0.1, 0.1))
     >>> one_object(Sample("a", "a.jpg", 8, 8, objects=[far, near])).label

@@ -47,21 +47,21 @@ class AnchorFree(nn.Module):
         found = flatten(outputs, self.kinds, self.strides)
         scores, boxes = found["scores"], found["boxes"]
         truth = table(target, len(scores))
-        picture, cell, slot, quality = assign(scores.sigmoid(), boxes, found["centres"], truth)
+        image, cell, slot, quality = assign(scores.sigmoid(), boxes, found["centres"], truth)
         wanted = torch.zeros_like(scores)
-        wanted[picture, cell, truth.labels[picture, slot]] = quality
+        wanted[image, cell, truth.labels[image, slot]] = quality
         total = wanted.sum().clamp(min=1)
         focal = (wanted - scores.sigmoid()).abs() ** 2
         cross_entropy = F.binary_cross_entropy_with_logits(scores, wanted, target.get("weight"), reduction="none")
         loss = (cross_entropy * focal).sum() / total
         if not len(cell):
             return loss + sum(o.sum() for o in outputs) * 0
-        wanted_boxes = truth.boxes[picture, slot]
-        overlap = complete_box_iou_loss(boxes[picture, cell], wanted_boxes, reduction="none")
+        wanted_boxes = truth.boxes[image, slot]
+        overlap = complete_box_iou_loss(boxes[image, cell], wanted_boxes, reduction="none")
         loss = loss + BOX_WEIGHT * (overlap * quality).sum() / total
         if self.landmarks is not None:
-            points = found["landmarks"][picture, cell]
-            loss = loss + landmark_loss(points, truth.landmarks[picture, slot], wanted_boxes, quality)
+            points = found["landmarks"][image, cell]
+            loss = loss + landmark_loss(points, truth.landmarks[image, slot], wanted_boxes, quality)
         return loss
 
 
@@ -92,7 +92,7 @@ def assign(scores: Tensor, boxes: Tensor, middles: Tensor, truth: Truth) -> tupl
     cell that answers its image [P], its number [P], the slot of its object [P] and its target score [P]: the best
     cell's of an object is its IoU.
     """
-    pictures, slots = truth.real.shape
+    images, slots = truth.real.shape
     if not slots:
         empty = torch.zeros(0, dtype=torch.int64, device=scores.device)
         return empty, empty, empty, scores.new_zeros(0)
@@ -102,7 +102,7 @@ def assign(scores: Tensor, boxes: Tensor, middles: Tensor, truth: Truth) -> tupl
     inside = ((middles > truth.boxes[..., None, :2]) & (middles < truth.boxes[..., None, 2:])).all(-1)
     # an object smaller than a cell has no centre inside: its nearest cell answers
     middle = (truth.boxes[..., :2] + truth.boxes[..., 2:]) / 2
-    nearest = torch.cdist(middle, middles.expand(pictures, -1, -1)).argmin(2, keepdim=True)
+    nearest = torch.cdist(middle, middles.expand(images, -1, -1)).argmin(2, keepdim=True)
     lost = ~inside.any(2, keepdim=True)
     inside = inside.scatter(2, nearest, inside.gather(2, nearest) | lost) & truth.real[..., None]
     align = (align + 1e-9) * inside
@@ -110,10 +110,10 @@ def assign(scores: Tensor, boxes: Tensor, middles: Tensor, truth: Truth) -> tupl
     chosen = torch.zeros_like(inside).scatter_(2, top.indices, True) & inside
     # a cell between two objects answers for the one that its box is nearer to
     owner = torch.where(chosen, iou + 1e-6, torch.zeros_like(iou)).max(1)
-    picture, cell = (owner.values > 0).nonzero(as_tuple=True)
-    slot = owner.indices[picture, cell]
-    picked, overlap = align[picture, slot, cell], iou[picture, slot, cell]
-    place = picture * slots + slot
-    best_align = scores.new_zeros(pictures * slots).scatter_reduce(0, place, picked, "amax")
-    best_iou = scores.new_zeros(pictures * slots).scatter_reduce(0, place, overlap, "amax")
-    return picture, cell, slot, picked / best_align[place].clamp(min=1e-12) * best_iou[place]
+    image, cell = (owner.values > 0).nonzero(as_tuple=True)
+    slot = owner.indices[image, cell]
+    picked, overlap = align[image, slot, cell], iou[image, slot, cell]
+    place = image * slots + slot
+    best_align = scores.new_zeros(images * slots).scatter_reduce(0, place, picked, "amax")
+    best_iou = scores.new_zeros(images * slots).scatter_reduce(0, place, overlap, "amax")
+    return image, cell, slot, picked / best_align[place].clamp(min=1e-12) * best_iou[place]

@@ -44,7 +44,7 @@ def read_pretrained(backbone: str, pretrained: bool | str) -> Pretrained:
     """`pretrained`: true takes timm's hub, false random weights, a string is a file: in timm's or torchvision's names,
     or the model.safetensors of a run of ours, whose backbone is taken.
 
-    Raises InputError for an unknown backbone, a file that is no weights, or weights of another architecture or
+    Raises InputError for an unknown backbone, a file without weights, or weights of another architecture or
     width: it names the first tensor that differs and both shapes.
     """
     if not register(backbone):

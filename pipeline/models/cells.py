@@ -43,12 +43,12 @@ class Truth:
     real: Tensor
 
 
-def table(target: dict[str, Tensor], pictures: int) -> Truth:
+def table(target: dict[str, Tensor], images: int) -> Truth:
     """The batch's list of objects ("image" [P], "box" [P, 4], "label" [P], "landmarks" [P, L, 3]) as a table."""
     image = target["image"]
-    counts = torch.bincount(image, minlength=pictures)
+    counts = torch.bincount(image, minlength=images)
     slot = torch.arange(len(image), device=image.device) - (counts.cumsum(0) - counts)[image]  # rows come by image
-    shape = (pictures, int(counts.max()) if len(image) else 0)
+    shape = (images, int(counts.max()) if len(image) else 0)
     made = Truth(
         target["box"].new_zeros(*shape, 4),
         target["label"].new_zeros(shape),

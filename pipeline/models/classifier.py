@@ -27,7 +27,7 @@ class Classifier(nn.Module):
         backbones.check_size(backbone, size)
         if kind == "pool":
             self.body = backbones.classifier(backbone, pretrained, num_classes=labels, drop_rate=dropout)
-            # timm initializes this layer for 1,000 classes; with a few, its logits would start at ten and more
+            # timm initializes this layer for 1,000 classes; with few classes its logits would start at ten and more
             nn.init.normal_(self.body.get_classifier().weight, std=0.01)
             nn.init.zeros_(self.body.get_classifier().bias)
             self.head: nn.Module = nn.Identity()

@@ -3,7 +3,7 @@ al. 2018), and one decoupled head for all levels. ReLU6 throughout.
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -84,7 +84,7 @@ class Yolo(nn.Module):
         self.neck = Neck(body_channels, neck, len(self.strides) - len(own))
         row = head_row(kind, "detect")
         more = {"anchors": anchors} if row.anchors else {}
-        self.head: Any = row.module_class(neck, channels, labels, landmarks, self.strides, **more)
+        self.head: Head = row.module_class(neck, channels, labels, landmarks, self.strides, **more)
         self.boxes = row.boxes
         self.outputs = tuple(f"{kind}_{s}" for s in strides for kind in self.head.kinds)
 

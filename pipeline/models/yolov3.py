@@ -65,9 +65,9 @@ class Yolov3(nn.Module):
         and on all objectness, whose target is the IoU. `target` as in `AnchorFree.loss`.
         """
         truth = table(target, len(outputs[0]))
-        pictures, objects = truth.real.nonzero(as_tuple=True)
-        boxes, labels = truth.boxes[pictures, objects], truth.labels[pictures, objects]
-        points = truth.landmarks[pictures, objects]
+        images, objects = truth.real.nonzero(as_tuple=True)
+        boxes, labels = truth.boxes[images, objects], truth.labels[images, objects]
+        points = truth.landmarks[images, objects]
         zero = torch.stack([o.sum() for o in outputs]).sum() * 0
         box_loss, label_loss, point_loss, object_loss = zero, zero, zero, zero
         answers = 0
@@ -75,7 +75,7 @@ class Yolov3(nn.Module):
             rows = {kind: o.unflatten(1, (PER_LEVEL, -1)).permute(0, 3, 4, 1, 2) for kind, o in level.items()}
             size = boxes.new_tensor(anchors)
             row, anchor, y, x = _answering(boxes, size, stride, *level["scores"].shape[-2:])
-            at = (pictures[row], y, x, anchor)
+            at = (images[row], y, x, anchor)
             wanted_objectness = torch.zeros(rows["objectness"].shape[:-1], device=boxes.device)
             if len(row):
                 corner = torch.stack([x, y], dim=1)

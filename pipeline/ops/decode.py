@@ -17,27 +17,33 @@ BEFORE_NMS = 1000  # the best cells per image that go into NMS
 
 
 def decode(
-    outputs: list[Array], spec: ModelSpec, frame: Frame, score: float | None = None
+    outputs: list[Array], spec: ModelSpec, frame: Frame
 ) -> tuple[str | None, dict[str, float] | None, list[Object]]:
     """What the model says of ONE image: (label, probability per label, objects).
 
     `outputs`: the graph's, without the batch axis, in the order of `spec.outputs`; `frame` says where the image
-    lies on the canvas; `score` replaces the spec's threshold for objects. Objects come best first, their boxes
-    clipped to the image, their landmarks not.
+    lies on the canvas. Objects come best first, their boxes clipped to the image, their landmarks not.
+
+    >>> spec = ModelSpec(
+    ...     *("actions", "clips", "classify", ["run", "wave"], [], [], [], "mobilenetv2_050", {"kind": "pool"}),
+    ...     *(96, "letterbox", [0.5, 0.5, 0.5], [0.5, 0.5, 0.5]),
+    ...     outputs=["logits"],
+    ... )
+    >>> decode([np.log(np.array([1, 3], np.float32))], spec, Frame(1, 1, 0, 0))
+    ('wave', {'run': 0.25, 'wave': 0.75}, [])
     """
     named = dict(zip(spec.outputs, outputs, strict=True))
     if spec.task == "classify":
         probabilities = _softmax(named["logits"])
         scores = {label: _plain(p) for label, p in zip(spec.labels, probabilities, strict=True)}
         return spec.labels[int(probabilities.argmax())], scores, []
-    score = spec.predict["score"] if score is None else score
-    objects = _one_object(named, spec, score) if spec.task == "localize" else _objects(named, spec, score)
+    objects = _one_object(named, spec) if spec.task == "localize" else _objects(named, spec)
     return None, None, [_clipped(frame.to_image(o)) for o in objects]
 
 
-def _one_object(named: dict[str, Array], spec: ModelSpec, score: float) -> list[Object]:
+def _one_object(named: dict[str, Array], spec: ModelSpec) -> list[Object]:
     presence = _plain(_sigmoid(named["presence"])[0])
-    if presence < score:
+    if presence < spec.predict["score"]:
         return []
     x, y, w, h = (float(v) for v in named["box"])
     landmarks = []
@@ -47,8 +53,8 @@ def _one_object(named: dict[str, Array], spec: ModelSpec, score: float) -> list[
     return [Object(label, (x, y, w, h), landmarks, score=presence)]
 
 
-def _objects(named: dict[str, Array], spec: ModelSpec, score: float) -> list[Object]:
-    level = form(spec).level
+def _objects(named: dict[str, Array], spec: ModelSpec) -> list[Object]:
+    level, score = form(spec).level, spec.predict["score"]
     cells = [level(named, number, spec, score) for number in range(len(spec.strides))]
     scores, labels, boxes, points = (np.concatenate(part) for part in zip(*cells, strict=True))
     best = np.argsort(-scores, kind="stable")[:BEFORE_NMS]
@@ -143,7 +149,16 @@ FORMS: dict[str, Form] = {
 
 
 def form(spec: ModelSpec) -> Form:
-    """The form of a detector's boxes. Raises InputError if model.json names none of `FORMS`."""
+    """The form of a detector's boxes. Raises InputError if model.json names another one than `FORMS` has.
+
+    >>> spec = ModelSpec(
+    ...     *("herd", "herd", "detect", ["cow"], [], [], [], "mobilenetv2_050", {"kind": "anchor_free"}),
+    ...     *(256, "letterbox", [0.5, 0.5, 0.5], [0.5, 0.5, 0.5]),
+    ...     boxes="distances",
+    ... )
+    >>> form(spec).boxes
+    'box in pixels of the canvas: centre - (left, top) s to centre + (right, bottom) s'
+    """
     if spec.boxes not in FORMS:
         raise InputError(
             f"model.json of run {spec.run!r}: boxes {spec.boxes!r}; expected one of {', '.join(FORMS)}. An older "

@@ -98,7 +98,7 @@ COREML = Engine(
     inspect="pipeline.runtimes.on_coreml:inspect",
 )
 
-# in the order in which people meet them; of those that can be registered the first engine is served
+# in the order of the docs and reports; of those that can be registered the first engine is served
 TARGETS: dict[str, Target] = {
     "onnx_float": Target(
         file="model.onnx",

@@ -107,5 +107,5 @@ def _finite(path: Path, cells: list[tuple[str, float | None, int]]) -> list[tupl
     kept = [(legal_name(key), value, step) for key, value, step in cells if value is not None and math.isfinite(value)]
     left = sorted({key for key, value, _ in cells if value is None or not math.isfinite(value)})
     if left:
-        log.warning("%s: not tracked where it is no finite number: %s", path, ", ".join(left))
+        log.warning("%s: not tracked where it is not a finite number: %s", path, ", ".join(left))
     return kept

@@ -1,7 +1,7 @@
 """`pocketlens_serving`: the code that a registered model carries, made of this project's own modules as it is saved.
 
 A model is loaded in somebody else's process, which may have a package `pipeline` of its own, so ours travels under a
-name that nobody else has. It is no second copy to be kept in step: what `pipeline.inference.serving` needs is found by
+name that nobody else has. It is not a second copy to keep in step: what `pipeline.inference.serving` needs is found by
 its imports, and written with the name of the package replaced, nothing else.
 
 What is needed: what a module imports when it is imported itself, and the runtimes, which tables name by their place

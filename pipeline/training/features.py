@@ -25,14 +25,14 @@ FeatureItem = tuple[list[NDArray[np.float16]], Item]
 
 
 class Features(TorchDataset[FeatureItem]):
-    """The maps of `net.features` for `images`, unvaried, in half precision, with what belongs to the images.
+    """The maps of `net.features` for the images of `dataset`, in half precision, with what belongs to the images.
 
     They lie in `folder`/<key>.sqlite under a hash of the image on the canvas; the key is made of the weights that
     were used, the normalization and the precision. What is missing is computed now, batch by batch: a kill loses one.
     """
 
-    def __init__(self, pictures: ImageDataset, net: Net, folder: Path, half: bool, device: torch.device) -> None:
-        self.spec = pictures.spec
+    def __init__(self, dataset: ImageDataset, net: Net, folder: Path, half: bool, device: torch.device) -> None:
+        self.spec = dataset.spec
         net.eval().to(device)
         self._net, self._half, self._device = net.to(memory_format=torch.channels_last), half, device
         side = self.spec.size
@@ -42,7 +42,7 @@ class Features(TorchDataset[FeatureItem]):
         self._database = sqlite3.connect(folder / f"{self._key()}.sqlite", timeout=60)
         self._database.execute("CREATE TABLE IF NOT EXISTS features (image BLOB PRIMARY KEY, maps BLOB)")
         self._rows: list[tuple[bytes, Item]] = []
-        for images, _, items in tqdm(eval_loader(pictures, BATCH), "features", mininterval=0.5, disable=None):
+        for images, _, items in tqdm(eval_loader(dataset, BATCH), "features", mininterval=0.5, disable=None):
             names = [hashlib.sha256(image.numpy()).digest() for image in images]
             self._rows += zip(names, items, strict=True)
             self._keep(names, images)
@@ -92,12 +92,12 @@ class Features(TorchDataset[FeatureItem]):
 
 
 def frozen_loaders(
-    pictures: tuple[ImageDataset, ImageDataset], net: Net, folder: Path, run: RunParams
+    datasets: tuple[ImageDataset, ImageDataset], net: Net, folder: Path, run: RunParams
 ) -> tuple[DataLoader[Any], DataLoader[Any]]:
     """Loaders (train, val) of batches (maps float32, a list of [N, ...]; targets; items); train is shuffled."""
     half = choose_precision(run.train.precision) == "bf16-mixed"
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    train, val = (Features(part, net, folder, half, device) for part in pictures)
+    train, val = (Features(part, net, folder, half, device) for part in datasets)
     return _loader(train, run.train.batch_size, run.train.seed), _loader(val, run.train.batch_size, None)
 
 

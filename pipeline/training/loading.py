@@ -27,7 +27,7 @@ KEEP_BYTES = 1 << 30  # canvases of sets up to this size are kept in memory afte
 class Draw(NamedTuple):
     """An image as training sees it: varied by `seed`, and in one with those of `others`, if there are any."""
 
-    picture: int
+    image: int
     seed: int
     others: tuple[int, ...] = ()
 
@@ -48,7 +48,7 @@ class ImageDataset(TorchDataset[Item]):
     def __getitem__(self, key: int | Draw) -> Item:
         if isinstance(key, int):
             return self._plain(key)
-        item = self._plain(key.picture)
+        item = self._plain(key.image)
         if key.others:
             item = mosaic([item, *map(self._plain, key.others)], key.seed)
         pixels, sample, frame, objects = item
@@ -133,7 +133,7 @@ class EpochSampler(Sampler[Draw]):
 
 
 def train_loader(
-    pictures: ImageDataset, batch_size: int, workers: int, seed: int, mosaic: float = 0.0, mixed_epochs: int = 0
+    dataset: ImageDataset, batch_size: int, workers: int, seed: int, mosaic: float = 0.0, mixed_epochs: int = 0
 ) -> DataLoader[Any]:
     """Batches (images uint8 [N, S, S, 3], target, sample ids) in a new order and new variations every epoch; see
     `EpochSampler` for `mosaic` and `mixed_epochs`.
@@ -141,20 +141,20 @@ def train_loader(
     A last batch of one image is left out of the epoch: batch norm has nothing to average over.
     """
     return DataLoader(
-        pictures,
-        batch_size=min(batch_size, len(pictures)),
-        sampler=EpochSampler(len(pictures), seed, mosaic, mixed_epochs),
+        dataset,
+        batch_size=min(batch_size, len(dataset)),
+        sampler=EpochSampler(len(dataset), seed, mosaic, mixed_epochs),
         num_workers=workers,
-        collate_fn=_Collate(pictures.spec),
-        drop_last=len(pictures) % batch_size == 1 and len(pictures) > batch_size,
+        collate_fn=_Collate(dataset.spec),
+        drop_last=len(dataset) % batch_size == 1 and len(dataset) > batch_size,
         persistent_workers=workers > 0,
         worker_init_fn=_one_thread,
     )
 
 
-def eval_loader(pictures: ImageDataset, batch_size: int) -> DataLoader[Any]:
-    """The images in order, unvaried, as (images, target, indices into `images`)."""
-    return DataLoader(pictures, batch_size=batch_size, collate_fn=_Collate(pictures.spec))
+def eval_loader(dataset: ImageDataset, batch_size: int) -> DataLoader[Any]:
+    """The images in order, unvaried, as (images, target, indices into `dataset`)."""
+    return DataLoader(dataset, batch_size=batch_size, collate_fn=_Collate(dataset.spec))
 
 
 def _on_canvas(o: Object) -> Object | None:
@@ -185,7 +185,7 @@ def targets(items: list[Item], spec: ModelSpec) -> dict[str, Tensor]:
 
 
 def box_sizes(samples: list[Sample], spec: ModelSpec) -> NDArray[np.float64]:
-    """[M, 2]: width and height of all objects that are no crowds, in pixels of the canvas."""
+    """[M, 2]: width and height of all objects but crowds, in pixels of the canvas."""
     sizes = []
     for s in samples:
         frame = frame_of(s.width, s.height, spec.size, spec.resize)

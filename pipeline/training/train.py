@@ -92,7 +92,7 @@ def _fit_phases(
     spec: "ModelSpec",
     run: RunParams,
     dataset: Dataset,
-    pictures: tuple["ImageDataset", "ImageDataset"],
+    datasets: tuple["ImageDataset", "ImageDataset"],
     checkpoints: Path,
     features: Path,
     workers: int,
@@ -109,22 +109,22 @@ def _fit_phases(
 
     rank = itemgetter("val_rank")
     balanced = run.train.class_weights == "balanced"
-    weights = label_weights(run.task, pictures[0].samples, dataset.labels) if balanced else None
+    weights = label_weights(run.task, datasets[0].samples, dataset.labels) if balanced else None
     rows: list[dict[str, float]] = []
     before = None
     if run.train.frozen_epochs:
         phase, loaders = (
             Phase(True, run.train.frozen_epochs, run.train.learning_rate),
-            frozen_loaders(pictures, net, features, run),
+            frozen_loaders(datasets, net, features, run),
         )
         rows = fit.fit(net, spec, run, dataset, phase, loaders, checkpoints, weights)
         before = {k: v.clone() for k, v in net.state_dict().items()}
     if run.train.epochs:
         phase = Phase(False, run.train.epochs, run.train.learning_rate, run.train.frozen_epochs)
-        loaders = _image_loaders(run, pictures, workers)
+        loaders = _image_loaders(run, datasets, workers)
         tuned = fit.fit(net, spec, run, dataset, phase, loaders, checkpoints, weights)
         if before and max(map(rank, rows)) >= max(map(rank, tuned)):
-            net.load_state_dict(before)  # tuning made it worse
+            net.load_state_dict(before)  # the best epoch was one of the frozen backbone
         rows += tuned
     top = max(rows, key=rank)
     spec.trained |= {
@@ -137,15 +137,15 @@ def _fit_phases(
     return rows
 
 
-def _image_loaders(run: RunParams, pictures: tuple["ImageDataset", "ImageDataset"], workers: int) -> tuple[Any, Any]:
+def _image_loaders(run: RunParams, datasets: tuple["ImageDataset", "ImageDataset"], workers: int) -> tuple[Any, Any]:
     from pipeline.training.loading import eval_loader, train_loader
 
     knobs = run.train
     mixed: tuple[Any, ...] = ()
     if isinstance(run, DetectRun):
         mixed = (run.train.online.mosaic, run.train.epochs - run.train.online.quiet_epochs)
-    train = train_loader(pictures[0], knobs.batch_size, workers, knobs.seed, *mixed)
-    return train, eval_loader(pictures[1], knobs.batch_size)
+    train = train_loader(datasets[0], knobs.batch_size, workers, knobs.seed, *mixed)
+    return train, eval_loader(datasets[1], knobs.batch_size)
 
 
 def make_spec(name: str, run: RunParams, dataset: Dataset, mean: list[float], std: list[float]) -> "ModelSpec":
@@ -215,14 +215,14 @@ def write_model(net: "Net", spec: "ModelSpec", rows: list[dict[str, float]], mod
         write_text(folder / "history.csv", text.getvalue())
 
 
-def timing(seconds: float, pictures: int, trained: dict[str, Any], resumed: bool) -> dict[str, Any]:
+def timing(seconds: float, images: int, trained: dict[str, Any], resumed: bool) -> dict[str, Any]:
     """How long training took, from its start to its last epoch and with its validations; apart from model.json, which
     is the same for the same params. `images` passed the net in each epoch, 0 if not in all. Of a resumed run
     `seconds` is the last process's alone: it has no rate either.
     """
     import torch
 
-    rate = None if resumed or not pictures else round(pictures * trained["epochs"] / seconds, 2)
+    rate = None if resumed or not images else round(images * trained["epochs"] / seconds, 2)
     return {
         "seconds": round(seconds, 2),
         "resumed": resumed,

@@ -21,7 +21,7 @@ def not_run_row(exports: Path, path: Path, engine: Engine, wrong: list[str]) -> 
     """The row of verify.json for the file `path` of the folder `exports`: what is measured is None.
 
     `checked` has what the engine's `inspect` finds in it, `reason` what is wrong (what the caller found `wrong`
-    already, first) and, always, that it was `not_run`. Raises InputError naming `path` if it is no whole program.
+    already, first) and, always, that it was `not_run`. Raises InputError naming `path` if it is not a whole program.
     """
     found = load(engine.inspect)(path)
     contract = read_json(exports / "preprocess.json")

@@ -202,8 +202,8 @@ def _cost(case: _Judgement, target: str, runtime: "Runtime", path: Path) -> dict
 
 def _canvas(case: _Judgement, samples: list[Sample]) -> NDArray[np.uint8]:
     """[N, S, S, 3]."""
-    pictures = [open_image(case.truth_folder / s.file_name) for s in samples]
-    return np.stack([resize(picture, case.spec.size, case.spec.resize)[0] for picture in pictures])
+    images = [open_image(case.truth_folder / s.file_name) for s in samples]
+    return np.stack([resize(image, case.spec.size, case.spec.resize)[0] for image in images])
 
 
 def _reasons(case: _Judgement, target: str, row: dict[str, Any]) -> list[str]:
@@ -247,8 +247,8 @@ def _explain(
         side_by_side_sheet(case.spec.task, case.truth_folder, worst[:DRAWN], case.dataset, target, sheet)
     off = misfits(runtime, path, case.spec, case.golden, answers)
     found = causes(case.spec, path, off, answers, case.golden, (case.exact, close))
-    pictures = [t for t, _, _ in worst[:COMPARED]] or case.truth[:COMPARED]
-    layers = layers_of(case.exports, target, _canvas(case, pictures))
+    compared = [t for t, _, _ in worst[:COMPARED]] or case.truth[:COMPARED]
+    layers = layers_of(case.exports, target, _canvas(case, compared))
     apart = first_apart(layers)
     outputs = zip(case.spec.outputs, case.golden.answers, answers, strict=True)
     noise = layers or [Layer(name, sqnr(a, b)) for name, a, b in outputs]

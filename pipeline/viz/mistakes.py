@@ -48,10 +48,10 @@ def side_by_side_sheet(
     """
     tiles = []
     for t, exact, close in rows:
-        picture = open_image(folder / t.file_name)
+        image = open_image(folder / t.file_name)
         for whose, predicted in (("float", exact), (name, close)):
             words = f"{t.id}\n{whose}: {mistake(task, t, predicted)[1]}"
-            tiles.append((draw(picture, t, dataset, predicted), words))
+            tiles.append((draw(image, t, dataset, predicted), words))
     contact_sheet(tiles, COLUMNS, TILE).save(path, quality=90)
 
 

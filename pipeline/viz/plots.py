@@ -11,8 +11,17 @@ from matplotlib.transforms import Bbox
 
 DPI = 100
 AREA = 12  # of a dot in square typographic points, per megabyte
-AROUND = ((1, 0), (-1, 0), (0, 1), (0, -1), (0.7, 0.7), (-0.7, 0.7), (0.7, -0.7), (-0.7, -0.7))  # where a name may be
-FURTHER = 8  # lines away
+AROUND = (
+    (1, 0),
+    (-1, 0),
+    (0, 1),
+    (0, -1),
+    (0.7, 0.7),
+    (-0.7, 0.7),
+    (0.7, -0.7),
+    (-0.7, -0.7),
+)  # places of a name
+FURTHER = 8  # how many lines away
 MANY = 12  # labels from which names and numbers would overlap
 
 

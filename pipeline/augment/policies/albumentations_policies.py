@@ -15,7 +15,7 @@ from pipeline.augment.policies.policy import BORDER, Pixels, Points, Policy
 
 def photo() -> Policy:
     """What light, lens, sensor and file do to a photo. Nothing moves."""
-    cv2.setNumThreads(0)  # images are small and processes many: OpenCV's threads only get in each other's way
+    cv2.setNumThreads(0)  # images are small and processes many: OpenCV's threads would slow each other down
     return Policy(look=_Look())
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from pipeline.augment.policies.policy import BORDER, Pixels, Points, Policy
 
 # NumPy 2 lacks names that imgaug uses: `sctypes` while it is imported, `complex` in its frequency noise. (`np.bool`
-# must stay NumPy's own: it came back with another meaning.)
+# must stay NumPy's own: in NumPy 2 it is the type that was `np.bool_`.)
 _FLOATS = [np.float16, np.float32, np.float64, np.longdouble]
 _INTS = [np.int8, np.int16, np.int32, np.int64]
 _UINTS = [np.uint8, np.uint16, np.uint32, np.uint64]

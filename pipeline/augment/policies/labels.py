@@ -41,7 +41,7 @@ def move_objects(
         held = [spots[[i]] for i, p in enumerate(o.landmarks) if p.visibility != ABSENT and _holds(o.box, p)]
         hull = np.concatenate([outline, *held])
         low, high = hull.min(axis=0), hull.max(axis=0)
-        if visible_share(low, high) < MIN_VISIBLE and _is_in_picture(o):
+        if visible_share(low, high) < MIN_VISIBLE and _is_in_image(o):
             return pixels, None
         low, high = np.clip(low, 0, 1), np.clip(high, 0, 1)
         box = (float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1]))
@@ -78,7 +78,7 @@ def _clipped(o: Object) -> tuple[float, float, float, float]:
     return left, top, max(left, min(x + w, 1.0)), max(top, min(y + h, 1.0))
 
 
-def _is_in_picture(o: Object) -> bool:
+def _is_in_image(o: Object) -> bool:
     left, top, right, bottom = _clipped(o)
     return left < right and top < bottom
 

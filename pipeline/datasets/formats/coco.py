@@ -51,7 +51,7 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
     files = _annotation_files(labels)
     if not files:
         raise InputError(f"{labels}: no COCO JSON (an object with images, annotations and categories)")
-    pictures = ImageIndex(path)
+    images = ImageIndex(path)
     reading = Reading([], [])
     taken: dict[str, tuple[Candidate, Path]] = {}
     for file, content in files.items():
@@ -59,11 +59,11 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
         # a single file is the whole, whatever its name
         split = split_of(file.stem, PurePosixPath(where).parent.name) if len(files) > 1 else None
         names = _schema(reading, file, content)
-        for candidate in _Rows(content, where, names, reading, pictures, split).candidates():
+        for candidate in _Rows(content, where, names, reading, images, split).candidates():
             _take(taken, candidate, file, reading)
     reading.candidates = [candidate for candidate, _ in taken.values()]
     give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
-    if rest := len(pictures.files) - len(taken):
+    if rest := len(images.files) - len(taken):
         found = f"{rest} images that no annotation file lists"
         reading.problems.append(Problem("", "", "not_listed", found, "noted"))
     return reading
@@ -159,11 +159,11 @@ class _Rows:
         where: str,
         names: dict[Any, str],
         reading: Reading,
-        pictures: ImageIndex,
+        images: ImageIndex,
         split: str | None,
     ):
         self.content, self.where, self.names, self.reading = content, where, names, reading
-        self.pictures, self.split = pictures, split
+        self.images, self.split = images, split
 
     def candidates(self) -> list[Candidate]:
         by_image: dict[Any, Candidate] = {}
@@ -192,13 +192,13 @@ class _Rows:
             self._problem(key, "bad_row", "an image without id or file_name")
             return None
         near = ("images", str(PurePosixPath(self.where).parent), *((self.split,) if self.split else ()))
-        found = self.pictures.find(row["file_name"], near)
+        found = self.images.find(row["file_name"], near)
         if len(found) != 1:
             rule = "ambiguous_file" if found else "missing_file"
             what = f"{len(found)} images of that name" if found else "no such image"
             self._problem(key, rule, what, file=row["file_name"])
             return None
-        file = self.pictures.names[found[0]]
+        file = self.images.names[found[0]]
         try:
             size = (int(row["width"]), int(row["height"]))
         except (KeyError, TypeError, ValueError):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 BACKGROUND = "background"
-TRIES = 50  # squares to draw for one of nothing; in an image full of objects none may be left
+TRIES = 50  # tries for one square without an object; a full image may have no room for it
 Square = tuple[int, int, int]  # left, top, side in pixels of the image; it may reach over the edge
 
 
@@ -38,7 +38,7 @@ class Options(Block):
 
 
 def read(path: Path, labels: Path, options: Options) -> Reading:  # noqa: ARG001 (every format is called alike)
-    """Raises InputError if `path` is no ingested dataset with boxes.
+    """Raises InputError if `path` is not an ingested dataset with boxes.
 
     A crop of an object has its label and, as its one object, where its box lies in the crop. Crowds are not cropped.
 
@@ -167,5 +167,5 @@ FORMAT = Format(
     tasks=("classify",),
     Options=Options,
     read=read,
-    looks_for="an ingested dataset with boxes",  # which is no reason to take it: it is some dataset's result
+    looks_for="an ingested dataset with boxes",  # nothing recognizes it: any ingested dataset would be taken for crops
 )

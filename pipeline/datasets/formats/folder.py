@@ -1,4 +1,4 @@
-"""Class folders: `path/<class>/**/picture`, or `path/{train,val,test}/<class>/**/picture`."""
+"""Class folders: `path/<class>/**/image`, or `path/{train,val,test}/<class>/**/image`."""
 
 from pathlib import Path, PurePosixPath
 
@@ -28,10 +28,10 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
     >>> [(c.name, c.split, c.label) for c in reading.candidates]
     [('test/dog/1.jpg', 'test', 'dog'), ('train/cat/1.jpg', 'train', 'cat')]
     """
-    pictures = ImageIndex(path)
-    splits = _split_folders(pictures)
+    images = ImageIndex(path)
+    splits = _split_folders(images)
     reading = Reading([], [])
-    for name, file in pictures.names.items():
+    for name, file in images.names.items():
         folders = list(PurePosixPath(name).parts[:-1])
         split = SPLIT_NAMES[folders.pop(0).lower()] if splits and folders else None
         if not folders:
@@ -43,7 +43,7 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
     if len(reading.labels) < 2:
         found = ", ".join(reading.labels) or "none"
         raise InputError(f"{path}: class folders with images: {found}; expected two or more")
-    reading.problems += _others(path, pictures)
+    reading.problems += _others(path, images)
     return reading
 
 
@@ -56,14 +56,14 @@ def recognize(path: Path, labels: Path) -> str | None:  # noqa: ARG001
     return f"{len(found.labels)} class folders of images ({shown})"
 
 
-def _split_folders(pictures: ImageIndex) -> bool:
+def _split_folders(images: ImageIndex) -> bool:
     """Whether the top folders are splits and not classes."""
-    tops = {PurePosixPath(name).parts[0].lower() for name in pictures.names if "/" in name}
-    deep = any(name.count("/") > 1 for name in pictures.names)
+    tops = {PurePosixPath(name).parts[0].lower() for name in images.names if "/" in name}
+    deep = any(name.count("/") > 1 for name in images.names)
     return bool(tops) and deep and tops <= SPLIT_NAMES.keys()
 
 
-def _others(path: Path, pictures: ImageIndex) -> list[Problem]:
+def _others(path: Path, images: ImageIndex) -> list[Problem]:
     """Rows for other files among the images, and for class folders without any."""
     rows = []
     for file in sorted(path.rglob("*")):
@@ -71,9 +71,9 @@ def _others(path: Path, pictures: ImageIndex) -> list[Problem]:
         if any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts):
             continue
         if file.is_dir():
-            if not any(n.startswith(name + "/") for n in pictures.names):
+            if not any(n.startswith(name + "/") for n in images.names):
                 rows.append(Problem(name, "", "empty_folder", "no images in it", "noted"))
-        elif name not in pictures.names:
+        elif name not in images.names:
             rows.append(Problem(name, "", "not_a_picture", file.suffix or "no suffix", "noted"))
     return rows
 

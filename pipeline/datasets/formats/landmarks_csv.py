@@ -62,8 +62,8 @@ def read(path: Path, labels: Path, options: LandmarkOptions) -> Reading:
     >>> reading.landmarks, [(p.x, p.y) for p in reading.candidates[0].objects[0].landmarks]
     (['nose', 'chin'], [(0.1, 0.1), (0.5, 0.5)])
     """
-    pictures = ImageIndex(path)
-    tables = _tables(labels, pictures)
+    images = ImageIndex(path)
+    tables = _tables(labels, images)
     if not tables:
         raise InputError(f"{labels}: no .csv of landmarks; expected rows of an image's name and x, y of each landmark")
     reading = Reading([], [options.label])
@@ -76,11 +76,11 @@ def read(path: Path, labels: Path, options: LandmarkOptions) -> Reading:
     for table in tables:
         where, split = relative(table.file, labels, path), _split(table, tables)
         for line, row in table.rows:
-            name = _picture(row[0], table, where, line, pictures, reading)
+            name = _image_of(row[0], table, where, line, images, reading)
             if name is not None:
-                _take(reading, Candidate(pictures.names[name], name, split=split), taken, f"{where}:{line}", row[1:])
+                _take(reading, Candidate(images.names[name], name, split=split), taken, f"{where}:{line}", row[1:])
     give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
-    if rest := len(pictures.files) - len(taken):
+    if rest := len(images.files) - len(taken):
         reading.problems.append(Problem("", "", "not_listed", f"{rest} images that no row names", "noted"))
     return reading
 
@@ -94,15 +94,15 @@ def recognize(path: Path, labels: Path) -> str | None:
     return f"landmarks in {shown}" if tables else None
 
 
-def _tables(labels: Path, pictures: ImageIndex) -> list[Table]:
+def _tables(labels: Path, images: ImageIndex) -> list[Table]:
     """The CSV files that hold landmarks; others that lie about are passed over. Raises InputError as `read` does."""
     if labels.is_file():
-        return [_table(labels, _rows(labels), pictures)]
+        return [_table(labels, _rows(labels), images)]
     tables = []
     for file in sorted(files_under(labels, {".csv"})):
         rows = _rows(file)
-        if any(_is_picture(row[0], pictures) and len(row) > 2 for _, row in rows[:2]):
-            tables.append(_table(file, rows, pictures))
+        if any(_is_image(row[0], images) and len(row) > 2 for _, row in rows[:2]):
+            tables.append(_table(file, rows, images))
     return tables
 
 
@@ -115,12 +115,12 @@ def _rows(file: Path) -> list[tuple[int, list[str]]]:
             raise InputError(f"{file}:{reader.line_num}: not CSV: {error}") from None
 
 
-def _is_picture(cell: str, pictures: ImageIndex) -> bool:
-    return Path(cell).suffix.lower() in IMAGE_SUFFIXES or bool(cell and pictures.find(cell))
+def _is_image(cell: str, images: ImageIndex) -> bool:
+    return Path(cell).suffix.lower() in IMAGE_SUFFIXES or bool(cell and images.find(cell))
 
 
-def _table(file: Path, rows: list[tuple[int, list[str]]], pictures: ImageIndex) -> Table:
-    if rows and not _is_picture(rows[0][1][0], pictures):
+def _table(file: Path, rows: list[tuple[int, list[str]]], images: ImageIndex) -> Table:
+    if rows and not _is_image(rows[0][1][0], images):
         header, *rows = rows
         names, count = _header(file, header[1][1:])
         table = Table(file, names, count, rows)
@@ -178,11 +178,11 @@ def _split(table: Table, tables: list[Table]) -> str | None:
     return split_of(table.file.stem, table.file.parent.name) if len(tables) > 1 else None
 
 
-def _picture(cell: str, table: Table, where: str, line: int, pictures: ImageIndex, reading: Reading) -> str | None:
+def _image_of(cell: str, table: Table, where: str, line: int, images: ImageIndex, reading: Reading) -> str | None:
     """The name of the image that a row's first cell means, looked for in folders named like the file's split too."""
     split = split_of(table.file.stem)
     near = (str(Path(where).parent), *(folder for folder, of in SPLIT_NAMES.items() if of == split), "images")
-    found = pictures.find(cell, near) if cell else []
+    found = images.find(cell, near) if cell else []
     if len(found) == 1:
         return found[0]
     rule = "ambiguous_file" if found else "missing_file" if cell else "bad_row"

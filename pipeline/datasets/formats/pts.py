@@ -50,34 +50,34 @@ def read(path: Path, labels: Path, options: LandmarkOptions) -> Reading:
     files = sorted(files_under(labels, {".pts"}))
     if not files:
         raise InputError(f"{labels}: no .pts files; expected one per image")
-    pictures = ImageIndex(path)
+    images = ImageIndex(path)
     reading = Reading([], [options.label])
     found: dict[str, tuple[str, list[Point]]] = {}  # image -> its file and points
     named = set()
     for file in files:
         where = relative(file, labels, path)
-        picture = _picture(where, pictures, reading)
-        if picture is None:
+        image = _image_of(where, images, reading)
+        if image is None:
             continue
-        named.add(picture)
+        named.add(image)
         try:
             points = parse(file.read_text(encoding="utf-8-sig", errors="replace"))
         except ValueError as error:
             reading.problems.append(Problem(where, "", "bad_pts", str(error)))
             continue
-        if picture in found:
-            said = f"landmarks for {picture}, as in {found[picture][0]}"
+        if image in found:
+            said = f"landmarks for {image}, as in {found[image][0]}"
             reading.problems.append(Problem(where, "", "listed_twice", said))
         else:
-            found[picture] = (where, points)
+            found[image] = (where, points)
     if not found:
         raise InputError(f"{labels}: none of {len(files)} .pts files can be read; first {_said(reading.problems[0])}")
     count = usual(len(points) for _, points in found.values())
     name_points(reading, count, [], options.pairs)
     for name, (where, points) in sorted(found.items()):
-        _add(reading, pictures.names[name], name, where, points, options.label)
+        _add(reading, images.names[name], name, where, points, options.label)
     give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
-    for name in sorted(pictures.names.keys() - named):
+    for name in sorted(images.names.keys() - named):
         reading.problems.append(Problem(name, "", "no_label", "an image without a .pts file"))
     return reading
 
@@ -106,10 +106,10 @@ def parse(text: str) -> list[Point]:
     return points
 
 
-def _picture(where: str, pictures: ImageIndex, reading: Reading) -> str | None:
+def _image_of(where: str, images: ImageIndex, reading: Reading) -> str | None:
     """The image beside the file `where`, or the one of its name in another folder."""
     near = (str(PurePosixPath(where).parent), *PurePosixPath(where).parts[:-1], "images")
-    found = pictures.find(PurePosixPath(where).stem, near)
+    found = images.find(PurePosixPath(where).stem, near)
     if len(found) == 1:
         return found[0]
     rule, what = ("ambiguous_file", f"{len(found)} images") if found else ("missing_file", "no image")

@@ -47,14 +47,14 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
     files = sorted(files_under(labels, {".xml"}))
     if not files:
         raise InputError(f"{labels}: no .xml files; expected one per image")
-    pictures = ImageIndex(path)
+    images = ImageIndex(path)
     reading = Reading([], [])
     trees: dict[str, tuple[Path, Element]] = {}
     for file in files:
         root = _parse(file, reading, relative(file, labels, path))
         if root is None:
             continue
-        name = _picture(file, root, pictures, reading, relative(file, labels, path))
+        name = _image_of(file, root, images, reading, relative(file, labels, path))
         if name and name in trees:
             found = f"labels for {name}, as in {trees[name][0].name}"
             reading.problems.append(Problem(relative(file, labels, path), "", "listed_twice", found))
@@ -63,19 +63,19 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
     base = 0 if any(_has_zero(root) for _, root in trees.values()) else 1
     splits = _splits(path, labels, trees, reading)
     for name, (_, root) in sorted(trees.items()):
-        if candidate := _candidate(name, root, pictures.names[name], base, reading):
+        if candidate := _candidate(name, root, images.names[name], base, reading):
             candidate.split = splits.get(name)
             reading.candidates.append(candidate)
     give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
     reading.labels = sorted({o.label for c in reading.candidates for o in c.objects})
-    for name in pictures.names.keys() - trees.keys():
+    for name in images.names.keys() - trees.keys():
         reading.problems.append(Problem(name, "", "no_label", "an image without an XML file"))
     return reading
 
 
 def recognize(path: Path, labels: Path) -> str | None:  # noqa: ARG001
     for count, file in enumerate(files_under(labels, {".xml"})):
-        if count > 20:  # other XML lies about; a look at some is enough
+        if count > 20:  # a folder may be full of other XML files
             break
         if b"<annotation" in file.read_bytes()[:2000]:
             return f"Pascal VOC annotations such as {relative(file, labels)}"
@@ -94,12 +94,12 @@ def _parse(file: Path, reading: Reading, where: str) -> Element | None:
     return root
 
 
-def _picture(file: Path, root: Element, pictures: ImageIndex, reading: Reading, where: str) -> str | None:
+def _image_of(file: Path, root: Element, images: ImageIndex, reading: Reading, where: str) -> str | None:
     """The name of the image that the XML file labels: the one of the same name, else the one it says."""
     said = (root.findtext("filename") or "").strip()
     near = ("JPEGImages", "images", Path(where).parent.as_posix())
     for wanted in (file.stem, said):
-        found = pictures.find(wanted, near) if wanted else []
+        found = images.find(wanted, near) if wanted else []
         if len(found) == 1:
             return found[0]
     reading.problems.append(Problem(where, "", "missing_file", f"no one image {file.stem} or {said or '-'}"))
@@ -134,7 +134,7 @@ def _candidate(name: str, root: Element, file: Path, base: int, reading: Reading
         if not label:
             reading.problems.append(Problem(name, key, "unknown_class", "no <name>", "dropped"))
             continue
-        # corners on one pixel are a slip of the hand; nobody labels a single pixel
+        # a box whose corners are one pixel is a mistake of labelling
         w = right - left + base if right > left else min(0.0, right - left)
         h = bottom - top + base if bottom > top else min(0.0, bottom - top)
         box = ((left - base) / size[0], (top - base) / size[1], w / size[0], h / size[1])

@@ -62,15 +62,15 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
     [('cow', (0.25, 0.375, 0.5, 0.25))]
     """
     names = _names(path, labels)
-    pictures = ImageIndex(path)
+    images = ImageIndex(path)
     reading = Reading([], names.labels, names.points, names.pairs, names.skeleton)
     texts = {f: relative(f, labels, path) for root in (labels, path) for f in sorted(files_under(root, {".txt"}))}
     by_name = {name: file for file, name in reversed(texts.items())}
     used = set()
     empty = 0
-    for name, file in pictures.names.items():
+    for name, file in images.names.items():
         candidate = Candidate(file, name, split=_split(name, names))
-        text = _label_file(name, by_name, pictures)
+        text = _label_file(name, by_name, images)
         if text is None:
             empty += 1
         else:
@@ -140,11 +140,11 @@ def _from_yaml(file: Path) -> Names | None:
     for split in ("train", "val", "test"):
         said = content.get(split) or (content.get("valid") if split == "val" else None) or []
         for entry in [said] if isinstance(said, str) else said:
-            names.splits.setdefault(split, []).extend(_pictures_of(file, str(entry), content.get("path")))
+            names.splits.setdefault(split, []).extend(_images_of(file, str(entry), content.get("path")))
     return names
 
 
-def _pictures_of(file: Path, entry: str, root: Any) -> list[str]:
+def _images_of(file: Path, entry: str, root: Any) -> list[str]:
     """A split's folder, or the images that its list names; without leading dots, which seldom hold elsewhere."""
     if entry.endswith(".txt"):
         for place in (file.parent / entry, file.parent / str(root or "") / entry):
@@ -168,7 +168,7 @@ def _split(name: str, names: Names) -> str | None:
     return folders[0] if folders else None
 
 
-def _label_file(name: str, texts: dict[str, Path], pictures: ImageIndex) -> str | None:
+def _label_file(name: str, texts: dict[str, Path], images: ImageIndex) -> str | None:
     """The label file of an image: beside it, in the parallel tree, or (if only one can be meant) by its name."""
     text = PurePosixPath(name).with_suffix(".txt")
     parts = list(text.parts)
@@ -177,7 +177,7 @@ def _label_file(name: str, texts: dict[str, Path], pictures: ImageIndex) -> str 
         last = len(parts) - 1 - parts[::-1].index("images")
         places.append("/".join([*parts[:last], "labels", *parts[last + 1 :]]))
         places.append("/".join([*parts[:last], *parts[last + 1 :]]))
-    if len(pictures.find(text.stem)) == 1:
+    if len(images.find(text.stem)) == 1:
         places.append(text.name)
     return next((place for place in places if place in texts), None)
 

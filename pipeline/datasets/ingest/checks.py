@@ -8,7 +8,7 @@ from pipeline.core.image_file import DecodedImage
 from pipeline.core.sample import ABSENT, Landmark, Object, Sample
 from pipeline.datasets.formats.reading import Candidate, Problem
 
-ASPECT = 0.02  # how far the aspect that labels were made for may be from the image's
+ASPECT = 0.02  # how far the aspect ratio that labels were made for may be from the image's
 NOTHING = 1e-6  # of a side of the image; a box that is narrower, or reaches in by less, is not there
 SAME = 6  # decimals in which two boxes are one
 

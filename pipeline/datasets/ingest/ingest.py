@@ -49,16 +49,16 @@ def ingest(name: str, params: DatasetParams, data_folder: Path, report_folder: P
     """
     reading = _read(name, params)
     with new_folder(data_folder) as folder:
-        pictures = folder / ".pictures"
-        pictures.mkdir()
-        work = partial(take, folder=pictures, max_side=params.max_side)
+        images = folder / ".images"
+        images.mkdir()
+        work = partial(take, folder=images, max_side=params.max_side)
         taken = each(work, reading.candidates, f"ingest {name}")
         samples, pairs, problems = _split(name, reading, taken, params)
         for split in SPLITS:
             (folder / split).mkdir()
         for s in samples:
-            (pictures / s.file_name).replace(folder / str(s.split) / s.file_name)
-        shutil.rmtree(pictures)
+            (images / s.file_name).replace(folder / str(s.split) / s.file_name)
+        shutil.rmtree(images)
         dataset = _dataset(name, params, reading, samples, problems)
         for split in SPLITS:
             write_samples(folder / split, [s for s in samples if s.split == split])
@@ -86,21 +86,21 @@ def take(candidate: Candidate, folder: Path, max_side: int) -> Taken:
         return _take_clip(candidate, folder, max_side)
     taken = Taken()
     try:
-        picture = decode_image(candidate.file, None if candidate.crop else max_side)
-        objects = fit_labels(candidate, picture)
+        decoded = decode_image(candidate.file, None if candidate.crop else max_side)
+        objects = fit_labels(candidate, decoded)
     except ImageFileError as error:
         taken.problems.append(Problem(candidate.name, "", error.rule, error.found))
         return taken
     except LabelledSizeError as error:
         taken.problems.append(Problem(candidate.name, "", "size_mismatch", str(error)))
         return taken
-    objects, problems, taken.clipped_silently = check_objects(candidate.name, objects, candidate.keys, picture.size)
+    objects, problems, taken.clipped_silently = check_objects(candidate.name, objects, candidate.keys, decoded.size)
     taken.problems += problems
     if candidate.crop:
-        picture.image, picture.untouched = _cut(picture.image, candidate.crop, max_side), False
-    source = candidate.file if picture.untouched else None
-    exact = candidate.crop is None and picture.image.size == picture.size
-    _write(taken, picture.image, candidate, candidate.id, folder, source, exact)
+        decoded.image, decoded.untouched = _cut(decoded.image, candidate.crop, max_side), False
+    source = candidate.file if decoded.untouched else None
+    exact = candidate.crop is None and decoded.image.size == decoded.size
+    _write(taken, decoded.image, candidate, candidate.id, folder, source, exact)
     taken.samples[0].objects = objects
     return taken
 
@@ -173,7 +173,7 @@ def _read(name: str, params: DatasetParams) -> Reading:
         raise InputError(f"datasets.{name}.labels: {labels}: no such file or folder")
     reading = FORMATS[params.format].read(path.resolve(), labels.resolve(), params.options)
     if not reading.candidates:
-        raise InputError(f"datasets.{name}: nothing usable in {path}: {_counted(reading.problems) or 'no pictures'}")
+        raise InputError(f"datasets.{name}: nothing usable in {path}: {_counted(reading.problems) or 'no images'}")
     return reading
 
 

@@ -13,10 +13,10 @@ from av.codec.context import Flags
 from pipeline.core.files import write_text
 from pipeline.core.parallel import each
 from pipeline.datasets.synthetic import props
+from pipeline.datasets.synthetic.canvas import SCALE, Canvas, finish, generator
 from pipeline.datasets.synthetic.motions import MOTIONS
 from pipeline.datasets.synthetic.params import ActionsParams
 from pipeline.datasets.synthetic.people import Person, draw_person
-from pipeline.datasets.synthetic.picture import SCALE, Picture, finish, generator
 from pipeline.datasets.synthetic.scenery import court_lines, indoors, outdoors
 from pipeline.datasets.synthetic.solids import View, render
 
@@ -79,28 +79,28 @@ def _kinds(action: str, group: int) -> tuple[str, ...]:
     return ANYWHERE if (group + 3 * sorted(MOTIONS).index(action)) % 10 == 2 else PLACES[action]
 
 
-def _place(rng: np.random.Generator, kinds: tuple[str, ...], width: int, height: int) -> Picture:
+def _place(rng: np.random.Generator, kinds: tuple[str, ...], width: int, height: int) -> Canvas:
     kind = kinds[rng.integers(len(kinds))]
     if kind in ("gym", "room"):
-        picture = indoors(rng, width, height)
+        canvas = indoors(rng, width, height)
     else:
-        picture = outdoors(rng, width, height, kind, rng.uniform(0.3, 0.5))
-    floor = picture.height - picture.horizon
+        canvas = outdoors(rng, width, height, kind, rng.uniform(0.3, 0.5))
+    floor = canvas.height - canvas.horizon
     if kind in ("gym", "court", "clay"):
-        court_lines(picture, rng)
+        court_lines(canvas, rng)
         if rng.random() < 0.8:
-            spot = rng.uniform(0.25, 0.75) * picture.width, picture.horizon + rng.uniform(0.1, 0.3) * floor
-            picture.paste(props.hoop(rng, picture.height * rng.uniform(0.18, 0.25), picture.light), *spot)
+            spot = rng.uniform(0.25, 0.75) * canvas.width, canvas.horizon + rng.uniform(0.1, 0.3) * floor
+            canvas.paste(props.hoop(rng, canvas.height * rng.uniform(0.18, 0.25), canvas.light), *spot)
     elif kind != "room":
         for _ in range(int(rng.integers(1, 5))):
             thing = (props.tree, props.tree, props.bush, props.house, props.car)[rng.integers(5)]
-            spot = rng.uniform(0, 1) * picture.width, picture.horizon + rng.uniform(0.05, 0.25) * floor
-            picture.paste(thing(rng, picture.height * rng.uniform(0.13, 0.2), picture.light), *spot)
-    return picture
+            spot = rng.uniform(0, 1) * canvas.width, canvas.horizon + rng.uniform(0.05, 0.25) * floor
+            canvas.paste(thing(rng, canvas.height * rng.uniform(0.13, 0.2), canvas.light), *spot)
+    return canvas
 
 
 def _film(
-    rng: np.random.Generator, action: str, person: Person, place: Picture, count: int, rate: int, width: int
+    rng: np.random.Generator, action: str, person: Person, place: Canvas, count: int, rate: int, width: int
 ) -> list[np.ndarray]:
     """`count` frames of one clip, the camera going along a little and shaking."""
     height = place.height // SCALE
@@ -122,9 +122,9 @@ def _film(
         figure, _ = motion(k / rate)
         gone = path[k] - path.mean()
         left = round(np.clip(room / 2 + follow * gone + shake[k, 0], 0, room))
-        picture = place.copy()
-        picture.paste(render(figure, view, place.light, 1), centre + gone, foot + shake[k, 1] / 2)
-        frames.append(finish(picture.image[:, left : left + SCALE * width], width, height, rng, soft, grain))
+        canvas = place.copy()
+        canvas.paste(render(figure, view, place.light, 1), centre + gone, foot + shake[k, 1] / 2)
+        frames.append(finish(canvas.image[:, left : left + SCALE * width], width, height, rng, soft, grain))
     return frames
 
 

@@ -11,8 +11,8 @@ from PIL import Image
 from pipeline.core.files import write_text
 from pipeline.core.parallel import each
 from pipeline.datasets.synthetic.animals import LANDMARKS, SKELETON
+from pipeline.datasets.synthetic.canvas import SCALE, finish, generator
 from pipeline.datasets.synthetic.params import ImagesParams
-from pipeline.datasets.synthetic.picture import SCALE, finish, generator
 from pipeline.datasets.synthetic.placing import (
     Scene,
     bush_or_fence,
@@ -72,7 +72,7 @@ def _herd(folder: Path, side: int, seed: int, index: int) -> tuple[dict[str, Any
     rng = generator(seed, "herd", index)
     width, height = draw_shape(rng, side, ("landscape", "landscape", "landscape", "square", "wide"))
     scene = Scene(outdoors(rng, width, height, PASTURES[rng.integers(len(PASTURES))]))
-    picture = scene.picture
+    canvas = scene.canvas
     period, empty = HERD_EMPTY
     count = 0 if index % period in empty else int(rng.choice([1, 2, 3, 4, 5], p=[0.22, 0.28, 0.22, 0.16, 0.12]))
     nearest = rng.uniform(0.28, 0.42) * SCALE * side * 0.75  # pixels per metre at the lower edge
@@ -80,10 +80,10 @@ def _herd(folder: Path, side: int, seed: int, index: int) -> tuple[dict[str, Any
     for depth in depths:
         species = CLASSES[rng.choice(3, p=[0.42, 0.32, 0.26])]
         for _ in range(6):
-            sprite = draw_sprite(rng, picture, species, max(depth, 0.6) * nearest)
-            y = picture.horizon + depth * (picture.height - picture.horizon)
+            sprite = draw_sprite(rng, canvas, species, max(depth, 0.6) * nearest)
+            y = canvas.horizon + depth * (canvas.height - canvas.horizon)
             if _tall_enough(sprite.mask, side) and scene.add(
-                species, sprite, rng.uniform(0.02, 0.98) * picture.width, y, inside=0.55, visible=0.45
+                species, sprite, rng.uniform(0.02, 0.98) * canvas.width, y, inside=0.55, visible=0.45
             ):
                 break
     if rng.random() < 0.35:
@@ -98,10 +98,10 @@ def _pose(folder: Path, side: int, seed: int, index: int) -> tuple[dict[str, Any
     period, empty = POSE_EMPTY
     if index % period not in empty:
         species = CLASSES[rng.choice(3, p=[0.4, 0.3, 0.3])]
-        sprite = draw_large(rng, scene.picture, species, 0.45, 0.85)
-        scene.add(species, sprite, *draw_spot(rng, scene.picture, sprite, edge=0.1), inside=0, visible=0)
+        sprite = draw_large(rng, scene.canvas, species, 0.45, 0.85)
+        scene.add(species, sprite, *draw_spot(rng, scene.canvas, sprite, edge=0.1), inside=0, visible=0)
     if rng.random() < 0.35:
-        bush_or_fence(rng, scene, 0.32 * scene.picture.height, visible=0.5)
+        bush_or_fence(rng, scene, 0.32 * scene.canvas.height, visible=0.5)
     return _save(scene, folder, index, width, height, rng)
 
 
@@ -110,10 +110,10 @@ def _save(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Write the JPEG; its COCO image and annotations without ids."""
     name = f"{index:06d}.jpg"
-    pixels = finish(scene.picture.image, width, height, rng, rng.uniform(0, 0.7), rng.uniform(1, 5))
+    pixels = finish(scene.canvas.image, width, height, rng, rng.uniform(0, 0.7), rng.uniform(1, 5))
     Image.fromarray(pixels).save(folder / "images" / name, quality=90)
     image = {"id": index + 1, "file_name": name, "width": width, "height": height}
-    animals = [{"category_id": CLASSES.index(p.species) + 1, **coco_annotation(p, scene.picture)} for p in scene.placed]
+    animals = [{"category_id": CLASSES.index(p.species) + 1, **coco_annotation(p, scene.canvas)} for p in scene.placed]
     return image, animals
 
 

@@ -8,8 +8,8 @@ from PIL import Image
 
 from pipeline.core.parallel import each
 from pipeline.datasets.synthetic import props
+from pipeline.datasets.synthetic.canvas import SCALE, finish, generator
 from pipeline.datasets.synthetic.params import ImagesParams
-from pipeline.datasets.synthetic.picture import SCALE, finish, generator
 from pipeline.datasets.synthetic.placing import Scene, bush_or_fence, draw_large, draw_shape, draw_spot
 from pipeline.datasets.synthetic.scenery import PASTURES, outdoors
 
@@ -42,24 +42,24 @@ def _photo(folder: Path, side: int, seed: int, index: int) -> None:
     elif kind != "nothing":
         _put(rng, scene, kind, 0.8, 1.2)
     if rng.random() < 0.2:
-        bush_or_fence(rng, scene, 0.35 * scene.picture.height, visible=0.4)
-    pixels = finish(scene.picture.image, width, height, rng, rng.uniform(0, 0.9), rng.uniform(1, 7))
+        bush_or_fence(rng, scene, 0.35 * scene.canvas.height, visible=0.4)
+    pixels = finish(scene.canvas.image, width, height, rng, rng.uniform(0, 0.9), rng.uniform(1, 7))
     Image.fromarray(pixels).save(folder / label / f"{index:04d}.jpg", quality=90)
 
 
 def _put(rng: np.random.Generator, scene: Scene, kind: str, low: float, high: float) -> None:
     """An animal or person where it hides no other too far; after five tries anywhere."""
     for _ in range(5):
-        sprite = draw_large(rng, scene.picture, kind, low, high)
-        if scene.add(kind, sprite, *draw_spot(rng, scene.picture, sprite, edge=0.06), inside=0.5, visible=0.3):
+        sprite = draw_large(rng, scene.canvas, kind, low, high)
+        if scene.add(kind, sprite, *draw_spot(rng, scene.canvas, sprite, edge=0.06), inside=0.5, visible=0.3):
             return
-    scene.add(kind, sprite, *draw_spot(rng, scene.picture, sprite, edge=0), inside=0, visible=0)
+    scene.add(kind, sprite, *draw_spot(rng, scene.canvas, sprite, edge=0), inside=0, visible=0)
 
 
 def _building(rng: np.random.Generator, scene: Scene, kind: str) -> None:
-    picture = scene.picture
-    scale = rng.uniform(0.07, 0.11) * SCALE * 100 * picture.width / 512
+    canvas = scene.canvas
+    scale = rng.uniform(0.07, 0.11) * SCALE * 100 * canvas.width / 512
     draw = props.house if kind == "house" else props.car
-    sprite = draw(rng, scale * (1 if kind == "house" else 2.2), picture.light)
-    y = picture.horizon + rng.uniform(0.05 if kind == "house" else 0.4, 0.8) * (picture.height - picture.horizon)
-    picture.paste(sprite, rng.uniform(0.25, 0.75) * picture.width, y)
+    sprite = draw(rng, scale * (1 if kind == "house" else 2.2), canvas.light)
+    y = canvas.horizon + rng.uniform(0.05 if kind == "house" else 0.4, 0.8) * (canvas.height - canvas.horizon)
+    canvas.paste(sprite, rng.uniform(0.25, 0.75) * canvas.width, y)

@@ -87,9 +87,9 @@ def person_figure(person: Person, pose: BodyPose) -> Figure:
     add = figure.solids.append
     sin, cos = math.sin(pose.lean), math.cos(pose.lean)
 
-    def trunk(lateral: float, up: float, forward: float = 0.0) -> Point:
+    def trunk(lateral: float, up: float) -> Point:
         """A point of the trunk, `up` above the hips."""
-        return (k * (up * sin + forward * cos), k * lateral, k * (up * cos - forward * sin))
+        return (k * (up * sin), k * lateral, k * (up * cos))
 
     add(Solid(trunk(-0.07, 0.02), trunk(0.07, 0.02), 0.115 * g, 0.115 * g, person.trousers))
     add(Solid(trunk(0, 0.08), trunk(0, 0.28), 0.125 * g, 0.14 * g, person.shirt))

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from pipeline.datasets.synthetic.canvas import SCALE, Canvas
 from pipeline.datasets.synthetic.noise import PATCHES, noise, tile
-from pipeline.datasets.synthetic.picture import SCALE, Picture
 from pipeline.datasets.synthetic.props import house, tree
 from pipeline.datasets.synthetic.solids import Color, Light
 
@@ -53,7 +53,7 @@ def draw_light(rng: np.random.Generator, sky: Sky) -> Light:
     return Light((right / length, up / length, near / length), sky.ambient, (red, green, blue))
 
 
-def outdoors(rng: np.random.Generator, width: int, height: int, ground: str, horizon: float | None = None) -> Picture:
+def outdoors(rng: np.random.Generator, width: int, height: int, ground: str, horizon: float | None = None) -> Canvas:
     """A landscape for an image [height,width]; `ground` is a key of GROUNDS, `horizon` a share of the height."""
     sky = SKIES[rng.integers(len(SKIES))]
     light = draw_light(rng, sky)
@@ -63,14 +63,14 @@ def outdoors(rng: np.random.Generator, width: int, height: int, ground: str, hor
     for k in range(int(rng.integers(1, 4))):
         _hills(image, rng, line, k, sky, GROUNDS[ground][1], light)
     image[line:] = _ground(rng, height - line, width, GROUNDS[ground], light)
-    picture = _enlarged(image, line, light)
-    _far_things(picture, rng)
+    canvas = _enlarged(image, line, light)
+    _far_things(canvas, rng)
     if ground in (*GREEN, "dirt"):
-        _blades(picture, rng, GROUNDS["grass" if ground == "dirt" else ground][0])
-    return picture
+        _blades(canvas, rng, GROUNDS["grass" if ground == "dirt" else ground][0])
+    return canvas
 
 
-def indoors(rng: np.random.Generator, width: int, height: int) -> Picture:
+def indoors(rng: np.random.Generator, width: int, height: int) -> Canvas:
     """A hall or a room: a wall with a stripe and windows, a wooden floor."""
     light = Light((0.2, 0.85, 0.45), 0.7, (1.0, 0.98, 0.94))
     line = int(height * rng.uniform(0.42, 0.55))
@@ -87,22 +87,22 @@ def indoors(rng: np.random.Generator, width: int, height: int) -> Picture:
     return _enlarged(image, line, light)
 
 
-def court_lines(picture: Picture, rng: np.random.Generator) -> None:
+def court_lines(canvas: Canvas, rng: np.random.Generator) -> None:
     """Painted lines on the floor, toward the vanishing point and across."""
     color = ((240, 240, 236), (226, 200, 70), (70, 110, 180))[rng.integers(3)]
-    low, line = picture.height, picture.horizon
+    low, line = canvas.height, canvas.horizon
     y = int(line + (low - line) * rng.uniform(0.15, 0.5))
-    cv2.line(picture.image, (0, y), (picture.width, y), color, 3)
-    for x in rng.uniform(-0.5, 1.5, 2) * picture.width:
+    cv2.line(canvas.image, (0, y), (canvas.width, y), color, 3)
+    for x in rng.uniform(-0.5, 1.5, 2) * canvas.width:
         share = (y - line) / (low - line)
-        end = (int(picture.width / 2 + (x - picture.width / 2) * share), y)
-        cv2.line(picture.image, (int(x), low), end, color, 4)
+        end = (int(canvas.width / 2 + (x - canvas.width / 2) * share), y)
+        cv2.line(canvas.image, (int(x), low), end, color, 4)
 
 
-def _enlarged(image: np.ndarray, line: int, light: Light) -> Picture:
+def _enlarged(image: np.ndarray, line: int, light: Light) -> Canvas:
     """What is soft is painted in the image's own size, which is a quarter of the work."""
     large = cv2.resize(image, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_LINEAR)
-    return Picture(large, np.full(large.shape[:2], -1, np.int16), SCALE * line, light)
+    return Canvas(large, np.full(large.shape[:2], -1, np.int16), SCALE * line, light)
 
 
 def _sky(rng: np.random.Generator, sky: Sky, height: int, width: int) -> np.ndarray:
@@ -148,27 +148,27 @@ def _ground(
     return np.clip(color * (texture * sun)[..., None] * np.array(light.tint, np.float32), 0, 255)
 
 
-def _far_things(picture: Picture, rng: np.random.Generator) -> None:
+def _far_things(canvas: Canvas, rng: np.random.Generator) -> None:
     """Trees along the horizon, sometimes a house."""
-    line, scale = picture.horizon, picture.height / 55
+    line, scale = canvas.horizon, canvas.height / 55
     if rng.random() < 0.2:
-        picture.paste(house(rng, scale * 0.8, picture.light), rng.uniform(0, picture.width), line + 5, shadow=False)
-    middle, spread = rng.uniform(0, picture.width), rng.uniform(0.1, 0.5) * picture.width
+        canvas.paste(house(rng, scale * 0.8, canvas.light), rng.uniform(0, canvas.width), line + 5, shadow=False)
+    middle, spread = rng.uniform(0, canvas.width), rng.uniform(0.1, 0.5) * canvas.width
     for _ in range(int(rng.choice([0, 3, 6, 10], p=[0.2, 0.3, 0.3, 0.2]))):
         size = scale * rng.uniform(0.7, 1.8)
-        picture.paste(tree(rng, size, picture.light), rng.normal(middle, spread), line + 2 + size, shadow=False)
-    picture.owner[:] = -1  # scenery hides nothing that is drawn later
+        canvas.paste(tree(rng, size, canvas.light), rng.normal(middle, spread), line + 2 + size, shadow=False)
+    canvas.owner[:] = -1  # scenery hides nothing that is drawn later
 
 
-def _blades(picture: Picture, rng: np.random.Generator, tone: Color) -> None:
+def _blades(canvas: Canvas, rng: np.random.Generator, tone: Color) -> None:
     """Tufts of grass, longer toward the viewer."""
     count = int(rng.integers(150, 450))
     down = np.sqrt(rng.uniform(0.02, 1, count))
-    y = picture.horizon + down * (picture.height - picture.horizon)
-    x = rng.uniform(0, picture.width, count)
-    length = down * picture.height * rng.uniform(0.012, 0.035, count)
+    y = canvas.horizon + down * (canvas.height - canvas.horizon)
+    x = rng.uniform(0, canvas.width, count)
+    length = down * canvas.height * rng.uniform(0.012, 0.035, count)
     lean = rng.normal(0, 0.35, count) * length
     lines = np.stack([np.stack([x, y], 1), np.stack([x + lean, y - length], 1)], 1).round().astype(np.int32)
     for part, factor in enumerate((0.72, 0.88, 1.12, 1.28)):
-        color = np.array(tone) * factor * np.array(picture.light.tint)
-        cv2.polylines(picture.image, list(lines[part::4]), False, color.clip(0, 255).tolist(), 1, cv2.LINE_AA)
+        color = np.array(tone) * factor * np.array(canvas.light.tint)
+        cv2.polylines(canvas.image, list(lines[part::4]), False, color.clip(0, 255).tolist(), 1, cv2.LINE_AA)

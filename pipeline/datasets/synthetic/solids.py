@@ -43,12 +43,11 @@ class Figure:
         ends = [(p, r) for s in self.solids for p, r in ((s.a, s.ra), (s.b, s.rb))]
         return max(abs(p[0]) + r for p, r in ends), max(p[2] + r for p, r in ends)
 
-    def moved(self, forward: float, left: float, up: float, yaw: float = 0.0) -> "Figure":
-        """The figure turned by `yaw` (radians, to its left) and then moved."""
-        cos, sin = math.cos(yaw), math.sin(yaw)
+    def moved(self, forward: float, left: float, up: float) -> "Figure":
+        """The figure moved by so many metres."""
 
         def move(p: Point) -> Point:
-            return (p[0] * cos - p[1] * sin + forward, p[0] * sin + p[1] * cos + left, p[2] + up)
+            return (p[0] + forward, p[1] + left, p[2] + up)
 
         solids = [Solid(move(s.a), move(s.b), s.ra, s.rb, s.color, s.fluff, s.patch) for s in self.solids]
         return Figure(solids, {name: (move(p), r) for name, (p, r) in self.points.items()})

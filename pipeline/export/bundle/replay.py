@@ -89,8 +89,8 @@ RUNNERS = {
 def check_resize(folder: Path, contract: dict[str, Any], golden: dict[str, Any], inputs: np.ndarray) -> list[str]:
     wrong = []
     for name, expected in zip(golden["pictures"], inputs, strict=True):
-        with Image.open(folder / "golden" / name) as picture:
-            found = canvas(picture, contract)[0]
+        with Image.open(folder / "golden" / name) as image:
+            found = canvas(image, contract)[0]
         if found.shape != expected.shape:
             wrong.append(f"golden/{name}: {found.shape} after the resize, the golden input is {expected.shape}")
             continue

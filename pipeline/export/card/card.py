@@ -90,7 +90,7 @@ def _data(spec: "ModelSpec", evidence: Evidence) -> str:
     summary, source = evidence.summary, evidence.dataset.source
     splits = summary["labels"]
     rows = [(label, *(str(splits.get(s, {}).get(label, 0)) for s in splits)) for label in spec.labels]
-    rows.append(("pictures", *(str(summary["splits"].get(s, 0)) for s in splits)))
+    rows.append(("images", *(str(summary["splits"].get(s, 0)) for s in splits)))
     refused = f"; {summary['refused']} refused: {json.dumps(summary['by_rule'])}" if summary["refused"] else ""
     leaks = summary["leaks"]
     return f"""From `{source.get("path")}`, format {summary["format"]}.
@@ -98,7 +98,7 @@ def _data(spec: "ModelSpec", evidence: Evidence) -> str:
 Groups and near-duplicates ({summary["near_duplicate_pairs"]} pairs) are kept in one split; on both sides of a split are
 {leaks["groups"]} groups and {leaks["near_duplicates"]} near-duplicates.
 
-{table(("objects or pictures of", *splits), rows)}
+{table(("objects or images of", *splits), rows)}
 """
 
 

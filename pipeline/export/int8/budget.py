@@ -10,7 +10,7 @@ from pipeline.graph.folding import CONV, LINEAR, tensor_of
 
 Part = tuple[str, fx.Node]  # "weight" of a layer, or "activation" of a place
 
-PICTURES = 4  # that the errors are measured on
+IMAGES = 4  # that the errors are measured on
 FLOAT_BYTES = 3  # that a weight takes more than in int8
 SEAM_BYTES = 512  # at most, of the steps to and from int8 around a layer
 UNITS = (CONV, LINEAR, *SUMS, ATEN.mul.Tensor, ATEN.cat.default, ATEN.adaptive_avg_pool2d.default)
@@ -49,7 +49,7 @@ def spare(graph_module: fx.GraphModule, images: Images, allowed: int) -> Spared:
     """
     int8 = Int8(graph_module)
     int8.watch(images)
-    harm = _harm(int8, images[:: -(-len(images) // PICTURES)])
+    harm = _harm(int8, images[:: -(-len(images) // IMAGES)])
     needs: dict[Part, set[fx.Node]] = {("weight", n): {n} for n in int8.layers}
     needs |= {("activation", n): _makers(n) | _readers(n) for n in int8.places}
     kept: set[fx.Node] = set()

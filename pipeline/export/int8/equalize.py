@@ -4,7 +4,7 @@ Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias 
 that share one scale. Weights have a scale per output channel here, so what it evens out is the activations: a channel c
 is multiplied by s_c in the layers that make it and divided by s_c in those that read it, which is the same function
 where nothing stands between but sums, poolings, padding and ReLU. A ReLU6 would cut off a channel earlier: a
-channel grows there only where it stays below 6 by a margin on the calibration images, which is no proof for others.
+channel grows there only where it stays below 6 by a margin on the calibration images; on others it may not.
 """
 
 import copy

@@ -20,7 +20,7 @@ from pipeline.runtimes.on_coreml import calm, inspect
 DATE = "com.github.apple.coremltools.conversion_date"
 
 
-class _Picture(nn.Module):
+class _OfFloats(nn.Module):
     """`deployed` for floats [1, 3, S, S] from 0 to 255, which is what Core ML makes of an image."""
 
     def __init__(self, deployed: nn.Module) -> None:
@@ -45,7 +45,7 @@ def export_int8(
 
         side = calibration[0].shape[1]
         inputs = (torch.zeros(1, 3, side, side),)
-        program = torch.export.export(fold(_Picture(deployed), inputs), inputs).run_decompositions({})
+        program = torch.export.export(fold(_OfFloats(deployed), inputs), inputs).run_decompositions({})
         model = ct.convert(
             program,
             inputs=[ct.ImageType("image", shape=(1, 3, side, side), color_layout=ct.colorlayout.RGB)],

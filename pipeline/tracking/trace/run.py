@@ -24,7 +24,7 @@ def run_facts(project: Path, run: str, dataset: str, stages: Stages, place: str,
     found |= {"lock": state.lock, "run_params": state.params}
     try:
         return {**found, "mlflow": tracked_as(state, project, uri)}
-    except InputError as error:  # a store that is away is no reason to say nothing
+    except InputError as error:  # the rest is known without the store
         return {**found, "mlflow": [], "mlflow_error": str(error)}
 
 

@@ -21,7 +21,7 @@ def trace_text(found: dict[str, Any]) -> str:
     if found["params"]:
         nodes.append(("params", [(f"{key}: {_value(value)}", []) for key, value in found["params"].items()]))
     if "picture" in found:
-        nodes.append(_picture(found["picture"]))
+        nodes.append(_image(found["picture"]))
     if "dataset" in found:
         nodes.append(_dataset(found["dataset"]))
     if "run" in found:
@@ -52,18 +52,18 @@ def _dataset(dataset: dict[str, Any]) -> Node:
     return f"dataset  {dataset['name']}" + (f": {counts} images" if counts else ""), children
 
 
-def _picture(picture: dict[str, Any]) -> Node:
-    labels = f", labelled {', '.join(picture['labels'])}" if picture.get("labels") else ""
-    split = f" of {picture['split']}" if picture.get("split") else ""
+def _image(image: dict[str, Any]) -> Node:
+    labels = f", labelled {', '.join(image['labels'])}" if image.get("labels") else ""
+    split = f" of {image['split']}" if image.get("split") else ""
     children: list[Node] = []
-    if "ingested" in picture:
-        children.append((f"of       {picture['ingested']}", []))
-    if picture.get("source"):
-        frame = f", frame {picture['frame']}" if "frame" in picture else ""
-        children.append((f"taken from {picture['source']}{frame}", []))
-    if "why" in picture:
-        children.append((picture["why"], []))
-    return f"image  {picture['id']}{split}{labels}", children
+    if "ingested" in image:
+        children.append((f"of       {image['ingested']}", []))
+    if image.get("source"):
+        frame = f", frame {image['frame']}" if "frame" in image else ""
+        children.append((f"taken from {image['source']}{frame}", []))
+    if "why" in image:
+        children.append((image["why"], []))
+    return f"image  {image['id']}{split}{labels}", children
 
 
 def _run(found: dict[str, Any]) -> list[Node]:

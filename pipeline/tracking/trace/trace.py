@@ -13,7 +13,7 @@ from pipeline.core.files import md5_of, sha256
 from pipeline.core.params import flat
 from pipeline.tracking.dvc_state import OF_RUN, read_lock
 from pipeline.tracking.run_record import git_tags
-from pipeline.tracking.trace.picture import picture_of
+from pipeline.tracking.trace.image import image_of
 from pipeline.tracking.trace.recorded import Stages, commits, listed, outs_with, recorded_json
 from pipeline.tracking.trace.run import run_facts
 from pipeline.tracking.trace.search import earlier, places_of
@@ -27,7 +27,7 @@ def trace(file: Path, project: Path, uri: str | None = None) -> dict[str, Any]:
 
     Keys: file, sha256, size_bytes, places (equal files of the chain), state (and `why`), stage, out, made_from, code,
     params, git; of a dataset's or run's file `dataset`; of a run's file run, target, lock, run_params, mlflow, verdict;
-    of an image `image`. Raises InputError if the file is not there, or is not the chain's: what was searched then.
+    of an image `picture`. Raises InputError if the file is not there, or is not the chain's: what was searched then.
     """
     if not file.is_file():
         raise InputError(f"{file}: {'a folder; expected a file in it' if file.is_dir() else 'no such file'}")
@@ -53,8 +53,8 @@ def trace(file: Path, project: Path, uri: str | None = None) -> dict[str, Any]:
         found["dataset"] = _dataset(project, dataset, stages)
     if of_run:
         found |= {"run": name, **run_facts(project, name, dataset, stages, place, uri)}
-    if dataset and (picture := picture_of(project, place, dataset, found["dataset"])):
-        found["picture"] = picture
+    if dataset and (image := image_of(project, place, dataset, found["dataset"])):
+        found["picture"] = image
     return found
 
 
@@ -102,7 +102,7 @@ def _params(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _dataset(project: Path, name: str, stages: Stages) -> dict[str, Any]:
-    entry, start = stages[f"ingest@{name}"], f"datasets.{name}."
+    entry, start = stages[f"ingest@{name}"], f"datasets.{name}.ingest."
     params = {key.removeprefix(start): value for key, value in _params(entry).items()}
     ingested = next(out for out in entry["outs"] if out["path"] == f"data/ingested/{name}")
     told = recorded_json(project, ingested, "/dataset.json")

@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.datasets.synthetic.solids import Light, Sprite
 
 SCALE = 2  # drawn larger and scaled down, which smooths the edges
-PROP = 1000  # the number of things that are no animal
+PROP = 1000  # the number of a thing that is not an animal
 
 
 def generator(seed: int, kind: str, *numbers: int) -> np.random.Generator:
@@ -23,7 +23,7 @@ def corner(sprite: Sprite, x: float, y: float) -> tuple[int, int]:
 
 
 @dataclass(slots=True)
-class Picture:
+class Canvas:
     """`image` RGB [H,W,3] uint8, `owner` [H,W] the number of what was pasted last, -1 for the background.
 
     `horizon` is its y in drawn pixels.
@@ -42,8 +42,8 @@ class Picture:
     def width(self) -> int:
         return self.image.shape[1]
 
-    def copy(self) -> "Picture":
-        return Picture(self.image.copy(), self.owner.copy(), self.horizon, self.light)
+    def copy(self) -> "Canvas":
+        return Canvas(self.image.copy(), self.owner.copy(), self.horizon, self.light)
 
     def covers(self, sprite: Sprite, x: float, y: float) -> np.ndarray:
         """The pixels [H,W] that `sprite` takes with its foot at (x, y)."""

@@ -8,7 +8,7 @@ from pipeline.core.files import read_json
 from pipeline.core.sample import SPLITS, Sample, read_samples
 
 
-def picture_of(project: Path, place: str, name: str, dataset: dict[str, Any]) -> dict[str, Any] | None:
+def image_of(project: Path, place: str, name: str, dataset: dict[str, Any]) -> dict[str, Any] | None:
     """Of an ingested, augmented or golden image at `place`: its id and split, of which ingested image it is a copy,
     and the file it was taken from; None of any other file. `dataset` is what `trace` knows of the dataset `name`.
 

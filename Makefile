@@ -13,7 +13,7 @@ export FIFTYONE_DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro test lint format docs inspect ui demo compare compare-detectors litert lock clean
+.PHONY: help setup repro test test-fast lint format docs inspect ui demo compare compare-detectors litert lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -40,6 +40,9 @@ repro: setup ## run the chain: what params.yaml and the code have changed since 
 
 test: lint node_modules/ready ## lint, types and all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) # a core each: threads of several workers would fight
+
+test-fast: lint ## lint, types and the tests that take a moment, for daily work (the others are marked slow)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) -m 'not slow'
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check .

@@ -12,15 +12,49 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 from selenium import webdriver
+from shared import made_once
 
 ROOT = Path(__file__).parents[1]
-RUNS = ("actions", "alpaca", "herd", "pose")
-# begun first: a file is one worker's, and the others would wait for one that begins last
-LONG = ("test_chain", "test_exporters", "test_verify", "test_targets", "test_train", "test_qat", "test_web")
+RUNS = ("actions", "herd")  # of the default runs, what the chain of the tests has: clips, and boxes with keypoints
+# What `make test-fast` leaves out, the longest first, because others would wait for one that begins last; and whether
+# each test goes to the worker that is free. Where not, tests share what one worker alone has: a server, a browser.
+SLOW = {
+    "test_train": True,
+    "test_web": False,
+    "test_verify": True,
+    "test_qat": True,
+    "test_exporters": True,
+    "test_targets": False,
+    "test_stages": True,
+    "test_chain": True,
+    "test_quantization": True,
+    "test_backbones": True,
+    "test_tracking": False,
+    "test_compare": False,
+    "test_rerun": False,
+    "test_inspect": False,
+    "test_serving": False,
+    "test_predict": False,
+    "test_models": False,
+}
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in its own hook of this name
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+    for item in items:
+        name = item.path.stem
+        if not SLOW.get(name, False):
+            item.add_marker(pytest.mark.xdist_group(name))
+        if name in SLOW:
+            item.add_marker(pytest.mark.slow)
+    items.sort(key=_turn)  # stable: a file's tests stay in their order
+
+
+def _turn(item: pytest.Item) -> int:
+    if item.name == "test_every_stage_ran_once":  # makes the chain; the other tests of it come when it is there
+        return -1
+    names = list(SLOW)
+    return names.index(item.path.stem) if item.path.stem in SLOW else len(names)
 
 
 CHROMIUM, DRIVER = "chromium", "chromedriver"
@@ -67,9 +101,9 @@ def open_browser(profile: Path, *more: str) -> Iterator[webdriver.Chrome]:
 
 SMALLEST = {
     "sample.actions": {"groups": 4, "clips": 1, "frames": 6, "side": 64},
-    "sample.alpaca": {"images": 24, "side": 64},
+    "sample.alpaca": {"images": 24, "side": 64},  # "own data" begins with it
     "sample.herd": {"images": 24, "side": 96},
-    "sample.pose": {"images": 24, "side": 64},
+    "sample.pose": {"images": 10, "side": 32},
     "datasets.actions.options.frames": 2,
     **{f"runs.{name}.model.size": 64 for name in RUNS},
     **{f"runs.{name}.train.epochs": 2 for name in RUNS},
@@ -92,11 +126,26 @@ def set_params(project: Path, changes: dict[str, Any]) -> None:
     yaml.dump(params, project / "params.yaml")
 
 
-def in_project(project: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+def keep_runs(project: Path, names: tuple[str, ...]) -> None:
+    """Take all other runs, the datasets of the same names, and a comparison of another run out of params.yaml."""
+    yaml = YAML()
+    params = yaml.load(project / "params.yaml")
+    for section in ("datasets", "runs"):
+        for name in [name for name in params[section] if name not in names]:
+            del params[section][name]
+    if params["compare"]["run"] not in names:
+        del params["compare"]
+    yaml.dump(params, project / "params.yaml")
+
+
+def in_project(
+    project: Path, *command: str, check: bool = True, more: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a command in the project as its users do, with one thread (tests share the cores)."""
     done = subprocess.run(
-        command, cwd=project, env=project_environment(), capture_output=True, text=True, check=False, timeout=1500
-    )
+        command, cwd=project, env=project_environment() | (more or {}), capture_output=True, text=True, check=False,
+        timeout=1500,
+    )  # fmt: skip
     assert not check or done.returncode == 0, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
     return done
 
@@ -115,8 +164,39 @@ def project_environment() -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of this project in which `dvc repro` ran on the smallest params. Tests that use it share one worker."""
-    folder = tmp_path_factory.mktemp("project")
+    """A copy of this project in which `dvc repro` ran on the smallest params, for all workers: to be read only."""
+    return made_once(tmp_path_factory, "chain", run_chain)
+
+
+@pytest.fixture
+def project(chain: Path, tmp_path: Path) -> Path:
+    """A copy of `chain` to change, without FiftyOne's and MLflow's databases, which know the place where they were made
+    and are made anew from the chain's files.
+    """
+    databases = shutil.ignore_patterns(".fiftyone", "mlflow.db", "mlruns", "mlartifacts")
+    return shutil.copytree(chain, tmp_path / "project", symlinks=True, ignore=databases)
+
+
+def run_chain(folder: Path) -> None:
+    """First with a database that nobody finds, as on a machine where mongod does not start, then with it."""
+    copy_project(folder)
+    set_params(folder, SMALLEST)
+    keep_runs(folder, RUNS)
+    in_project(folder, "git", "init", "-q")
+    in_project(folder, "git", "add", "-A")
+    in_project(folder, "git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-qm", "start")
+    done = in_project(folder, "dvc", "repro", "--keep-going", check=False, more=NO_DATABASE)
+    (folder / "without_database.log").write_text(done.stdout + done.stderr)
+    done = in_project(folder, "dvc", "repro")
+    (folder / "with_database.log").write_text(done.stdout)
+
+
+# a port where nobody answers
+NO_DATABASE = {"FIFTYONE_DATABASE_URI": "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200"}
+
+
+def copy_project(folder: Path) -> None:
+    """The files of this project as they are here, of which git knows or would know."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -127,10 +207,3 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if name and (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    set_params(folder, SMALLEST)
-    in_project(folder, "git", "init", "-q")
-    in_project(folder, "git", "add", "-A")
-    in_project(folder, "git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-qm", "start")
-    done = in_project(folder, "dvc", "repro")
-    (folder / "repro.log").write_text(done.stdout)
-    return folder

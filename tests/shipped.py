@@ -1,14 +1,13 @@
 """A small run, trained and exported to every target: what the tests of export, runtimes and verify look at."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from filelock import FileLock
 from PIL import Image, ImageDraw
 from safetensors.torch import save_file
+from shared import made_once
 
 from pipeline.core.files import read_json, sha256, size_bytes, write_json
 from pipeline.core.sample import Dataset, Sample, read_samples, write_dataset, write_samples
@@ -32,18 +31,15 @@ VERIFY = VerifyParams(tolerance=0.1, size_ratio=0.35)
 
 
 def shipped(factory: pytest.TempPathFactory) -> Path:
-    """data/, models/shapes, evaluated/ and exports/ in one folder, made once for all workers by the first that asks."""
-    base = factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        base = base.parent
-    root = base / "shipped"
-    with FileLock(base / "shipped.lock"):
-        if not (root / "exports").exists():
-            draw_shapes(root / "data")
-            train_shapes(root / "models" / "shapes", root / "data" / "train")
-            _evaluate(root)
-            export_run(root / "models" / "shapes", root / "data" / "train", root / "exports", PARAMS)
-    return root
+    """data/, models/shapes, evaluated/ and exports/ in one folder, made once for all workers."""
+    return made_once(factory, "shipped", _ship)
+
+
+def _ship(root: Path) -> None:
+    draw_shapes(root / "data")
+    train_shapes(root / "models" / "shapes", root / "data" / "train")
+    _evaluate(root)
+    export_run(root / "models" / "shapes", root / "data" / "train", root / "exports", PARAMS)
 
 
 def relist(exports: Path, target: str) -> None:

@@ -12,20 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from exported_nets import exported_net, images_of_test, net_of, warmed
 from PIL import Image
 from shipped import LABELS, PARAMS, SIDE, TARGETS, shipped, spec_of
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json, write_json
 from pipeline.core.sample import Object, Sample, read_samples, write_samples
-from pipeline.core.spec import ModelSpec
 from pipeline.export.bundle import replay as bundled_replay
 from pipeline.export.calibration import choose
 from pipeline.export.card.contract import preprocessing
 from pipeline.export.export import export_run
 from pipeline.graph.folding import folded
-from pipeline.models.localizer import Localizer
-from pipeline.models.nets import Deployed, build
 from pipeline.ops.preprocess import resize
 from pipeline.runtimes.exported import exported_file
 from pipeline.runtimes.targets import open_runtime, target_row
@@ -37,27 +35,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pictures(run: Path) -> np.ndarray:
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
     """uint8 [48, S, S, 3]: the test split."""
-    test = run / "data" / "test"
-    return np.stack([np.asarray(Image.open(test / s.file_name)) for s in read_samples(test)])
-
-
-def warmed(spec: ModelSpec, pictures: np.ndarray) -> Deployed:
-    """A net with random weights whose batch norms have seen images, so that folding them matters."""
-    torch.manual_seed(0)
-    net = Deployed(build(spec), spec)
-    for module in net.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = None
-            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
-            torch.nn.init.normal_(module.bias, std=0.2)
-        elif isinstance(module, torch.nn.Linear):  # some begin at zero
-            torch.nn.init.normal_(module.weight, std=0.05)
-    net.train()
-    with torch.no_grad():
-        net(torch.from_numpy(pictures[:32]))
-    return net.eval()
+    return images_of_test(tmp_path_factory)
 
 
 @pytest.mark.parametrize("target", ["onnx_float", "executorch_float"])
@@ -154,16 +134,16 @@ def test_a_pooling_that_is_padded_with_infinity_ships(pictures: np.ndarray, tmp_
     np.testing.assert_allclose(found, expected, atol=1e-5 if target == "onnx_float" else 0.05)
 
 
-def test_a_detector_with_a_shared_head_holds_in_int8(pictures: np.ndarray, tmp_path: Path) -> None:
+def test_a_detector_with_a_shared_head_holds_in_int8(
+    pictures: np.ndarray, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """Quantizers that meet one convolution three times must not leave two of them out or give up."""
-    spec = spec_of("detect")
-    net = warmed(spec, pictures)
-    file, export = target_row("onnx_int8").file, target_row("onnx_int8").export
-    export(net, [p[None] for p in pictures[:2]], tmp_path / file, spec.outputs)
-    found = open_runtime("onnx_int8", tmp_path / file).run(pictures[:1])
+    net, _ = net_of("anchor_free", pictures)
+    path, _ = exported_net(tmp_path_factory, "anchor_free", "onnx_int8")
+    found = open_runtime("onnx_int8", path).run(pictures[:1])
     assert [o.shape for o in found] == [tuple(o.shape) for o in net(torch.from_numpy(pictures[:1]))]
     floats = sum(p.numel() for p in net.parameters()) * 4
-    assert (tmp_path / file).stat().st_size < 0.45 * floats  # a net this narrow has many scales for its weights
+    assert path.stat().st_size < 0.45 * floats  # a net this narrow has many scales for its weights
 
 
 class Constant(torch.nn.Module):
@@ -191,32 +171,20 @@ def test_a_tensor_that_is_all_but_constant_ships(pictures: np.ndarray, tmp_path:
 @pytest.mark.parametrize("kind", ["anchor_free", "yolov3"])
 @pytest.mark.parametrize("target", ["executorch_float", "executorch_int8"])
 def test_no_operator_of_a_detector_is_left_outside_the_delegate(
-    pictures: np.ndarray, tmp_path: Path, target: str, kind: str
+    tmp_path_factory: pytest.TempPathFactory, target: str, kind: str
 ) -> None:
-    spec = spec_of("detect")
-    if kind == "yolov3":
-        spec.head |= {"kind": kind, "anchors": [[[8, 8], [8, 16], [16, 8]]] * 3}
-    net = build(spec).eval()
-    file, export = target_row(target).file, target_row(target).export
-    facts = export(Deployed(net, spec), [p[None] for p in pictures[:4]], tmp_path / file, list(net.outputs))
+    _, facts = exported_net(tmp_path_factory, kind, target)
     assert facts["outside_backend"] == []
 
 
 @pytest.mark.parametrize("target", ["onnx_int8", "executorch_int8"])
-def test_landmarks_are_placed_in_their_box_in_float(pictures: np.ndarray, tmp_path: Path, target: str) -> None:
+def test_landmarks_are_placed_in_their_box_in_float(
+    pictures: np.ndarray, tmp_path_factory: pytest.TempPathFactory, target: str
+) -> None:
     """The int8 file's landmarks lie in its own box exactly where its layers say: no rounding to 8 bits after them."""
-    spec = spec_of("localize")
-    spec.landmarks = ["nose", "tail"]
-    net = warmed(spec, pictures)
-    localizer = net.net
-    assert isinstance(localizer, Localizer)
-    assert localizer.landmarks is not None
-    torch.nn.init.zeros_(localizer.landmarks.weight)
-    torch.nn.init.zeros_(localizer.landmarks.bias)
-    localizer.shape.copy_(torch.tensor([[0.123, 0.456], [0.789, 0.321]]))
-    file, export = target_row(target).file, target_row(target).export
-    export(net, [p[None] for p in pictures[:8]], tmp_path / file, list(localizer.outputs))
-    _, box, _, points = open_runtime(target, tmp_path / file).run(pictures[8:16])
+    localizer = net_of("localize", pictures)[0].net
+    path, _ = exported_net(tmp_path_factory, "localize", target)
+    _, box, _, points = open_runtime(target, path).run(pictures[8:16])
     expected = box[:, None, :2] + box[:, None, 2:] * localizer.shape.numpy()
     np.testing.assert_allclose(points.reshape(8, 2, 2), expected, atol=1e-4)
 

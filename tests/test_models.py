@@ -23,7 +23,7 @@ from pipeline.core.spec import ModelSpec, read_spec, write_spec
 from pipeline.models.anchor_free import AnchorFree, assign, flatten
 from pipeline.models.backbones import classifier, feature_maps, learning_order, read_pretrained
 from pipeline.models.cells import table
-from pipeline.models.localizer import Localizer, _wing
+from pipeline.models.localizer import Localizer
 from pipeline.models.mobilenets import named, register, smallest_input
 from pipeline.models.nets import Deployed, build, load_model
 from pipeline.models.yolov3 import kmeans_anchors
@@ -494,13 +494,28 @@ def test_an_error_counts_by_the_size_of_the_object() -> None:
     torch.testing.assert_close(losses[0], losses[1])
 
 
-def test_the_wing_loss_is_in_one_piece() -> None:
-    x = torch.tensor([0.0, 20 - 1e-4, 20 + 1e-4, 21.0, 40.0])
-    loss = _wing(x).tolist()
-    assert loss[0] == 0
-    assert loss[1] == pytest.approx(loss[2], abs=1e-3)  # at w, where the logarithm ends
-    assert loss[2] == pytest.approx(20 * math.log(6), abs=1e-3)
-    assert loss[4] - loss[3] == pytest.approx(19, abs=1e-4)  # above w as steep as L1
+def test_a_landmark_pulls_by_the_wing_loss() -> None:
+    """Feng et al. 2018: the nearer, the steeper; from w on as steep as L1; no jump where the two meet. Here w is 20
+    hundredths of the object's size, and the curvature 4.
+    """
+    net = build(spec("localize"))
+    assert isinstance(net, Localizer)
+    target = corner_target([[0.4, 0.4, 1], [0.9, 0.1, 0]])  # of an object whose size is 0.4
+
+    def loss_and_slope(hundredths: float) -> tuple[float, float]:
+        points = torch.tensor([[0.4 + 0.004 * hundredths, 0.4, 0.5, 0.5]], requires_grad=True)
+        loss = localizer_loss(net, points, target)
+        loss.backward()
+        assert points.grad is not None
+        return loss.item(), points.grad[0, 0].item()
+
+    nothing, _ = loss_and_slope(0)
+    (before, _), (after, steep), (_, far) = map(loss_and_slope, (20 - 1e-3, 20 + 1e-3, 60))
+    assert far == pytest.approx(steep)
+    for near in (1.0, 4.0, 12.0, 19.0):
+        assert loss_and_slope(near)[1] / steep == pytest.approx(20 / (4 + near), rel=1e-3)
+    assert after == pytest.approx(before, abs=1e-4)
+    assert (before - nothing) / (steep * 0.004) == pytest.approx(20 * math.log(6), rel=1e-3)
 
 
 def test_landmarks_start_at_their_mean_place_in_the_box_and_move_with_it() -> None:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from shared import made_once
 from shipped import LABELS, PARAMS, SIDE, VERIFY, shipped, spec_of
 
 from pipeline.core.errors import InputError
@@ -46,25 +47,28 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def lopsided(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A net that answers as the trained one does, with a channel in it that is 50 times as large as the others: their
-    values fall into five of 256 steps.
+    values fall into five of 256 steps. In "model"; beside it its exports, tuned and not.
     """
-    state = load_file(run / "models" / "shapes" / "model.safetensors")
-    for block in range(4):
-        for name in ("weight", "bias"):
-            state[f"body.blocks.3.{block}.bn3.{name}"][0] *= 50
-    for block in ("3.1", "3.2", "3.3", "4.0"):
-        state[f"body.blocks.{block}.conv_pw.weight"][:, 0] /= 50
-    folder = tmp_path_factory.mktemp("lopsided")
-    save_file(state, folder / "model.safetensors")
-    shutil.copy(run / "models" / "shapes" / "model.json", folder)
-    return folder
+
+    def make(folder: Path) -> None:
+        state = load_file(run / "models" / "shapes" / "model.safetensors")
+        for block in range(4):
+            for name in ("weight", "bias"):
+                state[f"body.blocks.3.{block}.bn3.{name}"][0] *= 50
+        for block in ("3.1", "3.2", "3.3", "4.0"):
+            state[f"body.blocks.{block}.conv_pw.weight"][:, 0] /= 50
+        shutil.copytree(run / "models" / "shapes", folder / "model")
+        save_file(state, folder / "model" / "model.safetensors")
+        export_run(folder / "model", run / "data" / "train", folder / "tuned", params())
+        plain = PARAMS.model_copy(update={"targets": ["onnx_int8"]})
+        export_run(folder / "model", run / "data" / "train", folder / "plain", plain)
+
+    return made_once(tmp_path_factory, "lopsided", make)
 
 
-@pytest.fixture(scope="module")
-def tuned(run: Path, lopsided: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("tuned") / "exports"
-    export_run(lopsided, run / "data" / "train", out, params())
-    return out
+@pytest.fixture
+def tuned(lopsided: Path) -> Path:
+    return lopsided / "tuned"
 
 
 def surprise(exports: Path, test: Path) -> float:
@@ -75,12 +79,9 @@ def surprise(exports: Path, test: Path) -> float:
     return float(np.mean([-np.log((b.scores or {})[str(a.label)]) for a, b in zip(truth, found, strict=True)]))
 
 
-def test_a_net_that_rounding_hurts_learns_to_live_with_it(
-    run: Path, lopsided: Path, tuned: Path, tmp_path: Path
-) -> None:
-    train, test = run / "data" / "train", run / "data" / "test"
-    export_run(lopsided, train, tmp_path / "plain", PARAMS.model_copy(update={"targets": ["onnx_int8"]}))
-    assert surprise(tuned, test) < 0.95 * surprise(tmp_path / "plain", test)
+def test_a_net_that_rounding_hurts_learns_to_live_with_it(run: Path, lopsided: Path) -> None:
+    test = run / "data" / "test"
+    assert surprise(lopsided / "tuned", test) < 0.95 * surprise(lopsided / "plain", test)
 
 
 def test_the_folder_says_how_it_was_tuned_and_verifies(run: Path, tuned: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from exported_nets import exported_net
 from onnxruntime.tools.mobile_helpers import usability_checker
 from PIL import Image
 from shipped import PARAMS, SIDE, VERIFY, shipped, spec_of
@@ -206,16 +207,15 @@ def test_what_is_not_installed_is_named_with_the_way_to_install_it(
         open_runtime("onnx_float", run / "exports" / "model.onnx")
 
 
-@pytest.mark.parametrize("task", ["classify", "localize", "detect"])
-def test_onnx_files_have_operators_and_shapes_for_phones(run: Path, tmp_path: Path, task: str) -> None:
+@pytest.mark.parametrize("name", ["classify", "localize", "anchor_free"])
+def test_onnx_files_have_operators_and_shapes_for_phones(
+    run: Path, tmp_path_factory: pytest.TempPathFactory, name: str
+) -> None:
     """By ONNX Runtime's own list for Android's NNAPI, and its list for Core ML for the float file."""
-    spec = spec_of(task)
     for target in ("onnx_float", "onnx_int8"):
-        file, export = target_row(target).file, target_row(target).export
-        path = run / "exports" / file
-        if task != "classify":
-            path = tmp_path / file
-            export(Deployed(build(spec), spec), images(2), path, spec.outputs)
+        path = exported_file(run / "exports", target)
+        if name != "classify":
+            path, _ = exported_net(tmp_path_factory, name, target)
         whole = onnx.shape_inference.infer_shapes(onnx.load(path), strict_mode=True)
         assert usability_checker.check_shapes(whole.graph) == ([], 0)
         checks = [usability_checker.check_nnapi_partitions(whole, False)]
@@ -224,7 +224,7 @@ def test_onnx_files_have_operators_and_shapes_for_phones(run: Path, tmp_path: Pa
             checks.append(usability_checker.check_coreml_partitions(whole, False, lists))
         for found in checks:
             # what torch makes of the global pooling's last step: it moves nothing, and stays on the CPU
-            assert found.unsupported_ops <= ({"ai.onnx:Gather"} if task == "classify" else set())
+            assert found.unsupported_ops <= ({"ai.onnx:Gather"} if name == "classify" else set())
 
 
 @pytest.fixture(scope="module")

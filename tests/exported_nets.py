@@ -1,0 +1,76 @@
+"""Nets with boxes, random but for their batch norms, and a file of each for a target, made once for all tests."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from shared import made_once
+from shipped import shipped, spec_of
+
+from pipeline.core.files import read_json, write_json
+from pipeline.core.sample import read_samples
+from pipeline.core.spec import ModelSpec
+from pipeline.models.localizer import Localizer
+from pipeline.models.nets import Deployed, build
+from pipeline.runtimes.targets import TARGETS
+
+NETS = ("localize", "anchor_free", "yolov3")
+CALIBRATION = 8  # images
+
+
+def images_of_test(factory: pytest.TempPathFactory) -> np.ndarray:
+    """uint8 [48, S, S, 3]: the test split that comes with `shipped`."""
+    test = shipped(factory) / "data" / "test"
+    return np.stack([np.asarray(Image.open(test / s.file_name)) for s in read_samples(test)])
+
+
+def net_of(name: str, images: np.ndarray) -> tuple[Deployed, ModelSpec]:
+    """One of `NETS`, and its spec. The localizer's keypoints lie at fixed places in its box."""
+    spec = spec_of("localize" if name == "localize" else "detect")
+    if name == "yolov3":
+        # fewer layers: what is special about it are its outputs
+        spec.backbone = "mobilenetv1_050_shallow"
+        spec.head |= {"kind": name, "anchors": [[[8, 8], [8, 16], [16, 8]]] * 3}
+        spec.outputs = list(build(spec).outputs)
+    net = warmed(spec, images)
+    if isinstance(net.net, Localizer):
+        assert net.net.landmarks is not None
+        torch.nn.init.zeros_(net.net.landmarks.weight)
+        torch.nn.init.zeros_(net.net.landmarks.bias)
+        net.net.shape.copy_(torch.tensor([[0.123, 0.456], [0.789, 0.321]]))
+    return net, spec
+
+
+def warmed(spec: ModelSpec, images: np.ndarray) -> Deployed:
+    """A net with random weights whose batch norms have seen images, so that folding them matters."""
+    torch.manual_seed(0)
+    net = Deployed(build(spec), spec)
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.normal_(module.bias, std=0.2)
+        elif isinstance(module, torch.nn.Linear):  # some begin at zero
+            torch.nn.init.normal_(module.weight, std=0.05)
+    net.train()
+    with torch.no_grad():
+        net(torch.from_numpy(images[:32]))
+    return net.eval()
+
+
+def exported_net(factory: pytest.TempPathFactory, name: str, target: str) -> tuple[Path, dict[str, Any]]:
+    """The file for `target` of one of `NETS`, and what its exporter says of it."""
+
+    def export(folder: Path) -> None:
+        images = images_of_test(factory)
+        net, spec = net_of(name, images)
+        folder.mkdir()
+        row = TARGETS[target]
+        facts = row.export(net, [image[None] for image in images[:CALIBRATION]], folder / row.file, spec.outputs)
+        write_json(folder / "facts.json", facts)
+
+    folder = made_once(factory, f"{name}-{target}", export)
+    return folder / TARGETS[target].file, read_json(folder / "facts.json")

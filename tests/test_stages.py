@@ -1,0 +1,87 @@
+"""The stages one after another in one process, on the default runs that the chain of the tests leaves out: a classifier
+that learns from class folders, and a localizer.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import copy_project, keep_runs, set_params
+from shared import made_once
+
+from pipeline.core.sample import read_dataset, read_samples
+from stages.augment import main as augment
+from stages.evaluate import evaluate
+from stages.export import export
+from stages.ingest import main as ingest
+from stages.params import params
+from stages.sample import sample
+from stages.train import train
+from stages.verify import verify
+
+TARGETS = ["onnx_float", "onnx_int8"]
+METRICS = {
+    "alpaca": {"accuracy", "macro_f1"},
+    "pose": {"presence_accuracy", "mean_iou", "nme", "pck"},
+}
+
+
+def smallest(name: str) -> dict[str, Any]:
+    return {
+        **{f"sample.{other}": {"images": 10, "side": 32} for other in ("alpaca", "herd", "pose")},
+        "sample.actions": {"groups": 3, "clips": 1, "frames": 2, "side": 32},
+        f"sample.{name}": {"images": 24, "side": 64},
+        f"runs.{name}.model.size": 64,
+        f"runs.{name}.train.epochs": 2,
+        f"runs.{name}.export": {"calibration_images": 4, "targets": TARGETS},
+        f"runs.{name}.verify.tolerance": 1.0,  # nets that have learned next to nothing
+        "machine.workers": 0,
+    }
+
+
+@pytest.fixture(params=METRICS)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def project(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose run `name` went through all stages up to verify."""
+
+    def make(folder: Path) -> None:
+        copy_project(folder)
+        set_params(folder, smallest(name))
+        keep_runs(folder, (name,))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            for stage in (params, sample):
+                stage("")
+            for stage in (ingest, augment, train, evaluate, export, verify):
+                stage(name)
+
+    return made_once(tmp_path_factory, f"stages-{name}", make)
+
+
+def test_the_names_that_others_rely_on(project: Path, name: str) -> None:
+    metrics = json.loads((project / f"reports/evaluate/{name}/metrics.json").read_text())
+    assert {"task", "n_images", *METRICS[name]} <= set(metrics)
+    assert metrics["n_images"] == len(read_samples(project / f"data/ingested/{name}/test")) > 0
+    verdict = json.loads((project / f"reports/verify/{name}/verify.json").read_text())
+    assert verdict["passed"] is True
+    assert verdict["float"] == metrics
+    assert list(verdict["targets"]) == TARGETS
+    assert verdict["targets"]["onnx_int8"]["size_ratio"] <= 0.35
+    assert {p.name for p in (project / f"models/{name}").iterdir()} == {"model.json", "model.safetensors"}
+
+
+def test_what_came_in_is_what_went_out(project: Path, name: str) -> None:
+    summary = json.loads((project / f"reports/ingest/{name}/summary.json").read_text())
+    assert summary["seen"] == summary["kept"] + summary["refused"] == 24
+    ingested = project / "data/ingested" / name
+    splits = {split: read_samples(ingested / split) for split in ("train", "val", "test")}
+    assert {split: len(samples) for split, samples in splits.items()} == summary["splits"]
+    augmented = read_samples(project / "data/augmented" / name)
+    assert {s.id.split("~")[0] for s in augmented} == {s.id for s in splits["train"]}
+    assert len(augmented) == 2 * len(splits["train"]), "each with one copy"
+    assert read_dataset(project / "data/augmented" / name).labels == read_dataset(ingested).labels

@@ -95,7 +95,7 @@ def test_an_mlflow_run_holds_what_the_files_say(project: Path, caplog: pytest.Lo
     assert run.inputs.dataset_inputs[0].dataset.digest == read_state(project, "alpaca", "alpaca").data
     for path in (
         "exports/alpaca.onnx", "exports/verdict.json", "exports/verify.json", "model/model.json",
-        "reports/ingest/sheet.jpg", "reports/verify/verdict.json", "reports/verify/verify.json",
+        "reports/ingest/contact_sheet.jpg", "reports/verify/verdict.json", "reports/verify/verify.json",
         "reports/evaluate/plots/pr.csv",
     ):  # fmt: skip
         assert Path(url2pathname(run.info.artifact_uri.removeprefix("file://")), path).is_file()
@@ -202,8 +202,8 @@ def test_a_run_without_a_whole_chain(project: Path) -> None:
 
 
 def test_the_stage_writes_the_same_file_each_time(project: Path) -> None:
-    shutil.copy(Path(__file__).parent.parent / "params.yaml", project / "params.yaml")
     home = Path(__file__).parent.parent
+    shutil.copy(home / "resolved.yaml", project)
     written = []
     for uri in ("sqlite:///mlflow.db", "sqlite:///other.db"):
         shutil.copy(project / "mlflow.db", project / "other.db")

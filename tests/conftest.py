@@ -16,7 +16,10 @@ from selenium import webdriver
 ROOT = Path(__file__).parents[1]
 RUNS = ("actions", "alpaca", "herd", "pose")
 # begun first: a file is one worker's, and the others would wait for one that begins last
-LONG = ("test_chain", "test_exporters", "test_verify", "test_targets", "test_train", "test_qat", "test_web")
+LONG = (
+    *("test_chain", "test_exporters", "test_verify", "test_targets"),
+    *("test_train", "test_qat", "test_web", "test_rerun"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -21,8 +21,8 @@ def train(name: str) -> str:
         report=Path("reports/train") / name,
         resume=Path(".resume"),  # outside DVC's outs: DVC removes those before a stage runs
         features=Path(".features"),
-        # no dependency: the number of workers changes no result
-        workers=resolved.block(MachineParams, "machine").workers,
+        # not among the stage's params: the number of workers changes no result
+        workers=resolved.block(MachineParams, "machine", default=MachineParams()).workers,
     )
 
 

@@ -24,7 +24,9 @@ def write_project(root: Path, runs: dict[str, str]) -> None:
         figures = {"task": task, "n_images": 8, MAIN[task]: 0.9 - number / 10, "per_class": {"not / 100%": {"f1": 0.5}}}
         write_json(root / f"data/ingested/{run}/dataset.json", {"counts": {"train": 8, "val": 4, "test": 8}})
         write_text(root / f"data/ingested/{run}/test/metadata.jsonl", f"the test images of {run}")
-        Image.new("RGB", (64, 48), (40 * number, 90, 160)).save(_parent(root / f"reports/ingest/{run}/sheet.jpg"))
+        Image.new("RGB", (64, 48), (40 * number, 90, 160)).save(
+            _parent(root / f"reports/ingest/{run}/contact_sheet.jpg")
+        )
         write_json(root / f"models/{run}/model.json", {"dataset": run, "trained": {"weights": "none", "epochs": 3}})
         rows = [f"{e},{1 / (e + 1)},{1.5 / (e + 1)},{e / 4},0.001\n" for e in range(3)]
         header = "epoch,train_loss,val_loss,val_metric,learning_rate\n"
@@ -68,12 +70,17 @@ def write_dvc(root: Path, runs: dict[str, str]) -> None:
     code = "train.py"
     write_text(root / code, "the code")
     trained = ["models/${item}", "reports/train/${item}/history.csv", "reports/train/${item}/training.json"]
+    evaluated = [f"reports/evaluate/${{item}}/{name}" for name in ("metrics.json", "plots")]
     judged = ["reports/verify/${item}/verdict.json", "reports/verify/${item}/verify.json"]
     stages = {
-        "ingest": (["datasets.${item}.ingest"], [], ["data/ingested/${item}", "reports/ingest/${item}"]),
+        "ingest": (
+            ["datasets.${item}.ingest"],
+            [],
+            ["data/ingested/${item}", "reports/ingest/${item}/contact_sheet.jpg"],
+        ),
         "augment": ([], ["data/ingested/${item}"], []),
         "train": (["runs.${item}"], [code, "data/ingested/${item}/dataset.json"], trained),
-        "evaluate": ([], trained[:1], ["reports/evaluate/${item}"]),
+        "evaluate": ([], trained[:1], evaluated),
         "export": ([], trained[:1], ["exports/${item}"]),
         "verify": ([], ["exports/${item}", "data/ingested/${item}/test"], judged),
     }

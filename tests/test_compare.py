@@ -12,6 +12,7 @@ import pytest
 from conftest import in_project, project_environment
 from mlflow import MlflowClient
 from PIL import Image
+from ruamel.yaml import YAML
 
 from pipeline.config.params import ClassifyRun, Params, parse_params, read_params
 from pipeline.config.variants import variants
@@ -127,7 +128,9 @@ def params() -> Params:
 
 def compared(project: Path, *models: str, **settings: Any) -> list[Row]:
     environment = project_environment() | {"PYTHONPATH": str(ROOT)}
-    settings = {"model.pretrained": False, "train.epochs": 2, **settings}
+    # two of them are not stated in params.yaml
+    unstated = {"train.seed": 3, "export.quantize.mode": "qat"}
+    settings = {"model.pretrained": False, "train.epochs": 2, **unstated, **settings}
     made = variants(params(), "herd", list(models), settings)
     return list(compare(project, "herd", params().run("herd"), made, None, environment))
 
@@ -156,6 +159,10 @@ def test_a_model_is_a_dvc_experiment_and_an_mlflow_run(project: Path) -> None:
     experiments = {e["revs"][0]["name"]: e["revs"][0]["data"] for e in shown[1]["experiments"]}
     assert set(experiments) == {"herd-poor", "herd-good"}
     assert experiments["herd-good"]["params"]["params.yaml"]["data"]["runs"]["herd"]["model"]["backbone"] == "good"
+    (ref,) = in_project(project, "git", "for-each-ref", "--format=%(refname)", "refs/exps/**/herd-good").stdout.split()
+    made = YAML(typ="safe").load(in_project(project, "git", "show", f"{ref}:resolved.yaml").stdout)["runs"]["herd"]
+    assert (made["model"]["backbone"], made["train"]["seed"]) == ("good", 3)
+    assert made["export"]["quantize"]["mode"] == "qat"
     # the workspace is as it was, but for the data that the comparison needs and the tracker's own files
     after = {p.relative_to(project) for p in project.glob("*")}
     assert {str(p) for p in after - before} == {"data", "reports", "dvc.lock", "mlflow.db", "mlartifacts"}

@@ -12,9 +12,9 @@ from ruamel.yaml import YAML
 
 from pipeline.augment.params import AugmentParams
 from pipeline.datasets.params import DatasetParams, SplitParams
+from pipeline.evaluation.params import DetectPredict, LocalizePredict
 from pipeline.export.params import ExportParams, Ptq, Qat
 from pipeline.models.heads import AnchorFreeHead, FlattenHead, LocalizeHead, PoolHead, Yolov3Head
-from pipeline.ops.params import DetectPredict, LocalizePredict
 from pipeline.tracking import serving_package
 from pipeline.tracking.dvc_state import TIMED, timed
 from pipeline.tracking.params import TrackParams

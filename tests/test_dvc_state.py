@@ -52,6 +52,21 @@ def test_another_time_on_the_clock_is_no_new_state(project: Path, name: str, old
     assert read_state(project, "alpaca", "alpaca") == before
 
 
+@pytest.mark.parametrize("name", ["ingest/alpaca/contact_sheet.jpg", "evaluate/alpaca/plots/pr.csv"])
+def test_another_picture_of_the_same_data_is_no_new_state(project: Path, name: str) -> None:
+    before = read_state(project, "alpaca", "alpaca")
+    (project / "reports" / name).write_bytes(b"in other colours")
+    commit(project)
+    assert read_state(project, "alpaca", "alpaca") == before
+
+
+def test_other_figures_are_a_new_state(project: Path) -> None:
+    before = read_state(project, "alpaca", "alpaca")
+    (project / "reports/evaluate/alpaca/metrics.json").write_text("{}")
+    commit(project)
+    assert read_state(project, "alpaca", "alpaca").lock != before.lock
+
+
 def test_a_run_that_params_no_longer_have(project: Path) -> None:
     write_dvc(project, {"alpaca": "classify"})
     assert stale_files(project, ["herd"])["herd"][0] == "train@herd is no longer in dvc.yaml"
@@ -59,6 +74,6 @@ def test_a_run_that_params_no_longer_have(project: Path) -> None:
 
 def test_a_hash_is_the_one_that_dvc_records(project: Path) -> None:
     outs = [out for entry in read_lock(project).values() for out in entry.get("outs", [])]
-    assert len(outs) == 18
+    assert len(outs) == 20
     for out in outs:
         assert md5_of(project / out["path"]) == out["md5"], out["path"]

@@ -97,7 +97,7 @@ def test_an_mlflow_run_holds_what_the_files_say(project: Path, caplog: pytest.Lo
     assert run.inputs.dataset_inputs[0].dataset.digest == read_state(project, "alpaca", "alpaca").data
     for path in (
         "exports/alpaca.onnx", "exports/verdict.json", "exports/verify.json", "model/model.json",
-        "reports/ingest/sheet.jpg", "reports/verify/verdict.json", "reports/verify/verify.json",
+        "reports/ingest/contact_sheet.jpg", "reports/verify/verdict.json", "reports/verify/verify.json",
         "reports/evaluate/plots/pr.csv",
     ):  # fmt: skip
         assert Path(url2pathname(run.info.artifact_uri.removeprefix("file://")), path).is_file()

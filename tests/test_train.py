@@ -17,6 +17,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from pipeline.ops.params import DetectPredict
 from safetensors.torch import load_file, save_file
 from sklearn.utils.class_weight import compute_class_weight
 
@@ -28,7 +29,6 @@ from pipeline.metrics.metrics import judged as by_metric
 from pipeline.metrics.metrics import score
 from pipeline.models.losses import label_weights
 from pipeline.models.nets import build
-from pipeline.ops.params import DetectPredict
 from pipeline.runtimes.answers import predict_samples
 from pipeline.runtimes.targets import open_runtime
 from pipeline.training.fit import Fitting

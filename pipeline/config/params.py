@@ -19,9 +19,9 @@ from pipeline.core.errors import InputError
 from pipeline.core.params import Block, flat, nearest
 from pipeline.datasets.params import DATASETS, DatasetParams
 from pipeline.datasets.synthetic.params import SampleParams
+from pipeline.evaluation.params import ClassifyPredict, DetectPredict, LocalizePredict
 from pipeline.experiments.params import CompareParams
 from pipeline.export.params import ExportParams
-from pipeline.ops.params import ClassifyPredict, DetectPredict, LocalizePredict
 from pipeline.tracking.params import TrackParams
 from pipeline.training import params as training
 from pipeline.verification.params import VerifyParams

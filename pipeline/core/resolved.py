@@ -29,11 +29,13 @@ class Resolved:
         except YAMLError as error:
             raise InputError(f"{path}: not YAML; `dvc repro --force params` writes it anew: {error}") from None
 
-    def block(self, schema: Any, *keys: str) -> Any:
-        """The block at `keys` ("runs", "herd", "predict") as `schema`.
+    def block(self, schema: Any, *keys: str, default: Any = None) -> Any:
+        """The block at `keys` ("runs", "herd", "predict") as `schema`; without its section, `default` if given.
 
         Raises InputError naming the key if it is not there, or not what this version of the code expects.
         """
+        if default is not None and keys[0] not in self._tree:
+            return default
         return self._checked(schema, self._at(*keys), keys)
 
     def blocks(self, schema: Any, *keys: str, only: Sequence[str]) -> Any:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from pipeline.core.errors import InputError
 from pipeline.core.files import new_folder, write_json, write_text
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples, write_dataset, write_samples
+from pipeline.evaluation.params import PREDICT
 from pipeline.metrics import coco_ap
 from pipeline.metrics.matching import BACKGROUND, confusion
 from pipeline.metrics.metrics import judged, main_metric, one_object, paired, score, shown
-from pipeline.ops.params import PREDICT
 from pipeline.viz.mistakes import mistakes_sheet
 from pipeline.viz.plots import plot_confusion, plot_history, plot_precision_recall
 

@@ -17,8 +17,8 @@ from pipeline.core.image_file import ImageFileError, open_image
 from pipeline.core.sample import Dataset, Sample, write_dataset, write_samples
 from pipeline.core.spec import ModelSpec, model_folder, read_spec
 from pipeline.datasets.formats.reading import CLIP_SUFFIXES, IMAGE_SUFFIXES, files_under
+from pipeline.evaluation.params import PREDICT
 from pipeline.inference.overlap import overlapped
-from pipeline.ops.params import PREDICT
 from pipeline.ops.preprocess import Frame, resize
 from pipeline.runtimes.answers import predict_resized
 from pipeline.runtimes.exported import exported_file

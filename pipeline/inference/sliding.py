@@ -14,11 +14,11 @@ from pipeline.core.errors import InputError
 from pipeline.core.image_file import open_image
 from pipeline.core.sample import Dataset, Object, Sample, read_dataset, read_samples
 from pipeline.core.spec import ModelSpec, model_folder, read_spec
+from pipeline.evaluation.params import PREDICT
 from pipeline.metrics.metrics import FOR_AP
 from pipeline.metrics.metrics import score as figures_of
 from pipeline.ops.boxes import nms
 from pipeline.ops.decode import BEFORE_NMS
-from pipeline.ops.params import PREDICT
 from pipeline.ops.preprocess import FILL
 from pipeline.viz.sheets import draw
 

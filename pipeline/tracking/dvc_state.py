@@ -20,13 +20,14 @@ from pipeline.core.params import flat
 OF_RUN = ("train", "evaluate", "export", "verify")
 OF_DATASET = ("ingest", "augment")
 TIMED = ("training.json", "verify.json")  # outs with what a clock says: no stage depends on one, no state has them
+DRAWN = ("contact_sheet.jpg", "worst.jpg", "best.jpg", "plots")  # of data that a state has: another colour is no other
 
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """`lock`: sha256 of the parameters and untimed outs of all stages behind the run. `data`: DVC's hash of the
-    ingested dataset, `test` that of the split which `verify` judges on. `params`: flat, the run's by their own names,
-    the dataset's after "dataset.".
+    """`lock`: sha256 of the parameters and outs of all stages behind the run, but for TIMED and DRAWN ones. `data`:
+    DVC's hash of the ingested dataset, `test` that of the split which `verify` judges on. `params`: flat, the run's by
+    their own names, the dataset's after "dataset.".
     """
 
     run: str
@@ -47,7 +48,8 @@ def state_of(stages: dict[str, Any], run: str, dataset: str, lock_file: Path) ->
 
     Of a stage's dependencies the data are the outs of the stages before it; code counts by what it made, so that
     a comment in a module makes no new state: DVC does not run the later stages for it either. Seconds and latencies
-    do not count: the same params on the same machine give the same state.
+    do not count: the same params on the same machine give the same state. Nor do sheets and plots: they show what
+    counts already.
     """
     addresses = [f"{s}@{dataset}" for s in OF_DATASET] + [f"{s}@{run}" for s in OF_RUN]
     missing = [a for a in addresses if a not in stages]
@@ -123,7 +125,8 @@ def timed(path: str) -> bool:
 
 
 def _steady_outs(entry: dict[str, Any]) -> dict[str, str]:
-    return {path: md5 for path, md5 in _hashes(entry.get("outs", [])).items() if not timed(path)}
+    outs = _hashes(entry.get("outs", []))
+    return {path: md5 for path, md5 in outs.items() if not timed(path) and path.rpartition("/")[2] not in DRAWN}
 
 
 def _params(entry: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,6 @@ import pytest
 import timm
 import torch
 from PIL import Image
-from pipeline.ops.params import DetectPredict
 from safetensors.torch import load_file, save_file
 from sklearn.utils.class_weight import compute_class_weight
 
@@ -25,6 +24,7 @@ from pipeline.config.params import read_params
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Dataset, Object, Sample, read_dataset, read_samples, write_dataset, write_samples
 from pipeline.core.spec import read_spec
+from pipeline.evaluation.params import DetectPredict
 from pipeline.metrics.metrics import judged as by_metric
 from pipeline.metrics.metrics import score
 from pipeline.models.losses import label_weights

@@ -59,7 +59,7 @@ def lopsided(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             state[f"body.blocks.{block}.conv_pw.weight"][:, 0] /= 50
         shutil.copytree(run / "models" / "shapes", folder / "model")
         save_file(state, folder / "model" / "model.safetensors")
-        export_run(folder / "model", run / "data" / "train", folder / "tuned", params())
+        export_run(folder / "model", run / "data" / "train", folder / "tuned", params(epochs=8))
         plain = PARAMS.model_copy(update={"targets": ["onnx_int8"]})
         export_run(folder / "model", run / "data" / "train", folder / "plain", plain)
 
@@ -87,7 +87,7 @@ def test_a_net_that_rounding_hurts_learns_to_live_with_it(run: Path, lopsided: P
 def test_the_folder_says_how_it_was_tuned_and_verifies(run: Path, tuned: Path, tmp_path: Path) -> None:
     facts = read_json(tuned / "export.json")
     assert facts["quantize"]["mode"] == "qat"
-    assert (facts["quantize"]["epochs"], facts["quantize"]["learning_rate"]) == (3, 1e-3)
+    assert (facts["quantize"]["epochs"], facts["quantize"]["learning_rate"]) == (8, 1e-3)
     assert 0 < facts["quantize"]["loss"] < 2
     assert all("quantization-aware" in row["settings"] for row in facts["targets"].values())
     verify_run(tuned, run / "evaluated", run / "data" / "test", tmp_path / "report", VERIFY)

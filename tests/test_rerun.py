@@ -149,7 +149,7 @@ CHANGES: list[tuple[str, Edit, set[str]]] = [
     (
         "a knob of predict",
         new_knob("pipeline/evaluation/params.py", "DetectPredict"),
-        every("evaluate", "track") | herds("export", "verify") | {"inspect"},
+        every("evaluate") | herds("export", "verify", "track") | {"inspect"},
     ),
     (
         "predict.score",

@@ -64,7 +64,9 @@ def project(tmp_path: Path) -> Path:
 
 
 def make(project: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    # a make that runs these tests says what it enters and leaves, as each make below it would
+    own = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    environment = {**own, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
         ["make", "repro"], cwd=project, env=environment, capture_output=True, text=True, check=False, timeout=300
     )

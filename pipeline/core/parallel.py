@@ -1,9 +1,11 @@
 """Map a function over files on this machine's cores."""
 
 import multiprocessing
+import os
 import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
 from joblib import Parallel, cpu_count, delayed
@@ -28,9 +30,17 @@ def each(
     jobs = min(jobs or cpu_count(), max(1, len(items)))
     if jobs == 1:
         return [function(item) for item in tqdm(items, label, mininterval=0.5)]
+    folder = str(Path.cwd())
     # max_nbytes=None: arrays are pickled, because joblib's memory-mapped files stay on disk if the process is killed
-    ready = Parallel(n_jobs=jobs, return_as="generator", max_nbytes=None)(delayed(function)(item) for item in items)
+    ready = Parallel(n_jobs=jobs, return_as="generator", max_nbytes=None)(
+        delayed(_in_folder)(folder, function, item) for item in items
+    )
     return list(tqdm(ready, label, total=len(items), mininterval=0.5))
+
+
+def _in_folder(folder: str, function: Callable[[Item], Result], item: Item) -> Result:
+    os.chdir(folder)  # a worker that is used again was started where this process was then
+    return function(item)
 
 
 def each_forked(function: Callable[[Item], Result], items: Iterable[Item], label: str) -> list[Result]:

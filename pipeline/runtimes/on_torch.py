@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.models.nets import Deployed, load_model
 from pipeline.runtimes.runtime import Images, Outputs
 
 
@@ -18,6 +17,8 @@ class TorchRuntime:
     """
 
     def __init__(self, folder: Path, threads: int | None) -> None:
+        from pipeline.models.nets import Deployed, load_model  # a served model does without
+
         self.threads = threads or torch.get_num_threads()
         self._net = Deployed(*load_model(folder)).eval().to(memory_format=torch.channels_last)
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from pipeline.config.params import Params, parse_params, read_params
+from pipeline.config.variants import variants
 from pipeline.core.errors import InputError
 from pipeline.core.params import flat
 
@@ -159,3 +160,23 @@ def test_an_unknown_name_is_answered_with_the_nearest(kind: str, name: str, near
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere\.yaml: no such file"):
         read_params(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("task", "settings", "backbone"),
+    [
+        ("classify", {"model.pretrained": False}, "mobilenetv2_100"),  # random weights at the rate for pretrained ones
+        ("detect", {"model.pretrained": False}, "mobilenetv2_100"),
+        ("detect", {}, "resnet18"),  # the last 12 blocks are a MobileNet's
+    ],
+)
+def test_a_variant_has_the_recipe_of_its_own_weights_and_backbone(task: str, settings: Any, backbone: str) -> None:
+    dataset = {"format": "coco" if task == "detect" else "folder", "path": "d", "labels": "d"}
+    block = {"dataset": "d", "task": task, "model": {"pretrained": True}, "train": {"epochs": 7}}
+    compare = {"run": "r", "models": {backbone: settings}}
+    base = {"datasets": {"d": dataset}, "runs": {"r": block}, "compare": compare}
+    made = variants(parse_params(json.dumps(base), PARAMS), "r", [], {})[backbone]
+    stated = {"backbone": backbone, "pretrained": settings.get("model.pretrained", True)}
+    alone = json.dumps(base | {"runs": {"r": block | {"model": stated}}, "compare": None})
+    assert made.model_dump() == parse_params(alone, PARAMS).runs["r"].model_dump()
+    assert made.train.epochs == 7

@@ -415,5 +415,5 @@ def test_a_frozen_norm_keeps_its_statistics(tmp_path: Path) -> None:
     assert kinds["running"] == 0
     assert kinds["weight"] > 20, "the weights of the last blocks have learned"
     assert (after["neck.lateral.0.1.running_mean"] != 0).any()
-    with pytest.raises(InputError, match=r"runs\.r\.backbone_norm: frozen, but pretrained is false; expected batch"):
+    with pytest.raises(InputError, match=r"runs\.r\.train\.backbone_norm: frozen, but model\.pretrained is false"):
         train_run("r", detector(backbone_norm="frozen"), *places, workers=0)

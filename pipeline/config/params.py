@@ -161,17 +161,21 @@ def parse_yaml(text: str, path: Path) -> Any:
         raise InputError(f"{path}: not YAML: {error}") from None
 
 
-def changed(run: RunParams, settings: Mapping[str, Any], where: str) -> RunParams:
-    """`run` with `settings` by dotted key ("model.head.kind") in place of its own; its data and task stay.
+def changed(run: RunParams, settings: Mapping[str, Any], where: str, backbone: str | None = None) -> RunParams:
+    """`run` with `settings` by dotted key ("model.head.kind") in place of its own, and on `backbone` if one is given.
+
+    Its data and task stay; what it does not state are the defaults for the weights and backbone that it has now.
 
     Raises ValueError naming `where`.<key> if there is no such key, or the run does not allow the value.
     """
-    block = run.model_dump(exclude_unset=True)
+    block = run.stated()
     for key, value in settings.items():
         if key in KEPT:
             known = [name for name in flat(run.model_dump()) if name not in KEPT]
             raise ValueError(f"{where}.{key}: no key of a run that may change{nearest(key, known)}")
         put(block, key, value)
+    if backbone:
+        put(block, "model.backbone", backbone)
     try:
         made: RunParams = TypeAdapter(AnyRun).validate_python(block)
     except ValidationError as error:

@@ -61,7 +61,9 @@ def knobs(path: Path | str, name: str) -> list[Knob]:
     Raises InputError as `resolve` does, and if there is neither.
     """
     path = Path(path)
-    params, raw, resolved = parse_params(read_text(path), path), parse_yaml(read_text(path), path), resolve(path)
+    text, resolved = read_text(path), resolve(path)
+    params, raw = parse_params(text, path), parse_yaml(text, path)
+    filled = params.model_dump()
     blocks = []
     if name in params.runs:
         blocks = [("datasets", params.runs[name].dataset), ("runs", name)]
@@ -74,7 +76,7 @@ def knobs(path: Path | str, name: str) -> list[Knob]:
         whole = resolved[section][entry]
         if section == "datasets":
             whole = whole[INGEST] | {key: block for key, block in whole.items() if key != INGEST}
-        found += list(_knobs([section, entry], whole, params, raw))
+        found += list(_knobs([section, entry], whole, filled, raw))
     return found
 
 
@@ -88,15 +90,14 @@ def knobs_text(found: Sequence[Knob]) -> str:
     )
 
 
-def _knobs(keys: list[str], block: dict[str, Any], params: Params, raw: Any) -> Iterator[Knob]:
+def _knobs(keys: list[str], block: dict[str, Any], filled: dict[str, Any], raw: Any) -> Iterator[Knob]:
     stated: Any = raw
     for key in keys:
         stated = stated.get(key) if isinstance(stated, dict) else None
-    filled = params.model_dump()
     fields = fields_at(Params, filled, keys)
     for name, value in block.items():
         if isinstance(value, dict) and value:
-            yield from _knobs([*keys, name], value, params, raw)
+            yield from _knobs([*keys, name], value, filled, raw)
         else:
             meaning = (fields[name].description or "") if name in fields else ""
             yield Knob(".".join([*keys, name]), value, isinstance(stated, dict) and name in stated, meaning)

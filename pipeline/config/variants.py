@@ -22,9 +22,7 @@ def variants(params: Params, run: str, models: list[str], settings: Mapping[str,
             whole = changed(whole, block.settings, "compare.settings")
         for model in models or block.models:
             own = block.models.get(model, {}) if run == block.run else {}
-            variant = changed(changed(whole, own, f"compare.models.{model}"), settings, "--set")
-            net = variant.model.model_copy(update={"backbone": model})
-            made[model] = variant.model_copy(update={"model": net})
+            made[model] = changed(changed(whole, own, f"compare.models.{model}"), settings, "--set", model)
     except ValueError as error:
         raise InputError(str(error)) from None
     return made

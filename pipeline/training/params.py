@@ -1,8 +1,8 @@
 """Params of a run's net and of its training, by task. Defaults are those of a run on data of one's own."""
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
 from pipeline.core.params import Block, Count, Fraction, Seed
 from pipeline.models.heads import AnchorFreeHead, DetectHead, FlattenHead, LocalizeHead, PoolHead, head_options
@@ -170,14 +170,26 @@ class _Run(Block):
     PRETRAINED_MOBILENET: ClassVar[dict[str, Any]] = {}
     """More of them for a MobileNet."""
 
-    @model_validator(mode="before")
+    _from_recipe: frozenset[str] = PrivateAttr(frozenset())  # knobs of `train` that are not stated
+
+    @model_validator(mode="wrap")
     @classmethod
-    def _recipe(cls, data: Any) -> Any:
+    def _recipe(cls, data: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
         model, train = (data.get(key, {}) if isinstance(data, dict) else None for key in ("model", "train"))
         if not (isinstance(model, dict) and isinstance(train, dict) and model.get("pretrained", False)):
-            return data
+            return validate(data)
         mobilenet = str(model.get("backbone", "mobilenetv2")).startswith("mobilenetv")
-        return data | {"train": cls.PRETRAINED | (cls.PRETRAINED_MOBILENET if mobilenet else {}) | train}
+        recipe = cls.PRETRAINED | (cls.PRETRAINED_MOBILENET if mobilenet else {})
+        run = validate(data | {"train": recipe | train})
+        run._from_recipe = frozenset(recipe) - frozenset(train)
+        return run
+
+    def stated(self) -> dict[str, Any]:
+        """What was said of the run, without any default: with another net its own defaults hold again."""
+        block = self.model_dump(exclude_unset=True)
+        if self._from_recipe:
+            block["train"] = {key: value for key, value in block["train"].items() if key not in self._from_recipe}
+        return block
 
 
 class ClassifyRun(_Run):

@@ -74,7 +74,7 @@ def _start(name: str, run: RunParams, dataset: Dataset, train: list[Sample]) -> 
 
     pretrained = read_pretrained(run.model.backbone, run.model.pretrained)
     if pretrained.state is None and run.train.backbone_norm == "frozen":
-        raise InputError(f"runs.{name}.backbone_norm: frozen, but pretrained is false; expected batch")
+        raise InputError(f"runs.{name}.train.backbone_norm: frozen, but model.pretrained is false; expected batch")
     spec = make_spec(name, run, dataset, pretrained.mean, pretrained.std)
     spec.trained = {"weights": pretrained.source}
     if isinstance(run, DetectRun) and (head := HEADS[run.model.head.kind]).anchors:

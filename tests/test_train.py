@@ -417,3 +417,13 @@ def test_a_frozen_norm_keeps_its_statistics(tmp_path: Path) -> None:
     assert (after["neck.lateral.0.1.running_mean"] != 0).any()
     with pytest.raises(InputError, match=r"runs\.r\.train\.backbone_norm: frozen, but model\.pretrained is false"):
         train_run("r", detector(backbone_norm="frozen"), *places, workers=0)
+
+
+def test_weights_that_changed_since_the_params_were_resolved_are_named(tmp_path: Path) -> None:
+    for name, count in (("train", 4), ("val", 2)):
+        pictures(tmp_path / name, count)
+    save_file(timm.create_model("mobilenetv2_035").state_dict(), tmp_path / "w.safetensors")
+    params = run(pretrained=str(tmp_path / "w.safetensors"), pretrained_sha256="0" * 64)
+    with pytest.raises(InputError, match=r"w\.safetensors: sha256 \w{12}\.\.\.; resolved\.yaml expects 000000000000"):
+        train_run("r", params, *[tmp_path / name for name in PLACES], workers=0)
+    assert not (tmp_path / "model").exists()

@@ -73,6 +73,12 @@ def _start(name: str, run: RunParams, dataset: Dataset, train: list[Sample]) -> 
     from pipeline.training.loading import box_sizes
 
     pretrained = read_pretrained(run.model.backbone, run.model.pretrained)
+    expected, found = run.model.pretrained_sha256, str(pretrained.source.get("sha256"))
+    if expected not in (None, found):
+        raise InputError(
+            f"{run.model.pretrained}: sha256 {found[:12]}...; resolved.yaml expects {expected[:12]}...; "
+            f"`dvc repro --force params` takes the file as it is now"
+        )
     if pretrained.state is None and run.train.backbone_norm == "frozen":
         raise InputError(f"runs.{name}.train.backbone_norm: frozen, but model.pretrained is false; expected batch")
     spec = make_spec(name, run, dataset, pretrained.mean, pretrained.std)

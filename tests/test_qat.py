@@ -46,22 +46,25 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def lopsided(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A net that answers as the trained one does, with a channel in it that is 50 times as large as the others: their
-    values fall into five of 256 steps. In "model"; beside it its exports, tuned and not.
+    """A net that answers as the trained one does, with a channel in it that is 20 times as large as the others: their
+    values fall into a dozen of 256 steps. In "model"; beside it its exports, tuned and not. Channels are not equalized
+    in them, which would undo just this.
     """
 
     def make(folder: Path) -> None:
         state = load_file(run / "models" / "shapes" / "model.safetensors")
         for block in range(4):
             for name in ("weight", "bias"):
-                state[f"body.blocks.3.{block}.bn3.{name}"][0] *= 50
+                state[f"body.blocks.3.{block}.bn3.{name}"][0] *= 20
         for block in ("3.1", "3.2", "3.3", "4.0"):
-            state[f"body.blocks.{block}.conv_pw.weight"][:, 0] /= 50
+            state[f"body.blocks.{block}.conv_pw.weight"][:, 0] /= 20
         shutil.copytree(run / "models" / "shapes", folder / "model")
         save_file(state, folder / "model" / "model.safetensors")
-        export_run(folder / "model", run / "data" / "train", folder / "tuned", params(epochs=8))
         plain = PARAMS.model_copy(update={"targets": ["onnx_int8"]})
-        export_run(folder / "model", run / "data" / "train", folder / "plain", plain)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("pipeline.export.int8.equalize.equalize", lambda graph, images: 0)
+            for name, settings in (("tuned", params(learning_rate=1e-4)), ("plain", plain)):
+                export_run(folder / "model", run / "data" / "train", folder / name, settings)
 
     return made_once(tmp_path_factory, "lopsided", make)
 
@@ -71,23 +74,29 @@ def tuned(lopsided: Path) -> Path:
     return lopsided / "tuned"
 
 
-def surprise(exports: Path, test: Path) -> float:
-    """Mean cross-entropy of the int8 file's answers."""
+def surprise(folder: Path, test: Path) -> float:
+    """Mean cross-entropy of the answers of the int8 file in a folder of exports, or of the model in a folder of one."""
     truth = read_samples(test)
-    runtime = open_runtime("onnx_int8", exports / read_json(exports / "export.json")["targets"]["onnx_int8"]["file"])
+    if (folder / "export.json").exists():
+        file = read_json(folder / "export.json")["targets"]["onnx_int8"]["file"]
+        runtime = open_runtime("onnx_int8", folder / file)
+    else:
+        runtime = open_runtime("torch", folder)
     found = predict_samples(runtime, spec_of("classify"), test, truth)
     return float(np.mean([-np.log((b.scores or {})[str(a.label)]) for a, b in zip(truth, found, strict=True)]))
 
 
 def test_a_net_that_rounding_hurts_learns_to_live_with_it(run: Path, lopsided: Path) -> None:
     test = run / "data" / "test"
-    assert surprise(lopsided / "tuned", test) < 0.95 * surprise(lopsided / "plain", test)
+    whole, plain, tuned = (surprise(lopsided / name, test) for name in ("model", "plain", "tuned"))
+    assert plain > 1.1 * whole, "rounding does not hurt this net: nothing is proved"
+    assert tuned < 0.9 * plain
 
 
 def test_the_folder_says_how_it_was_tuned_and_verifies(run: Path, tuned: Path, tmp_path: Path) -> None:
     facts = read_json(tuned / "export.json")
     assert facts["quantize"]["mode"] == "qat"
-    assert (facts["quantize"]["epochs"], facts["quantize"]["learning_rate"]) == (8, 1e-3)
+    assert (facts["quantize"]["epochs"], facts["quantize"]["learning_rate"]) == (3, 1e-4)
     assert 0 < facts["quantize"]["loss"] < 2
     assert all("quantization-aware" in row["settings"] for row in facts["targets"].values())
     verify_run(tuned, run / "evaluated", run / "data" / "test", tmp_path / "report", VERIFY)

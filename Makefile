@@ -11,6 +11,7 @@ NPM := $(or $(shell command -v npm),$(VENV)/bin/npm)
 TEST_WORKERS ?= auto
 export FIFTYONE_DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
+export MLFLOW_DISABLE_TELEMETRY := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help setup repro test test-fast lint format docs inspect ui demo compare compare-detectors litert lock clean
@@ -53,7 +54,8 @@ format: setup ## put the code into ruff's form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: setup ## the tables in docs/ that are made from the code, as it is now
+docs: setup ## what is made from the code, as it is now: tables in docs/, resolved.yaml
+	$(BIN)/python -m stages.params
 	$(BIN)/python -m pipeline.config.doc_tables
 
 inspect: setup ## the FiftyOne App: data, predictions and mistakes of RUN=herd
@@ -64,13 +66,13 @@ ui: setup ## the MLflow UI with the runs to compare
 	@echo 'runs to compare: http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning'
 	$(BIN)/mlflow server --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000 --workers 1
 
-demo: setup node_modules/ready ## RUN=herd in a browser, with pictures of your own; HOST=0.0.0.0 lets a phone in
+demo: setup node_modules/ready ## RUN=herd in a browser, with images of your own; HOST=0.0.0.0 lets a phone in
 	$(BIN)/pocketlens demo $(RUN) --host $(HOST) --port $(PORT)
 
 compare: setup ## one run with one backbone after another (params.yaml, compare), side by side
 	$(BIN)/pocketlens compare
 
-compare-detectors: setup ## RUN=herd against SSDLite and Ultralytics' nano: the same pictures, cores and time (ARGS="--seconds 375")
+compare-detectors: setup ## RUN=herd against SSDLite and Ultralytics' nano: the same images, cores and time (ARGS="--seconds 375")
 	$(BIN)/python -m benchmarks.detectors $(RUN) $(ARGS)
 
 litert: setup ## LiteRT's converter, in an environment of its own (6 GB), for the export target litert

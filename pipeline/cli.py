@@ -7,16 +7,13 @@ import sys
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.core.errors import InputError
+from pipeline.core.params import TASKS
 from pipeline.runtimes.targets import TARGETS, TORCH
 
-if TYPE_CHECKING:
-    pass
-
 DATABASE = Path(".fiftyone")
-TASKS = ("classify", "localize", "detect")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -176,12 +173,13 @@ def _cost(args: argparse.Namespace) -> None:
     if args.budget:
         _budget(args)
         return
+    from pipeline.core.spec import model_folder
     from pipeline.graph.cost import backbone_cost, cost, cost_text
     from pipeline.models.mobilenets import FAMILIES, named
     from pipeline.models.nets import load_model
 
     if args.run:
-        net, spec = load_model(Path("models") / args.run)
+        net, spec = load_model(model_folder(Path("models"), args.run))
         name, size, found = args.run, spec.size, cost(net, (3, spec.size, spec.size))
     else:
         name, size = args.backbone, args.resolution
@@ -228,11 +226,9 @@ def _shown(run: str) -> dict[str, Any] | None:
 
 
 def _params(args: argparse.Namespace) -> None:
-    from pipeline.config.params import read_params
     from pipeline.config.resolve import knobs, knobs_text
 
-    names = [args.name] if args.name else [*read_params().runs]
-    found = [knob for name in names for knob in knobs("params.yaml", name)]
+    found = knobs("params.yaml", args.name)
     print(json.dumps([asdict(knob) for knob in found]) if args.json else knobs_text(found))
 
 

@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from mlflow import MlflowClient
 from PIL import Image
 
 from pipeline.core.files import write_json, write_text
+from pipeline.core.spec import ModelSpec
 from pipeline.tracking.store import default_uri
 
 RUNS = {"actions": "classify", "alpaca": "classify", "herd": "detect", "pose": "localize"}
@@ -27,7 +29,12 @@ def write_project(root: Path, runs: dict[str, str]) -> None:
         Image.new("RGB", (64, 48), (40 * number, 90, 160)).save(
             _parent(root / f"reports/ingest/{run}/contact_sheet.jpg")
         )
-        write_json(root / f"models/{run}/model.json", {"dataset": run, "trained": {"weights": "none", "epochs": 3}})
+        spec = ModelSpec(
+            *(run, run, task, ["a", "b"], [], [], [], "mobilenetv2_050", {"dropout": 0.2}, 64, "letterbox"),
+            *([0.5, 0.5, 0.5], [0.5, 0.5, 0.5]),
+            trained={"weights": "none", "epochs": 3},
+        )
+        write_json(root / f"models/{run}/model.json", asdict(spec))
         rows = [f"{e},{1 / (e + 1)},{1.5 / (e + 1)},{e / 4},0.001\n" for e in range(3)]
         header = "epoch,train_loss,val_loss,val_metric,learning_rate\n"
         write_text(root / f"reports/train/{run}/history.csv", header + "".join(rows))

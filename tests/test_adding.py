@@ -198,7 +198,6 @@ def test_pretrained_weights_bring_their_recipe_however_they_are_given(params: Pa
         ("dataset.max_side=320", ("datasets", "max_side"), 320),
         ("dataset.splits.seed=3", ("datasets", "splits", "seed"), 3),
         ("dataset.augment.policy=photo", ("datasets", "augment", "policy"), "photo"),
-        ("run.train.epochs=7", ("runs", "train", "epochs"), 7),
         ("dataset=herd", ("runs", "dataset"), "herd"),  # the run's own knob of that name
     ],
 )

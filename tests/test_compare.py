@@ -30,6 +30,7 @@ STAGE = """
 import json, sys
 from pathlib import Path
 from pipeline.core.files import write_json, write_text
+from pipeline.core.spec import ModelSpec, write_spec
 from pipeline.config.params import read_params
 
 stage, name = sys.argv[1:]
@@ -49,7 +50,8 @@ metrics = {"task": "detect", "n_images": 8, "AP": accuracy}
 if stage == "train":
     if accuracy is None:
         sys.exit("error: backbone 'none' is not in timm")
-    write_json(f"models/{name}/model.json", {"dataset": run.dataset, "backbone": run.model.backbone, "trained": {}})
+    place = (name, run.dataset, run.task, ["cow", "goat"], [], [], [], run.model.backbone, {}, run.model.size)
+    write_spec(f"models/{name}/model.json", ModelSpec(*place, run.model.resize, [0.5] * 3, [0.5] * 3))
     write_text(f"reports/train/{name}/history.csv",
                "epoch,train_loss,val_loss,val_metric,learning_rate\\n0,1.0,1.0,0.5,0.1\\n")
     write_json(f"reports/train/{name}/training.json", {"seconds": 10.0 * run.train.epochs})
@@ -229,7 +231,10 @@ def test_without_its_block_there_is_nothing_to_compare() -> None:
     text = (ROOT / "params.yaml").read_text()
     without = parse_params(text[: text.index("compare:\n")], Path("params.yaml"))
     with pytest.raises(InputError, match=r"compare: missing"):
+        variants(without, "", [], {})
+    with pytest.raises(InputError, match=r"compare: missing"):
         variants(without, "actions", [], {})
+    assert list(variants(without, "actions", ["vgg16"], {})) == ["vgg16"]
 
 
 ROWS = [

@@ -190,8 +190,7 @@ def names_in(folders: tuple[str, ...]) -> Iterator[str]:
         (("pipeline/augment",), (AugmentParams,)),
         (("pipeline/models",), (PoolHead, FlattenHead, LocalizeHead, AnchorFreeHead, Yolov3Head)),
         (("pipeline/training",), (ClassifyTrain, LocalizeTrain, DetectTrain, DetectOnline)),
-        # the sha256 is a fact for DVC: what it is of has been read by then
-        (("pipeline/training", "pipeline/config"), (ClassifyModel, LocalizeModel, DetectModel)),
+        (("pipeline/training",), (ClassifyModel, LocalizeModel, DetectModel)),
         (("pipeline/ops",), (LocalizePredict, DetectPredict)),
         (("pipeline/export",), (ExportParams, Ptq, Qat)),
         (("pipeline/verification",), (VerifyParams,)),

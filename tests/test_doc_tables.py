@@ -7,8 +7,8 @@ from test_house import ORDER
 
 from pipeline.config.doc_knobs import run_knobs_table
 from pipeline.config.doc_tables import PACKAGES, TABLES, filled, packages_tree, stages_table, write_tables
-from pipeline.config.markdown import table
 from pipeline.core.errors import InputError
+from pipeline.core.markdown import table
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- heads: begin -->\n", "<!-- heads: end -->"

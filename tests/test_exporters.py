@@ -19,6 +19,7 @@ from shipped import LABELS, PARAMS, SIDE, TARGETS, shipped, spec_of
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json, write_json
 from pipeline.core.sample import Object, Sample, read_samples, write_samples
+from pipeline.core.spec import read_spec, write_spec
 from pipeline.export.bundle import replay as bundled_replay
 from pipeline.export.calibration import choose
 from pipeline.export.card.contract import preprocessing
@@ -26,6 +27,7 @@ from pipeline.export.export import export_run
 from pipeline.graph.folding import folded
 from pipeline.ops.preprocess import resize
 from pipeline.runtimes.exported import exported_file
+from pipeline.runtimes.targets import TARGETS as TABLE
 from pipeline.runtimes.targets import open_runtime, target_row
 
 
@@ -54,7 +56,7 @@ def test_int8_files_are_close_and_small(run: Path, pictures: np.ndarray, target:
     found = open_runtime(target, exported_file(run / "exports", target)).run(pictures)[0]
     assert (expected.argmax(1) == found.argmax(1)).mean() > 0.85
     assert np.sqrt(((expected - found) ** 2).mean()) < 0.4 * expected.std()
-    whole = exported_file(run / "exports", target.replace("int8", "float")).stat().st_size
+    whole = exported_file(run / "exports", str(TABLE[target].held_against)).stat().st_size
     assert exported_file(run / "exports", target).stat().st_size <= 0.35 * whole
 
 
@@ -205,7 +207,7 @@ def test_the_folder_says_what_an_app_needs(run: Path) -> None:
 def test_golden_pictures_resize_to_the_golden_inputs(run: Path) -> None:
     golden = run / "exports" / "golden"
     with np.load(golden / "golden.npz") as arrays:
-        for picture, expected in zip(read_json(golden / "golden.json")["pictures"], arrays["image"], strict=True):
+        for picture, expected in zip(read_json(golden / "golden.json")["images"], arrays["image"], strict=True):
             found, _ = resize(Image.open(golden / picture), SIDE, "stretch")
             np.testing.assert_array_equal(found, expected)
 
@@ -216,7 +218,7 @@ def test_golden_answers_are_decoded(run: Path) -> None:
         best = [LABELS[i] for i in arrays["logits"].argmax(axis=1)]
     rows = read_json(golden / "decoded.json")
     assert [row["label"] for row in rows] == best
-    assert [row["file_name"] for row in rows] == read_json(golden / "golden.json")["pictures"]
+    assert [row["file_name"] for row in rows] == read_json(golden / "golden.json")["images"]
     assert {row["id"] for row in rows} <= {s.id for s in read_samples(run / "data" / "train")}
 
 
@@ -333,6 +335,14 @@ def test_an_empty_train_split_is_an_error_that_names_it(run: Path, tmp_path: Pat
     write_samples(tmp_path, [])
     with pytest.raises(InputError, match=str(tmp_path)):
         export_run(run / "models" / "shapes", tmp_path, tmp_path / "out", PARAMS)
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_what_to_show_nothing_is_exported(run: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(run / "models" / "shapes", tmp_path / "model")
+    write_spec(model / "model.json", replace(read_spec(model / "model.json"), predict={}))
+    with pytest.raises(InputError, match=r"model\.json: no block 'predict'"):
+        export_run(model, run / "data" / "train", tmp_path / "out", PARAMS)
     assert not (tmp_path / "out").exists()
 
 

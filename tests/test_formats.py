@@ -74,7 +74,7 @@ P = (20, 10)
             [
                 ("3.jpg", "no_class", "refused"),
                 ("cow", "empty_folder", "noted"),
-                ("dog/note.txt", "not_a_picture", "noted"),
+                ("dog/note.txt", "not_an_image", "noted"),
             ],
         ),
     ],
@@ -358,7 +358,7 @@ def test_yolo_bad_lines(tmp_path, line, rule):
     reading = read("yolo", make(tmp_path, files))
     assert [(p.file, p.key, p.rule) for p in reading.problems] == [
         ("a.jpg", "a.txt:3", rule),
-        ("lost.txt", "", "no_picture"),
+        ("lost.txt", "", "no_image"),
     ]
     assert len(reading.candidates[0].objects) == 1
 

@@ -147,7 +147,7 @@ def test_a_class_that_cannot_be_learnt(tmp_path, animals):
     picture(animals / "cow" / "1.jpg", 500)
     _, samples = run(tmp_path, params("folder", animals))
     assert samples["cow-1"].split == "train"
-    assert ledger(tmp_path) == {("", "cow", "few_pictures", "noted")}
+    assert ledger(tmp_path) == {("", "cow", "few_images", "noted")}
     for folder in ("cat", "not a cat"):
         for file in sorted((animals / folder).iterdir()):
             split = "train" if file.stem.endswith(("1", "2")) else "test"

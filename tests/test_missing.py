@@ -100,7 +100,7 @@ def test_a_run_that_fails_leaves_the_others_theirs(project: Path) -> None:
     (project / "train@alpaca.broken").touch()
     done = make(project)
     waiting = ", ".join(f"{stage}@alpaca" for stage in ("train", "evaluate", "export", "verify", "track"))
-    assert done.stdout.splitlines()[-1].startswith(f"missing: {waiting}, inspect. The errors are above")
+    assert done.stdout.splitlines()[-1].startswith(f"missing: {waiting}, inspect. `make repro` makes them")
     assert (done.returncode != 0, (project / "reports/track/herd.json").exists()) == (True, True)
 
 

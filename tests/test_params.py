@@ -72,6 +72,8 @@ def stated(**changes: Any) -> str:
         ("runs/clips/verify/tolerance", 3.0, r"runs\.clips\.verify\.tolerance: .*found 3\.0"),
         ("datasets/clips/splits", {"val": 0.9}, r"datasets\.clips\.splits: val \+ test = 1\.1 leaves nothing"),
         ("runs/herd/model/head/channel", 3, r"runs\.herd\.model\.head\.channel: unknown key; did you mean 'channels'"),
+        ("runs/herd/train/online", {"policy": "photo_zom"}, r"online\.policy: .*did you mean 'photo_zoom'\?"),
+        ("datasets/clips/augment", {"policy": "foto"}, r"datasets\.clips\.augment\.policy: .*did you mean 'photo'\?"),
         ("runs/clips/export/targets", ["onnx_int4"], r"runs\.clips\.export\.targets\.0: .*found 'onnx_int4'"),
         ("runs/clips/export/targets", ["onnx_float", "onnx_float"], r"a target stands twice"),
         ("runs/clips/export/quantize", {"epochs": 2}, r"quantize\.epochs: unknown key; it goes with mode: qat"),

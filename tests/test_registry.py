@@ -155,7 +155,7 @@ def test_a_place_for_files_out_of_reach_leaves_no_version(project: Path) -> None
 def test_a_run_without_a_file_that_runs_in_python_is_tracked_but_not_registered(project: Path) -> None:
     made = project / f"exports/{RUN}/export.json"
     facts = json.loads(made.read_text())
-    write_json(made, {**facts, "targets": {"coreml_int8": {"file": "model.mlpackage"}}})
+    write_json(made, {**facts, "targets": {"coreml": {"file": "model.mlpackage"}}})
     commit(project)
     assert track_run(RUN, project).version is None
     assert client(project).search_registered_models() == []

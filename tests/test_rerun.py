@@ -7,7 +7,6 @@ import contextlib
 import json
 import re
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -190,14 +189,9 @@ def test_a_change_reruns_what_it_can_change(project: Path, change: Edit, expecte
     assert (read_state(project, "herd", "herd").lock != before) == changed
 
 
-def test_nothing_to_do_takes_no_time(project: Path) -> None:
+def test_with_no_change_nothing_is_done(project: Path) -> None:
     assert repro(project) == []
-    began = time.perf_counter()
-    said = in_project(project, "dvc", "repro").stdout
-    seconds = time.perf_counter() - began
-    assert "Running" not in said
-    assert "up to date" in said
-    print(f"dvc repro with nothing to do: {seconds:.1f} s")  # noqa: T201
+    assert "up to date" in in_project(project, "dvc", "repro").stdout
 
 
 def test_a_clone_without_resolved_yaml(cloned: Path, tmp_path: Path) -> None:

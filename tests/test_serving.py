@@ -230,7 +230,7 @@ def test_a_runtime_runs_in_one_thread_unless_it_is_concurrent(
         (["executorch_int8", "onnx_float", "onnx_int8"], ["onnx_int8", "onnx_float"]),
         (["onnx_float"], ["onnx_float"]),
         (["executorch_float", "executorch_int8"], ["executorch_int8", "executorch_float"]),
-        (["coreml_int8"], None),
+        (["coreml"], None),
     ],
 )
 def test_the_int8_file_comes_first_and_onnx_before_executorch(

@@ -14,7 +14,7 @@ from PIL import Image
 
 from pipeline.cli import main
 from pipeline.core.errors import InputError
-from pipeline.core.files import sha256, write_json
+from pipeline.core.files import read_json, sha256, write_json
 from pipeline.core.sample import read_samples, write_samples
 from pipeline.datasets.ingest.ingest import ingest
 from pipeline.datasets.params import DATASETS, SplitParams
@@ -139,6 +139,21 @@ def test_a_verify_that_failed_is_not_of_the_lock(project: Path) -> None:
     report.write_text(report.read_text().replace('"passed": true', '"passed": false'))
     verdict = trace(project / "exports/herd/herd.onnx", project)["verdict"]
     assert (verdict["passed"], verdict["recorded"]) == (False, False)
+
+
+def test_a_file_that_could_not_be_judged_has_no_figures(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = project / "reports/verify/herd/verdict.json"
+    verdict = read_json(report)
+    unknown = dict.fromkeys(("metrics", "drop", "size_ratio"))
+    verdict["targets"]["onnx_int8"] |= {**unknown, "reason": "herd.onnx: no such file"}
+    write_json(report, verdict)
+    dvc(project, "commit", "--force", "--quiet", "verify@herd")
+    monkeypatch.chdir(project)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    main(["trace", "exports/herd/herd.onnx"])
+    assert "onnx_int8: AP undefined; herd.onnx: no such file" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

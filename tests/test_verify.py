@@ -30,6 +30,7 @@ from pipeline.core.sample import Object, Sample, read_samples
 from pipeline.export.targets import executorch
 from pipeline.models.nets import Deployed, load_model
 from pipeline.runtimes.exported import exported_file
+from pipeline.runtimes.targets import EXECUTORCH
 from pipeline.runtimes.targets import TARGETS as TABLE
 from pipeline.verification.comparison import agreement
 from pipeline.verification.layer_noise import APART, EXACT
@@ -74,8 +75,8 @@ def test_good_files_pass(run: Path, tmp_path: Path) -> None:
         assert row["drop"] == pytest.approx(verdict["float"]["accuracy"] - row["metrics"]["accuracy"], abs=1e-6)
         assert set(row["drop_per_class"]) == set(LABELS)
         assert row["agreement"]["label"] > 0.85
-        assert row["size_ratio"] <= (0.35 if "int8" in target else 1)
-        assert row["size_ratio_to"] == target.replace("int8", "float")
+        assert row["size_ratio"] <= (0.35 if TABLE[target].int8 else 1)
+        assert row["size_ratio_to"] == (TABLE[target].held_against or target)
         assert 0 < row["latency_ms"]["median"] <= row["latency_ms"]["p95"]
         assert {"runs", "threads"} <= set(row["latency_ms"])
         threads = row["latency_ms_by_threads"]
@@ -85,8 +86,8 @@ def test_good_files_pass(run: Path, tmp_path: Path) -> None:
         assert row["drops"]["accuracy"] == row["drop"]
         assert {"macro_f1", "accuracy"} == set(row["drops"])
         assert sum(row["operators"].values()) > 40
-        assert (row["int8_layers"] > 0.5, row["int8_operators"] > 0.4) == (("int8" in target,) * 2)
-        assert ((row["delegated_operators"] or 0) > 0.9) == target.startswith("executorch")
+        assert (row["int8_layers"] > 0.5, row["int8_operators"] > 0.4) == ((TABLE[target].int8,) * 2)
+        assert ((row["delegated_operators"] or 0) > 0.9) == (TABLE[target].engine is EXECUTORCH)
     assert verdict["targets"]["onnx_float"]["golden_difference"] < 1e-3
     steady = read_json(tmp_path / "report" / "metrics.json")
     assert steady["float"] == {"accuracy": verdict["float"]["accuracy"]}

@@ -4,13 +4,14 @@ from typing import Annotated
 
 from pydantic import Field
 
+from pipeline.augment.policies import PolicyName
 from pipeline.core.params import Block, Seed
 
 
 class AugmentParams(Block):
     """Offline copies of the train split."""
 
-    policy: str = "none"
+    policy: PolicyName = "none"
     """An augmentation policy by name."""
     copies: Annotated[int, Field(ge=0)] = 0
     """Varied copies per training image; online augmentation costs less time."""

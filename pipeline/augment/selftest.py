@@ -47,7 +47,7 @@ def self_test(augment: Augment, samples: list[Sample], seed: int) -> dict[str, A
             _measure(augment, sample, derived_seed(seed, "self-test", sample.id, draw), found)
     return {
         "policy": augment.policy,
-        "pictures": len(samples[::step]),
+        "images": len(samples[::step]),
         "draws": found.draws,
         "rejected": found.rejected,
         "stayed": found.stayed,

@@ -76,8 +76,8 @@ def _format_of(data: Path, labels: Path | None, format: str | None, task: str) -
 def _set(dataset: dict[str, Any], run: dict[str, Any], key: str, value: Any) -> None:
     """A knob of the run, unless "dataset." stands before it."""
     first, _, rest = key.partition(".")
-    if rest and first in ("dataset", "run"):
-        put(dataset if first == "dataset" else run, rest, value)
+    if rest and first == "dataset":
+        put(dataset, rest, value)
     else:
         put(run, key, value)
 

@@ -11,16 +11,15 @@ from pydantic import TypeAdapter
 
 from pipeline.augment.params import AugmentParams
 from pipeline.augment.policies import POLICIES
-from pipeline.config.markdown import table
 from pipeline.config.params import AnyRun
-from pipeline.core.params import Block
+from pipeline.core.markdown import table
+from pipeline.core.params import TASKS, Block
 from pipeline.datasets.params import DATASETS
 from pipeline.datasets.synthetic.params import SampleParams
 from pipeline.models.heads import HEADS
 from pipeline.tracking.params import TrackParams
 from pipeline.training.params import MachineParams
 
-TASKS = ("classify", "localize", "detect")
 HEAD = "model.head."  # of a run: these have a table of their own
 OTHER_BACKBONE = "resnet18"  # any that is no MobileNet
 QUANTIZE = "export.quantize."

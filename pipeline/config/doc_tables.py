@@ -20,9 +20,9 @@ from pipeline.config.doc_knobs import (
     pretrained_table,
     run_knobs_table,
 )
-from pipeline.config.markdown import table
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_text
+from pipeline.core.markdown import table
 from pipeline.datasets.formats import FORMATS
 from pipeline.runtimes.targets import targets_table
 
@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 # the packages as a reader meets them, from the bottom up
 PACKAGES = (
     *("core", "ops", "metrics", "models", "viz", "datasets", "augment", "training", "runtimes", "graph"),
-    *("evaluation", "inspection", "annotation", "export", "verification", "inference", "tracking", "experiments"),
+    *("evaluation", "inspection", "export", "verification", "inference", "tracking", "experiments"),
     "config",
 )
 

@@ -13,6 +13,7 @@ from pipeline.config.params import Params, RunParams, parse_params, parse_yaml, 
 from pipeline.config.problems import fields_at
 from pipeline.core.errors import InputError
 from pipeline.core.files import sha256
+from pipeline.core.params import nearest
 from pipeline.export.params import Qat
 
 HEADING = (
@@ -55,29 +56,37 @@ def resolved_text(resolved: dict[str, Any]) -> str:
     return HEADING + out.getvalue()
 
 
-def knobs(path: Path | str, name: str) -> list[Knob]:
-    """The knobs of the run `name` and of its dataset, or of the dataset `name`, with their meanings.
+def knobs(path: Path | str, name: str | None = None) -> list[Knob]:
+    """The knobs of the run `name` and of its dataset, or of the dataset `name`, with their meanings; without one all.
 
-    Raises InputError as `resolve` does, and if there is neither.
+    Raises InputError as `resolve` does, and if there is no run or dataset of that name.
     """
     path = Path(path)
     text, resolved = read_text(path), resolve(path)
     params, raw = parse_params(text, path), parse_yaml(text, path)
     filled = params.model_dump()
-    blocks = []
-    if name in params.runs:
-        blocks = [("datasets", params.runs[name].dataset), ("runs", name)]
-    elif name in params.datasets:
-        blocks = [("datasets", name)]
-    else:
-        params.run(name)
     found = []
-    for section, entry in blocks:
-        whole = resolved[section][entry]
-        if section == "datasets":
+    for keys in _places(params, name):
+        whole = resolved
+        for key in keys:
+            whole = whole[key]
+        if keys[0] == "datasets":
             whole = whole[INGEST] | {key: block for key, block in whole.items() if key != INGEST}
-        found += list(_knobs([section, entry], whole, filled, raw))
+        found += list(_knobs(keys, whole, filled, raw))
     return found
+
+
+def _places(params: Params, name: str | None) -> list[list[str]]:
+    """The blocks that are asked for, by their keys."""
+    if name is None:
+        datasets, runs = [["datasets", name] for name in params.datasets], [["runs", name] for name in params.runs]
+        return [["sample"], *datasets, *runs, ["machine"], ["track"]]
+    if name in params.runs:
+        return [["datasets", params.runs[name].dataset], ["runs", name]]
+    if name in params.datasets:
+        return [["datasets", name]]
+    known = dict.fromkeys([*params.runs, *params.datasets])
+    raise InputError(f"no run or dataset {name!r} in params.yaml{nearest(name, known)}")
 
 
 def knobs_text(found: Sequence[Knob]) -> str:
@@ -116,7 +125,11 @@ def _run(params: Path, name: str, run: RunParams) -> dict[str, Any]:
         file = params.parent / weights
         if not file.is_file():
             raise InputError(f"{params}: runs.{name}.model.pretrained: {weights}: no such file")
-        block["model"]["pretrained_sha256"] = sha256(file)
+        stated, found = run.model.pretrained_sha256, sha256(file)
+        if stated not in (None, found):
+            where = f"{params}: runs.{name}.model.pretrained_sha256"
+            raise InputError(f"{where}: found {stated}; that of {weights} is {found}")
+        block["model"]["pretrained_sha256"] = found
     quantize = run.export.quantize
     if isinstance(quantize, Qat):
         unstated = set(Qat.FROM_TRAIN) - quantize.model_fields_set

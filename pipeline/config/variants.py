@@ -11,17 +11,22 @@ def variants(params: Params, run: str, models: list[str], settings: Mapping[str,
     """The run's params for each of `models`, or for those of `compare.models` if the list is empty.
 
     What the block `compare` sets is for its own run; `settings`, by dotted key, come last. Raises InputError for a
-    wrong one, or if there is no such block.
+    wrong one, or if there is neither such a block nor both a run and models.
     """
-    block, whole = params.compare, params.run(run)
-    if block is None:
-        raise InputError("params.yaml: compare: missing; it says which models to compare, and with what settings")
+    block = params.compare
+    if block is None and not (run and models):
+        raise InputError(
+            "params.yaml: compare: missing; it says which models to compare, and with what settings, "
+            "where --run and --models do not"
+        )
+    whole = params.run(run)
+    own_settings = block if block and run == block.run else None
     made: dict[str, RunParams] = {}
     try:
-        if run == block.run:
-            whole = changed(whole, block.settings, "compare.settings")
-        for model in models or block.models:
-            own = block.models.get(model, {}) if run == block.run else {}
+        if own_settings:
+            whole = changed(whole, own_settings.settings, "compare.settings")
+        for model in models or (block.models if block else []):
+            own = own_settings.models.get(model, {}) if own_settings else {}
             made[model] = changed(changed(whole, own, f"compare.models.{model}"), settings, "--set", model)
     except ValueError as error:
         raise InputError(str(error)) from None

@@ -1,5 +1,6 @@
 """Files that are either finished or not there: everything is written beside its place and moved in at the end."""
 
+import csv
 import hashlib
 import json
 import os
@@ -51,6 +52,26 @@ def write_text(path: Path | str, text: str) -> None:
     unfinished = path.with_name(f".{path.name}.unfinished")
     unfinished.write_text(text, encoding="utf-8")
     unfinished.replace(path)
+
+
+def read_figures(path: Path | str) -> list[dict[str, float]]:
+    """The rows of a CSV file of numbers below its heading. Raises InputError if it is missing or a cell is no number.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write_text(f"{folder}/history.csv", "epoch,train_loss\\n0,1.5\\n")
+    ...     read_figures(f"{folder}/history.csv")
+    [{'epoch': 0.0, 'train_loss': 1.5}]
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; `dvc repro` makes it, `dvc checkout` or `dvc pull` brings it back")
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    try:
+        return [{key: float(cell) for key, cell in row.items()} for row in rows]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: expected a number in each cell: {error}") from None
 
 
 def write_json(path: Path | str, value: Any) -> None:

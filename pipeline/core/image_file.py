@@ -6,8 +6,8 @@ An image is upright RGB of 8 bits a channel, whatever the file holds:
   colour below is seen; CMYK as Pillow converts it, with the inverted values that Adobe writes into a JPEG
 - of more than 8 significant bits the upper 8. All 16 are significant unless a TIFF says otherwise, by a BitsPerSample
   of 12 or a MaxSampleValue of 2^n - 1 (another one is the brightest value of that image and says nothing of others).
-  PNG's sBIT does not: by that standard values are scaled to the full range. The values themselves are never
-  asked how bright they are: each frame would be scaled by another factor.
+  PNG's sBIT does not: by that standard values are scaled to the full range. The scale never
+  depends on how bright the image is: each frame of a clip would have another.
 - refused are floating-point pixels, which have no agreed range, and what Pillow would decode wrongly
 
 Python's warnings are not made errors here: their filter belongs to the process, and images are decoded in threads.

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+TASKS = ("classify", "localize", "detect")
 LISTED = 40  # names that an error lists
 
 

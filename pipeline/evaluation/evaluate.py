@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import InputError
-from pipeline.core.files import new_folder, write_json, write_text
+from pipeline.core.files import new_folder, read_figures, write_json, write_text
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples, write_dataset, write_samples
-from pipeline.evaluation.params import PREDICT
+from pipeline.evaluation.params import with_predict
 from pipeline.metrics import coco_ap
 from pipeline.metrics.matching import BACKGROUND, confusion
 from pipeline.metrics.metrics import judged, main_metric, one_object, paired, score, shown
@@ -38,10 +38,10 @@ def evaluate_run(
 
     truth = read_samples(truth_folder)
     spec = read_spec(model / "model.json")
-    spec = replace(spec, predict=dict(predict or spec.predict or PREDICT[spec.task]().model_dump()))
+    spec = with_predict(spec, predict)
     if not truth:
         raise InputError(f"{truth_folder}: no images to test on; raise datasets.{spec.dataset}.splits.test")
-    rows = read_history(history)
+    rows = read_figures(history)
     predicted = predict_samples(TorchRuntime(model, None), judged(spec), truth_folder, truth)
     with new_folder(report) as folder:
         metrics = write_report(folder, spec, truth_folder, truth, predicted)
@@ -49,18 +49,6 @@ def evaluate_run(
     name = main_metric(spec.task)
     value = "undefined" if metrics[name] is None else f"{metrics[name]:.4f}"
     return f"{report}: {name} {value} on {len(truth)} images"
-
-
-def read_history(path: Path) -> list[dict[str, float]]:
-    """The rows of a history.csv, an epoch each. Raises InputError if it is missing or a cell is not a number."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; `dvc repro` makes it, `dvc checkout` or `dvc pull` brings it back")
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    try:
-        return [{key: float(cell) for key, cell in row.items()} for row in rows]
-    except ValueError as error:
-        raise InputError(f"{path}: expected numbers: {error}") from None
 
 
 def write_report(

@@ -1,8 +1,11 @@
 """Params of prediction: what of a net's answers is shown. They change no weights, and not what AP is computed over."""
 
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal
 
 from pipeline.core.params import Block, Count, Fraction
+from pipeline.core.spec import ModelSpec
 
 
 class ClassifyPredict(Block):
@@ -33,3 +36,10 @@ class DetectPredict(Block):
 
 
 PREDICT: dict[str, type[Block]] = {"classify": ClassifyPredict, "localize": LocalizePredict, "detect": DetectPredict}
+
+
+def with_predict(spec: ModelSpec, predict: Mapping[str, Any] | None) -> ModelSpec:
+    """The spec with the run's block `predict`; where it is None with that of its model.json (exports have one), else
+    with the task's defaults.
+    """
+    return replace(spec, predict=dict(predict or spec.predict or PREDICT[spec.task]().model_dump()))

@@ -13,13 +13,13 @@ from pipeline.core.params import flat
 from pipeline.experiments.dvc_experiments import LOCK, check_git, fetch, repro, run_experiment
 from pipeline.metrics.metrics import main_metric
 from pipeline.runtimes.targets import TARGETS
+from pipeline.tracking.dvc_state import OF_RUN
 from pipeline.tracking.store import whole_uri
 from pipeline.tracking.track import track_compared, track_figures
 from pipeline.training.params import ClassifyRun, RunParams
 from pipeline.viz.plots import Dot, plot_compared
 
 BASELINE = "hog_svm"
-BY_RUN = ("train", "evaluate", "export", "verify")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ def _net(
     before, after = flat(base.model_dump()), flat(variant.model_dump())
     changes = {f"runs.{run}.{key}": value for key, value in after.items() if before.get(key) != value}
     weights = [variant.model.pretrained] if isinstance(variant.model.pretrained, str) else []
-    name, stages = f"{run}-{model}", ["params", *(f"{stage}@{run}" for stage in BY_RUN)]
+    name, stages = f"{run}-{model}", ["params", *(f"{stage}@{run}" for stage in OF_RUN)]
     commit = run_experiment(project, name, stages, changes, weights, environment)
     reports = [f"reports/{stage}/{run}" for stage in ("train", "evaluate", "verify")]
     reports += [f"reports/{stage}/{base.dataset}" for stage in ("ingest", "augment")]

@@ -56,14 +56,11 @@ def export_run(
     `train_folder` is the ingested train split: calibration and quantization-aware training never see val, test, or
     augmented copies. `predict` is the run's block of that name, which the files bring along; None takes that of
     model.json. `reports` is the folder of the reports of ingest and evaluate, for the model card; without it the
-    card has no figures. Raises InputError if `train_folder` is empty, the model or a report is missing, or the loss of
-    that training is not finite; and, after writing the folder with the others, one that says which targets could not be
-    made and why. Where none could, nothing is written.
+    card has no figures. Raises InputError if `train_folder` is empty, the model, a report or `predict` is missing, or
+    the loss of that training is not finite; and, after writing the folder with the others, one that says which targets
+    could not be made and why. Where none could, nothing is written.
     """
-    from pipeline.core.spec import read_spec
-
-    spec = read_spec(model_folder / "model.json")
-    spec = replace(spec, predict=dict(predict or spec.predict))
+    spec = _spec(model_folder / "model.json", predict)
     samples = read_samples(train_folder)
     if not samples:
         raise InputError(f"{train_folder}: no images to calibrate with")
@@ -93,6 +90,16 @@ def export_run(
     sizes = ", ".join(f"{row['file']} {row['size_bytes'] / 1e6:.2f} MB" for row in targets.values())
     line = f"{out}: {sizes}; calibrated on {len(chosen)} of {len(samples)} train images"
     return "; ".join([line, *calibration["warnings"]])
+
+
+def _spec(path: Path, predict: Mapping[str, Any] | None) -> "ModelSpec":
+    from pipeline.core.spec import read_spec
+
+    spec = read_spec(path)
+    spec = replace(spec, predict=dict(predict or spec.predict))
+    if not spec.predict:
+        raise InputError(f"{path}: no block 'predict', and none is given to export with: what are the files to show?")
+    return spec
 
 
 def _write_spec(folder: Path, spec: "ModelSpec") -> None:
@@ -187,7 +194,7 @@ def _export_one(
 
 
 def _why(target: str, error: BaseException, outside: list[str]) -> str:
-    """In one line, with the operators that a backend did not take; an error of nobody's fault is logged whole."""
+    """In one line, with the operators that a backend did not take; an unforeseen error is logged whole."""
     if isinstance(error, ModuleNotFoundError):
         return not_installed(error)
     if not isinstance(error, InputError):
@@ -243,13 +250,11 @@ def _write_golden(
     ]
     write_json(folder / "decoded.json", [s.to_json() for s in decoded])
     note = {
-        "pictures": names,
+        "images": names,
         "arrays": "golden.npz",
         "image": "the model's input for each image, uint8 [n, S, S, 3]: an app's resize should be within 2 of it",
         "outputs": "the trained float net's answer to it, by the names of model.json",
         "decoded": "decoded.json: what preprocess.json's steps make of these outputs, boxes as shares of the image",
-        "float_tolerance": FLOAT_TOLERANCE,
-        "int8_tolerance": INT8_TOLERANCE,
         "tolerances": {t: INT8_TOLERANCE if TARGETS[t].int8 else FLOAT_TOLERANCE for t in run_here},
         "answers": "of a file itself, in <target>.npz; its tolerance is a share of an output's range",
     }
@@ -271,5 +276,5 @@ def _write_bundle(folder: Path, targets: dict[str, Any]) -> None:
         link_or_copy(folder / name, page / name)
     (page / "golden").mkdir()
     golden = read_json(folder / "golden" / "golden.json")
-    for name in ("golden.json", f"{PAGE}.npz", golden["arrays"], *golden["pictures"]):
+    for name in ("golden.json", f"{PAGE}.npz", golden["arrays"], *golden["images"]):
         link_or_copy(folder / "golden" / name, page / "golden" / name)

@@ -17,7 +17,7 @@ from pipeline.core.image_file import ImageFileError, open_image
 from pipeline.core.sample import Dataset, Sample, write_dataset, write_samples
 from pipeline.core.spec import ModelSpec, model_folder, read_spec
 from pipeline.datasets.formats.reading import CLIP_SUFFIXES, IMAGE_SUFFIXES, files_under
-from pipeline.evaluation.params import PREDICT
+from pipeline.evaluation.params import with_predict
 from pipeline.inference.overlap import overlapped
 from pipeline.ops.preprocess import Frame, resize
 from pipeline.runtimes.answers import predict_resized
@@ -73,7 +73,8 @@ def predict_sources(
 
     `file_name` and `id` are the file's path as given; a frame's id ends in #<place>, its `clip` is the file. Of clips
     and cameras each `every`-th frame is taken, of a camera until `most` are. `target`: `TORCH` for models/<run>, or a
-    file of exports/<run> by its target's name. With `drawings`, each image is written there with its prediction
+    file of exports/<run> by its target's name; `predict` is the run's block of that name (None: see
+    `evaluation.params.with_predict`). With `drawings`, each image is written there with its prediction
     drawn in, a clip as a clip, and the predictions as metadata.jsonl and dataset.json. Decoding, resizing, the model
     and drawing overlap, each in a thread; few images are held at once, and closing ends them. Raises InputError for
     an unknown run or target, a drawing that cannot be written, and at the end for files that do not decode: the others
@@ -115,7 +116,7 @@ def _model(
     folder = model_folder(models, run)
     place = folder if target == TORCH else exported_file(exports / run, target)
     spec = read_spec((folder if target == TORCH else exports / run) / "model.json")
-    spec = replace(spec, predict=dict(predict or spec.predict or PREDICT[spec.task]().model_dump()))
+    spec = with_predict(spec, predict)
     return open_runtime(target, place), spec
 
 

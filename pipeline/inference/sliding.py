@@ -14,8 +14,8 @@ from pipeline.core.errors import InputError
 from pipeline.core.image_file import open_image
 from pipeline.core.sample import Dataset, Object, Sample, read_dataset, read_samples
 from pipeline.core.spec import ModelSpec, model_folder, read_spec
-from pipeline.evaluation.params import PREDICT
-from pipeline.metrics.metrics import FOR_AP
+from pipeline.evaluation.params import with_predict
+from pipeline.metrics.metrics import FOR_AP, shown_of
 from pipeline.metrics.metrics import score as figures_of
 from pipeline.ops.boxes import nms
 from pipeline.ops.decode import BEFORE_NMS
@@ -84,7 +84,7 @@ def slide_run(
     """
     folder = model_folder(models, run)
     spec = read_spec(folder / "model.json")
-    spec = replace(spec, predict=dict(predict or spec.predict or PREDICT[spec.task]().model_dump()))
+    spec = with_predict(spec, predict)
     truth = read_samples(data / dataset / split)
     boxes = replace(read_dataset(data / dataset), landmarks=[], pairs=[], skeleton=[])
     _check(run, spec, boxes, background, scales)
@@ -217,5 +217,5 @@ def _check(run: str, spec: ModelSpec, dataset: Dataset, background: str, scales:
 def _draw(folder: Path, images: Path, dataset: Dataset, truth: list[Sample], found: list[Sample], shown: float) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for sample, prediction in zip(truth, found, strict=True):
-        seen = replace(prediction, objects=[o for o in prediction.objects if (o.score or 0) >= shown])
+        seen = replace(prediction, objects=shown_of(prediction.objects, shown, None))
         draw(open_image(images / sample.file_name), sample, dataset, seen).save(folder / f"{sample.id}.png")

@@ -14,7 +14,9 @@ def inspect_run(run: str, root: Path, database: Path, port: int) -> None:
     """Show a run of the project in `root` until the last tab of the App is closed (or Ctrl-C)."""
     predictions = root / "reports" / "evaluate" / run / "predictions"
     if not (predictions / "dataset.json").is_file():
-        raise InputError(f"{predictions}: not there; `dvc repro evaluate@{run}` makes it")
+        evaluated = (root / "reports" / "evaluate").glob("[!.]*/predictions/dataset.json")
+        known = ", ".join(sorted(path.parent.parent.name for path in evaluated)) or "none"
+        raise InputError(f"{predictions}: not there; evaluated runs: {known}. `dvc repro evaluate@{run}` makes it")
     truth = root / "data" / "ingested" / read_dataset(predictions).name / "test"
     try:
         show(open_run(run, truth, predictions, database), port).wait()

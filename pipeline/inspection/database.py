@@ -5,13 +5,12 @@ wait half a minute for it when Python exits.
 """
 
 import os
-import re
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-from pipeline.core.errors import InputError
+from pipeline.core.errors import InputError, without_password
 
 LEAVES_IN = 60  # seconds that a database which is shutting down gets
 IDLE_IN = 10  # seconds in which it shuts down when nobody else uses it
@@ -40,7 +39,7 @@ def connect(database: Path) -> Any:
     try:
         fo.list_datasets()
     except Exception as error:  # pymongo's, mongoengine's and FiftyOne's own  # noqa: BLE001
-        place = re.sub(r"//[^/@]*@", "//", fo.config.database_uri or str(database))  # without the password
+        place = without_password(fo.config.database_uri or str(database))
         raise InputError(f"FiftyOne finds no database at {place}: {error}") from None
     return fo
 

@@ -14,11 +14,13 @@ from pipeline.metrics.metrics import main_metric
 def inspect_runs(evaluated: Path, ingested: Path, database: Path, report: Path) -> str:
     """Bring the FiftyOne datasets of all runs up to date, in this process and one mongod; returns a line on it.
 
-    The runs are the folders of `evaluated` with predictions, the test splits those of their datasets in `ingested`.
-    Writes `report`/<run>.json: `fiftyone` has FiftyOne's figures of the test split, `ours` our main metric. Raises
-    InputError if there is no run, a file is missing or there is no database; nothing is written then.
+    The runs are the folders of `evaluated` with predictions, the test splits those of their datasets in `ingested`. A
+    run whose dataset is not there has been taken out of params.yaml: it is left out, and the line says so. Writes
+    `report`/<run>.json: `fiftyone` has FiftyOne's figures of the test split, `ours` our main metric. Raises InputError
+    if there is no run, a file is missing or there is no database; nothing is written then.
     """
-    runs = sorted(path.parent.parent.name for path in evaluated.glob("*/predictions/dataset.json"))
+    found = sorted(path.parent.parent.name for path in evaluated.glob("[!.]*/predictions/dataset.json"))
+    runs = [run for run in found if _truth(evaluated / run, ingested).is_dir()]
     if not runs:
         raise InputError(f"{evaluated}: no run with predictions; `dvc repro` makes them")
     try:
@@ -27,12 +29,18 @@ def inspect_runs(evaluated: Path, ingested: Path, database: Path, report: Path) 
                 write_json(folder / f"{run}.json", _figures(run, evaluated / run, ingested, database))
     finally:
         close()
-    return f"{report}: the FiftyOne datasets of {', '.join(runs)}; `pocketlens inspect RUN` shows one"
+    gone = [run for run in found if run not in runs]
+    left_out = f"; left out, as their datasets are not in {ingested}: {', '.join(gone)}" if gone else ""
+    return f"{report}: the FiftyOne datasets of {', '.join(runs)}; `pocketlens inspect RUN` shows one{left_out}"
+
+
+def _truth(evaluated: Path, ingested: Path) -> Path:
+    return ingested / read_dataset(evaluated / "predictions").name / "test"
 
 
 def _figures(run: str, evaluated: Path, ingested: Path, database: Path) -> dict[str, Any]:
     predictions = evaluated / "predictions"
     metrics = read_json(evaluated / "metrics.json")
     name = main_metric(metrics["task"])
-    view = open_run(run, ingested / read_dataset(predictions).name / "test", predictions, database)
+    view = open_run(run, _truth(evaluated, ingested), predictions, database)
     return {"fiftyone": view.info["figures"], "ours": {name: metrics[name]}}

@@ -15,7 +15,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import read_json
 from pipeline.core.sample import Dataset, Object, Sample, read_dataset, read_samples
 from pipeline.inspection.database import connect
-from pipeline.metrics.metrics import paired
+from pipeline.metrics.metrics import paired, shown_of
 
 LAYOUT = 1  # of the fields below; another number makes every view stale
 FIELDS = {"ground_truth": "#40ff60", "predictions": "#ff60e0"}  # the colours of the sheets
@@ -91,7 +91,7 @@ def _classified(fo: Any, truth: Sample, predicted: Sample) -> dict[str, Any]:
 
 
 def _with_objects(fo: Any, truth: Sample, predicted: Sample, source: dict[str, Any], info: Dataset) -> dict[str, Any]:
-    above = [o for o in predicted.objects if (o.score or 0) >= source["shown"]][: source.get("most")]
+    above = shown_of(predicted.objects, source["shown"], source.get("most"))
     fields = {}
     for field, objects in (("ground_truth", truth.objects), ("predictions", above)):
         fields[field] = _detections(fo, objects)

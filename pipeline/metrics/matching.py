@@ -92,12 +92,26 @@ def confusion(truth: list[Sample], predicted: list[Sample]) -> Counter[tuple[str
         for t, o in enumerate(sample.objects):
             if not o.crowd:
                 counts[o.label, shown[found[t]].label if t in found else BACKGROUND] += 1
-        overlap = iou(shown, sample.objects)
-        for p in set(range(len(shown))) - set(found.values()):
-            crowds = [t for t, o in enumerate(sample.objects) if o.crowd and o.label == shown[p].label]
-            if not any(overlap[p, t] >= MATCH_IOU for t in crowds):
-                counts[BACKGROUND, shown[p].label] += 1
+        for extra in of_nothing(sample.objects, shown, found):
+            counts[BACKGROUND, extra.label] += 1
     return counts
+
+
+def of_nothing(truth: list[Object], predicted: list[Object], found: dict[int, int]) -> list[Object]:
+    """The predicted objects that no true one was matched with (`found`, from `match`), and that are a mistake: those
+    that lie half or more in a crowd of their own label are none.
+
+    >>> herd = Object("cow", (0, 0, 1, 1), crowd=True)
+    >>> [o.label for o in of_nothing([herd], [Object(label, (0, 0, 1, 1), score=0.9) for label in ("cow", "goat")], {})]
+    ['goat']
+    """
+    overlap = iou(predicted, truth)
+    crowds = [t for t, o in enumerate(truth) if o.crowd]
+    return [
+        predicted[p]
+        for p in sorted(set(range(len(predicted))) - set(found.values()))
+        if not any(overlap[p, t] >= MATCH_IOU and truth[t].label == predicted[p].label for t in crowds)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,9 +55,18 @@ def shown(sample: Sample, spec: ModelSpec) -> Sample:
     >>> [o.score for o in shown(Sample("1", "1.jpg", 64, 48, objects=[sure, unsure]), spec).objects]
     [0.9]
     """
-    kept = [o for o in sample.objects if o.score is None or o.score >= spec.predict["score"]]
-    most = spec.predict.get("max_objects")
-    return replace(sample, objects=kept[:most] if any(o.score is not None for o in kept) else kept)
+    return replace(sample, objects=shown_of(sample.objects, spec.predict["score"], spec.predict.get("max_objects")))
+
+
+def shown_of(objects: list[Object], score: float, most: int | None) -> list[Object]:
+    """The objects with that score, at most so many of them, best first as they are; those without scores stay.
+
+    >>> objects = [Object("cow", (0, 0, 0.5, 0.5), score=score) for score in (0.9, 0.8, 0.1)]
+    >>> [o.score for o in shown_of(objects, 0.5, None)], [o.score for o in shown_of(objects, 0.5, 1)]
+    ([0.9, 0.8], [0.9])
+    """
+    kept = [o for o in objects if o.score is None or o.score >= score]
+    return kept[:most] if any(o.score is not None for o in kept) else kept
 
 
 def rank(metrics: dict[str, Any]) -> float:

@@ -31,10 +31,8 @@ def build(spec: ModelSpec, pretrained: Pretrained | None = None) -> Net:
             return Classifier(spec.backbone, start, labels, spec.size, **head)
         case "localize":
             return Localizer(spec.backbone, start, labels, landmarks, spec.size, **head)
-        case "detect":
+        case _:  # detect: there is no head of another task
             return Yolo(spec.backbone, start, labels, landmarks, **head)
-        case _:
-            raise ValueError(f"task {spec.task!r}: expected classify, localize or detect")
 
 
 def load_model(folder: Path | str) -> tuple[Net, ModelSpec]:

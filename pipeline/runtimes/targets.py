@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import InputError
 from pipeline.core.lazy import load
+from pipeline.core.markdown import table
 from pipeline.core.params import nearest
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Engine:
     packages: tuple[str, ...] = ()  # what a registered model needs to run it; without any it is not registered
     operators: str = ""  # place of a function from a file to its operators: see `verification.operators`
     layers: str = ""  # place of a function that compares its layers with a float ONNX file's
-    memory: str = ""  # place of a function whose peak memory is measured: see `verification.memory`
+    memory: str = ""  # place of a function that loads a file, as it is measured: see `verification.memory`
     replay: str = ""  # which of the runners of the bundle's replay.py runs it
 
 
@@ -199,4 +200,4 @@ def targets_table() -> str:
         for name, row in TARGETS.items()
     ]
     head = ("target", "file", "numbers", "size held against", "run here by")
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
+    return table(head, rows)

@@ -7,8 +7,8 @@ from pipeline.core.errors import InputError
 NOTHING = "nothing is missing: every stage is up to date"
 VIEWS = (
     "missing: inspect, the FiftyOne datasets of the runs and reports/inspect; every figure, export and MLflow run is "
-    "made. Its error is above: where the database does not start, read .fiftyone/log/mongo.log or set "
-    "FIFTYONE_DATABASE_URI to a MongoDB of your own; then `make repro` makes them"
+    "made. Where the database does not start, read .fiftyone/log/mongo.log or set FIFTYONE_DATABASE_URI to a MongoDB "
+    "of your own; then `make repro` makes them"
 )
 
 
@@ -29,4 +29,4 @@ def missing_line(project: Path) -> str:
         return NOTHING
     if stages == ["inspect"]:
         return VIEWS
-    return f"missing: {', '.join(stages)}. The errors are above; mend them, then `make repro` goes on from there"
+    return f"missing: {', '.join(stages)}. `make repro` makes them, or says with an error each why it cannot"

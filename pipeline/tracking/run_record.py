@@ -1,17 +1,15 @@
 """What a run's files say, in the flat form that an experiment tracker takes; no tracker is imported here."""
 
-import csv
 import logging
 import math
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.errors import InputError
-from pipeline.core.files import read_json
+from pipeline.core.files import read_figures, read_json
 from pipeline.core.params import flat
 from pipeline.tracking.dvc_state import OF_DATASET, OF_RUN, RunState
 
@@ -34,15 +32,8 @@ def git_tags(project: Path) -> dict[str, str]:
 
 def history(path: Path) -> list[tuple[str, float, int]]:
     """(metric, value, epoch) of each cell of history.csv that holds a number; the others are warned of."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
     cells = [
-        (key, float(cell) if cell else None, int(row["epoch"]))
-        for row in rows
-        for key, cell in row.items()
-        if key != "epoch"
+        (key, value, int(row["epoch"])) for row in read_figures(path) for key, value in row.items() if key != "epoch"
     ]
     return _finite(path, cells)
 
@@ -103,7 +94,7 @@ def _leaves(prefix: str, tree: dict[str, Any]) -> list[tuple[str, float | None, 
     ]
 
 
-def _finite(path: Path, cells: list[tuple[str, float | None, int]]) -> list[tuple[str, float, int]]:
+def _finite(path: Path, cells: Sequence[tuple[str, float | None, int]]) -> list[tuple[str, float, int]]:
     kept = [(legal_name(key), value, step) for key, value, step in cells if value is not None and math.isfinite(value)]
     left = sorted({key for key, value, _ in cells if value is None or not math.isfinite(value)})
     if left:

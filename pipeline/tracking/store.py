@@ -2,13 +2,12 @@
 
 import logging
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.core.errors import InputError
+from pipeline.core.errors import InputError, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -51,7 +50,7 @@ def open_store(project: Path, uri: str | None, experiment: str) -> "Iterator[tup
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         yield client, _experiment(client, uri, experiment)
     except (MlflowException, OSError) as error:
-        raise InputError(f"MLflow at {shown(uri)}: {error}") from None
+        raise InputError(f"MLflow at {without_password(uri)}: {error}") from None
 
 
 def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
@@ -62,8 +61,8 @@ def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
         client.restore_experiment(found.experiment_id)
     if not uri.startswith("http") and str(found.artifact_location).startswith("mlflow-artifacts:"):
         raise InputError(
-            f"MLflow at {shown(uri)}: experiment {name!r} was made through a server and keeps its files there; "
-            "set MLFLOW_TRACKING_URI to that server, or track.experiment to another name"
+            f"MLflow at {without_password(uri)}: experiment {name!r} was made through a server and keeps its "
+            "files there; set MLFLOW_TRACKING_URI to that server, or track.experiment to another name"
         )
     return str(found.experiment_id)
 
@@ -73,8 +72,3 @@ def _artifacts_of(uri: str) -> str | None:
     if not uri.startswith("sqlite:///"):
         return None
     return (Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts").as_uri()
-
-
-def shown(uri: str) -> str:
-    """A URI for messages."""
-    return re.sub(r"//[^/@]*@", "//", uri)  # without the password

@@ -12,19 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.core.errors import InputError
+from pipeline.core.errors import InputError, without_password
 from pipeline.core.files import read_json
 from pipeline.core.params import flat
+from pipeline.core.spec import read_spec
 from pipeline.tracking.dvc_state import RunState, finished_runs, read_state, stale_files
+from pipeline.tracking.params import TrackParams
 from pipeline.tracking.registry import PLACE, Servable, model_name, register, save, servable
 from pipeline.tracking.run_record import final_figures, git_tags, history, legal_name, numbers, report_files
-from pipeline.tracking.store import open_store, quiet, shown, whole_uri
+from pipeline.tracking.store import open_store, quiet, whole_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-EXPERIMENT = "pocketlens"
+EXPERIMENT = TrackParams().experiment
 UNSERVED = "verify did not pass, or none of its files runs in Python; aliases stay"
 IN_A_BATCH = 100  # params or tags MLflow takes at once; of metrics it takes ten times that
 
@@ -50,13 +52,12 @@ def track_run(run: str, project: Path, uri: str | None = None, experiment: str =
     The files are taken as they are: DVC, which runs this stage, has seen to it that they are those of dvc.lock.
     Raises InputError if a file or an entry of dvc.lock is missing, or MLflow does not answer.
     """
-    # not as a ModelSpec, which would bring torch
-    model = read_json(project / "models" / run / "model.json")
-    state = read_state(project, run, model["dataset"])
+    model = read_spec(project / "models" / run / "model.json")
+    state = read_state(project, run, model.dataset)
     served = servable(project, run)
     with open_store(project, uri, experiment) as (client, experiment_id):
         found = _find(client, experiment_id, state, ["exports", PLACE] if served else ["exports"])
-        source = found or _log(client, experiment_id, project, state, model["trained"], run, git_tags(project), served)
+        source = found or _log(client, experiment_id, project, state, model.trained, run, git_tags(project), served)
         made = register(client, source, state, served) if served else None
     version, said = (made.version, made.said) if made else (None, UNSERVED)
     return Tracked(run, state.lock, source.info.run_id, version, found is None, said)
@@ -68,12 +69,12 @@ def track_compared(run: str, folder: Path, commit: str, uri: str, experiment: st
     `folder` holds its files and dvc.lock, which are those of git's `commit`. No model is registered. `experiment` has
     one MLflow run for a model: one of an earlier comparison is deleted. Raises InputError as `track_run` does.
     """
-    model = read_json(folder / "models" / run / "model.json")
-    state, name = read_state(folder, run, model["dataset"]), model["backbone"]
+    model = read_spec(folder / "models" / run / "model.json")
+    state, name = read_state(folder, run, model.dataset), model.backbone
     tags = {"pocketlens.model": name, "mlflow.source.git.commit": commit, "pocketlens.git.dirty": "false"}
     with open_store(folder, uri, experiment) as (client, experiment_id):
         found = _find(client, experiment_id, state, ["exports"])
-        source = found or _log(client, experiment_id, folder, state, model["trained"], name, tags, None)
+        source = found or _log(client, experiment_id, folder, state, model.trained, name, tags, None)
         _delete_others(client, experiment_id, run, name, source.info.run_id)
     return Tracked(run, state.lock, source.info.run_id, None, new=found is None)
 
@@ -131,7 +132,7 @@ def tracked_as(state: RunState, project: Path, uri: str | None = None) -> list[s
         experiments = [e.experiment_id for e in client.search_experiments()]
         found = client.search_runs(experiments, f"{query} AND attributes.status = 'FINISHED'")
     except MlflowException as error:
-        raise InputError(f"MLflow at {shown(uri)}: {error}") from None
+        raise InputError(f"MLflow at {without_password(uri)}: {error}") from None
     return [r.info.run_id for r in found]
 
 

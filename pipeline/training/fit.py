@@ -46,7 +46,7 @@ VALIDATION: dict[str, dict[str, Any]] = {
 
 
 class Fitting(pl.LightningModule):
-    """The training bench around a net: loss, learning rates, and the run's own metric on val."""
+    """What Lightning trains: a net with its loss, learning rates, and the run's own metric on val."""
 
     def __init__(
         self, net: Net, spec: ModelSpec, run: RunParams, dataset: Dataset, phase: Phase, weights: Tensor | None

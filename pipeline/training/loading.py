@@ -135,7 +135,7 @@ class EpochSampler(Sampler[Draw]):
 def train_loader(
     dataset: ImageDataset, batch_size: int, workers: int, seed: int, mosaic: float = 0.0, mixed_epochs: int = 0
 ) -> DataLoader[Any]:
-    """Batches (images uint8 [N, S, S, 3], target, sample ids) in a new order and new variations every epoch; see
+    """Batches (images uint8 [N, S, S, 3], target, items) in a new order and new variations every epoch; see
     `EpochSampler` for `mosaic` and `mixed_epochs`.
 
     A last batch of one image is left out of the epoch: batch norm has nothing to average over.
@@ -153,7 +153,7 @@ def train_loader(
 
 
 def eval_loader(dataset: ImageDataset, batch_size: int) -> DataLoader[Any]:
-    """The images in order, unvaried, as (images, target, indices into `dataset`)."""
+    """The images in order, unvaried, as (images, target, items)."""
     return DataLoader(dataset, batch_size=batch_size, collate_fn=_Collate(dataset.spec))
 
 

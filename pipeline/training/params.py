@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
+from pipeline.augment.policies import PolicyName
 from pipeline.core.params import Block, Count, Fraction, Seed
 from pipeline.models.heads import AnchorFreeHead, DetectHead, FlattenHead, LocalizeHead, PoolHead, head_options
 
@@ -20,7 +21,7 @@ class _Model(Block):
     pretrained: bool | str = False
     """true takes timm's weights from its hub, false random ones; or the path of a weights file."""
     pretrained_sha256: str | None = None
-    """Of the weights file; the stage `params` fills it in, so that another file of that name trains anew."""
+    """Of the weights file; where it is stated, no other file is taken. The stage `params` fills it in."""
     size: Annotated[int, Field(ge=32, multiple_of=32)]
     """The net's input side in pixels, a multiple of 32."""
     resize: Literal["stretch", "letterbox", "crop"] = "letterbox"
@@ -72,12 +73,12 @@ class DetectModel(_Model):
 class Online(Block):
     """Augmentation while training, anew in every epoch."""
 
-    policy: str = "photo_geometry"
+    policy: PolicyName = "photo_geometry"
     """An augmentation policy by name."""
 
 
 class DetectOnline(Online):
-    policy: str = "photo_zoom"
+    policy: PolicyName = "photo_zoom"
     """An augmentation policy by name."""
     mosaic: Fraction = 0.5
     """Share of the training images that are four in one."""

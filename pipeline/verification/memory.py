@@ -1,8 +1,9 @@
 """How much memory a model file takes, in a process that has nothing else to do.
 
-    python -m pipeline.verification.memory FILE SIDE
+    python -m pipeline.verification.memory FILE SIDE WAY
 
-is that process: it prints the bytes, and imports NumPy and the file's runtime only, so that nothing else is counted.
+is that process, WAY being the place of what loads such a file: it prints the bytes, and imports NumPy and the file's
+runtime only, so that nothing else is counted.
 """
 
 import os

@@ -87,7 +87,7 @@ class _Judgement:
     params: VerifyParams
     memory: dict[str, Future[int]]
     golden: "Golden"
-    float_bound: float  # on the golden answers
+    tolerances: dict[str, float]  # of the golden answers, by target
 
 
 def _read_case(
@@ -112,7 +112,7 @@ def _read_case(
         params=params,
         memory=memory,
         golden=golden,
-        float_bound=read_json(exports / "golden" / "golden.json")["float_tolerance"],
+        tolerances=read_json(exports / "golden" / "golden.json")["tolerances"],
     )
 
 
@@ -221,8 +221,8 @@ def _reasons(case: _Judgement, target: str, row: dict[str, Any]) -> list[str]:
     if TARGETS[target].int8 and not row["int8_layers"]:
         reasons.append("none of its layers is in int8: a float file by the name of an int8 one")
     reasons += _too_large(case, target, row)
-    if not TARGETS[target].int8 and not row["golden_difference"] <= case.float_bound:
-        found, bound = row["golden_difference"], case.float_bound
+    if not TARGETS[target].int8 and not row["golden_difference"] <= case.tolerances[target]:
+        found, bound = row["golden_difference"], case.tolerances[target]
         reasons.append(f"{found} from the trained net on the golden inputs, expected {bound}")
     return reasons
 

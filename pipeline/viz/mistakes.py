@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pipeline.core.image_file import open_image
 from pipeline.core.sample import Dataset, Sample
-from pipeline.metrics.matching import iou, landmark_errors, match
+from pipeline.metrics.matching import iou, landmark_errors, match, of_nothing
 from pipeline.metrics.metrics import one_object
 from pipeline.viz.sheets import contact_sheet, draw
 
@@ -72,11 +72,9 @@ def _object_mistakes(truth: Sample, predicted: Sample) -> tuple[float, str]:
     found = match(truth.objects, predicted.objects, by_label=False)
     overlap = iou(predicted.objects, truth.objects)
     single = [t for t, o in enumerate(truth.objects) if not o.crowd]
-    crowds = [t for t, o in enumerate(truth.objects) if o.crowd]
     missed = sum(t not in found for t in single)
     wrong = sum(truth.objects[t].label != predicted.objects[p].label for t, p in found.items())
-    rest = set(range(len(predicted.objects))) - set(found.values())
-    extra = [predicted.objects[p].score or 0.0 for p in rest if not any(overlap[p, t] >= 0.5 for t in crowds)]
+    extra = [o.score or 0.0 for o in of_nothing(truth.objects, predicted.objects, found)]
     loose = sum(1 - float(overlap[p, t]) for t, p in found.items()) / max(1, len(single))
     words = [f"{n} {name}" for n, name in ((missed, "missed"), (wrong, "wrong label"), (len(extra), "extra")) if n]
     return missed + wrong + sum(extra) + loose, ", ".join(words) or f"mean IoU {1 - loose:.2f}"

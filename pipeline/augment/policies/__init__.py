@@ -11,6 +11,9 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from pipeline.augment.policies.labels import move_objects
 from pipeline.augment.policies.policy import Pixels, Policy
@@ -30,6 +33,15 @@ POLICIES: dict[str, str] = {
     "photo_zoom": "pipeline.augment.policies.albumentations_policies:photo_zoom",
     "imgaug_ucf101": "pipeline.augment.policies.imgaug_policies:ucf101",
 }
+
+
+def _known(name: str) -> str:
+    if name not in POLICIES:
+        raise ValueError(f"no augmentation policy {name!r}{nearest(name, POLICIES)}")
+    return name
+
+
+PolicyName = Annotated[str, AfterValidator(_known)]
 
 
 @dataclass(frozen=True, slots=True)

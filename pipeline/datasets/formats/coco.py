@@ -205,8 +205,8 @@ class _Rows:
             size = (0, 0)
         try:
             size = size if min(size) > 0 else upright_size(file)
-        except (OSError, SyntaxError, ValueError) as error:
-            self._problem(key, "unreadable", str(error).split(str(file))[0], file=found[0])
+        except ValueError as error:
+            self._problem(key, "unreadable", str(error), file=found[0])
             return None
         return Candidate(file, found[0], split=self.split, size=size)
 

@@ -74,7 +74,7 @@ def _others(path: Path, images: ImageIndex) -> list[Problem]:
             if not any(n.startswith(name + "/") for n in images.names):
                 rows.append(Problem(name, "", "empty_folder", "no images in it", "noted"))
         elif name not in images.names:
-            rows.append(Problem(name, "", "not_a_picture", file.suffix or "no suffix", "noted"))
+            rows.append(Problem(name, "", "not_an_image", file.suffix or "no suffix", "noted"))
     return rows
 
 

@@ -210,8 +210,8 @@ def _take(reading: Reading, candidate: Candidate, taken: dict[str, str], key: st
         return
     try:
         candidate.size = upright_size(file)
-    except (OSError, SyntaxError, ValueError) as error:
-        reading.problems.append(Problem(name, "size", "unreadable", str(error).split(str(file))[0]))
+    except ValueError as error:
+        reading.problems.append(Problem(name, "size", "unreadable", str(error)))
         return
     if any(p is not None for p in points):
         candidate.objects.append(object_of(points, reading.labels[0], candidate.size))

@@ -125,8 +125,8 @@ def _add(reading: Reading, file: Path, name: str, where: str, points: list[Point
         return
     try:
         size = upright_size(file)
-    except (OSError, SyntaxError, ValueError) as error:
-        reading.problems.append(Problem(name, "size", "unreadable", str(error).split(str(file))[0]))
+    except ValueError as error:
+        reading.problems.append(Problem(name, "size", "unreadable", str(error)))
         return
     folders = [SPLIT_NAMES[p.lower()] for p in PurePosixPath(name).parts[:-1] if p.lower() in SPLIT_NAMES]
     candidate = Candidate(file, name, split=folders[0] if folders else None, size=size)

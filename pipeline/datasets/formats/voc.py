@@ -118,8 +118,8 @@ def _candidate(name: str, root: Element, file: Path, base: int, reading: Reading
     try:
         size = (int(root.findtext("size/width") or 0), int(root.findtext("size/height") or 0))
         size = size if min(size) > 0 else upright_size(file)
-    except (OSError, SyntaxError, ValueError) as error:
-        reading.problems.append(Problem(name, "size", "unreadable", str(error).split(str(file))[0]))
+    except ValueError as error:
+        reading.problems.append(Problem(name, "size", "unreadable", str(error)))
         return None
     candidate = Candidate(file, name, size=size)
     for number, thing in enumerate(root.findall("object"), 1):

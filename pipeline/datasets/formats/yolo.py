@@ -83,7 +83,7 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
         reading.problems.append(Problem("", "", "no_label", found, "noted"))
     for file, name in texts.items():
         if file not in used and not NO_LABELS.match(file.name.lower()):
-            reading.problems.append(Problem(name, "", "no_picture", "a label file without an image"))
+            reading.problems.append(Problem(name, "", "no_image", "a label file without an image"))
     return reading
 
 

@@ -81,7 +81,7 @@ def ingest(name: str, params: DatasetParams, data_folder: Path, report_folder: P
 
 
 def take(candidate: Candidate, folder: Path, max_side: int) -> Taken:
-    """Decode an image or clip, check its labels, write JPEGs into `folder`; nothing is raised for what is broken."""
+    """Decode an image or clip, check its labels, write it into `folder`; nothing is raised for what is broken."""
     if candidate.frames is not None:
         return _take_clip(candidate, folder, max_side)
     taken = Taken()
@@ -224,7 +224,7 @@ def _dataset(
             groups = len({s.group or s.id for s in samples if label in labels_of(s)})
             missing = " and ".join(split for split in SPLITS if split not in found_in)
             found = f"images or groups with it: {groups}; none in {missing}"
-            problems.append(Problem("", label, "few_pictures", found, "noted"))
+            problems.append(Problem("", label, "few_images", found, "noted"))
     source = {"format": params.format, "path": params.path, "labels": params.labels}
     labels = [label for label in reading.labels if label in used]
     return Dataset(name, labels, reading.landmarks, reading.pairs, reading.skeleton, source, counts)

@@ -9,6 +9,7 @@ from typing import Any
 
 from PIL import Image
 
+from pipeline.core.image_file import open_image
 from pipeline.core.sample import SPLITS, Dataset, Sample
 from pipeline.datasets.formats.reading import Problem, Reading
 from pipeline.datasets.ingest.splits import labels_of, leak_report
@@ -77,8 +78,8 @@ def labels_sheet(folder: Path, samples: list[Sample], dataset: Dataset) -> Image
     chosen = [s for _, s in sorted(turns, key=lambda turn: turn[0])][:TILES]
     tiles = []
     for s in chosen:
-        with Image.open(folder / str(s.split) / s.file_name) as image:
-            tiles.append((draw(image, s, dataset), f"{s.split}: {s.id}"))
+        image = open_image(folder / str(s.split) / s.file_name)
+        tiles.append((draw(image, s, dataset), f"{s.split}: {s.id}"))
     return contact_sheet(tiles, 6, 320)
 
 

@@ -88,7 +88,7 @@ RUNNERS = {
 
 def check_resize(folder: Path, contract: dict[str, Any], golden: dict[str, Any], inputs: np.ndarray) -> list[str]:
     wrong = []
-    for name, expected in zip(golden["pictures"], inputs, strict=True):
+    for name, expected in zip(golden["images"], inputs, strict=True):
         with Image.open(folder / "golden" / name) as image:
             found = canvas(image, contract)[0]
         if found.shape != expected.shape:

@@ -7,9 +7,10 @@ card cannot hold it, nor the lock state that covers the card.
 import json
 from typing import TYPE_CHECKING, Any
 
+from pipeline.core.markdown import table
 from pipeline.core.params import flat
 from pipeline.export.card.hub import FIGURES, front_matter
-from pipeline.export.card.limits import Evidence, limits, some, table
+from pipeline.export.card.limits import Evidence, limits, some
 from pipeline.metrics.metrics import main_metric
 
 if TYPE_CHECKING:

@@ -1,15 +1,15 @@
 """What a trained run is weak at: labels, sizes, few examples; as Markdown for its model card."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.files import read_json
+from pipeline.core.markdown import table
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples
 from pipeline.metrics.matching import object_pairs
-from pipeline.metrics.metrics import paired
+from pipeline.metrics.metrics import paired, shown
 from pipeline.ops.preprocess import frame_of
 
 if TYPE_CHECKING:
@@ -37,10 +37,9 @@ def read_evidence(spec: "ModelSpec", data: Path, reports: Path) -> Evidence:
     """`data`: the ingested dataset; `reports`: of all stages. Raises InputError naming a file that is missing."""
     evaluated = reports / "evaluate" / spec.run
     truth, predicted = paired(read_samples(data / "test"), read_samples(evaluated / "predictions"))
-    floor = spec.predict["score"]
-    shown = [replace(s, objects=[o for o in s.objects if (o.score or 0) >= floor]) for s in predicted]
+    seen = [shown(s, spec) for s in predicted]
     summary = read_json(reports / "ingest" / spec.dataset / "summary.json")
-    return Evidence(read_dataset(data), summary, read_json(evaluated / "metrics.json"), truth, shown)
+    return Evidence(read_dataset(data), summary, read_json(evaluated / "metrics.json"), truth, seen)
 
 
 def limits(spec: "ModelSpec", evidence: Evidence) -> str:
@@ -98,11 +97,6 @@ def _found_by_size(spec: "ModelSpec", evidence: Evidence) -> str:
     return (
         f"- By size, at the score of {spec.predict['score']:g} that it shows objects from:\n\n{table(head, rows)}\n\n"
     )
-
-
-def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
 
 def some(words: list[str], most: int) -> str:

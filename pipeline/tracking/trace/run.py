@@ -44,7 +44,10 @@ def _verdict(project: Path, run: str, stages: Stages, exports: list[dict[str, An
         return None
     main = verdict["main_metric"]
     rows = {
-        target: {main: row["metrics"][main], **{k: row[k] for k in ("drop", "size_ratio", "passed", "reason")}}
+        target: {
+            main: (row["metrics"] or {}).get(main),  # a file that cannot be run here has none
+            **{key: row[key] for key in ("drop", "size_ratio", "passed", "reason")},
+        }
         for target, row in verdict["targets"].items()
     }
     return {"recorded": recorded, "passed": verdict["passed"], "metric": main, "targets": rows}

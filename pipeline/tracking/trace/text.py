@@ -86,13 +86,14 @@ def _run(found: dict[str, Any]) -> list[Node]:
 
 def _target(target: str, row: dict[str, Any], metric: str) -> str:
     if row[metric] is None or row["drop"] is None:
-        figures = f"{metric} undefined"
+        figures = f"{metric} undefined"  # also of a file that could not be judged
     else:
         drop = row["drop"]
         than = f"{abs(drop):.4f} {'below' if drop > 0 else 'above'} float" if drop else "as float"
         figures = f"{metric} {row[metric]:.4f}, {than}"
     reason = f"; {row['reason']}" if row["reason"] else ""
-    return f"{target}: {figures}, {row['size_ratio']:.2f} of its size{reason}"
+    size = "" if row["size_ratio"] is None else f", {row['size_ratio']:.2f} of its size"
+    return f"{target}: {figures}{size}{reason}"
 
 
 def _git(git: dict[str, Any]) -> str:

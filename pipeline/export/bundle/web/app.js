@@ -71,8 +71,8 @@ function connect() {
 }
 
 async function offerExamples() {
-  const golden = await fetched("golden/golden.json").then((r) => r.json()).catch(() => ({ pictures: [] }));
-  const buttons = golden.pictures.map((name, i) => {
+  const golden = await fetched("golden/golden.json").then((r) => r.json()).catch(() => ({ images: [] }));
+  const buttons = golden.images.map((name, i) => {
     const button = document.createElement("button");
     const picture = Object.assign(new Image(), { src: `golden/${name}`, alt: `Example ${i + 1}` });
     button.type = "button";

@@ -16,7 +16,7 @@ fun selfTest(context: Context, contract: Contract, target: String, run: (ByteArr
     val inputs = readNpz(open("golden.npz")).getValue("image")
     val answers = readNpz(open("$target.npz"))
     val wrong = mutableListOf<String>()
-    for ((i, name) in strings(note.getJSONArray("pictures")).withIndex()) {
+    for ((i, name) in strings(note.getJSONArray("images")).withIndex()) {
         val plain = BitmapFactory.Options().apply { inScaled = false }
         val bitmap = requireNotNull(BitmapFactory.decodeStream(open(name), null, plain)) { "$name: not a picture" }
         val off = resizeIsOff(toCanvas(toPicture(bitmap), contract).first, inputs.bytes(i))

@@ -30,7 +30,7 @@ struct ModelFolder {
         let inputs = try readNpz(file("golden/golden.npz"))["image"]!
         let answers = try readNpz(file("golden/\(target).npz"))
         var wrong: [String] = []
-        for (i, name) in note.pictures.enumerated() {
+        for (i, name) in note.images.enumerated() {
             let off = try resizeIsOff(toCanvas(toPicture(file("golden/\(name)")), contract).0, inputs.bytes(i))
             if off > levels { wrong.append("golden/\(name): \(off) of 255 off after the resize") }
             for (output, found) in zip(contract.outputs, try run(inputs.bytes(i))) {
@@ -43,7 +43,7 @@ struct ModelFolder {
 }
 
 private struct Note: Decodable {
-    var pictures: [String]
+    var images: [String]
     var tolerances: [String: Double]  // by target
 }
 

@@ -36,6 +36,8 @@ node_modules/ready: package-lock.json package.json .npmrc | $(VENV)/ready
 	touch $@
 
 repro: setup ## run the chain: what params.yaml and the code have changed since the last time
+	@# first params.yaml, of which DVC itself needs some keys and says less; this also notices weights that were replaced
+	@$(BIN)/python -m stages.params
 	@# a stage that fails costs what waits for it and no more; the last line says what that was
 	@$(BIN)/dvc repro --keep-going || { $(BIN)/pocketlens missing; exit 1; }
 

@@ -18,6 +18,7 @@ from pipeline.core.sample import read_dataset, read_samples
 
 pytestmark = pytest.mark.chain
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SMALL = "mobilenetv1_050_shallow"  # few layers, so that an export takes seconds
 TARGETS = ("onnx_float", "onnx_int8", "executorch_int8")
 
 
@@ -120,19 +121,20 @@ def test_a_comparison_leaves_the_chain_as_it_is(project: Path) -> None:
     in_project(project, "git", "config", "user.name", "test")
     in_project(project, "git", "config", "user.email", "test@localhost")
     lock = (project / "dvc.lock").read_bytes()
-    command = ["pocketlens", "compare", "--models", "mobilenetv2_035,nosuch", "--set", "train.epochs=1"]
+    command = ["pocketlens", "compare", "--models", f"{SMALL},nosuch", "--set", "train.epochs=1"]
+    command += ["--set", "export.targets=[onnx_float,onnx_int8]"]
     done = in_project(project, *command, check=False)
     assert done.returncode == 1
     with (project / "reports/compare/actions.csv").open(newline="") as file:
         rows = {row["model"]: row for row in csv.DictReader(file)}
-    assert list(rows) == ["hog_svm", "mobilenetv2_035", "nosuch"]
+    assert list(rows) == ["hog_svm", SMALL, "nosuch"]
     assert "is not in timm" in rows["nosuch"]["note"]
     assert float(rows["hog_svm"]["accuracy"]) > 0.4
-    assert int(rows["mobilenetv2_035"]["macs"]) > int(rows["mobilenetv2_035"]["params"]) > 10**6
-    assert float(rows["mobilenetv2_035"]["int8_bytes"]) < 0.35 * float(rows["mobilenetv2_035"]["float_bytes"])
+    assert int(rows[SMALL]["macs"]) > int(rows[SMALL]["params"]) > 10**6
+    assert float(rows[SMALL]["int8_bytes"]) < 0.35 * float(rows[SMALL]["float_bytes"])
     assert (project / "reports/compare/actions.png").is_file()
     costs = [row["cost/params"] for row in tracked(project, "compare-actions")]
-    assert sorted(costs) == sorted(int(rows[m]["params"]) for m in ("hog_svm", "mobilenetv2_035"))
+    assert sorted(costs) == sorted(int(rows[m]["params"]) for m in ("hog_svm", SMALL))
     assert (project / "dvc.lock").read_bytes() == lock
     assert stages_run(in_project(project, "dvc", "repro").stdout) == []
 
@@ -170,9 +172,15 @@ def test_own_data_in_one_command_and_one_repro(project: Path, tmp_path: Path) ->
         for i, picture in enumerate(sorted((project / "data/sample/alpaca" / label).iterdir())[:8]):
             (own / label / f"{i}.jpg").write_bytes(picture.read_bytes())
     (own / "alpaca/broken.jpg").write_bytes(b"\xff\xd8\xff no image")
-    knobs = ["model.size=64", "train.epochs=1", "verify.tolerance=1.0", "dataset.refuse_over=0.2"]
+    knobs = [
+        "model.size=64",
+        "train.epochs=1",
+        "verify.tolerance=1.0",
+        "dataset.refuse_over=0.2",
+        "export.targets=[onnx_int8]",
+    ]
     sets = [part for knob in knobs for part in ("--set", knob)]
-    command = ["pocketlens", "add", "birds", "--data", str(own), "--task", "classify", "--backbone", "mobilenetv2_035"]
+    command = ["pocketlens", "add", "birds", "--data", str(own), "--task", "classify", "--backbone", SMALL]
     assert "folder" in in_project(project, *command, *sets).stdout
     ran = stages_run(in_project(project, "dvc", "repro", "track@birds").stdout)
     stages = ("ingest", "augment", "train", "evaluate", "export", "verify", "track")
@@ -206,7 +214,8 @@ def test_real_photos_and_clips_by_params_alone(
     ]
     if labels:
         options += ["--labels", str(root / labels)]
-    for knob in ("model.size=96", "train.epochs=1", "export.targets=[onnx_int8]", "verify.tolerance=1.0"):
+    size = 96 if name == "photos" else 64
+    for knob in (f"model.size={size}", "train.epochs=1", "export.targets=[onnx_int8]", "verify.tolerance=1.0"):
         options += ["--set", knob]
     in_project(project, "pocketlens", "add", name, "--data", str(root / data), "--task", task, *options)
     in_project(project, "dvc", "repro", f"verify@{name}")

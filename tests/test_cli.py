@@ -111,6 +111,7 @@ def test_add_end_to_end(project: Path) -> None:
     ("arguments", "message"),
     [
         ("add my.name --data data/mine --task classify", "error: name 'my.name': expected letters"),
+        ("add mine --data data/mine --task classify --pretrained data", "error: --pretrained data: not a file"),
         ("add mine --data nosuch --task classify", "error: --data nosuch: no such file or folder"),
         ("add mine --data data/mine --task detect", "error: data/mine: found folder"),
         ("add mine --data data/mine --task classify --set epoch=5", "did you mean 'train.epochs'?"),
@@ -211,12 +212,13 @@ def test_typos_in_the_params_are_all_named_and_nothing_is_written(project: Path)
     [
         (None, "error: params.yaml: no such file\n"),
         ("runs: [\n", "error: params.yaml: not YAML: "),
-        ("- a list\n", "error: params.yaml: "),
+        ("- a list\n", "error: params.yaml: expected keys and values (datasets: ..., runs: ...), found ['a list']"),
+        (b"# \xe9\n", "error: params.yaml: not UTF-8: byte 0xe9 at 2"),
     ],
 )
-def test_a_params_file_that_cannot_be_read(tmp_path: Path, text: str | None, message: str) -> None:
+def test_a_params_file_that_cannot_be_read(tmp_path: Path, text: str | bytes | None, message: str) -> None:
     if text is not None:
-        (tmp_path / "params.yaml").write_text(text)
+        (tmp_path / "params.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
     assert error_of(python(tmp_path, "-m", "stages.params")).startswith(message)
 
 
@@ -225,12 +227,13 @@ def test_a_params_file_that_cannot_be_read(tmp_path: Path, text: str | None, mes
     [
         (None, "error: resolved.yaml: no such file; `dvc repro params` writes it from params.yaml\n"),
         ("runs: [\n", "error: resolved.yaml: not YAML; `dvc repro --force params` writes it anew: "),
+        (b"# \xe9\n", "error: resolved.yaml: not UTF-8; `dvc repro --force params` writes it anew: "),
         ("runs: {herd: {dataset: herd}}\n", "error: resolved.yaml: no runs.herd.task; "),
     ],
 )
-def test_a_resolved_file_that_cannot_be_read(tmp_path: Path, text: str | None, message: str) -> None:
+def test_a_resolved_file_that_cannot_be_read(tmp_path: Path, text: str | bytes | None, message: str) -> None:
     if text is not None:
-        (tmp_path / "resolved.yaml").write_text(text)
+        (tmp_path / "resolved.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
     assert error_of(python(tmp_path, "-m", "stages.train", "herd")).startswith(message)
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from pipeline.augment.policies import POLICIES
 from pipeline.core.lazy import load
 from pipeline.models.heads import HEADS
 from pipeline.ops.decode import FORMS
-from pipeline.runtimes.targets import TARGETS
+from pipeline.runtimes.targets import TARGETS, check_targets
 
 ROOT = Path(__file__).parents[1]
 
@@ -118,6 +119,20 @@ print(len(decode(outputs, spec, Frame(1, 1, 0, 0))[2]), "objects")
     assert "'boxes': 'distances'" in said
     assert "[4, S/s, S/s]: left, top, right, bottom" in said
     assert said.endswith("3 objects\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"file": "model.onnx"}, "model.onnx is the file of another one too"),
+        ({"held_against": "onnx_floot"}, "held_against: no target 'onnx_floot'"),
+    ],
+)
+def test_a_target_that_cannot_stand_beside_the_others_is_refused(change: dict[str, str], message: str) -> None:
+    row = replace(TARGETS["onnx_int8"], file="model.mine")
+    check_targets({**TARGETS, "mine": row})
+    with pytest.raises(ValueError, match=message):
+        check_targets({**TARGETS, "mine": replace(row, **change)})
 
 
 def test_a_policy_is_known_by_its_row(tmp_path: Path) -> None:

@@ -129,6 +129,7 @@ DECODED: dict[str, tuple[bytes, np.ndarray]] = {
     "16 bit TIFF, white is 0": (tiff(DEEP, photometric="miniswhite"), upper(65535 - DEEP)),
     "16 bit PGM": (b"P5 16 12 65535 " + DEEP.astype(">u2").tobytes(), upper(DEEP)),
     "16 bits in 32, TIFF": (tiff(DEEP.astype(np.int32)), upper(DEEP)),
+    "16 bits with a sign, TIFF": (tiff((DEEP >> 1).astype(np.int16)), upper(DEEP >> 1, 15)),
     "dark 16 bit TIFF": (tiff(DEEP >> 6), upper(DEEP >> 6)),  # its brightest value is no reason to scale it
     "12 bit TIFF": (packed_12(TWELVE), upper(TWELVE, 12)),
     "12 of 16 bits TIFF": (tiff(TWELVE, extratags=stating(4095)), upper(TWELVE, 12)),
@@ -196,6 +197,7 @@ REFUSED: dict[str, tuple[bytes, str, str]] = {
     "damaged AVIF": (damaged(saved(NOISE, "AVIF"), b"mdat"), "unreadable", "Failed to decode"),  # a RuntimeError
     "float TIFF": (tiff(DEEP.astype(np.float32)), "unreadable", "floating-point pixels; expected whole numbers"),
     "float TIFF in 0 to 1": (tiff((GREY / 255).astype(np.float32)), "unreadable", "floating-point pixels; expected"),
+    "8 bits with a sign TIFF": (tiff(GREY.astype(np.int8)), "unreadable", "8 bits with a sign"),
     "double TIFF": (tiff(GREY.astype(np.float64)), "unreadable", "of a kind that is not read"),
     "negative TIFF": (tiff(-DEEP.astype(np.int32)), "unreadable", "pixel values from -.*; expected 0 to 65535"),
     "32 bit TIFF": (tiff(DEEP.astype(np.int32) * 2), "unreadable", "pixel values from .*; expected 0 to 65535"),
@@ -327,6 +329,19 @@ def test_a_good_jpeg_with_odd_exif_is_kept(data: bytes) -> None:
     decoded = decode_image(data)
     assert (decoded.orientation, decoded.untouched) == (1, True)
     np.testing.assert_array_equal(np.asarray(decoded.image), read_jpeg(saved(RGB, "JPEG")))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_so_is_another_image_with_exif_that_is_none(kind: str) -> None:
+    whole = with_chunk(saved(RGB, "PNG"), b"eXIf", b"garbage") if kind == "PNG" else saved(RGB, kind, exif=b"garbage")
+    assert decode_image(whole).orientation == 1
+
+
+def test_a_tiff_that_xmp_turns_has_the_size_that_is_seen(tmp_path: Path) -> None:
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a xmlns:tiff="t" tiff:Orientation="6"/></x:xmpmeta>'
+    (tmp_path / "a.tif").write_bytes(tiff(RGB, photometric="rgb", extratags=[(700, 1, len(xmp), xmp, True)]))
+    decoded = decode_image(tmp_path / "a.tif")
+    assert decoded.image.size == decoded.size == upright_size(tmp_path / "a.tif") == RGB.shape[:2]
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -50,6 +50,8 @@ def project(tmp_path: Path) -> Path:
     write_text(tmp_path / "dvc.yaml", json.dumps(chain))
     write_text(tmp_path / "params.yaml", json.dumps({"datasets": blocks, "runs": blocks}))
     write_text(tmp_path / "stage.py", STAGE)
+    for file in ("stages/__init__.py", "stages/params.py"):  # make's look at params.yaml
+        write_text(tmp_path / file, "")
     shutil.copy(ROOT / "Makefile", tmp_path)
     programs = tmp_path / ".venv/bin"
     programs.mkdir(parents=True)

@@ -26,6 +26,7 @@ STATED: dict[str, Any] = {
     "datasets": {
         "clips": {"format": "ucf101", "path": "d", "labels": "d", "options": {"split": 1}},
         "herd": {"format": "coco", "path": "d", "labels": "d"},
+        "plain": {"format": "folder", "path": "d", "labels": "d"},
     },
     "runs": {
         "clips": {"dataset": "clips", "task": "classify", "export": {"targets": ["onnx_float", "onnx_int8"]}},
@@ -83,6 +84,10 @@ def stated(**changes: Any) -> str:
         ("runs/clips/predict/nms", "hard", r"runs\.clips\.predict\.nms: unknown key; did you mean 'nms_iou'"),
         ("machine/workers", True, r"machine\.workers: .*found True"),
         ("trak", {}, r"trak: unknown key; did you mean 'track'\?"),
+        ("runs/herd/dataset", "plain", r"herd\.task: detect does not learn from dataset 'plain', whose format folder"),
+        ("datasets/herd/path", "", r"datasets\.herd\.path: string should have at least 1 character, found ''"),
+        ("runs/-a", {}, r"runs: name '-a': expected letters.* no - at the start"),
+        ("compare/settings", {"train": {"epochs": 3}}, r"compare\.settings\.train: a block, .*say train\.epochs: "),
         ("runs/a.b", {}, r"runs: name 'a\.b': expected letters, digits, _ and - only"),
         ("datasets/it's", {}, r"datasets: name \"it's\": expected letters"),
         ("datasets/a*", {}, r"datasets: name 'a\*': expected letters"),

@@ -215,6 +215,13 @@ def test_resolved_yaml_is_the_same_bytes_and_put_right(project: Path) -> None:
     assert file.read_bytes() == before
 
 
+def test_a_mistake_leaves_resolved_yaml_as_it_was(project: Path) -> None:
+    before = (project / "resolved.yaml").read_bytes()
+    edit("params.yaml", " epochs: ", " epochz: ")(project)
+    assert in_project(project, "dvc", "repro", "params", check=False).returncode != 0
+    assert (project / "resolved.yaml").read_bytes() == before
+
+
 # --- experiments
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from pipeline.config.params import NAME, parse_params, put, read_params, read_settings
+from pipeline.config.params import NAME, NAMED, parse_params, put, read_params, read_settings
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_text
 from pipeline.core.params import nearest
@@ -33,11 +33,13 @@ def add(
     no such knob.
     """
     if not NAME.fullmatch(name):
-        raise InputError(f"name {name!r}: expected letters, digits, _ and - only (it becomes a file name)")
+        raise InputError(f"name {name!r}: expected {NAMED}")
     read_params(params)
     for option, path in (("--data", data), ("--labels", labels), ("--pretrained", pretrained)):
         if path is not None and not path.exists():
             raise InputError(f"{option} {path}: no such file or folder")
+    if pretrained is not None and not pretrained.is_file():
+        raise InputError(f"--pretrained {pretrained}: not a file; expected one of weights")
     format, reason = _format_of(data, labels, format, task)
     paths = {"path": _as_written(data, params), "labels": _as_written(labels or data, params)}
     dataset: dict[str, Any] = {"format": format, **paths}

@@ -17,6 +17,7 @@ from pipeline.augment.params import AugmentParams
 from pipeline.config.problems import describe
 from pipeline.core.errors import InputError
 from pipeline.core.params import Block, flat, nearest
+from pipeline.datasets.formats import FORMATS
 from pipeline.datasets.params import DATASETS, DatasetParams
 from pipeline.datasets.synthetic.params import SampleParams
 from pipeline.evaluation.params import ClassifyPredict, DetectPredict, LocalizePredict
@@ -26,7 +27,8 @@ from pipeline.tracking.params import TrackParams
 from pipeline.training import params as training
 from pipeline.verification.params import VerifyParams
 
-NAME = re.compile(r"[A-Za-z0-9_-]+")  # of a dataset or run: DVC takes a dot for a level and * ? [ for patterns
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")  # DVC takes a dot for a level and * ? [ for patterns
+NAMED = "letters, digits, _ and - only, up to 100, and no - at the start (it becomes a file name)"
 KEPT = ("dataset", "task", "model.backbone")  # of a run that is compared under several backbones
 
 
@@ -96,7 +98,7 @@ class Params(Block):
     def _names(cls, entries: Any) -> Any:
         wrong = [name for name in entries if not NAME.fullmatch(str(name))] if isinstance(entries, dict) else []
         if wrong:
-            raise ValueError(f"name {wrong[0]!r}: expected letters, digits, _ and - only (it becomes a file name)")
+            raise ValueError(f"name {wrong[0]!r}: expected {NAMED}")
         return entries
 
     @model_validator(mode="after")
@@ -105,6 +107,11 @@ class Params(Block):
             if run.dataset not in self.datasets:
                 raise ValueError(
                     f"runs.{name}.dataset: no dataset {run.dataset!r}{nearest(run.dataset, self.datasets)}"
+                )
+            if run.task not in (tasks := FORMATS[self.datasets[run.dataset].format].tasks):
+                raise ValueError(
+                    f"runs.{name}.task: {run.task} does not learn from dataset {run.dataset!r}, whose format "
+                    f"{self.datasets[run.dataset].format} has labels for {', '.join(tasks)}"
                 )
         return self
 
@@ -136,11 +143,15 @@ def read_params(path: Path | str = "params.yaml") -> Params:
 
 
 def read_text(path: Path | str) -> str:
-    """Of params.yaml. Raises InputError if it is missing."""
+    """Of params.yaml. Raises InputError if it is missing, cannot be read or is not UTF-8."""
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8: byte {error.object[error.start]:#04x} at {error.start}") from None
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
 
 
 def parse_params(text: str, path: Path) -> Params:
@@ -154,11 +165,14 @@ def parse_params(text: str, path: Path) -> Params:
 
 
 def parse_yaml(text: str, path: Path) -> Any:
-    """What params.yaml states, before any default. Raises InputError if it is not YAML."""
+    """What params.yaml states, before any default. Raises InputError if it is not YAML, or not keys and values."""
     try:
-        return YAML(typ="safe").load(text) or {}
+        raw = YAML(typ="safe").load(text)
     except YAMLError as error:
         raise InputError(f"{path}: not YAML: {error}") from None
+    if raw is not None and not isinstance(raw, dict):
+        raise InputError(f"{path}: expected keys and values (datasets: ..., runs: ...), found {raw!r}")
+    return raw or {}
 
 
 def changed(run: RunParams, settings: Mapping[str, Any], where: str, backbone: str | None = None) -> RunParams:
@@ -173,6 +187,9 @@ def changed(run: RunParams, settings: Mapping[str, Any], where: str, backbone: s
         if key in KEPT:
             known = [name for name in flat(run.model_dump()) if name not in KEPT]
             raise ValueError(f"{where}.{key}: no key of a run that may change{nearest(key, known)}")
+        if isinstance(value, dict) and value:
+            below = next(iter(flat({key: value})))
+            raise ValueError(f"{where}.{key}: a block, which would take the place of the run's own; say {below}: ...")
         put(block, key, value)
     if backbone:
         put(block, "model.backbone", backbone)

@@ -130,6 +130,11 @@ def _run(params: Path, name: str, run: RunParams) -> dict[str, Any]:
             where = f"{params}: runs.{name}.model.pretrained_sha256"
             raise InputError(f"{where}: found {stated}; that of {weights} is {found}")
         block["model"]["pretrained_sha256"] = found
+    elif not isinstance(weights, str) and run.model.pretrained_sha256 is not None:
+        where = f"{params}: runs.{name}.model.pretrained_sha256"
+        raise InputError(
+            f"{where}: found {run.model.pretrained_sha256}; it goes with the path of a file in `pretrained`"
+        )
     quantize = run.export.quantize
     if isinstance(quantize, Qat):
         unstated = set(Qat.FROM_TRAIN) - quantize.model_fields_set

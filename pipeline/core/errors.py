@@ -15,5 +15,7 @@ def without_password(uri: str) -> str:
 
     >>> without_password("mongodb://me:secret@db.example:27017")
     'mongodb://db.example:27017'
+    >>> without_password("mongodb://me:s@cret@db.example:27017/herd")
+    'mongodb://db.example:27017/herd'
     """
-    return re.sub(r"//[^/@]*@", "//", uri)
+    return re.sub(r"//[^/]*@", "//", uri)

@@ -14,6 +14,7 @@ Python's warnings are not made errors here: their filter belongs to the process,
 Pillow's warnings are about metadata, or about the number of pixels, which is checked below.
 """
 
+import struct
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -28,7 +29,7 @@ from pipeline.core.errors import InputError
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "AVIF", "PPM")  # no format that starts other programs
 MOST_PIXELS = 1024**3 // 4 // 3  # what Pillow warns at; more is a decompression bomb
 ORIENTATION = 0x0112  # EXIF
-MAX_SAMPLE_VALUE = 281  # TIFF
+MAX_SAMPLE_VALUE, SAMPLE_FORMAT, SIGNED = 281, 339, 2  # TIFF
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -167,14 +168,18 @@ def _decode(opened: Image.Image, max_side: int | None) -> DecodedImage:
 
 
 def _orientation(image: Image.Image) -> int:
-    """1 to 8; 1 where the file has none or an unknown one."""
-    found = image.getexif().get(ORIENTATION, 1)
+    """1 to 8; 1 where the file has none, an unknown one, or EXIF that cannot be read."""
+    try:
+        found = image.getexif().get(ORIENTATION, 1)
+    except (SyntaxError, ValueError, OSError, struct.error):
+        return 1
     return int(found) if found in TURNS else 1
 
 
 def _upright_size(image: Image.Image, orientation: int) -> tuple[int, int]:
-    """Pillow itself turns a TIFF, and gives the size after that."""
-    turned = orientation >= 5 and image.format != "TIFF"
+    """Pillow itself turns a TIFF, and gives the size after that where it is TIFF's own tag that says so (not XMP)."""
+    given = isinstance(image, TiffImageFile) and image.tag_v2.get(ORIENTATION, 1) != 1
+    turned = orientation >= 5 and not given
     return (image.height, image.width) if turned else (image.width, image.height)
 
 
@@ -207,6 +212,8 @@ def _significant_bits(image: Image.Image) -> int:
     if not isinstance(image, TiffImageFile):
         return 16
     stored = min(16, max(_numbers(image, BITSPERSAMPLE)))  # 32 are taken for a wide 16
+    if stored == max(_numbers(image, BITSPERSAMPLE)) and SIGNED in _numbers(image, SAMPLE_FORMAT):
+        stored -= 1
     stated = {2**n - 1: n for n in range(8, stored)}
     return max((stated.get(most, stored) for most in _numbers(image, MAX_SAMPLE_VALUE)), default=stored)
 
@@ -214,6 +221,8 @@ def _significant_bits(image: Image.Image) -> int:
 def _check_deep_colour(image: TiffImageFile) -> None:
     """Raises ValueError for a colour TIFF of 16 bits a channel whose upper bytes are not the image."""
     if max(_numbers(image, BITSPERSAMPLE), default=1) <= 8:
+        if SIGNED in _numbers(image, SAMPLE_FORMAT):
+            raise ValueError("pixels of 8 bits with a sign; expected them without")
         return
     if image.tag_v2.get(PLANAR_CONFIGURATION) == 2:
         raise ValueError("16 bits a channel, each channel in a plane of its own; expected them interleaved")

@@ -24,6 +24,8 @@ class Resolved:
         self._path = Path(path)
         try:
             self._tree: dict[str, Any] = YAML(typ="safe").load(self._path.read_text(encoding="utf-8")) or {}
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}: not UTF-8; `dvc repro --force params` writes it anew: {error}") from None
         except FileNotFoundError:
             raise InputError(f"{path}: no such file; `dvc repro params` writes it from params.yaml") from None
         except YAMLError as error:

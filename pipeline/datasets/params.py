@@ -31,9 +31,9 @@ class DatasetParams(Block):
 
     format: str
     """How the labels are written; `pocketlens add` recognizes it."""
-    path: str
+    path: Annotated[str, Field(min_length=1)]
     """Where the images or clips are."""
-    labels: str
+    labels: Annotated[str, Field(min_length=1)]
     """Where the labels are: the same folder, another one, or a file."""
     options: Block
     """What the format can be told."""

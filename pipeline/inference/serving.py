@@ -71,7 +71,7 @@ def _load_pyfunc(folder: str, config: dict[str, Any]) -> Served:
 
 def _image(cell: Any, row: int) -> Image.Image:
     if isinstance(cell, np.ndarray):
-        if cell.dtype != np.uint8 or cell.ndim != 3 or cell.shape[2] != 3:
+        if cell.dtype != np.uint8 or cell.ndim != 3 or cell.shape[2] != 3 or not cell.size:
             raise InputError(f"image {row}: {cell.dtype} {list(cell.shape)}, expected RGB as uint8 [H, W, 3]")
         return Image.fromarray(cell)
     if isinstance(cell, str):

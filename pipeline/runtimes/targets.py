@@ -4,7 +4,7 @@ Nothing heavy is imported here: a place such as "pipeline.runtimes.on_onnx:OnnxR
 new target is a row of `TARGETS`; one that another runtime runs has an `Engine` of its own too.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -153,6 +153,19 @@ TARGETS: dict[str, Target] = {
         slow=2,
     ),
 }
+
+
+def check_targets(targets: Mapping[str, Target]) -> None:
+    """Raises ValueError for rows that cannot stand side by side: two of one file, one held against no known one."""
+    files = [row.file for row in targets.values()]
+    for name, row in targets.items():
+        if files.count(row.file) > 1:
+            raise ValueError(f"target {name}: {row.file} is the file of another one too")
+        if row.held_against is not None and row.held_against not in targets:
+            raise ValueError(f"target {name}: held_against: no target {row.held_against!r}")
+
+
+check_targets(TARGETS)
 
 
 def target_row(name: str) -> Target:

@@ -11,16 +11,17 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator
 
-from pipeline.augment.policies.labels import move_objects
-from pipeline.augment.policies.policy import Pixels, Policy
 from pipeline.core.errors import InputError
 from pipeline.core.lazy import load
 from pipeline.core.params import nearest
 from pipeline.core.sample import Dataset, Object
+
+if TYPE_CHECKING:  # params, which know the names, are read without NumPy
+    from pipeline.augment.policies.policy import Pixels, Policy
 
 DRAWS = 8  # geometries drawn before an image stays where it is
 
@@ -51,7 +52,7 @@ class Augment:
     policy: str
     pairs: tuple[tuple[int, int], ...]
 
-    def __call__(self, pixels: Pixels, objects: list[Object], seed: int) -> tuple[Pixels, list[Object]]:
+    def __call__(self, pixels: "Pixels", objects: list[Object], seed: int) -> tuple["Pixels", list[Object]]:
         """Vary an image: uint8 RGB [H, W, 3] and its objects (relative coordinates) -> the same, moved alike.
 
         As many objects come out as went in, in the same order. Boxes are clipped to the image, landmarks that
@@ -61,12 +62,14 @@ class Augment:
         pixels, objects, _ = self.move(pixels, objects, seed)
         return self.look(pixels, seed), objects
 
-    def move(self, pixels: Pixels, objects: list[Object], seed: int) -> tuple[Pixels, list[Object], int]:
+    def move(self, pixels: "Pixels", objects: list[Object], seed: int) -> tuple["Pixels", list[Object], int]:
         """The geometric step alone, and how many draws were rejected because an object all but left the image.
 
         After `DRAWS` rejected draws the image stays as it is: it is never shown without an object it is
         labelled with, nor is the label taken away.
         """
+        from pipeline.augment.policies.labels import move_objects
+
         geometry = _built(self.policy).geometry
         if geometry is None:
             return pixels, objects, 0
@@ -76,7 +79,7 @@ class Augment:
                 return moved_pixels, moved, draw
         return pixels, objects, DRAWS
 
-    def look(self, pixels: Pixels, seed: int) -> Pixels:
+    def look(self, pixels: "Pixels", seed: int) -> "Pixels":
         """The other step alone: light, colour, noise and blur."""
         change = _built(self.policy).look
         return pixels if change is None else change(pixels, derived_seed(seed, "look"))
@@ -100,6 +103,6 @@ def derived_seed(*parts: int | str) -> int:
 
 
 @cache
-def _built(policy: str) -> Policy:
+def _built(policy: str) -> "Policy":
     built: Policy = load(POLICIES[policy])()
     return built

@@ -8,6 +8,7 @@ import pkgutil
 from pathlib import Path
 
 from pipeline.core.errors import InputError
+from pipeline.core.params import TASKS
 from pipeline.datasets.formats.format import Format
 
 
@@ -18,6 +19,10 @@ def _formats() -> dict[str, Format]:
         row = getattr(importlib.import_module(f"{__name__}.{found.name}"), "FORMAT", None)
         if row is None:  # what formats share
             continue
+        if not isinstance(row, Format):
+            raise TypeError(f"{__name__}.{found.name}: FORMAT is {type(row).__name__}; expected Format(...)")
+        if unknown := set(row.tasks) - set(TASKS):
+            raise ValueError(f"{__name__}.{found.name}: tasks {sorted(unknown)}; expected of {', '.join(TASKS)}")
         if row.name != found.name:
             raise ValueError(f"{__name__}.{found.name}: FORMAT is named {row.name!r}; expected {found.name!r}")
         rows.append(row)

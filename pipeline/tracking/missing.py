@@ -4,6 +4,10 @@ from pathlib import Path
 
 from pipeline.core.errors import InputError
 
+UNRESOLVED = (
+    "missing: what params.yaml, weights or code have changed since the last run is not known before stage params has "
+    "run; `make repro` does that and goes on from there, or says what is wrong in params.yaml"
+)
 NOTHING = "nothing is missing: every stage is up to date"
 VIEWS = (
     "missing: inspect, the FiftyOne datasets of the runs and reports/inspect; every figure, export and MLflow run is "
@@ -27,6 +31,8 @@ def missing_line(project: Path) -> str:
         raise InputError(f"{project / 'dvc.yaml'}: {error}") from None
     if not stages:
         return NOTHING
+    if "params" in stages:
+        return UNRESOLVED
     if stages == ["inspect"]:
         return VIEWS
     return f"missing: {', '.join(stages)}. `make repro` makes them, or says with an error each why it cannot"

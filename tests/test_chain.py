@@ -130,7 +130,7 @@ def test_a_comparison_leaves_the_chain_as_it_is(project: Path) -> None:
     assert list(rows) == ["hog_svm", SMALL, "nosuch"]
     assert "is not in timm" in rows["nosuch"]["note"]
     assert float(rows["hog_svm"]["accuracy"]) > 0.4
-    assert int(rows[SMALL]["macs"]) > int(rows[SMALL]["params"]) > 10**6
+    assert int(rows[SMALL]["macs"]) > int(rows[SMALL]["params"]) > 10**5
     assert float(rows[SMALL]["int8_bytes"]) < 0.35 * float(rows[SMALL]["float_bytes"])
     assert (project / "reports/compare/actions.png").is_file()
     costs = [row["cost/params"] for row in tracked(project, "compare-actions")]

@@ -169,9 +169,11 @@ def _decode(opened: Image.Image, max_side: int | None) -> DecodedImage:
 
 def _orientation(image: Image.Image) -> int:
     """1 to 8; 1 where the file has none, an unknown one, or EXIF that cannot be read."""
+    if image.format == "PNG":
+        image.load()  # as getexif does; damaged pixels are not to pass for damaged EXIF below
     try:
         found = image.getexif().get(ORIENTATION, 1)
-    except (SyntaxError, ValueError, OSError, struct.error):
+    except (SyntaxError, ValueError, struct.error):
         return 1
     return int(found) if found in TURNS else 1
 

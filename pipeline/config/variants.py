@@ -20,13 +20,13 @@ def variants(params: Params, run: str, models: list[str], settings: Mapping[str,
             "where --run and --models do not"
         )
     whole = params.run(run)
-    own_settings = block if block and run == block.run else None
+    of_run = block if block and run == block.run else None
     made: dict[str, RunParams] = {}
     try:
-        if own_settings:
-            whole = changed(whole, own_settings.settings, "compare.settings")
+        if of_run:
+            whole = changed(whole, of_run.settings, "compare.settings")
         for model in models or (block.models if block else []):
-            own = own_settings.models.get(model, {}) if own_settings else {}
+            own = of_run.models.get(model, {}) if of_run else {}
             made[model] = changed(changed(whole, own, f"compare.models.{model}"), settings, "--set", model)
     except ValueError as error:
         raise InputError(str(error)) from None

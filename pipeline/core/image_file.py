@@ -192,7 +192,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise ValueError("floating-point pixels; expected whole numbers of 8 or 16 bits a channel")
     if isinstance(image, TiffImageFile):
-        _check_deep_colour(image)
+        _check_channels(image)
     if image.mode in ("P", "PA"):
         image = image.convert("RGBA")
     return image.convert("RGB")
@@ -220,8 +220,8 @@ def _significant_bits(image: Image.Image) -> int:
     return max((stated.get(most, stored) for most in _numbers(image, MAX_SAMPLE_VALUE)), default=stored)
 
 
-def _check_deep_colour(image: TiffImageFile) -> None:
-    """Raises ValueError for a colour TIFF of 16 bits a channel whose upper bytes are not the image."""
+def _check_channels(image: TiffImageFile) -> None:
+    """Raises ValueError for a TIFF of 16 bits a channel whose upper bytes are not the image, or of 8 with a sign."""
     if max(_numbers(image, BITSPERSAMPLE), default=1) <= 8:
         if SIGNED in _numbers(image, SAMPLE_FORMAT):
             raise ValueError("pixels of 8 bits with a sign; expected them without")

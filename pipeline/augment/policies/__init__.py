@@ -38,7 +38,7 @@ POLICIES: dict[str, str] = {
 
 def _known(name: str) -> str:
     if name not in POLICIES:
-        raise ValueError(f"no augmentation policy {name!r}{nearest(name, POLICIES)}")
+        raise InputError(f"no augmentation policy {name!r}{nearest(name, POLICIES)}")
     return name
 
 
@@ -90,10 +90,8 @@ def augmenter(policy: str, labelled: Dataset | Sequence[tuple[int, int]] = ()) -
 
     Raises InputError naming the nearest policy where there is none of that name.
     """
-    if policy not in POLICIES:
-        raise InputError(f"no augmentation policy {policy!r}{nearest(policy, POLICIES)}")
     pairs = labelled.pairs if isinstance(labelled, Dataset) else labelled
-    return Augment(policy, tuple((a, b) for a, b in pairs))
+    return Augment(_known(policy), tuple((a, b) for a, b in pairs))
 
 
 def derived_seed(*parts: int | str) -> int:

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_text
-from pipeline.tracking.missing import NOTHING, VIEWS, missing_line
+from pipeline.tracking.missing import NOTHING, UNRESOLVED, VIEWS, missing_line
 
 RUNS = ("alpaca", "herd")
 STAGE = """
@@ -104,6 +104,20 @@ def test_a_run_that_fails_leaves_the_others_theirs(project: Path) -> None:
     waiting = ", ".join(f"{stage}@alpaca" for stage in ("train", "evaluate", "export", "verify", "track"))
     assert done.stdout.splitlines()[-1].startswith(f"missing: {waiting}, inspect. `make repro` makes them")
     assert (done.returncode != 0, (project / "reports/track/herd.json").exists()) == (True, True)
+
+
+def test_a_change_of_params_waits_to_be_resolved(project: Path) -> None:
+    assert make(project).returncode == 0
+    params = project / "params.yaml"
+    params.write_text(params.read_text() + "\n")
+    assert missing_line(project) == UNRESOLVED
+
+
+def test_a_mistake_in_params_is_the_last_word_and_nothing_runs(project: Path) -> None:
+    write_text(project / "stages/params.py", "import sys; sys.exit('error: params.yaml: epochz: unknown key')")
+    done = make(project)
+    assert (done.returncode != 0, ran(done)) == (True, [])
+    assert done.stderr.splitlines()[0] == "error: params.yaml: epochz: unknown key"
 
 
 def test_a_chain_that_dvc_cannot_read(project: Path) -> None:

@@ -26,7 +26,8 @@ def missing_line(project: Path) -> str:
 
     try:
         with Repo(str(project)) as repo:
-            stages = list(repo.status())
+            # from another folder DVC puts the way to dvc.yaml before the name
+            stages = [stage.rpartition(":")[2] for stage in repo.status()]
     except DvcException as error:
         raise InputError(f"{project / 'dvc.yaml'}: {error}") from None
     if not stages:

@@ -1,5 +1,6 @@
 """The command and the stage scripts as a user meets them: in a process of their own, in a project of their own."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -205,6 +206,24 @@ def test_typos_in_the_params_are_all_named_and_nothing_is_written(project: Path)
     assert "Traceback" not in done.stderr
     assert sorted(project.rglob("*")) == before
     assert (project / "resolved.yaml").read_bytes() == resolved
+
+
+@pytest.mark.parametrize(
+    ("pretrained", "sha256", "message"),
+    [
+        ("w.bin", "0" * 64, "runs.r.model.pretrained_sha256: found 000"),
+        (False, "0" * 64, "runs.r.model.pretrained_sha256: found 000"),
+        ("w.bin", hashlib.sha256(b"weights").hexdigest(), ""),
+    ],
+)
+def test_a_stated_hash_holds_its_file(tmp_path: Path, pretrained: str | bool, sha256: str, message: str) -> None:
+    (tmp_path / "w.bin").write_bytes(b"weights")
+    run = {"dataset": "d", "task": "classify", "model": {"pretrained": pretrained, "pretrained_sha256": sha256}}
+    datasets = {"d": {"format": "folder", "path": "d", "labels": "d"}}
+    (tmp_path / "params.yaml").write_text(json.dumps({"datasets": datasets, "runs": {"r": run}}))
+    done = python(tmp_path, "-m", "stages.params")
+    assert (done.returncode == 0) == (not message)
+    assert message in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -228,11 +228,20 @@ def test_the_docs_tables_get_it(project: Path) -> None:
     assert "| `roll` | `skip` | `3` | Lines of a heading. |" in text
 
 
-def test_a_row_that_is_not_named_as_its_module_is_refused(project: Path) -> None:
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("", "", "ValueError: {}: FORMAT is named 'roll'; expected 'coil'"),
+        ("FORMAT = ", "FORMAT = 'a row'\nOTHER = ", "TypeError: {}: FORMAT is str; expected Format(...)"),
+        ('"classify"', '"clasify"', "ValueError: {}: tasks ['clasify']; expected of classify, localize, detect"),
+    ],
+)
+def test_a_row_that_cannot_be_is_refused(project: Path, old: str, new: str, message: str) -> None:
     wrong = project / "pipeline/datasets/formats/coil.py"
-    wrong.write_text(ADDED, encoding="utf-8")
+    assert old in ADDED
+    wrong.write_text(ADDED.replace(old, new) if old else ADDED, encoding="utf-8")
     try:
         done = run(project, "-c", "import pipeline.datasets.formats")
     finally:
         wrong.unlink()
-    assert "ValueError: pipeline.datasets.formats.coil: FORMAT is named 'roll'; expected 'coil'" in done.stderr
+    assert message.format("pipeline.datasets.formats.coil") in done.stderr

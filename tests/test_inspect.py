@@ -274,6 +274,10 @@ def inspect_project(root: Path, database: Path) -> str:
     return inspect_runs(root / "reports/evaluate", root / "data/ingested", database, root / "reports/inspect")
 
 
+# the stage, in a process and a database of its own
+STAGE = "import runpy, os, sys; os.chdir(sys.argv[1]); runpy.run_module('stages.inspect', run_name='__main__')"
+
+
 def test_all_runs_are_brought_up_to_date_with_fiftyones_figures_beside_ours(tmp_path, database):
     drawn = draw_project(tmp_path, {"faces": "classify", "flock": "detect"})
     said = inspect_project(tmp_path, database)
@@ -291,6 +295,16 @@ def test_all_runs_are_brought_up_to_date_with_fiftyones_figures_beside_ours(tmp_
     assert open_run(*run_folders(tmp_path, "flock"), database).created_at == made, "what is up to date is not made anew"
 
 
+def test_a_run_whose_dataset_is_gone_is_left_out_and_named(tmp_path):
+    draw_project(tmp_path, {"faces": "classify", "flock": "detect"})
+    shutil.rmtree(tmp_path / "data/ingested/flock")
+    process = in_a_process(STAGE, tmp_path, PYTHONPATH=str(ROOT))
+    said, problems = process.communicate(timeout=240)
+    assert process.returncode == 0, problems
+    assert said.splitlines()[-1].endswith("; left out, as their datasets are not in data/ingested: flock")
+    assert [path.name for path in (tmp_path / "reports/inspect").iterdir()] == ["faces.json"]
+
+
 def run_folders(root: Path, run: str) -> tuple[str, Path, Path]:
     return run, root / "data/ingested" / run / "test", root / "reports/evaluate" / run / "predictions"
 
@@ -299,8 +313,7 @@ def test_the_stage_without_a_database_says_so_and_writes_nothing(tmp_path):
     draw_project(tmp_path, {"faces": "classify"})
     shutil.copy(ROOT / "params.yaml", tmp_path)
     environment = {"FIFTYONE_DATABASE_URI": NOWHERE, "PYTHONPATH": str(ROOT)}
-    code = "import runpy, os, sys; os.chdir(sys.argv[1]); runpy.run_module('stages.inspect', run_name='__main__')"
-    process = in_a_process(code, tmp_path, **environment)
+    process = in_a_process(STAGE, tmp_path, **environment)
     _, problems = process.communicate(timeout=120)
     assert process.returncode == 1
     assert problems.splitlines()[-1].startswith("error: FiftyOne finds no database at mongodb://127.0.0.1:1")

@@ -215,6 +215,16 @@ def test_resolved_yaml_is_the_same_bytes_and_put_right(project: Path) -> None:
     assert file.read_bytes() == before
 
 
+def test_make_repro_notices_weights_that_were_replaced_anywhere(project: Path) -> None:
+    weights = project / "mine.safetensors"
+    weights.write_bytes(b"weights")
+    set_params(project, {"runs.herd.model.pretrained": weights.name})
+    assert set(repro(project)) == {"params", "inspect", *herds(*FROM_TRAIN)}
+    weights.write_bytes(b"other weights under the same name")
+    in_project(project, "python", "-m", "stages.params")  # what make does first
+    assert set(repro(project)) == {"params", "inspect", *herds(*FROM_TRAIN)}
+
+
 def test_a_mistake_leaves_resolved_yaml_as_it_was(project: Path) -> None:
     before = (project / "resolved.yaml").read_bytes()
     edit("params.yaml", " epochs: ", " epochz: ")(project)

@@ -1,8 +1,12 @@
 """The names and figures that a tracker is given."""
 
-import pytest
+from pathlib import Path
 
-from pipeline.tracking.run_record import legal_name
+import pytest
+from finished_project import write_project
+
+from pipeline.core.files import read_json, write_json
+from pipeline.tracking.run_record import final_figures, history, legal_name
 
 
 @pytest.mark.parametrize(
@@ -16,3 +20,27 @@ from pipeline.tracking.run_record import legal_name
 )
 def test_legal_names(key: str, legal: str) -> None:
     assert legal_name(key) == legal
+
+
+def test_what_is_undefined_is_said_but_what_a_file_cannot_have(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_project(tmp_path, {"herd": "detect"})
+    report = tmp_path / "reports/verify/herd/verify.json"
+    verdict = read_json(report)
+    verdict["targets"]["onnx_int8"] |= {"delegated_operators": None, "agreement": None}
+    for file in (report, report.with_name("verdict.json")):
+        write_json(file, verdict)
+    names = {name for name, _, _ in final_figures(tmp_path, "herd")}
+    assert not names & {"onnx_int8/delegated_operators", "onnx_int8/agreement"}
+    assert "onnx_int8/agreement" in caplog.text
+    assert "delegated_operators" not in caplog.text
+
+
+def test_a_history_that_is_no_table_of_numbers_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "history.csv"
+    with pytest.raises(ValueError, match=r"history\.csv: no such file; `dvc repro` makes it"):
+        history(file)
+    file.write_text("epoch,train_loss\n0,low\n")
+    with pytest.raises(ValueError, match=r"history\.csv: expected a number in each cell: .*low"):
+        history(file)

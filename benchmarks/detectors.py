@@ -39,8 +39,8 @@ from pipeline.ops.preprocess import resize
 from pipeline.runtimes.answers import predict_samples
 from pipeline.runtimes.runtime import Runtime
 from pipeline.runtimes.targets import TARGETS, open_runtime
+from pipeline.training.optimization import VALIDATIONS
 from pipeline.training.train import make_spec, train_run
-from pipeline.training.trainer import VALIDATIONS
 
 THREADS = 2
 CALIBRATION = 64

@@ -12,7 +12,6 @@ import statistics
 from pathlib import Path
 
 import numpy as np
-import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
@@ -20,6 +19,7 @@ from pipeline.config.params import read_params
 from pipeline.core.sample import SPLITS, read_dataset, read_samples
 from pipeline.models.backbones import read_pretrained
 from pipeline.models.nets import build
+from pipeline.training.devices import launch
 from pipeline.training.features import Features
 from pipeline.training.loading import ImageDataset
 from pipeline.training.train import make_spec
@@ -34,13 +34,11 @@ def main() -> None:
     folder = Path("data/ingested") / run.dataset
     pretrained = read_pretrained(run.model.backbone, run.model.pretrained)
     spec = make_spec(asked.run, run, read_dataset(folder), pretrained.mean, pretrained.std)
-    net = build(spec, pretrained)
+    net, fabric = build(spec, pretrained), launch("fp32")
     vectors, labels, part = [], [], []
     for split in SPLITS:
         samples = read_samples(folder / split)
-        found = Features(
-            ImageDataset(folder / split, samples, spec), net, Path(".features"), False, torch.device("cpu")
-        )
+        found = Features(ImageDataset(folder / split, samples, spec), net, Path(".features"), fabric)
         vectors += [found[i][0][0].astype(np.float32).mean(axis=(1, 2)) for i in range(len(samples))]
         labels += [str(s.label) for s in samples]
         part += [split] * len(samples)

@@ -1,4 +1,4 @@
-"""An epoch of training from JPEG files: timm's training script against `pipeline.training.fit`.
+"""An epoch of training from JPEG files: timm's training script against `pipeline.training.loop`.
 
     python -m benchmarks.timm_training [--backbone NAME] [--size PIXELS] [--batch N] [--images N] [--repeats N]
 
@@ -27,10 +27,12 @@ from timm.optim import create_optimizer_v2
 from pipeline.augment.policies import augmenter
 from pipeline.core.sample import Dataset, Sample
 from pipeline.models.nets import build
-from pipeline.training import fit, loading
+from pipeline.training import loading
+from pipeline.training.devices import launch
+from pipeline.training.loop import fit
+from pipeline.training.optimization import Phase
 from pipeline.training.params import ClassifyModel, ClassifyRun, ClassifyTrain, Online
 from pipeline.training.train import make_spec
-from pipeline.training.trainer import Phase
 
 LABELS = ["a", "b", "c", "d"]
 CPU = torch.device("cpu")
@@ -87,9 +89,11 @@ def ours(folder: Path, samples: list[Sample], asked: argparse.Namespace, scratch
         loading.eval_loader(loading.ImageDataset(folder, samples[:1], spec), run.train.batch_size),
     )
 
+    fabric = launch(run.train.precision)
+
     def epoch() -> None:
         with tempfile.TemporaryDirectory(dir=scratch) as resume, contextlib.redirect_stdout(io.StringIO()):
-            fit.fit(net, spec, run, dataset, Phase(False, 1, 0.001), loaders, Path(resume))
+            fit(fabric, net, spec, run, dataset, Phase(False, 1, 0.001), loaders, Path(resume))
 
     return epoch
 

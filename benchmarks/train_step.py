@@ -1,4 +1,4 @@
-"""A training step of MobileNetV2: plain PyTorch in float32 and bfloat16 against what `pipeline.training.fit` does.
+"""A training step of MobileNetV2: plain PyTorch in float32 and bfloat16 against what `pipeline.training.loop` does.
 
     python -m benchmarks.train_step [--backbone NAME] [--size PIXELS] [--batch N]
 
@@ -14,8 +14,8 @@ import timm
 import torch
 from torch.nn import functional as F
 
+from pipeline.training.devices import keep_freed_memory
 from pipeline.training.quick import quicken
-from pipeline.training.trainer import keep_freed_memory
 
 WARM_UP, REPEATS = 2, 5
 

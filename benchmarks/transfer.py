@@ -19,7 +19,7 @@ from typing import Any, cast
 
 from pipeline.config.params import ClassifyRun, changed, read_params
 from pipeline.core.errors import InputError
-from pipeline.training import fit
+from pipeline.training import loop
 from pipeline.training.train import train_run
 
 Curve = list[tuple[float, float]]  # seconds since the start, metric on val
@@ -28,20 +28,21 @@ Curve = list[tuple[float, float]]  # seconds since the start, metric on val
 def curve(name: str, run: ClassifyRun, scratch: Path, features: Path) -> Curve:
     """Train and note when each epoch's metric was known."""
     points: Curve = []
-    judge, start = fit.Fitting.on_validation_epoch_end, time.perf_counter()
+    validate, start = loop.validate, time.perf_counter()
 
-    def clocked(self: Any) -> None:
-        judge(self)
-        points.append((time.perf_counter() - start, float(self.trainer.callback_metrics["val_metric"])))
+    def clocked(*given: Any) -> dict[str, float]:
+        row = validate(*given)
+        points.append((time.perf_counter() - start, row["val_metric"]))
+        return row
 
-    fit.Fitting.on_validation_epoch_end = clocked  # type: ignore[method-assign]
+    loop.validate = clocked  # type: ignore[assignment]
     try:
         with tempfile.TemporaryDirectory(dir=scratch) as folder, contextlib.redirect_stdout(io.StringIO()):
             out = Path(folder)
             train, val = Path("data/augmented") / run.dataset, Path("data/ingested") / run.dataset / "val"
             train_run(name, run, train, val, out / "model", out / "report", out / "resume", features)
     finally:
-        fit.Fitting.on_validation_epoch_end = judge  # type: ignore[method-assign]
+        loop.validate = validate
     return points
 
 

@@ -32,9 +32,11 @@ from pipeline.core.spec import ModelSpec
 from pipeline.models.backbones import feature_maps, read_pretrained, thaw_last
 from pipeline.models.blocks import separable
 from pipeline.ops.preprocess import Frame, resize
-from pipeline.training import fit, loading
+from pipeline.training import loading
+from pipeline.training.devices import choose_precision, keep_freed_memory
+from pipeline.training.loop import CLIP_NORM
+from pipeline.training.optimization import WARM_UP
 from pipeline.training.quick import join_frozen_norms, quicken
-from pipeline.training.trainer import choose_precision, keep_freed_memory
 
 ULTRALYTICS = ("ultralytics==8.4.190", "opencv-python-headless", "onnx", "onnxslim")
 WEIGHTS = "yolo11n"
@@ -112,7 +114,7 @@ def train_ssdlite(
         share = (time.perf_counter() - start) / seconds
         if share >= 1:
             break
-        warm = min(1.0, (share + 1e-3) / fit.WARM_UP)
+        warm = min(1.0, (share + 1e-3) / WARM_UP)
         for group in optimizer.param_groups:
             group["lr"] = run.train.learning_rate * group["share"] * warm * 0.5 * (1 + math.cos(math.pi * share))
         inputs = list(images.permute(0, 3, 1, 2).float() / 255)
@@ -124,7 +126,7 @@ def train_ssdlite(
             losses = net(inputs, wanted)
         optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), fit.CLIP_NORM)
+        torch.nn.utils.clip_grad_norm_(net.parameters(), CLIP_NORM)
         optimizer.step()
         seen += len(inputs)
     taken = time.perf_counter() - start
@@ -156,7 +158,7 @@ def _object(spec: ModelSpec, frame: Frame, label: int, corners: list[float], sco
 def _without_end(loader: Any) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
     epoch = 0
     while True:
-        loader.sampler.set_epoch(epoch)
+        loader.batch_sampler.begin(epoch)
         for images, target, _ in loader:
             yield images, target
         epoch += 1

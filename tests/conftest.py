@@ -19,6 +19,7 @@ RUNS = ("actions", "herd")  # of the default runs, what the chain of the tests h
 # What `make test-fast` leaves out, the longest first, because others would wait for one that begins last; and whether
 # each test goes to the worker that is free. Where not, tests share what one worker alone has: a server, a browser.
 SLOW = {
+    "test_ranks": False,
     "test_train": True,
     "test_web": False,
     "test_verify": True,

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -229,21 +230,22 @@ def test_real_photos_and_clips_by_params_alone(
         assert verdict["float"]["accuracy"] > 0.65
 
 
-# ends DVC with the stage that it runs, once the first epoch's checkpoint is there
+# ends a process, or DVC with the stage that it runs, once the first epoch's checkpoint is there
 KILL = """
 import os, signal
-_save = AtomicCheckpoints.save_checkpoint
-def _save_and_be_killed(self, checkpoint, path, storage_options=None):
-    _save(self, checkpoint, path, storage_options)
-    if Path(path).name == "last.ckpt" and checkpoint["epoch"] == 0:
-        os.killpg(0, signal.SIGKILL)
-AtomicCheckpoints.save_checkpoint = _save_and_be_killed
+_save = Fabric.save
+def _save_and_be_killed(fabric, path, state):
+    _save(fabric, path, state)
+    if state["epoch"] == 0 and fabric.global_rank == fabric.world_size - 1:
+        os.kill(os.getpid() if fabric.world_size > 1 else 0, signal.SIGKILL)
+Fabric.save = _save_and_be_killed
 """
+KILLED = "pipeline/training/devices.py"
 
 
 def test_killed_training_goes_on_from_its_last_epoch(project: Path) -> None:
     set_params(project, {"runs.herd.train.seed": 9})
-    code = project / "pipeline/training/trainer.py"
+    code = project / KILLED
     whole = code.read_text()
     code.write_text(whole + KILL)
     command = ["dvc", "repro", "train@herd"]
@@ -256,3 +258,43 @@ def test_killed_training_goes_on_from_its_last_epoch(project: Path) -> None:
     assert "resuming from" in done.stdout + done.stderr
     rows = (project / "reports/train/herd/history.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows[1:]] == ["0", "1"]
+
+
+def test_torchrun_on_two_machines_and_on_one_where_a_process_is_killed(project: Path) -> None:
+    """Both end with the same weights. The machines are two agents on loopback."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = ["--master-addr", "127.0.0.1", "--master-port", str(free.getsockname()[1])]
+    stage, weights = ["-m", "stages.train", "herd"], project / "models/herd/model.safetensors"
+    agents = [
+        subprocess.Popen(
+            ["torchrun", "--nnodes", "2", "--nproc-per-node", "1", "--node-rank", str(rank), *address, *stage],
+            cwd=project,
+            env=project_environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    said = [agent.communicate(timeout=600)[0] for agent in agents]
+    assert [agent.returncode for agent in agents] == [0, 0], said
+    assert ["models/herd: best of 2 epochs" in text for text in said] == [True, False], "the first process speaks"
+    of_two_machines = weights.read_bytes()
+    code = project / KILLED
+    whole = code.read_text()
+    code.write_text(whole + KILL)
+    command = ["torchrun", "--nproc-per-node", "2", *stage]
+    killed = in_project(project, *command, check=False)
+    assert killed.returncode != 0
+    own = [line for line in killed.stderr.splitlines() if line.startswith("error:")]
+    assert len(own) <= 1, own
+    assert killed.stderr.count("Traceback") <= 1, "torchrun's own"
+    code.write_text(whole)
+    weights.unlink()
+    done = in_project(project, *command)
+    assert "resuming from" in done.stdout
+    assert "begun with" not in done.stdout
+    assert done.stdout.count("models/herd: best of 2 epochs") == 1
+    assert weights.read_bytes() == of_two_machines
+    assert json.loads((project / "reports/train/herd/training.json").read_text())["processes"] == 2

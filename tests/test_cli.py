@@ -14,7 +14,7 @@ from PIL import Image
 from pipeline.config.params import read_params
 
 ROOT = Path(__file__).parents[1]
-HEAVY = {"torch", "torchvision", "timm", "fiftyone", "mlflow", "lightning", "onnx", "onnxruntime", "executorch"}
+HEAVY = {"torch", "torchvision", "timm", "fiftyone", "mlflow", "lightning_fabric", "onnx", "onnxruntime", "executorch"}
 STAGES = sorted(p.stem for p in (ROOT / "stages").glob("[!_]*.py"))
 NAMED = [stage for stage in STAGES if stage not in ("params", "sample", "track", "inspect")]
 

@@ -28,7 +28,7 @@ OWNERS = {
     "fiftyone": ("inspection",),
     "mlflow": ("tracking",),
     "imgaug": ("augment",),
-    "lightning": ("training",),
+    "lightning_fabric": ("training",),
     "onnx": ("export", "verification"),
     "executorch": ("export", "runtimes", "verification"),
 }

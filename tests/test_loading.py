@@ -56,8 +56,8 @@ def near(found: torch.Tensor, expected: Any) -> None:
 @given(length=st.integers(1, 60), seed=st.integers(0, 2**32 - 1), epoch=st.integers(0, 500))
 def test_an_epoch_has_every_index_once_and_is_repeatable(length: int, seed: int, epoch: int) -> None:
     one, other = EpochSampler(length, seed), EpochSampler(length, seed)
-    one.set_epoch(epoch)
-    other.set_epoch(epoch)
+    one.begin(epoch)
+    other.begin(epoch)
     keys = list(one)
     assert keys == list(other) == list(one)
     assert len(one) == length
@@ -70,7 +70,7 @@ def test_epochs_and_seeds_differ() -> None:
     for seed in (0, 1):
         for epoch in (0, 1, 2):
             sampler = EpochSampler(50, seed)
-            sampler.set_epoch(epoch)
+            sampler.begin(epoch)
             seen.append(list(sampler))
     assert len({tuple(key.image for key in keys) for keys in seen}) == 6
     assert len({key.seed for keys in seen for key in keys}) > 295  # no draw comes back in another epoch
@@ -82,7 +82,7 @@ def run_through(folder: Path, rows: list[Sample], workers: int) -> list[Any]:
     loader = train_loader(pictures, 3, workers, seed=5)
     batches = []
     for epoch in (0, 1):
-        loader.sampler.set_epoch(epoch)
+        loader.batch_sampler.begin(epoch)
         batches += [(images, target, [item[1].id for item in items]) for images, target, items in loader]
     return batches
 
@@ -117,7 +117,7 @@ def test_what_is_kept_of_a_picture_is_not_varied(tmp_path: Path) -> None:
 def test_a_share_of_the_epoch_is_four_in_one_until_the_quiet_end() -> None:
     sampler, counts = EpochSampler(400, 0, mosaic=0.25, mixed_epochs=2), []
     for epoch in range(4):
-        sampler.set_epoch(epoch)
+        sampler.begin(epoch)
         keys = list(sampler)
         assert sorted(key.image for key in keys) == list(range(400))
         assert all(len(key.others) in (0, 3) for key in keys)

@@ -259,7 +259,7 @@ def fit(made: ModelSpec, folder: Path, epochs: int) -> Any:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=epochs * len(loader))
     net.train()
     for epoch in range(epochs):
-        loader.sampler.set_epoch(epoch)
+        loader.batch_sampler.begin(epoch)
         for pixels, target, _ in loader:
             loss = net.loss(net((pixels.permute(0, 3, 1, 2) / 255 - mean) / std), target)
             optimizer.zero_grad()

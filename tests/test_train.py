@@ -3,15 +3,11 @@
 import csv
 import hashlib
 import json
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import numpy as np
 import pytest
 import timm
@@ -31,11 +27,12 @@ from pipeline.models.losses import label_weights
 from pipeline.models.nets import build
 from pipeline.runtimes.answers import predict_samples
 from pipeline.runtimes.targets import open_runtime
-from pipeline.training.fit import Fitting
+from pipeline.training.devices import launch
 from pipeline.training.loading import ImageDataset, eval_loader
+from pipeline.training.optimization import Phase, WholeNet, validation_interval
 from pipeline.training.params import ClassifyModel, ClassifyRun, DetectRun
 from pipeline.training.train import check_labels, make_spec, timing, train_run
-from pipeline.training.trainer import Phase, validation_interval
+from pipeline.training.validation import validate
 
 ROOT = Path(__file__).parents[1]
 RUN: dict[str, Any] = {
@@ -44,30 +41,6 @@ RUN: dict[str, Any] = {
     "model": {"backbone": "mobilenetv2_035", "size": 32, "resize": "stretch"},
     "train": {"epochs": 5, "patience": 5, "batch_size": 8, "learning_rate": 0.003, "precision": "fp32", "seed": 3},
 }
-# with two more arguments it ends as by a kill, when the checkpoint of an epoch is written: "whole", or "half" of it
-SCRIPT = """
-import json, os, signal, sys
-from pathlib import Path
-from pipeline.training import trainer
-from pipeline.training.params import ClassifyRun
-from pipeline.training.train import train_run
-trainer.VALIDATIONS = 3  # few epochs are then validated as those of a long run are: every other one
-root = Path(sys.argv[1])
-run = ClassifyRun.model_validate(json.loads(sys.argv[2]))
-if len(sys.argv) > 3:
-    epoch, written = int(sys.argv[3]), sys.argv[4]
-    save = trainer.TorchCheckpointIO.save_checkpoint
-    def save_and_be_killed(self, checkpoint, path, storage_options=None):
-        save(self, checkpoint, path, storage_options)
-        if checkpoint["epoch"] == epoch and "last.ckpt" in Path(path).name:
-            if written == "half":
-                os.truncate(path, Path(path).stat().st_size // 2)
-            else:
-                Path(path).replace(Path(path).with_name("last.ckpt"))
-            os.kill(os.getpid(), signal.SIGKILL)
-    trainer.TorchCheckpointIO.save_checkpoint = save_and_be_killed
-train_run("r", run, root / "train", root / "val", root / "model", root / "report", root / "resume", root / "features")
-"""
 
 
 def pictures(folder: Path, count: int) -> list[Sample]:
@@ -84,36 +57,8 @@ def pictures(folder: Path, count: int) -> list[Sample]:
     return samples
 
 
-def start(root: Path, changes: dict[str, Any], *killed: str) -> int:
-    """Train in a process of its own; returns its exit status."""
-    command = [sys.executable, "-c", SCRIPT, str(root), json.dumps(block(RUN, changes)), *killed]
-    return subprocess.run(command, cwd=ROOT, check=False).returncode
-
-
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def test_killed_and_resumed_gives_the_weights_of_an_unbroken_run(tmp_path: Path) -> None:
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    for root in (whole, broken):
-        pictures(root / "train", 24)
-        pictures(root / "val", 8)
-    changes = {"frozen_epochs": 2, "epochs": 6, "patience": 6}
-    assert start(whole, changes) == 0
-    for epoch, written in (("1", "whole"), ("4", "half")):
-        assert start(broken, changes, epoch, written) == -signal.SIGKILL
-        assert not (broken / "model").exists()
-        (left,) = broken.glob("resume/r/*/last.ckpt")
-        assert torch.load(left, weights_only=False)["epoch"] == (1 if written == "whole" else 3)
-    assert start(broken, changes) == 0
-    assert digest(broken / "model/model.safetensors") == digest(whole / "model/model.safetensors")
-    assert digest(broken / "model/model.json") == digest(whole / "model/model.json")
-    assert digest(broken / "report/history.csv") == digest(whole / "report/history.csv")
-    assert not list(broken.glob("resume/*"))
-    timings = [json.loads((root / "report/training.json").read_text()) for root in (whole, broken)]
-    assert [t["resumed"] for t in timings] == [False, True]
-    assert [t["images_per_second"] for t in timings] == [None, None], "frozen epochs pass no images"
 
 
 def block(run: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -138,7 +83,7 @@ def test_a_frozen_backbone_stays_as_it_was(tmp_path: Path) -> None:
 
 
 def start_state() -> dict[str, torch.Tensor]:
-    pl.seed_everything(run().train.seed, verbose=False)
+    torch.manual_seed(run().train.seed)
     spec = make_spec("r", run(), Dataset("d", ["red", "blue"]), [0.5] * 3, [0.5] * 3)
     return build(spec).state_dict()
 
@@ -331,7 +276,7 @@ def test_a_loss_that_is_not_finite_names_the_pictures(tmp_path: Path, kind: str)
 
 
 @pytest.mark.parametrize("kind", ["anchor_free", "yolov3"])
-def test_a_look_at_val_that_is_not_finite_names_the_pictures_too(tmp_path: Path, kind: str) -> None:
+def test_a_validation_that_is_not_finite_names_the_pictures_too(tmp_path: Path, kind: str) -> None:
     scenes(tmp_path / "val", 2, 96)
     run, samples, dataset = detector(kind, size=96), read_samples(tmp_path / "val"), read_dataset(tmp_path / "val")
     spec = make_spec("r", run, dataset, [0.5] * 3, [0.25] * 3)
@@ -340,10 +285,9 @@ def test_a_look_at_val_that_is_not_finite_names_the_pictures_too(tmp_path: Path,
     torch.nn.init.constant_(net.head.scores.bias, float("nan"))
     torch.nn.init.constant_(net.head.boxes.bias, float("nan"))
     spec.outputs, spec.strides, spec.boxes = list(net.outputs), list(net.strides), net.boxes
-    fitting = Fitting(net.eval(), spec, run, dataset, Phase(False, 1, 0.1), None)
-    batch = next(iter(eval_loader(ImageDataset(tmp_path / "val", samples, spec), 2)))
+    whole, loader = WholeNet(net, spec, False).eval(), eval_loader(ImageDataset(tmp_path / "val", samples, spec), 2)
     with pytest.raises(InputError, match="the loss is nan in epoch 0, on these images: 0, 1"):
-        fitting.validation_step(batch, 0)
+        validate(launch("fp32"), whole, spec, loader, dataset, "epoch 0")
 
 
 @pytest.mark.parametrize("kind", ["anchor_free", "yolov3"])
@@ -355,8 +299,8 @@ def test_a_detector_learns_eight_pictures_by_heart(tmp_path: Path, kind: str) ->
     assert ("anchors" in spec.head) == (kind == "yolov3")
     assert judged(tmp_path, "train")["AP"] >= 0.95
     with (tmp_path / "report/history.csv").open() as file:
-        looks = [int(row["epoch"]) for row in csv.DictReader(file)]
-    assert looks == list(range(9, 200, 10)), "not every epoch of a long run, but the last one"
+        validated = [int(row["epoch"]) for row in csv.DictReader(file)]
+    assert validated == list(range(9, 200, 10)), "not every epoch of a long run, but the last one"
     assert spec.trained["epochs"] == 200
 
 

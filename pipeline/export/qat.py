@@ -134,7 +134,7 @@ def _train(graph: fx.GraphModule, net: Net, loader: Any, params: Qat, weights: T
     losses: list[float] = []
     with tqdm(total=params.epochs * len(loader), desc="quantization-aware training", mininterval=0.5) as bar:
         for epoch in range(params.epochs):
-            loader.sampler.set_epoch(epoch)
+            loader.batch_sampler.begin(epoch)
             losses = []
             for images, target, items in loader:
                 if weights is not None:

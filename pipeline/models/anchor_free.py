@@ -9,6 +9,7 @@ from torchvision.ops import complete_box_iou_loss
 
 from pipeline.models.blocks import Tower
 from pipeline.models.cells import Truth, by_kind, centres, landmark_loss, start_low, table
+from pipeline.models.losses import divisor
 from pipeline.ops import boxes as algebra
 
 CANDIDATES = 10  # cells per object
@@ -50,18 +51,16 @@ class AnchorFree(nn.Module):
         image, cell, slot, quality = assign(scores.sigmoid(), boxes, found["centres"], truth)
         wanted = torch.zeros_like(scores)
         wanted[image, cell, truth.labels[image, slot]] = quality
-        total = wanted.sum().clamp(min=1)
+        total = divisor(wanted.sum(), self.training)
         focal = (wanted - scores.sigmoid()).abs() ** 2
         cross_entropy = F.binary_cross_entropy_with_logits(scores, wanted, target.get("weight"), reduction="none")
         loss = (cross_entropy * focal).sum() / total
-        if not len(cell):
-            return loss + sum(o.sum() for o in outputs) * 0
         wanted_boxes = truth.boxes[image, slot]
         overlap = complete_box_iou_loss(boxes[image, cell], wanted_boxes, reduction="none")
         loss = loss + BOX_WEIGHT * (overlap * quality).sum() / total
         if self.landmarks is not None:
             points = found["landmarks"][image, cell]
-            loss = loss + landmark_loss(points, truth.landmarks[image, slot], wanted_boxes, quality)
+            loss = loss + landmark_loss(points, truth.landmarks[image, slot], wanted_boxes, quality, self.training)
         return loss
 
 

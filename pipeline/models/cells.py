@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.models.losses import divisor
+
 LANDMARK_SIGMA = 0.08  # OKS tolerance in shares of the object's size; COCO's lie between 0.025 and 0.107
 RARE = 0.01  # the score that every cell starts with
 
@@ -60,10 +62,11 @@ def table(target: dict[str, Tensor], images: int) -> Truth:
     return made
 
 
-def landmark_loss(points: Tensor, truth: Tensor, boxes: Tensor, weight: Tensor) -> Tensor:
+def landmark_loss(points: Tensor, truth: Tensor, boxes: Tensor, weight: Tensor, learning: bool) -> Tensor:
     """1 - OKS (the form of COCO's keypoint similarity) per labelled point, and its visibility.
 
-    points [P, L, 3] (pixels; visibility logit), truth [P, L, 3] (COCO visibility), boxes xyxy [P, 4], weight [P].
+    points [P, L, 3] (pixels; visibility logit), truth [P, L, 3] (COCO visibility), boxes xyxy [P, 4], weight [P];
+    `learning` as in `losses.divisor`.
     """
     area = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).clamp(min=1)[:, None]
     labelled = (truth[..., 2] > 0).float() * weight[:, None]
@@ -71,6 +74,6 @@ def landmark_loss(points: Tensor, truth: Tensor, boxes: Tensor, weight: Tensor) 
     similarity = torch.exp(-squared / (2 * area * (2 * LANDMARK_SIGMA) ** 2))
     # far away the exponential has no gradient: a small linear term adds one
     far = squared.add(1e-6).sqrt() / area.sqrt()
-    total = labelled.sum().clamp(min=1)
+    total = divisor(labelled.sum(), learning)
     seen = F.binary_cross_entropy_with_logits(points[..., 2], (truth[..., 2] > 1.5).float(), reduction="none")
     return (((1 - similarity) + far + 0.1 * seen) * labelled).sum() / total

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from pipeline.models import backbones
 from pipeline.models.backbones import Pretrained
+from pipeline.models.losses import LEAST_WEIGHT, divisor
 
 
 class Classifier(nn.Module):
@@ -61,4 +62,6 @@ class Classifier(nn.Module):
 
     def loss(self, outputs: tuple[Tensor, ...], target: dict[str, Tensor]) -> Tensor:
         """Cross entropy with 5 % label smoothing; target["label"]: int64 [N], target["weight"]: of each label [K]."""
-        return F.cross_entropy(outputs[0].float(), target["label"], target.get("weight"), label_smoothing=0.05)
+        labels, weight = target["label"], target.get("weight")
+        summed = F.cross_entropy(outputs[0].float(), labels, weight, reduction="sum", label_smoothing=0.05)
+        return summed / divisor(len(labels) if weight is None else weight[labels].sum(), self.training, LEAST_WEIGHT)

@@ -8,6 +8,7 @@ from torchvision.ops import complete_box_iou_loss
 from pipeline.core.sample import Sample
 from pipeline.models import backbones
 from pipeline.models.backbones import Pretrained
+from pipeline.models.losses import LEAST_WEIGHT, divisor
 
 # One optimizer step moves the output of a linear layer over thousands of features by whole units. These factors make
 # that a small step for the box's logits and for the landmarks, which are in sides of the box.
@@ -98,19 +99,20 @@ class Localizer(nn.Module):
         the true box, which is what their error is measured in.
         """
         presence, box, classes = (o.float() for o in outputs[:3])
-        there = target["presence"] > 0.5
-        loss = F.binary_cross_entropy_with_logits(presence[:, 0], target["presence"])
-        if not there.any():
-            return loss
-        loss = loss + F.cross_entropy(classes[there], target["label"][there], target.get("weight"))
+        there, weight = target["presence"] > 0.5, target.get("weight")
+        labels, count = target["label"][there], divisor(there.sum(), self.training)
+        loss = F.binary_cross_entropy_with_logits(presence[:, 0], target["presence"], reduction="sum")
+        loss = loss / divisor(len(there), self.training)
+        named = F.cross_entropy(classes[there], labels, weight, reduction="sum")
+        loss = loss + named / (count if weight is None else divisor(weight[labels].sum(), self.training, LEAST_WEIGHT))
         predicted, truth = _corners(box[there]), _corners(target["box"][there])
-        loss = loss + 2 * complete_box_iou_loss(predicted, truth, reduction="mean")
-        loss = loss + 5 * F.smooth_l1_loss(box[there], target["box"][there], beta=0.05)
+        loss = loss + 2 * complete_box_iou_loss(predicted, truth, reduction="sum") / count
+        loss = loss + 5 * F.smooth_l1_loss(box[there], target["box"][there], beta=0.05, reduction="sum") / (4 * count)
         if len(outputs) > 3:
             points, seen = target["landmarks"][there, :, :2], target["landmarks"][there, :, 2:]
             size = target["box"][there, 2:].prod(1).sqrt().clamp(min=SMALLEST)[:, None, None]
             distance = (outputs[3][there].float().view_as(points) - points).abs() / size * 100
-            loss = loss + (_wing(distance) * seen).sum() / seen.sum().clamp(min=1) / 30
+            loss = loss + (_wing(distance) * seen).sum() / divisor(seen.sum(), self.training) / 30
         return loss
 
 

@@ -1,17 +1,19 @@
-"""What the losses of all tasks share: the labels' weights, and a stop where a loss is not finite."""
+"""What the losses of all tasks share: the labels' weights, what a sum is divided by, a stop where one is not finite."""
 
 import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Sample
 
 if TYPE_CHECKING:
     from pipeline.models.nets import Net
+
+LEAST_WEIGHT = 1e-6  # of a batch's labels: where it has none, nothing is divided by it
 
 
 def finite_loss(
@@ -26,6 +28,21 @@ def finite_loss(
         names = ", ".join(item[1].id for item in items)
         raise InputError(f"the loss is {loss.item()} in {when}, on these images: {names}")
     return loss
+
+
+def divisor(count: Tensor | float, learning: bool, least: float = 1.0) -> Tensor:
+    """What a loss summed over `count` things of a batch is divided by: that count, `least` at the least.
+
+    Where several processes learn from a part of the batch each, it is their counts' sum over the number of processes:
+    the mean of their gradients, which is what they take, is then the gradient of the whole batch. What is not
+    `learning` is each process's own batch.
+    """
+    count = torch.as_tensor(count, dtype=torch.float32).detach()
+    if not (learning and distributed.is_available() and distributed.is_initialized()):
+        return count.clamp(min=least)
+    total = count.double()  # all_reduce's own mean would truncate what is whole
+    distributed.all_reduce(total)
+    return (total.clamp(min=least) / distributed.get_world_size()).float()
 
 
 def label_weights(task: str, samples: list[Sample], labels: list[str]) -> Tensor:

@@ -15,6 +15,7 @@ from torchvision.ops import complete_box_iou_loss
 from pipeline.core.errors import InputError
 from pipeline.models.blocks import Tower
 from pipeline.models.cells import by_kind, landmark_loss, start_low, table
+from pipeline.models.losses import divisor
 from pipeline.ops import boxes as algebra
 
 PER_LEVEL = 3  # anchors
@@ -68,42 +69,37 @@ class Yolov3(nn.Module):
         images, objects = truth.real.nonzero(as_tuple=True)
         boxes, labels = truth.boxes[images, objects], truth.labels[images, objects]
         points = truth.landmarks[images, objects]
-        zero = torch.stack([o.sum() for o in outputs]).sum() * 0
-        box_loss, label_loss, point_loss, object_loss = zero, zero, zero, zero
+        box_loss = label_loss = point_loss = object_loss = boxes.new_zeros(())
         answers = 0
         for level, stride, anchors in zip(by_kind(outputs, self.kinds), self.strides, self.anchors, strict=True):
             rows = {kind: o.unflatten(1, (PER_LEVEL, -1)).permute(0, 3, 4, 1, 2) for kind, o in level.items()}
             size = boxes.new_tensor(anchors)
             row, anchor, y, x = _answering(boxes, size, stride, *level["scores"].shape[-2:])
-            at = (images[row], y, x, anchor)
+            at, corner = (images[row], y, x, anchor), torch.stack([x, y], dim=1)
+            found = _boxes(rows["boxes"][at], corner, size[anchor], stride)
+            box_loss = box_loss + complete_box_iou_loss(found, boxes[row], reduction="sum")
+            # where several objects are assigned to one anchor, its objectness target is the highest IoU
+            iou = algebra.iou(found.detach()[:, None], boxes[row][:, None])[:, 0, 0]
             wanted_objectness = torch.zeros(rows["objectness"].shape[:-1], device=boxes.device)
-            if len(row):
-                corner = torch.stack([x, y], dim=1)
-                found = _boxes(rows["boxes"][at], corner, size[anchor], stride)
-                overlap = complete_box_iou_loss(found, boxes[row], reduction="none")
-                box_loss = box_loss + overlap.sum()
-                # where several objects are assigned to one anchor, its objectness target is the highest IoU
-                iou = algebra.iou(found.detach()[:, None], boxes[row][:, None])[:, 0, 0]
-                flat = wanted_objectness.view(-1)
-                place = torch.arange(flat.numel(), device=flat.device).view(wanted_objectness.shape)[at]
-                flat.scatter_reduce_(0, place, iou, "amax")
-                one_hot = F.one_hot(labels[row], rows["scores"].shape[-1]).float()
-                weight = target.get("weight")
-                label_loss = label_loss + F.binary_cross_entropy_with_logits(
-                    rows["scores"][at], one_hot, weight, reduction="sum"
-                )
-                if "landmarks" in rows:
-                    spots = rows["landmarks"][at].unflatten(1, (-1, 3))
-                    middle = (corner[:, None] + 0.5) * stride
-                    placed = torch.cat([middle + spots[..., :2] * size[anchor][:, None], spots[..., 2:]], dim=-1)
-                    point_loss = point_loss + landmark_loss(placed, points[row], boxes[row], torch.ones_like(iou))
-                answers += len(row)
+            flat = wanted_objectness.view(-1)
+            place = torch.arange(flat.numel(), device=flat.device).view(wanted_objectness.shape)[at]
+            flat.scatter_reduce_(0, place, iou, "amax")
+            one_hot = F.one_hot(labels[row], rows["scores"].shape[-1]).float()
+            label_loss = label_loss + F.binary_cross_entropy_with_logits(
+                rows["scores"][at], one_hot, target.get("weight"), reduction="sum"
+            )
+            if "landmarks" in rows:
+                spots = rows["landmarks"][at].unflatten(1, (-1, 3))
+                middle = (corner[:, None] + 0.5) * stride
+                placed = torch.cat([middle + spots[..., :2] * size[anchor][:, None], spots[..., 2:]], dim=-1)
+                weight = torch.ones_like(iou)
+                point_loss = point_loss + landmark_loss(placed, points[row], boxes[row], weight, self.training)
+            answers += len(row)
             objectness = rows["objectness"][..., 0]
             focal = (wanted_objectness - objectness.sigmoid()).abs() ** 2
             entropy = F.binary_cross_entropy_with_logits(objectness, wanted_objectness, reduction="none")
             object_loss = object_loss + (entropy * focal).sum()
-        each = max(1, answers)
-        loss = (BOX_WEIGHT * box_loss + label_loss + object_loss) / each
+        loss = (BOX_WEIGHT * box_loss + label_loss + object_loss) / divisor(answers, self.training)
         return loss + point_loss / len(self.strides)
 
 

@@ -1,12 +1,14 @@
 """What a frozen backbone makes of images, computed once and kept on disk for every later run and head."""
 
 import hashlib
+import os
 import sqlite3
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -16,9 +18,9 @@ from tqdm import tqdm
 from pipeline.core.spec import ModelSpec
 from pipeline.models.backbones import used_modules
 from pipeline.models.nets import Net
-from pipeline.training.loading import EpochSampler, ImageDataset, Item, eval_loader, targets
+from pipeline.training.loading import EpochSampler, ImageDataset, Process, TrainBatches, eval_loader, own_batches
 from pipeline.training.params import RunParams
-from pipeline.training.trainer import choose_precision
+from pipeline.training.targets import Item, targets
 
 BATCH = 32  # the last batch is padded to it: features of an image must not depend on the size of its batch
 FeatureItem = tuple[list[NDArray[np.float16]], Item]
@@ -29,12 +31,13 @@ class Features(TorchDataset[FeatureItem]):
 
     They lie in `folder`/<key>.sqlite under a hash of the image on the canvas; the key is made of the weights that
     were used, the normalization and the precision. What is missing is computed now, batch by batch: a kill loses one.
+    Of several processes of a machine each computes its share.
     """
 
-    def __init__(self, dataset: ImageDataset, net: Net, folder: Path, half: bool, device: torch.device) -> None:
+    def __init__(self, dataset: ImageDataset, net: Net, folder: Path, fabric: Fabric) -> None:
         self.spec = dataset.spec
-        net.eval().to(device)
-        self._net, self._half, self._device = net.to(memory_format=torch.channels_last), half, device
+        self._half, self._device = fabric._precision.precision == "bf16-mixed", fabric.device
+        self._net = net.eval().to(self._device).to(memory_format=torch.channels_last)
         side = self.spec.size
         blank = torch.zeros(1, side, side, 3, dtype=torch.uint8)
         self._shapes = [m.shape[1:] for m in self._compute(blank)]
@@ -42,10 +45,15 @@ class Features(TorchDataset[FeatureItem]):
         self._database = sqlite3.connect(folder / f"{self._key()}.sqlite", timeout=60)
         self._database.execute("CREATE TABLE IF NOT EXISTS features (image BLOB PRIMARY KEY, maps BLOB)")
         self._rows: list[tuple[bytes, Item]] = []
-        for images, _, items in tqdm(eval_loader(dataset, BATCH), "features", mininterval=0.5, disable=None):
+        here = Process(fabric.local_rank, int(os.environ["LOCAL_WORLD_SIZE"]) if fabric.world_size > 1 else 1)
+        loader = eval_loader(dataset, BATCH)
+        batches = tqdm(loader, "features", mininterval=0.5, disable=None if fabric.is_global_zero else True)
+        for number, (images, _, items) in enumerate(batches):
             names = [hashlib.sha256(image.numpy()).digest() for image in images]
             self._rows += zip(names, items, strict=True)
-            self._keep(names, images)
+            if here.owns(number):
+                self._keep(names, images)
+        fabric.barrier()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -92,21 +100,17 @@ class Features(TorchDataset[FeatureItem]):
 
 
 def frozen_loaders(
-    datasets: tuple[ImageDataset, ImageDataset], net: Net, folder: Path, run: RunParams
+    datasets: tuple[ImageDataset, ImageDataset], net: Net, folder: Path, run: RunParams, fabric: Fabric
 ) -> tuple[DataLoader[Any], DataLoader[Any]]:
     """Loaders (train, val) of batches (maps float32, a list of [N, ...]; targets; items); train is shuffled."""
-    half = choose_precision(run.train.precision) == "bf16-mixed"
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    train, val = (Features(part, net, folder, half, device) for part in datasets)
-    return _loader(train, run.train.batch_size, run.train.seed), _loader(val, run.train.batch_size, None)
-
-
-def _loader(features: Features, batch_size: int, seed: int | None) -> DataLoader[Any]:
-    count = len(features)
-    sampler = None if seed is None else EpochSampler(count, seed)
-    alone = sampler is not None and count % batch_size == 1 and count > batch_size  # batch norm needs two
-    return DataLoader(
-        features, min(batch_size, count), sampler=sampler, collate_fn=_Collate(features.spec), drop_last=alone
+    train, val = (Features(part, net, folder, fabric) for part in datasets)
+    size, process = run.train.batch_size, datasets[0].process
+    collate = _Collate(train.spec)
+    shuffled = TrainBatches(EpochSampler(len(train), run.train.seed), size, process)
+    in_order = own_batches(len(val), size, process)
+    return (
+        DataLoader(train, batch_sampler=shuffled, collate_fn=collate),
+        DataLoader(val, batch_sampler=in_order, collate_fn=collate),
     )
 
 

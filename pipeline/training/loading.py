@@ -1,27 +1,50 @@
 """Samples to batches. What an image becomes depends on (seed, epoch, index) alone, not on which worker draws it."""
 
+import math
+import multiprocessing
+import random
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
+from pipeline.core.errors import InputError
 from pipeline.core.image_file import open_image
 from pipeline.core.sample import ABSENT, Object, Sample
 from pipeline.core.spec import ModelSpec
 from pipeline.ops.preprocess import FILL, Frame, frame_of, resize
+from pipeline.training.targets import Item, targets
+
+if TYPE_CHECKING:
+    from pipeline.training.params import DetectRun
 
 Augment = Callable[[NDArray[np.uint8], list[Object], int], tuple[NDArray[np.uint8], list[Object]]]
-Item = tuple[NDArray[np.uint8], Sample, Frame, list[Object]]
 SHIFT = 0.15  # of the canvas: how far from its middle four images meet
 KEEP_BYTES = 1 << 30  # canvases of sets up to this size are kept in memory after their first epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One of the `count` processes that train together."""
+
+    rank: int
+    count: int
+
+    def owns(self, index: int) -> bool:
+        """Whether that image, or batch of val, is this process's."""
+        return index % self.count == self.rank
+
+
+ALONE = Process(0, 1)
 
 
 class Draw(NamedTuple):
@@ -34,12 +57,20 @@ class Draw(NamedTuple):
 
 class ImageDataset(TorchDataset[Item]):
     """Samples of `folder` on the model's canvas: pixels uint8 [S, S, 3], the sample, where the image lies on the
-    canvas, and its objects on the canvas. With `augment`, a `Draw` is varied by its seed.
+    canvas, and its objects on the canvas. With `augment`, a `Draw` is varied by its seed. Of the canvases a process
+    keeps those of its own images, so that all processes together keep each once.
     """
 
-    def __init__(self, folder: Path, samples: list[Sample], spec: ModelSpec, augment: Augment | None = None) -> None:
-        self.folder, self.samples, self.spec, self.augment = folder, samples, spec, augment
-        self._keep = len(samples) * spec.size * spec.size * 3 <= KEEP_BYTES
+    def __init__(
+        self,
+        folder: Path,
+        samples: list[Sample],
+        spec: ModelSpec,
+        augment: Augment | None = None,
+        process: Process = ALONE,
+    ) -> None:
+        self.folder, self.samples, self.spec, self.augment, self.process = folder, samples, spec, augment, process
+        self._keep = len(samples) * spec.size * spec.size * 3 <= KEEP_BYTES * process.count
         self._kept: dict[int, tuple[NDArray[np.uint8], Frame]] = {}
 
     def __len__(self) -> int:
@@ -67,7 +98,7 @@ class ImageDataset(TorchDataset[Item]):
             return self._kept[index]
         image = open_image(self.folder / self.samples[index].file_name)
         canvas = resize(image, self.spec.size, self.spec.resize)
-        if self._keep:
+        if self._keep and self.process.owns(index):
             self._kept[index] = canvas
         return canvas
 
@@ -114,7 +145,7 @@ class EpochSampler(Sampler[Draw]):
         self.length, self.seed, self.epoch = length, seed, 0
         self.mosaic, self.mixed_epochs = mosaic, mixed_epochs
 
-    def set_epoch(self, epoch: int) -> None:
+    def begin(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -132,29 +163,81 @@ class EpochSampler(Sampler[Draw]):
         )
 
 
+class TrainBatches(Sampler[list[Draw]]):
+    """The draws of an epoch in batches of `batch_size`, of each of which `process` has its share, one image at least.
+
+    The images that a process has kept the canvas of are its own as far as the shares come out even. A last batch of one
+    image, or of fewer than there are processes, is left out of the epoch: batch norm has nothing to average over.
+    """
+
+    def __init__(self, draws: EpochSampler, batch_size: int, process: Process = ALONE) -> None:
+        self.draws, self.batch_size, self.process = draws, batch_size, process
+        if min(batch_size, len(draws)) < process.count:
+            found = f"batches of {min(batch_size, len(draws))} images"
+            raise InputError(f"{found} for {process.count} processes; expected an image for each at least")
+
+    def begin(self, epoch: int) -> None:
+        """Draw for `epoch` from now on."""
+        self.draws.begin(epoch)
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self.draws), self.batch_size)
+        return whole + (rest >= max(2, self.process.count) or (rest > 0 and whole == 0))
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        drawn, rank, count = list(self.draws), self.process.rank, self.process.count
+        for number in range(len(self)):
+            batch = drawn[number * self.batch_size : (number + 1) * self.batch_size]
+            batch.sort(key=lambda draw: draw.image % count)
+            yield batch[len(batch) * rank // count : len(batch) * (rank + 1) // count]
+
+
 def train_loader(
     dataset: ImageDataset, batch_size: int, workers: int, seed: int, mosaic: float = 0.0, mixed_epochs: int = 0
 ) -> DataLoader[Any]:
     """Batches (images uint8 [N, S, S, 3], target, items) in a new order and new variations every epoch; see
-    `EpochSampler` for `mosaic` and `mixed_epochs`.
-
-    A last batch of one image is left out of the epoch: batch norm has nothing to average over.
+    `EpochSampler` for `mosaic` and `mixed_epochs`, `TrainBatches` for what several processes get of them.
     """
+    draws = EpochSampler(len(dataset), seed, mosaic, mixed_epochs)
+    context = None
+    if workers and dataset.process.count > 1:
+        # torch's threads do not survive a fork: where several processes talk to each other it can hang
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])  # torch is imported once for all workers
     return DataLoader(
         dataset,
-        batch_size=min(batch_size, len(dataset)),
-        sampler=EpochSampler(len(dataset), seed, mosaic, mixed_epochs),
+        batch_sampler=TrainBatches(draws, batch_size, dataset.process),
         num_workers=workers,
         collate_fn=_Collate(dataset.spec),
-        drop_last=len(dataset) % batch_size == 1 and len(dataset) > batch_size,
         persistent_workers=workers > 0,
         worker_init_fn=_one_thread,
+        multiprocessing_context=context,
     )
 
 
-def eval_loader(dataset: ImageDataset, batch_size: int) -> DataLoader[Any]:
-    """The images in order, unvaried, as (images, target, items)."""
-    return DataLoader(dataset, batch_size=batch_size, collate_fn=_Collate(dataset.spec))
+def eval_loader(dataset: ImageDataset, batch_size: int, process: Process = ALONE) -> DataLoader[Any]:
+    """The images in order, unvaried, as (images, target, items); of these batches those that are `process`'s."""
+    batches = own_batches(len(dataset), batch_size, process)
+    return DataLoader(dataset, batch_sampler=batches, collate_fn=_Collate(dataset.spec))
+
+
+def own_batches(length: int, batch_size: int, process: Process) -> list[list[int]]:
+    """Of the numbers below `length`, in order and in batches, those batches that are this process's."""
+    starts = range(0, length, batch_size)
+    return [list(range(at, min(at + batch_size, length))) for at in starts if process.owns(at // batch_size)]
+
+
+def shrunk(images: Tensor, target: dict[str, Tensor], run: "DetectRun", seed: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """A batch [N, S, S, 3] and its target at a side of at most S, drawn by `seed`: multi-scale training."""
+    size, step = run.model.size, run.model.head.strides[-1]
+    least = math.ceil(run.train.online.smallest * size / step)
+    side = step * random.Random(seed).randint(max(1, least), size // step)
+    if side == size:
+        return images, target
+    ratio = side / size
+    small = functional.interpolate(images.permute(0, 3, 1, 2).float(), (side, side), mode="bilinear", antialias=True)
+    points = target["landmarks"] * target["landmarks"].new_tensor([ratio, ratio, 1])
+    return small.permute(0, 2, 3, 1), target | {"box": target["box"] * ratio, "landmarks": points}
 
 
 def _on_canvas(o: Object) -> Object | None:
@@ -179,11 +262,6 @@ class _Collate:
         return images, targets(items, self.spec), rest
 
 
-def targets(items: list[Item], spec: ModelSpec) -> dict[str, Tensor]:
-    """What the net of `spec` should say of these images, as its loss takes it."""
-    return {"classify": _labels, "localize": _one_object, "detect": _all_objects}[spec.task](items, spec)
-
-
 def box_sizes(samples: list[Sample], spec: ModelSpec) -> NDArray[np.float64]:
     """[M, 2]: width and height of all objects but crowds, in pixels of the canvas."""
     sizes = []
@@ -192,43 +270,6 @@ def box_sizes(samples: list[Sample], spec: ModelSpec) -> NDArray[np.float64]:
         on_canvas = [_on_canvas(frame.to_canvas(o)) for o in s.objects if not o.crowd]
         sizes += [o.box[2:] for o in on_canvas if o is not None]
     return np.array(sizes, dtype=np.float64).reshape(-1, 2) * spec.size
-
-
-def _labels(items: list[Item], spec: ModelSpec) -> dict[str, Tensor]:
-    return {"label": torch.tensor([spec.labels.index(str(item[1].label)) for item in items])}
-
-
-def _one_object(items: list[Item], spec: ModelSpec) -> dict[str, Tensor]:
-    """The largest object of each image; rows of zeros where there is none."""
-    count = len(items)
-    presence, box, label = torch.zeros(count), torch.zeros(count, 4), torch.zeros(count, dtype=torch.int64)
-    landmarks = torch.zeros(count, len(spec.landmarks), 3)
-    for row, item in enumerate(items):
-        objects = [o for o in item[3] if not o.crowd and min(o.box[2:]) > 0]  # a crop may have cut it off
-        if not objects:
-            continue
-        largest = max(objects, key=lambda o: o.box[2] * o.box[3])
-        presence[row], label[row], box[row] = 1, spec.labels.index(largest.label), torch.tensor(largest.box)
-        for i, p in enumerate(largest.landmarks):
-            landmarks[row, i] = torch.tensor([p.x, p.y, float(p.visibility > 0)])
-    return {"presence": presence, "box": box, "label": label, "landmarks": landmarks}
-
-
-def _all_objects(items: list[Item], spec: ModelSpec) -> dict[str, Tensor]:
-    """All objects of the batch in one list, boxes and landmarks in pixels of the canvas; crowds are left out."""
-    rows = [(i, o) for i, item in enumerate(items) for o in item[3] if not o.crowd and min(o.box[2:]) > 0]
-    corners = [(o.box[0], o.box[1], o.box[0] + o.box[2], o.box[1] + o.box[3]) for _, o in rows]
-    count, points = len(rows), len(spec.landmarks)
-    landmarks = torch.zeros(count, points, 3)
-    for row, (_, o) in enumerate(rows):
-        for i, p in enumerate(o.landmarks):
-            landmarks[row, i] = torch.tensor([p.x * spec.size, p.y * spec.size, float(p.visibility)])
-    return {
-        "image": torch.tensor([i for i, _ in rows], dtype=torch.int64),
-        "box": torch.tensor(corners, dtype=torch.float32).view(count, 4) * spec.size,
-        "label": torch.tensor([spec.labels.index(o.label) for _, o in rows], dtype=torch.int64),
-        "landmarks": landmarks,
-    }
 
 
 def _one_thread(_worker: int) -> None:

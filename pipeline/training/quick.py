@@ -145,7 +145,8 @@ class _JoinedAct(BatchNormAct2d):
 
 def learning_norms(net: nn.Module) -> list[nn.BatchNorm2d]:
     """The batch norms of `net` that take the statistics of what they are shown: in training mode, and not joined."""
-    return [m for m in net.modules() if isinstance(m, nn.BatchNorm2d) and type(m) in NORMS and m.training]
+    joined = (_Joined, _JoinedAct)
+    return [m for m in net.modules() if isinstance(m, nn.BatchNorm2d) and not isinstance(m, joined) and m.training]
 
 
 @torch.no_grad()

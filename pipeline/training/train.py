@@ -17,9 +17,14 @@ from pipeline.models.heads import HEADS
 from pipeline.training.params import DetectRun, RunParams
 
 if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
     from pipeline.core.spec import ModelSpec
     from pipeline.models.nets import Net
     from pipeline.training.loading import ImageDataset
+
+
+CHECKPOINT = 2  # the form of a checkpoint: one of another form is not resumed
 
 
 def train_run(
@@ -38,25 +43,31 @@ def train_run(
     Writes `model_folder`/{model.json, model.safetensors} and `report`/{history.csv, training.json}.
     Checkpoints live in `resume`/<fingerprint of params and data>, so that a killed run goes on, and only with what it
     began with. What a frozen backbone makes of the images is kept in the folder `features`. `workers` processes
-    load the training images; any number of them gives the same weights.
+    load the training images; any number of them gives the same weights. Of several processes that torchrun started all
+    train, and the first one writes.
     """
     dataset = read_dataset(train_folder)
     train, val = read_samples(train_folder), read_samples(val_folder)
     check_labels(name, run, dataset, train, val)
 
     from pipeline.augment.policies import augmenter
-    from pipeline.training import loading
+    from pipeline.training import devices, loading
 
     net, spec = _start(name, run, dataset, train)
-    varied = loading.ImageDataset(train_folder, train, spec, augmenter(run.train.online.policy, dataset))
+    fabric = devices.launch(run.train.precision)
+    process = loading.Process(fabric.global_rank, fabric.world_size)
+    varied = loading.ImageDataset(train_folder, train, spec, augmenter(run.train.online.policy, dataset), process)
     plain = loading.ImageDataset(val_folder, val, spec)
     checkpoints = resume / name / _fingerprint(run, train_folder, val_folder)
     resumed, started = (checkpoints / "last.ckpt").is_file(), time.perf_counter()
-    rows = _fit_phases(net, spec, run, dataset, (varied, plain), checkpoints, features, workers)
-    write_model(net, spec, rows, model_folder, report)
-    taken = timing(time.perf_counter() - started, 0 if run.train.frozen_epochs else len(train), spec.trained, resumed)
-    write_json(report / "training.json", taken)
-    shutil.rmtree(resume / name, ignore_errors=True)
+    with devices.together(fabric):
+        rows = _fit_phases(fabric, net, spec, run, dataset, (varied, plain), checkpoints, features, workers)
+    if fabric.is_global_zero:
+        images = 0 if run.train.frozen_epochs else len(train)
+        taken = timing(time.perf_counter() - started, images, spec.trained, resumed, fabric.world_size)
+        write_model(net, spec, rows, model_folder, report)
+        write_json(report / "training.json", taken)
+        shutil.rmtree(resume / name, ignore_errors=True)
     metric, value = next((k, v) for k, v in spec.trained.items() if k.startswith("val_"))
     return (
         f"{model_folder}: best of {spec.trained['epochs']} epochs is {spec.trained['best_epoch']}, {metric} {value:.4f}"
@@ -65,7 +76,7 @@ def train_run(
 
 def _start(name: str, run: RunParams, dataset: Dataset, train: list[Sample]) -> tuple["Net", "ModelSpec"]:
     """The net before its first step, and its spec. Raises InputError for weights or knobs that do not fit."""
-    import lightning.pytorch as pl
+    import torch
 
     from pipeline.models.backbones import read_pretrained
     from pipeline.models.localizer import Localizer
@@ -85,7 +96,7 @@ def _start(name: str, run: RunParams, dataset: Dataset, train: list[Sample]) -> 
     spec.trained = {"weights": pretrained.source}
     if isinstance(run, DetectRun) and (head := HEADS[run.model.head.kind]).anchors:
         spec.head["anchors"] = head.find_anchors(box_sizes(train, spec), run.model.head.strides)
-    pl.seed_everything(run.train.seed, verbose=False)
+    torch.manual_seed(run.train.seed)
     net = build(spec, pretrained)
     if isinstance(net, Localizer):
         net.start_from(train)
@@ -94,6 +105,7 @@ def _start(name: str, run: RunParams, dataset: Dataset, train: list[Sample]) -> 
 
 
 def _fit_phases(
+    fabric: "Fabric",
     net: "Net",
     spec: "ModelSpec",
     run: RunParams,
@@ -109,9 +121,9 @@ def _fit_phases(
     """
     from pipeline.metrics.metrics import main_metric
     from pipeline.models.losses import label_weights
-    from pipeline.training import fit
+    from pipeline.training.devices import choose_precision
     from pipeline.training.features import frozen_loaders
-    from pipeline.training.trainer import Phase, choose_precision
+    from pipeline.training.loop import Phase, fit
 
     rank = itemgetter("val_rank")
     balanced = run.train.class_weights == "balanced"
@@ -121,14 +133,14 @@ def _fit_phases(
     if run.train.frozen_epochs:
         phase, loaders = (
             Phase(True, run.train.frozen_epochs, run.train.learning_rate),
-            frozen_loaders(datasets, net, features, run),
+            frozen_loaders(datasets, net, features, run, fabric),
         )
-        rows = fit.fit(net, spec, run, dataset, phase, loaders, checkpoints, weights)
+        rows = fit(fabric, net, spec, run, dataset, phase, loaders, checkpoints, weights)
         before = {k: v.clone() for k, v in net.state_dict().items()}
     if run.train.epochs:
         phase = Phase(False, run.train.epochs, run.train.learning_rate, run.train.frozen_epochs)
         loaders = _image_loaders(run, datasets, workers)
-        tuned = fit.fit(net, spec, run, dataset, phase, loaders, checkpoints, weights)
+        tuned = fit(fabric, net, spec, run, dataset, phase, loaders, checkpoints, weights)
         if before and max(map(rank, rows)) >= max(map(rank, tuned)):
             net.load_state_dict(before)  # the best epoch was one of the frozen backbone
         rows += tuned
@@ -151,7 +163,7 @@ def _image_loaders(run: RunParams, datasets: tuple["ImageDataset", "ImageDataset
     if isinstance(run, DetectRun):
         mixed = (run.train.online.mosaic, run.train.epochs - run.train.online.quiet_epochs)
     train = train_loader(datasets[0], knobs.batch_size, workers, knobs.seed, *mixed)
-    return train, eval_loader(datasets[1], knobs.batch_size)
+    return train, eval_loader(datasets[1], knobs.batch_size, datasets[0].process)
 
 
 def make_spec(name: str, run: RunParams, dataset: Dataset, mean: list[float], std: list[float]) -> "ModelSpec":
@@ -221,7 +233,7 @@ def write_model(net: "Net", spec: "ModelSpec", rows: list[dict[str, float]], mod
         write_text(folder / "history.csv", text.getvalue())
 
 
-def timing(seconds: float, images: int, trained: dict[str, Any], resumed: bool) -> dict[str, Any]:
+def timing(seconds: float, images: int, trained: dict[str, Any], resumed: bool, processes: int = 1) -> dict[str, Any]:
     """How long training took, from its start to its last epoch and with its validations; apart from model.json, which
     is the same for the same params. `images` passed the net in each epoch, 0 if not in all. Of a resumed run
     `seconds` is the last process's alone: it has no rate either.
@@ -235,6 +247,7 @@ def timing(seconds: float, images: int, trained: dict[str, Any], resumed: bool) 
         "epochs": trained["epochs"],
         "images_per_second": rate,
         "precision": trained["precision"],
+        "processes": processes,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
     }
 
@@ -242,6 +255,6 @@ def timing(seconds: float, images: int, trained: dict[str, Any], resumed: bool) 
 def _fingerprint(run: RunParams, *folders: Path) -> str:
     """Of everything that training depends on; files by name and size, which is quick and changes with the content."""
     files = [(p.name, p.stat().st_size) for folder in folders for p in sorted(folder.iterdir())]
-    facts: dict[str, Any] = {"run": run.model_dump(), "files": files}
+    facts: dict[str, Any] = {"checkpoint": CHECKPOINT, "run": run.model_dump(), "files": files}
     facts["labels"] = [asdict(read_dataset(folder)) for folder in folders[:1]]
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]

@@ -1,0 +1,212 @@
+"""How a net is trained, from its first step to the weights that are kept, on one device or on all that torchrun starts.
+
+Several processes share each batch: what a step learns is what one process would learn from the whole of it.
+"""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from pipeline.augment.policies import derived_seed
+from pipeline.core.sample import Dataset
+from pipeline.core.spec import ModelSpec
+from pipeline.models.losses import finite_loss
+from pipeline.models.nets import Net
+from pipeline.training.devices import circumstances, share_norms, sum_of_all, to_device
+from pipeline.training.loading import shrunk
+from pipeline.training.optimization import (
+    Phase,
+    WholeNet,
+    freeze,
+    moving_average,
+    new_optimizer,
+    new_schedule,
+    train_mode,
+    validation_interval,
+)
+from pipeline.training.params import DetectRun, RunParams
+from pipeline.training.quick import join_frozen_norms, learning_norms, measure_norms, quicken
+from pipeline.training.validation import validate
+
+CLIP_NORM = 10.0  # of the gradients
+MEASURED = 32  # images that batch norm is measured on before each validation, in the batches they came in
+
+
+def fit(
+    fabric: Fabric,
+    net: Net,
+    spec: ModelSpec,
+    run: RunParams,
+    dataset: Dataset,
+    phase: Phase,
+    loaders: tuple[DataLoader[Any], DataLoader[Any]],
+    resume_folder: Path,
+    weights: Tensor | None = None,
+) -> list[dict[str, float]]:
+    """Train `net` on loaders (train, val) through one phase; returns a row per validation, which is after every epoch,
+    or in a long run after every few (`validation_interval`).
+
+    It goes on from `resume_folder`/last.ckpt if a killed run left one (a frozen phase takes seconds and starts anew),
+    and ends with the weights of the best of these epochs by the task's main metric on val. `weights` [K] are those of
+    the labels in the loss. Raises InputError, naming the batch's images, if the loss is not finite.
+    """
+    train, val = loaders
+    t = prepare(fabric, net, spec, run, phase, len(train), weights)
+    so_far, begun = (SoFar(), 0) if phase.frozen else go_on(t, resume_folder)
+    averaged, every = cast(WholeNet, t.average.module), validation_interval(phase)
+    patience = math.inf if phase.frozen else math.ceil(run.train.patience / every)  # in validations
+    total, done = phase.epochs * len(train), begun * len(train)
+    with tqdm(total=total, initial=done, mininterval=0.5, disable=not fabric.is_global_zero) as bar:
+        for epoch in range(begun, phase.epochs):
+            if so_far.waited >= patience:
+                break
+            bar.set_description(f"epoch {phase.first + epoch}")
+            train_loss, recent = learn_an_epoch(t, train, epoch, bar)
+
+            if (epoch + 1) % every == 0:
+                # the average of the statistics that other weights had does not fit the averaged ones
+                t.average.eval()
+                measure_norms(t.averaged_norms, t.average, recent)
+                row = {"epoch": phase.first + epoch, "train_loss": train_loss}
+                row |= validate(fabric, averaged, spec, val, dataset, f"epoch {phase.first + epoch}")
+                so_far.take(row | {"learning_rate": t.optimizer.param_groups[-1]["lr"]}, averaged.net)
+                bar.set_postfix({name: f"{row[name]:.4f}" for name in ("train_loss", "val_loss", "val_metric")})
+
+            if not phase.frozen:
+                save(t, resume_folder, epoch, so_far)
+    net.load_state_dict(so_far.best)
+    return so_far.rows
+
+
+@dataclass
+class SoFar:
+    """What the validations of a phase have shown until now."""
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+    rank: float = -math.inf
+    best: dict[str, Tensor] = field(default_factory=dict)
+    """The weights that reached it."""
+    waited: int = 0
+    """Validations since then."""
+
+    def take(self, row: dict[str, float], net: Net) -> None:
+        """Add the row of a validation, and keep the weights of `net` where it is the best."""
+        self.rows.append(row)
+        self.waited += 1
+        if row["val_rank"] > self.rank:
+            self.rank, self.waited = row["val_rank"], 0
+            self.best = {name: value.cpu().clone() for name, value in net.state_dict().items()}
+
+
+@dataclass(slots=True)
+class Training:
+    """What changes with every step of a phase, and how."""
+
+    fabric: Fabric
+    run: RunParams
+    phase: Phase
+    whole: WholeNet
+    learner: Any
+    """`whole` on its device, as Fabric runs it: through DDP where there are several processes."""
+    optimizer: torch.optim.Optimizer
+    stepper: Any
+    """`optimizer`, as Fabric steps it."""
+    schedule: torch.optim.lr_scheduler.LambdaLR
+    average: AveragedModel
+    """The moving average of the weights: what is validated and kept."""
+    averaged_norms: list[nn.BatchNorm2d]
+    class_weights: dict[str, Tensor]
+
+    def parts(self) -> dict[str, Any]:
+        """What a checkpoint holds of it."""
+        names = {"net": self.whole.net, "average": self.average}
+        return names | {"optimizer": self.optimizer, "schedule": self.schedule}
+
+
+def prepare(
+    fabric: Fabric, net: Net, spec: ModelSpec, run: RunParams, phase: Phase, steps: int, weights: Tensor | None
+) -> Training:
+    """A phase before its first step; an epoch has so many `steps`."""
+    freeze(net, run, phase)
+    quicken(net)
+    if run.train.backbone_norm == "frozen" and not phase.frozen:
+        join_frozen_norms(net.body, torch.rand(1, 3, run.model.size, run.model.size))
+    whole = WholeNet(net, spec, phase.frozen).to(memory_format=torch.channels_last)
+    train_mode(whole)
+    if fabric.world_size > 1:
+        share_norms(whole)
+    optimizer = new_optimizer(net, run, phase)
+    schedule = new_schedule(optimizer, phase.epochs * steps)
+    learner, stepper = fabric.setup(whole, optimizer)
+    average = AveragedModel(whole, multi_avg_fn=moving_average, use_buffers=True)
+    class_weights = {} if weights is None else {"weight": weights.to(fabric.device)}
+    norms = learning_norms(average)
+    return Training(fabric, run, phase, whole, learner, optimizer, stepper, schedule, average, norms, class_weights)
+
+
+def learn_an_epoch(t: Training, loader: DataLoader[Any], epoch: int, bar: Any) -> tuple[float, list[Any]]:
+    """Take a step per batch; returns the epoch's mean loss, and the last batches for batch norm to be measured on."""
+    losses, seen, recent = list[Tensor](), list[int](), list[Any]()
+    batches: Any = loader.batch_sampler
+    batches.begin(epoch)  # not by the name set_epoch, which Fabric calls with epochs of its own
+    train_mode(t.whole)
+    run, left = t.run, t.phase.epochs - epoch
+    for step, batch in enumerate(loader, epoch * len(loader)):
+        images, target, items = to_device(t.fabric, batch)
+        recent = [*recent, images][-math.ceil(MEASURED / run.train.batch_size) :]
+        # of the step, not of what was drawn before: a resumed run goes on as an unbroken one
+        seed = derived_seed(run.train.seed, "step", t.phase.first, step)
+        torch.manual_seed(derived_seed(seed, t.fabric.global_rank))  # for dropout
+        if isinstance(run, DetectRun) and not t.phase.frozen and left > run.train.online.quiet_epochs:
+            images, target = shrunk(images, target, run, seed)
+        outputs = t.learner(images)
+        loss = finite_loss(t.whole.net, outputs, target | t.class_weights, items, f"epoch {t.phase.first + epoch}")
+        t.stepper.zero_grad()
+        t.fabric.backward(loss)
+        nn.utils.clip_grad_norm_(t.whole.net.parameters(), CLIP_NORM)
+        t.stepper.step()
+        t.schedule.step()
+        t.average.update_parameters(t.whole)
+        losses.append(loss.detach())
+        seen.append(len(items))
+        bar.update()
+    of_all = sum_of_all(t.fabric, torch.stack(losses)) / t.fabric.world_size
+    images = sum_of_all(t.fabric, torch.tensor(seen, device=t.fabric.device))
+    return float(of_all @ images / images.sum()), recent
+
+
+def save(t: Training, folder: Path, epoch: int, so_far: SoFar) -> None:
+    """Write the checkpoint of an `epoch` that is over; it is there whole, or the one before is."""
+    state = {name: part.state_dict() for name, part in t.parts().items()}
+    state |= {"epoch": epoch, "so_far": vars(so_far), "circumstances": circumstances(t.fabric)}
+    t.fabric.save(folder / "last.ckpt", state)
+
+
+def go_on(t: Training, folder: Path) -> tuple[SoFar, int]:
+    """Put what a killed run left in `folder` into `t`; returns what its validations have shown, and the next epoch.
+
+    The first process reads it for all. A line says where the run was begun otherwise than it goes on: its last bits are
+    then not those of an unbroken one.
+    """
+    path = folder / "last.ckpt"
+    there = t.fabric.is_global_zero and path.is_file()
+    left = t.fabric.broadcast(torch.load(path, map_location="cpu", weights_only=True) if there else None)
+    if not left:
+        return SoFar(), 0
+    for name, part in t.parts().items():
+        part.load_state_dict(left[name])
+    if t.fabric.is_global_zero:
+        tqdm.write(f"resuming from {path}")
+        for name, value in circumstances(t.fabric).items():
+            was = left["circumstances"].get(name)
+            if was != value:
+                tqdm.write(f"it was begun with {name} {was}, now {value}: the weights can differ in their last bits")
+    return SoFar(**left["so_far"]), left["epoch"] + 1

@@ -265,6 +265,8 @@ def test_torchrun_on_two_machines_and_on_one_where_a_process_is_killed(project: 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = ["--master-addr", "127.0.0.1", "--master-port", str(free.getsockname()[1])]
+    set_params(project, {"machine.workers": 0})
+    in_project(project, "python", "-m", "stages.params")
     stage, weights = ["-m", "stages.train", "herd"], project / "models/herd/model.safetensors"
     agents = [
         subprocess.Popen(

@@ -1,7 +1,6 @@
 """Samples to batches. What an image becomes depends on (seed, epoch, index) alone, not on which worker draws it."""
 
 import math
-import multiprocessing
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -199,11 +198,6 @@ def train_loader(
     `EpochSampler` for `mosaic` and `mixed_epochs`, `TrainBatches` for what several processes get of them.
     """
     draws = EpochSampler(len(dataset), seed, mosaic, mixed_epochs)
-    context = None
-    if workers and dataset.process.count > 1:
-        # torch's threads do not survive a fork: where several processes talk to each other it can hang
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__])  # torch is imported once for all workers
     return DataLoader(
         dataset,
         batch_sampler=TrainBatches(draws, batch_size, dataset.process),
@@ -211,7 +205,9 @@ def train_loader(
         collate_fn=_Collate(dataset.spec),
         persistent_workers=workers > 0,
         worker_init_fn=_one_thread,
-        multiprocessing_context=context,
+        # torch's threads do not survive a fork: where several processes talk to each other a forked worker can hang.
+        # With "forkserver" the workers of a killed process would stay.
+        multiprocessing_context="spawn" if workers and dataset.process.count > 1 else None,
     )
 
 

@@ -13,10 +13,10 @@ from pipeline.core.sample import Object, Sample
 from pipeline.core.spec import ModelSpec
 from pipeline.models.nets import Net, build
 from pipeline.training import features
+from pipeline.training.devices import launch
 from pipeline.training.features import Features
 from pipeline.training.loading import ImageDataset
 
-CPU = torch.device("cpu")
 HEADS: dict[str, dict[str, Any]] = {
     "pool": {"kind": "pool", "dropout": 0.2},
     "flatten": {"kind": "flatten", "dropout": 0.2},
@@ -59,7 +59,7 @@ def net_of(made: ModelSpec, seed: int = 0) -> Net:
 def test_head_and_features_together_are_the_net(head: str, tmp_path: Path) -> None:
     made = spec(head)
     net, seen = net_of(made), pictures(tmp_path / "p", made)
-    found = Features(seen, net, tmp_path / "f", half=False, device=CPU)
+    found = Features(seen, net, tmp_path / "f", launch("fp32"))
     mean, std = torch.tensor(made.mean).view(3, 1, 1), torch.tensor(made.std).view(3, 1, 1)
     for i in range(len(seen)):
         maps, (_, sample, _, objects) = found[i]
@@ -79,7 +79,7 @@ def forbidden(*_: Any) -> None:
 
 def test_a_second_run_and_another_head_compute_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = spec("pool")
-    one = Features(pictures(tmp_path / "p", first), net_of(first), tmp_path / "f", half=False, device=CPU)
+    one = Features(pictures(tmp_path / "p", first), net_of(first), tmp_path / "f", launch("fp32"))
     kept = [one[i][0][0].copy() for i in range(5)]
     for head in ("pool", "flatten"):
         made = spec(head)
@@ -88,7 +88,7 @@ def test_a_second_run_and_another_head_compute_nothing(tmp_path: Path, monkeypat
         blank = features.Features._compute
         calls: list[int] = []
         monkeypatch.setattr(Features, "_compute", lambda self, x: calls.append(len(x)) or blank(self, x))  # noqa: B023
-        again = Features(pictures(tmp_path / "p", made), net, tmp_path / "f", half=False, device=CPU)
+        again = Features(pictures(tmp_path / "p", made), net, tmp_path / "f", launch("fp32"))
         assert calls == [1], "one blank image, for the maps' shapes"
         monkeypatch.undo()
         for i in range(5):
@@ -103,13 +103,13 @@ def body_of(net: Net) -> dict[str, torch.Tensor]:
 def test_other_weights_pictures_or_precision_are_other_features(tmp_path: Path) -> None:
     made = spec("pool")
     seen = pictures(tmp_path / "p", made)
-    a = Features(seen, net_of(made), tmp_path / "f", half=False, device=CPU)[0][0][0]
-    b = Features(seen, net_of(made, seed=1), tmp_path / "f", half=False, device=CPU)[0][0][0]
-    Features(seen, net_of(made), tmp_path / "f", half=True, device=CPU)
+    a = Features(seen, net_of(made), tmp_path / "f", launch("fp32"))[0][0][0]
+    b = Features(seen, net_of(made, seed=1), tmp_path / "f", launch("fp32"))[0][0][0]
+    Features(seen, net_of(made), tmp_path / "f", launch("bf16"))
     assert not np.array_equal(a, b)
     assert len(list((tmp_path / "f").glob("*.sqlite"))) == 3
     Image.new("RGB", (70, 50), (200, 10, 10)).save(tmp_path / "p/0.png")
-    c = Features(ImageDataset(tmp_path / "p", seen.samples, made), net_of(made), tmp_path / "f", half=False, device=CPU)
+    c = Features(ImageDataset(tmp_path / "p", seen.samples, made), net_of(made), tmp_path / "f", launch("fp32"))
     assert not np.array_equal(a, c[0][0][0])
 
 
@@ -117,9 +117,9 @@ def test_new_pictures_join_those_that_are_kept(tmp_path: Path) -> None:
     """What comes of an image is the same to the bit, however many others are computed with it."""
     made = spec("pool")
     net = net_of(made)
-    Features(pictures(tmp_path / "p", made, 3), net, tmp_path / "f", half=False, device=CPU)
-    grown = Features(pictures(tmp_path / "p", made, 7), net, tmp_path / "f", half=False, device=CPU)
-    fresh = Features(pictures(tmp_path / "p", made, 7), net, tmp_path / "g", half=False, device=CPU)
+    Features(pictures(tmp_path / "p", made, 3), net, tmp_path / "f", launch("fp32"))
+    grown = Features(pictures(tmp_path / "p", made, 7), net, tmp_path / "f", launch("fp32"))
+    fresh = Features(pictures(tmp_path / "p", made, 7), net, tmp_path / "g", launch("fp32"))
     for i in range(7):
         np.testing.assert_array_equal(grown[i][0][0], fresh[i][0][0])
     with sqlite3.connect(next((tmp_path / "f").glob("*.sqlite"))) as database:

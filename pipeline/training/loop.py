@@ -138,7 +138,8 @@ def prepare(
     freeze(net, run, phase)
     quicken(net)
     if run.train.backbone_norm == "frozen" and not phase.frozen:
-        join_frozen_norms(net.body, torch.rand(1, 3, run.model.size, run.model.size))
+        where = next(net.parameters()).device
+        join_frozen_norms(net.body, torch.rand(1, 3, run.model.size, run.model.size, device=where))
     whole = WholeNet(net, spec, phase.frozen).to(memory_format=torch.channels_last)
     train_mode(whole)
     if fabric.world_size > 1:

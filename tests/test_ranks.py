@@ -279,7 +279,7 @@ def test_three_processes_have_the_same_net(tmp_path: Path) -> None:
 
 
 def test_loaders_of_several_processes_do_not_wait_for_ever(tmp_path: Path) -> None:
-    """Two workers each, twenty epochs; what they load is what one process without a worker loads."""
+    """Two workers each, twenty epochs; what they load is what processes without workers load."""
     data(tmp_path, "classify", 4)
     knobs = {"backbone": "mobilenetv1_050_shallow", "size": 32, "epochs": 20, "patience": 20, "batch_size": 4}
     run = made_run("classify", **knobs, online={"policy": "photo_geometry"})

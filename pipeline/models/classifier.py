@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -64,4 +65,5 @@ class Classifier(nn.Module):
         """Cross entropy with 5 % label smoothing; target["label"]: int64 [N], target["weight"]: of each label [K]."""
         labels, weight = target["label"], target.get("weight")
         summed = F.cross_entropy(outputs[0].float(), labels, weight, reduction="sum", label_smoothing=0.05)
-        return summed / divisor(len(labels) if weight is None else weight[labels].sum(), self.training, LEAST_WEIGHT)
+        counted = torch.ones_like(labels) if weight is None else weight[labels]
+        return summed / divisor(counted.sum(), self.training, LEAST_WEIGHT)

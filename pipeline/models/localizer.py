@@ -102,7 +102,7 @@ class Localizer(nn.Module):
         there, weight = target["presence"] > 0.5, target.get("weight")
         labels, count = target["label"][there], divisor(there.sum(), self.training)
         loss = F.binary_cross_entropy_with_logits(presence[:, 0], target["presence"], reduction="sum")
-        loss = loss / divisor(len(there), self.training)
+        loss = loss / divisor(torch.ones_like(there).sum(), self.training)
         named = F.cross_entropy(classes[there], labels, weight, reduction="sum")
         loss = loss + named / (count if weight is None else divisor(weight[labels].sum(), self.training, LEAST_WEIGHT))
         predicted, truth = _corners(box[there]), _corners(target["box"][there])

@@ -30,14 +30,14 @@ def finite_loss(
     return loss
 
 
-def divisor(count: Tensor | float, learning: bool, least: float = 1.0) -> Tensor:
+def divisor(count: Tensor, learning: bool, least: float = 1.0) -> Tensor:
     """What a loss summed over `count` things of a batch is divided by: that count, `least` at the least.
 
     Where several processes learn from a part of the batch each, it is their counts' sum over the number of processes:
     the mean of their gradients, which is what they take, is then the gradient of the whole batch. What is not
     `learning` is each process's own batch.
     """
-    count = torch.as_tensor(count, dtype=torch.float32).detach()
+    count = count.detach().float()
     if not (learning and distributed.is_available() and distributed.is_initialized()):
         return count.clamp(min=least)
     total = count.double()  # all_reduce's own mean would truncate what is whole

@@ -99,7 +99,7 @@ class Yolov3(nn.Module):
             focal = (wanted_objectness - objectness.sigmoid()).abs() ** 2
             entropy = F.binary_cross_entropy_with_logits(objectness, wanted_objectness, reduction="none")
             object_loss = object_loss + (entropy * focal).sum()
-        loss = (BOX_WEIGHT * box_loss + label_loss + object_loss) / divisor(answers, self.training)
+        loss = (BOX_WEIGHT * box_loss + label_loss + object_loss) / divisor(boxes.new_tensor(answers), self.training)
         return loss + point_loss / len(self.strides)
 
 

@@ -112,8 +112,8 @@ def to_device(
 
 
 def sum_of_all(fabric: Fabric, values: Tensor) -> Tensor:
-    """The sum over all processes, float64, of `values`, which have the same shape in each."""
-    total = values.detach().double()
+    """The sum over all processes, float64 and on the device, of `values`, which have the same shape in each."""
+    total = values.detach().to(fabric.device, torch.float64)
     if fabric.world_size > 1:
         torch.distributed.all_reduce(total)
     return total

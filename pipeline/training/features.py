@@ -36,7 +36,7 @@ class Features(TorchDataset[FeatureItem]):
 
     def __init__(self, dataset: ImageDataset, net: Net, folder: Path, fabric: Fabric) -> None:
         self.spec = dataset.spec
-        self._half, self._device = fabric._precision.precision == "bf16-mixed", fabric.device
+        self._half, self._device = fabric.strategy.precision.precision == "bf16-mixed", fabric.device
         self._net = net.eval().to(self._device).to(memory_format=torch.channels_last)
         side = self.spec.size
         blank = torch.zeros(1, side, side, 3, dtype=torch.uint8)

@@ -127,8 +127,8 @@ class Training:
 
     def parts(self) -> dict[str, Any]:
         """What a checkpoint holds of it."""
-        names = {"net": self.whole.net, "average": self.average}
-        return names | {"optimizer": self.optimizer, "schedule": self.schedule}
+        net, average, optimizer, schedule = self.whole.net, self.average, self.optimizer, self.schedule
+        return {"net": net, "average": average, "optimizer": optimizer, "schedule": schedule}
 
 
 def prepare(
@@ -180,8 +180,8 @@ def learn_an_epoch(t: Training, loader: DataLoader[Any], epoch: int, bar: Any) -
         seen.append(len(items))
         bar.update()
     of_all = sum_of_all(t.fabric, torch.stack(losses)) / t.fabric.world_size
-    images = sum_of_all(t.fabric, torch.tensor(seen, device=t.fabric.device))
-    return float(of_all @ images / images.sum()), recent
+    counts = sum_of_all(t.fabric, torch.tensor(seen))
+    return float(of_all @ counts / counts.sum()), recent
 
 
 def save(t: Training, folder: Path, epoch: int, so_far: SoFar) -> None:

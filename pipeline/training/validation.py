@@ -47,7 +47,7 @@ def validate(
             label, scores, objects = decode([a[row] for a in arrays], spec, frame)
             place = sample.id, sample.file_name, sample.width, sample.height
             rows.append((number, sample, Sample(*place, label=label, scores=scores, objects=objects)))
-    total, seen = sum_of_all(fabric, torch.tensor([total, seen])).tolist()
+    total, seen = sum_of_all(fabric, torch.tensor([total, seen], dtype=torch.float64)).tolist()
     # in the order of val, batch by batch: the first process has the first, the second the next
     rows = sorted((row for of_process in gathered(fabric, rows) for row in of_process), key=itemgetter(0))
     metrics = score(spec.task, [truth for _, truth, _ in rows], [found for *_, found in rows], dataset)

@@ -8,8 +8,6 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from pipeline.verification.pte import read_graph, read_pte, with_graph, write_pte
-
 
 def zero_scales(model: Any) -> None:
     """Of the weights: they have a scale per channel."""
@@ -28,21 +26,6 @@ def zero_scales_of_the_eighth_layer(path: Path) -> None:
     model.graph.initializer.append(numpy_helper.from_array(np.zeros(scales.dims, np.float32), "zeros"))
     weight.input[1] = "zeros"
     onnx.save(model, path)
-
-
-def coarse_scale_of_the_eighth_layer(path: Path) -> None:
-    """Of an ExecuTorch file: every value of the layer is nearest to 0."""
-    pte = read_pte(path)
-    delegate = pte.program["execution_plan"][0]["delegates"][0]
-    graph = read_graph(pte, delegate)
-    nodes = [(node["xnode_union_type"], node["xnode_union"]) for node in graph["xnodes"]]
-    layer = [node["output_id"] for kind, node in nodes if "Conv2d" in kind][7]
-    wanted = {layer, *(node["output_id"] for kind, node in nodes if "Clamp" in kind and node["input_id"] == layer)}
-    for value in graph["xvalues"]:
-        one = value["xvalue_union"]
-        if "tensor_value" in one and one["tensor_value"]["id_out"] in wanted:
-            one["quant_params"]["scale"] *= 1000
-    write_pte(with_graph(pte, delegate, graph), path)
 
 
 def swap_channels(model: Any) -> None:

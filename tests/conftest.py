@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from ruamel.yaml import YAML
 from selenium import webdriver
 from shared import made_once
@@ -38,6 +39,9 @@ SLOW = {
     "test_predict": False,
     "test_models": False,
 }
+
+settings.register_profile("untimed", deadline=None)  # on a busy machine any test may take long
+settings.load_profile("untimed")
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the groups in its own hook of this name

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.augment.policies import DRAWS, POLICIES, augmenter, derived_seed
@@ -55,7 +55,6 @@ def objects(draw):
 
 
 @given(objects())
-@settings(deadline=None)
 def test_flip_mirrors_boxes_and_swaps_left_and_right(o):
     (moved,) = move_objects(FLIP, picture(), [o], 0, PAIRS)[1]
     x, y, w, h = o.box
@@ -71,14 +70,12 @@ def test_flip_mirrors_boxes_and_swaps_left_and_right(o):
 
 
 @given(objects())
-@settings(deadline=None)
 def test_half_a_turn_swaps_nothing(o):
     (moved,) = move_objects(TURN, picture(), [o], 0, PAIRS)[1]
     assert [p.visibility for p in moved.landmarks] == [p.visibility for p in o.landmarks]
 
 
 @given(objects(), st.floats(0.5, 1.5), st.floats(-0.4, 0.4), st.floats(-0.4, 0.4))
-@settings(deadline=None)
 def test_scale_and_shift_move_the_box_exactly_and_clip_it(o, scale, dx, dy):
     moved = move_objects(affine([[scale, 0], [0, scale]], (dx, dy)), picture(), [o], 0, PAIRS)[1]
     x, y, w, h = o.box
@@ -96,7 +93,6 @@ def test_scale_and_shift_move_the_box_exactly_and_clip_it(o, scale, dx, dy):
 
 
 @given(objects(), st.floats(-0.2, 0.2), st.integers(0, 1))
-@settings(deadline=None)
 def test_a_moved_box_holds_the_landmarks_that_it_held(o, angle, mirror):
     c, s = np.cos(angle), np.sin(angle)
     matrix = np.array([[c, -s], [s, c]]) @ np.diag([1 - 2 * mirror, 1])

@@ -70,6 +70,7 @@ def test_nms_is_torchvisions(seed: int, count: int) -> None:
     scores, labels = draw.permutation(count).astype(np.float32), draw.integers(0, 3, count)
     theirs = batched_nms(torch.tensor(boxes), torch.tensor(scores), torch.tensor(labels), 0.5)
     assert nms(boxes, scores, labels, 0.5) == theirs.tolist()
+    assert nms(boxes, scores, labels, 0.5, 5) == theirs.tolist()[:5]
 
 
 @given(seeds, st.integers(0, 30))
@@ -78,6 +79,7 @@ def test_soft_nms_lowers_scores_by_the_overlap_with_better_boxes(seed: int, coun
     boxes, scores, labels = drawn(seed, count).numpy(), draw.uniform(0.1, 1, count), draw.integers(0, 2, count)
     kept, left = soft_nms(boxes, scores, labels, 0.0)
     assert sorted(kept) == list(range(count))
+    assert soft_nms(boxes, scores, labels, 0.0, 4)[0] == kept[:4]
     assert (np.diff(left) <= 1e-7).all()
     overlap = iou(torch.from_numpy(boxes), torch.from_numpy(boxes)).numpy()
     for place, (i, score) in enumerate(zip(kept, left, strict=True)):

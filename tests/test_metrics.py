@@ -89,7 +89,7 @@ def same(ours: float | None, theirs: float) -> bool:
     return theirs == -1 if ours is None else abs(ours - theirs) <= 5.1e-7  # ours is rounded to 6 digits
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(scenes())
 def test_ap_equals_pycocotools(scene):
     truth, predicted = scene
@@ -106,7 +106,7 @@ def test_ap_equals_pycocotools(scene):
     json.dumps(ours, allow_nan=False)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(scenes(), st.randoms())
 def test_order_of_the_lists_does_not_matter(scene, random):
     truth, predicted = scene
@@ -116,7 +116,7 @@ def test_order_of_the_lists_does_not_matter(scene, random):
     assert score("detect", truth, predicted, HERD) == first
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(scenes())
 def test_predicting_the_truth_is_perfect(scene):
     single = [[o for o in t.objects if not o.crowd and min(o.box[2:]) > 1e-4] for t in scene[0]]
@@ -231,7 +231,7 @@ def test_confusion_with_background():
 # --- classify
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from(HERD.labels), st.sampled_from(HERD.labels)), min_size=1, max_size=30))
 def test_classification_equals_scikit_learn(labels):
     actual, found = zip(*labels, strict=True)

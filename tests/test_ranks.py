@@ -279,9 +279,9 @@ def test_three_processes_have_the_same_net(tmp_path: Path) -> None:
 
 
 def test_loaders_of_several_processes_do_not_wait_for_ever(tmp_path: Path) -> None:
-    """Two workers each, twenty epochs; what they load is what processes without workers load."""
+    """Two workers each, eight epochs; what they load is what processes without workers load."""
     data(tmp_path, "classify", 4)
-    knobs = {"backbone": "mobilenetv1_050_shallow", "size": 32, "epochs": 20, "patience": 20, "batch_size": 4}
+    knobs = {"backbone": "mobilenetv1_050_shallow", "size": 32, "epochs": 8, "patience": 8, "batch_size": 4}
     run = made_run("classify", **knobs, online={"policy": "photo_geometry"})
     helped = each_rank(2, functools.partial(train, tmp_path, tmp_path / "helped", run, None, 2), tmp_path / "helped")
     alone = each_rank(2, functools.partial(train, tmp_path, tmp_path / "alone", run), tmp_path / "alone")

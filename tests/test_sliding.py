@@ -140,7 +140,7 @@ def slider(size: int, stride: int, score: Any, shapes: Any = None, labels: tuple
     return Slider(made, windows, stride, labels[-1], whole if shapes is None else np.array(shapes))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     width=st.integers(1, 300), height=st.integers(1, 300), scale=st.floats(0.2, 5), stride=st.sampled_from([8, 16, 32])
 )
@@ -159,7 +159,7 @@ def test_windows_cover_the_whole_picture(width: int, height: int, scale: float, 
     assert (canvas[~picture] == FILL).all()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(x=st.integers(0, 150), y=st.integers(0, 90), side=st.integers(30, 48))
 def test_the_best_box_is_where_the_object_is(x: int, y: int, side: int) -> None:
     image = Image.new("RGB", (200, 140), (20, 20, 20))

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
@@ -33,7 +33,6 @@ def datasets(draw):
 
 
 @given(datasets(), st.integers(0, 3))
-@settings(deadline=None)
 def test_no_group_and_no_near_duplicates_end_up_on_two_sides(dataset, seed):
     samples, pairs = dataset
     params = SplitParams(val=0.2, test=0.3, seed=seed)
@@ -50,7 +49,6 @@ def test_no_group_and_no_near_duplicates_end_up_on_two_sides(dataset, seed):
 
 
 @given(datasets(), st.randoms(use_true_random=False))
-@settings(deadline=None)
 def test_the_order_of_reading_does_not_matter(dataset, rng: random.Random):
     samples, pairs = dataset
     shuffled = rng.sample(samples, len(samples))
@@ -63,7 +61,6 @@ def test_the_order_of_reading_does_not_matter(dataset, rng: random.Random):
 
 
 @given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=60))
-@settings(deadline=None)
 def test_a_label_of_three_groups_is_in_all_three_splits(labels):
     samples = [sample(i, label, group=f"g{i}") for i, label in enumerate(labels)]
     splits, leaks = assign(samples, [], PARAMS)

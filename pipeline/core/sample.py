@@ -6,7 +6,7 @@ lower-right one. Ground truth, predictions and corrections are all `Sample`s.
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,15 @@ class Object:
     crowd: bool = False
     score: float | None = None
 
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object; what is not there is left out."""
+        row: dict[str, Any] = {"label": self.label, "box": self.box}
+        if self.landmarks:
+            row["landmarks"] = [[p.x, p.y, p.visibility] for p in self.landmarks]
+        if self.crowd:
+            row["crowd"] = True
+        return row if self.score is None else {**row, "score": self.score}
+
 
 @dataclass(slots=True)
 class Sample:
@@ -58,15 +67,9 @@ class Sample:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object with `file_name` first (the imagefolder convention); what is not there is left out."""
-        row = asdict(self)
-        row = {"file_name": row.pop("file_name"), **{k: v for k, v in row.items() if v is not None}}
-        row["objects"] = [
-            {k: v for k, v in o.items() if not (v is None or v is False or v == [])} for o in row["objects"]
-        ]
-        for o in row["objects"]:
-            if "landmarks" in o:
-                o["landmarks"] = [[p["x"], p["y"], p["visibility"]] for p in o["landmarks"]]
-        return row
+        row: dict[str, Any] = {"file_name": self.file_name}
+        row |= {f.name: getattr(self, f.name) for f in fields(self)}
+        return {k: v for k, v in row.items() if v is not None} | {"objects": [o.to_json() for o in self.objects]}
 
     @staticmethod
     def from_json(row: dict[str, Any]) -> "Sample":

@@ -9,12 +9,17 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-CONV = torch.ops.aten.conv2d.default
-BATCH_NORM = torch.ops.aten.batch_norm.default
-PAD = torch.ops.aten.pad.default
-MAX_POOL = torch.ops.aten.max_pool2d.default
-LINEAR = torch.ops.aten.linear.default
-LAYERS = (CONV, LINEAR, torch.ops.aten.relu.default)
+ATEN = torch.ops.aten
+CONV = ATEN.conv2d.default
+BATCH_NORM = ATEN.batch_norm.default
+PAD = ATEN.pad.default
+MAX_POOL = ATEN.max_pool2d.default
+LINEAR = ATEN.linear.default
+LAYERS = (CONV, LINEAR, ATEN.relu.default)
+CLIPS = (ATEN.hardtanh.default, ATEN.hardtanh_.default, ATEN.relu6.default)
+RELUS = (ATEN.relu.default, ATEN.relu_.default)
+SUMS = (ATEN.add.Tensor, ATEN.add_.Tensor)
+FEW = 16  # images that a graph is looked at with
 
 
 def example(images: Sequence[NDArray[np.uint8]]) -> tuple[Tensor]:
@@ -25,6 +30,18 @@ def example(images: Sequence[NDArray[np.uint8]]) -> tuple[Tensor]:
 def folded(deployed: nn.Module, images: Sequence[NDArray[np.uint8]]) -> fx.GraphModule:
     """`deployed` traced for the shape of `images`, and folded."""
     return fold(deployed, example(images))
+
+
+def few(images: Sequence[NDArray[np.uint8]]) -> Sequence[NDArray[np.uint8]]:
+    """At most `FEW` of `images`, evenly spaced."""
+    return images[:: -(-len(images) // FEW)]
+
+
+def outputs_of(graph_module: fx.GraphModule, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
+    """What the graph answers to `images` [1, S, S, 3]: [N, ...] of each output."""
+    with torch.inference_mode():
+        each = [graph_module(torch.from_numpy(image)) for image in images]
+    return [torch.cat(part).numpy() for part in zip(*each, strict=True)]
 
 
 def fold(net: nn.Module, inputs: tuple[Tensor, ...], dynamic_shapes: Any = None) -> fx.GraphModule:
@@ -83,6 +100,11 @@ def edges(graph_module: fx.GraphModule) -> set[str]:
             found.add(node.name)
             queue += node.all_input_nodes
     return found
+
+
+def is_answer(node: fx.Node, kept_float: set[str]) -> bool:
+    """Whether a step is read by the net's outputs alone, by way of steps of `kept_float` at most."""
+    return all(user.op == "output" or user.name in kept_float for user in node.users)
 
 
 def tensor_of(graph_module: fx.GraphModule, argument: Any) -> Any:

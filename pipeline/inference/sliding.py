@@ -146,7 +146,7 @@ def slide(slider: Slider, image: Image.Image, scales: Sequence[float], score: fl
     scores, labels, boxes = scores[best], labels[best], boxes[best]
     predict = slider.spec.predict
     objects = []
-    for i in nms(boxes, scores, labels, predict["nms_iou"])[: predict["max_objects"]]:
+    for i in nms(boxes, scores, labels, predict["nms_iou"], predict["max_objects"]):
         x0, y0, x1, y1 = (float(v) for v in boxes[i])
         box = (x0, y0, x1 - x0, y1 - y0)
         objects.append(Object(slider.spec.labels[labels[i]], box, score=round(float(scores[i]), 6)))

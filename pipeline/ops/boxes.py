@@ -31,8 +31,9 @@ def iou(a: "Tensor", b: "Tensor") -> "Tensor":
     return box_iou(a, b).nan_to_num(0.0)
 
 
-def nms(boxes: Any, scores: Any, labels: Any, iou: float) -> list[int]:
-    """Greedy non-maximum suppression per label: indices of the boxes (xyxy [P, 4]) that stay, best first.
+def nms(boxes: Any, scores: Any, labels: Any, iou: float, most: int | None = None) -> list[int]:
+    """Greedy non-maximum suppression per label: indices of the boxes (xyxy [P, 4]) that stay, best first, `most` of
+    them at most.
 
     Of two equal scores the first stays; boxes of no area suppress nothing and are not suppressed.
 
@@ -43,24 +44,27 @@ def nms(boxes: Any, scores: Any, labels: Any, iou: float) -> list[int]:
     order = np.argsort(-scores, kind="stable")
     area = _area(boxes)
     kept: list[int] = []
-    while len(order):
+    while len(order) and len(kept) != most:
         first, rest = order[0], order[1:]
         kept.append(int(first))
-        shared = _shared(boxes, first, rest)
+        shared = _shared(boxes[first], boxes[rest])
         same = (shared > iou * (area[first] + area[rest] - shared)) & (labels[rest] == labels[first])
         order = rest[~same]
     return kept
 
 
-def soft_nms(boxes: Any, scores: Any, labels: Any, floor: float) -> tuple[list[int], NDArray[np.float32]]:
+def soft_nms(
+    boxes: Any, scores: Any, labels: Any, floor: float, most: int | None = None
+) -> tuple[list[int], NDArray[np.float32]]:
     """Soft-NMS per label: instead of taking an overlapping box away, its score falls by exp(-IoU^2 / 0.5).
 
-    Returns the indices of the boxes (xyxy [P, 4]) whose score stays at `floor` or above, best first, and their scores.
+    Returns the indices of the boxes (xyxy [P, 4]) whose score stays at `floor` or above, best first, `most` of them at
+    most, and their scores.
     """
     left, area = np.array(scores, dtype=np.float64), _area(boxes)
     free = np.ones(len(left), dtype=bool)
     kept: list[int] = []
-    while free.any():
+    while free.any() and len(kept) != most:
         candidates = np.flatnonzero(free)
         best = int(candidates[np.argmax(left[candidates])])
         if left[best] < floor:
@@ -68,7 +72,7 @@ def soft_nms(boxes: Any, scores: Any, labels: Any, floor: float) -> tuple[list[i
         kept.append(best)
         free[best] = False
         rest = np.flatnonzero(free & (labels == labels[best]))
-        shared = _shared(boxes, best, rest)
+        shared = _shared(boxes[best], boxes[rest])
         union = area[best] + area[rest] - shared
         overlap = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
         left[rest] *= np.exp(-(overlap**2) / SOFT_SIGMA)
@@ -82,22 +86,23 @@ def votes(kept: list[int], boxes: Any, scores: Any, labels: Any) -> NDArray[np.f
     `votes(...) @ boxes` lie nearer to the objects than the boxes that stayed: each of them errs in another way.
     """
     area = _area(boxes)
-    shares = np.zeros((len(kept), len(boxes)))
-    for row, one in zip(shares, kept, strict=True):
-        shared = _shared(boxes, one, slice(None))
-        near = (shared >= VOTES_OVER * (area[one] + area - shared)) & (shared > 0) & (labels == labels[one])
-        near[one] = True
-        row[near] = np.maximum(scores[near], 1e-9)
-    return shares / shares.sum(axis=1, keepdims=True)
+    shared = _shared(boxes[kept, None], boxes)
+    near = (shared >= VOTES_OVER * (area[kept, None] + area - shared)) & (shared > 0)
+    near &= labels[kept, None] == labels
+    near[np.arange(len(kept)), kept] = True
+    shares = np.where(near, np.maximum(np.asarray(scores, np.float64), 1e-9), 0.0)
+    return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
 
 def _area(boxes: Any) -> NDArray[np.float64]:
-    return np.asarray(np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1), dtype=np.float64)
+    return _shared(boxes, boxes)
 
 
-def _shared(boxes: Any, one: int, others: Any) -> NDArray[np.float64]:
-    low, high = np.maximum(boxes[one, :2], boxes[others, :2]), np.minimum(boxes[one, 2:], boxes[others, 2:])
-    return np.asarray(np.clip(high - low, 0, None).prod(axis=1), dtype=np.float64)
+def _shared(a: Any, b: Any) -> NDArray[np.float64]:
+    """The area that boxes [..., 4] have in common."""
+    width = np.minimum(a[..., 2], b[..., 2]) - np.maximum(a[..., 0], b[..., 0])
+    height = np.minimum(a[..., 3], b[..., 3]) - np.maximum(a[..., 1], b[..., 1])
+    return np.asarray(np.maximum(width, 0) * np.maximum(height, 0), dtype=np.float64)
 
 
 def _check(*groups: "Tensor") -> None:

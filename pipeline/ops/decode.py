@@ -54,17 +54,16 @@ def _one_object(named: dict[str, Array], spec: ModelSpec) -> list[Object]:
 
 
 def _objects(named: dict[str, Array], spec: ModelSpec) -> list[Object]:
-    level, score = form(spec).level, spec.predict["score"]
+    level, score, most = form(spec).level, spec.predict["score"], spec.predict["max_objects"]
     cells = [level(named, number, spec, score) for number in range(len(spec.strides))]
     scores, labels, boxes, points = (np.concatenate(part) for part in zip(*cells, strict=True))
     best = np.argsort(-scores, kind="stable")[:BEFORE_NMS]
     scores, labels, boxes, points = scores[best], labels[best], boxes[best], points[best]
     if spec.predict["nms"] == "soft":
-        kept, left = soft_nms(boxes, scores, labels, score)
+        kept, left = soft_nms(boxes, scores, labels, score, most)
         scores[kept] = left
     else:
-        kept = nms(boxes, scores, labels, spec.predict["nms_iou"])
-    kept = kept[: spec.predict["max_objects"]]
+        kept = nms(boxes, scores, labels, spec.predict["nms_iou"], most)
     found, spots = boxes[kept], points[kept]
     if spec.predict["nms"] == "vote":
         shares = votes(kept, boxes, scores, labels)

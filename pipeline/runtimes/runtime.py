@@ -40,6 +40,15 @@ def latency(runtime: Runtime, canvas: Images) -> dict[str, Any]:
     }
 
 
+def relative_error(found: Outputs, expected: Outputs) -> float:
+    """Root mean square difference over the spread of `expected`, averaged over the outputs: int8 has about 0.1."""
+    errors = [
+        float(np.sqrt(np.square(np.nan_to_num(a) - b).mean()) / max(float(b.std()), 1e-6))
+        for a, b in zip(found, expected, strict=True)
+    ]
+    return float(np.mean(errors))
+
+
 @contextmanager
 def without_stderr_lines(*starts: bytes) -> Iterator[None]:
     """Lines that a C++ library writes to the process's stderr are held back if they begin with one of `starts`."""

@@ -81,7 +81,6 @@ EXECUTORCH = Engine(
     runtime="pipeline.runtimes.on_executorch:ExecutorchRuntime",
     packages=("executorch", "torch"),
     operators="pipeline.verification.operators:executorch_operators",
-    layers="pipeline.verification.layer_noise:executorch_layers",
     memory="pipeline.verification.memory:executorch",
     replay="executorch",
 )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pipeline.core.sample import Sample
 from pipeline.metrics.matching import match
 from pipeline.metrics.metrics import shown
+from pipeline.runtimes.runtime import relative_error
 
 if TYPE_CHECKING:
     from pipeline.core.spec import ModelSpec
@@ -35,15 +36,6 @@ class Golden(NamedTuple):
     answers: "Outputs"  # of the trained net
 
 
-def misfit(found: "Outputs", expected: "Outputs") -> float:
-    """Root mean square difference over the spread of `expected`, averaged over the outputs: int8 has about 0.1."""
-    each = [
-        float(np.sqrt(np.square(np.nan_to_num(a) - b).mean()) / max(float(b.std()), 1e-6))
-        for a, b in zip(found, expected, strict=True)
-    ]
-    return round(float(np.mean(each)), 4)
-
-
 def misfits(runtime: "Runtime", path: Path, spec: "ModelSpec", golden: Golden, answers: "Outputs") -> dict[str, float]:
     """How far the file's `answers` are from the golden ones, and with each mistake made up for that it may have."""
     from pipeline.runtimes.on_onnx import OnnxRuntime
@@ -59,7 +51,7 @@ def misfits(runtime: "Runtime", path: Path, spec: "ModelSpec", golden: Golden, a
                 changed = Path(folder) / "changed.onnx"
                 if _with_affine(path, 1 / (std * scale), -mean * 255 / (std * scale), changed):
                     found[name] = OnnxRuntime(changed, 1).run(golden.images)
-    return {name: misfit(outputs, golden.answers) for name, outputs in found.items()}
+    return {name: round(relative_error(outputs, golden.answers), 4) for name, outputs in found.items()}
 
 
 def causes(

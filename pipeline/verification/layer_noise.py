@@ -67,21 +67,6 @@ def layers_of(exports: Path, target: str, images: NDArray[np.uint8]) -> list[Lay
     return layers
 
 
-def executorch_layers(exact: Path, close: Path, images: NDArray[np.uint8]) -> list[Layer]:
-    """Each layer of the float ONNX file `exact` against that of the ExecuTorch file `close` with the same number."""
-    import onnx
-
-    from pipeline.verification.layer_outputs import layer_values
-
-    model = onnx.load(exact)
-    named = _pairs(model.graph, model.graph)
-    a = [np.moveaxis(values, 1, -1) for values in _values(model, [tap for _, tap, _ in named], images)]
-    b = layer_values(close, images)
-    if [x.shape for x in a] != [y.shape for y in b]:
-        return []
-    return [Layer(name, sqnr(x, _fitted(y, x))) for (name, _, _), x, y in zip(named, a, b, strict=True)]
-
-
 def onnx_layers(exact: Path, close: Path, images: NDArray[np.uint8]) -> list[Layer]:
     """Each layer of the float file `exact` that `close` has too, from the input on, over `images` [N, S, S, 3].
 

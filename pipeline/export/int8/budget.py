@@ -1,12 +1,14 @@
 """Which layers to leave in float: those that buy the most accuracy for their bytes."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx
 
-from pipeline.export.int8.simulate import ATEN, CLIPS, RELUS, SUMS, Images, Int8
-from pipeline.graph.folding import CONV, LINEAR, tensor_of
+from pipeline.export.int8.ranges import Histogram, Images
+from pipeline.graph.folding import ATEN, CLIPS, CONV, LINEAR, RELUS, SUMS, edges, is_answer, tensor_of
 
 Part = tuple[str, fx.Node]  # "weight" of a layer, or "activation" of a place
 
@@ -14,29 +16,42 @@ IMAGES = 4  # that the errors are measured on
 FLOAT_BYTES = 3  # that a weight takes more than in int8
 SEAM_BYTES = 512  # at most, of the steps to and from int8 around a layer
 UNITS = (CONV, LINEAR, *SUMS, ATEN.mul.Tensor, ATEN.cat.default, ATEN.adaptive_avg_pool2d.default)
+MADE_ANEW = (*(step for step in UNITS if step is not LINEAR), *CLIPS, *RELUS)
 
 
 class Spared(NamedTuple):
     """`units`: names of the steps of the folded graph that stay float; `layers`: where those with weights stand in the
-    net; `allowed`: bytes that they may take.
+    net.
     """
 
-    units: list[str]
+    units: set[str]
     layers: list[str]
-    allowed: int
 
-    def facts(self, sizes: tuple[int, int], errors: tuple[float, float]) -> dict[str, Any]:
-        """For export.json: `sizes` and `errors` of the file all in int8 and of the one with these layers in float.
 
-        The second is kept if its error is the smaller one.
-        """
-        return {
-            "float_layers": self.layers,
-            "kept": errors[1] < errors[0],
-            "allowed_bytes": self.allowed,
-            "added_bytes": sizes[1] - sizes[0],
-            "relative_error": {"all int8": round(errors[0], 6), "with float layers": round(errors[1], 6)},
-        }
+def within_budget(
+    quantize: Callable[[set[str]], dict[str, Any]], graph: fx.GraphModule, images: Images, budget: float, path: Path
+) -> dict[str, Any]:
+    """Facts about `path`, which `quantize` writes with the steps in float that it is given: none, or, for a `budget`
+    above 0, those that are bought for that share of the bytes, if that lowers its `relative_error`.
+    """
+    facts = quantize(set())
+    if budget <= 0:
+        return facts
+    all_int8 = path.read_bytes()
+    allowed = int(budget * len(all_int8))
+    spared = spare(graph, images, allowed)
+    mixed = quantize(spared.units)
+    kept = mixed["relative_error"] < facts["relative_error"]
+    spent = {
+        "float_layers": spared.layers,
+        "kept": kept,
+        "allowed_bytes": allowed,
+        "added_bytes": path.stat().st_size - len(all_int8),
+        "relative_error": {"all int8": facts["relative_error"], "with float layers": mixed["relative_error"]},
+    }
+    if not kept:
+        path.write_bytes(all_int8)
+    return {**(mixed if kept else facts), "budget": spent}
 
 
 def spare(graph_module: fx.GraphModule, images: Images, allowed: int) -> Spared:
@@ -47,7 +62,7 @@ def spare(graph_module: fx.GraphModule, images: Images, allowed: int) -> Spared:
     all that make and read it are: so what is bought is a layer, or an activation with the steps around it. What
     takes away the most error per byte comes first.
     """
-    int8 = Int8(graph_module)
+    int8 = _Int8(graph_module)
     int8.watch(images)
     harm = _harm(int8, images[:: -(-len(images) // IMAGES)])
     needs: dict[Part, set[fx.Node]] = {("weight", n): {n} for n in int8.layers}
@@ -67,10 +82,68 @@ def spare(graph_module: fx.GraphModule, images: Images, allowed: int) -> Spared:
         kept |= move
         left -= price
     layers = [str(list(n.meta["nn_module_stack"].values())[-1][0]) for n in int8.layers if n in kept]
-    return Spared([n.name for n in graph_module.graph.nodes if n in kept], layers, allowed)
+    return Spared({n.name for n in kept}, layers)
 
 
-def _harm(int8: Int8, images: Images) -> dict[Part, float]:
+class _Int8(fx.Interpreter):
+    """Runs a folded graph, in which `layers` are the steps with weights and `places` those whose output is kept in 8
+    bits in a file; a ReLU is part of what is before it. Scales are as the files have them: one for each output channel
+    of a weight, and the range of each place in the images of `watch`.
+    """
+
+    def __init__(self, graph_module: fx.GraphModule) -> None:
+        super().__init__(graph_module, garbage_collect_values=False)
+        kept_float = edges(graph_module)
+        nodes = [n for n in graph_module.graph.nodes if n.op == "call_function"]
+        self.layers = [n for n in nodes if n.target in (CONV, LINEAR)]
+        inside = [n for n in nodes if n.name not in kept_float and n.target in MADE_ANEW and not _joined(n)]
+        self.places = [self.layers[0].all_input_nodes[0], *inside]
+        self._answers = {n for n in self.places if is_answer(n, kept_float)}
+        self._seen: dict[fx.Node, Histogram] = {}
+        self._steps: dict[fx.Node, tuple[float, int]] = {}
+
+    def watch(self, images: Images) -> None:
+        self._seen = {n: Histogram() for n in self.places}
+        with torch.inference_mode():
+            for image in images:
+                self.run(torch.from_numpy(image))
+        self._steps = {n: _step_and_zero(*seen.span(n in self._answers)) for n, seen in self._seen.items()}
+        self._seen = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        if n in self._seen:
+            self._seen[n].add(value)
+        return value
+
+    def with_weight_rounded(self, layer: fx.Node, before: dict[fx.Node, Any]) -> Any:
+        """The outputs when only that weight is int8; `before` holds the value of every step before the layer."""
+        weight: Any = layer.args[1]
+        return self.run(initial_env={**before, weight: _rounded_weights(before[weight])})
+
+    def in_steps(self, place: fx.Node, value: Tensor) -> Tensor:
+        return torch.fake_quantize_per_tensor_affine(value, *self._steps[place], -128, 127)
+
+
+def _step_and_zero(least: float, most: float) -> tuple[float, int]:
+    """Scale and zero point of int8 for a range that holds zero."""
+    step = max(most - least, 1e-6) / 255
+    return step, max(-128, min(127, round(-128 - least / step)))
+
+
+def _rounded_weights(weight: Tensor) -> Tensor:
+    """With 8 bits for each output channel, symmetric."""
+    steps = weight.abs().flatten(1).amax(1).clamp(min=1e-9) / 127
+    zeros = torch.zeros(len(steps), dtype=torch.int32)
+    return torch.fake_quantize_per_channel_affine(weight, steps, zeros, 0, -127, 127)
+
+
+def _joined(node: fx.Node) -> bool:
+    """Whether the ReLU after a step is one with it."""
+    return len(node.users) == 1 and next(iter(node.users)).target in (*CLIPS, *RELUS)
+
+
+def _harm(int8: _Int8, images: Images) -> dict[Part, float]:
     """Mean square error of the outputs, each over its mean square, when one weight or activation alone is rounded."""
     harm: dict[Part, float] = {("weight", n): 0.0 for n in int8.layers}
     harm |= {("activation", n): 0.0 for n in int8.places}

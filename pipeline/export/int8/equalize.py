@@ -7,16 +7,14 @@ where nothing stands between but sums, poolings, padding and ReLU. A ReLU6 would
 channel grows there only where it stays below 6 by a margin on the calibration images; on others it may not.
 """
 
-import copy
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from pipeline.export.int8.ranges import relative_error
-from pipeline.export.int8.simulate import ATEN, CLIPS, RELUS, SUMS, Images, Int8, Outputs
-from pipeline.graph.folding import CONV, LINEAR, tensor_of
+from pipeline.export.int8.ranges import Images
+from pipeline.graph.folding import ATEN, CLIPS, CONV, LINEAR, RELUS, SUMS, tensor_of
 
 # steps that give s x f(x) for s x x, s > 0, channel by channel
 THROUGH = (
@@ -63,25 +61,6 @@ class _Channels(fx.Interpreter):
         return value
 
 
-def equalized_if_closer(
-    graph_module: fx.GraphModule, images: Images
-) -> tuple[fx.GraphModule, Outputs, dict[str, float]]:
-    """A folded graph, or an equalized copy of it where that comes closer to the float outputs in int8; those outputs;
-    and the error of both.
-    """
-    exact, plain = _int8_error(graph_module, images)
-    even = copy.deepcopy(graph_module)
-    if not equalize(even, images):
-        return graph_module, exact, {}
-    tried = {"as trained": round(plain, 6), "equalized": round(_int8_error(even, images, exact)[1], 6)}
-    return (even if kept(tried) else graph_module), exact, tried
-
-
-def kept(tried: dict[str, float]) -> bool:
-    """Whether the equalized net was the closer one."""
-    return bool(tried) and tried["equalized"] < tried["as trained"]
-
-
 def equalize(graph_module: fx.GraphModule, images: Images) -> int:
     """Scale the channels of a folded graph in place by what they are for `images`; returns of how many activations.
 
@@ -101,13 +80,6 @@ def equalize(graph_module: fx.GraphModule, images: Images) -> int:
                 changed += 1
                 _apply(graph_module, group, scale)
     return changed
-
-
-def _int8_error(graph_module: fx.GraphModule, images: Images, exact: Outputs | None = None) -> tuple[Outputs, float]:
-    int8 = Int8(graph_module)
-    found = int8.watch(images)
-    int8.rounded = int8.all_rounded()
-    return found, relative_error(exact or found, int8.answers(images))
 
 
 def _groups(graph: fx.Graph) -> list[_Group]:

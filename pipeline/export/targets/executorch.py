@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
 from torch import fx, nn
 
-from pipeline.export.int8.budget import spare
-from pipeline.export.int8.equalize import equalized_if_closer, kept
-from pipeline.export.int8.ranges import RANGES, relative_error
-from pipeline.export.int8.simulate import Images, Outputs, few
-from pipeline.graph.folding import edges, example, folded
+from pipeline.export.int8.budget import within_budget
+from pipeline.export.int8.equalize import equalize
+from pipeline.export.int8.ranges import Images
+from pipeline.graph.folding import edges, example, few, folded, outputs_of
+from pipeline.runtimes.on_executorch import ExecutorchRuntime
+from pipeline.runtimes.runtime import relative_error
 
 
 def export_float(deployed: nn.Module, calibration: Images, path: Path, _names: list[str]) -> dict[str, Any]:
@@ -29,47 +31,26 @@ def export_float(deployed: nn.Module, calibration: Images, path: Path, _names: l
 def export_int8(
     deployed: nn.Module, calibration: Images, path: Path, _names: list[str], budget: float = 0.0
 ) -> dict[str, Any]:
-    """Write a .pte with int8 weights and activations, in the ranges that come closest to the float net.
+    """Write a .pte with int8 weights and activations.
 
     `budget` is the share of its bytes that may be added for layers that stay float.
     """
-    with calm():
-        graph, exact, equalized = equalized_if_closer(folded(deployed, calibration), few(calibration))
-        facts, error = _quantize(copy.deepcopy(graph) if budget > 0 else graph, calibration, exact, set(), path)
-        if budget > 0:
-            size = path.stat().st_size
-            spared = spare(graph, few(calibration), int(budget * size))
-            whole = path.read_bytes()
-            mixed, less = _quantize(graph, calibration, exact, set(spared.units), path)
-            spent = spared.facts((size, path.stat().st_size), (error, less))
-            facts = {**(mixed if spent["kept"] else facts), "budget": spent}
-            if not spent["kept"]:
-                path.write_bytes(whole)
-    return {**facts, "equalization": equalized, "settings": f"{facts['settings']}{', equalized' * kept(equalized)}"}
-
-
-def _quantize(
-    graph: fx.GraphModule, calibration: Images, exact: Outputs, spared: set[str], path: Path
-) -> tuple[dict[str, Any], float]:
-    """Write `path`, with the steps in `spared` left float; returns facts about it and its relative error."""
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 
-    from pipeline.export.int8.observers import choose_ranges, outputs, rounded_outputs
+    with calm():
+        graph = folded(deployed, calibration)
+        images = few(calibration)
+        exact = outputs_of(graph, images)
+        equalize(graph, images)
 
-    prepared = _prepared(graph, spared)
-    outputs(prepared, calibration)
-    tried = {}
-    for ranges in RANGES:
-        choose_ranges(prepared, ranges)
-        tried[ranges] = relative_error(exact, rounded_outputs(prepared, few(calibration)))
-    best = min(tried, key=lambda ranges: tried[ranges])
-    choose_ranges(prepared, best)
-    facts = _lower(torch.export.export(convert_pt2e(prepared), example(calibration)), path)
-    facts |= {
-        "settings": f"static int8, per channel, {best} ranges",
-        "relative_error": {f"{ranges} ranges": round(error, 6) for ranges, error in tried.items()},
-    }
-    return facts, tried[best]
+        def quantize(spared: set[str]) -> dict[str, Any]:
+            prepared = _prepared(copy.deepcopy(graph), spared)
+            outputs_of(prepared, calibration)
+            facts = _lower(torch.export.export(convert_pt2e(prepared), example(calibration)), path)
+            error = relative_error(ExecutorchRuntime(path, 1).run(np.concatenate(images)), exact)
+            return {**facts, "settings": "static int8, per channel", "relative_error": round(error, 6)}
+
+        return within_budget(quantize, graph, images, budget, path)
 
 
 def _prepared(graph: fx.GraphModule, spared: set[str]) -> fx.GraphModule:

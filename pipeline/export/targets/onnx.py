@@ -6,13 +6,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
-from pipeline.export.int8.budget import spare
-from pipeline.export.int8.equalize import equalized_if_closer, kept
-from pipeline.export.int8.ranges import RANGES, Histogram, relative_error
-from pipeline.export.int8.simulate import Images, Outputs, few
-from pipeline.graph.folding import example, folded
+from pipeline.export.int8.budget import within_budget
+from pipeline.export.int8.equalize import equalize
+from pipeline.export.int8.ranges import Histogram, Images
+from pipeline.graph.folding import example, few, folded, outputs_of
+from pipeline.runtimes.on_onnx import OnnxRuntime
+from pipeline.runtimes.runtime import Outputs, relative_error
 
 OPSET = 18  # what ONNX Runtime Mobile has kernels for since 1.14
 INPUT = "image"
@@ -21,7 +23,7 @@ LAYERS = ("Conv", "Gemm", "MatMul", "Relu", "Clip")
 # leaves every convolution in float that touches a residual connection; to ARM and NNAPI it is all the same. Weights of
 # 7 bits are for x86 without VNNI, whose 16-bit sums saturate otherwise.
 KINDS = ("8-bit weights", "7-bit weights")
-CLEARLY = 1.05  # how much closer than the first another has to be: less is rounding
+CLEARLY = 1.05  # how much closer the second has to be: less is rounding
 
 
 def export_float(deployed: nn.Module, calibration: Images, path: Path, output_names: list[str]) -> dict[str, Any]:
@@ -33,63 +35,51 @@ def export_float(deployed: nn.Module, calibration: Images, path: Path, output_na
 def export_int8(
     deployed: nn.Module, calibration: Images, path: Path, output_names: list[str], budget: float = 0.0
 ) -> dict[str, Any]:
-    """Write the int8 graph (QDQ) in the setting that comes closest to the float one.
+    """Write the int8 graph (QDQ), with 7-bit weights where these come clearly closer to the float one.
 
     `budget` is the share of its bytes that may be added for layers that stay float.
     """
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    graph, exact, equalized = equalized_if_closer(folded(deployed, calibration), few(calibration))
+    graph = folded(deployed, calibration)
+    images = few(calibration)
+    exact = outputs_of(graph, images)
+    equalize(graph, images)
+    answers: Any = graph.graph.output_node().args[0]
+    named = dict(zip((n.name for n in answers), output_names, strict=True))
     with tempfile.TemporaryDirectory() as folder:
         whole, prepared = Path(folder) / "float.onnx", Path(folder) / "prepared.onnx"
         _save(_float_graph(graph, calibration, output_names), whole)
         quant_pre_process(whole, prepared)
-        case = _Case(prepared, _watched(prepared, calibration), few(calibration), exact, output_names)
-        facts, error = _quantize(case, set(), path)
-        if budget > 0:
-            size = path.stat().st_size
-            spared = spare(graph, few(calibration), int(budget * size))
-            answers: Any = graph.graph.output_node().args[0]
-            named = dict(zip((n.name for n in answers), output_names, strict=True))
-            all_int8 = path.read_bytes()
-            mixed, less = _quantize(case, {named.get(name, name) for name in spared.units}, path)
-            spent = spared.facts((size, path.stat().st_size), (error, less))
-            facts = {**(mixed if spent["kept"] else facts), "budget": spent}
-            if not spent["kept"]:
-                path.write_bytes(all_int8)
-    settings = f"static QDQ, U8S8, per channel, {facts['settings']}{', equalized' * kept(equalized)}"
-    return {**facts, "opset": OPSET, "settings": settings, "equalization": equalized}
+        case = _Case(prepared, _watched(prepared, calibration), np.concatenate(images), exact, output_names)
+
+        def quantize(spared: set[str]) -> dict[str, Any]:
+            return _quantize(case, {named.get(name, name) for name in spared}, path)
+
+        facts = within_budget(quantize, graph, images, budget, path)
+    return {**facts, "opset": OPSET}
 
 
 class _Case(NamedTuple):
-    """A float file that is ready for ONNX Runtime's quantizer, what was seen in it, and the answers to `few`."""
+    """A float file that is ready for ONNX Runtime's quantizer, what was seen in it; images and the answers to them."""
 
     prepared: Path
     seen: dict[str, Histogram]
-    few: Images
+    images: NDArray[np.uint8]
     exact: Outputs
     output_names: list[str]
 
 
-def _quantize(case: _Case, spared: set[str], path: Path) -> tuple[dict[str, Any], float]:
-    """Write `path` in the best setting, the steps that make one of `spared` left float; returns facts and its error."""
+def _quantize(case: _Case, spared: set[str], path: Path) -> dict[str, Any]:
+    """Write `path`, the steps that make one of `spared` left float; returns facts."""
     import onnx
 
-    tried: dict[str, tuple[float, Path]] = {}
-
-    def attempt(ranges: str, kind: str) -> float:
-        path = _quantized(case, spared, ranges, kind)
-        error = relative_error(case.exact, _answers(path, case.few))
-        tried[f"{kind}, {ranges} ranges"] = error, path
-        return error
-
-    errors = {ranges: attempt(ranges, KINDS[0]) for ranges in RANGES}
-    closest = min(errors, key=lambda ranges: errors[ranges])
-    for kind in KINDS[1:]:
-        attempt(closest, kind)
-    best = min(tried, key=lambda name: tried[name][0] * (1 if name.startswith(KINDS[0]) else CLEARLY))
-    _save(_short_names(onnx.load(tried[best][1])), path)
-    return {"settings": best, "relative_error": {name: round(row[0], 6) for name, row in tried.items()}}, tried[best][0]
+    files = {kind: _quantized(case, spared, kind) for kind in KINDS}
+    errors = {kind: relative_error(OnnxRuntime(files[kind], 1).run(case.images), case.exact) for kind in KINDS}
+    wide, narrow = KINDS
+    best = narrow if errors[narrow] * CLEARLY < errors[wide] else wide
+    _save(_short_names(onnx.load(files[best])), path)
+    return {"settings": f"static QDQ, U8S8, per channel, {best}", "relative_error": round(errors[best], 6)}
 
 
 def _watched(prepared: Path, images: Images) -> dict[str, Histogram]:
@@ -108,7 +98,7 @@ def _watched(prepared: Path, images: Images) -> dict[str, Histogram]:
     return seen
 
 
-def _quantized(case: _Case, spared: set[str], ranges: str, kind: str) -> Path:
+def _quantized(case: _Case, spared: set[str], kind: str) -> Path:
     """A file beside the float one."""
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantType, quantize_static
@@ -116,10 +106,9 @@ def _quantized(case: _Case, spared: set[str], ranges: str, kind: str) -> Path:
 
     model = onnx.load(case.prepared)
     ends, answers = _edges(model, case.output_names)
-    # an answer keeps its whole range: cut off, the two best labels would be one
-    spans = {name: seen.span("min-max" if name in answers else ranges) for name, seen in case.seen.items()}
+    spans = {name: seen.span(name in answers) for name, seen in case.seen.items()}
     found = {name: TensorData(lowest=np.float32(low), highest=np.float32(high)) for name, (low, high) in spans.items()}
-    cache, path = (case.prepared.with_name(name) for name in ("ranges.json", f"{ranges} {kind}.onnx"))
+    cache, path = (case.prepared.with_name(name) for name in ("ranges.json", f"{kind}.onnx"))
     left_float = [node.name for node in model.graph.node if set(node.output) & spared]
     save_tensors_data(TensorsData(CalibrationMethod.MinMax, found), cache)
     quantize_static(
@@ -200,13 +189,6 @@ def _short_names(model: Any) -> Any:
     for constant in graph.initializer:
         constant.name = short.get(constant.name, constant.name)
     return model
-
-
-def _answers(path: Path, images: Images) -> Outputs:
-    from onnxruntime import InferenceSession
-
-    session = InferenceSession(path, _one_thread(), providers=["CPUExecutionProvider"])
-    return [session.run(None, {INPUT: image}) for image in images]
 
 
 def _one_thread() -> Any:

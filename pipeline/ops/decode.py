@@ -68,8 +68,8 @@ def _objects(named: dict[str, Array], spec: ModelSpec) -> list[Object]:
     if spec.predict["nms"] == "vote":
         shares = votes(kept, boxes, scores, labels)
         found, spots = shares @ boxes, np.tensordot(shares, points, axes=1)
-    rows = zip(scores[kept], labels[kept], found / spec.size, spots, strict=True)
-    return [_object(spec, *row) for row in rows]
+    columns = scores[kept], labels[kept], found / spec.size, spots
+    return [_object(spec, *row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
 def _from_distances(named: dict[str, Array], level: int, spec: ModelSpec, score: float) -> tuple[Any, ...]:
@@ -166,11 +166,9 @@ def form(spec: ModelSpec) -> Form:
     return FORMS[spec.boxes]
 
 
-def _object(spec: ModelSpec, score: float, label: int, box: Any, points: Any) -> Object:
-    x0, y0, x1, y1 = (float(v) for v in box)
-    landmarks = [
-        Landmark(float(px) / spec.size, float(py) / spec.size, VISIBLE if v > 0 else HIDDEN) for px, py, v in points
-    ]
+def _object(spec: ModelSpec, score: float, label: int, box: list[float], points: list[list[float]]) -> Object:
+    x0, y0, x1, y1 = box
+    landmarks = [Landmark(px / spec.size, py / spec.size, VISIBLE if v > 0 else HIDDEN) for px, py, v in points]
     return Object(spec.labels[label], (x0, y0, x1 - x0, y1 - y0), landmarks, score=_plain(score))
 
 

@@ -4,7 +4,7 @@ import copy
 import gc
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,18 @@ from pipeline.export.int8.ranges import Images
 from pipeline.graph.folding import edges, example, few, folded, outputs_of
 from pipeline.runtimes.on_executorch import ExecutorchRuntime
 from pipeline.runtimes.runtime import relative_error
+
+# passes of XNNPACK's backend, and words in the names of the steps that each is for
+ONLY_FOR = {
+    "ConvertToUpsampleBilinear2d": ("bilinear",),
+    "ConvertToSDPAPass": ("attention", "softmax"),
+    "FuseBatchNormPass": ("batch_norm",),
+    "DecomposeBatchNorm": ("batch_norm",),
+    "DecomposeConcatenate": ("cat",),
+    "InsertPadQDQPass": ("pad",),
+    "Conv1dUnsqueezePass": ("conv1d",),
+    "PReLUReshapePass": ("prelu",),
+}
 
 
 def export_float(deployed: nn.Module, calibration: Images, path: Path, _names: list[str]) -> dict[str, Any]:
@@ -93,7 +105,7 @@ def _lower(program: Any, path: Path) -> dict[str, Any]:
 
     # its checks of the graph between the passes take a tenth of the time; `verify` checks the file itself
     config = EdgeCompileConfig(_check_ir_validity=False)
-    with _known_patterns(program):
+    with _needed_passes(program):
         lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()], compile_config=config)
     outside = [
         str(node.target).split("aten.")[-1].split(".")[0]
@@ -106,18 +118,21 @@ def _lower(program: Any, path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _known_patterns(program: Any) -> Iterator[None]:
-    """XNNPACK's backend looks for what attention and bilinear enlargement were taken apart into, and traces and lowers
-    small nets to have the patterns: a tenth of an export's time. Not where `program` has no such step.
+def _needed_passes(program: Any) -> Iterator[None]:
+    """XNNPACK's backend retraces the whole net for each of its passes, also for what the net does not have: a third of
+    them is left out then.
     """
-    from executorch.backends.xnnpack.partition.graphs import bilinear_2d, sdpa
+    from executorch.backends.xnnpack import xnnpack_preprocess
 
     steps = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
-    with ExitStack() as without:
-        if not any("upsample" in step for step in steps):
-            without.enter_context(mock.patch.object(bilinear_2d, "get_graphs_dict", dict))
-        if not any("attention" in step or "softmax" in step for step in steps):
-            without.enter_context(mock.patch.object(sdpa, "get_graphs", list))
+    vain = {name for name, words in ONLY_FOR.items() if not any(word in step for word in words for step in steps)}
+
+    class Passes(xnnpack_preprocess.XNNPACKPassManager):
+        def __init__(self, *given: Any, **named: Any) -> None:
+            super().__init__(*given, **named)
+            self.passes: list[Any] = [p for p in self.passes if p.__name__ not in vain]
+
+    with mock.patch.object(xnnpack_preprocess, "XNNPACKPassManager", Passes):
         yield
 
 

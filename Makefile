@@ -9,13 +9,12 @@ HOST ?= 127.0.0.1
 # the machine's npm where it has one (it knows the machine's settings), else the one that .venv has
 NPM := $(or $(shell command -v npm),$(VENV)/bin/npm)
 TEST_WORKERS ?= auto
-JOBS ?= 2
 export FIFTYONE_DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro side-by-side test test-fast lint format docs inspect ui demo compare compare-detectors litert lock clean
+.PHONY: help setup repro test test-fast lint format docs inspect ui demo compare compare-detectors litert lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -39,24 +38,8 @@ node_modules/ready: package-lock.json package.json .npmrc | $(VENV)/ready
 repro: setup ## run the chain: what params.yaml and the code have changed since the last time
 	@# first params.yaml, of which DVC itself needs some keys and says less; this also notices weights that were replaced
 	@$(BIN)/python -m stages.params
-	@[ '$(JOBS)' = 1 ] || $(BIN)/dvc status --quiet || $(MAKE) --no-print-directory side-by-side
-	@# what is left, in order: what is timed (verify) and what failed. A stage that fails costs what waits for it and no
-	@# more; the last line says what that was
+	@# a stage that fails costs what waits for it and no more; the last line says what that was
 	@$(BIN)/dvc repro --keep-going || { $(BIN)/pocketlens missing; exit 1; }
-
-# What waits for no other dataset or run, JOBS at a time, without progress bars and DVC's advice. Each has as many threads
-# as if it were alone, so that weights are the same bytes; threads that wait leave their core to the others.
-side = $(BIN)/dvc stage list --name-only | sed -n 's/^$(firstword $(1))@//p' | xargs -r -n 1 -P $(JOBS) \
-	sh -c '$(BIN)/dvc --wait-for-lock repro --single-item $(1:%=%@$$0) || true' 2>&1 | grep --line-buffered -v \
-	-e '^$$' -e 'changes with git' -e 'git add' -e 'auto staging' -e 'core.autostage' -e 'dvc push' -e 'Updating lock'
-
-side-by-side: export OMP_WAIT_POLICY := passive
-side-by-side: export TQDM_DISABLE := 1
-side-by-side:
-	@$(BIN)/dvc repro --quiet sample || true
-	@$(call side,ingest augment) || true
-	@$(call side,train) || true
-	@$(call side,evaluate export) || true
 
 test: lint node_modules/ready ## lint, types and all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) # a core each: threads of several workers would fight

@@ -22,6 +22,7 @@ from pipeline.core.errors import InputError
 
 log = logging.getLogger(__name__)
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # as in malloc.h
+BUSY = 2  # cores that a training takes whole
 
 
 def launch(precision: str) -> Fabric:
@@ -46,6 +47,15 @@ def launch(precision: str) -> Fabric:
     fabric.launch()
     assert fabric.world_size == world
     return fabric
+
+
+def loading_processes(fabric: Fabric, asked: int | None) -> int:
+    """How many processes load images for each that trains: as many as were `asked` for, else none where a CPU trains
+    that has no core to spare for them (benchmarks.md), or one.
+    """
+    if asked is not None:
+        return asked
+    return 0 if fabric.device.type == "cpu" and cpu_count() <= BUSY else 1
 
 
 @contextmanager

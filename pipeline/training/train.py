@@ -36,15 +36,15 @@ def train_run(
     report: Path,
     resume: Path,
     features: Path,
-    workers: int = 1,
+    workers: int | None = None,
 ) -> str:
     """Train run `name` on `train_folder`, choose the best epoch on `val_folder`; returns a line that says how it went.
 
     Writes `model_folder`/{model.json, model.safetensors} and `report`/{history.csv, training.json}.
     Checkpoints live in `resume`/<fingerprint of params and data>, so that a killed run goes on, and only with what it
     began with. What a frozen backbone makes of the images is kept in the folder `features`. `workers` processes
-    load the training images; any number of them gives the same weights. Of several processes that torchrun started all
-    train, and the first one writes.
+    load the training images (None: see `devices.loading_processes`); any number of them gives the same weights. Of
+    several processes that torchrun started all train, and the first one writes.
     """
     dataset = read_dataset(train_folder)
     train, val = read_samples(train_folder), read_samples(val_folder)
@@ -60,6 +60,7 @@ def train_run(
     plain = loading.ImageDataset(val_folder, val, spec)
     checkpoints = resume / name / _fingerprint(run, train_folder, val_folder)
     resumed, started = (checkpoints / "last.ckpt").is_file(), time.perf_counter()
+    workers = devices.loading_processes(fabric, workers)
     with devices.together(fabric):
         rows = _fit_phases(fabric, net, spec, run, dataset, (varied, plain), checkpoints, features, workers)
     if fabric.is_global_zero:

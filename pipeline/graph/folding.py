@@ -102,11 +102,6 @@ def edges(graph_module: fx.GraphModule) -> set[str]:
     return found
 
 
-def is_answer(node: fx.Node, kept_float: set[str]) -> bool:
-    """Whether a step is read by the net's outputs alone, by way of steps of `kept_float` at most."""
-    return all(user.op == "output" or user.name in kept_float for user in node.users)
-
-
 def tensor_of(graph_module: fx.GraphModule, argument: Any) -> Any:
     """The constant that an argument of a step stands for; None if it stands for no constant."""
     if not isinstance(argument, fx.Node):

@@ -9,7 +9,7 @@ from torch import Tensor, fx
 from torchao.quantization.pt2e.observer import UniformQuantizationObserverBase
 
 from pipeline.export.int8.ranges import Histogram
-from pipeline.graph.folding import ATEN, CLIPS, is_answer
+from pipeline.graph.folding import ATEN, CLIPS
 
 
 class RangeObserver(UniformQuantizationObserverBase):
@@ -45,8 +45,8 @@ def clips_as_relu(graph: fx.Graph) -> Iterator[None]:
 
 
 def mark_answers(prepared: fx.GraphModule, kept_float: set[str]) -> None:
-    """Tell the observers of the net's answers that they are."""
+    """Tell the observers of what goes to the net's outputs, by way of float steps at most."""
     for node in prepared.graph.find_nodes(op="call_module"):
         observer = prepared.get_submodule(node.target)
         if isinstance(observer, RangeObserver):
-            observer.answer = is_answer(node, kept_float)
+            observer.answer = all(user.op == "output" or user.name in kept_float for user in node.users)

@@ -62,7 +62,7 @@ def lopsided(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_file(state, folder / "model" / "model.safetensors")
         plain = PARAMS.model_copy(update={"targets": ["onnx_int8"]})
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("pipeline.export.targets.onnx.equalize", lambda graph, images: 0)
+            patch.setattr("pipeline.export.targets.onnx.equalize", lambda graph, images: None)
             for name, settings in (("tuned", params(learning_rate=1e-4)), ("plain", plain)):
                 export_run(folder / "model", run / "data" / "train", folder / name, settings)
 

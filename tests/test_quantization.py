@@ -5,13 +5,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.export.int8.budget import spare
+from pipeline.export.int8.budget import spare, within_budget
 from pipeline.export.int8.equalize import equalize
 from pipeline.export.int8.ranges import Histogram
+from pipeline.export.targets import executorch
 from pipeline.graph.folding import folded
 from pipeline.runtimes.targets import TARGETS, open_runtime
 
@@ -91,9 +93,10 @@ def answers(net: nn.Module, images: list[np.ndarray]) -> np.ndarray:
 def test_equalization_leaves_the_function_as_it_is(images: list[np.ndarray]) -> None:
     graph = folded(Small(nn.ReLU()).eval(), images)
     even = copy.deepcopy(graph)
-    assert equalize(even, images) == 3
+    equalize(even, images)
     np.testing.assert_allclose(answers(even, images), answers(graph, images), rtol=1e-4, atol=1e-5)
-    assert not torch.equal(even.get_buffer("conv0_weight"), graph.get_buffer("conv0_weight"))
+    for layer in ("conv0_weight", "conv1_weight", "conv2_weight", "conv3_weight"):
+        assert not torch.equal(even.get_buffer(layer), graph.get_buffer(layer))
 
 
 def test_a_channel_that_relu6_clips_is_not_scaled(images: list[np.ndarray]) -> None:
@@ -115,7 +118,7 @@ def test_a_channel_that_relu6_clips_is_not_scaled(images: list[np.ndarray]) -> N
 @pytest.mark.parametrize("target", ["onnx_int8", "executorch_int8"])
 def test_equalized_channels_lose_less(tmp_path: Path, target: str, images: list[np.ndarray]) -> None:
     export, errors = TARGETS[target].export, []
-    for done in (equalize, lambda graph, images: 0):
+    for done in (equalize, lambda graph, images: None):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys.modules[export.__module__], "equalize", done)
             facts = export(Small(nn.ReLU()).eval(), images, tmp_path / TARGETS[target].file, ["logits"])
@@ -145,6 +148,58 @@ def test_a_budget_buys_accuracy_and_is_not_overspent(tmp_path: Path, target: str
         return float(np.sqrt(np.square(found - answers(net, plain)).mean()))
 
     assert error("mixed") < error("alone") / 2
+
+
+def test_layers_that_did_not_help_are_int8_again(tmp_path: Path, images: list[np.ndarray]) -> None:
+    file, asked = tmp_path / "file", []
+
+    def quantize(spared: set[str]) -> dict[str, float]:
+        asked.append(spared)
+        file.write_bytes(b"float layers" if spared else b"all int8")
+        return {"relative_error": 0.2 if spared else 0.1}
+
+    graph = folded(Small(nn.ReLU()).eval(), images)
+    facts = within_budget(quantize, graph, images, 1000, file)
+    assert file.read_bytes() == b"all int8"
+    assert facts["relative_error"] == 0.1
+    assert facts["budget"] == {
+        "float_layers": ["first", "own", "last", "after", "head"],
+        "kept": False,
+        "allowed_bytes": 8000,
+        "added_bytes": 4,
+        "relative_error": {"all int8": 0.1, "with float layers": 0.2},
+    }
+    assert not asked[0] and asked[1]
+
+
+@pytest.mark.parametrize(("narrow", "bits"), [(0.1, "7-bit"), (0.099, "7-bit"), (0.18, "8-bit"), (0.2, "8-bit")])
+def test_weights_have_seven_bits_where_that_comes_clearly_closer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: list[np.ndarray], narrow: float, bits: str
+) -> None:
+    """As on a CPU without VNNI, whose sums of 8-bit products saturate."""
+    export = TARGETS["onnx_int8"].export
+    errors = iter((0.185, narrow))
+    monkeypatch.setattr(sys.modules[export.__module__], "relative_error", lambda found, exact: next(errors))
+    facts = export(Small(nn.ReLU()).eval(), images, tmp_path / "model.onnx", ["logits"])
+    assert bits in facts["settings"]
+    model = onnx.load(tmp_path / "model.onnx")
+    weights = [onnx.numpy_helper.to_array(c) for c in model.graph.initializer if c.data_type == onnx.TensorProto.INT8]
+    assert max(int(np.abs(w.astype(int)).max()) for w in weights) == {"7-bit": 64, "8-bit": 127}[bits]
+
+
+def test_xnnpacks_passes_that_are_left_out_change_no_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: list[np.ndarray]
+) -> None:
+    from executorch.backends.xnnpack._passes import XNNPACKPassManager
+
+    manager = XNNPACKPassManager(None)
+    assert set(executorch.ONLY_FOR) <= {one.__name__ for one in manager.passes}, "renamed, and no longer left out"
+    files = []
+    for name, only_for in (("less", executorch.ONLY_FOR), ("all", {})):
+        monkeypatch.setattr(executorch, "ONLY_FOR", only_for)
+        executorch.export_int8(Small(nn.ReLU6()).eval(), images, tmp_path / name, ["logits"])
+        files.append((tmp_path / name).read_bytes())
+    assert files[0] == files[1]
 
 
 def test_without_bytes_nothing_is_spared(images: list[np.ndarray]) -> None:

@@ -99,7 +99,7 @@ def test_it_needs_no_other_block(stage: str, project: Path, monkeypatch: pytest.
         (params,) = (value for value in values if hasattr(value, "train"))
         blocks = [key.rpartition(".")[2] for key in listed(stage)]
         assert params.model_dump() == {block: RESOLVED["runs"][RUN][block] for block in blocks}
-        assert 1 in values  # workers: the default
+        assert given["stages.train.train_run"][-1] is None, "workers: the default"
     elif stage in ("ingest", "augment", "export", "verify"):
         (params,) = (value for value in values if hasattr(value, "model_dump"))
         section, name = ("datasets", DATASET) if stage in ("ingest", "augment") else ("runs", RUN)

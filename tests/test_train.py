@@ -6,6 +6,7 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from pipeline.models.losses import label_weights
 from pipeline.models.nets import build
 from pipeline.runtimes.answers import predict_samples
 from pipeline.runtimes.targets import open_runtime
+from pipeline.training import devices
 from pipeline.training.devices import launch
 from pipeline.training.loading import ImageDataset, eval_loader
 from pipeline.training.optimization import Phase, WholeNet, validation_interval
@@ -288,6 +290,25 @@ def test_a_validation_that_is_not_finite_names_the_pictures_too(tmp_path: Path, 
     whole, loader = WholeNet(net, spec, False).eval(), eval_loader(ImageDataset(tmp_path / "val", samples, spec), 2)
     with pytest.raises(InputError, match="the loss is nan in epoch 0, on these images: 0, 1"):
         validate(launch("fp32"), whole, spec, loader, dataset, "epoch 0")
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "cores", "local", "expected"),
+    [
+        (0, "cuda", 16, 1, 0), (3, "cpu", 1, 1, 3),
+        (None, "cpu", 1, 1, 0), (None, "cpu", 2, 1, 0), (None, "cpu", 4, 1, 1), (None, "cuda", 2, 1, 1),
+        (None, "cpu", 4, 2, 0), (None, "cpu", 8, 2, 1),
+    ],
+)  # fmt: skip
+def test_images_are_loaded_where_a_core_is_to_spare(
+    monkeypatch: pytest.MonkeyPatch, asked: int | None, device: str, cores: int, local: int, expected: int
+) -> None:
+    fabric: Any = SimpleNamespace(device=torch.device(device))
+    monkeypatch.setattr(devices, "cpu_count", lambda: cores)
+    if local > 1:
+        for name, value in (("WORLD_SIZE", local), ("LOCAL_WORLD_SIZE", local), ("TORCHELASTIC_RUN_ID", "one")):
+            monkeypatch.setenv(name, str(value))
+    assert devices.loading_processes(fabric, asked) == expected
 
 
 @pytest.mark.parametrize("kind", ["anchor_free", "yolov3"])

@@ -1,4 +1,6 @@
-"""The graph that every exporter starts from: batch norm folded into the convolutions, nothing shared."""
+"""The graph that every exporter starts from: batch norm folded into the convolutions, nothing shared; and what it
+answers.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,26 +21,28 @@ LAYERS = (CONV, LINEAR, ATEN.relu.default)
 CLIPS = (ATEN.hardtanh.default, ATEN.hardtanh_.default, ATEN.relu6.default)
 RELUS = (ATEN.relu.default, ATEN.relu_.default)
 SUMS = (ATEN.add.Tensor, ATEN.add_.Tensor)
-FEW = 16  # images that a graph is looked at with
+FEW = 16  # images that int8 is equalized and judged on
+
+Images = Sequence[NDArray[np.uint8]]  # [1, S, S, 3] each
 
 
-def example(images: Sequence[NDArray[np.uint8]]) -> tuple[Tensor]:
+def example(images: Images) -> tuple[Tensor]:
     """What to trace with: an input of the right shape, whatever the memory layout of `images`."""
     return (torch.zeros(images[0].shape, dtype=torch.uint8),)
 
 
-def folded(deployed: nn.Module, images: Sequence[NDArray[np.uint8]]) -> fx.GraphModule:
+def folded(deployed: nn.Module, images: Images) -> fx.GraphModule:
     """`deployed` traced for the shape of `images`, and folded."""
     return fold(deployed, example(images))
 
 
-def few(images: Sequence[NDArray[np.uint8]]) -> Sequence[NDArray[np.uint8]]:
+def few(images: Images) -> Images:
     """At most `FEW` of `images`, evenly spaced."""
     return images[:: -(-len(images) // FEW)]
 
 
-def outputs_of(graph_module: fx.GraphModule, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
-    """What the graph answers to `images` [1, S, S, 3]: [N, ...] of each output."""
+def outputs_of(graph_module: fx.GraphModule, images: Images) -> list[NDArray[np.float32]]:
+    """What the graph answers to N `images`: [N, ...] of each output."""
     with torch.inference_mode():
         each = [graph_module(torch.from_numpy(image)) for image in images]
     return [torch.cat(part).numpy() for part in zip(*each, strict=True)]

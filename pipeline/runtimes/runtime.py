@@ -1,4 +1,4 @@
-"""What every runtime is: `run(images)`, with a number of threads that is true; and how long it takes."""
+"""What every runtime is: `run(images)`, with a number of threads that is true; how long it takes, how far it is off."""
 
 import os
 import sys

@@ -34,8 +34,7 @@ def launch(precision: str) -> Fabric:
     keep_freed_memory()
     torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a debugging aid
-    many = torch.distributed.is_torchelastic_launched()
-    world, local = (int(os.environ[name]) if many else 1 for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    world, local = _processes()
     if local > 1 and not torch.cuda.is_available():
         torch.set_num_threads(max(1, cpu_count() // local))  # torchrun's own choice is 1
     fabric = Fabric(
@@ -51,11 +50,19 @@ def launch(precision: str) -> Fabric:
 
 def loading_processes(fabric: Fabric, asked: int | None) -> int:
     """How many processes load images for each that trains: as many as were `asked` for, else none where a CPU trains
-    that has no core to spare for them (benchmarks.md), or one.
+    that has no core to spare for them (docs/benchmarks.md, The loop), or one.
     """
     if asked is not None:
         return asked
-    return 0 if fabric.device.type == "cpu" and cpu_count() <= BUSY else 1
+    _, local = _processes()
+    return 0 if fabric.device.type == "cpu" and cpu_count() <= BUSY * local else 1
+
+
+def _processes() -> tuple[int, int]:
+    """How many torchrun has started, on all machines and on this one."""
+    many = torch.distributed.is_torchelastic_launched()
+    world, local = (int(os.environ[name]) if many else 1 for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    return world, local
 
 
 @contextmanager

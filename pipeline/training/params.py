@@ -238,5 +238,5 @@ class MachineParams(Block):
     """What this machine can do: it changes how long the chain takes, never what it makes, and reruns nothing."""
 
     workers: Annotated[int, Field(ge=0)] | None = None
-    """Processes that load training images; 0 loads them in the training process. null: 1, or 0 on two cores without a
-    GPU, which training itself keeps busy."""
+    """Processes that load training images; 0 loads them in the training process. null: 1, or 0 on at most
+    two cores without a GPU, which training itself keeps busy."""

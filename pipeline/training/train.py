@@ -60,9 +60,9 @@ def train_run(
     plain = loading.ImageDataset(val_folder, val, spec)
     checkpoints = resume / name / _fingerprint(run, train_folder, val_folder)
     resumed, started = (checkpoints / "last.ckpt").is_file(), time.perf_counter()
-    workers = devices.loading_processes(fabric, workers)
+    loading_with = devices.loading_processes(fabric, workers)
     with devices.together(fabric):
-        rows = _fit_phases(fabric, net, spec, run, dataset, (varied, plain), checkpoints, features, workers)
+        rows = _fit_phases(fabric, net, spec, run, dataset, (varied, plain), checkpoints, features, loading_with)
     if fabric.is_global_zero:
         images = 0 if run.train.frozen_epochs else len(train)
         taken = timing(time.perf_counter() - started, images, spec.trained, resumed, fabric.world_size)

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx
 
-from pipeline.export.int8.ranges import Images
-from pipeline.graph.folding import ATEN, CLIPS, CONV, LINEAR, RELUS, SUMS, edges, tensor_of
+from pipeline.graph.folding import ATEN, CLIPS, CONV, LINEAR, RELUS, SUMS, Images, edges, tensor_of
 
 Part = tuple[str, fx.Node]  # "weight" of a layer, or "activation" of a place
 
@@ -16,6 +15,7 @@ IMAGES = 4  # that the errors are measured on
 FLOAT_BYTES = 3  # that a weight takes more than in int8
 SEAM_BYTES = 512  # at most, of the steps to and from int8 around a layer
 UNITS = (CONV, LINEAR, *SUMS, ATEN.mul.Tensor, ATEN.cat.default, ATEN.adaptive_avg_pool2d.default)
+# steps whose output is kept in 8 bits; of a linear layer it stays float, as ONNX Runtime and XNNPACK have it at the end
 MADE_ANEW = (*(step for step in UNITS if step is not LINEAR), *CLIPS, *RELUS)
 
 
@@ -62,8 +62,7 @@ def spare(graph_module: fx.GraphModule, images: Images, allowed: int) -> Spared:
     all that make and read it are: so what is bought is a layer, or an activation with the steps around it. What
     takes away the most error per byte comes first.
     """
-    int8 = _Int8(graph_module)
-    int8.watch(images)
+    int8 = _Int8(graph_module, images)
     harm = _harm(int8, images[:: -(-len(images) // IMAGES)])
     needs: dict[Part, set[fx.Node]] = {("weight", n): {n} for n in int8.layers}
     needs |= {("activation", n): _makers(n) | _readers(n) for n in int8.places}
@@ -87,22 +86,18 @@ def spare(graph_module: fx.GraphModule, images: Images, allowed: int) -> Spared:
 
 class _Int8(fx.Interpreter):
     """Runs a folded graph, in which `layers` are the steps with weights and `places` those whose output is kept in 8
-    bits in a file; a ReLU is part of what is before it. There is a scale for each output channel of a weight, and for
-    each place, of all values that it has in the images of `watch`: with the files' ranges, which leave the rarest out,
-    layers were chosen that bought less.
+    bits in a file; a ReLU is part of what is before it. There is a scale for each output channel of a weight, and one
+    for each place, from all its values in `images`. The ranges of the files leave the rarest values out; layers that
+    were chosen by those ranges gained less.
     """
 
-    def __init__(self, graph_module: fx.GraphModule) -> None:
+    def __init__(self, graph_module: fx.GraphModule, images: Images) -> None:
         super().__init__(graph_module, garbage_collect_values=False)
         kept_float = edges(graph_module)
         nodes = [n for n in graph_module.graph.nodes if n.op == "call_function"]
         self.layers = [n for n in nodes if n.target in (CONV, LINEAR)]
         inside = [n for n in nodes if n.name not in kept_float and n.target in MADE_ANEW and not _joined(n)]
         self.places = [self.layers[0].all_input_nodes[0], *inside]
-        self._ends: dict[fx.Node, tuple[float, float]] = {}
-        self._steps: dict[fx.Node, tuple[float, int]] = {}
-
-    def watch(self, images: Images) -> None:
         self._ends = dict.fromkeys(self.places, (0.0, 0.0))
         with torch.inference_mode():
             for image in images:

@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from pipeline.export.int8.ranges import Images
-from pipeline.graph.folding import ATEN, CLIPS, CONV, LINEAR, RELUS, SUMS, tensor_of
+from pipeline.graph.folding import ATEN, CLIPS, CONV, LINEAR, RELUS, SUMS, Images, tensor_of
 
 # steps that give s x f(x) for s x x, s > 0, channel by channel
 THROUGH = (
@@ -61,8 +60,8 @@ class _Channels(fx.Interpreter):
         return value
 
 
-def equalize(graph_module: fx.GraphModule, images: Images) -> int:
-    """Scale the channels of a folded graph in place by what they are for `images`; returns of how many activations.
+def equalize(graph_module: fx.GraphModule, images: Images) -> None:
+    """Scale the channels of a folded graph in place by what they are for `images`.
 
     How far a channel goes towards the largest is what leaves the least error, of 8-bit activations and of the weights
     that read them, by a simple estimate.
@@ -72,14 +71,11 @@ def equalize(graph_module: fx.GraphModule, images: Images) -> int:
     with torch.inference_mode():
         for image in images:
             seen.run(torch.from_numpy(image))
-    changed = 0
     with torch.no_grad():
         for group in groups:
             scale = _scale(graph_module, group, seen)
             if scale is not None:
-                changed += 1
                 _apply(graph_module, group, scale)
-    return changed
 
 
 def _groups(graph: fx.Graph) -> list[_Group]:

@@ -13,7 +13,9 @@ from pipeline.graph.folding import ATEN, CLIPS
 
 
 class RangeObserver(UniformQuantizationObserverBase):
-    """Sees an activation, or an answer of the net; its scale is that of the range."""
+    """Sees an activation; its scale is that of the range. `answer`: only the net's outputs read it, and the range keeps
+    all values.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

@@ -1,16 +1,10 @@
 """What the 256 steps of an int8 activation span, from a histogram of it over the calibration images."""
 
-from collections.abc import Sequence
-
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 BINS = 2048
 LEFT_OUT = 1e-4  # of the values, half of it on each side
-
-Images = Sequence[NDArray[np.uint8]]  # [1, S, S, 3] each
 
 
 class Histogram:

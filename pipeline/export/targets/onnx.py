@@ -11,8 +11,8 @@ from torch import nn
 
 from pipeline.export.int8.budget import within_budget
 from pipeline.export.int8.equalize import equalize
-from pipeline.export.int8.ranges import Histogram, Images
-from pipeline.graph.folding import example, few, folded, outputs_of
+from pipeline.export.int8.ranges import Histogram
+from pipeline.graph.folding import Images, example, few, folded, outputs_of
 from pipeline.runtimes.on_onnx import OnnxRuntime
 from pipeline.runtimes.runtime import Outputs, relative_error
 
@@ -23,7 +23,7 @@ LAYERS = ("Conv", "Gemm", "MatMul", "Relu", "Clip")
 # leaves every convolution in float that touches a residual connection; to ARM and NNAPI it is all the same. Weights of
 # 7 bits are for x86 without VNNI, whose 16-bit sums saturate otherwise.
 KINDS = ("8-bit weights", "7-bit weights")
-CLEARLY = 1.05  # how much closer the second has to be: less is rounding
+CLEARLY = 1.05  # how much closer 7 bits have to come: less is rounding
 
 
 def export_float(deployed: nn.Module, calibration: Images, path: Path, output_names: list[str]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pipeline.export.int8.budget import spare, within_budget
 from pipeline.export.int8.equalize import equalize
 from pipeline.export.int8.ranges import Histogram
 from pipeline.export.targets import executorch
-from pipeline.graph.folding import folded
+from pipeline.graph.folding import folded, outputs_of
 from pipeline.runtimes.targets import TARGETS, open_runtime
 
 SIDE = 32
@@ -99,6 +99,51 @@ def test_equalization_leaves_the_function_as_it_is(images: list[np.ndarray]) -> 
         assert not torch.equal(even.get_buffer(layer), graph.get_buffer(layer))
 
 
+class Odd(nn.Module):
+    """Linear layers that are called twice, or that do not read the channels."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.kind = kind
+        self.first, self.second = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 1, 1)
+        self.twice, self.places, self.width = nn.Linear(8, 8), nn.Linear(256, 4), nn.Linear(16, 4)
+        self.tokens = nn.Linear(8, 8)
+        with torch.no_grad():
+            for layer in (self.first, self.second):
+                layer.weight *= torch.logspace(-1, 0, 8).view(-1, 1, 1, 1)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        x = torch.relu(self.first(image.permute(0, 3, 1, 2).float() / 64 - 2))
+        match self.kind:
+            case "twice":
+                return self.twice(x.mean((2, 3))), self.twice(torch.relu(self.second(x)).mean((2, 3)))
+            case "in a row":
+                return (self.twice(torch.relu(self.twice(x.mean((2, 3))))),)
+            case "of places":
+                return (self.places(x.flatten(2)),)
+            case "of a side":
+                return (self.width(x),)
+            case "of tokens":
+                return (self.twice(torch.relu(self.tokens(x.flatten(2).transpose(1, 2)))),)
+        return (nn.functional.linear(x.mean((2, 3)), self.twice.weight.t()),)
+
+
+@pytest.mark.parametrize("kind", ["twice", "in a row", "of places", "of a side", "of tokens", "of computed weights"])
+def test_odd_linear_layers_are_the_same_function_and_the_net_stays_as_it_was(
+    kind: str, images: list[np.ndarray]
+) -> None:
+    net = Odd(kind).eval()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    graph = folded(net, images)
+    exact = outputs_of(graph, images)
+    equalize(graph, images)
+    for found, expected in zip(outputs_of(graph, images), exact, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    spare(graph, images, 1000)
+
+
 def test_a_channel_that_relu6_clips_is_not_scaled(images: list[np.ndarray]) -> None:
     net = Small(nn.ReLU6()).eval()
     with torch.no_grad():
@@ -159,13 +204,13 @@ def test_layers_that_did_not_help_are_int8_again(tmp_path: Path, images: list[np
         return {"relative_error": 0.2 if spared else 0.1}
 
     graph = folded(Small(nn.ReLU()).eval(), images)
-    facts = within_budget(quantize, graph, images, 1000, file)
+    facts = within_budget(quantize, graph, images, 10_000, file)
     assert file.read_bytes() == b"all int8"
     assert facts["relative_error"] == 0.1
     assert facts["budget"] == {
         "float_layers": ["first", "own", "last", "after", "head"],
         "kept": False,
-        "allowed_bytes": 8000,
+        "allowed_bytes": 80_000,
         "added_bytes": 4,
         "relative_error": {"all int8": 0.1, "with float layers": 0.2},
     }

@@ -68,7 +68,7 @@ def fold(net: nn.Module, inputs: tuple[Tensor, ...], dynamic_shapes: Any = None)
                 weight, bias = fuse_conv_bn_weights(weight, bias, mean, variance, epsilon, gamma, beta)
                 after.replace_all_uses_with(conv)
                 graph_module.graph.erase_node(after)
-            _own(graph_module, conv, f"conv{i}", weight, bias)
+            own(graph_module, conv, f"conv{i}", weight, bias)
         _pad_with_numbers(graph_module)
         graph_module.graph.eliminate_dead_code()
         graph_module.delete_all_unused_submodules()
@@ -108,7 +108,7 @@ def edges(graph_module: fx.GraphModule) -> set[str]:
 
 def tensor_of(graph_module: fx.GraphModule, argument: Any) -> Any:
     """The constant that an argument of a step stands for; None if it stands for no constant."""
-    if not isinstance(argument, fx.Node):
+    if not isinstance(argument, fx.Node) or argument.op != "get_attr":
         return None
     value: Any = graph_module
     for name in str(argument.target).split("."):
@@ -116,9 +116,10 @@ def tensor_of(graph_module: fx.GraphModule, argument: Any) -> Any:
     return value
 
 
-def _own(graph_module: fx.GraphModule, conv: fx.Node, name: str, weight: Tensor | None, bias: Tensor | None) -> None:
+def own(graph_module: fx.GraphModule, layer: fx.Node, name: str, weight: Tensor | None, bias: Tensor | None) -> None:
+    """Give a layer copies of `weight` and `bias`, which no other step reads."""
     arguments: list[fx.Node | None] = []
-    with graph_module.graph.inserting_before(conv):
+    with graph_module.graph.inserting_before(layer):
         for kind, tensor in (("weight", weight), ("bias", bias)):
             if tensor is None:
                 arguments.append(None)
@@ -128,4 +129,4 @@ def _own(graph_module: fx.GraphModule, conv: fx.Node, name: str, weight: Tensor 
             node = graph_module.graph.get_attr(f"{name}_{kind}")
             node.meta["val"] = values
             arguments.append(node)
-    conv.args = (conv.args[0], *arguments, *conv.args[3:])
+    layer.args = (layer.args[0], *arguments, *layer.args[3:])

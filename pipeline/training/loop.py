@@ -64,7 +64,7 @@ def fit(
     averaged, every = cast(WholeNet, t.average.module), validation_interval(phase)
     patience = math.inf if phase.frozen else math.ceil(run.train.patience / every)  # in validations
     total, done = phase.epochs * len(train), begun * len(train)
-    with tqdm(total=total, initial=done, mininterval=0.5, disable=None if fabric.is_global_zero else True) as bar:
+    with tqdm(total=total, initial=done, mininterval=0.5, disable=not fabric.is_global_zero) as bar:
         for epoch in range(begun, phase.epochs):
             if so_far.waited >= patience:
                 break

@@ -181,4 +181,5 @@ def _readers(node: fx.Node) -> set[fx.Node]:
 def _bytes(graph_module: fx.GraphModule, unit: fx.Node) -> int:
     if unit.target not in (CONV, LINEAR):
         return 0
-    return FLOAT_BYTES * int(tensor_of(graph_module, unit.args[1]).numel()) + SEAM_BYTES
+    weight = tensor_of(graph_module, unit.args[1])
+    return SEAM_BYTES + (0 if weight is None else FLOAT_BYTES * int(weight.numel()))

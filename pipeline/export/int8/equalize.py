@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from pipeline.graph.folding import ATEN, CLIPS, CONV, LINEAR, RELUS, SUMS, Images, tensor_of
+from pipeline.graph.folding import ATEN, CLIPS, CONV, LINEAR, RELUS, SUMS, Images, own, tensor_of
 
 # steps that give s x f(x) for s x x, s > 0, channel by channel
 THROUGH = (
@@ -66,6 +66,11 @@ def equalize(graph_module: fx.GraphModule, images: Images) -> None:
     How far a channel goes towards the largest is what leaves the least error, of 8-bit activations and of the weights
     that read them, by a simple estimate.
     """
+    for i, layer in enumerate(graph_module.graph.find_nodes(op="call_function", target=LINEAR)):
+        weight, bias = (tensor_of(graph_module, a) for a in (*layer.args, None)[1:3])
+        if weight is not None:  # the net's own, which others may read, stays as it is
+            own(graph_module, layer, f"linear{i}", weight, bias)
+    graph_module.recompile()
     groups = [g for g in _groups(graph_module.graph) if g.free and g.makers and g.readers]
     seen = _Channels(graph_module, {n for g in groups for n in g.steps})
     with torch.inference_mode():
@@ -120,6 +125,8 @@ def _keeps_channels(node: fx.Node) -> bool:
     match node.target:
         case ATEN.pad.default:
             return len(arguments) < 4 or arguments[2] == "replicate" or not arguments[3]
+        case ATEN.flatten.using_ints:
+            return len(arguments) > 1 and arguments[1] == 1
         case ATEN.mean.dim:
             return sorted(d % 4 for d in arguments[1]) == [2, 3]
         case ATEN.hardtanh.default | ATEN.hardtanh_.default:
@@ -132,8 +139,8 @@ def _keeps_channels(node: fx.Node) -> bool:
 def _plain(node: fx.Node) -> bool:
     """Whether every output channel of a layer reads all channels of its input, or its own one alone."""
     arguments: Any = node.args
-    weight = arguments[1].meta.get("val")
-    if weight is None:
+    weight, read = arguments[1].meta.get("val"), arguments[0].meta.get("val")
+    if weight is None or arguments[1].op != "get_attr" or (node.target is LINEAR and (read is None or read.ndim != 2)):
         return False
     groups = arguments[6] if node.target is CONV and len(arguments) > 6 else 1
     return bool(groups == 1 or (weight.shape[1] == 1 and groups == weight.shape[0]))
@@ -168,10 +175,10 @@ def _error(s: Tensor, spans: Tensor, square: Tensor, weights: list[tuple[Tensor,
     output for each channel has a scale for each as well, so that it loses nothing.
     """
     error = 0.0
-    for weight, own in weights:
+    for weight, alone in weights:
         scaled = weight / s[:, None]
         error += float((spans / 255).square().mean() * scaled.square().sum())
-        if not own:
+        if not alone:
             steps = scaled.abs().amax((1, 2)) / 127
             error += float(steps.square().sum() * (square * s.square()).sum() * weight.shape[2])
     return error

@@ -3,6 +3,7 @@
 import copy
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -245,6 +246,70 @@ def test_xnnpacks_passes_that_are_left_out_change_no_byte(
         executorch.export_int8(Small(nn.ReLU6()).eval(), images, tmp_path / name, ["logits"])
         files.append((tmp_path / name).read_bytes())
     assert files[0] == files[1]
+
+
+class Step(nn.Module):
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.norm, self.same = nn.BatchNorm2d(3), nn.Conv2d(3, 3, 4, padding="same")
+        self.line, self.slope = nn.Conv1d(3, 3, 3), nn.PReLU()
+        self.attention = nn.MultiheadAttention(3, 1, batch_first=True)
+
+    def forward(self, x: Tensor) -> Any:
+        match self.kind:
+            case "bilinear":
+                return nn.functional.interpolate(x, scale_factor=2.0, mode="bilinear")
+            case "attention":
+                return self.attention(x.flatten(2).mT, x.flatten(2).mT, x.flatten(2).mT)[0]
+            case "softmax":
+                return x.softmax(1)
+            case "norm":
+                return self.norm(x)
+            case "cat":
+                return torch.cat([x] * 7, 1)
+            case "stack":
+                return torch.hstack([x] * 7)
+            case "pad":
+                return nn.functional.pad(x, (1, 1))
+            case "same":
+                return self.same(x)
+            case "line":
+                return self.line(x.flatten(2))
+        return self.slope(x)
+
+
+@pytest.mark.parametrize(
+    ("kind", "needed"),
+    [
+        ("bilinear", {"ConvertToUpsampleBilinear2d"}),
+        ("attention", {"ConvertToSDPAPass"}),
+        ("softmax", {"ConvertToSDPAPass"}),
+        ("norm", {"FuseBatchNormPass", "DecomposeBatchNorm"}),
+        ("cat", {"DecomposeConcatenate"}),
+        ("stack", {"DecomposeConcatenate"}),
+        ("pad", {"InsertPadQDQPass"}),
+        ("same", {"InsertPadQDQPass"}),
+        ("line", {"Conv1dUnsqueezePass"}),
+        ("slope", {"PReLUReshapePass"}),
+    ],
+)
+def test_xnnpack_has_the_passes_that_a_step_needs(kind: str, needed: set[str]) -> None:
+    program = torch.export.export(Step(kind).eval(), (torch.zeros(1, 3, 8, 8),))
+    assert not needed & executorch.passes_in_vain(program)
+
+
+def test_a_budget_that_buys_nothing_quantizes_once(tmp_path: Path, images: list[np.ndarray]) -> None:
+    file, asked = tmp_path / "file", []
+
+    def quantize(spared: set[str]) -> dict[str, float]:
+        asked.append(spared)
+        file.write_bytes(b"all int8")
+        return {"relative_error": 0.1}
+
+    facts = within_budget(quantize, folded(Small(nn.ReLU()).eval(), images), images, 1e-9, file)
+    assert asked == [set()]
+    assert (facts["budget"]["kept"], facts["budget"]["added_bytes"]) == (False, 0)
 
 
 def test_without_bytes_nothing_is_spared(images: list[np.ndarray]) -> None:

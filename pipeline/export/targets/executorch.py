@@ -123,8 +123,7 @@ def _needed_passes(program: Any) -> Iterator[None]:
     """
     from executorch.backends.xnnpack import xnnpack_preprocess
 
-    steps = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
-    vain = {name for name, words in ONLY_FOR.items() if not any(word in step for word in words for step in steps)}
+    vain = passes_in_vain(program)
 
     class Passes(xnnpack_preprocess.XNNPACKPassManager):
         def __init__(self, *given: Any, **named: Any) -> None:
@@ -133,6 +132,12 @@ def _needed_passes(program: Any) -> Iterator[None]:
 
     with mock.patch.object(xnnpack_preprocess, "XNNPACKPassManager", Passes):
         yield
+
+
+def passes_in_vain(program: Any) -> set[str]:
+    """Names of those of `ONLY_FOR` for which `program` has no step."""
+    steps = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
+    return {name for name, words in ONLY_FOR.items() if not any(word in step for word in words for step in steps)}
 
 
 @contextmanager

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 ORDER = (
     *("core", "ops", "metrics", "models", "viz", "datasets", "augment", "training", "runtimes", "graph"),
     *("evaluation", "inspection", "export", "verification", "inference", "tracking", "experiments"),
-    *("config", "cli", "stages"),
+    *("config", "commands", "cli", "stages"),
 )
 CORE_ONLY = ("ops", "metrics")
 # what a change of must not rerun the stage, which DVC decides by the files that the stage imports

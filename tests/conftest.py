@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -155,6 +156,10 @@ def in_project(
     )  # fmt: skip
     assert not check or done.returncode == 0, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
     return done
+
+
+def stages_run(output: str) -> list[str]:
+    return re.findall(r"Running stage '([^']+)'", output)
 
 
 def project_environment() -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from conftest import ROOT, RUNS, in_project, project_environment, set_params
+from conftest import ROOT, RUNS, in_project, project_environment, set_params, stages_run
 from nbclient import NotebookClient
 
 from pipeline.core.sample import read_dataset, read_samples
@@ -22,10 +22,6 @@ pytestmark = pytest.mark.chain
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SMALL = "mobilenetv1_050_shallow"  # few layers, so that an export takes seconds
 TARGETS = ("onnx_float", "onnx_int8", "executorch_int8")
-
-
-def stages_run(output: str) -> list[str]:
-    return re.findall(r"Running stage '([^']+)'", output)
 
 
 def test_every_stage_ran_once(chain: Path) -> None:
@@ -165,31 +161,6 @@ def test_it_runs_on_a_finished_chain(
     least = {"default_runs": (6, 3), "mobilenets": (2, 4)}[notebook.stem]
     assert (len(pictures), len(tables)) >= least
     assert len(tables) >= least[1]
-
-
-def test_own_data_in_one_command_and_one_repro(project: Path, tmp_path: Path) -> None:
-    own = tmp_path / "birds"
-    for label in ("alpaca", "not alpaca"):
-        (own / label).mkdir(parents=True)
-        for i, picture in enumerate(sorted((project / "data/sample/alpaca" / label).iterdir())[:8]):
-            (own / label / f"{i}.jpg").write_bytes(picture.read_bytes())
-    (own / "alpaca/broken.jpg").write_bytes(b"\xff\xd8\xff no image")
-    knobs = [
-        "model.size=64",
-        "train.epochs=1",
-        "verify.tolerance=1.0",
-        "dataset.refuse_over=0.2",
-        "export.targets=[onnx_int8]",
-    ]
-    sets = [part for knob in knobs for part in ("--set", knob)]
-    command = ["pocketlens", "add", "birds", "--data", str(own), "--task", "classify", "--backbone", SMALL]
-    assert "folder" in in_project(project, *command, *sets).stdout
-    ran = stages_run(in_project(project, "dvc", "repro", "track@birds").stdout)
-    stages = ("ingest", "augment", "train", "evaluate", "export", "verify", "track")
-    # DVC orders evaluate and export as it likes
-    assert sorted(ran) == sorted(["params", *(f"{stage}@birds" for stage in stages)])
-    ledger = (project / "reports/ingest/birds/ledger.csv").read_text()
-    assert "broken.jpg" in ledger
 
 
 @pytest.mark.real

@@ -111,7 +111,7 @@ def test_the_chain_is_short_to_read() -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_command_runs_the_script_of_that_name(stage: str) -> None:
-    assert body(stage)["cmd"].split()[:3] == ["python", "-m", f"stages.{stage}"]
+    assert body(stage)["cmd"].split()[:4] == ["sh", "stages/python.sh", "-m", f"stages.{stage}"]
 
 
 def test_no_stage_depends_on_what_a_clock_measures() -> None:

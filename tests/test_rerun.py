@@ -47,7 +47,7 @@ def cloned(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     dag = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
-    quick = re.sub(r"python -m stages\.(?!params)", "python tests/quick_stage.py ", dag)
+    quick = re.sub(r"sh stages/python.sh -m stages\.(?!params)", "python tests/quick_stage.py ", dag)
     assert quick.count("quick_stage.py") == dag.count("cmd: ") - 1
     (folder / "dvc.yaml").write_text(quick, encoding="utf-8")
     shutil.copy(folder / WEIGHTS, folder / OF_HERD)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
@@ -75,15 +76,31 @@ def resampled_ap(
     run.params.catIds = list(range(1, len(dataset.labels) + 1))
     run.params.areaRng, run.params.areaRngLbl, run.params.maxDets = run.params.areaRng[:1], ["all"], [100]
     run.evaluate()
-    matched = run._evalImgs_cpp  # the images of the first label, then those of the next
-    labels, figures = range(len(dataset.labels)), []
+    matched, figures = run._evalImgs_cpp, []  # the images of the first label, then those of the next
+    images = _images_of(truth, predicted, dataset)
+    # an image without a label changes nothing of the label's figures: it fills up, as all labels take as many images
+    free = (k * len(truth) + i for k, own in enumerate(images) for i in np.setdiff1d(np.arange(len(truth)), own))
+    filler = [matched[i] for i in islice(free, 1)]
     for drawn in draws:
-        run._paramsEval.imgIds = list(range(1, len(drawn) + 1))
-        run._evalImgs_cpp = [matched[label * len(truth) + i] for label in labels for i in drawn]
+        times = np.bincount(drawn, minlength=len(truth))
+        rows = [np.repeat(k * len(truth) + own, times[own]) for k, own in enumerate(images)]
+        most = max(map(len, rows), default=0)
+        run._evalImgs_cpp = [one for row in rows for one in [*(matched[i] for i in row), *filler * (most - len(row))]]
+        run._paramsEval.imgIds = list(range(1, most + 1))
         run.accumulate()
         ap = _mean(run.eval["precision"])
         figures.append(math.nan if ap is None else ap)
     return figures
+
+
+def _images_of(truth: list[Sample], predicted: list[Sample], dataset: Dataset) -> list[NDArray[np.int64]]:
+    """Of each label the indices of the images where it is true or predicted."""
+    index = {label: k for k, label in enumerate(dataset.labels)}
+    images: list[list[int]] = [[] for _ in dataset.labels]
+    for i, (t, p) in enumerate(zip(truth, predicted, strict=True)):
+        for label in {o.label for o in (*t.objects, *p.objects)}:
+            images[index[label]].append(i)
+    return [np.array(own, np.int64) for own in images]
 
 
 def coco_dict(samples: list[Sample], dataset: Dataset) -> dict:

@@ -1,5 +1,7 @@
 """Nets with boxes, random but for their batch norms, and a file of each for a target, made once for all tests."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,15 +9,20 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from shared import made_once
-from shipped import shipped, spec_of
+from shipped import LABELS, shipped, spec_of
 
 from pipeline.core.files import read_json, write_json
-from pipeline.core.sample import read_samples
-from pipeline.core.spec import ModelSpec
+from pipeline.core.sample import Dataset, read_samples, write_dataset, write_samples
+from pipeline.core.spec import ModelSpec, write_spec
+from pipeline.evaluation.evaluate import write_report
+from pipeline.export.export import export_run
+from pipeline.export.params import ExportParams
 from pipeline.models.localizer import Localizer
 from pipeline.models.nets import Deployed, build
-from pipeline.runtimes.targets import TARGETS
+from pipeline.runtimes.answers import predict_samples
+from pipeline.runtimes.targets import TARGETS, open_runtime
 
 NETS = ("localize", "anchor_free", "yolov3")
 CALIBRATION = 8  # images
@@ -61,6 +68,36 @@ def warmed(spec: ModelSpec, images: np.ndarray) -> Deployed:
     with torch.no_grad():
         net(torch.from_numpy(images[:32]))
     return net.eval()
+
+
+def shipped_localizer(factory: pytest.TempPathFactory) -> Path:
+    """Like `shipped`, of a localizer with landmarks whose own answers are the truth: it makes no mistake."""
+
+    def ship(root: Path) -> None:
+        images, model = images_of_test(factory), root / "models" / "shapes"
+        spec = spec_of("localize", backbone="mobilenetv1_050_shallow")
+        net = warmed(spec, images)
+        assert isinstance(net.net, Localizer)
+        torch.nn.init.constant_(net.net.presence.bias, 6.0)
+        model.mkdir(parents=True)
+        save_file(net.net.state_dict(), model / "model.safetensors")
+        spec.outputs = list(net.net.outputs)
+        write_spec(model / "model.json", spec)
+        shutil.copytree(shipped(factory) / "data", root / "data")
+        write_dataset(root / "data", Dataset("shapes", LABELS, spec.landmarks))
+        runtime, test = open_runtime("torch", model), root / "data" / "test"
+        for split in ("train", "test"):
+            folder = root / "data" / split
+            said = predict_samples(runtime, spec, folder, read_samples(folder))
+            objects = [[replace(o, score=None) for o in sample.objects] for sample in said]
+            truth = [replace(s, label=None, scores=None, objects=o) for s, o in zip(said, objects, strict=True)]
+            write_samples(folder, truth)
+        (root / "evaluated").mkdir()
+        write_report(root / "evaluated", spec, test, read_samples(test), said)
+        params = ExportParams(targets=["onnx_float", "onnx_int8"], calibration_images=24)
+        export_run(model, root / "data" / "train", root / "exports", params)
+
+    return made_once(factory, "shipped-localizer", ship)
 
 
 def exported_net(factory: pytest.TempPathFactory, name: str, target: str) -> tuple[Path, dict[str, Any]]:

@@ -1,16 +1,23 @@
 """How far one model's answers fall from another's."""
 
+import json
 import random
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import pytest
 
-from pipeline.core.sample import Dataset, Object, Sample
+from pipeline.core.sample import Dataset, Landmark, Object, Sample
+from pipeline.metrics.coco_ap import resampled_ap
 from pipeline.metrics.metrics import main_metric, score
-from pipeline.verification.comparison import drop, drop_per_class
+from pipeline.verification.comparison import MOST_LABELS, drop, drop_per_class, drops, reported
+from pipeline.verification.gate import falls, tolerances
+from pipeline.verification.params import FIGURES, VerifyParams
+from pipeline.verification.resampling import certainty, resampled
 
 
 def answers(task: str, labels: list[str], count: int, seed: int) -> list[Sample]:
@@ -84,3 +91,153 @@ def test_the_figures_of_many_labels_take_work_for_each_once() -> None:
         return calls(lambda: score("classify", truth, predicted, dataset))
 
     assert work(80) < 3 * work(40)
+
+
+def test_a_verdict_of_many_labels_is_short() -> None:
+    few, many = (Dataset("d", [f"l{i}" for i in range(n)]) for n in (MOST_LABELS, MOST_LABELS + 1))
+    for dataset, whole in ((few, True), (many, False)):
+        truth, predicted = (answers("classify", dataset.labels, 100, seed) for seed in range(2))
+        metrics = score("classify", truth, predicted, dataset)
+        told = reported(metrics)
+        assert ("confusion" in told) is whole
+        assert {**told, "confusion": metrics["confusion"]} == metrics
+        assert whole or len(json.dumps(told, indent=1).splitlines()) < 10 * len(dataset.labels)
+
+
+LANDMARKS = Dataset("d", ["l0", "l1"], landmarks=["top", "left"])
+
+
+def with_landmarks(task: str, seed: int) -> list[Sample]:
+    """Clips of five frames, or objects with landmarks."""
+    made = answers(task, LANDMARKS.labels, 40, seed)
+    if task == "classify":
+        return [replace(s, clip=str(i // 5), label=made[i // 5].label) for i, s in enumerate(made)]
+    points = [Landmark(0.2 + 0.1 * seed, 0.2), Landmark(0.4, 0.3)]
+    return [replace(s, objects=[replace(o, landmarks=points) for o in s.objects]) for s in made]
+
+
+def judged(
+    task: str, close: list[Sample], params: VerifyParams, exact: list[Sample] | None = None
+) -> tuple[dict[str, Any], list[str]]:
+    """The fall of each figure that is held, and the reasons against a file that answers `close`; the float model
+    makes no mistake.
+    """
+    truth = with_landmarks(task, 0)
+    exact = exact or truth
+    metrics = [score(task, truth, predicted, LANDMARKS) for predicted in (exact, close)]
+    row = {
+        "metrics": metrics[1],
+        "drops": drops(*metrics),
+        "tolerances": tolerances(metrics[0], params),
+        "drop_per_class": drop_per_class(task, truth, (exact, close), (metrics[0], metrics[1]), LANDMARKS),
+    }
+    return row["tolerances"], falls(row, metrics[0], params.per_class)
+
+
+@pytest.mark.parametrize("task", ["classify", "localize", "detect"])
+def test_a_file_that_falls_in_all_is_told_every_figure(task: str) -> None:
+    held, reasons = judged(task, with_landmarks(task, 1), VerifyParams())
+    expected = set(FIGURES[task]) - {"AP75", "AR", "nme_interocular"}
+    assert set(held) == expected
+    told = {reason.split()[1] for reason in reasons}
+    assert told == expected
+    assert all(reason.startswith(f"{FIGURES[task][reason.split()[1]]}: ") for reason in reasons)
+    assert judged(task, with_landmarks(task, 0), VerifyParams(tolerance=0.0, per_class=True))[1] == []
+
+
+def test_a_figure_that_is_named_alone_is_held_too() -> None:
+    held, reasons = judged("detect", with_landmarks("detect", 1), VerifyParams(tolerance=1.0, tolerances={"AR": 0.1}))
+    assert held["AR"] == 0.1
+    assert len(reasons) == 1 and reasons[0].startswith("boxes: AR falls by ")
+
+
+def test_where_nothing_is_found_any_more_the_error_of_landmarks_is_no_excuse() -> None:
+    nothing = [replace(s, objects=[]) for s in with_landmarks("detect", 0)]
+    _, reasons = judged("detect", nothing, VerifyParams())
+    assert "landmarks: nme was 0.0000 and is not defined any more: nothing is found" in reasons
+    assert "landmarks: pck falls by 1.0000 from 1.0000, tolerance 0.03" in reasons
+
+
+def test_a_label_is_held_by_choice() -> None:
+    truth = with_landmarks("classify", 0)
+    close = [*truth]
+    rare = next(i for i, s in enumerate(truth) if s.label == "l0")
+    close[rare] = replace(truth[rare], label="l1")
+    params = VerifyParams(tolerance=0.04, tolerances={"macro_f1": 1.0})
+    assert judged("classify", close, params)[1] == []
+    _, (reason,) = judged("classify", close, params.model_copy(update={"per_class": True}))
+    share = 1 / sum(s.label == "l0" for s in truth)
+    assert reason == f"labels: accuracy falls in 'l0' by {share:.4f}, tolerance 0.04 for each"
+
+
+def test_one_clip_may_be_lost_where_they_are_few() -> None:
+    truth = with_landmarks("classify", 0)
+    flipped = {"l0": "l1", "l1": "l0"}
+
+    def lose(clips: int, **more: Any) -> list[str]:
+        close = [replace(s, label=flipped[str(s.label)]) if int(str(s.clip)) < clips else s for s in truth]
+        params = VerifyParams(tolerance=0.03, tolerances={"accuracy": 1.0, "macro_f1": 1.0, **more})
+        return judged("classify", close, params)[1]
+
+    assert lose(1) == []
+    assert lose(2)[0].startswith("clips: clip_accuracy falls by 0.2500 from 1.0000")
+    assert lose(1, clip_accuracy=0.03)[0].startswith("clips: clip_accuracy falls by 0.1250 from 1.0000")
+
+
+@pytest.mark.parametrize("task", ["classify", "localize", "detect"])
+def test_resamples_have_the_main_metric_of_the_images_drawn(task: str) -> None:
+    truth, predicted = with_landmarks(task, 0), with_landmarks(task, 1)
+    truth = [replace(s, clip=None) for s in truth]
+    found = resampled(task, truth, predicted, LANDMARKS)
+    drawn = sorted(np.random.default_rng(0).integers(0, len(truth), len(truth)))  # the first of them
+    twice = [[replace(samples[i], id=f"{n:02}") for n, i in enumerate(drawn)] for samples in (truth, predicted)]
+    assert found[0] == pytest.approx(score(task, *twice, LANDMARKS)[main_metric(task)], abs=1e-6)
+    whole = score(task, truth, predicted, LANDMARKS)[main_metric(task)]
+    assert abs(found.mean() - whole) < 3 * found.std()
+    assert np.array_equal(found, resampled(task, truth, predicted, LANDMARKS))
+
+
+def test_draws_may_have_any_length() -> None:
+    truth = with_landmarks("detect", 0)
+    assert resampled_ap(truth, truth, LANDMARKS, [np.arange(7), np.arange(40)]) == pytest.approx([1.0, 1.0])
+
+
+def test_frames_of_a_clip_are_drawn_together() -> None:
+    """Twenty frames that are one clip's say as little as one."""
+    truth = [Sample(str(i), "", 8, 8, label="l0", clip=str(i // 20)) for i in range(100)]
+    close = [replace(s, label="l1") if s.clip == "0" else s for s in truth]
+    together = resampled("classify", truth, close, LANDMARKS).std()
+    alone = resampled("classify", [replace(s, clip=None) for s in truth], close, LANDMARKS).std()
+    assert together > 3 * alone
+
+
+def fallen(images: int, wrong: int, tolerance: float) -> dict[str, Any]:
+    truth = [Sample(str(i), "", 8, 8, label="l0") for i in range(images)]
+    close = [replace(s, label="l1") if i < wrong else s for i, s in enumerate(truth)]
+    both = (resampled("classify", truth, truth, LANDMARKS), resampled("classify", truth, close, LANDMARKS))
+    return certainty(truth, wrong / images, both, tolerance)
+
+
+def test_an_interval_is_that_of_paired_shares() -> None:
+    """sqrt(p (1 - p) / n) at 95 %, and a little for what was not seen."""
+    low, high = fallen(1000, 100, 0.05)["drop_interval"]
+    assert (low, high) == pytest.approx((0.1 - 0.0188, 0.1 + 0.0188), abs=0.002)
+
+
+@pytest.mark.parametrize(("images", "wrong"), [(12, 0), (40, 0), (40, 3), (200, 20)])
+def test_the_number_of_images_that_is_said_to_be_enough_is(images: int, wrong: int) -> None:
+    told = fallen(images, wrong, 0.03)["too_small"]
+    assert told is not None and told.startswith(f"{images} images cannot tell a fall of 0.03; about ")
+    enough = int(told.split()[-2])
+    assert fallen(enough, round(wrong * enough / images), 0.031)["too_small"] is None
+    assert fallen(enough * 2 // 3, round(wrong * enough * 2 / 3 / images), 0.03)["too_small"] is not None
+
+
+def test_a_tolerance_of_nothing_is_told_by_any_split() -> None:
+    assert fallen(12, 0, 0.0)["too_small"] is None
+
+
+def test_where_nothing_is_to_be_found_there_is_no_interval() -> None:
+    truth = [Sample(str(i), "", 8, 8) for i in range(4)]
+    none = resampled("localize", truth, truth, LANDMARKS)
+    assert certainty(truth, None, (none, none), 0.03) == {"drop_interval": None, "too_small": None}

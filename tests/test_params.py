@@ -71,6 +71,8 @@ def stated(**changes: Any) -> str:
         ("runs/clips/train/learning_rate", float("inf"), r"train\.learning_rate: .*found 'Infinity'"),
         ("runs/clips/verify/tolerence", 0.1, r"verify\.tolerence: unknown key; did you mean 'tolerance'"),
         ("runs/clips/verify/tolerance", 3.0, r"runs\.clips\.verify\.tolerance: .*found 3\.0"),
+        ("runs/herd/verify", {"tolerances": {"pkc": 0.1}}, r"runs\.herd\.verify\.tolerances: no .*did you mean 'pck'"),
+        ("runs/clips/verify", {"tolerances": {"pck": 0.1}}, r"no figure 'pck'; expected one of accuracy, "),
         ("datasets/clips/splits", {"val": 0.9}, r"datasets\.clips\.splits: val \+ test = 1\.1 leaves nothing"),
         ("runs/herd/model/head/channel", 3, r"runs\.herd\.model\.head\.channel: unknown key; did you mean 'channels'"),
         ("runs/herd/train/online", {"policy": "photo_zom"}, r"online\.policy: .*did you mean 'photo_zoom'\?"),

@@ -1,5 +1,6 @@
 """Good files pass; a file that is wrong fails for its own reason, and the report says which images show it."""
 
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -14,18 +15,22 @@ from broken import (
     broken,
     leave_mean_and_deviation_out,
     leave_normalization_out,
+    ruin_landmarks,
     shuffle_labels,
     swap_channels,
     zero_scales,
     zero_scales_of_the_eighth_layer,
 )
+from exported_nets import shipped_localizer
 from PIL import Image
 from shipped import LABELS, SIDE, TARGETS, VERIFY, relist, shipped, spec_of
 from tflite import write_litert
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json, write_json
-from pipeline.core.sample import Object, Sample, read_samples
+from pipeline.core.sample import Object, Sample, read_samples, write_samples
+from pipeline.core.spec import read_spec
+from pipeline.evaluation.evaluate import write_report
 from pipeline.export.targets import executorch
 from pipeline.models.nets import Deployed, load_model
 from pipeline.runtimes.exported import exported_file
@@ -48,7 +53,7 @@ def exports(run: Path, tmp_path: Path) -> Path:
     return tmp_path / "exports"
 
 
-def verify(run: Path, exports: Path, report: Path, targets: list[str], tolerance: float = 0.1, **more: float) -> str:
+def verify(run: Path, exports: Path, report: Path, targets: list[str], tolerance: float = 0.1, **more: Any) -> str:
     """As if `exports` held only `targets` and the float files that these are held against."""
     only = Path(tempfile.mkdtemp(dir=report.parent)) / "exports"
     shutil.copytree(exports, only)
@@ -84,6 +89,10 @@ def test_good_files_pass(run: Path, tmp_path: Path) -> None:
         assert row["size_bytes"] < row["peak_memory_bytes"] < 200e6
         assert row["drops"]["accuracy"] == row["drop"]
         assert {"macro_f1", "accuracy"} == set(row["drops"])
+        assert row["tolerances"] == {"macro_f1": 0.1, "accuracy": 0.1}
+        low, high = row["drop_interval"]
+        assert low < row["drop"] < high and high - low < 0.2
+        assert row["too_small"] is None
         assert sum(row["operators"].values()) > 40
         assert (row["int8_layers"] > 0.5, row["int8_operators"] > 0.4) == ((TABLE[target].int8,) * 2)
         assert ((row["delegated_operators"] or 0) > 0.9) == (TABLE[target].engine is EXECUTORCH)
@@ -119,7 +128,7 @@ def test_a_broken_file_fails_and_its_mistake_is_named(
 ) -> None:
     broken(exported_file(exports, target), how)
     relist(exports, target)
-    with pytest.raises(InputError, match=f"{target}: accuracy falls by .*{cause}"):
+    with pytest.raises(InputError, match=f"{target}: labels: accuracy falls by .*{cause}"):
         verify(run, exports, tmp_path / "report", [target])
     row = read_json(tmp_path / "report" / "verify.json")["targets"][target]
     assert row["passed"] is False
@@ -210,7 +219,7 @@ def test_an_executorch_file_that_takes_bgr_is_told(run: Path, exports: Path, tmp
     picture = np.zeros((1, SIDE, SIDE, 3), np.uint8)
     executorch.export_float(wrong, [picture], exports / "model.pte", ["logits"])
     relist(exports, "executorch_float")
-    with pytest.raises(InputError, match=r"executorch_float: accuracy falls by .*red and blue are swapped"):
+    with pytest.raises(InputError, match=r"executorch_float: labels: accuracy falls by .*red and blue are swapped"):
         verify(run, exports, tmp_path / "report", ["executorch_float"])
     row = read_json(tmp_path / "report" / "verify.json")["targets"]["executorch_float"]
     assert row["sqnr_of"] == "outputs", "ExecuTorch shows no layers"
@@ -234,9 +243,65 @@ def test_a_drop_of_the_tolerance_passes_and_one_above_fails(run: Path, tmp_path:
     verify(run, run / "exports", report, ["onnx_int8"], 1.0)
     drop = read_json(report / "verify.json")["targets"]["onnx_int8"]["drop"]
     if drop > 0:
-        verify(run, run / "exports", report, ["onnx_int8"], drop)
+        verify(run, run / "exports", report, ["onnx_int8"], drop, tolerances={"macro_f1": 1.0})
         with pytest.raises(InputError, match="falls by"):
             verify(run, run / "exports", report, ["onnx_int8"], drop - 1e-4)
+
+
+@pytest.fixture(scope="module")
+def localizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shipped_localizer(tmp_path_factory)
+
+
+def test_ruined_landmarks_fail_whatever_the_boxes(localizer: Path, tmp_path: Path) -> None:
+    """The main metric, mean IoU, does not see them."""
+    exports, report = tmp_path / "exports", tmp_path / "report"
+    shutil.copytree(localizer / "exports", exports)
+    assert "passed" in verify(localizer, exports, report, ["onnx_int8"], 0.2)
+    good = read_json(report / "verify.json")["targets"]["onnx_int8"]
+    assert set(good["tolerances"]) == {"mean_iou", "accuracy", "presence_accuracy", "nme", "pck"}
+    broken(exports / "model.int8.onnx", ruin_landmarks)
+    relist(exports, "onnx_int8")
+    with pytest.raises(InputError, match=r"onnx_int8: landmarks: nme rises by .* from 0\.0") as caught:
+        verify(localizer, exports, report, ["onnx_int8"], 0.2)
+    assert "landmarks: pck falls by" in str(caught.value)
+    assert "boxes" not in str(caught.value)
+    row = read_json(report / "verify.json")["targets"]["onnx_int8"]
+    assert row["drop"] == good["drop"]
+    assert row["drops"]["pck"] > 0.2
+    verify(localizer, exports, report, ["onnx_int8"], 0.2, tolerances={"pck": 1.0, "nme": 1.0})
+    with pytest.raises(InputError, match=r"landmarks: pck falls by \d\.\d{4} from 1\.0000, tolerance 0\.05"):
+        verify(localizer, exports, report, ["onnx_int8"], 1.0, tolerances={"pck": 0.05})
+
+
+def test_a_tolerance_of_a_figure_that_the_split_does_not_give_is_an_error(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"verify\.tolerances\.clip_accuracy: .*did you mean 'accuracy'"):
+        verify(run, run / "exports", tmp_path / "report", ["onnx_float"], tolerances={"clip_accuracy": 0.1})
+
+
+def first_of(run: Path, number: int, folder: Path) -> Path:
+    """A copy of `run` with so many test images."""
+    shutil.copytree(run / "data", folder / "data")
+    spec, test = read_spec(run / "exports" / "model.json"), folder / "data" / "test"
+    samples, said = read_samples(test), read_samples(run / "evaluated" / "predictions")
+    write_samples(test, samples[:number])
+    (folder / "evaluated").mkdir()
+    write_report(folder / "evaluated", spec, test, samples[:number], said[:number])
+    return folder
+
+
+def test_a_verdict_on_twelve_images_says_what_it_cannot_tell(run: Path, tmp_path: Path) -> None:
+    few = first_of(run, 12, tmp_path / "few")
+    told = r"12 images cannot tell a fall of 0\.03; about \d+ can"
+    line = verify(few, run / "exports", tmp_path / "report", ["onnx_float"], 0.03)
+    assert re.search(rf"on 12 images: passed; but the test split is small: onnx_float: {told}$", line)
+    row = read_json(tmp_path / "report" / "verdict.json")["targets"]["onnx_float"]
+    assert re.fullmatch(told, row["too_small"])
+    assert row["drop_interval"][1] > 0.03, "though all twelve are answered alike"
+    line = verify(few, run / "exports", tmp_path / "report", ["onnx_float"], 0.03, small_test="pass")
+    assert line.endswith("on 12 images: passed")
+    with pytest.raises(InputError, match=f"onnx_float: {told}"):
+        verify(few, run / "exports", tmp_path / "report", ["onnx_float"], 0.03, small_test="fail")
 
 
 def found(*objects: tuple[str, tuple[float, float, float, float], float]) -> Sample:

@@ -25,7 +25,7 @@ from pipeline.experiments.params import CompareParams
 from pipeline.export.params import ExportParams
 from pipeline.tracking.params import TrackParams
 from pipeline.training import params as training
-from pipeline.verification.params import VerifyParams
+from pipeline.verification.params import ClassifyVerify, DetectVerify, LocalizeVerify
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")  # DVC takes a dot for a level and * ? [ for patterns
 NAMED = "letters, digits, _ and - only, up to 100, and no - at the start (it becomes a file name)"
@@ -51,7 +51,7 @@ class ClassifyRun(training.ClassifyRun):
     """What of its answers is shown."""
     export: ExportParams = ExportParams()
     """The files that ship."""
-    verify: VerifyParams = VerifyParams()
+    verify: ClassifyVerify = ClassifyVerify()
     """What they are held to."""
 
 
@@ -60,7 +60,7 @@ class LocalizeRun(training.LocalizeRun):
     """What of its answers is shown."""
     export: ExportParams = ExportParams()
     """The files that ship."""
-    verify: VerifyParams = VerifyParams()
+    verify: LocalizeVerify = LocalizeVerify()
     """What they are held to."""
 
 
@@ -69,7 +69,7 @@ class DetectRun(training.DetectRun):
     """What of its answers is shown."""
     export: ExportParams = ExportParams()
     """The files that ship."""
-    verify: VerifyParams = VerifyParams()
+    verify: DetectVerify = DetectVerify()
     """What they are held to."""
 
 

@@ -14,8 +14,15 @@ if TYPE_CHECKING:
 
 CLOSE = 0.9  # IoU
 EPSILON = 1e-9  # rounding error of equal sums
+MOST_LABELS = 50  # of more, a report has no confusion: nobody reads a million counts, a line each
 ERRORS = ("nme", "nme_interocular")  # figures of which less is better
 COUNTS = ("n_images", "n_clips", "nme_objects", "nme_missed")
+
+
+def reported(metrics: dict[str, Any]) -> dict[str, Any]:
+    """What verify.json has of a metrics.json: all, but the confusion of more than `MOST_LABELS` labels."""
+    many = len(metrics.get("per_class", ())) > MOST_LABELS
+    return {name: figure for name, figure in metrics.items() if not (many and name == "confusion")}
 
 
 def drop(exact: float | None, close: float | None) -> float | None:

@@ -16,11 +16,13 @@ from pipeline.metrics.metrics import judged, main_metric, paired, score
 from pipeline.ops.preprocess import resize
 from pipeline.runtimes.exported import exported_file
 from pipeline.runtimes.targets import TARGETS, open_runtime, target_row
-from pipeline.verification.comparison import EPSILON, agreement, drop, drop_per_class, drops, worse
+from pipeline.verification.comparison import agreement, drop, drop_per_class, drops, reported, worse
+from pipeline.verification.gate import falls, tolerances
 from pipeline.verification.memory import peak_memory
 from pipeline.verification.not_run import NOT_MEASURED, not_run_row
 from pipeline.verification.operators import operators
 from pipeline.verification.params import VerifyParams
+from pipeline.verification.resampling import certainty, resampled
 from pipeline.viz.mistakes import side_by_side_sheet
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ def verify_run(exports: Path, evaluated: Path, truth_folder: Path, report: Path,
             verdict = {
                 "passed": all(row["passed"] for row in targets.values()),
                 "main_metric": case.main,
-                "float": case.metrics,
+                "float": reported(case.metrics),
                 "targets": targets,
             }
             write_json(folder / "verify.json", verdict)
@@ -65,11 +67,15 @@ def verify_run(exports: Path, evaluated: Path, truth_folder: Path, report: Path,
     failed = [f"{target}: {row['reason']}" for target, row in targets.items() if not row["passed"]]
     if failed:
         raise InputError("\n".join([*failed, f"see {report}; nothing is registered"]))
-    falls = ", ".join(
+    each = ", ".join(
         f"{target} {row['metrics'][case.main]:.4f}" if row["metrics"] else f"{target} {row['reason']}"
         for target, row in targets.items()
     )
-    return f"{report}: {case.main} float {case.metrics[case.main]:.4f}, {falls} on {len(case.truth)} images: passed"
+    line = f"{report}: {case.main} float {case.metrics[case.main]:.4f}, {each} on {len(case.truth)} images: passed"
+    small = {target: row["too_small"] for target, row in targets.items() if row["too_small"]}
+    if small and params.small_test == "warn":
+        line += "; but the test split is small: " + ", ".join(f"{target}: {told}" for target, told in small.items())
+    return line
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +94,8 @@ class _Judgement:
     memory: dict[str, Future[int]]
     golden: "Golden"
     tolerances: dict[str, float]  # of the golden answers, by target
+    held: dict[str, float]  # how far each figure may fall
+    resampled: NDArray[np.float64]  # the main metric of `exact` on samples of the images
 
 
 def _read_case(
@@ -100,19 +108,22 @@ def _read_case(
     truth, exact = paired(read_samples(truth_folder), read_samples(evaluated / "predictions"))
     with np.load(exports / "golden" / "golden.npz") as arrays:
         golden = Golden(arrays["image"], [arrays[name] for name in spec.outputs])
+    dataset, metrics = read_dataset(truth_folder.parent), read_json(evaluated / "metrics.json")
     return _Judgement(
         exports=exports,
         truth_folder=truth_folder,
         spec=spec,
-        dataset=read_dataset(truth_folder.parent),
+        dataset=dataset,
         truth=truth,
         exact=exact,
-        metrics=read_json(evaluated / "metrics.json"),
+        metrics=metrics,
         main=main_metric(spec.task),
         params=params,
         memory=memory,
         golden=golden,
         tolerances=read_json(exports / "golden" / "golden.json")["tolerances"],
+        held=tolerances(metrics, params),
+        resampled=resampled(spec.task, truth, exact, dataset),
     )
 
 
@@ -132,11 +143,11 @@ def _row(case: _Judgement, target: str, folder: Path) -> dict[str, Any]:
         if engine.not_run:
             size = _size(case.exports, target, path)
             row = not_run_row(case.exports, path, engine, _too_large(case, target, size))
-            return {**row, "tolerance": case.params.tolerance, **size}
+            return {**row, "tolerance": case.held[case.main], **size}
         runtime = open_runtime(target, path)
     except InputError as error:
         empty = dict.fromkeys((*NOT_MEASURED, "size_bytes", "size_ratio", "size_ratio_to"))
-        return {**empty, "tolerance": case.params.tolerance, "passed": False, "reason": str(error)}
+        return {**empty, "tolerance": case.held[case.main], "passed": False, "reason": str(error)}
     return _judge(case, target, path, runtime, folder)
 
 
@@ -148,12 +159,16 @@ def _judge(case: _Judgement, target: str, path: Path, runtime: "Runtime", folder
     metrics = score(case.spec.task, case.truth, close, case.dataset)
     answers = runtime.run(case.golden.images)
     both = (case.exact, close)
+    by = drop(case.metrics[case.main], metrics[case.main])
+    samples = (case.resampled, resampled(case.spec.task, case.truth, close, case.dataset))
     row = {
         "metrics": metrics,
-        "drop": drop(case.metrics[case.main], metrics[case.main]),
+        "drop": by,
+        **certainty(case.truth, by, samples, case.held[case.main]),
         "drops": drops(case.metrics, metrics),
         "drop_per_class": drop_per_class(case.spec.task, case.truth, both, (case.metrics, metrics), case.dataset),
-        "tolerance": case.params.tolerance,
+        "tolerance": case.held[case.main],
+        "tolerances": case.held,
         "agreement": agreement(case.spec, *both),
         **_size(case.exports, target, path),
         **operators(TARGETS[target].engine, path),
@@ -170,7 +185,7 @@ def _judge(case: _Judgement, target: str, path: Path, runtime: "Runtime", folder
         reasons += row["causes"]
         if worst:
             reasons.append(f"worst images: {', '.join(t.id for t, _, _ in worst[:NAMED])}")
-    return {**row, "passed": not reasons, "reason": "; ".join(reasons)}
+    return {**row, "metrics": reported(metrics), "passed": not reasons, "reason": "; ".join(reasons)}
 
 
 def _size(exports: Path, target: str, path: Path) -> dict[str, Any]:
@@ -208,16 +223,9 @@ def _canvas(case: _Judgement, samples: list[Sample]) -> NDArray[np.uint8]:
 
 def _reasons(case: _Judgement, target: str, row: dict[str, Any]) -> list[str]:
     """Why a file may not ship; empty if it may."""
-    reasons = []
-    if row["drop"] is None:
-        reasons.append(f"{case.main} is not defined: the test split has nothing to find")
-    elif row["drop"] > row["tolerance"] + EPSILON:
-        falls = {label: by for label, by in row["drop_per_class"].items() if by is not None}
-        label = max(falls, key=lambda label: falls[label])
-        reasons.append(
-            f"{case.main} falls by {row['drop']:.4f} from {case.metrics[case.main]:.4f}, tolerance "
-            f"{row['tolerance']:g}; most in {label!r}, by {falls[label]:.4f}"
-        )
+    reasons = falls(row, case.metrics, case.params.per_class)
+    if row["too_small"] and case.params.small_test == "fail":
+        reasons.append(row["too_small"])
     if TARGETS[target].int8 and not row["int8_layers"]:
         reasons.append("none of its layers is in int8: a float file by the name of an int8 one")
     reasons += _too_large(case, target, row)

@@ -1,0 +1,63 @@
+"""Which figures of a file may not fall, and by how much: of every part of an answer, not of the main metric alone."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.core.errors import InputError
+from pipeline.core.params import nearest
+from pipeline.metrics.metrics import main_metric
+from pipeline.verification.params import BY_CHOICE, FIGURES, VerifyParams
+
+ROUNDING = 2e-6  # of a fall: figures and tolerances have six digits
+NAMED = 5  # labels that a reason lists
+
+
+def tolerances(metrics: Mapping[str, Any], params: VerifyParams) -> dict[str, float]:
+    """How far each figure of the float model's metrics.json that a file is held to may fall.
+
+    Clips are few: unless `params.tolerances` names their accuracy, one of them may be lost whatever its share.
+
+    Raises InputError naming a figure of `params.tolerances` that the metrics do not have.
+
+    >>> tolerances({"task": "classify", "accuracy": 0.9, "macro_f1": 0.9}, VerifyParams(tolerances={"macro_f1": 0.1}))
+    {'accuracy': 0.03, 'macro_f1': 0.1}
+    """
+    known = [name for name in FIGURES[metrics["task"]] if name in metrics]
+    for name in params.tolerances:
+        if name not in known:
+            raise InputError(f"verify.tolerances.{name}: this test split gives no such figure{nearest(name, known)}")
+    held = {name: params.tolerance_of(name) for name in known if name not in BY_CHOICE or name in params.tolerances}
+    if "clip_accuracy" in held and "clip_accuracy" not in params.tolerances and metrics["n_clips"]:
+        held["clip_accuracy"] = max(held["clip_accuracy"], 1 / metrics["n_clips"])
+    return {name: round(value, 6) for name, value in held.items()}
+
+
+def falls(row: Mapping[str, Any], exact: Mapping[str, Any], per_class: bool) -> list[str]:
+    """What falls too far: a reason per figure, the part of the answers first.
+
+    `row` is a target's of verify.json, with `metrics`, `drops`, `tolerances` and `drop_per_class`; `exact` the float
+    model's metrics.json.
+    """
+    main, parts = main_metric(exact["task"]), FIGURES[exact["task"]]
+    by_label = {label: by for label, by in row["drop_per_class"].items() if by is not None}
+    falling = sorted(by_label, key=lambda label: -by_label[label])
+    reasons = []
+    if exact[main] is None:
+        reasons.append(f"{main} is not defined: the test split has nothing to find")
+    for name, tolerance in row["tolerances"].items():
+        before, by = exact[name], row["drops"][name]
+        if before is None or tolerance >= 1:
+            continue
+        if by is None:
+            reasons.append(f"{parts[name]}: {name} was {before:.4f} and is not defined any more: nothing is found")
+        elif not by <= tolerance + ROUNDING:
+            verb = "rises" if row["metrics"][name] > before else "falls"
+            reason = f"{parts[name]}: {name} {verb} by {by:.4f} from {before:.4f}, tolerance {tolerance:g}"
+            most = f"; most in {falling[0]!r}, by {by_label[falling[0]]:.4f}" if name == main and falling else ""
+            reasons.append(reason + most)
+    bound = row["tolerances"][main]
+    wrong = [f"{label!r} by {by_label[label]:.4f}" for label in falling if not by_label[label] <= bound + ROUNDING]
+    if per_class and wrong and bound < 1:
+        more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
+        reasons.append(f"labels: {main} falls in {', '.join(wrong[:NAMED])}{more}, tolerance {bound:g} for each")
+    return reasons

@@ -3,7 +3,9 @@
 import csv
 import hashlib
 import json
+import shutil
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,7 +30,7 @@ from pipeline.models.losses import label_weights
 from pipeline.models.nets import build
 from pipeline.runtimes.answers import predict_samples
 from pipeline.runtimes.targets import open_runtime
-from pipeline.training import devices
+from pipeline.training import devices, loop
 from pipeline.training.devices import launch
 from pipeline.training.loading import ImageDataset, eval_loader
 from pipeline.training.optimization import Phase, WholeNet, validation_interval
@@ -166,6 +168,61 @@ def test_other_params_do_not_resume_from_a_checkpoint_of_these(tmp_path: Path) -
     train_run("r", run(epochs=2), *places, workers=0)
     assert len((tmp_path / "report/history.csv").read_text().splitlines()) == 3
     assert (left / "model.safetensors").is_file()
+
+
+def exchange_labels(folder: Path) -> None:
+    other = {"red": "blue", "blue": "red"}
+    write_samples(folder, [replace(s, label=other[str(s.label)]) for s in read_samples(folder)])
+
+
+def paint(folder: Path) -> None:
+    """The first picture anew, in as many bytes."""
+    Image.new("RGB", (40, 40), (0, 255, 0)).save(folder / "0.png", compress_level=0)
+
+
+def draw_weights(folder: Path, seed: int = 1) -> None:
+    torch.manual_seed(seed)
+    save_file(timm.create_model("mobilenetv2_035").state_dict(), folder.with_name("start.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("split", "change"),
+    [("train", exchange_labels), ("val", exchange_labels), ("train", paint), ("val", paint), ("train", draw_weights)],
+)
+def test_a_killed_run_goes_on_only_with_the_content_it_began_with(
+    split: str, change: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names and sizes are the same before and after."""
+    for name, count in (("train", 16), ("val", 4)):
+        pictures(tmp_path / name, count)
+        Image.new("RGB", (40, 40), (255, 0, 0)).save(tmp_path / name / "0.png", compress_level=0)
+    draw_weights(tmp_path / "train", seed=0)
+    places = [tmp_path / name for name in PLACES]
+    params = run(pretrained=str(tmp_path / "start.safetensors"), epochs=2, frozen_epochs=0)
+
+    def sizes() -> list[tuple[Path, int]]:
+        files = [
+            p for name in ("train", "val", "start.safetensors") for p in (tmp_path / name, *tmp_path.glob(f"{name}/*"))
+        ]
+        return [(p, p.stat().st_size) for p in files if p.is_file()]
+
+    def killed(*of_epoch: Any) -> None:
+        save_checkpoint(*of_epoch)
+        raise KeyboardInterrupt
+
+    save_checkpoint, before = loop.save, sizes()
+    monkeypatch.setattr(loop, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train_run("r", params, *places, workers=0)
+    monkeypatch.undo()
+    left = shutil.copytree(tmp_path / "resume", tmp_path / "left")
+    train_run("r", params, *places, workers=0)
+    assert json.loads((tmp_path / "report/training.json").read_text())["resumed"]
+    shutil.copytree(left, tmp_path / "resume", dirs_exist_ok=True)
+    change(tmp_path / split)
+    assert sizes() == before
+    train_run("r", params, *places, workers=0)
+    assert not json.loads((tmp_path / "report/training.json").read_text())["resumed"]
 
 
 @pytest.mark.parametrize(

@@ -75,11 +75,23 @@ def train_run(
     metric, value = next((k, v) for k, v in spec.trained.items() if k.startswith("val_"))
     return (
         f"{model_folder}: best of {spec.trained['epochs']} epochs is {spec.trained['best_epoch']}, {metric} {value:.4f}"
+        f"{_left_out(pretrained)}"
+    )
+
+
+def _left_out(pretrained: "Pretrained") -> str:
+    """What the weights file did not have, for the end of a line."""
+    missing = pretrained.source.get("not_in_file")
+    if not missing:
+        return ""
+    return (
+        f"; of the backbone {len(missing)} tensors were not in {pretrained.source['file']} and began at random, first "
+        f"{missing[0]}"
     )
 
 
 def _weights(name: str, run: RunParams) -> "Pretrained":
-    """What the backbone starts from. Raises InputError for weights that do not fit it or are others than the params'."""
+    """What the backbone starts from. Raises InputError for weights that do not fit, or are not the params'."""
     from pipeline.models.backbones import read_pretrained
 
     pretrained = read_pretrained(run.model.backbone, run.model.pretrained)
@@ -271,7 +283,7 @@ def _fingerprint(run: RunParams, pretrained: "Pretrained", *folders: Path) -> st
     0.5 to 2 GB that the system has in memory, else what the disk takes, which the first epoch would wait for anyway.
     """
     weights = hashlib.sha256()
-    for name, tensor in (pretrained.state or {}).items():
+    for name, tensor in sorted((pretrained.state or {}).items()):
         weights.update(f"{name} {tuple(tensor.shape)}".encode())
         weights.update(tensor.contiguous().numpy().tobytes())
     facts: dict[str, Any] = {"checkpoint": CHECKPOINT, "run": run.model_dump(), "weights": weights.hexdigest()}

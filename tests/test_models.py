@@ -1,8 +1,10 @@
 """Nets: shapes, weights from elsewhere, losses that can be learned."""
 
+import argparse
 import copy
 import math
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -176,6 +178,104 @@ def test_a_run_of_ours_gives_its_backbone_and_normalization(tmp_path: Path, task
     torch.testing.assert_close(started.body.blocks[5][0].conv_pw.weight, net.body.blocks[5][0].conv_pw.weight)
     with pytest.raises(InputError, match="weights of another architecture or width"):
         read_pretrained("mobilenetv2_050", str(tmp_path / "model.safetensors"))
+
+
+def as_lightning_saves(net: nn.Module, prefix: str) -> dict[str, Any]:
+    state = {f"{prefix}{name}": tensor for name, tensor in net.state_dict().items()}
+    state |= {"criterion.weight": torch.ones(3)}
+    best = {"best_model_score": torch.ones(())}
+    return {"epoch": 1, "state_dict": state, "callbacks": {"ModelCheckpoint": best}, "hyper_parameters": {"lr": 0.1}}
+
+
+def as_training_saves(net: nn.Module, **parts: Any) -> dict[str, Any]:
+    """A training program's checkpoint: with its arguments and an optimizer that has taken a step."""
+    optimizer = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9)
+    sum(p.sum() for p in net.parameters()).backward()
+    kept = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    optimizer.step()
+    net.load_state_dict(kept)
+    arguments = argparse.Namespace(arch="mobilenet", lr=0.1, mean=(0.5, 0.5, 0.5), resume=None)
+    return {**parts, "optimizer": optimizer.state_dict(), "epoch": 3, "args": arguments, "metric": 71.5}
+
+
+def averaged(net: nn.Module) -> dict[str, Any]:
+    return torch.optim.swa_utils.AveragedModel(net).state_dict()
+
+
+def zeros(net: nn.Module) -> dict[str, Any]:
+    """Weights that have not been averaged."""
+    return {name: torch.zeros_like(tensor) for name, tensor in net.state_dict().items()}
+
+
+MAKERS: dict[str, Callable[[nn.Module], Any]] = {
+    "DataParallel": lambda net: nn.DataParallel(net).state_dict(),
+    "torch.compile": lambda net: torch.compile(net).state_dict(),
+    "compiled in parallel": lambda net: torch.compile(nn.DataParallel(net)).state_dict(),
+    "Lightning, model": lambda net: as_lightning_saves(net, "model."),
+    "Lightning, net": lambda net: as_lightning_saves(net, "net."),
+    "Lightning, backbone": lambda net: as_lightning_saves(net, "model.backbone."),
+    "model": lambda net: {"model": net.state_dict(), "epoch": torch.tensor(3)},
+    "model_state_dict": lambda net: {"model_state_dict": net.state_dict()},
+    "ema": lambda net: {"model": zeros(net), "ema": {"module": net.state_dict(), "updates": 7}},
+    "timm": lambda net: as_training_saves(net, arch="m", state_dict=zeros(net), state_dict_ema=net.state_dict()),
+    "torchvision": lambda net: as_training_saves(net, model=zeros(net), model_ema=averaged(net)),
+    "torchvision, no average": lambda net: as_training_saves(net, model=net.state_dict(), lr_scheduler={"last": 1}),
+}
+
+
+@pytest.mark.parametrize("names", ["timm", "torchvision"])
+@pytest.mark.parametrize("maker", MAKERS)
+def test_weights_of_other_makers_are_found_in_their_checkpoints(tmp_path: Path, maker: str, names: str) -> None:
+    torch.manual_seed(0)
+    net = timm.create_model("mobilenetv2_035") if names == "timm" else torchvision.models.mobilenet_v2(width_mult=0.35)
+    torch.save(net.state_dict(), tmp_path / "plain.pth")
+    torch.save(MAKERS[maker](net), tmp_path / "w.pth")
+    plain, found = (read_pretrained("mobilenetv2_035", str(tmp_path / name)) for name in ("plain.pth", "w.pth"))
+    assert plain.state is not None and found.state is not None
+    assert plain.source["names"] == found.source["names"] == names
+    assert list(found.state) == list(plain.state)
+    assert all(torch.equal(tensor, plain.state[name]) for name, tensor in found.state.items())
+    assert found.source.get("not_in_file", []) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            {"generator": {"first.weight": torch.ones(2), "second.weight": torch.ones(3)}, "epoch": 3},
+            r"it holds generator, epoch; its tensors in \[.generator.\] begin with first\.weight, second\.weight, "
+            r"timm's with conv_stem\.weight, .*\n    state = torch\.load\(.*\)\[.generator.\]\n    torch\.save",
+        ),
+        ([torch.ones(2)], r"w\.pth: expected names and their tensors; it holds a list"),
+        ({"epoch": 3}, r"w\.pth: expected names and their tensors; it holds epoch; its tensors begin with nothing"),
+        (
+            {"model": nn.Linear(2, 2)},
+            r"it holds a torch\.nn\.modules\.linear\.Linear, which loading would run\. To make it plain, .*:\n"
+            r"    state = model\.state_dict\(\).*\n    torch\.save\(state, ",
+        ),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_says_what_it_holds(tmp_path: Path, content: Any, message: str) -> None:
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(InputError, match=message):
+        read_pretrained("mobilenetv2_035", str(tmp_path / "w.pth"))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_named(tmp_path: Path, number: float) -> None:
+    """Of a pretrained file, and of a trained run."""
+    state = timm.create_model("mobilenetv2_035").state_dict()
+    state["blocks.1.0.bn1.weight"][1] = number
+    save_file(state, tmp_path / "w.safetensors")
+    with pytest.raises(InputError, match=r"w\.safetensors: blocks\.1\.0\.bn1\.weight .* not finite"):
+        read_pretrained("mobilenetv2_035", str(tmp_path / "w.safetensors"))
+    made = spec("classify")
+    state = build(made).state_dict()
+    state["body.classifier.bias"][0] = number
+    save_file(state, tmp_path / "model.safetensors")
+    write_spec(tmp_path / "model.json", made)
+    with pytest.raises(InputError, match=r"model\.safetensors: body\.classifier\.bias .* not finite"):
+        load_model(tmp_path)
 
 
 def save(path: Path, name: str, **options: Any) -> None:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from PIL import Image
@@ -91,6 +92,21 @@ def test_predictions_keep_the_samples_and_match_one_image_at_a_time(run: Path, t
         assert p.scores is not None
         assert alone.scores == pytest.approx(p.scores, abs=1e-4)
         assert sum(p.scores.values()) == pytest.approx(1, abs=1e-4)
+
+
+def test_an_answer_that_is_not_finite_is_an_error_that_names_run_and_picture(run: Path, tmp_path: Path) -> None:
+    """Of the file that ships: its last bias holds a number that a float has and an answer has not."""
+    spec, test = read_spec(run / "exports" / "model.json"), run / "data" / "test"
+    model = onnx.load(file_of(run, "onnx_float"))
+    bias = next(c for c in model.graph.initializer if c.data_type == onnx.TensorProto.FLOAT and list(c.dims) == [3])
+    bias.CopyFrom(onnx.numpy_helper.from_array(np.array([0, np.nan, 0], np.float32), bias.name))
+    onnx.save(model, tmp_path / "model.onnx")
+    runtime, samples = open_runtime("onnx_float", tmp_path / "model.onnx"), read_samples(test)[:2]
+    said = rf"run 'shapes', OnnxRuntime: the output logits is not finite for .*{samples[0].file_name}: the model file"
+    with pytest.raises(InputError, match=said):
+        predict_samples(runtime, spec, test, samples)
+    with pytest.raises(InputError, match=r"not finite for an image of \d+ x \d+ pixels: the model file"):
+        predict_image(runtime, spec, open_image(test / samples[0].file_name))
 
 
 @pytest.mark.parametrize("target", TARGETS)

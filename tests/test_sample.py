@@ -60,6 +60,47 @@ def test_a_malformed_line_is_named(tmp_path: Path) -> None:
         read_samples(tmp_path)
 
 
+GOOD = b'{"file_name": "a.jpg", "id": "a", "width": 1, "height": 1}'
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"[1, 2]", r"metadata\.jsonl:2: not a sample: .*found \[1, 2\], expected a JSON object"),
+        (b"7", r"metadata\.jsonl:2: not a sample: .*found 7, expected a JSON object"),
+        (b"null", r"metadata\.jsonl:2: not a sample: .*found None"),
+        (GOOD[:-1] + b', "objects": ["cow"]}', r"metadata\.jsonl:2: not a sample"),
+        (GOOD[:-1] + b', "objects": {"cow": 1}}', r"metadata\.jsonl:2: not a sample"),
+        (
+            GOOD[:-1] + b', "objects": [{"label": "cow", "box": [0, 0, 1, 1], "landmarks": [[0, 0]]}]}',
+            r"jsonl:2: not a",
+        ),
+        (GOOD.replace(b'"a"', b'"\xe9"'), r"metadata\.jsonl:2: not UTF-8 text \(byte 30 of the line\)"),
+    ],
+)
+def test_a_line_that_is_no_sample_is_named(tmp_path: Path, line: bytes, message: str) -> None:
+    (tmp_path / "metadata.jsonl").write_bytes(GOOD + b"\n" + line + b"\n")
+    with pytest.raises(InputError, match=message):
+        read_samples(tmp_path)
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Sample("b", "b.jpg", 1, 1, scores={"cow": NAN}),
+        Sample("b", "b.jpg", 1, 1, objects=[Object("cow", (0, 0, NAN, 1))]),
+        Sample("b", "b.jpg", 1, 1, objects=[Object("cow", (0, 0, 1, 1), [Landmark(float("inf"), 0)])]),
+    ],
+)
+def test_a_sample_with_a_number_that_json_has_not_is_named(tmp_path: Path, bad: Sample) -> None:
+    with pytest.raises(InputError, match=r"metadata\.jsonl:2: sample 'b': expected finite numbers"):
+        write_samples(tmp_path, [Sample("a", "a.jpg", 1, 1), bad])
+    assert not list(tmp_path.iterdir())
+
+
 def test_dataset_round_trip(tmp_path: Path) -> None:
     dataset = Dataset("d", ["a"], ["left_eye", "right_eye"], [(0, 1)], [(0, 1)], {"format": "coco"}, {"train": 3})
     write_dataset(tmp_path, dataset)

@@ -3,7 +3,9 @@
 import csv
 import hashlib
 import json
+import shutil
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,7 +30,7 @@ from pipeline.models.losses import label_weights
 from pipeline.models.nets import build
 from pipeline.runtimes.answers import predict_samples
 from pipeline.runtimes.targets import open_runtime
-from pipeline.training import devices
+from pipeline.training import devices, loop
 from pipeline.training.devices import launch
 from pipeline.training.loading import ImageDataset, eval_loader
 from pipeline.training.optimization import Phase, WholeNet, validation_interval
@@ -168,6 +170,70 @@ def test_other_params_do_not_resume_from_a_checkpoint_of_these(tmp_path: Path) -
     assert (left / "model.safetensors").is_file()
 
 
+def exchange_labels(folder: Path) -> None:
+    other = {"red": "blue", "blue": "red"}
+    write_samples(folder, [replace(s, label=other[str(s.label)]) for s in read_samples(folder)])
+
+
+def paint(folder: Path) -> None:
+    """The first picture anew, in as many bytes."""
+    Image.new("RGB", (40, 40), (0, 255, 0)).save(folder / "0.png", compress_level=0)
+
+
+def draw_weights(folder: Path, seed: int = 1) -> None:
+    torch.manual_seed(seed)
+    save_file(timm.create_model("mobilenetv2_035").state_dict(), folder.with_name("start.safetensors"))
+
+
+def kill_after_an_epoch(monkeypatch: pytest.MonkeyPatch, params: ClassifyRun, places: list[Path]) -> Path:
+    """The checkpoint that it leaves."""
+
+    def killed(*of_epoch: Any) -> None:
+        save_checkpoint(*of_epoch)
+        raise KeyboardInterrupt
+
+    save_checkpoint = loop.save
+    monkeypatch.setattr(loop, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train_run("r", params, *places, workers=0)
+    monkeypatch.undo()
+    [left] = places[4].glob("r/*/last.ckpt")
+    return left
+
+
+@pytest.mark.parametrize(
+    ("split", "change"),
+    [("train", exchange_labels), ("val", exchange_labels), ("train", paint), ("val", paint), ("train", draw_weights)],
+)
+def test_a_killed_run_goes_on_only_with_the_content_it_began_with(
+    split: str, change: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names and sizes are the same before and after."""
+    for name, count in (("train", 16), ("val", 4)):
+        pictures(tmp_path / name, count)
+        Image.new("RGB", (40, 40), (255, 0, 0)).save(tmp_path / name / "0.png", compress_level=0)
+    draw_weights(tmp_path / "train", seed=0)
+    places = [tmp_path / name for name in PLACES]
+    params = run(pretrained=str(tmp_path / "start.safetensors"), epochs=2, frozen_epochs=0)
+
+    def sizes() -> list[tuple[Path, int]]:
+        files = [
+            p for name in ("train", "val", "start.safetensors") for p in (tmp_path / name, *tmp_path.glob(f"{name}/*"))
+        ]
+        return [(p, p.stat().st_size) for p in files if p.is_file()]
+
+    before = sizes()
+    kill_after_an_epoch(monkeypatch, params, places)
+    left = shutil.copytree(tmp_path / "resume", tmp_path / "left")
+    train_run("r", params, *places, workers=0)
+    assert json.loads((tmp_path / "report/training.json").read_text())["resumed"]
+    shutil.copytree(left, tmp_path / "resume", dirs_exist_ok=True)
+    change(tmp_path / split)
+    assert sizes() == before
+    train_run("r", params, *places, workers=0)
+    assert not json.loads((tmp_path / "report/training.json").read_text())["resumed"]
+
+
 @pytest.mark.parametrize(
     ("labels", "train", "val", "message"),
     [
@@ -263,10 +329,11 @@ def judged(root: Path, split: str) -> dict[str, Any]:
 def test_a_loss_that_is_not_finite_names_the_pictures(tmp_path: Path, kind: str) -> None:
     for name, count in (("train", 8), ("val", 4)):
         (pictures if kind == "classify" else scenes)(tmp_path / name, count)
-    broken = timm.create_model("mobilenetv2_035").state_dict()
-    broken["conv_stem.weight"][0] = float("nan")
-    save_file(broken, tmp_path / "broken.safetensors")
-    knobs: Any = {"pretrained": str(tmp_path / "broken.safetensors")}
+    large = timm.create_model("mobilenetv2_035").state_dict()
+    large["conv_stem.weight"][0] = 3e38
+    save_file(large, tmp_path / "large.safetensors")
+    start = {"pretrained": str(tmp_path / "large.safetensors"), "frozen_epochs": 0}
+    knobs: Any = start | {"backbone_norm": "batch", "tuned_blocks": "all"}
     with pytest.raises(InputError, match=r"the loss is (nan|inf) in epoch \d, on these images: \d"):
         train_run(
             "r",
@@ -275,6 +342,57 @@ def test_a_loss_that_is_not_finite_names_the_pictures(tmp_path: Path, kind: str)
             workers=0,
         )
     assert not (tmp_path / "model").exists()
+
+
+def test_a_damaged_weights_file_is_named_and_not_the_pictures(tmp_path: Path) -> None:
+    for name, count in (("train", 4), ("val", 2)):
+        pictures(tmp_path / name, count)
+    broken = timm.create_model("mobilenetv2_035").state_dict()
+    broken["conv_stem.weight"][0] = float("nan")
+    save_file(broken, tmp_path / "broken.safetensors")
+    with pytest.raises(InputError, match=r"broken\.safetensors: conv_stem\.weight holds numbers that are not finite"):
+        train_run(
+            "r",
+            run(pretrained=str(tmp_path / "broken.safetensors")),
+            *[tmp_path / name for name in PLACES],
+            workers=0,
+        )
+
+
+@pytest.mark.parametrize("damage", ["cut short", "not finite"])
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
+    for name, count in (("train", 16), ("val", 4)):
+        pictures(tmp_path / name, count)
+    places = [tmp_path / name for name in PLACES]
+    left = kill_after_an_epoch(monkeypatch, run(epochs=2), places)
+    if damage == "cut short":
+        left.write_bytes(left.read_bytes()[:5000])
+    else:
+        state = torch.load(left, weights_only=True)
+        state["average"]["module.net.body.conv_stem.weight"][0] = float("nan")
+        torch.save(state, left)
+    with pytest.raises(InputError, match=r"last\.ckpt.*(not a checkpoint|conv_stem\.weight.* not finite).*remove it"):
+        train_run("r", run(epochs=2), *places, workers=0)
+    left.unlink()
+    train_run("r", run(epochs=2), *places, workers=0)
+
+
+def test_what_the_weights_file_did_not_have_is_said(tmp_path: Path) -> None:
+    for name, count in (("train", 16), ("val", 4)):
+        pictures(tmp_path / name, count)
+    state = timm.create_model("mobilenetv2_035").state_dict()
+    part = {name: tensor for name, tensor in state.items() if not name.startswith(("conv_head", "bn2"))}
+    save_file(part, tmp_path / "part.safetensors")
+    places = [tmp_path / name for name in PLACES]
+    said = train_run(
+        "r", run(pretrained=str(tmp_path / "part.safetensors"), frozen_epochs=0, epochs=1), *places, workers=0
+    )
+    assert said.endswith("; of the backbone 5 tensors were not in part.safetensors and began at random, first bn2.bias")
+    save_file(state, tmp_path / "whole.safetensors")
+    said = train_run(
+        "r", run(pretrained=str(tmp_path / "whole.safetensors"), frozen_epochs=0, epochs=1), *places, workers=0
+    )
+    assert "at random" not in said
 
 
 @pytest.mark.parametrize("kind", ["anchor_free", "yolov3"])

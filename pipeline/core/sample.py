@@ -72,7 +72,9 @@ class Sample:
         return {k: v for k, v in row.items() if v is not None} | {"objects": [o.to_json() for o in self.objects]}
 
     @staticmethod
-    def from_json(row: dict[str, Any]) -> "Sample":
+    def from_json(row: Any) -> "Sample":
+        if not isinstance(row, dict):
+            raise TypeError(f"found {row!r:.40}, expected a JSON object")
         objects = [
             Object(
                 label=o["label"],
@@ -132,7 +134,8 @@ def read_dataset(folder: Path | str) -> Dataset:
 
 
 def write_samples(folder: Path | str, samples: Iterable[Sample]) -> None:
-    """Write `folder`/metadata.jsonl, one line per sample.
+    """Write `folder`/metadata.jsonl, one line per sample. Raises InputError naming a sample with a number that is not
+    finite: JSON has none.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -140,8 +143,13 @@ def write_samples(folder: Path | str, samples: Iterable[Sample]) -> None:
     ...     print(Path(folder, "metadata.jsonl").read_text(), end="")
     {"file_name": "1.jpg", "id": "1", "width": 64, "height": 48, "label": "cow", "objects": []}
     """
-    lines = [json.dumps(s.to_json(), ensure_ascii=False, allow_nan=False) for s in samples]
-    write_text(Path(folder) / "metadata.jsonl", "".join(line + "\n" for line in lines))
+    path, lines = Path(folder) / "metadata.jsonl", []
+    for number, sample in enumerate(samples, 1):
+        try:
+            lines.append(json.dumps(sample.to_json(), ensure_ascii=False, allow_nan=False) + "\n")
+        except ValueError as error:
+            raise InputError(f"{path}:{number}: sample {sample.id!r}: expected finite numbers: {error}") from None
+    write_text(path, "".join(lines))
 
 
 def read_samples(folder: Path | str) -> list[Sample]:
@@ -159,10 +167,12 @@ def read_samples(folder: Path | str) -> list[Sample]:
         raise InputError(f"{path}: no such file; expected one line of JSON per image")
     samples = []
     # not splitlines: a JSON string may hold U+2028, which it splits at
-    lines = path.read_text(encoding="utf-8").split("\n")
-    for number, line in enumerate(lines[:-1] if lines[-1] == "" else lines, 1):
+    lines = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines[:-1] if lines[-1] == b"" else lines, 1):
         try:
-            samples.append(Sample.from_json(json.loads(line)))
-        except (ValueError, TypeError, KeyError, IndexError) as error:
+            samples.append(Sample.from_json(json.loads(line.decode())))
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}:{number}: not UTF-8 text (byte {error.start} of the line)") from None
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
             raise InputError(f"{path}:{number}: not a sample: {error!r}") from None
     return samples

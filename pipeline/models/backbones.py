@@ -1,7 +1,6 @@
 """Any timm backbone by name, with weights from timm's hub or from a local file in timm's or torchvision's names."""
 
 import logging
-import pickle
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,16 +9,14 @@ from typing import Any
 
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from timm.models import group_parameters
 from torch import Tensor, nn
 
 from pipeline.core.errors import InputError
-from pipeline.core.files import sha256
 from pipeline.core.params import nearest
 from pipeline.core.spec import read_spec
 from pipeline.models.mobilenets import VALID, register, smallest_input
+from pipeline.models.weights import check_finite, most_alike, read_weights
 
 # it warns that a file lacks the classifier's tensors, which a backbone does not use; the others are checked below
 logging.getLogger("timm.models._builder").setLevel(logging.ERROR)
@@ -56,24 +53,25 @@ def read_pretrained(backbone: str, pretrained: bool | str) -> Pretrained:
     if pretrained is True:
         model = timm.create_model(backbone, pretrained=True)
         return Pretrained(model.state_dict(), mean, std, {"kind": "timm", "tag": config.tag if config else ""})
-    path = Path(pretrained)
-    state = {name: tensor.float() for name, tensor in _read_weights(path).items()}
-    wanted = timm.create_model(backbone).state_dict()
-    source = {"kind": "file", "file": path.name, "sha256": sha256(path)}
+    file = read_weights(Path(pretrained))
+    path, nets = file.path, file.nets()
+    wanted = _body(timm.create_model(backbone).state_dict())
+    if not nets:
+        raise InputError(f"pretrained: {path}: expected names and their tensors; {file.told(wanted)}")
+    source = {"kind": "file", "file": path.name, "sha256": file.sha256}
     if path.with_name("model.json").is_file():
         trained = read_spec(path.with_name("model.json"))
         mean, std, source["run"] = trained.mean, trained.std, trained.run
-        state = {name.removeprefix("body."): tensor for name, tensor in state.items() if name.startswith("body.")}
-    missing = sorted(n for n in set(_body(wanted)) - set(state) if not n.endswith("num_batches_tracked"))
-    if len(missing) > len(_body(wanted)) / 2:
-        state = _renamed(_body(state), _body(wanted), path, backbone)
-        # all of torchvision's weights are trained with this normalization
-        return Pretrained(state, IMAGENET_MEAN, IMAGENET_STD, source | {"names": "torchvision"})
-    for name, tensor in _body(wanted).items():
-        if name in state and state[name].shape != tensor.shape:
-            raise InputError(_differs(path, backbone, name, name, state[name], tensor))
-    # a file of feature maps lacks the last layers of a classifier: those start at random
-    return Pretrained(_body(state), mean, std, source | {"names": "timm", "not_in_file": missing})
+    place, found = most_alike(nets, wanted)
+    source |= {"part": place} if place else {}
+    try:
+        state, names = _fitted({n: tensor.float() for n, tensor in _body(found).items()}, wanted, path, backbone)
+    except InputError as error:
+        raise InputError(f"{error}; {file.told(wanted)}") from None
+    check_finite(path, state)
+    if names["names"] == "torchvision":  # all of its weights are trained with this normalization
+        mean, std = IMAGENET_MEAN, IMAGENET_STD
+    return Pretrained(state, mean, std, source | names)
 
 
 def check_size(backbone: str, size: int) -> None:
@@ -184,20 +182,18 @@ def _body(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state.items() if not name.startswith(_HEADS)}
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise InputError(f"pretrained: {path}: no such file")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, ValueError, EOFError, LookupError) as error:
-        why = str(error).splitlines()[0]
-        raise InputError(f"pretrained: {path}: not a weights file that is safe to load: {why}") from None
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise InputError(f"pretrained: {path}: expected a state dict (names to tensors), found {type(state)}")
-    return state
+def _fitted(
+    state: dict[str, Tensor], wanted: dict[str, Tensor], path: Path, backbone: str
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """`state` in timm's names, and whose names it had."""
+    missing = sorted(n for n in set(wanted) - set(state) if not n.endswith("num_batches_tracked"))
+    if len(missing) > len(wanted) / 2:
+        return _renamed(state, wanted, path, backbone), {"names": "torchvision"}
+    for name, tensor in wanted.items():
+        if name in state and state[name].shape != tensor.shape:
+            raise InputError(_differs(path, backbone, name, name, state[name], tensor))
+    # a file of feature maps lacks the last layers of a classifier: those start at random
+    return state, {"names": "timm", "not_in_file": missing}
 
 
 def _renamed(state: dict[str, Tensor], wanted: dict[str, Tensor], path: Path, backbone: str) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from pipeline.models.backbones import Pretrained
 from pipeline.models.classifier import Classifier
 from pipeline.models.heads import head_row
 from pipeline.models.localizer import Localizer
+from pipeline.models.weights import check_finite
 from pipeline.models.yolo import Yolo
 
 Net = Classifier | Localizer | Yolo
@@ -36,14 +37,19 @@ def build(spec: ModelSpec, pretrained: Pretrained | None = None) -> Net:
 
 
 def load_model(folder: Path | str) -> tuple[Net, ModelSpec]:
-    """The trained net of `folder` (model.json and model.safetensors) in eval mode, and its spec."""
+    """The trained net of `folder` (model.json and model.safetensors) in eval mode, and its spec.
+
+    Raises InputError for weights that are not those of the spec, or that are not finite: it names the first tensor.
+    """
     spec = read_spec(Path(folder) / "model.json")
     path = Path(folder) / "model.safetensors"
     net = build(spec)
     try:
-        net.load_state_dict(load_file(path))
+        state = load_file(path)
+        net.load_state_dict(state)
     except (FileNotFoundError, SafetensorError, RuntimeError) as error:
         raise InputError(f"{path}: not the weights that {folder}/model.json describes: {error}") from None
+    check_finite(path, state)
     return net.eval(), spec
 
 

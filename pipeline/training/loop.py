@@ -4,6 +4,7 @@ Several processes share each batch: what a step learns is what one process would
 """
 
 import math
+import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -16,10 +17,12 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from pipeline.augment.policies import derived_seed
+from pipeline.core.errors import InputError
 from pipeline.core.sample import Dataset
 from pipeline.core.spec import ModelSpec
 from pipeline.models.losses import finite_loss
 from pipeline.models.nets import Net
+from pipeline.models.weights import check_finite
 from pipeline.training.devices import circumstances, share_norms, sum_of_all, to_device
 from pipeline.training.loading import shrunk
 from pipeline.training.optimization import (
@@ -195,11 +198,10 @@ def go_on(t: Training, folder: Path) -> tuple[SoFar, int]:
     """Put what a killed run left in `folder` into `t`; returns what its validations have shown, and the next epoch.
 
     The first process reads it for all. A line says where the run was begun otherwise than it goes on: its last bits are
-    then not those of an unbroken one.
+    then not those of an unbroken one. Raises InputError for a file that is damaged.
     """
     path = folder / "last.ckpt"
-    there = t.fabric.is_global_zero and path.is_file()
-    left = t.fabric.broadcast(torch.load(path, map_location="cpu", weights_only=True) if there else None)
+    left = t.fabric.broadcast(_read(path) if t.fabric.is_global_zero and path.is_file() else None)
     if not left:
         return SoFar(), 0
     for name, part in t.parts().items():
@@ -211,3 +213,16 @@ def go_on(t: Training, folder: Path) -> tuple[SoFar, int]:
             if was != value:
                 tqdm.write(f"it was begun with {name} {was}, now {value}: the weights can differ in their last bits")
     return SoFar(**left["so_far"]), left["epoch"] + 1
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        left: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        for name in ("net", "average"):
+            check_finite(path, left[name])
+    except InputError as error:
+        raise InputError(f"{error}; remove it to train from the beginning") from None
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError) as error:
+        why = str(error).splitlines()[0]
+        raise InputError(f"{path}: not a checkpoint: {why}; remove it to train from the beginning") from None
+    return left

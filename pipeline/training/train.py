@@ -5,13 +5,12 @@ import hashlib
 import io
 import shutil
 import time
-from dataclasses import asdict
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import InputError
-from pipeline.core.files import new_folder, write_json, write_text
+from pipeline.core.files import new_folder, sha256, write_json, write_text
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples
 from pipeline.models.heads import HEADS
 from pipeline.training.params import DetectRun, RunParams
@@ -20,11 +19,12 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from pipeline.core.spec import ModelSpec
+    from pipeline.models.backbones import Pretrained
     from pipeline.models.nets import Net
     from pipeline.training.loading import ImageDataset
 
 
-CHECKPOINT = 2  # the form of a checkpoint: one of another form is not resumed
+CHECKPOINT = 3  # the form of a checkpoint: one of another form is not resumed
 
 
 def train_run(
@@ -41,8 +41,8 @@ def train_run(
     """Train run `name` on `train_folder`, choose the best epoch on `val_folder`; returns a line that says how it went.
 
     Writes `model_folder`/{model.json, model.safetensors} and `report`/{history.csv, training.json}.
-    Checkpoints live in `resume`/<fingerprint of params and data>, so that a killed run goes on, and only with what it
-    began with. What a frozen backbone makes of the images is kept in the folder `features`. `workers` processes
+    Checkpoints live in `resume`/<fingerprint of params, data and weights>, so that a killed run goes on, and only with
+    what it began with. What a frozen backbone makes of the images is kept in the folder `features`. `workers` processes
     load the training images (None: see `devices.loading_processes`); any number of them gives the same weights. Of
     several processes that torchrun started all train, and the first one writes.
     """
@@ -53,15 +53,18 @@ def train_run(
     from pipeline.augment.policies import augmenter
     from pipeline.training import devices, loading
 
-    net, spec = _start(name, run, dataset, train)
+    pretrained = _weights(name, run)
+    net, spec = _start(name, run, dataset, train, pretrained)
     fabric = devices.launch(run.train.precision)
     process = loading.Process(fabric.global_rank, fabric.world_size)
     varied = loading.ImageDataset(train_folder, train, spec, augmenter(run.train.online.policy, dataset), process)
     plain = loading.ImageDataset(val_folder, val, spec)
-    checkpoints = resume / name / _fingerprint(run, train_folder, val_folder)
-    resumed, started = (checkpoints / "last.ckpt").is_file(), time.perf_counter()
     loading_with = devices.loading_processes(fabric, workers)
     with devices.together(fabric):
+        # the first process reads the data for all
+        begun_with = _fingerprint(run, pretrained, train_folder, val_folder) if fabric.is_global_zero else ""
+        checkpoints = resume / name / fabric.broadcast(begun_with)
+        resumed, started = (checkpoints / "last.ckpt").is_file(), time.perf_counter()
         rows = _fit_phases(fabric, net, spec, run, dataset, (varied, plain), checkpoints, features, loading_with)
     if fabric.is_global_zero:
         images = 0 if run.train.frozen_epochs else len(train)
@@ -72,17 +75,24 @@ def train_run(
     metric, value = next((k, v) for k, v in spec.trained.items() if k.startswith("val_"))
     return (
         f"{model_folder}: best of {spec.trained['epochs']} epochs is {spec.trained['best_epoch']}, {metric} {value:.4f}"
+        f"{_left_out(pretrained)}"
     )
 
 
-def _start(name: str, run: RunParams, dataset: Dataset, train: list[Sample]) -> tuple["Net", "ModelSpec"]:
-    """The net before its first step, and its spec. Raises InputError for weights or knobs that do not fit."""
-    import torch
+def _left_out(pretrained: "Pretrained") -> str:
+    """What the weights file did not have, for the end of a line."""
+    missing = pretrained.source.get("not_in_file")
+    if not missing:
+        return ""
+    return (
+        f"; of the backbone {len(missing)} tensors were not in {pretrained.source['file']} and began at random, first "
+        f"{missing[0]}"
+    )
 
+
+def _weights(name: str, run: RunParams) -> "Pretrained":
+    """What the backbone starts from. Raises InputError for weights that do not fit, or are not the params'."""
     from pipeline.models.backbones import read_pretrained
-    from pipeline.models.localizer import Localizer
-    from pipeline.models.nets import build
-    from pipeline.training.loading import box_sizes
 
     pretrained = read_pretrained(run.model.backbone, run.model.pretrained)
     expected, found = run.model.pretrained_sha256, str(pretrained.source.get("sha256"))
@@ -93,6 +103,19 @@ def _start(name: str, run: RunParams, dataset: Dataset, train: list[Sample]) -> 
         )
     if pretrained.state is None and run.train.backbone_norm == "frozen":
         raise InputError(f"runs.{name}.train.backbone_norm: frozen, but model.pretrained is false; expected batch")
+    return pretrained
+
+
+def _start(
+    name: str, run: RunParams, dataset: Dataset, train: list[Sample], pretrained: "Pretrained"
+) -> tuple["Net", "ModelSpec"]:
+    """The net before its first step, and its spec. Raises InputError for knobs that do not fit."""
+    import torch
+
+    from pipeline.models.localizer import Localizer
+    from pipeline.models.nets import build
+    from pipeline.training.loading import box_sizes
+
     spec = make_spec(name, run, dataset, pretrained.mean, pretrained.std)
     spec.trained = {"weights": pretrained.source}
     if isinstance(run, DetectRun) and (head := HEADS[run.model.head.kind]).anchors:
@@ -253,9 +276,16 @@ def timing(seconds: float, images: int, trained: dict[str, Any], resumed: bool, 
     }
 
 
-def _fingerprint(run: RunParams, *folders: Path) -> str:
-    """Of everything that training depends on; files by name and size, which is quick and changes with the content."""
-    files = [(p.name, p.stat().st_size) for folder in folders for p in sorted(folder.iterdir())]
-    facts: dict[str, Any] = {"checkpoint": CHECKPOINT, "run": run.model_dump(), "files": files}
-    facts["labels"] = [asdict(read_dataset(folder)) for folder in folders[:1]]
+def _fingerprint(run: RunParams, pretrained: "Pretrained", *folders: Path) -> str:
+    """Of everything that training depends on, by content: params, each file of the data, the weights it starts from.
+
+    Names and sizes stay when labels are exchanged or weights replaced. Every file is read once, in order: a second for
+    0.5 to 2 GB that the system has in memory, else what the disk takes, which the first epoch would wait for anyway.
+    """
+    weights = hashlib.sha256()
+    for name, tensor in sorted((pretrained.state or {}).items()):
+        weights.update(f"{name} {tuple(tensor.shape)}".encode())
+        weights.update(tensor.contiguous().numpy().tobytes())
+    facts: dict[str, Any] = {"checkpoint": CHECKPOINT, "run": run.model_dump(), "weights": weights.hexdigest()}
+    facts |= {"normalization": (pretrained.mean, pretrained.std), "data": [sha256(folder) for folder in folders]}
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]

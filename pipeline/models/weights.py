@@ -1,0 +1,144 @@
+"""Files of weights: ours, and what other makers' training programs leave. Nothing that they hold is ever run."""
+
+import argparse
+import hashlib
+import io
+import pickle
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
+from pipeline.core.errors import InputError
+
+# parts of a checkpoint that hold a net's weights, the averaged ones first: they are what its maker judged
+_PARTS = ("state_dict_ema", "model_ema", "ema_state_dict", "ema", "state_dict", "model_state_dict", "model", "net")
+# what DistributedDataParallel, torch.compile, Lightning and nets around a backbone put before its names
+_WRAPPERS = ("module.", "_orig_mod.", "ema_model.", "model.", "net.", "network.", "backbone.", "encoder.", "body.")
+SAFE = ".safetensors"
+_DEEP = 3  # levels of a checkpoint that are looked through
+_NAMED = 4  # keys and names that a message lists
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsFile:
+    """A file that was read: what it holds, and the sha256 of the bytes that hold it."""
+
+    path: Path
+    content: Any
+    sha256: str
+
+    def nets(self) -> list[tuple[str, dict[str, Tensor]]]:
+        """The weights of each net in it with the part that they are ("": the file itself), the likeliest first."""
+        return sorted(_states("", self.content), key=lambda part: _rank(part[0]))
+
+    def told(self, wanted: Collection[str]) -> str:
+        """What stands in the file and how to make it plain: the end of a message that says that it does not fit."""
+        if not isinstance(self.content, dict):
+            return f"it holds a {type(self.content).__name__}; expected names and their tensors"
+        part, state = next(iter(self.nets()), ("", {}))
+        where = "".join(f'["{key}"]' for key in part.split(".") if part)
+        reading = f'torch.load("{self.path}", map_location="cpu", weights_only=True){where}'
+        if self.path.suffix == SAFE:
+            reading = f'safetensors.torch.load_file("{self.path}")'
+        return (
+            f"it holds {_some(self.content)}; its tensors{where and f' in {where}'} begin with {_some(state)}, "
+            f"timm's with {_some(wanted)}. To make it plain, with the names that fit:\n"
+            f"    state = {reading}\n"
+            f'    torch.save({{name.removeprefix("..."): tensor for name, tensor in state.items()}}, "plain.pth")'
+        )
+
+
+def read_weights(path: Path) -> WeightsFile:
+    """A .safetensors file, or one of torch.save. Raises InputError if it is missing, damaged or holds code."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    data = path.read_bytes()
+    try:
+        if path.suffix == SAFE:
+            content: Any = dict(sorted(load(data).items()))  # it gives them in any order
+        else:
+            # training programs keep their arguments beside the weights: a plain record of values
+            with torch.serialization.safe_globals([argparse.Namespace]):
+                content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, ValueError, EOFError, LookupError) as error:
+        foreign = re.search(r"GLOBAL ([\w.]+)", str(error))
+        why = (
+            str(error).splitlines()[0]
+            if foreign is None
+            else (
+                f"it holds a {foreign[1]}, which loading would run. To make it plain, in the program that made it:\n"
+                f"    state = model.state_dict()  # of the timm or torchvision net itself\n"
+                f'    torch.save(state, "plain.pth")'
+            )
+        )
+        raise InputError(f"{path}: not a weights file that is safe to load: {why}") from None
+    return WeightsFile(path, content, hashlib.sha256(data).hexdigest())
+
+
+def check_finite(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Raises InputError that names the file and the first tensor with a number that is not finite."""
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise InputError(
+                f"{path}: {name} holds numbers that are not finite: the file is damaged, or what wrote it had diverged"
+            )
+
+
+def most_alike(nets: list[tuple[str, dict[str, Tensor]]], wanted: Collection[str]) -> tuple[str, dict[str, Tensor]]:
+    """Of these nets the first with more than half of the names `wanted`, without what wraps it; else the first one.
+
+    Returns it with the place where it was: the part of the file and the prefix of its names.
+    """
+    for part, state in nets:
+        prefix, found = _prefix(state, wanted)
+        if found > len(wanted) / 2:
+            own = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
+            return ".".join(filter(None, (part, prefix.rstrip(".")))), own
+    part, state = nets[0]
+    return part, _unwrapped(state)
+
+
+def _prefix(state: Mapping[str, Tensor], wanted: Collection[str]) -> tuple[str, int]:
+    """What stands before most of the names `wanted`, and before how many."""
+    before = Counter[str]()
+    for name in state:
+        steps = name.split(".")
+        own = next((i for i in range(len(steps)) if ".".join(steps[i:]) in wanted), None)
+        if own is not None:
+            before["".join(f"{step}." for step in steps[:own])] += 1
+    return before.most_common(1)[0] if before else ("", 0)
+
+
+def _unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without the wrappers that stand before most of its names, and without what they do not stand before."""
+    while wrapper := next((w for w in _WRAPPERS if sum(n.startswith(w) for n in state) > len(state) / 2), None):
+        state = {name.removeprefix(wrapper): t for name, t in state.items() if name.startswith(wrapper)}
+    return state
+
+
+def _states(part: str, value: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    if not isinstance(value, dict) or part.count(".") >= _DEEP:
+        return
+    own = {name: tensor for name, tensor in value.items() if isinstance(name, str) and isinstance(tensor, Tensor)}
+    if own:
+        yield part, own
+    for key, inner in value.items():
+        if isinstance(key, str):
+            yield from _states(f"{part}.{key}" if part else key, inner)
+
+
+def _rank(part: str) -> int:
+    return min((_PARTS.index(key) for key in part.split(".") if key in _PARTS), default=len(_PARTS))
+
+
+def _some(names: Collection[Any]) -> str:
+    shown = ", ".join(str(name) for name in list(names)[:_NAMED])
+    return f"{shown or 'nothing'}{', ...' if len(names) > _NAMED else ''}"

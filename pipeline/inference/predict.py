@@ -126,7 +126,7 @@ def _resized(spec: ModelSpec, shot: Shot) -> tuple[Shot, Images, Frame]:
 
 def _predicted(runtime: Runtime, spec: ModelSpec, given: tuple[Shot, Images, Frame]) -> tuple[Shot, Sample]:
     shot, canvas, frame = given
-    sample = predict_resized(runtime, spec, shot.image.size, canvas, frame)
+    sample = predict_resized(runtime, spec, shot.image.size, canvas, frame, shot.name)
     sample.file_name = shot.clip or shot.name
     sample.id, sample.clip = shot.name, shot.clip
     return shot, sample

@@ -137,18 +137,18 @@ def _measurable(exports: Path, target: str) -> Path | None:
 
 
 def _row(case: _Judgement, target: str, folder: Path) -> dict[str, Any]:
-    """The target's row of verify.json. A file that is not there, broken or cannot be run here has no figures."""
+    """The target's row of verify.json. A file that is not there, broken or cannot be run here has no
+    figures, nor has one with answers that are not finite."""
     try:
         engine, path = target_row(target).engine, exported_file(case.exports, target)
         if engine.not_run:
             size = _size(case.exports, target, path)
             row = not_run_row(case.exports, path, engine, _too_large(case, target, size))
             return {**row, "tolerance": case.held[case.main], **size}
-        runtime = open_runtime(target, path)
+        return _judge(case, target, path, open_runtime(target, path), folder)
     except InputError as error:
         empty = dict.fromkeys((*NOT_MEASURED, "size_bytes", "size_ratio", "size_ratio_to"))
         return {**empty, "tolerance": case.held[case.main], "passed": False, "reason": str(error)}
-    return _judge(case, target, path, runtime, folder)
 
 
 def _judge(case: _Judgement, target: str, path: Path, runtime: "Runtime", folder: Path) -> dict[str, Any]:

@@ -132,3 +132,9 @@ def test_every_make_target_is_one(page: str) -> None:
 def test_a_path_of_the_code_is_there(page: str) -> None:
     paths = re.findall(r"`((?:pipeline|stages|tests|benchmarks)/[\w/.]+)`", text_of(page))
     assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", PRESENT)
+def test_a_test_that_is_named_is_there(page: str) -> None:
+    named = re.findall(r"`(tests/\w+\.py)::(\w+)`", text_of(page))
+    assert [test for file, test in named if f"\ndef {test}(" not in (ROOT / file).read_text(encoding="utf-8")] == []

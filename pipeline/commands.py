@@ -1,0 +1,153 @@
+"""What each command of `pocketlens` does, with what argparse read; only those that ask for a library load it."""
+
+import argparse
+import json
+import os
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.errors import InputError
+from pipeline.runtimes.targets import TORCH
+
+DATABASE = Path(".fiftyone")
+
+
+def add(args: argparse.Namespace) -> None:
+    from pipeline.config.adding import add
+
+    params = Path("params.yaml")
+    print(
+        add(params, args.name, args.data, args.task, args.format, args.labels, args.backbone, args.pretrained, args.set)
+    )
+
+
+def _budget(args: argparse.Namespace) -> None:
+    from pipeline.experiments.budget import budget_text, candidates, fitting, read_budget, write_plot
+
+    budget = read_budget(args.budget)
+    considered = candidates(args.labels)
+    rows = fitting(considered, budget, args.labels, args.best)
+    if args.plot:
+        write_plot(considered, rows, args.plot)
+    print(json.dumps([asdict(row) for row in rows]) if args.json else budget_text(rows))
+
+
+def cost(args: argparse.Namespace) -> None:
+    if args.budget:
+        _budget(args)
+        return
+    from pipeline.core.spec import model_folder
+    from pipeline.graph.cost import backbone_cost, cost, cost_text
+    from pipeline.models.mobilenets import FAMILIES, named
+    from pipeline.models.nets import load_model
+
+    if args.run:
+        net, spec = load_model(model_folder(Path("models"), args.run))
+        name, size, found = args.run, spec.size, cost(net, (3, spec.size, spec.size))
+    else:
+        name, size = args.backbone, args.resolution
+        if name in FAMILIES:
+            name = named(name, 1.0 if args.width is None else args.width)
+        elif args.width is not None:
+            raise InputError(f"--width: {name} has its own; expected --backbone {' or '.join(FAMILIES)}")
+        found = backbone_cost(name, size, args.labels)
+    if args.json:
+        print(json.dumps({"name": name, "resolution": size, **asdict(found)}))
+        return
+    print(cost_text(name, size, found, args.layers))
+
+
+def predict(args: argparse.Namespace) -> None:
+    from pipeline.inference.predict import predict_sources, prediction_text
+
+    if args.every < 1:
+        raise InputError(f"--every {args.every}: expected 1 or more")
+    places = Path("models"), Path("exports"), args.draw
+    # an exported file brings along what it was exported with
+    shown = _shown(args.run) if args.target == TORCH else None
+    answers = predict_sources(args.sources, args.run, args.target, *places, args.every, args.frames, shown)
+    with closing(answers):  # Ctrl+C while printing finishes the drawings too
+        for prediction in answers:
+            print(json.dumps(prediction.to_json(), ensure_ascii=False) if args.json else prediction_text(prediction))
+
+
+def slide(args: argparse.Namespace) -> None:
+    from pipeline.inference.sliding import figures_text, slide_run
+
+    data = Path("data/ingested")
+    what = args.dataset, args.split, args.scales, args.background
+    figures = slide_run(args.run, Path("models"), data, *what, args.draw, args.score, _shown(args.run))
+    print(json.dumps(figures) if args.json else figures_text(figures))
+
+
+def _shown(run: str) -> dict[str, Any] | None:
+    """What params.yaml says of the answers that are shown; None for a model that it does not know."""
+    from pipeline.config.params import read_params
+
+    params = read_params() if Path("params.yaml").is_file() else None
+    return params.runs[run].predict.model_dump() if params and run in params.runs else None
+
+
+def params(args: argparse.Namespace) -> None:
+    from pipeline.config.resolve import knobs, knobs_text
+
+    found = knobs("params.yaml", args.name)
+    print(json.dumps([asdict(knob) for knob in found]) if args.json else knobs_text(found))
+
+
+def inspect(args: argparse.Namespace) -> None:
+    from pipeline.inspection.app import inspect_run
+
+    inspect_run(args.run, Path.cwd(), DATABASE, args.port)
+
+
+def demo(args: argparse.Namespace) -> None:
+    from pipeline.inference.demo import addresses, open_server, page_folder, runtime_folder, write_site
+
+    page, runtime = page_folder(Path("exports"), args.run), runtime_folder(Path("node_modules"))
+    if args.write:
+        write_site(page, runtime, args.write)
+        print(f"{args.write}: the page of {args.run}, for any static host")
+        return
+    with open_server(page, runtime, args.host, args.port) as server:
+        print(f"{args.run} in a browser: {'  '.join(addresses(server))}  (Ctrl+C ends it)", flush=True)
+        server.serve_forever()
+
+
+def compare(args: argparse.Namespace) -> None:
+    from pipeline.config.params import read_params, read_settings
+    from pipeline.config.variants import variants
+    from pipeline.experiments.compare import compare_and_write
+
+    params = read_params()
+    models = args.models.split(",") if args.models else []
+    run = args.run or (params.compare.run if params.compare else "")
+    compared = variants(params, run, models, read_settings(args.set))
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    for line in compare_and_write(Path.cwd(), run, params.run(run), compared, uri, os.environ):
+        print(line, flush=True)
+
+
+def trace(args: argparse.Namespace) -> None:
+    from pipeline.tracking.trace.text import trace_text
+    from pipeline.tracking.trace.trace import trace
+
+    found = trace(args.file, Path.cwd(), os.environ.get("MLFLOW_TRACKING_URI"))
+    print(json.dumps(found, ensure_ascii=False) if args.json else trace_text(found))
+
+
+def track(_args: argparse.Namespace) -> None:
+    from pipeline.config.params import read_params
+    from pipeline.tracking.track import track_all
+
+    experiment = read_params().track.experiment
+    for line in track_all(Path.cwd(), os.environ.get("MLFLOW_TRACKING_URI"), experiment):
+        print(line)
+
+
+def missing(_args: argparse.Namespace) -> None:
+    from pipeline.tracking.missing import missing_line
+
+    print(missing_line(Path.cwd()))

@@ -71,6 +71,10 @@ class Sample:
         row |= {f.name: getattr(self, f.name) for f in fields(self)}
         return {k: v for k, v in row.items() if v is not None} | {"objects": [o.to_json() for o in self.objects]}
 
+    def to_line(self) -> str:
+        """Its line of a metadata.jsonl, with the end of the line."""
+        return json.dumps(self.to_json(), ensure_ascii=False, allow_nan=False) + "\n"
+
     @staticmethod
     def from_json(row: dict[str, Any]) -> "Sample":
         objects = [
@@ -140,8 +144,7 @@ def write_samples(folder: Path | str, samples: Iterable[Sample]) -> None:
     ...     print(Path(folder, "metadata.jsonl").read_text(), end="")
     {"file_name": "1.jpg", "id": "1", "width": 64, "height": 48, "label": "cow", "objects": []}
     """
-    lines = [json.dumps(s.to_json(), ensure_ascii=False, allow_nan=False) for s in samples]
-    write_text(Path(folder) / "metadata.jsonl", "".join(line + "\n" for line in lines))
+    write_text(Path(folder) / "metadata.jsonl", "".join(s.to_line() for s in samples))
 
 
 def read_samples(folder: Path | str) -> list[Sample]:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import weakref
 import zlib
 from fractions import Fraction
 from pathlib import Path
@@ -23,7 +24,7 @@ from shipped import shipped
 
 from pipeline.cli import main
 from pipeline.core.errors import InputError
-from pipeline.core.sample import Sample, read_dataset, read_samples
+from pipeline.core.sample import Sample, read_dataset, read_samples, write_samples
 from pipeline.core.spec import ModelSpec, read_spec, write_spec
 from pipeline.datasets.synthetic.actions import clip_name, draw_actions
 from pipeline.datasets.synthetic.params import ActionsParams
@@ -217,11 +218,16 @@ def test_those_before_the_bad_one_are_answered(project: Path, tmp_path: Path) ->
 # --- drawings and the command
 
 
+def seen(folder: Path) -> list[Path]:
+    """What is in a folder, without what is hidden."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_drawings(project: Path, tmp_path: Path, task: str) -> None:
     images = [picture(tmp_path / "a.jpg"), picture(tmp_path / "b.png", (20, 60))]
     predict(project, images, task, drawings=tmp_path / "deep/drawn")
-    drawn = sorted((tmp_path / "deep/drawn").iterdir())
+    drawn = seen(tmp_path / "deep/drawn")
     assert [d.name for d in drawn] == ["a.png", "b.png", "dataset.json", "metadata.jsonl"]
     for file, image in zip(drawn[:2], images, strict=True):
         with Image.open(file) as after, Image.open(image) as before:
@@ -290,7 +296,7 @@ def test_a_folder_gives_its_pictures_and_the_frames_of_its_clips(project: Path, 
     names = [str(folder / "b.png"), *(f"{folder / 'c.mp4'}#{i}" for i in (0, 3, 6)), str(folder / "deep/a.jpg")]
     assert [s.id for s in found] == names
     assert [s.clip for s in found] == [None, *[str(folder / "c.mp4")] * 3, None]
-    assert sorted(f.name for f in (tmp_path / "out").iterdir()) == [
+    assert [f.name for f in seen(tmp_path / "out")] == [
         "a.png", "b.png", "c.mp4", "dataset.json", "metadata.jsonl",
     ]  # fmt: skip
     assert len(list(stream(tmp_path / "out/c.mp4"))) == 3
@@ -401,11 +407,14 @@ def test_one_that_stops_early_has_its_drawings_and_no_thread_goes_on(
 
 @pytest.mark.parametrize("name", ["a.png", "c.mp4"])
 def test_a_drawing_that_cannot_be_written_is_named(project: Path, tmp_path: Path, name: str) -> None:
-    picture(tmp_path / "in/a.png")
-    clip(tmp_path / "in/c.mp4", 3)
-    (tmp_path / "out" / name).mkdir(parents=True)
+    predict(
+        project, [picture(tmp_path / "in/a.png"), clip(tmp_path / "in/c.mp4", 3)], "classify", drawings=tmp_path / "out"
+    )
+    (tmp_path / "out" / name).unlink()
+    (tmp_path / "out" / name).mkdir()
     with pytest.raises(InputError, match=f"in/{name}.*: its drawing cannot be written: "):
         predict(project, [tmp_path / "in"], "classify", drawings=tmp_path / "out")
+    assert list((tmp_path / "out").glob(".*.unfinished")) == []
 
 
 LISTENING = """
@@ -433,3 +442,178 @@ def test_ctrl_c_finishes_the_drawings(project: Path, tmp_path: Path) -> None:
     assert (running.returncode, b"Traceback" in said) == (130, False), said.decode()
     written = read_samples(tmp_path / "drawn")
     assert 1 <= len(written) == len(list(stream(tmp_path / "drawn/long.mp4"))) < 600
+
+
+def test_a_kill_leaves_no_half_clip_and_the_next_run_draws_it(project: Path, tmp_path: Path) -> None:
+    file = clip(tmp_path / "long.mp4", 600)
+    line = [sys.executable, "-m", "pipeline.cli", "predict", str(file), "--run", "detect", "--json", "--draw", "drawn"]
+    (tmp_path / "models").symlink_to(project / "models")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(line, cwd=tmp_path, env=environment, stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        running.stdout.readline()
+        running.kill()
+    assert [path.name for path in seen(tmp_path / "drawn")] == ["dataset.json"]
+    found = predict(project, [file], "detect", drawings=tmp_path / "drawn", every=100)
+    assert len(found) == len(read_samples(tmp_path / "drawn")) == len(list(stream(tmp_path / "drawn/long.mp4"))) == 6
+    assert list((tmp_path / "drawn").glob(".*.unfinished")) == []
+
+
+# --- what is written to is not what is read, nor anything else of the user's
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def shots(tmp_path: Path) -> Path:
+    for name in ("a.png", "b.jpg", "deep/c.png"):
+        picture(tmp_path / "shots" / name)
+    clip(tmp_path / "shots/walk.mp4", 3)
+    return tmp_path / "shots"
+
+
+@pytest.mark.parametrize(
+    ("source", "drawings", "named"),
+    [
+        ("shots", "shots", r"shots/a\.png, which is read"),
+        ("shots", "shots/deep/..", r"shots/a\.png, which is read"),
+        ("shots", "link", r"shots/a\.png, which is read"),
+        ("link", "shots", r"link/a\.png, which is read"),
+        ("shots/walk.mp4", "shots", r"shots/walk\.mp4, which is read"),
+        ("shots/deep/c.png", "shots", r"shots/deep/c\.png, which is read"),
+        ("linked.png", "shots", r"linked\.png, which is read"),
+        ("shots/a.png", "shots/deep", r"holds c\.png, which --draw did not make"),
+        ("shots/a.png", "shots/walk.mp4", r"walk\.mp4: is there already, and no folder"),
+        ("shots/a.png", "shots/walk.mp4/drawn", "cannot be made or written to"),
+        ("shots/a.png", "nowhere", "cannot be made or written to"),
+    ],
+)
+def test_drawings_go_where_nothing_is_lost(
+    project: Path, shots: Path, tmp_path: Path, source: str, drawings: str, named: str
+) -> None:
+    (tmp_path / "link").symlink_to(shots)
+    (tmp_path / "nowhere").symlink_to(tmp_path / "nothing")
+    (tmp_path / "linked.png").symlink_to(shots / "deep/c.png")
+    before = contents(tmp_path)
+    with pytest.raises(InputError, match=f"--draw .*{named}"):
+        predict(project, [tmp_path / source], "classify", drawings=Path(f"{tmp_path}/{drawings}"))
+    assert contents(tmp_path) == before
+
+
+def test_a_folder_is_known_without_its_case(
+    project: Path, shots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not (tmp_path / "SHOTS").exists():
+        pytest.skip("this file system tells cases apart")
+    with pytest.raises(InputError, match="which is read"):
+        predict(project, [shots], "classify", drawings=tmp_path / "SHOTS")
+
+
+def test_the_labels_of_a_split_stay(project: Path, tmp_path: Path) -> None:
+    image = picture(tmp_path / "data/test/a.png")
+    write_samples(tmp_path / "data/test", [Sample("a", "a.png", 50, 30), Sample("b", "b.png", 50, 30)])
+    before = contents(tmp_path)
+    with pytest.raises(InputError, match=r"which is read"):
+        predict(project, [image], "classify", drawings=tmp_path / "data/test")
+    with pytest.raises(InputError, match=r"holds a\.png, which --draw did not make"):
+        predict(project, [picture(tmp_path / "b.png")], "classify", drawings=tmp_path / "data/test")
+    (tmp_path / "b.png").unlink()
+    assert contents(tmp_path) == before
+
+
+def test_drawings_replace_drawings_and_are_no_input(project: Path, shots: Path) -> None:
+    """Also those that lie in the folder that is read."""
+    first, again = (predict(project, [shots], "classify", drawings=shots / "drawn", every=3) for _ in range(2))
+    assert first == again
+    assert len(first) == 4
+    assert [p.name for p in seen(shots / "drawn")] == [
+        "a.png", "b.png", "c.png", "dataset.json", "metadata.jsonl", "walk.mp4"
+    ]  # fmt: skip
+    for source in (shots / "drawn", shots / "deep/../drawn"):
+        with pytest.raises(InputError, match="drawn: these are drawings of predictions"):
+            predict(project, [source], "classify")
+    with pytest.raises(InputError, match=r"--draw .*drawn: holds .*drawn/b\.png, which is read"):
+        predict(project, [shots / "drawn/b.png"], "classify", drawings=shots / "drawn")
+
+
+def test_a_file_of_the_users_among_drawings_stays(project: Path, shots: Path, tmp_path: Path) -> None:
+    predict(project, [shots / "a.png"], "classify", drawings=tmp_path / "out")
+    (tmp_path / "out/b.png").write_bytes(b"mine")
+    (tmp_path / "out/walk.mp4").symlink_to(shots / "walk.mp4")
+    before = contents(shots)
+    predict(project, [shots / "b.jpg", shots / "walk.mp4"], "classify", drawings=tmp_path / "out")
+    assert (tmp_path / "out/b.png").read_bytes() == b"mine"
+    assert {"b-2.png", "walk-2.mp4"} <= {p.name for p in seen(tmp_path / "out")}
+    assert contents(shots) == before
+
+
+def test_a_list_of_drawings_that_a_kill_has_cut_is_gone_on_with(project: Path, shots: Path, tmp_path: Path) -> None:
+    predict(project, [shots / "a.png"], "classify", drawings=tmp_path / "out")
+    with (tmp_path / "out/.pocketlens-drawings").open("a") as file:
+        file.write('\n"b.p')
+    for _ in range(2):
+        predict(project, [shots / "b.jpg"], "classify", drawings=tmp_path / "out")
+    assert [p.name for p in (tmp_path / "out").glob("*.png")].count("b.png") == 1
+    assert not (tmp_path / "out/b-2.png").exists()
+
+
+def test_what_fails_leaves_no_unfinished_drawing(
+    project: Path, shots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full at the third frame."""
+    real, count = ClipWriter.add, iter(range(9))
+
+    def add(self: ClipWriter, image: Image.Image) -> None:
+        if next(count) == 2:
+            raise OSError(28, "No space left on device")
+        real(self, image)
+
+    monkeypatch.setattr(ClipWriter, "add", add)
+    with pytest.raises(InputError, match=r"walk\.mp4#2: its drawing cannot be written: .*No space left"):
+        predict(project, [shots / "walk.mp4"], "classify", drawings=tmp_path / "out")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [".pocketlens-drawings", "dataset.json"]
+
+
+def test_labels_are_written_as_they_come(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A camera may run for days: no answer is kept once it is written."""
+    real, file = cv2.VideoCapture, str(clip(tmp_path / "seen.mp4", 41))
+    monkeypatch.setattr(cv2, "VideoCapture", lambda number: real(file))
+    kept = []
+    answers = predict_sources(
+        ["camera"], "classify", "torch", project / "models", project / "exports", tmp_path / "out", most=40
+    )
+    for sample in answers:
+        assert sample.scores is not None
+        sample.scores = Scores(sample.scores)
+        kept.append(weakref.ref(sample.scores))
+        assert sum(ref() is not None for ref in kept) <= 12
+    assert len(kept) == len(read_samples(tmp_path / "out")) == 40
+
+
+class Scores(dict[str, float]):
+    """A dict that can be referred to weakly."""
+
+
+# --- a word is what it seems
+
+
+@pytest.mark.parametrize("name", ["camera", "camera:1", "camera:x"])
+def test_a_folder_of_a_cameras_name_is_a_folder(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture(tmp_path / name / "a.png")
+    clip(tmp_path / name / "b.mp4", 2)
+    found = predict(project, [Path(name)], "classify", drawings=tmp_path / "out")
+    assert [s.id for s in found] == [f"{name}/a.png", f"{name}/b.mp4#0", f"{name}/b.mp4#1"]
+    assert all((tmp_path / "out" / s.file_name).is_file() for s in read_samples(tmp_path / "out"))
+
+
+def test_a_file_of_a_cameras_name_is_a_file(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture(tmp_path / "a.png").rename(tmp_path / "camera")
+    (found,) = predict(project, [Path("camera")], "classify", drawings=tmp_path / "out")
+    assert (found.id, found.clip) == ("camera", None)
+    assert [s.file_name for s in read_samples(tmp_path / "out")] == ["../camera"]

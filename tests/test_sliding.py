@@ -1,6 +1,7 @@
 """Sliding windows: one pass against cutting the windows out, where boxes land, and a detector made of a classifier."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -325,7 +326,17 @@ def test_the_command(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     figures = json.loads(capsys.readouterr().out)
     assert (figures["task"], figures["n_images"], figures["scales"]) == ("detect", 6, [1.6, 2, 2.5])
     assert figures["AP50"] > 0.5
-    assert sorted(p.name for p in (project / "drawn").iterdir()) == [f"val-{i}.png" for i in range(6)]
+    assert sorted(p.name for p in (project / "drawn").glob("[!.]*")) == [f"val-{i}.png" for i in range(6)]
+    assert list((project / "drawn").glob(".*.unfinished")) == []
+    labels = (project / "data/ingested/shapes/val/metadata.jsonl").read_bytes()
+    for folder in ("data/ingested/shapes/val", "data/ingested/shapes", "."):
+        with pytest.raises(SystemExit):
+            main(["slide", "r", "shapes", "--split", "val", *scales, "--draw", folder])
+        assert re.search(r"--draw .*: holds .*val-\d\.jpg, which is read", capsys.readouterr().err)
+    assert (project / "data/ingested/shapes/val/metadata.jsonl").read_bytes() == labels
+    main(["slide", "r", "shapes", "--split", "val", "--scales", "2", "--draw", "drawn"])
+    capsys.readouterr()
+    assert len(list((project / "drawn").glob("[!.]*"))) == 6
     main(["slide", "r", "shapes", "--split", "val", *scales])
     first, *rest = capsys.readouterr().out.splitlines()
     assert first == f"6 images: AP {figures['AP']:.4f}, AP50 {figures['AP50']:.4f}"

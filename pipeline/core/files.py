@@ -19,23 +19,55 @@ def new_folder(path: Path | str) -> Iterator[Path]:
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
-    ...     with new_folder(f"{folder}/model") as unfinished:
-    ...         write_text(unfinished / "labels.txt", "cow")
+    ...     with new_folder(f"{folder}/model") as place:
+    ...         write_text(place / "labels.txt", "cow")
     ...     [path.name for path in Path(folder, "model").iterdir()]
     ['labels.txt']
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir()
+    place = unfinished(path)
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
     try:
-        yield unfinished
+        yield place
     except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(place, ignore_errors=True)
         raise
     shutil.rmtree(path, ignore_errors=True)
-    unfinished.replace(path)
+    place.replace(path)
+
+
+def unfinished(path: Path | str) -> Path:
+    """The hidden name beside `path` under which it is written until it is whole.
+
+    >>> unfinished("drawings/walk.mp4").as_posix()
+    'drawings/.walk.mp4.unfinished'
+    """
+    path = Path(path)
+    return path.with_name(f".{path.name}.unfinished")
+
+
+@contextmanager
+def new_file(path: Path | str) -> Iterator[Path]:
+    """Yield a place beside `path` to write the file to; on success it is moved to `path`, on an error removed.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     with new_file(f"{folder}/deep/note.txt") as place:
+    ...         size = place.write_text("two cows")
+    ...     [path.name for path in Path(folder, "deep").iterdir()]
+    ['note.txt']
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    place = unfinished(path)
+    try:
+        yield place
+        place.replace(path)
+    except BaseException:
+        place.unlink(missing_ok=True)
+        raise
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -47,11 +79,8 @@ def write_text(path: Path | str, text: str) -> None:
     ...     Path(folder, "reports", "note.txt").read_text()
     'two cows'
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)
+    with new_file(path) as place:
+        place.write_text(text, encoding="utf-8")
 
 
 def read_figures(path: Path | str) -> list[dict[str, float]]:

@@ -71,6 +71,10 @@ class Sample:
         row |= {f.name: getattr(self, f.name) for f in fields(self)}
         return {k: v for k, v in row.items() if v is not None} | {"objects": [o.to_json() for o in self.objects]}
 
+    def to_line(self) -> str:
+        """Its line of a metadata.jsonl, with the end of the line."""
+        return json.dumps(self.to_json(), ensure_ascii=False, allow_nan=False) + "\n"
+
     @staticmethod
     def from_json(row: Any) -> "Sample":
         if not isinstance(row, dict):
@@ -146,7 +150,7 @@ def write_samples(folder: Path | str, samples: Iterable[Sample]) -> None:
     path, lines = Path(folder) / "metadata.jsonl", []
     for number, sample in enumerate(samples, 1):
         try:
-            lines.append(json.dumps(sample.to_json(), ensure_ascii=False, allow_nan=False) + "\n")
+            lines.append(sample.to_line())
         except ValueError as error:
             raise InputError(f"{path}:{number}: sample {sample.id!r}: expected finite numbers: {error}") from None
     write_text(path, "".join(lines))

@@ -1,11 +1,14 @@
 """A clip as evenly spaced images, by PyAV."""
 
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
 import av
 from PIL import Image
+
+from pipeline.core.files import unfinished
 
 WHOLE = 0.9  # a clip of which less than this share decodes is broken
 
@@ -80,7 +83,7 @@ def frame_rate(path: Path | str) -> Fraction:
     Fraction(10, 1)
     """
     try:
-        with av.open(str(path)) as container:
+        with av.open(_url(path)) as container:
             return next((s.average_rate for s in container.streams.video if s.average_rate), Fraction(25))
     except (av.FFmpegError, OSError) as error:
         raise ClipError(f"does not decode: {error.strerror or error}") from None
@@ -105,11 +108,13 @@ def camera(number: int) -> Iterator[Image.Image]:
 
 class ClipWriter:
     """An MP4 file of `rate` images a second, H.264 where this machine's FFmpeg has an encoder for it; the first
-    image gives the size.
+    image gives the size. It is under a hidden name beside `path` until `close` moves it there: a clip without an end
+    has no index, and does not play. `discard` removes it.
     """
 
     def __init__(self, path: Path, rate: Fraction) -> None:
-        self._container = av.open(str(path), "w")
+        self._path, self._unfinished = path, unfinished(path)
+        self._container = av.open(_url(self._unfinished), "w", format="mp4")
         codec = next(c for c in ("libx264", "libopenh264", "mpeg4") if c in av.codecs_available)
         # with x264's own choice, "medium", encoding takes more than twice the time, for a file of the same size
         self._stream = self._container.add_stream(codec, rate=rate, options={"preset": "veryfast"})
@@ -125,15 +130,31 @@ class ClipWriter:
         self._container.mux(self._stream.encode(frame))
 
     def close(self) -> None:
-        if self._sized:
-            self._container.mux(self._stream.encode(None))
-        self._container.close()
+        try:
+            if self._sized:
+                self._container.mux(self._stream.encode(None))
+            self._container.close()
+            self._unfinished.replace(self._path)
+        except BaseException:
+            self.discard()
+            raise
+
+    def discard(self) -> None:
+        # what is thrown away may be cut: its end need not be written
+        with suppress(av.FFmpegError, OSError):
+            self._container.close()
+        self._unfinished.unlink(missing_ok=True)
+
+
+def _url(path: Path | str) -> str:
+    """As FFmpeg takes it: it would read a path with a colon, as of a folder camera:1, as an address."""
+    return f"file:{path}"
 
 
 def _decoded_times(path: Path | str) -> list[int | None]:
     """The timestamp of each frame that decodes; what the container declares is often wrong."""
     times = [frame.pts for frame, _ in _decode(path)]
-    with av.open(str(path)) as container:
+    with av.open(_url(path)) as container:
         declared = container.streams.video[0].frames
     if not times or len(times) < WHOLE * declared:
         raise ClipError(f"{len(times)} of {declared or 'its'} frames decode")
@@ -143,7 +164,7 @@ def _decoded_times(path: Path | str) -> list[int | None]:
 def _decode(path: Path | str) -> Iterator[tuple[av.VideoFrame, Fraction]]:
     """Each frame with the width of its pixels over their height. Raises ClipError."""
     try:
-        with av.open(str(path)) as container:
+        with av.open(_url(path)) as container:
             if not container.streams.video:
                 raise ClipError("no video stream in it")
             stream = container.streams.video[0]

@@ -13,11 +13,13 @@ from PIL import Image
 from tqdm import tqdm
 
 from pipeline.core.errors import InputError
+from pipeline.core.files import new_file
 from pipeline.core.image_file import ImageFileError, open_image
-from pipeline.core.sample import Dataset, Sample, write_dataset, write_samples
+from pipeline.core.sample import Dataset, Sample, write_dataset
 from pipeline.core.spec import ModelSpec, model_folder, read_spec
-from pipeline.datasets.formats.reading import CLIP_SUFFIXES, IMAGE_SUFFIXES, files_under
+from pipeline.datasets.formats.reading import CLIP_SUFFIXES, DRAWINGS, IMAGE_SUFFIXES, files_under
 from pipeline.evaluation.params import with_predict
+from pipeline.inference.drawings import DrawingFolder
 from pipeline.inference.overlap import overlapped
 from pipeline.ops.preprocess import Frame, resize
 from pipeline.runtimes.answers import predict_resized
@@ -35,12 +37,23 @@ NAMED = 5  # bad files that an error lists
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """One image to predict: a file's, or one of `clip`, which shows `rate` of those that are taken in a second."""
+    """One image to predict: a file's, or one of `clip`, which shows `rate` of those that are taken in a second. `live`:
+    the clip is no file, but what a camera sees.
+    """
 
     name: str
     image: Image.Image
     clip: str | None = None
     rate: Fraction = Fraction(25)
+    live: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A file, or the camera with this number."""
+
+    name: str
+    camera: int | None = None
 
 
 def prediction_text(prediction: Sample) -> str:
@@ -74,11 +87,11 @@ def predict_sources(
     `file_name` and `id` are the file's path as given; a frame's id ends in #<place>, its `clip` is the file. Of clips
     and cameras each `every`-th frame is taken, of a camera until `most` are. `target`: `TORCH` for models/<run>, or a
     file of exports/<run> by its target's name; `predict` is the run's block of that name (None: see
-    `evaluation.params.with_predict`). With `drawings`, each image is written there with its prediction
-    drawn in, a clip as a clip, and the predictions as metadata.jsonl and dataset.json. Decoding, resizing, the model
-    and drawing overlap, each in a thread; few images are held at once, and closing ends them. Raises InputError for
-    an unknown run or target, a drawing that cannot be written, and at the end for files that do not decode: the others
-    are answered all the same.
+    `evaluation.params.with_predict`). With `drawings`, each image is written there with its prediction drawn in, a clip
+    as a clip, and the predictions as metadata.jsonl and dataset.json. Decoding, resizing, the model and drawing each
+    have a thread; few images are held at once, and closing ends them. Raises InputError for an unknown run or
+    target, drawings that would go among other files or cannot be written, and at the end for files that do not decode:
+    the others are answered all the same.
 
     >>> from tempfile import TemporaryDirectory
     >>> from safetensors.torch import save_file
@@ -97,13 +110,13 @@ def predict_sources(
     runtime, spec = _model(run, target, models, exports, predict)
     dataset = Dataset(spec.dataset, spec.labels, spec.landmarks, spec.pairs, spec.skeleton)
     bad: list[str] = []
-    files = [name for source in sources for name in _files(source)]
+    files = [file for source in sources for file in _files(source)]
     steps: list[Callable[[Any], Any]] = [partial(_resized, spec), partial(_predicted, runtime, spec)]
     with ExitStack() as stack:
         if drawings is not None:
-            steps.append(stack.enter_context(_Drawings(drawings, dataset)).add)
-        shots = _shots(files, every, most, bad)
-        for _, sample in stack.enter_context(closing(overlapped(shots, *steps))):
+            folder = DrawingFolder(drawings, [file.name for file in files if file.camera is None])
+            steps.append(stack.enter_context(_Drawings(folder, dataset)).add)
+        for _, sample in stack.enter_context(closing(overlapped(_shots(files, every, most, bad), *steps))):
             yield sample
     if bad:
         more = f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
@@ -132,82 +145,96 @@ def _predicted(runtime: Runtime, spec: ModelSpec, given: tuple[Shot, Images, Fra
     return shot, sample
 
 
-def _files(source: str) -> list[str]:
-    """The images and clips of a folder; any other source as it is. Raises InputError for a folder without any, and
-    for a camera whose number is not one.
+def _files(source: str) -> list[_Source]:
+    """The images and clips of a folder; any other source as it is. What is on the disk is no camera, whatever its
+    name. Raises InputError for a folder without any, one of drawings, and a camera whose number is not one.
     """
     kind, _, number = source.partition(":")
-    if kind == CAMERA and number and not number.isdecimal():
-        raise InputError(f"{source}: expected {CAMERA}, or {CAMERA}:1 for the second one")
-    if kind == CAMERA or not Path(source).is_dir():
-        return [source]
+    if kind == CAMERA and not os.path.lexists(source):
+        if number and not number.isdecimal():
+            raise InputError(f"{source}: expected {CAMERA}, or {CAMERA}:1 for the second one")
+        return [_Source(source, int(number or 0))]
+    if not Path(source).is_dir():
+        return [_Source(source)]
+    if Path(source, DRAWINGS).is_file():
+        raise InputError(f"{source}: these are drawings of predictions, which --draw made; expected what they are of")
     found = sorted(files_under(Path(source), IMAGE_SUFFIXES | CLIP_SUFFIXES))
     if not found:
         raise InputError(f"{source}: no image and no clip in this folder")
-    return [str(f) for f in found]
+    return [_Source(str(f)) for f in found]
 
 
-def _shots(files: list[str], every: int, most: int | None, bad: list[str]) -> Generator[Shot, None, None]:
+def _shots(files: list[_Source], every: int, most: int | None, bad: list[str]) -> Generator[Shot, None, None]:
     """The images of all `files`; what does not decode is added to `bad`."""
     from pipeline.datasets.video import ClipError, camera, frame_rate, stream
 
     with tqdm(files, "predict", unit="file", mininterval=0.5, disable=None) as bar:
-        for name in bar:
-            kind, _, number = name.partition(":")
-            is_clip = Path(name).suffix.lower() in CLIP_SUFFIXES
-            if not is_clip and kind != CAMERA:
+        for file in bar:
+            name, live = file.name, file.camera is not None
+            if not live and Path(name).suffix.lower() not in CLIP_SUFFIXES:
                 try:
                     yield Shot(name, open_image(name))
                 except ImageFileError as error:
                     bad.append(str(error))
                 continue
             try:
-                frames = stream(name) if is_clip else camera(int(number or 0))
-                rate = frame_rate(name) / every if is_clip else Fraction(25, every)
+                frames = stream(name) if file.camera is None else camera(file.camera)
+                rate = Fraction(25, every) if live else frame_rate(name) / every
                 for place, image in enumerate(frames):
-                    if not is_clip and most is not None and place >= most * every:
+                    if live and most is not None and place >= most * every:
                         break
                     bar.set_postfix(frame=place, refresh=False)
                     if place % every == 0:
-                        yield Shot(f"{name}#{place}", image, name, rate)
+                        yield Shot(f"{name}#{place}", image, name, rate, live)
             except ClipError as error:
                 bad.append(f"{name}: {error}")
 
 
 class _Drawings:
-    """Images and clips with predictions drawn in, in a folder, and at the end (a camera's is Ctrl+C) their labels."""
+    """Images and clips with predictions drawn in, and their labels: a line each as they come, under their name at the
+    end (a camera's is Ctrl+C). What is not finished when something fails is removed.
+    """
 
-    def __init__(self, folder: Path, dataset: Dataset) -> None:
+    def __init__(self, folder: DrawingFolder, dataset: Dataset) -> None:
         self.folder, self.dataset = folder, dataset
-        self._names: set[str] = set()
-        self._samples: list[Sample] = []
         self._clip: tuple[str, ClipWriter] | None = None
 
     def __enter__(self) -> "_Drawings":
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.make("dataset.json", "metadata.jsonl")
+        with _drawing_of(str(self.folder.path)), ExitStack() as files:
+            write_dataset(self.folder.path, self.dataset)
+            place = files.enter_context(new_file(self.folder.path / "metadata.jsonl"))
+            self._labels = files.enter_context(place.open("w", encoding="utf-8"))
+            self._open = files.pop_all()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._end()
-        write_dataset(self.folder, self.dataset)
-        write_samples(self.folder, self._samples)
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if kind is None or issubclass(kind, (GeneratorExit, KeyboardInterrupt)):
+            with _drawing_of(str(self.folder.path)), self._open:
+                self._end()
+            return
+        if self._clip is not None:
+            self._clip[1].discard()
+        self._open.__exit__(kind, error, trace)
 
     def add(self, given: tuple[Shot, Sample]) -> tuple[Shot, Sample]:
         """Draws what was predicted, and passes it on."""
         shot, sample = given
         nothing = Sample("", "", shot.image.width, shot.image.height)
         drawn = draw(shot.image, nothing, self.dataset, sample)
-        self._samples.append(_from_folder(sample, self.folder))
         if self._clip is not None and self._clip[0] != shot.clip:
             self._end()
         with _drawing_of(shot.name):
+            self._labels.write((sample if shot.live else _from_folder(sample, self.folder.path)).to_line())
             if shot.clip is None:
-                drawn.save(self._free(shot.name, ".png"))
+                with new_file(self.folder.free(Path(shot.name).stem, ".png")) as place:
+                    drawn.save(place, "PNG")
                 return given
             if self._clip is None:
                 from pipeline.datasets.video import ClipWriter
 
-                self._clip = shot.clip, ClipWriter(self._free(shot.clip.replace(":", "-"), ".mp4"), shot.rate)
+                path = self.folder.free(Path(shot.clip.replace(":", "-")).stem, ".mp4")
+                self._clip = shot.clip, ClipWriter(path, shot.rate)
             self._clip[1].add(drawn)
         return given
 
@@ -216,15 +243,6 @@ class _Drawings:
             (name, writer), self._clip = self._clip, None
             with _drawing_of(name):
                 writer.close()
-
-    def _free(self, name: str, suffix: str) -> Path:
-        """Files of one name from several folders get a number."""
-        stem, number = Path(name).stem, 1
-        while f"{stem}{suffix}" in self._names:
-            number += 1
-            stem = f"{Path(name).stem}-{number}"
-        self._names.add(f"{stem}{suffix}")
-        return self.folder / f"{stem}{suffix}"
 
 
 @contextmanager
@@ -237,6 +255,4 @@ def _drawing_of(name: str) -> Iterator[None]:
 
 def _from_folder(sample: Sample, folder: Path) -> Sample:
     """The same with its file as seen from `folder`, as in all metadata.jsonl."""
-    if sample.file_name.split(":")[0] == CAMERA:
-        return sample
     return replace(sample, file_name=Path(os.path.relpath(sample.file_name, folder)).as_posix())

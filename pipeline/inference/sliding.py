@@ -11,10 +11,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from pipeline.core.errors import InputError
+from pipeline.core.files import new_file
 from pipeline.core.image_file import open_image
 from pipeline.core.sample import Dataset, Object, Sample, read_dataset, read_samples
 from pipeline.core.spec import ModelSpec, model_folder, read_spec
 from pipeline.evaluation.params import with_predict
+from pipeline.inference.drawings import DrawingFolder
 from pipeline.metrics.metrics import FOR_AP, shown_of
 from pipeline.metrics.metrics import score as figures_of
 from pipeline.ops.boxes import nms
@@ -80,7 +82,7 @@ def slide_run(
 
     With `drawings`, each image is written there with its true boxes and those found with a score of `shown` (None:
     the run's) or more. Raises InputError for a run that is not a classifier or does not slide, labels that are not the
-    dataset's and `background`, invalid scales, or a split without images.
+    dataset's and `background`, invalid scales, a split without images, or a folder for drawings that holds other files.
     """
     folder = model_folder(models, run)
     spec = read_spec(folder / "model.json")
@@ -90,6 +92,9 @@ def slide_run(
     _check(run, spec, boxes, background, scales)
     if not truth:
         raise InputError(f"{data / dataset / split}: no images")
+    drawn = (
+        DrawingFolder(drawings, [data / dataset / split / s.file_name for s in truth]) if drawings is not None else None
+    )
     truth = [replace(s, objects=[replace(o, landmarks=[]) for o in s.objects]) for s in truth]
 
     from pipeline.models.nets import load_model
@@ -101,8 +106,8 @@ def slide_run(
     except InputError as error:
         raise InputError(f"{folder}: {spec.backbone}: {error}") from None
     found = slide_samples(slider, data / dataset / split, truth, scales)
-    if drawings is not None:
-        _draw(drawings, data / dataset / split, boxes, truth, found, spec.predict["score"] if shown is None else shown)
+    if drawn is not None:
+        _draw(drawn, data / dataset / split, boxes, truth, found, spec.predict["score"] if shown is None else shown)
     about = {"run": run, "dataset": dataset, "split": split, "scales": list(scales)}
     return {**about, **figures_of("detect", truth, found, boxes)}
 
@@ -214,8 +219,15 @@ def _check(run: str, spec: ModelSpec, dataset: Dataset, background: str, scales:
         raise InputError(f"--scales: found {wrong[0]:g}; expected above 0, up to {LARGEST}")
 
 
-def _draw(folder: Path, images: Path, dataset: Dataset, truth: list[Sample], found: list[Sample], shown: float) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+def _draw(
+    folder: DrawingFolder, images: Path, dataset: Dataset, truth: list[Sample], found: list[Sample], shown: float
+) -> None:
+    folder.make()
     for sample, prediction in zip(truth, found, strict=True):
         seen = replace(prediction, objects=shown_of(prediction.objects, shown, None))
-        draw(open_image(images / sample.file_name), sample, dataset, seen).save(folder / f"{sample.id}.png")
+        drawn = draw(open_image(images / sample.file_name), sample, dataset, seen)
+        try:
+            with new_file(folder.free(sample.id, ".png")) as place:
+                drawn.save(place, "PNG")
+        except OSError as error:
+            raise InputError(f"{sample.file_name}: its drawing cannot be written: {error}") from None

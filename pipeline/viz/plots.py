@@ -9,6 +9,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
+from pipeline.core.files import new_file
+
 DPI = 100
 AREA = 12  # of a dot in square typographic points, per megabyte
 AROUND = (
@@ -176,4 +178,5 @@ def _save(figure: Figure, path: Path) -> None:
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
     FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=DPI, bbox_inches="tight", metadata={"Software": None})
+    with new_file(path) as place:
+        figure.savefig(place, format="png", dpi=DPI, bbox_inches="tight", metadata={"Software": None})

@@ -15,6 +15,7 @@ from pipeline.core.sample import ABSENT, HIDDEN, VISIBLE, Landmark, Object
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".ppm", ".pgm"}
 CLIP_SUFFIXES = {".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv"}
+DRAWINGS = ".pocketlens-drawings"  # the file that names what --draw has made in a folder
 SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
@@ -103,7 +104,8 @@ class ImageIndex:
 
 
 def files_under(root: Path, suffixes: set[str]) -> Iterator[Path]:
-    """Files with one of `suffixes` (lower case) in `root` and below; hidden ones and their folders are passed over.
+    """Files with one of `suffixes` (lower case) in `root` and below, without hidden ones and what is in hidden folders,
+    and without folders below that hold drawings of predictions.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -118,6 +120,9 @@ def files_under(root: Path, suffixes: set[str]) -> Iterator[Path]:
             folders.clear()
             continue
         walked.add(real)
+        if DRAWINGS in files and folder != str(root):
+            folders.clear()
+            continue
         folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "__MACOSX")
         for file in files:
             if not file.startswith(".") and os.path.splitext(file)[1].lower() in suffixes:  # noqa: PTH122 (fast)

@@ -41,53 +41,57 @@ def main(arguments: list[str] | None = None) -> None:
 def _add_parser(parser: argparse.ArgumentParser) -> None:
     from pipeline.datasets.formats import FORMATS
 
-    parser.add_argument("name", help="of the new dataset and run")
-    parser.add_argument("--data", type=Path, required=True, help="folder with the images or clips")
-    parser.add_argument("--labels", type=Path, help="folder or file with the labels, where they lie elsewhere")
+    parser.add_argument("name", type=_word, help="of the new dataset and run")
+    parser.add_argument("--data", type=_path, required=True, help="folder with the images or clips")
+    parser.add_argument("--labels", type=_path, help="folder or file with the labels, where they lie elsewhere")
     parser.add_argument("--task", choices=TASKS, required=True)
-    parser.add_argument("--format", help=f"{', '.join(FORMATS)}; recognized from the folder if not given")
-    parser.add_argument("--backbone", help="any timm name (default mobilenetv2_100)")
-    parser.add_argument("--pretrained", type=Path, metavar="FILE", help="weights in timm's or torchvision's names")
+    parser.add_argument("--format", type=_word, help=f"{', '.join(FORMATS)}; recognized from the folder if not given")
+    parser.add_argument("--backbone", type=_word, help="any timm name (default mobilenetv2_100)")
+    parser.add_argument("--pretrained", type=_path, metavar="FILE", help="weights in timm's or torchvision's names")
     _add_settings(parser, "a knob: train.epochs=5, dataset.max_side=320")
     parser.set_defaults(command=commands.add)
 
 
 def _cost_parser(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--backbone", help="any timm name, or mobilenetv1 and mobilenetv2 with --width")
-    what.add_argument("--run", help="the whole net of a trained run, at its size")
-    what.add_argument("--budget", help="the MobileNets that a phone can afford: macs=150M,size=1MB,ms=5")
-    parser.add_argument("--best", type=int, default=5, help="with --budget: how many to measure and list (default 5)")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="with --budget: draw what was considered as PNG")
+    what.add_argument("--backbone", type=_word, help="any timm name, or mobilenetv1 and mobilenetv2 with --width")
+    what.add_argument("--run", type=_word, help="the whole net of a trained run, at its size")
+    what.add_argument("--budget", type=_word, help="the MobileNets that a phone can afford: macs=150M,size=1MB,ms=5")
+    parser.add_argument(
+        "--best", type=_count, default=5, help="with --budget: how many to measure and list (default 5)"
+    )
+    parser.add_argument("--plot", type=_path, metavar="FILE", help="with --budget: draw what was considered, a new PNG")
     parser.add_argument("--width", type=float, help="of a mobilenetv1 or mobilenetv2 (default 1)")
-    parser.add_argument("--resolution", type=int, default=224, help="side of the input in pixels (default 224)")
-    parser.add_argument("--labels", type=int, default=1000, help="classes of the last layer (default 1000)")
+    parser.add_argument("--resolution", type=_count, default=224, help="side of the input in pixels (default 224)")
+    parser.add_argument("--labels", type=_count, default=1000, help="classes of the last layer (default 1000)")
     parser.add_argument("--layers", action="store_true", help="a line per layer as well")
     parser.add_argument("--json", action="store_true", help="macs, params, weights, bytes of activations, layers")
     parser.set_defaults(command=commands.cost)
 
 
 def _predict_parser(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="images, clips, folders of both, camera, camera:1")
-    parser.add_argument("--run", required=True)
     parser.add_argument(
-        "--target", default=TORCH, help=f"{TORCH} (default), or a file that ships: {', '.join(TARGETS)}"
+        "sources", type=_word, nargs="+", metavar="SOURCE", help="images, clips, folders of both, camera, camera:1"
+    )
+    parser.add_argument("--run", type=_word, required=True)
+    parser.add_argument(
+        "--target", type=_word, default=TORCH, help=f"{TORCH} (default), or a file that ships: {', '.join(TARGETS)}"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object per image")
     parser.add_argument(
         "--draw",
-        type=Path,
+        type=_path,
         metavar="FOLDER",
-        help="write predictions drawn into images and clips, and metadata.jsonl",
+        help="write predictions drawn into images and clips, and metadata.jsonl; a folder for nothing else",
     )
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="of clips and cameras each N-th frame")
-    parser.add_argument("--frames", type=int, metavar="N", help="of a camera so many frames (default: until Ctrl+C)")
+    parser.add_argument("--every", type=_count, default=1, metavar="N", help="of clips and cameras each N-th frame")
+    parser.add_argument("--frames", type=_count, metavar="N", help="of a camera so many frames (default: until Ctrl+C)")
     parser.set_defaults(command=commands.predict)
 
 
 def _slide_parser(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", help="a classifier, trained on crops of objects and of nothing")
-    parser.add_argument("dataset", help="an ingested dataset with boxes of the same labels")
+    parser.add_argument("run", type=_word, help="a classifier, trained on crops of objects and of nothing")
+    parser.add_argument("dataset", type=_word, help="an ingested dataset with boxes of the same labels")
     parser.add_argument("--split", choices=("train", "val", "test"), default="test")
     parser.add_argument(
         "--scales",
@@ -96,23 +100,49 @@ def _slide_parser(parser: argparse.ArgumentParser) -> None:
         metavar="N,N,...",
         help="how often a window fits into the longer side of an image (default 1,1.25,1.6,2,2.5,3.2,4,5)",
     )
-    parser.add_argument("--background", default="background", help="the label of nothing (default background)")
+    parser.add_argument(
+        "--background", type=_word, default="background", help="the label of nothing (default background)"
+    )
     parser.add_argument("--score", type=float, help="with --draw: objects below are not drawn (default: the run's)")
     parser.add_argument("--json", action="store_true", help="all figures as one JSON object")
-    parser.add_argument("--draw", type=Path, metavar="FOLDER", help="write the images with truth and boxes drawn in")
+    parser.add_argument("--draw", type=_path, metavar="FOLDER", help="write the images with truth and boxes drawn in")
     parser.set_defaults(command=commands.slide)
 
 
 def _trace_parser(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, help="of exports, models, reports or data; or a copy of one, anywhere")
+    parser.add_argument("file", type=_path, help="of exports, models, reports or data; or a copy of one, anywhere")
     parser.add_argument("--json", action="store_true", help="all that is known, as one JSON object")
     parser.set_defaults(command=commands.trace)
 
 
 def _params_parser(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", help="of a run, or of a dataset (default: all)")
+    parser.add_argument("name", type=_word, nargs="?", help="of a run, or of a dataset (default: all)")
     parser.add_argument("--json", action="store_true", help="a list of key, value, stated and meaning")
     parser.set_defaults(command=commands.params)
+
+
+def _word(text: str) -> str:
+    """An empty one, as of a shell's variable that is not set, is no wish for the default or for this folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected a word")
+    return text
+
+
+def _path(text: str) -> Path:
+    return Path(_word(text))
+
+
+def _words(text: str) -> list[str]:
+    words = [word.strip() for word in text.split(",")]
+    if not all(words):
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected words with commas between")
+    return words
+
+
+def _count(text: str) -> int:
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected a whole number, 1 or more")
+    return int(text)
 
 
 def _numbers(text: str) -> list[float]:
@@ -124,22 +154,24 @@ def _add_settings(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def _inspect_parser(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run")
+    parser.add_argument("run", type=_word)
     parser.add_argument("--port", type=int, default=5151)
     parser.set_defaults(command=commands.inspect)
 
 
 def _demo_parser(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run")
-    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets phones on the same network in")
+    parser.add_argument("run", type=_word)
+    parser.add_argument("--host", type=_word, default="127.0.0.1", help="0.0.0.0 lets phones on the same network in")
     parser.add_argument("--port", type=int, default=5151)
-    parser.add_argument("--write", type=Path, metavar="FOLDER", help="write the page there, for any static host")
+    parser.add_argument("--write", type=_path, metavar="FOLDER", help="write the page there, for any static host")
     parser.set_defaults(command=commands.demo)
 
 
 def _compare_parser(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--run", help="whose data and knobs are taken (default: compare.run of params.yaml)")
-    parser.add_argument("--models", help="any timm names, with commas between (default: compare.models)")
+    parser.add_argument(
+        "--run", type=_word, help="whose data and knobs are taken (default: compare.run of params.yaml)"
+    )
+    parser.add_argument("--models", type=_words, help="any timm names, with commas between (default: compare.models)")
     _add_settings(parser, "a knob of the run, for all models: train.epochs=5")
     parser.set_defaults(command=commands.compare)
 

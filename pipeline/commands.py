@@ -24,9 +24,11 @@ def add(args: argparse.Namespace) -> None:
 
 
 def _budget(args: argparse.Namespace) -> None:
-    from pipeline.experiments.budget import budget_text, candidates, fitting, read_budget, write_plot
+    from pipeline.experiments.budget import budget_text, candidates, check_plot, fitting, read_budget, write_plot
 
     budget = read_budget(args.budget)
+    if args.plot:
+        check_plot(args.plot)  # before minutes of measuring
     considered = candidates(args.labels)
     rows = fitting(considered, budget, args.labels, args.best)
     if args.plot:
@@ -38,12 +40,15 @@ def cost(args: argparse.Namespace) -> None:
     if args.budget:
         _budget(args)
         return
+    if args.plot:
+        raise InputError(f"--plot {args.plot}: is drawn of a --budget; there is none")
     from pipeline.core.spec import model_folder
     from pipeline.graph.cost import backbone_cost, cost, cost_text
     from pipeline.models.mobilenets import FAMILIES, named
     from pipeline.models.nets import load_model
 
     if args.run:
+        _check_made(args.run)
         net, spec = load_model(model_folder(Path("models"), args.run))
         name, size, found = args.run, spec.size, cost(net, (3, spec.size, spec.size))
     else:
@@ -62,8 +67,7 @@ def cost(args: argparse.Namespace) -> None:
 def predict(args: argparse.Namespace) -> None:
     from pipeline.inference.predict import predict_sources, prediction_text
 
-    if args.every < 1:
-        raise InputError(f"--every {args.every}: expected 1 or more")
+    _check_made(args.run)
     places = Path("models"), Path("exports"), args.draw
     # an exported file brings along what it was exported with
     shown = _shown(args.run) if args.target == TORCH else None
@@ -76,10 +80,23 @@ def predict(args: argparse.Namespace) -> None:
 def slide(args: argparse.Namespace) -> None:
     from pipeline.inference.sliding import figures_text, slide_run
 
+    _check_made(args.run)
     data = Path("data/ingested")
     what = args.dataset, args.split, args.scales, args.background
     figures = slide_run(args.run, Path("models"), data, *what, args.draw, args.score, _shown(args.run))
     print(json.dumps(figures) if args.json else figures_text(figures))
+
+
+def _check_made(run: str) -> None:
+    """Raises InputError for a run that params.yaml knows, but whose model is not here, as on a fresh clone."""
+    from pipeline.config.params import read_params
+
+    folder = Path("models") / run
+    if not folder.exists() and Path("params.yaml").is_file() and run in read_params().runs:
+        raise InputError(
+            f"{folder}: not here, though params.yaml has the run; `dvc pull` or `dvc checkout` brings it back, "
+            f"`dvc repro train@{run}` makes it"
+        )
 
 
 def _shown(run: str) -> dict[str, Any] | None:
@@ -122,9 +139,8 @@ def compare(args: argparse.Namespace) -> None:
     from pipeline.experiments.compare import compare_and_write
 
     params = read_params()
-    models = args.models.split(",") if args.models else []
     run = args.run or (params.compare.run if params.compare else "")
-    compared = variants(params, run, models, read_settings(args.set))
+    compared = variants(params, run, args.models or [], read_settings(args.set))
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     for line in compare_and_write(Path.cwd(), run, params.run(run), compared, uri, os.environ):
         print(line, flush=True)

@@ -198,6 +198,17 @@ def test_a_budget_lists_what_fits_best_first(capsys, tmp_path):
         assert row["file_bytes"] <= 0.7e6
         assert 0 < row["ms"] <= 1000
     assert Image.open(plot).size[0] > 400
+    before = plot.read_bytes()
+    for words, message in (
+        ([*limits, "--plot", str(plot)], "plot.png: is there already"),
+        ([*limits, "--plot", str(tmp_path / "plot.pdf")], "plot.pdf: expected a name that ends in .png"),
+        (["--backbone", "mobilenetv2_035", "--plot", str(tmp_path / "other.png")], "is drawn of a --budget"),
+    ):
+        with pytest.raises(SystemExit):
+            main(["cost", *words])
+        assert message in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["plot.png"]
+    assert plot.read_bytes() == before
     main(["cost", "--budget", "macs=1M"])
     assert "none of the considered MobileNets fits" in capsys.readouterr().out
 

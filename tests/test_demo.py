@@ -95,6 +95,10 @@ def test_a_site_has_all_in_one_folder_and_replaces_nothing(project: Path) -> Non
     assert found == {"index.html", "app.js", *(f"ort/{name}" for name in RUNTIME_FILES)}
     with pytest.raises(InputError, match="site: is there already"):
         write_site(page, runtime, project / "site")
+    for source in (page, runtime):
+        with pytest.raises(InputError, match=r"site: lies in .*, which is read"):
+            write_site(page, runtime, source / "deep/site")
+        assert not (source / "deep").exists()
 
 
 def test_the_command_serves_until_it_is_ended(project: Path) -> None:

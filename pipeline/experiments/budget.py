@@ -1,5 +1,6 @@
 """The MobileNets that a phone can afford, best first."""
 
+import os
 import re
 import tempfile
 from collections.abc import Sequence
@@ -123,12 +124,24 @@ def budget_text(rows: Sequence[Candidate]) -> str:
     return "\n".join(lines)
 
 
+def check_plot(path: Path) -> None:
+    """Raises InputError for a file that is there already, or has another suffix than .png."""
+    if os.path.lexists(path):
+        raise InputError(f"--plot {path}: is there already; expected a new file")
+    if path.suffix.lower() != ".png":
+        raise InputError(f"--plot {path}: expected a name that ends in .png")
+
+
 def write_plot(considered: Sequence[Candidate], fit: Sequence[Candidate], path: Path) -> None:
-    """Draw what was considered, with rings around what fits, as PNG."""
+    """Draw what was considered, with rings around what fits, as PNG. Raises InputError as `check_plot` does."""
+    check_plot(path)
     lines: dict[str, list[tuple[float, float]]] = {}
     for c in considered:
         lines.setdefault(c.backbone, []).append((c.macs, c.top1))
-    plot_budget(lines, [(c.macs, c.top1) for c in fit], path)
+    try:
+        plot_budget(lines, [(c.macs, c.top1) for c in fit], path)
+    except OSError as error:
+        raise InputError(f"--plot {path}: cannot be written: {error}") from None
 
 
 def _estimate(cost: Cost) -> int:

@@ -1,5 +1,6 @@
 """The page of an export, `exports/<run>/web/`: served together with onnxruntime-web, or both in one folder."""
 
+import os
 import shutil
 import socket
 from functools import partial
@@ -86,7 +87,8 @@ def addresses(server: ThreadingHTTPServer) -> list[str]:
 
 
 def write_site(page: Path, runtime: Path, out: Path) -> None:
-    """The page with its runtime as one folder, for any static host. Raises InputError if `out` exists.
+    """The page with its runtime as one folder, for any static host. Raises InputError if `out` exists, or lies in one
+    of the folders that it is made of.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -99,8 +101,11 @@ def write_site(page: Path, runtime: Path, out: Path) -> None:
     ...     sorted(path.name for path in site.iterdir())
     ['index.html', 'ort']
     """
-    if out.exists():
+    if os.path.lexists(out):
         raise InputError(f"{out}: is there already; expected a new folder")
+    for source in (page, runtime):
+        if out.resolve().is_relative_to(source.resolve()):
+            raise InputError(f"{out}: lies in {source}, which is read; expected a folder elsewhere")
     with new_folder(out) as folder:
         shutil.copytree(page, folder, dirs_exist_ok=True)
         (folder / ORT).mkdir()

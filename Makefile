@@ -64,7 +64,7 @@ inspect: setup ## the FiftyOne App: data, predictions and mistakes of RUN=herd
 	$(BIN)/pocketlens inspect $(RUN) --port $(PORT)
 
 ui: setup ## the MLflow UI with the runs to compare
-	$(BIN)/pocketlens track
+	-$(BIN)/pocketlens track
 	@echo 'runs to compare: http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning'
 	$(BIN)/mlflow server --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000 --workers 1
 
@@ -89,4 +89,4 @@ lock: setup ## compile requirements.lock anew from pyproject.toml, and LiteRT's 
 		--no-emit-index-url --no-header -o requirements-litert.lock
 
 clean: ## remove what the chain made (DVC's cache stays, so that a repro brings it back at once)
-	rm -rf data/sample data/ingested data/augmented models exports reports .resume .features .fiftyone mlflow.db mlruns mlartifacts
+	rm -rf data/sample data/ingested data/augmented models exports reports .resume .features .fiftyone mlflow.db mlflow.db.lock mlruns mlartifacts

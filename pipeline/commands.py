@@ -160,7 +160,7 @@ def track(_args: argparse.Namespace) -> None:
 
     experiment = read_params().track.experiment
     for line in track_all(Path.cwd(), os.environ.get("MLFLOW_TRACKING_URI"), experiment):
-        print(line)
+        print(line, flush=True)  # before what is wrong at the end
 
 
 def missing(_args: argparse.Namespace) -> None:

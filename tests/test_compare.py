@@ -111,7 +111,7 @@ def project(tmp_path: Path) -> Path:
     shutil.copytree(ROOT / "weights", folder / "weights")
     (folder / "stage.py").write_text(STAGE.replace('"LOG"', repr(str(tmp_path / "ran.log"))))
     (folder / "dvc.yaml").write_text(json.dumps(chain()))
-    (folder / ".gitignore").write_text("/data\n/models\n/exports\n/reports\n/mlflow.db\n/mlartifacts\n")
+    (folder / ".gitignore").write_text("/data\n/models\n/exports\n/reports\n/mlflow.db*\n/mlartifacts\n")
     for command in (
         ["git", "init", "-q"],
         ["git", "config", "user.name", "test"],
@@ -167,7 +167,8 @@ def test_a_model_is_a_dvc_experiment_and_an_mlflow_run(project: Path) -> None:
     assert made["export"]["quantize"]["mode"] == "qat"
     # the workspace is as it was, but for the data that the comparison needs and the tracker's own files
     after = {p.relative_to(project) for p in project.glob("*")}
-    assert {str(p) for p in after - before} == {"data", "reports", "dvc.lock", "mlflow.db", "mlartifacts"}
+    own = {"mlflow.db", "mlflow.db.lock", "mlartifacts"}
+    assert {str(p) for p in after - before} == {"data", "reports", "dvc.lock", *own}
     assert in_project(project, "git", "status", "--porcelain").stdout == "?? dvc.lock\n"
     assert not (project / "reports/train").exists()
     client = MlflowClient(default_uri(project))

@@ -119,18 +119,22 @@ def test_a_lost_database_is_rebuilt_with_its_aliases(project: Path, template: Pa
     assert aliases(project) == {"candidate": "1", "champion": "1"}
 
 
-def test_lost_files_make_a_new_version_that_takes_over_the_aliases(project: Path) -> None:
-    track_run(RUN, project)
+def test_lost_files_are_written_again_and_no_run_version_or_alias_is_lost(project: Path) -> None:
+    first = track_run(RUN, project)
     shutil.rmtree(project / "mlartifacts")
-    assert track_run(RUN, project).version == "2"
-    assert (aliases(project), versions(project)) == ({"candidate": "2", "champion": "2"}, ["2"])
+    second = track_run(RUN, project)
+    assert (second.mlflow_run, second.version) == (first.mlflow_run, "1")
+    assert "was tracked already, its files are written again" in describe(second)
+    assert (project / "mlartifacts" / first.mlflow_run / "artifacts/served/MLmodel").is_file()
+    assert (aliases(project), versions(project)) == ({"candidate": "1", "champion": "1"}, ["1"])
+    assert "its files are" not in describe(track_run(RUN, project))
 
 
 @pytest.mark.parametrize(("table", "made"), [("model_versions", []), ("registered_model_aliases", ["1"])])
 def test_a_registry_that_fails_leaves_nothing_half_made(project: Path, table: str, made: list[str]) -> None:
     with sqlite3.connect(project / "mlflow.db") as database:
         database.execute(f"CREATE TRIGGER gone BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'is away'); END")
-    with pytest.raises(InputError, match=r"MLflow at sqlite:.*mlflow\.db: "):
+    with pytest.raises(InputError, match=r"project/mlflow\.db: (is away|Model Version creation error)"):
         track_run(RUN, project)
     assert versions(project) == made
     with sqlite3.connect(project / "mlflow.db") as database:
@@ -142,7 +146,7 @@ def test_a_registry_that_fails_leaves_nothing_half_made(project: Path, table: st
 
 def test_a_place_for_files_out_of_reach_leaves_no_version(project: Path) -> None:
     (project / "mlartifacts").write_text("no folder")
-    with pytest.raises(InputError, match=r"MLflow at sqlite:.*mlartifacts"):
+    with pytest.raises(InputError, match=r"MLflow at .*mlflow\.db: .*mlartifacts"):
         track_run(RUN, project)
     assert client(project).search_registered_models() == []
     (project / "mlartifacts").unlink()

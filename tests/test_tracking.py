@@ -185,7 +185,10 @@ def test_only_runs_whose_files_are_those_of_the_lock_are_rebuilt(project: Path) 
     (project / "models/alpaca/model.json").write_text("{}")
     shutil.rmtree(project / "exports/herd")
     (project / "data/ingested/pose/dataset.json").write_text("{}")
-    lines = dict(line.split(": ", 1) for line in track_all(project))
+    told: list[str] = []
+    with pytest.raises(InputError, match=r"^not tracked: alpaca, herd, pose; the lines above say why$"):
+        told.extend(track_all(project))
+    lines = dict(line.split(": ", 1) for line in told)
     assert "skipped" in lines["alpaca"]
     assert "models/alpaca modified" in lines["alpaca"]
     assert "exports/herd deleted" in lines["herd"]
@@ -238,6 +241,12 @@ def test_a_server_keeps_the_files_itself(project: Path, server: str, exported: C
     assert first.mlflow_run == second.mlflow_run
     assert (runs_in(server), versions_in(server)) == (["alpaca"], ["1"])
     assert exported(server) == "the weights of alpaca"
+    client, lock = MlflowClient(server), {"pocketlens.run": "alpaca", "pocketlens.lock": first.lock}
+    place = client.get_run(first.mlflow_run).info.experiment_id
+    others = client.create_run(place, tags=lock).info.run_id  # that a colleague writes at the moment
+    client.create_run(place, tags=lock, start_time=1)  # that a kill left long ago
+    assert track_run("alpaca", project, server).mlflow_run == first.mlflow_run
+    assert {r.info.run_id for r in client.search_runs([place])} == {first.mlflow_run, others}
     with pytest.raises(InputError, match="was made through a server"):
         track_run("alpaca", project)
 

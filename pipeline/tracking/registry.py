@@ -114,12 +114,25 @@ def register(client: "MlflowClient", source: "Run", state: RunState, model: Serv
         place = f"{source.info.artifact_uri}/{PLACE}"
         said = f"{next(iter(model.files))}: {model.metric} {model.figure}"
         mine = [client.create_model_version(name, place, run_id, tags, description=said, await_creation_for=0)]
-    version, gone = mine[0], [str(v.version) for v in alike if v.run_id != run_id]  # of MLflow runs that are deleted
+    version = mine[0]
+    gone = [str(v.version) for v in alike if v.run_id != run_id and not _lives(client, v.run_id or "")]
     client.set_registered_model_alias(name, CANDIDATE, version.version)
     said = _crown(client, client.get_model_version(name, version.version), model, gone)
     for number in gone:
         client.delete_model_version(name, number)
     return Registered(str(version.version), said)
+
+
+def _lives(client: "MlflowClient", run_id: str) -> bool:
+    """Whether the MLflow run is there: not deleted, as one that was left half-written is."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return bool(client.get_run(run_id).info.lifecycle_stage == "active")
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return False
+        raise
 
 
 def _crown(client: "MlflowClient", version: "ModelVersion", model: Servable, gone: list[str]) -> str:

@@ -2,55 +2,124 @@
 
 import logging
 import os
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.core.errors import InputError, without_password
+from pipeline.tracking.database import FILES, alone, database_of, mend, said_of, uri_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+TIMEOUT, RETRIES = "MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+COPIES = (".dvc", "tmp", "exps")  # where DVC puts the copies of a project that experiments run in
+
+
+class UnansweredError(InputError):
+    """The server does not answer: who asks again waits as long again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """`experiment` is MLflow's id. `alone`: no other process tracks into it while it is open."""
+
+    client: "MlflowClient"
+    experiment: str
+    alone: bool
+
 
 def default_uri(project: Path) -> str:
     """The store of a project without a server: an SQLite file at its root."""
-    return f"sqlite:///{project.resolve() / 'mlflow.db'}"
+    return whole_uri(project, "sqlite:///mlflow.db")
 
 
 def whole_uri(project: Path, uri: str | None) -> str:
-    """`uri`, or `default_uri` if it is None; a relative SQLite path is one in the project."""
-    uri = uri or default_uri(project)
-    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
-        return f"sqlite:///{project.resolve() / uri.removeprefix('sqlite:///')}"
-    return uri
+    """`uri`, or `default_uri` if it is None; a relative SQLite path is one in the project.
+
+    The copy of a project that `dvc exp run --temp` or `--queue` works in has the project's own store: DVC deletes it.
+    """
+    if not uri:
+        return default_uri(project)
+    database = database_of(uri)
+    return uri if database is None else uri_of(_home(project.resolve()) / database) + "".join(uri.partition("?")[1:])
 
 
 def quiet() -> None:
-    """To call before MLflow is imported, which reads the environment: no calls home, no database steps in the log,
-    and a server that is not there is an error now, not in minutes.
+    """To call before MLflow is used, which reads the environment: no calls home, no database steps in the log, and a
+    server that is not there, or does not answer, is an error in half a minute, not in six.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    os.environ.setdefault(TIMEOUT, "15")
+    os.environ.setdefault(RETRIES, "1")
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # what fails is in the error
 
 
 @contextmanager
-def open_store(project: Path, uri: str | None, experiment: str) -> "Iterator[tuple[MlflowClient, str]]":
-    """A client and the experiment's id; the experiment is made, or restored if someone deleted it in the UI.
+def open_store(project: Path, uri: str | None, experiment: str) -> Iterator[Store]:
+    """The store with an experiment, which is made, or restored if someone deleted it in the UI.
 
-    Raises InputError, now or while they are used, where MLflow or its place for files does not answer.
+    A database is had by one process at a time, and names the files beside it (`mend`). Raises InputError, now or while
+    it is used, where MLflow or its place for files fails; UnansweredError where a server does not answer.
     """
     uri = whole_uri(project, uri)
+    database = database_of(uri)
+    with alone(database) if database else nullcontext(), answering(uri) as client:
+        yield Store(client, _experiment(client, uri, experiment), alone=database is not None)
+
+
+@contextmanager
+def answering(uri: str) -> "Iterator[MlflowClient]":
+    """A client of the store at a whole `uri`; raises as `open_store` does."""
     quiet()
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
+    database = database_of(uri)
+    if database:
+        mend(database)
     try:
-        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        yield client, _experiment(client, uri, experiment)
-    except (MlflowException, OSError) as error:
-        raise InputError(f"MLflow at {without_password(uri)}: {error}") from None
+        yield MlflowClient(tracking_uri=uri, registry_uri=uri)
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        raise _told(uri, database, error) from None
+
+
+def _told(uri: str, database: Path | None, error: Exception) -> InputError:
+    from requests import ConnectionError, Timeout
+
+    causes = list(_causes(error))
+    ours = next((cause for cause in causes if isinstance(cause, sqlite3.Error)), None)
+    if database and ours:
+        return InputError(said_of(database, ours))
+    place = f"MLflow at {database or without_password(uri)}"
+    lost = next((cause for cause in causes if isinstance(cause, ConnectionError | Timeout)), None)
+    if lost:
+        waited = f"{os.environ[TIMEOUT]} s at most, and {os.environ[RETRIES]} more times ({TIMEOUT}, {RETRIES})"
+        return UnansweredError(f"{place} does not answer; waited for it {waited}: {without_password(str(lost))}")
+    return InputError(f"{place}: {error}")
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _home(project: Path) -> Path:
+    """The same folder in the project of which DVC made this copy for an experiment; `project` itself if it is none."""
+    parts = project.parts
+    starts = [i for i in range(len(parts)) if parts[i : i + len(COPIES)] == COPIES]
+    if not starts:
+        return project
+    copies = Path(*parts[: starts[-1] + len(COPIES)])
+    folders = [folder for folder in (project, *project.parents) if copies in folder.parents]
+    inside = [folder for folder in folders if (folder / ".dvc").is_dir()]
+    # a repository of DVC may begin above the project
+    return Path(*parts[: starts[-1]]) / project.relative_to(inside[-1]) if inside else project
 
 
 def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
@@ -69,6 +138,5 @@ def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
 
 def _artifacts_of(uri: str) -> str | None:
     """Files lie beside an SQLite database, wherever the process was started; servers have a place of their own."""
-    if not uri.startswith("sqlite:///"):
-        return None
-    return (Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts").as_uri()
+    database = database_of(uri)
+    return (database.parent / FILES).as_uri() if database else None

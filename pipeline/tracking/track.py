@@ -1,7 +1,8 @@
 """MLflow's runs: one per run and lock state, with the model that is registered where `verify` passed.
 
 MLflow is a view of the chain's files: a run of it is found again by its tags `pocketlens.run` and `pocketlens.lock`,
-and made from the files if it is missing or was left half-written.
+and made from the files if it is missing or was left half-written. Where only its artifacts are gone, they are written
+again and the run stays: its versions and aliases hang on it.
 """
 
 import json
@@ -12,15 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.core.errors import InputError, without_password
+from pipeline.core.errors import InputError
 from pipeline.core.files import read_json
 from pipeline.core.params import flat
 from pipeline.core.spec import read_spec
+from pipeline.tracking.database import database_of, mend
 from pipeline.tracking.dvc_state import RunState, finished_runs, read_state, stale_files
 from pipeline.tracking.params import TrackParams
 from pipeline.tracking.registry import PLACE, Servable, model_name, register, save, servable
 from pipeline.tracking.run_record import final_figures, git_tags, history, legal_name, numbers, report_files
-from pipeline.tracking.store import open_store, quiet, whole_uri
+from pipeline.tracking.store import Store, UnansweredError, answering, open_store, whole_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,12 +31,14 @@ if TYPE_CHECKING:
 EXPERIMENT = TrackParams().experiment
 UNSERVED = "verify did not pass, or none of its files runs in Python; aliases stay"
 IN_A_BATCH = 100  # params or tags MLflow takes at once; of metrics it takes ten times that
+LEFT_AFTER_H = 24  # after this long nobody still writes an unfinished run on a server: it takes minutes
 
 
 @dataclass(frozen=True, slots=True)
 class Tracked:
     """`mlflow_run` and `version` (of the registered model; None where there is none to register) are MLflow's ids;
-    `new` says that the MLflow run was made now, `said` what became of the aliases.
+    `new` says that the MLflow run was made now, `refilled` that only its files were, which were gone; `said` what
+    became of the aliases.
     """
 
     run: str
@@ -42,6 +46,7 @@ class Tracked:
     mlflow_run: str
     version: str | None
     new: bool
+    refilled: bool = False
     said: str = ""
 
 
@@ -50,17 +55,19 @@ def track_run(run: str, project: Path, uri: str | None = None, experiment: str =
 
     `uri` is a tracking server or a database, None takes `default_uri`; a relative SQLite path is one in the project.
     The files are taken as they are: DVC, which runs this stage, has seen to it that they are those of dvc.lock.
-    Raises InputError if a file or an entry of dvc.lock is missing, or MLflow does not answer.
+    Raises InputError if a file or an entry of dvc.lock is missing, or MLflow fails; UnansweredError if a server is
+    silent.
     """
     model = read_spec(project / "models" / run / "model.json")
     state = read_state(project, run, model.dataset)
     served = servable(project, run)
-    with open_store(project, uri, experiment) as (client, experiment_id):
-        found = _find(client, experiment_id, state, ["exports", PLACE] if served else ["exports"])
-        source = found or _log(client, experiment_id, project, state, model.trained, run, git_tags(project), served)
-        made = register(client, source, state, served) if served else None
+    with open_store(project, uri, experiment) as store:
+        found = _find(store, state)
+        source = found or _log(store, project, state, model.trained, run, git_tags(project), served)
+        refilled = found is not None and _refill(store.client, found, project, state, served)
+        made = register(store.client, source, state, served) if served else None
     version, said = (made.version, made.said) if made else (None, UNSERVED)
-    return Tracked(run, state.lock, source.info.run_id, version, found is None, said)
+    return Tracked(run, state.lock, source.info.run_id, version, found is None, refilled, said)
 
 
 def track_compared(run: str, folder: Path, commit: str, uri: str, experiment: str) -> Tracked:
@@ -72,11 +79,12 @@ def track_compared(run: str, folder: Path, commit: str, uri: str, experiment: st
     model = read_spec(folder / "models" / run / "model.json")
     state, name = read_state(folder, run, model.dataset), model.backbone
     tags = {"pocketlens.model": name, "mlflow.source.git.commit": commit, "pocketlens.git.dirty": "false"}
-    with open_store(folder, uri, experiment) as (client, experiment_id):
-        found = _find(client, experiment_id, state, ["exports"])
-        source = found or _log(client, experiment_id, folder, state, model.trained, name, tags, None)
-        _delete_others(client, experiment_id, run, name, source.info.run_id)
-    return Tracked(run, state.lock, source.info.run_id, None, new=found is None)
+    with open_store(folder, uri, experiment) as store:
+        found = _find(store, state)
+        source = found or _log(store, folder, state, model.trained, name, tags, None)
+        refilled = found is not None and _refill(store.client, found, folder, state, None)
+        _delete_others(store, run, name, source.info.run_id)
+    return Tracked(run, state.lock, source.info.run_id, None, found is None, refilled)
 
 
 def track_figures(
@@ -88,30 +96,40 @@ def track_figures(
     tags = {"pocketlens.run": run, "pocketlens.model": name}
     now = int(time.time() * 1000)
     metrics = [Metric(key, value, now, 0) for key, value in numbers(figures)]
-    with open_store(Path(), uri, experiment) as (client, experiment_id):
-        run_id = client.create_run(experiment_id, tags=tags, run_name=name).info.run_id
-        client.log_batch(run_id, metrics=metrics, params=[Param(k, str(v)) for k, v in flat(params).items()])
-        client.set_terminated(run_id)
-        _delete_others(client, experiment_id, run, name, run_id)
+    with open_store(Path(), uri, experiment) as store:
+        run_id = store.client.create_run(store.experiment, tags=tags, run_name=name).info.run_id
+        store.client.log_batch(run_id, metrics=metrics, params=[Param(k, str(v)) for k, v in flat(params).items()])
+        store.client.set_terminated(run_id)
+        _delete_others(store, run, name, run_id)
 
 
 def track_all(project: Path, uri: str | None = None, experiment: str = EXPERIMENT) -> Iterator[str]:
     """Rebuild the view from DVC's state: `track_run` for each run whose files are those of dvc.lock.
 
-    Yields a line per run as it goes; a run with files that are missing or changed is skipped and says which.
+    Yields a line per run as it goes; a run with files that are missing or changed is skipped and says which. A server
+    that leaves one run unanswered is not asked for the others. Raises InputError at the end if a run was skipped, and
+    at once if there is none or the project's database cannot be used.
     """
     runs = finished_runs(project)
     if not runs:
-        yield f"{project / 'dvc.lock'}: no finished run; `dvc repro` makes them"
-    stale = stale_files(project, runs)
+        raise InputError(f"{project / 'dvc.lock'}: no finished run; `dvc repro` makes them")
+    database = database_of(whole_uri(project, uri))
+    if database:
+        mend(database)  # also where each run is skipped: `make ui` shows what is there
+    stale, skipped, silent = stale_files(project, runs), [], ""
     for run in runs:
-        if stale[run]:
-            yield f"{run}: skipped, `dvc repro track@{run}` or `dvc pull` first: {'; '.join(stale[run])}"
-            continue
-        try:
-            yield describe(track_run(run, project, uri, experiment))
-        except InputError as error:
-            yield f"{run}: skipped: {error}"
+        why = f"`dvc repro track@{run}` or `dvc pull` first: {'; '.join(stale[run])}" if stale[run] else silent
+        if not why:
+            try:
+                yield describe(track_run(run, project, uri, experiment))
+                continue
+            except InputError as error:
+                why = str(error)
+                silent = why if isinstance(error, UnansweredError) else ""
+        skipped.append(run)
+        yield f"{run}: skipped: {why}"
+    if skipped:
+        raise InputError(f"not tracked: {', '.join(skipped)}; the lines above say why")
 
 
 def tracked_as(state: RunState, project: Path, uri: str | None = None) -> list[str]:
@@ -120,24 +138,19 @@ def tracked_as(state: RunState, project: Path, uri: str | None = None) -> list[s
     Raises InputError if a store that should be there does not answer.
     """
     uri = whole_uri(project, uri)
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+    database = database_of(uri)
+    if database and not database.exists():
         return []
-    quiet()
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-
     query = f"tags.`pocketlens.run` = '{state.run}' AND tags.`pocketlens.lock` = '{state.lock}'"
-    try:
-        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    with answering(uri) as client:
         experiments = [e.experiment_id for e in client.search_experiments()]
         found = client.search_runs(experiments, f"{query} AND attributes.status = 'FINISHED'")
-    except MlflowException as error:
-        raise InputError(f"MLflow at {without_password(uri)}: {error}") from None
     return [r.info.run_id for r in found]
 
 
 def describe(tracked: Tracked) -> str:
     made = "tracked" if tracked.new else "was tracked already"
+    made += ", its files are written again" if tracked.refilled else ""
     model = f"model {model_name(tracked.run)} version {tracked.version}" if tracked.version else "no model registered"
     return f"{tracked.run}: {made} as MLflow run {tracked.mlflow_run}, {model}: {tracked.said}"
 
@@ -150,9 +163,11 @@ def runs_table(project: Path, uri: str | None = None, experiment: str = EXPERIME
 
     found: list[Run] = []
     token: str | None = ""
-    with open_store(project, uri, experiment) as (client, experiment_id):
+    with open_store(project, uri, experiment) as store:
         while token is not None:
-            page = client.search_runs([experiment_id], "attributes.status = 'FINISHED'", page_token=token or None)
+            page = store.client.search_runs(
+                [store.experiment], "attributes.status = 'FINISHED'", page_token=token or None
+            )
             found += page
             token = page.token or None
     rows = []
@@ -168,31 +183,31 @@ def runs_table(project: Path, uri: str | None = None, experiment: str = EXPERIME
     return pd.concat([columns, params, final], axis=1)
 
 
-def _find(client: "MlflowClient", experiment_id: str, state: RunState, folders: list[str]) -> "Run | None":
-    """The finished MLflow run of this state that still has its files: `folders` among them. What else has its tags is
-    deleted: a kill left it half-written, or its files are gone.
-    """
+def _find(store: Store, state: RunState) -> "Run | None":
+    """The finished MLflow run of this state, the one that was finished first. What was left half-written is deleted."""
     query = f"tags.`pocketlens.run` = '{state.run}' AND tags.`pocketlens.lock` = '{state.lock}'"
-    whole = None
-    for found in client.search_runs([experiment_id], query, order_by=["attributes.start_time ASC"]):
-        run_id, finished = found.info.run_id, found.info.status == "FINISHED"
-        if whole is None and finished and all(client.list_artifacts(run_id, folder) for folder in folders):
-            whole = found
-        else:
-            client.delete_run(run_id)
-    return whole
+    runs = store.client.search_runs([store.experiment], query, order_by=["attributes.end_time ASC"])
+    for left in (run for run in runs if _left(run, store)):
+        store.client.delete_run(left.info.run_id)
+    return next((run for run in runs if run.info.status == "FINISHED"), None)
 
 
-def _delete_others(client: "MlflowClient", experiment_id: str, run: str, name: str, run_id: str) -> None:
+def _left(run: "Run", store: Store) -> bool:
+    """Whether an MLflow run is unfinished and nobody writes it any more: on a server another process may do so now."""
+    if run.info.status not in ("RUNNING", "SCHEDULED"):
+        return bool(run.info.status != "FINISHED")
+    return store.alone or bool(run.info.start_time < (time.time() - LEFT_AFTER_H * 3600) * 1000)
+
+
+def _delete_others(store: Store, run: str, name: str, run_id: str) -> None:
     query = f"tags.`pocketlens.run` = '{run}' AND tags.`pocketlens.model` = '{name}'"
-    for found in client.search_runs([experiment_id], query):
-        if found.info.run_id != run_id:
-            client.delete_run(found.info.run_id)
+    for found in store.client.search_runs([store.experiment], query):
+        if found.info.run_id != run_id and (found.info.status == "FINISHED" or _left(found, store)):
+            store.client.delete_run(found.info.run_id)
 
 
 def _log(
-    client: "MlflowClient",
-    experiment_id: str,
+    store: Store,
     project: Path,
     state: RunState,
     trained: dict[str, Any],
@@ -205,9 +220,9 @@ def _log(
     """
     from mlflow.entities import Metric, Param
 
-    reports, run = project / "reports", state.run
+    client, reports, run = store.client, project / "reports", state.run
     tags = {"pocketlens.run": run, "pocketlens.lock": state.lock, "pocketlens.data": state.data, **more_tags}
-    made = client.create_run(experiment_id, tags=tags, run_name=name)
+    made = client.create_run(store.experiment, tags=tags, run_name=name)
     run_id, now = made.info.run_id, int(time.time() * 1000)
     facts = {**state.params, **{f"trained.{k}": v for k, v in flat(trained).items()}}
     params = [Param(legal_name(k), v if isinstance(v, str) else json.dumps(v)) for k, v in facts.items()]
@@ -218,6 +233,22 @@ def _log(
     for i in range(0, len(metrics), IN_A_BATCH * 10):
         client.log_batch(run_id, metrics=metrics[i : i + IN_A_BATCH * 10])
     _log_data(client, run_id, project, state)
+    _log_files(client, run_id, project, state, served)
+    client.set_terminated(run_id)
+    return made
+
+
+def _refill(client: "MlflowClient", run: "Run", project: Path, state: RunState, served: Servable | None) -> bool:
+    """Write the run's files again if they are gone; says whether they were. Its figures, versions and aliases stay."""
+    run_id = run.info.run_id
+    if all(client.list_artifacts(run_id, folder) for folder in ("exports", *([PLACE] if served else []))):
+        return False
+    _log_files(client, run_id, project, state, served)
+    return True
+
+
+def _log_files(client: "MlflowClient", run_id: str, project: Path, state: RunState, served: Servable | None) -> None:
+    reports, run = project / "reports", state.run
     for path, place in report_files(reports, state):
         client.log_artifact(run_id, str(path), place)
     client.log_artifacts(run_id, str(project / "models" / run), "model")
@@ -230,8 +261,6 @@ def _log(
     for path in (reports / "verify" / run / name for name in ("verdict.json", "verify.json")):
         if path.is_file():
             client.log_artifact(run_id, str(path), "exports")
-    client.set_terminated(run_id)
-    return made
 
 
 def _log_data(client: "MlflowClient", run_id: str, project: Path, state: RunState) -> None:

@@ -1,0 +1,121 @@
+"""The SQLite file that is MLflow's store where there is no server: one writer at a time, in a folder that may move."""
+
+import logging
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
+from urllib.request import url2pathname
+
+from filelock import FileLock, Timeout
+
+from pipeline.core.errors import InputError
+
+SCHEME = "sqlite:///"
+FILES = "mlartifacts"  # the folder beside a database that has its runs' files
+BUSY_S = 20  # how long a statement waits for another program's to end, as MLflow's own do
+TURN_S = 600  # how long a process waits for the one that tracks a run now, which takes seconds
+# where MLflow writes down places of files; a table that this MLflow does not have is left out
+PLACES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+    ("logged_models", "artifact_location"),
+    ("trace_tags", "value"),
+)
+REBUILD = "move it away and run `pocketlens track`, which makes a new one from the chain's files"
+ADVICE = {
+    "locked": f"another program wrote to it for {BUSY_S} s: end that one, or wait for it",
+    "readonly": "make it and its folder writable",
+    "unable to open": "make it and its folder readable and writable",
+    "full": "make room on its disk",
+    "disk I/O": "make room on its disk, or look whether the disk is sound",
+    "malformed": f"it is damaged: {REBUILD}",
+    "not a database": f"it is damaged: {REBUILD}",
+}
+log = logging.getLogger(__name__)
+
+
+def database_of(uri: str) -> Path | None:
+    """The file that an SQLite address names; None for any other address."""
+    return Path(unquote(uri.removeprefix(SCHEME).partition("?")[0])) if uri.startswith(SCHEME) else None
+
+
+def uri_of(database: Path) -> str:
+    """The address of an absolute path, whatever characters it has."""
+    path = str(database)
+    # A slash is quoted with the rest: MLflow makes the folder that the text names, before it reads it as an address.
+    return SCHEME + (quote(path, safe="") if set("?%#") & set(path) else path)
+
+
+@contextmanager
+def alone(database: Path) -> Iterator[None]:
+    """While this lasts, no other process of ours is in here. Raises InputError after TURN_S, or if the folder cannot be
+    written to.
+    """
+    lock = FileLock(database.with_name(f"{database.name}.lock"))
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.warning("%s: another process tracks a run; waiting for it, %d s at most", database, TURN_S)
+            lock.acquire(timeout=TURN_S)
+    except Timeout:
+        raise InputError(f"{database}: another process has tracked for {TURN_S} s; end it, then try again") from None
+    except OSError as error:
+        raise InputError(f"{database}: {error}; make its folder writable") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def mend(database: Path) -> None:
+    """Have the database, if it is there, name the files beside it, where its folder was moved, renamed or copied.
+
+    MLflow writes down absolute places. Those of another project stay as they are. Raises InputError if the file is
+    damaged, or kept locked.
+    """
+    if not database.exists():
+        return
+    here = (database.parent / FILES).as_uri()
+    try:
+        with closing(sqlite3.connect(database, timeout=BUSY_S, isolation_level=None)) as connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if "experiments" not in tables:
+                return
+            found = [row[0] for row in connection.execute("SELECT DISTINCT artifact_location FROM experiments")]
+            formers = [place for place in found if place != here and _beside_a_database(place)]
+            if formers:
+                connection.execute("BEGIN IMMEDIATE")
+                for former in formers:
+                    for table, column in [(t, c) for t, c in PLACES if t in tables]:
+                        _move(connection, table, column, former, here)
+                connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise InputError(said_of(database, error)) from None
+
+
+def said_of(database: Path, error: sqlite3.Error) -> str:
+    """What is wrong with the file and what to do, in one line."""
+    advice = next((text for word, text in ADVICE.items() if word in str(error)), "")
+    return f"{database}: {error}{advice and '; '}{advice}"
+
+
+def _beside_a_database(place: str | None) -> bool:
+    """Whether this is the folder FILES of some database, which only a project's own experiments have as their place."""
+    if not place or not place.startswith(("/", "file:")):
+        return False
+    path = url2pathname(urlsplit(place).path) if place.startswith("file:") else place
+    return Path(path).name == FILES
+
+
+def _move(connection: sqlite3.Connection, table: str, column: str, former: str, here: str) -> None:
+    connection.execute(
+        f"UPDATE {table} SET {column} = :here || substr({column}, length(:former) + 1) "
+        f"WHERE {column} = :former OR substr({column}, 1, length(:former) + 1) = :former || '/'",
+        {"here": here, "former": former},
+    )

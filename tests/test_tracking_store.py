@@ -1,0 +1,254 @@
+"""Where the store is and what it bears: moves and copies, DVC's experiments, silent servers, databases that fail."""
+
+import json
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, in_project
+from finished_project import commit, write_finished
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+
+from pipeline import cli
+from pipeline.core.errors import InputError
+from pipeline.core.files import write_json, write_text
+from pipeline.tracking import database
+from pipeline.tracking.store import default_uri
+from pipeline.tracking.track import runs_table, track_all, track_run
+
+RUN, MODEL = "herd", "pocketlens-herd"
+ODD = "50% of #2?x=1 für %20uns"
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with one finished run."""
+    root = tmp_path_factory.mktemp("template")
+    write_finished(root, {RUN: "detect"})
+    return root
+
+
+@pytest.fixture
+def project(template: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(template, tmp_path / "project"))
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The address of a server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def client(project: Path) -> MlflowClient:
+    return MlflowClient(default_uri(project), default_uri(project))
+
+
+def kept(project: Path) -> tuple[list[str], list[str], dict[str, str]]:
+    """Runs, versions and aliases."""
+    mlflow = client(project)
+    runs = mlflow.search_runs([e.experiment_id for e in mlflow.search_experiments()])
+    versions = mlflow.search_model_versions(f"name = '{MODEL}'")
+    aliases = mlflow.get_registered_model(MODEL).aliases
+    return sorted(r.info.run_id for r in runs), sorted(str(v.version) for v in versions), dict(aliases)
+
+
+def files(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def train_again(project: Path) -> None:
+    history = project / f"reports/train/{RUN}/history.csv"
+    history.write_text(history.read_text() + "3,0.2,0.2,0.8,0.001\n")
+    commit(project)
+
+
+def served_by(project: Path, alias: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", default_uri(project))  # for models:/ MLflow heeds nothing else
+    return Path(download_artifacts(f"models:/{MODEL}@{alias}"))
+
+
+@pytest.mark.parametrize("name", ["renamed", ODD])
+def test_a_project_that_is_moved_keeps_runs_versions_and_aliases(
+    project: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = track_run(RUN, project)
+    before = kept(project)
+    (project.parent / "elsewhere").mkdir()
+    moved = project.rename(project.parent / "elsewhere" / name)
+    again = track_run(RUN, moved)
+    assert (again.mlflow_run, again.version, again.new, again.refilled) == (first.mlflow_run, "1", False, False)
+    assert kept(moved) == before
+    assert (served_by(moved, "champion", monkeypatch) / f"data/model/{RUN}.onnx").is_file()
+    train_again(moved)
+    assert track_run(RUN, moved).version == "2"
+    assert (served_by(moved, "candidate", monkeypatch) / f"data/model/{RUN}.onnx").is_file()
+    assert not project.exists(), "nothing is written where it was"
+    assert len(runs_table(moved)) == 2
+    assert [path.name for path in moved.parent.iterdir()] == [name]
+
+
+def test_a_copy_leaves_the_original_as_it_is(project: Path) -> None:
+    track_run(RUN, project)
+    before, held = files(project), kept(project)
+    copy = Path(shutil.copytree(project, project.parent / "copy"))
+    train_again(copy)
+    assert track_run(RUN, copy).version == "2"
+    served = [v.source for v in client(copy).search_model_versions(f"name = '{MODEL}'")]
+    assert all(source.startswith((copy / "mlartifacts").as_uri()) for source in served)
+    shutil.rmtree(copy / "mlartifacts")
+    track_run(RUN, copy)
+    assert (files(project), kept(project)) == (before, held)
+
+
+def test_only_runs_that_are_skipped_are_found_in_a_moved_project_too(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    track_run(RUN, project)
+    moved = project.rename(project.parent / "moved")
+    shutil.rmtree(moved / f"exports/{RUN}")
+    with pytest.raises(InputError, match=f"^not tracked: {RUN}; the lines above say why$"):
+        list(track_all(moved))
+    assert (served_by(moved, "champion", monkeypatch) / "MLmodel").is_file()
+
+
+def test_places_of_others_stay(project: Path) -> None:
+    other = (project.parent / "shared/files").as_uri()
+    client(project).create_experiment("mine", other)
+    track_run(RUN, project)
+    moved = project.rename(project.parent / "moved")
+    track_run(RUN, moved)
+    places = {e.name: e.artifact_location for e in client(moved).search_experiments()}
+    assert places["mine"] == other
+    assert places["pocketlens"] == (moved / "mlartifacts").as_uri()
+
+
+def test_an_experiment_in_a_copy_by_dvc_is_in_the_projects_store(project: Path) -> None:
+    write_text(project / ".gitignore", "/data\n/models\n/exports\n/reports\n/mlflow.db*\n/mlartifacts\n")
+    shutil.copy(ROOT / "resolved.yaml", project)
+    stages = json.loads((project / "dvc.yaml").read_text())["stages"]
+    deps = [f"exports/{RUN}", f"reports/verify/{RUN}/verdict.json", f"reports/evaluate/{RUN}/metrics.json"]
+    track = {"cmd": f"{sys.executable} -m stages.track {RUN}", "deps": deps, "outs": [f"reports/track/{RUN}.json"]}
+    write_json(project / "dvc.yaml", {"stages": {**stages, "track": track}})
+    shutil.rmtree(project / ".dvc")  # of a project without git
+    in_project(project, "git", "init", "-q")
+    in_project(project, "dvc", "init", "-q")
+    in_project(project, "dvc", "commit", "--force", "--quiet", *(f"{s}@{RUN}" for s in stages))
+    in_project(project, "git", "add", "-A")
+    in_project(project, "git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-qm", "start")
+    in_project(project, "dvc", "exp", "run", "--temp", "track", more={"PYTHONPATH": str(ROOT)})
+    (run,) = runs_table(project)["run"]
+    assert run == RUN
+    assert list((project / "mlartifacts").glob("*/artifacts/exports/export.json"))
+
+
+def test_a_silent_server_is_asked_once_and_the_error_names_it_and_the_limit(
+    tmp_path: Path, silent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_finished(tmp_path / "two", {RUN: "detect", "alpaca": "classify"})
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    lines: list[str] = []
+    with pytest.raises(InputError, match=r"^not tracked: alpaca, herd; the lines above say why$"):
+        lines.extend(track_all(tmp_path / "two", silent))
+    why = f"skipped: MLflow at {silent} does not answer; waited for it 1 s at most, and 0 more times"
+    assert [why in line for line in lines] == [True, True]
+    assert lines[0].partition(": ")[2] == lines[1].partition(": ")[2], "the second was not asked for"
+
+
+@pytest.mark.parametrize("what", ["skipped", "nothing"])
+def test_the_command_fails_where_a_run_is_not_tracked(
+    project: Path, what: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(ROOT / "params.yaml", project)
+    if what == "skipped":
+        shutil.rmtree(project / f"exports/{RUN}")
+    else:
+        write_json(project / "dvc.lock", {"schema": "2.0", "stages": {}})
+    monkeypatch.chdir(project)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["track"])
+    said = {"skipped": f"error: not tracked: {RUN}", "nothing": "dvc.lock: no finished run; `dvc repro` makes them"}
+    assert ended.value.code == 1
+    assert said[what] in capsys.readouterr().err
+
+
+def test_a_damaged_database_is_one_line_with_what_to_do(project: Path) -> None:
+    (project / "mlflow.db").write_bytes(b"no database" * 1000)
+    said = r"^\S*project/mlflow\.db: file is not a database; it is damaged: move it away and run `pocketlens track`"
+    for ask in (lambda: track_run(RUN, project), lambda: list(track_all(project)), lambda: runs_table(project)):
+        with pytest.raises(InputError, match=said) as raised:
+            ask()
+        assert "\n" not in str(raised.value)
+
+
+def test_a_database_with_a_damaged_page_is_one_line_too(project: Path) -> None:
+    track_run(RUN, project)
+    path = project / "mlflow.db"
+    with closing(sqlite3.connect(path)) as connection:
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'runs'").fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * size)
+    with pytest.raises(
+        InputError, match=r"^\S*mlflow\.db: database disk image is malformed; it is damaged: "
+    ) as raised:
+        track_run(RUN, project)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_database_that_another_program_has_locked_is_waited_for_and_named(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_S", 0)
+    with closing(sqlite3.connect(project / "mlflow.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(InputError, match=r"mlflow\.db: database is locked; another program wrote to it for "):
+            track_run(RUN, project)
+        other.execute("ROLLBACK")
+    assert track_run(RUN, project).new
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(project: Path) -> None:
+    (project / "file").touch()
+    with pytest.raises(InputError, match=r"file/mlflow\.db: .*; make its folder writable$"):
+        track_run(RUN, project, "sqlite:///file/mlflow.db")
+
+
+def test_a_disk_without_room_is_one_line_and_the_next_track_goes_on(project: Path) -> None:
+    blocks = (project / "mlflow.db").stat().st_size // 2048  # of 512 or 1024 bytes: some of the file can be changed
+    script = f"from pathlib import Path; from pipeline.tracking.track import track_run; track_run({RUN!r}, Path())"
+    done = subprocess.run(
+        ["sh", "-c", f'ulimit -f {blocks}; exec "$@"', "sh", sys.executable, "-c", script],
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    last = done.stderr.splitlines()[-1]
+    assert "InputError: " in last, done.stderr
+    assert "mlflow.db: disk I/O error; make room on its disk" in last
+    assert track_run(RUN, project).version == "1"
+
+
+def test_two_at_once_make_one_run_where_there_is_no_database_yet(project: Path) -> None:
+    (project / "mlflow.db").unlink()
+    code = f"print(track_run({RUN!r}, Path()).version)"
+    code = f"from pathlib import Path; from pipeline.tracking.track import track_run; {code}"
+    command, environment = [sys.executable, "-c", code], {**os.environ, "PYTHONPATH": str(ROOT)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    started = [subprocess.Popen(command, cwd=project, env=environment, text=True, **pipes) for _ in range(2)]
+    ended = [(*process.communicate(), process.returncode) for process in started]
+    assert [(out, code) for out, _, code in ended] == [("1\n", 0)] * 2, ended
+    assert len(kept(project)[0]) == 1

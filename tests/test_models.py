@@ -358,6 +358,23 @@ def scene(*boxes: list[float], pictures: int = 1) -> dict[str, torch.Tensor]:
     }
 
 
+def test_the_boxes_that_a_detector_learns_by_are_those_that_are_read_from_it() -> None:
+    torch.manual_seed(0)
+    made = spec("detect")
+    made.predict = {"score": 0.0, "nms": "hard", "nms_iou": 1.0, "max_objects": 500}
+    net = build(made).eval()
+    made.outputs, made.strides, made.boxes = list(net.outputs), list(net.strides), net.boxes
+    nn.init.constant_(net.head.boxes.bias, 1.0)  # small boxes, that lie in the image
+    outputs = net(torch.rand(1, 3, 64, 64))
+    learnt = flatten(outputs, net.head.kinds, net.strides)["boxes"][0].detach() / 64
+    _, _, objects = decode([o[0].detach().numpy() for o in outputs], made, Frame(1, 1, 0, 0))
+    inside = (learnt >= 0).all(1) & (learnt <= 1).all(1)  # the answers are cut off at the image's edge
+    assert inside.sum() > 10
+    found = torch.tensor([(x, y, x + w, y + h) for x, y, w, h in (o.box for o in objects)])
+    for box in learnt[inside]:
+        assert float((found - box).abs().amax(1).min()) < 1e-5, box
+
+
 def test_cells_of_a_batch_are_assigned_as_in_pictures_of_their_own() -> None:
     torch.manual_seed(0)
     net = build(spec("detect")).eval()

@@ -26,15 +26,17 @@ from pipeline.core.spec import read_spec
 from pipeline.evaluation.params import DetectPredict
 from pipeline.metrics.metrics import judged as by_metric
 from pipeline.metrics.metrics import score
+from pipeline.models.backbones import learning_order
 from pipeline.models.losses import label_weights
-from pipeline.models.nets import build
+from pipeline.models.nets import build, load_model
 from pipeline.runtimes.answers import predict_samples
 from pipeline.runtimes.targets import open_runtime
 from pipeline.training import devices, loop
 from pipeline.training.devices import launch
-from pipeline.training.loading import ImageDataset, eval_loader
-from pipeline.training.optimization import Phase, WholeNet, validation_interval
+from pipeline.training.loading import ImageDataset, eval_loader, plain_loader
+from pipeline.training.optimization import Phase, WholeNet, new_optimizer, validation_interval
 from pipeline.training.params import ClassifyModel, ClassifyRun, DetectRun
+from pipeline.training.quick import measure_norms
 from pipeline.training.train import check_labels, make_spec, timing, train_run
 from pipeline.training.validation import validate
 
@@ -102,6 +104,63 @@ def test_only_the_last_blocks_learn(tmp_path: Path) -> None:
     learning = ("body.blocks.5.2", "body.blocks.6.", "body.conv_head", "body.bn2", "body.classifier")
     for name, tensor in start_state().items():
         assert torch.equal(tensor, after[name]) == (not name.startswith(learning)), name
+
+
+def test_rates_fall_from_the_head_to_the_stem() -> None:
+    knobs = run(frozen_epochs=1, learning_rate=0.01, head_rate=0.5, backbone_rate=0.1, layer_decay=0.8)
+    net = build(make_spec("r", knobs, Dataset("d", ["red", "blue"]), [0.5] * 3, [0.5] * 3))
+
+    def rates(phase: Phase) -> dict[str, float]:
+        groups = new_optimizer(net, knobs, phase).param_groups
+        rate = {id(p): group["lr"] for group in groups for p in group["params"]}
+        return {name: rate[id(p)] for name, p in net.named_parameters()}
+
+    first, tuned = rates(Phase(True, 1, 0.01)), rates(Phase(False, 1, 0.01, first=1))
+    assert first["body.classifier.weight"] == pytest.approx(0.01), "in frozen epochs it learns from nothing"
+    assert tuned["body.classifier.weight"] == pytest.approx(0.005)
+    blocks = learning_order(knobs.model.backbone, net.body)
+    assert len(blocks) > 10
+    name_of = {id(p): name for name, p in net.named_parameters()}
+    for depth, parameters in enumerate(reversed(blocks)):
+        for p in parameters:
+            assert tuned[name_of[id(p)]] == pytest.approx(0.01 * 0.1 * 0.8**depth), name_of[id(p)]
+
+
+def test_statistics_of_batch_norm_come_from_plain_images_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def better_in_the_end(*given: Any) -> dict[str, float]:
+        row = validate(*given)
+        return row | {"val_rank": row["val_rank"] + (given[-1] == "the end")}
+
+    monkeypatch.setattr(loop, "validate", better_in_the_end)
+    pictures(tmp_path / "train", 40)
+    pictures(tmp_path / "val", 8)
+    places = [tmp_path / name for name in ("train", "val", "model", "report", "resume", "features")]
+    knobs = run(epochs=2)
+    train_run("r", knobs, *places, workers=0)
+    net, spec = load_model(tmp_path / "model")
+    plain = plain_loader(ImageDataset(tmp_path / "train", read_samples(tmp_path / "train"), spec), 8, knobs.train.seed)
+    assert sorted(i for batch in plain.batch_sampler for i in batch) == list(range(40))
+    whole = WholeNet(net.eval(), spec, frozen=False).to(memory_format=torch.channels_last).eval()
+    kept = {name: value.clone() for name, value in net.state_dict().items()}
+    measure_norms([m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)], whole, [b[0] for b in plain])
+    for name, value in net.state_dict().items():
+        if "num_batches" not in name:
+            torch.testing.assert_close(value, kept[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_statistics_that_are_worse_are_not_kept() -> None:
+    net = torch.nn.BatchNorm2d(1)
+    so_far = loop.SoFar()
+    so_far.take({"epoch": 0, "val_metric": 0.5, "val_rank": 0.5}, net)
+    so_far.take({"epoch": 1, "val_metric": 0.4, "val_rank": 0.4}, net)
+    torch.nn.init.constant_(net.running_mean, 7.0)
+    so_far.settle({"val_metric": 0.3, "val_rank": 0.3}, net)
+    assert (so_far.rows[0]["val_metric"], float(so_far.best["running_mean"])) == (0.5, 0.0)
+    so_far.settle({"val_metric": 0.6, "val_rank": 0.6}, net)
+    assert (so_far.rows[0]["val_metric"], float(so_far.best["running_mean"])) == (0.6, 7.0)
+    assert so_far.rows[1]["val_metric"] == 0.4
 
 
 def test_what_learning_on_made_worse_is_not_kept(tmp_path: Path) -> None:

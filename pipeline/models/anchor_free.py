@@ -13,7 +13,7 @@ from pipeline.models.losses import divisor
 from pipeline.ops import boxes as algebra
 
 CANDIDATES = 10  # cells per object
-MARGIN = 0.01  # of a stride
+LEAST = 0.01  # side of a box, in strides: the aspect term of complete IoU is not defined for a width of 0
 IOU_POWER = 6  # of the IoU, times the score: how well a cell fits an object
 BOX_WEIGHT = 2.0
 
@@ -72,8 +72,7 @@ def flatten(outputs: tuple[Tensor, ...], kinds: tuple[str, ...], strides: tuple[
     for level, stride in zip(by_kind(outputs, kinds), strides, strict=True):
         rows = {kind: o.flatten(2).transpose(1, 2) for kind, o in level.items()}
         middle = centres(level["scores"], stride)
-        # a margin, since the aspect term of complete IoU is not defined for a box of width 0
-        sides = (rows["boxes"] + MARGIN) * stride
+        sides = rows["boxes"].clamp(min=LEAST) * stride
         rows["boxes"] = torch.cat([middle - sides[..., :2], middle + sides[..., 2:]], dim=-1)
         if "landmarks" in rows:
             points = rows["landmarks"].unflatten(2, (-1, 3))

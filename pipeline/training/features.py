@@ -18,7 +18,15 @@ from tqdm import tqdm
 from pipeline.core.spec import ModelSpec
 from pipeline.models.backbones import used_modules
 from pipeline.models.nets import Net
-from pipeline.training.loading import EpochSampler, ImageDataset, Process, TrainBatches, eval_loader, own_batches
+from pipeline.training.loading import (
+    EpochSampler,
+    ImageDataset,
+    Loaders,
+    Process,
+    TrainBatches,
+    eval_loader,
+    own_batches,
+)
 from pipeline.training.params import RunParams
 from pipeline.training.targets import Item, targets
 
@@ -101,14 +109,14 @@ class Features(TorchDataset[FeatureItem]):
 
 def frozen_loaders(
     datasets: tuple[ImageDataset, ImageDataset], net: Net, folder: Path, run: RunParams, fabric: Fabric
-) -> tuple[DataLoader[Any], DataLoader[Any]]:
-    """Loaders (train, val) of batches (maps float32, a list of [N, ...]; targets; items); train is shuffled."""
+) -> Loaders:
+    """Batches (maps float32, a list of [N, ...]; targets; items); those of train are shuffled."""
     train, val = (Features(part, net, folder, fabric) for part in datasets)
     size, process = run.train.batch_size, datasets[0].process
     collate = _Collate(train.spec)
     shuffled = TrainBatches(EpochSampler(len(train), run.train.seed), size, process)
     in_order = own_batches(len(val), size, process)
-    return (
+    return Loaders(
         DataLoader(train, batch_sampler=shuffled, collate_fn=collate),
         DataLoader(val, batch_sampler=in_order, collate_fn=collate),
     )

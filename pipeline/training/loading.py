@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Augment = Callable[[NDArray[np.uint8], list[Object], int], tuple[NDArray[np.uint8], list[Object]]]
 SHIFT = 0.15  # of the canvas: how far from its middle four images meet
+PLAIN = 512  # images that the statistics of batch norm come from at the end
 KEEP_BYTES = 1 << 30  # canvases of sets up to this size are kept in memory after their first epoch
 
 
@@ -52,6 +53,16 @@ class Draw(NamedTuple):
     image: int
     seed: int
     others: tuple[int, ...] = ()
+
+
+class Loaders(NamedTuple):
+    """Batches of a phase: `train` in an order of each epoch, `val`, and of `plain` train images, on which batch norm
+    is measured at the end (None: it keeps what it has).
+    """
+
+    train: DataLoader[Any]
+    val: DataLoader[Any]
+    plain: DataLoader[Any] | None = None
 
 
 class ImageDataset(TorchDataset[Item]):
@@ -214,6 +225,16 @@ def train_loader(
 def eval_loader(dataset: ImageDataset, batch_size: int, process: Process = ALONE) -> DataLoader[Any]:
     """The images in order, unvaried, as (images, target, items); of these batches those that are `process`'s."""
     batches = own_batches(len(dataset), batch_size, process)
+    return DataLoader(dataset, batch_sampler=batches, collate_fn=_Collate(dataset.spec))
+
+
+def plain_loader(dataset: ImageDataset, batch_size: int, seed: int) -> DataLoader[Any]:
+    """At most `PLAIN` images, drawn by `seed` and unvaried, in whole batches as far as there are any. Every process
+    has all of them.
+    """
+    drawn = np.random.default_rng(seed).permutation(len(dataset))[:PLAIN].tolist()
+    whole = max(1, len(drawn) // batch_size)
+    batches = [drawn[i * batch_size : (i + 1) * batch_size] for i in range(whole)]
     return DataLoader(dataset, batch_sampler=batches, collate_fn=_Collate(dataset.spec))
 
 

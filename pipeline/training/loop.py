@@ -6,6 +6,7 @@ Several processes share each batch: what a step learns is what one process would
 import math
 import pickle
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +25,7 @@ from pipeline.models.losses import finite_loss
 from pipeline.models.nets import Net
 from pipeline.models.weights import check_finite
 from pipeline.training.devices import circumstances, share_norms, sum_of_all, to_device
-from pipeline.training.loading import shrunk
+from pipeline.training.loading import Loaders, shrunk
 from pipeline.training.optimization import (
     Phase,
     WholeNet,
@@ -50,18 +51,18 @@ def fit(
     run: RunParams,
     dataset: Dataset,
     phase: Phase,
-    loaders: tuple[DataLoader[Any], DataLoader[Any]],
+    loaders: Loaders,
     resume_folder: Path,
     weights: Tensor | None = None,
 ) -> list[dict[str, float]]:
-    """Train `net` on loaders (train, val) through one phase; returns a row per validation, which is after every epoch,
-    or in a long run after every few (`validation_interval`).
+    """Train `net` through one phase; returns a row per validation, which is after every epoch, or in a long run after
+    every few (`validation_interval`).
 
     It goes on from `resume_folder`/last.ckpt if a killed run left one (a frozen phase takes seconds and starts anew),
     and ends with the weights of the best of these epochs by the task's main metric on val. `weights` [K] are those of
     the labels in the loss. Raises InputError, naming the batch's images, if the loss is not finite.
     """
-    train, val = loaders
+    train, val = loaders.train, loaders.val
     t = prepare(fabric, net, spec, run, phase, len(train), weights)
     so_far, begun = (SoFar(), 0) if phase.frozen else go_on(t, resume_folder)
     averaged, every = cast(WholeNet, t.average.module), validation_interval(phase)
@@ -85,6 +86,10 @@ def fit(
 
             if not phase.frozen:
                 save(t, resume_folder, epoch, so_far)
+    if loaders.plain is not None and t.averaged_norms:
+        averaged.net.load_state_dict(so_far.best)
+        measure_norms(t.averaged_norms, t.average, (to_device(fabric, batch)[0] for batch in loaders.plain))
+        so_far.settle(validate(fabric, averaged, spec, val, dataset, "the end"), averaged.net)
     net.load_state_dict(so_far.best)
     return so_far.rows
 
@@ -100,13 +105,26 @@ class SoFar:
     waited: int = 0
     """Validations since then."""
 
+    def settle(self, row: dict[str, float], net: Net) -> None:
+        """Put `row`, a validation of the best weights with other statistics of batch norm, in the place of theirs, and
+        keep those of `net`, unless it is worse.
+        """
+        best = max(self.rows, key=itemgetter("val_rank"))
+        if row["val_rank"] >= best["val_rank"]:
+            best.update(row)
+            self.best = _copy(net)
+
     def take(self, row: dict[str, float], net: Net) -> None:
         """Add the row of a validation, and keep the weights of `net` where it is the best."""
         self.rows.append(row)
         self.waited += 1
         if row["val_rank"] > self.rank:
             self.rank, self.waited = row["val_rank"], 0
-            self.best = {name: value.cpu().clone() for name, value in net.state_dict().items()}
+            self.best = _copy(net)
+
+
+def _copy(net: Net) -> dict[str, Tensor]:
+    return {name: value.cpu().clone() for name, value in net.state_dict().items()}
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.core.spec import ModelSpec
-from pipeline.models.backbones import thaw_last
+from pipeline.models.backbones import learning_order, thaw_last
 from pipeline.models.nets import Net
 from pipeline.training.params import RunParams
 
@@ -75,23 +75,39 @@ def train_mode(whole: nn.Module) -> None:
 
 
 def new_optimizer(net: Net, run: RunParams, phase: Phase) -> torch.optim.Optimizer:
-    """AdamW; the backbone at its share of the rate, and no decay of vectors (biases and norms)."""
-    backbone = {id(p) for p in net.backbone_parameters()}
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    """AdamW; head and backbone at their shares of the rate, and no decay of vectors (biases and norms)."""
+    shares = rate_shares(net, run, phase)
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for p in net.parameters():
         if p.requires_grad:
-            groups.setdefault((id(p) in backbone, p.ndim > 1), []).append(p)
+            groups.setdefault((shares[id(p)], p.ndim > 1), []).append(p)
     return torch.optim.AdamW(
         [
             {
                 "params": p,
-                "lr": phase.learning_rate * (run.train.backbone_rate if in_backbone else 1),
+                "lr": phase.learning_rate * share,
                 "weight_decay": run.train.weight_decay if is_matrix else 0.0,
             }
-            for (in_backbone, is_matrix), p in groups.items()
+            for (share, is_matrix), p in groups.items()
         ],
         fused=True,  # one kernel for all parameters: a MobileNet has hundreds of small ones
     )
+
+
+def rate_shares(net: Net, run: RunParams, phase: Phase) -> dict[int, float]:
+    """By the id of a parameter of `net`, its share of the phase's learning rate.
+
+    After frozen epochs the head, which knows its part already, has `head_rate`. A block of the backbone has
+    `backbone_rate`, times `layer_decay` for each block between it and the head.
+    """
+    train = run.train
+    head = train.head_rate if phase.first else 1.0  # the first phase is the one in which it learns from nothing
+    shares = {id(p): head for p in net.parameters()}
+    shares |= {id(p): train.backbone_rate for p in net.backbone_parameters()}
+    if train.layer_decay < 1 and not phase.frozen:
+        for depth, block in enumerate(reversed(learning_order(run.model.backbone, net.body))):
+            shares |= {id(p): train.backbone_rate * train.layer_decay**depth for p in block}
+    return shares
 
 
 def new_schedule(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LambdaLR:

@@ -107,6 +107,10 @@ class _Train(Block):
     """The peak of a warm-up and cosine."""
     backbone_rate: Fraction = 1.0
     """The backbone's share of the learning rate; 0.1 keeps what ImageNet weights know."""
+    head_rate: Fraction = 1.0
+    """The head's share of the learning rate after frozen epochs."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Each block of the backbone has this share of the learning rate of the next one, nearer to the head."""
     weight_decay: Fraction = 0.02
     """Of AdamW."""
     online: Online = Online()

@@ -1,6 +1,6 @@
 """Layers that compute the same and train in less time on a CPU: `quicken` and `join_frozen_norms` put them in place."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -150,8 +150,8 @@ def learning_norms(net: nn.Module) -> list[nn.BatchNorm2d]:
 
 
 @torch.no_grad()
-def measure_norms(norms: list[nn.BatchNorm2d], forward: Callable[[Any], Any], batches: Sequence[Any]) -> None:
-    """Give `norms` the statistics of what `forward` shows them of `batches`, all counting the same."""
+def measure_norms(norms: list[nn.BatchNorm2d], forward: Callable[[Any], Any], batches: Iterable[Any]) -> None:
+    """Give `norms` the statistics of what `forward` shows them of `batches`, one at least, all counting the same."""
     if not norms:
         return
     momenta = [norm.momentum for norm in norms]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pipeline.core.spec import ModelSpec
     from pipeline.models.backbones import Pretrained
     from pipeline.models.nets import Net
-    from pipeline.training.loading import ImageDataset
+    from pipeline.training.loading import ImageDataset, Loaders
 
 
 CHECKPOINT = 3  # the form of a checkpoint: one of another form is not resumed
@@ -179,15 +179,16 @@ def _fit_phases(
     return rows
 
 
-def _image_loaders(run: RunParams, datasets: tuple["ImageDataset", "ImageDataset"], workers: int) -> tuple[Any, Any]:
-    from pipeline.training.loading import eval_loader, train_loader
+def _image_loaders(run: RunParams, datasets: tuple["ImageDataset", "ImageDataset"], workers: int) -> "Loaders":
+    from pipeline.training.loading import Loaders, eval_loader, plain_loader, train_loader
 
     knobs = run.train
     mixed: tuple[Any, ...] = ()
     if isinstance(run, DetectRun):
         mixed = (run.train.online.mosaic, run.train.epochs - run.train.online.quiet_epochs)
     train = train_loader(datasets[0], knobs.batch_size, workers, knobs.seed, *mixed)
-    return train, eval_loader(datasets[1], knobs.batch_size, datasets[0].process)
+    val = eval_loader(datasets[1], knobs.batch_size, datasets[0].process)
+    return Loaders(train, val, plain_loader(datasets[0], knobs.batch_size, knobs.seed))
 
 
 def make_spec(name: str, run: RunParams, dataset: Dataset, mean: list[float], std: list[float]) -> "ModelSpec":

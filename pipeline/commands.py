@@ -17,10 +17,8 @@ DATABASE = Path(".fiftyone")
 def add(args: argparse.Namespace) -> None:
     from pipeline.config.adding import add
 
-    params = Path("params.yaml")
-    print(
-        add(params, args.name, args.data, args.task, args.format, args.labels, args.backbone, args.pretrained, args.set)
-    )
+    dataset = args.data, args.task, args.format, args.labels
+    print(add(Path("params.yaml"), args.name, *dataset, args.backbone, args.pretrained, args.set, args.from_scratch))
 
 
 def _budget(args: argparse.Namespace) -> None:

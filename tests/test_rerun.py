@@ -290,7 +290,7 @@ def test_a_name_that_dvc_would_take_for_something_else(cloned: Path, tmp_path: P
 
     params = Path(shutil.copy(cloned / "params.yaml", tmp_path))
     with pytest.raises(InputError, match=f"name {re.escape(repr(name))}: expected letters, digits, _ and - only"):
-        add(params, name, tmp_path, "classify", None, None, None, None, [])
+        add(params, name, tmp_path, "classify", None, None, None, None, [], from_scratch=True)
     yaml = YAML()
     tree = yaml.load(params)
     tree[section][name] = tree[section]["herd"]

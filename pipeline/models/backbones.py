@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from pipeline.core.errors import InputError
 from pipeline.core.params import nearest
 from pipeline.core.spec import read_spec
+from pipeline.models.hub import hub_weights
 from pipeline.models.mobilenets import VALID, register, smallest_input
 from pipeline.models.weights import check_finite, most_alike, read_weights
 
@@ -44,15 +45,13 @@ def read_pretrained(backbone: str, pretrained: bool | str) -> Pretrained:
     Raises InputError for an unknown backbone, a file without weights, or weights of another architecture or
     width: it names the first tensor that differs and both shapes.
     """
-    if not register(backbone):
-        raise InputError(f"backbone {backbone!r} is not in timm{nearest(backbone, timm.list_models())}")
+    check_known(backbone)
     config = timm.get_pretrained_cfg(backbone)
     mean, std = (list(config.mean), list(config.std)) if config else (IMAGENET_MEAN, IMAGENET_STD)
     if pretrained is False:
         return Pretrained(None, mean, std, {"kind": "random"})
     if pretrained is True:
-        model = timm.create_model(backbone, pretrained=True)
-        return Pretrained(model.state_dict(), mean, std, {"kind": "timm", "tag": config.tag if config else ""})
+        return Pretrained(hub_weights(backbone), mean, std, {"kind": "timm", "tag": config.tag if config else ""})
     file = read_weights(Path(pretrained))
     path, nets = file.path, file.nets()
     wanted = _body(timm.create_model(backbone).state_dict())
@@ -72,6 +71,20 @@ def read_pretrained(backbone: str, pretrained: bool | str) -> Pretrained:
     if names["names"] == "torchvision":  # all of its weights are trained with this normalization
         mean, std = IMAGENET_MEAN, IMAGENET_STD
     return Pretrained(state, mean, std, source | names)
+
+
+def check_known(backbone: str) -> None:
+    """Raises InputError that names the nearest one if timm has no such backbone and it is none of ours."""
+    if not register(backbone):
+        raise InputError(f"backbone {backbone!r} is not in timm{nearest(backbone, timm.list_models())}")
+
+
+def holds_all(backbone: str, path: Path) -> bool:
+    """Whether the file has weights for the whole of the backbone, but for what classifies."""
+    try:
+        return not read_pretrained(backbone, str(path)).source.get("not_in_file")
+    except InputError:
+        return False
 
 
 def check_size(backbone: str, size: int) -> None:

@@ -18,6 +18,8 @@ from servers import hub
 
 from pipeline.config.adding import add
 from pipeline.config.params import read_params
+from pipeline.config.resolve import resolve as resolve_params
+from pipeline.core.errors import InputError
 from pipeline.models.backbones import read_pretrained
 
 ROOT = Path(__file__).parents[1]
@@ -308,6 +310,45 @@ def test_a_stated_hash_holds_its_file(tmp_path: Path, pretrained: str | bool, sh
     done = python(tmp_path, "-m", "stages.params")
     assert (done.returncode == 0) == (not message)
     assert message in done.stderr
+
+
+def of_models(*starts: str) -> str:
+    """params.yaml with a run for each of `starts`: a, b, ... and what it starts from."""
+    runs = {
+        name: {"dataset": "d", "task": "classify", "model": {"pretrained": start or False}}
+        for name, start in zip("abc", starts, strict=False)
+    }
+    return json.dumps({"datasets": {"d": {"format": "folder", "path": "d", "labels": "d"}}, "runs": runs})
+
+
+def test_the_model_of_a_run_is_held_by_its_hash_once_it_is_there(tmp_path: Path) -> None:
+    """A run that starts from it then is trained anew where that was."""
+    (tmp_path / "params.yaml").write_text(of_models("", "models/a/model.safetensors"))
+    assert resolve_params(tmp_path / "params.yaml")["runs"]["b"]["model"]["pretrained_sha256"] is None
+    for content in (b"weights", b"others"):
+        (tmp_path / "models/a").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "models/a/model.safetensors").write_bytes(content)
+        model = resolve_params(tmp_path / "params.yaml")["runs"]["b"]["model"]
+        assert model["pretrained_sha256"] == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("starts", "message"),
+    [
+        (
+            ["models/a/model.safetensors"],
+            r"runs\.a\.model\.pretrained: models/a/model\.safetensors: the run starts from itself",
+        ),
+        (["models/b/model.safetensors", "models/a/model.safetensors"], "the run starts from itself, by b and a;"),
+        (["", "models/aa/model.safetensors"], "models/aa/model.safetensors: no such file; did you mean 'a'?"),
+        (["", "models/a/model.pth"], "models/a/model.pth: no such file"),
+        (["weights/w.pth"], "runs.a.model.pretrained: weights/w.pth: no such file"),
+    ],
+)
+def test_a_start_that_cannot_be_is_named(tmp_path: Path, starts: list[str], message: str) -> None:
+    (tmp_path / "params.yaml").write_text(of_models(*starts))
+    with pytest.raises(InputError, match=message.replace("?", r"\?")):
+        resolve_params(tmp_path / "params.yaml")
 
 
 @pytest.mark.parametrize(

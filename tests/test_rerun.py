@@ -225,6 +225,17 @@ def test_make_repro_notices_weights_that_were_replaced_anywhere(project: Path) -
     assert set(repro(project)) == {"params", "inspect", *herds(*FROM_TRAIN)}
 
 
+def test_make_repro_trains_anew_what_starts_from_a_run_that_was_trained_anew(project: Path) -> None:
+    other = next(name for name in KEPT if name != "herd")
+    set_params(project, {"runs.herd.model.pretrained": f"models/{other}/model.safetensors"})
+    assert set(repro(project)) == {"params", "inspect", *herds(*FROM_TRAIN)}
+    set_params(project, {f"runs.{other}.train.seed": 5})
+    assert f"train@{other}" in repro(project)
+    in_project(project, "python", "-m", "stages.params")  # what make does first
+    assert set(repro(project)) == {"params", "inspect", *herds(*FROM_TRAIN)}
+    assert repro(project) == []
+
+
 def test_a_mistake_leaves_resolved_yaml_as_it_was(project: Path) -> None:
     before = (project / "resolved.yaml").read_bytes()
     edit("params.yaml", " epochs: ", " epochz: ")(project)

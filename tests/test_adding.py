@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import os
 import re
+import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -244,6 +246,22 @@ def test_torchvisions_own_file_is_found(params: Path, no_hub: Any) -> None:
     weights_of("", params.parent / "weights/mobilenet_v2.safetensors", "mobilenet_v2")
     call(params, from_scratch=False)
     assert read_params(params).run("mine").model.pretrained == "weights/mobilenet_v2.safetensors"
+
+
+@pytest.mark.real
+def test_real_imagenet_weights_are_found_by_what_they_hold(params: Path, no_hub: Any) -> None:
+    if "POCKETLENS_REAL_DATA" not in os.environ:
+        pytest.skip("POCKETLENS_REAL_DATA is not set")
+    shutil.copytree(Path(os.environ["POCKETLENS_REAL_DATA"]) / "weights", params.parent / "weights")
+    for backbone, file in (
+        ("mobilenetv2_100", "mobilenet_v2_100.torchvision.fp16.safetensors"),
+        ("mobilenetv1_050", "mobilenetv1_050.timm.fp16.safetensors"),
+        ("mobilenetv2_035", "mobilenetv2_035.timm.fp16.safetensors"),
+    ):
+        call(params, backbone, backbone=backbone, from_scratch=False)
+        assert read_params(params).run(backbone).model.pretrained == f"weights/{file}"
+    with pytest.raises(InputError, match="weights/ has none that fit mobilenetv2_050; "):
+        call(params, backbone="mobilenetv2_050", from_scratch=False)
 
 
 @pytest.mark.parametrize(

@@ -234,7 +234,7 @@ def test_a_whole_net_goes_on_with_the_labels_and_landmarks_that_both_have(tmp_pa
             torch.testing.assert_close(
                 rows_of(found, kinds[1], kinds[2], output, repeats), rows_of(was, kinds[0], kinds[2], output, repeats)
             )
-    assert start.source["anew"] == []
+    assert (start.anew, start.source["anew"], start.source["labels"]) == ([], 0, 2)
     points = "landmarks by name: right_eye (at random: nose)" if new.landmarks else ""
     labels = ", labels by name: fox, cat (at random: wolf, bee)"
     taken = f"; beyond the backbone {start.source['taken']} tensors are from model.safetensors{labels}"
@@ -248,7 +248,7 @@ def test_without_a_model_json_a_whole_net_is_taken_by_shape(tmp_path: Path) -> N
     new = replace(old, labels=["fox", "wolf", "bee"], landmarks=["nose"])
     after, start = begun(new, tmp_path / "old/model.safetensors")
     assert torch.equal(after.state_dict()["head.scores.weight"], before["head.scores.weight"])
-    assert start.source["anew"] == ["head.landmarks.weight", "head.landmarks.bias"]
+    assert start.anew == ["head.landmarks.weight", "head.landmarks.bias"]
     assert "by name and shape, as there is no model.json beside it; 2 began at random, first head.land" in start.told()
 
 
@@ -269,8 +269,8 @@ def test_what_a_whole_net_cannot_give_begins_anew_and_is_named(
     learned(tmp_path / "old", old)
     new = replace(old, **change)
     net, start = begun(new, tmp_path / "old/model.safetensors")
-    assert anew in start.source["anew"]
-    assert f"{len(start.source['anew'])} began at random, first {start.source['anew'][0]}" in start.told()
+    assert anew in start.anew
+    assert f"{start.source['anew']} began at random, first {start.anew[0]}" in start.told()
     assert all(tensor.isfinite().all() for tensor in net.state_dict().values())
 
 

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from pipeline.core.errors import InputError
 from pipeline.core.params import nearest
 from pipeline.core.spec import ModelSpec, read_spec
-from pipeline.models.hub import hub_weights
 from pipeline.models.mobilenets import VALID, register, smallest_input
-from pipeline.models.weights import check_finite, most_alike, read_weights
+from pipeline.models.weights import check_finite, most_alike, read_weights, some
 
 # it warns that a file lacks the classifier's tensors, which a backbone does not use; the others are checked below
 logging.getLogger("timm.models._builder").setLevel(logging.ERROR)
@@ -34,7 +33,9 @@ _KINDS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"
 class Pretrained:
     """Weights to start from: `state` in timm's names (None: random), the normalization they want, their origin.
 
-    Of a whole net of ours `rest` is what is not its backbone, in its own names, and `spec` its model.json, if any.
+    Of a whole net of ours `rest` is what is not its backbone, in its own names, and `spec` its model.json, if any. Once
+    a net was made of it, `anew` has the tensors beyond the backbone that began at random, and `by_name` the labels
+    and the landmarks whose rows were taken, and those that began at random.
     """
 
     state: dict[str, Tensor] | None
@@ -43,6 +44,8 @@ class Pretrained:
     source: dict[str, Any]
     rest: dict[str, Tensor] = field(default_factory=dict)
     spec: ModelSpec | None = None
+    anew: list[str] = field(default_factory=list)
+    by_name: dict[str, tuple[list[str], list[str]]] = field(default_factory=dict)
 
     def told(self) -> str:
         """What of a file is in the net and what began at random, for the end of a line; "" where that is plain."""
@@ -55,11 +58,9 @@ class Pretrained:
         said += f"; beyond the backbone {self.source['taken']} tensors are from {file}"
         if self.spec is None:
             said += " by name and shape, as there is no model.json beside it"
-        for kind in (kind for kind in NAMED_ROWS if kind in self.source):
-            kept, new = self.source[kind]["kept"], self.source[kind]["new"]
-            said += f", {kind} by name: {', '.join(kept)}" + (f" (at random: {', '.join(new)})" if new else "")
-        anew = self.source["anew"]
-        return said + (f"; {len(anew)} began at random, first {anew[0]}" if anew else "")
+        for kind, (kept, new) in self.by_name.items():
+            said += f", {kind} by name: {some(kept)}" + (f" (at random: {some(new)})" if new else "")
+        return said + (f"; {len(self.anew)} began at random, first {self.anew[0]}" if self.anew else "")
 
 
 def read_pretrained(backbone: str, pretrained: bool | str) -> Pretrained:
@@ -75,6 +76,8 @@ def read_pretrained(backbone: str, pretrained: bool | str) -> Pretrained:
     if pretrained is False:
         return Pretrained(None, mean, std, {"kind": "random"})
     if pretrained is True:
+        from pipeline.models.hub import hub_weights  # serving does without the hub's client
+
         return Pretrained(hub_weights(backbone), mean, std, {"kind": "timm", "tag": config.tag if config else ""})
     file = read_weights(Path(pretrained))
     path, nets = file.path, file.nets()

@@ -42,7 +42,7 @@ def take_over(net: Net, spec: ModelSpec, start: Pretrained) -> None:
     That is each tensor of the same name and shape. Where its rows are labels or landmarks, they are taken by name, so
     that those that both nets have keep what they know; without a model.json beside the file only the shape is known.
     Maps of other strides mean something else: nothing is taken then. All else stays as it is, at random.
-    `start.source` is told what was taken, and what of the backbone the file lacks.
+    `start` is told what was taken, and what of the backbone the file lacks.
     """
     if missing := start.source.get("not_in_file"):
         own = {name.replace("_", ".") for name in net.state_dict()}  # timm's feature maps have names of both kinds
@@ -68,10 +68,12 @@ def take_over(net: Net, spec: ModelSpec, start: Pretrained) -> None:
             tensor.copy_(found)
         taken += fits
         anew += [] if fits else [name]
-    start.source |= {"taken": taken, "anew": anew}
+    start.source |= {"taken": taken, "anew": len(anew)}
+    start.anew = anew
     for kind in sorted(used):
         old, new = names[kind]
-        start.source[kind] = {"kept": [n for n in new if n in old], "new": [n for n in new if n not in old]}
+        start.by_name[kind] = [n for n in new if n in old], [n for n in new if n not in old]
+        start.source |= {kind: len(start.by_name[kind][0])}
 
 
 def _named_rows(net: Net) -> dict[str, tuple[str, int]]:

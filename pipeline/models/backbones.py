@@ -97,8 +97,8 @@ def read_pretrained(backbone: str, pretrained: bool | str) -> Pretrained:
     check_finite(path, state)
     if names["names"] == "torchvision":  # all of its weights are trained with this normalization
         mean, std = IMAGENET_MEAN, IMAGENET_STD
-    whole = nets[0][1] if place == OURS else {}
-    rest = {name: tensor for name, tensor in whole.items() if name not in {f"{OURS}.{own}" for own in state}}
+    own = {f"{OURS}.{name}" for name in state}
+    rest = {name: tensor for name, tensor in nets[0][1].items() if name not in own} if place == OURS else {}
     check_finite(path, rest)
     return Pretrained(state, mean, std, source | names, rest, trained)
 

@@ -38,6 +38,9 @@ node_modules/ready: package-lock.json package.json .npmrc | $(VENV)/ready
 repro: setup ## run the chain: what params.yaml and the code have changed since the last time
 	@# first params.yaml, of which DVC itself needs some keys and says less; this also notices weights that were replaced
 	@$(BIN)/python -m stages.params
+	@# DVC sees no edge from a run to one that starts from its model: that model is made first, and its hash taken
+	@first=$$(sed -n 's|.* pretrained: models/\(.*\)/model.safetensors|train@\1|p' resolved.yaml 2>/dev/null | sort -u); \
+		[ -z "$$first" ] || { $(BIN)/dvc repro --keep-going $$first; $(BIN)/python -m stages.params; }
 	@# a stage that fails costs what waits for it and no more; the last line says what that was
 	@$(BIN)/dvc repro --keep-going || { $(BIN)/pocketlens missing; exit 1; }
 

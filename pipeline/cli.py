@@ -47,7 +47,14 @@ def _add_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", choices=TASKS, required=True)
     parser.add_argument("--format", type=_word, help=f"{', '.join(FORMATS)}; recognized from the folder if not given")
     parser.add_argument("--backbone", type=_word, help="any timm name (default mobilenetv2_100)")
-    parser.add_argument("--pretrained", type=_path, metavar="FILE", help="weights in timm's or torchvision's names")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument(
+        "--pretrained",
+        type=_path,
+        metavar="FILE",
+        help="weights in timm's or torchvision's names (default: those in weights/ that fit, else timm's from its hub)",
+    )
+    start.add_argument("--from-scratch", action="store_true", help="start from random weights")
     _add_settings(parser, "a knob: train.epochs=5, dataset.max_side=320")
     parser.set_defaults(command=commands.add)
 

@@ -17,10 +17,8 @@ DATABASE = Path(".fiftyone")
 def add(args: argparse.Namespace) -> None:
     from pipeline.config.adding import add
 
-    params = Path("params.yaml")
-    print(
-        add(params, args.name, args.data, args.task, args.format, args.labels, args.backbone, args.pretrained, args.set)
-    )
+    dataset = args.data, args.task, args.format, args.labels
+    print(add(Path("params.yaml"), args.name, *dataset, args.backbone, args.pretrained, args.set, args.from_scratch))
 
 
 def _budget(args: argparse.Namespace) -> None:
@@ -135,12 +133,13 @@ def demo(args: argparse.Namespace) -> None:
 
 def compare(args: argparse.Namespace) -> None:
     from pipeline.config.params import read_params, read_settings
-    from pipeline.config.variants import variants
+    from pipeline.config.variants import started, variants
     from pipeline.experiments.compare import compare_and_write
 
     params = read_params()
     run = args.run or (params.compare.run if params.compare else "")
-    compared = variants(params, run, args.models or [], read_settings(args.set))
+    made = variants(params, run, args.models or [], read_settings(args.set))
+    compared = started(Path.cwd(), params.run(run), made)
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     for line in compare_and_write(Path.cwd(), run, params.run(run), compared, uri, os.environ):
         print(line, flush=True)

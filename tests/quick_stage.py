@@ -20,6 +20,7 @@ PARTS = {
     "data/ingested": ("dataset.json", "train/0", "val/0", "test/0"),
     "reports/ingest": ("summary.json", "contact_sheet.jpg"),
     "reports/augment": ("contact_sheet.jpg", "self_test.json"),
+    "models": ("model.json", "model.safetensors"),
 }
 TIMED = ("training.json", "verify.json")
 

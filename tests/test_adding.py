@@ -1,19 +1,30 @@
 """`add`: a folder becomes two blocks in params.yaml, and the rest of the file stays as it is."""
 
+import contextlib
 import json
+import os
 import re
+import shutil
+import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
+import torchvision
+from huggingface_hub import constants
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from ruamel.yaml import YAML
+from safetensors.torch import save_file
+from servers import hub, silent
 
 from pipeline.config.adding import add
 from pipeline.config.params import Params, read_params
 from pipeline.core.errors import InputError
+from pipeline.models.backbones import read_pretrained
 
 SHIPPED = (Path(__file__).parents[1] / "params.yaml").read_bytes()
 XML = """<annotation><filename>a.jpg</filename><size><width>40</width><height>30</height></size>
@@ -60,6 +71,8 @@ def params(tmp_path: Path) -> Path:
 
 def call(params: Path, name: str = "mine", data: str = "folder", task: str = "classify", **more: Any) -> str:
     rest: dict[str, Any] = {"format": None, "labels": None, "backbone": None, "pretrained": None, "settings": []} | more
+    stated = bool(rest["pretrained"]) or any(setting.startswith("model.pretrained") for setting in rest["settings"])
+    rest.setdefault("from_scratch", not stated)
     return add(params, name, params.parent / "data" / data, task, **rest)
 
 
@@ -182,6 +195,153 @@ def test_pretrained_weights_bring_their_recipe_however_they_are_given(params: Pa
     assert runs["file"].train == runs["hub"].train != runs["none"].train
 
 
+# --- the weights that a run starts from
+
+
+def weights_of(backbone: str, path: Path, names: str = "timm") -> Path:
+    path.parent.mkdir(exist_ok=True)
+    net = timm.create_model(backbone) if names == "timm" else getattr(torchvision.models, names)()
+    save_file(net.state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
+    """Has this process ask the hub at an address, until then one where nothing listens; its cache is empty."""
+
+    def at(address: str) -> None:
+        template = f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        at(f"http://127.0.0.1:{closed.getsockname()[1]}")
+    return at
+
+
+@pytest.mark.parametrize(
+    ("taken", "other", "of_other"),
+    [
+        ("mobilenetv2_035.safetensors", "mobilenetv2_035.new.safetensors", "mobilenetv2_035"),
+        ("mobilenetv2_035.lamb_in1k.safetensors", "a.safetensors", "mobilenetv2_035"),
+        ("theirs.safetensors", "a.safetensors", "mobilenetv2_050"),
+    ],
+)
+def test_a_file_in_weights_that_fits_comes_before_the_network(
+    params: Path, no_hub: Any, taken: str, other: str, of_other: str
+) -> None:
+    drawn = "mobilenetv2_035.drawn.safetensors"
+    for name, backbone in ((taken, "mobilenetv2_035"), (other, of_other), (drawn, "mobilenetv2_035")):
+        weights_of(backbone, params.parent / "weights" / name)
+    said = call(params, backbone="mobilenetv2_035", from_scratch=False)
+    file = f"weights/{taken}"
+    assert said.splitlines()[1] == f"{file}: the run starts from these weights, which fit mobilenetv2_035"
+    run = read_params(params).run("mine")
+    assert run.model.pretrained == file
+    assert (run.train.frozen_epochs, run.train.backbone_rate) == (30, 0.1)
+
+
+def test_torchvisions_own_file_is_found(params: Path, no_hub: Any) -> None:
+    weights_of("", params.parent / "weights/mobilenet_v2.safetensors", "mobilenet_v2")
+    call(params, from_scratch=False)
+    assert read_params(params).run("mine").model.pretrained == "weights/mobilenet_v2.safetensors"
+
+
+@pytest.mark.real
+def test_real_imagenet_weights_are_found_by_what_they_hold(params: Path, no_hub: Any) -> None:
+    if "POCKETLENS_REAL_DATA" not in os.environ:
+        pytest.skip("POCKETLENS_REAL_DATA is not set")
+    shutil.copytree(Path(os.environ["POCKETLENS_REAL_DATA"]) / "weights", params.parent / "weights")
+    for backbone, file in (
+        ("mobilenetv2_100", "mobilenet_v2_100.torchvision.fp16.safetensors"),
+        ("mobilenetv1_050", "mobilenetv1_050.timm.fp16.safetensors"),
+        ("mobilenetv2_035", "mobilenetv2_035.timm.fp16.safetensors"),
+    ):
+        call(params, backbone, backbone=backbone, from_scratch=False)
+        assert read_params(params).run(backbone).model.pretrained == f"weights/{file}"
+    with pytest.raises(InputError, match="weights/ has none that fit mobilenetv2_050; "):
+        call(params, backbone="mobilenetv2_050", from_scratch=False)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (
+            {"a.safetensors": "mobilenetv2_035", "b.safetensors": "mobilenetv2_035"},
+            r"several files fit mobilenetv2_035: a\.safetensors, b\.safetensors; say which: --pretrained ",
+        ),
+        ({"mobilenetv2_035.safetensors": "mobilenetv2_050"}, "weights of another architecture or width"),
+        (
+            {},
+            r"no pretrained weights: weights/ has none that fit mobilenetv2_035; timm has no weights of mobilenetv2_035"
+            r" \(the nearest width with some is mobilenetv2_050\)\. Put a file in timm's or torchvision's names at"
+            r" weights/mobilenetv2_035\.safetensors .*--pretrained FILE\), or start from random weights: --from-scr",
+        ),
+    ],
+)
+def test_weights_that_are_not_clear_are_named(params: Path, no_hub: Any, files: dict[str, str], message: str) -> None:
+    for name, backbone in files.items():
+        weights_of(backbone, params.parent / "weights" / name)
+    with pytest.raises(InputError, match=message):
+        call(params, backbone="mobilenetv2_035", from_scratch=False)
+    assert params.read_bytes() == SHIPPED
+
+
+@pytest.mark.parametrize(
+    ("backbone", "why"),
+    [
+        ("mobilenetv1_050_short_valid", r"of mobilenetv1_050_short_valid \(.* is mobilenetv1_100\)"),
+        ("mobilenetv2_077", r"\(the nearest width with some is mobilenetv2_100\)"),
+        ("mnasnet_050", r"timm has no weights of mnasnet_050\. Put"),
+        ("legacy_seresnet18", r"timm's weights of legacy_seresnet18 are not on its hub, but at https://"),
+        ("mobilenetv2_50", r"backbone 'mobilenetv2_50' is not in timm; did you mean"),
+    ],
+)
+def test_a_backbone_without_weights_is_named_before_the_network_is_tried(
+    params: Path, no_hub: Any, backbone: str, why: str
+) -> None:
+    with pytest.raises(InputError, match=why):
+        call(params, backbone=backbone, from_scratch=False)
+
+
+@pytest.mark.parametrize(
+    ("server", "message"),
+    [
+        ("closed", r"resolve/main/model\.safetensors: ConnectError: .*refused"),
+        ("silent", r"resolve/main/model\.safetensors: no answer within 0\.2 seconds"),
+        ("empty", r"resolve/main/model\.safetensors: .*(404|EntryNotFound)"),
+        ("damaged", r"resolve/main/model\.safetensors: SafetensorError: "),
+    ],
+)
+def test_a_hub_that_gives_nothing_is_named_at_once(
+    params: Path, no_hub: Any, monkeypatch: pytest.MonkeyPatch, server: str, message: str
+) -> None:
+    """Its client alone would try again for minutes."""
+    if server == "silent":
+        monkeypatch.setattr("pipeline.models.hub.SECONDS", 0.2)
+    files = {"timm/mobilenetv2_050.lamb_in1k/model.safetensors": b"no weights"} if server == "damaged" else {}
+    with contextlib.ExitStack() as stack:
+        if server == "silent":
+            no_hub(stack.enter_context(silent()))
+        elif server != "closed":
+            no_hub(stack.enter_context(hub(files))[0])
+        with pytest.raises(InputError, match=message) as error:
+            call(params, backbone="mobilenetv2_050", from_scratch=False)
+        assert str(error.value).endswith("or start from random weights: --from-scratch")
+        with pytest.raises(InputError, match=message):  # what `train` says of model.pretrained: true
+            read_pretrained("mobilenetv2_050", True)
+    assert params.read_bytes() == SHIPPED
+    assert not (params.parent / "weights").exists()
+
+
+def test_from_scratch_and_weights_exclude_each_other(params: Path) -> None:
+    with pytest.raises(InputError, match=r"--from-scratch, but model\.pretrained is True; expected one"):
+        call(params, settings=["model.pretrained=true"], from_scratch=True)
+    said = call(params, settings=["model.pretrained=false"], from_scratch=True)
+    assert "the run starts from random weights" in said
+
+
 # --- settings
 
 
@@ -252,7 +412,7 @@ def test_paths_in_the_project_are_relative_and_others_absolute(
         "up": Path("../elsewhere"),
     }
     for name, data in cases.items():
-        add(Path("params.yaml"), name, data, "classify", None, None, None, None, [])
+        add(Path("params.yaml"), name, data, "classify", None, None, None, None, [], from_scratch=True)
     found = {name: read_params(params).dataset(name).path for name in cases}
     inside, out = "data/folder", outside.as_posix()
     assert found == {"inside": inside, "dotted": inside, "whole": inside, "out": out, "up": out}
@@ -275,20 +435,22 @@ def test_paths_in_the_project_are_relative_and_others_absolute(
 )
 def test_any_folder_name_comes_back_as_it_is(params: Path, name: str) -> None:
     make(params.parent / name, "folder")
-    add(params, "mine", params.parent / name, "classify", None, None, None, None, [])
+    add(params, "mine", params.parent / name, "classify", None, None, None, None, [], from_scratch=True)
     assert read_params(params).dataset("mine").path == name
 
 
 def test_labels_elsewhere(params: Path, tmp_path: Path) -> None:
     labels = tmp_path / "labels.json"
     labels.write_text(json.dumps(COCO))
-    add(params, "given", params.parent / "data/coco/images", "detect", "coco", labels, None, None, [])
+    add(
+        params, "given", params.parent / "data/coco/images", "detect", "coco", labels, None, None, [], from_scratch=True
+    )
     assert read_params(params).dataset("given").labels == labels.as_posix()
 
 
 def test_labels_elsewhere_are_looked_at_too(params: Path) -> None:
     root = params.parent / "data/coco"
-    said = add(params, "mine", root / "images", "detect", None, root / "annotations", None, None, [])
+    said = add(params, "mine", root / "images", "detect", None, root / "annotations", None, None, [], from_scratch=True)
     assert "COCO annotations in instances.json" in said
     dataset = read_params(params).dataset("mine")
     assert (dataset.format, dataset.path, dataset.labels) == ("coco", "data/coco/images", "data/coco/annotations")
@@ -422,7 +584,7 @@ def test_any_valid_name(project: Path, name: str) -> None:
     project.write_bytes(SHIPPED)
     if name in read_params(project).runs:
         return
-    add(project, name, project.parent / "data", "classify", None, None, None, None, [])
+    add(project, name, project.parent / "data", "classify", None, None, None, None, [], from_scratch=True)
     read = read_params(project)
     assert read.run(name).dataset == name
     assert read.dataset(name).path == "data"

@@ -35,7 +35,7 @@ def bare(project: Path, tmp_path: Path) -> dict[str, str]:
         shutil.copytree(project / "data/sample" / drawn, folder)
     shutil.copy(next((project / "data/sample/actions").rglob("*.avi")), project / "clip.avi")
     weights = next((project / "weights").glob("mobilenetv2_050.*.safetensors"))
-    shutil.copy(weights, project / "weights/mobilenet_v2.safetensors")
+    shutil.copy(weights, project / "weights/mobilenetv2_050.safetensors")  # the network is never asked
     return {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1"}
 
 

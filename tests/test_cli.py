@@ -9,9 +9,18 @@ import sys
 from pathlib import Path
 
 import pytest
+import timm
+import torch
 from PIL import Image
+from ruamel.yaml import YAML
+from safetensors.torch import save
+from servers import hub
 
+from pipeline.config.adding import add
 from pipeline.config.params import read_params
+from pipeline.config.resolve import resolve as resolve_params
+from pipeline.core.errors import InputError
+from pipeline.models.backbones import read_pretrained
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "torchvision", "timm", "fiftyone", "mlflow", "lightning_fabric", "onnx", "onnxruntime", "executorch"}
@@ -54,7 +63,10 @@ def project(tmp_path: Path) -> Path:
     ("command", "words"),
     [
         ([], ["add", "predict", "inspect", "slide", "compare", "track"]),
-        (["add"], ["--data", "--labels", "--task", "--format", "--backbone", "--pretrained", "--set"]),
+        (
+            ["add"],
+            ["--data", "--labels", "--task", "--format", "--backbone", "--pretrained", "--from-scratch", "--set"],
+        ),
         (["predict"], ["--run", "--target", "--json", "--draw", "--every", "--frames"]),
         (["inspect"], ["--port"]),
         (["slide"], ["--split", "--scales", "--background", "--score", "--json", "--draw"]),
@@ -94,6 +106,10 @@ def test_help(tmp_path: Path, command: list[str], words: list[str]) -> None:
         (["add", "m", "--data", "x", "--task", "classify", "--format", ""], "argument --format: found ''"),
         (["add", "m", "--data", "x", "--task", "classify", "--backbone", ""], "argument --backbone: found ''"),
         (["add", "m", "--data", "x", "--task", "classify", "--pretrained", ""], "argument --pretrained: found ''"),
+        (
+            ["add", "m", "--data", "x", "--task", "classify", "--pretrained", "w", "--from-scratch"],
+            "argument --from-scratch: not allowed with argument --pretrained",
+        ),
         (["cost", "--backbone", ""], "argument --backbone: found ''"),
         (["cost", "--run", ""], "argument --run: found ''"),
         (["cost", "--budget", ""], "argument --budget: found ''"),
@@ -123,10 +139,11 @@ def test_add_end_to_end(project: Path) -> None:
     before = (project / "params.yaml").read_text().splitlines()
     done = pocketlens(
         project, "add", "mine", "--data", "data/mine", "--task", "classify", "--backbone", "mobilenetv2_050",
-        "--set", "train.epochs=5", "--set", "dataset.max_side=320",
+        "--from-scratch", "--set", "train.epochs=5", "--set", "dataset.max_side=320",
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
-    found, written, following = done.stdout.splitlines()
+    found, start, written, following = done.stdout.splitlines()
+    assert start == "the run starts from random weights"
     assert found == "data/mine: folder (2 class folders of images (cat, dog))"
     assert written == "params.yaml: datasets.mine and runs.mine written"
     assert following == "next: dvc repro track@mine (`pocketlens params mine` lists its knobs)"
@@ -139,6 +156,39 @@ def test_add_end_to_end(project: Path) -> None:
 
     again = pocketlens(project, "add", "mine", "--data", "data/mine", "--task", "classify")
     assert "params.yaml: datasets.mine is there already" in error_of(again)
+
+
+def test_add_fetches_weights_once_and_the_project_keeps_them(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a hub on this machine; a chain without a network then knows their hash."""
+    torch.manual_seed(0)
+    net = timm.create_model("mobilenetv2_050")
+    name = "timm/mobilenetv2_050.lamb_in1k/model.safetensors"
+    words = ["--data", "data/mine", "--task", "classify", "--backbone", "mobilenetv2_050"]
+    (project / "weights").mkdir()
+    shutil.copy(ROOT / "weights/mobilenetv2_050.drawn.safetensors", project / "weights")
+    monkeypatch.setenv("HF_HOME", str(project / "cache"))
+    with hub({name: save(net.state_dict())}) as (address, asked):
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        done = pocketlens(project, "add", "mine", *words)
+    assert done.returncode == 0, done.stderr
+    file = "weights/mobilenetv2_050.lamb_in1k.safetensors"
+    fetched = "fetched from timm's hub (timm/mobilenetv2_050.lamb_in1k)"
+    assert done.stdout.splitlines()[1] == f"{file}: the run starts from these weights, {fetched}"
+    assert len([line for line in asked if line.startswith("GET")]) == 1
+    assert sorted(p.name for p in (project / "weights").iterdir()) == [
+        "mobilenetv2_050.drawn.safetensors", Path(file).name
+    ]  # fmt: skip
+    state = read_pretrained("mobilenetv2_050", str(project / file)).state
+    assert state is not None
+    assert torch.equal(state["conv_stem.weight"], net.state_dict()["conv_stem.weight"])
+    monkeypatch.chdir(project)
+    add(Path("params.yaml"), "again", Path("data/mine"), "classify", None, None, "mobilenetv2_050", None, [])
+    assert python(project, "-m", "stages.params").returncode == 0
+    runs = YAML(typ="safe").load(project / "resolved.yaml")["runs"]
+    for run in (runs["mine"], runs["again"]):
+        known = hashlib.sha256((project / file).read_bytes()).hexdigest()
+        assert (run["model"]["pretrained"], run["model"]["pretrained_sha256"]) == (file, known)
+        assert run["train"]["frozen_epochs"] == 30
 
 
 @pytest.mark.parametrize(
@@ -191,8 +241,8 @@ def test_the_command_starts_without_the_heavy_libraries(project: Path) -> None:
     loaded = {name.partition(".")[0] for name in json.loads(python(project, "-c", code).stdout)}
     assert "pipeline" in loaded
     assert not loaded & HEAVY
-    add = "-X importtime -m pipeline.cli add mine --data data/mine --task classify"
-    done = python(project, *add.split())
+    command = "-X importtime -m pipeline.cli add mine --data data/mine --task classify --from-scratch"
+    done = python(project, *command.split())
     assert done.returncode == 0
     assert not heavy_modules(done)
 
@@ -260,6 +310,45 @@ def test_a_stated_hash_holds_its_file(tmp_path: Path, pretrained: str | bool, sh
     done = python(tmp_path, "-m", "stages.params")
     assert (done.returncode == 0) == (not message)
     assert message in done.stderr
+
+
+def of_models(*starts: str) -> str:
+    """params.yaml with a run for each of `starts`: a, b, ... and what it starts from."""
+    runs = {
+        name: {"dataset": "d", "task": "classify", "model": {"pretrained": start or False}}
+        for name, start in zip("abc", starts, strict=False)
+    }
+    return json.dumps({"datasets": {"d": {"format": "folder", "path": "d", "labels": "d"}}, "runs": runs})
+
+
+def test_the_model_of_a_run_is_held_by_its_hash_once_it_is_there(tmp_path: Path) -> None:
+    """A run that starts from it then is trained anew where that was."""
+    (tmp_path / "params.yaml").write_text(of_models("", "models/a/model.safetensors"))
+    assert resolve_params(tmp_path / "params.yaml")["runs"]["b"]["model"]["pretrained_sha256"] is None
+    for content in (b"weights", b"others"):
+        (tmp_path / "models/a").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "models/a/model.safetensors").write_bytes(content)
+        model = resolve_params(tmp_path / "params.yaml")["runs"]["b"]["model"]
+        assert model["pretrained_sha256"] == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("starts", "message"),
+    [
+        (
+            ["models/a/model.safetensors"],
+            r"runs\.a\.model\.pretrained: models/a/model\.safetensors: the run starts from itself",
+        ),
+        (["models/b/model.safetensors", "models/a/model.safetensors"], "the run starts from itself, by b and a;"),
+        (["", "models/aa/model.safetensors"], "models/aa/model.safetensors: no such file; did you mean 'a'?"),
+        (["", "models/a/model.pth"], "models/a/model.pth: no such file"),
+        (["weights/w.pth"], "runs.a.model.pretrained: weights/w.pth: no such file"),
+    ],
+)
+def test_a_start_that_cannot_be_is_named(tmp_path: Path, starts: list[str], message: str) -> None:
+    (tmp_path / "params.yaml").write_text(of_models(*starts))
+    with pytest.raises(InputError, match=message.replace("?", r"\?")):
+        resolve_params(tmp_path / "params.yaml")
 
 
 @pytest.mark.parametrize(

@@ -9,17 +9,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 from conftest import in_project, project_environment
 from mlflow import MlflowClient
 from PIL import Image
 from ruamel.yaml import YAML
+from safetensors.torch import save_file
 
 from pipeline.config.params import ClassifyRun, Params, parse_params, read_params
-from pipeline.config.variants import variants
+from pipeline.config.variants import started, variants
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Dataset, Sample, write_dataset, write_samples
 from pipeline.experiments.baseline import measure
-from pipeline.experiments.compare import Row, compare, order, table_text, write_comparison
+from pipeline.experiments.compare import Row, _weights, compare, order, table_text, write_comparison
 from pipeline.experiments.dvc_experiments import _is_left_behind
 from pipeline.tracking.store import default_uri
 
@@ -305,6 +307,28 @@ def test_histograms_and_a_linear_svm_tell_bars_apart(tmp_path: Path, labels: lis
         assert found["cost"]["params"] == file["weights"].size + file["bias"].size
     assert found["size_bytes"] == (tmp_path / "out/model.npz").stat().st_size
     assert json.loads((tmp_path / "out/figures.json").read_text()) == found
+
+
+def test_a_model_of_another_backbone_starts_from_weights_of_its_own(tmp_path: Path) -> None:
+    """A run that was added has a file for its backbone, which fits no other one."""
+    (tmp_path / "weights").mkdir()
+    save_file(timm.create_model("mobilenetv2_035").state_dict(), tmp_path / "weights/mobilenetv2_035.safetensors")
+    block = {"dataset": "d", "task": "classify", "model": {"pretrained": "weights/mobilenetv2_100.safetensors"}}
+    datasets = {"d": {"format": "folder", "path": "d", "labels": "d"}}
+    read = parse_params(json.dumps({"datasets": datasets, "runs": {"r": block}}), tmp_path / "params.yaml")
+
+    def starts(*models: str, **settings: Any) -> list[bool | str]:
+        found = started(tmp_path, read.run("r"), variants(read, "r", list(models), settings))
+        assert [run.model.backbone for run in found.values()] == list(models)
+        return [run.model.pretrained for run in found.values()]
+
+    files = [f"weights/{backbone}.safetensors" for backbone in ("mobilenetv2_100", "mobilenetv2_035")]
+    assert starts("mobilenetv2_100", "mobilenetv2_035") == files
+    assert _weights(variants(read, "r", ["mobilenetv2_100"], {})["mobilenetv2_100"]) == [files[0], "weights/model.json"]
+    assert starts("mobilenetv2_035", **{"model.pretrained": False}) == [False]
+    assert starts("mobilenetv2_035", **{"model.pretrained": True}) == [True]
+    with pytest.raises(InputError, match=r"compare\.models\.mobilenetv2_077\..*--set model\.pretrained=false"):
+        starts("mobilenetv2_077")
 
 
 def test_only_files_of_the_project_that_git_leaves_behind_are_copied(tmp_path: Path) -> None:

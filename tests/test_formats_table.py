@@ -185,13 +185,15 @@ def test_the_help_lists_it(pocketlens: Command) -> None:
 
 
 def test_a_folder_of_it_is_recognized_and_added(project: Path, pocketlens: Command) -> None:
-    done = pocketlens("add", "mine", "--data", "data/mine", "--task", "classify", "--set", "dataset.options.skip=2")
+    done = pocketlens(
+        "add", "mine", "--data", "data/mine", "--task", "classify", "--from-scratch", "--set", "dataset.options.skip=2"
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("data/mine: roll (a roll)\n")
     written = (project / "params.yaml").read_text(encoding="utf-8")
     assert re.search(r"\n  mine:\n    format: roll\n(    .*\n)*      skip: 2\n", written)
     # what was written is read again, by the schema that was made with it
-    done = pocketlens("add", "more", "--data", "data/mine", "--task", "classify")
+    done = pocketlens("add", "more", "--data", "data/mine", "--task", "classify", "--from-scratch")
     assert (done.returncode, done.stderr) == (0, "")
 
 

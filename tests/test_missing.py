@@ -98,6 +98,21 @@ def test_views_that_cannot_be_made_cost_nothing_else_and_come_with_the_next_repr
     assert missing_line(project) == NOTHING
 
 
+@pytest.mark.parametrize("first", RUNS)
+def test_the_run_that_another_one_starts_from_is_trained_first(project: Path, first: str) -> None:
+    """And params are resolved again before the other one is trained, which so has the hash of that model."""
+    resolved = f"runs:\n  other:\n    model:\n      pretrained: models/{first}/model.safetensors\n"
+    write_text(project / "resolved.yaml", resolved)
+    look = """from pathlib import Path
+with Path("looked").open("a") as file: file.write(f"{sorted(p.name for p in Path('models').glob('*'))}\\n")"""
+    write_text(project / "stages/params.py", look)
+    done = make(project)
+    assert done.returncode == 0, done.stderr
+    assert next(stage for stage in ran(done) if stage.startswith("train")) == f"train@{first}"
+    assert (project / "looked").read_text().splitlines() == ["[]", f"['{first}']"]
+    assert sorted(p.name for p in (project / "models").iterdir()) == sorted(RUNS)
+
+
 def test_a_run_that_fails_leaves_the_others_theirs(project: Path) -> None:
     (project / "train@alpaca.broken").touch()
     done = make(project)

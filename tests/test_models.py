@@ -23,11 +23,11 @@ from pipeline.core.errors import InputError
 from pipeline.core.sample import Landmark, Object, Sample
 from pipeline.core.spec import ModelSpec, read_spec, write_spec
 from pipeline.models.anchor_free import AnchorFree, assign, flatten
-from pipeline.models.backbones import classifier, feature_maps, learning_order, read_pretrained
+from pipeline.models.backbones import Pretrained, classifier, feature_maps, learning_order, read_pretrained
 from pipeline.models.cells import table
 from pipeline.models.localizer import Localizer
 from pipeline.models.mobilenets import named, register, smallest_input
-from pipeline.models.nets import Deployed, build, load_model
+from pipeline.models.nets import Deployed, build, load_model, take_over
 from pipeline.models.yolov3 import kmeans_anchors
 from pipeline.ops.decode import decode
 from pipeline.ops.preprocess import Frame
@@ -178,6 +178,100 @@ def test_a_run_of_ours_gives_its_backbone_and_normalization(tmp_path: Path, task
     torch.testing.assert_close(started.body.blocks[5][0].conv_pw.weight, net.body.blocks[5][0].conv_pw.weight)
     with pytest.raises(InputError, match="weights of another architecture or width"):
         read_pretrained("mobilenetv2_050", str(tmp_path / "model.safetensors"))
+
+
+STARTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "pool": ("classify", HEADS["classify"]),
+    "flatten": ("classify", {"kind": "flatten", "dropout": 0.5}),
+    "localize": ("localize", HEADS["localize"]),
+    "anchor_free": ("detect", DETECT["anchor_free"]),
+    "yolov3": ("detect", DETECT["yolov3"]),
+}
+
+
+def learned(folder: Path, made: ModelSpec) -> nn.Module:
+    """A net of `made` whose weights are none that a net begins with, and its files in `folder`."""
+    torch.manual_seed(0)
+    net = build(made).eval()
+    for tensor in net.state_dict().values():
+        if tensor.is_floating_point():
+            nn.init.uniform_(tensor, 0.05, 0.2)
+    folder.mkdir()
+    save_file(net.state_dict(), folder / "model.safetensors")
+    write_spec(folder / "model.json", made)
+    return net
+
+
+def begun(made: ModelSpec, file: Path) -> tuple[nn.Module, Pretrained]:
+    start = read_pretrained(made.backbone, str(file))
+    net = build(made, start)
+    take_over(net, made, start)
+    return net.eval(), start
+
+
+def rows_of(output: torch.Tensor, names: list[str], wanted: list[str], kind: str, repeats: int) -> torch.Tensor:
+    """Those of an output's rows, in a row of `names` each, that are of `wanted`."""
+    if kind in ("boxes", "box", "presence", "objectness"):
+        return output
+    return output.unflatten(1, (repeats, len(names), -1))[:, :, [names.index(name) for name in wanted]]
+
+
+@pytest.mark.parametrize("kind", STARTS)
+def test_a_whole_net_goes_on_with_the_labels_and_landmarks_that_both_have(tmp_path: Path, kind: str) -> None:
+    """In another order, with new ones among them: what both know has the same answers as before."""
+    task, head = STARTS[kind]
+    old = spec(task, **head)
+    before = learned(tmp_path / "old", old)
+    new = replace(old, labels=["fox", "wolf", "cat", "bee"], landmarks=old.landmarks and ["right_eye", "nose"])
+    after, start = begun(new, tmp_path / "old/model.safetensors")
+    image, repeats = torch.rand(2, 3, 64, 64), 3 if kind == "yolov3" else 1
+    with torch.no_grad():
+        answers = zip(old.outputs, before(image), after(image), strict=True)
+        for name, was, found in answers:
+            output = name.split("_")[0]
+            kinds = (old.landmarks, new.landmarks, ["right_eye"]) if output == "landmarks" else (
+                old.labels, new.labels, ["cat", "fox"])  # fmt: skip
+            torch.testing.assert_close(
+                rows_of(found, kinds[1], kinds[2], output, repeats), rows_of(was, kinds[0], kinds[2], output, repeats)
+            )
+    assert (start.anew, start.source["anew"], start.source["labels"]) == ([], 0, 2)
+    points = "landmarks by name: right_eye (at random: nose)" if new.landmarks else ""
+    labels = ", labels by name: fox, cat (at random: wolf, bee)"
+    taken = f"; beyond the backbone {start.source['taken']} tensors are from model.safetensors{labels}"
+    assert start.told() == taken + (points and f", {points}")
+
+
+def test_without_a_model_json_a_whole_net_is_taken_by_shape(tmp_path: Path) -> None:
+    old = spec("detect")
+    before = learned(tmp_path / "old", old).state_dict()
+    (tmp_path / "old/model.json").unlink()
+    new = replace(old, labels=["fox", "wolf", "bee"], landmarks=["nose"])
+    after, start = begun(new, tmp_path / "old/model.safetensors")
+    assert torch.equal(after.state_dict()["head.scores.weight"], before["head.scores.weight"])
+    assert start.anew == ["head.landmarks.weight", "head.landmarks.bias"]
+    assert "by name and shape, as there is no model.json beside it; 2 began at random, first head.land" in start.told()
+
+
+@pytest.mark.parametrize(
+    ("old", "change", "anew"),
+    [
+        (spec("detect"), {"head": HEADS["detect"] | {"channels": 24}}, "head.classify.convs.1.weight"),
+        (spec("detect"), {"head": HEADS["detect"] | {"strides": [16, 32]}}, "neck.lateral.0.0.weight"),
+        (spec("detect"), {"labels": ["wolf"]}, "head.scores.weight"),
+        (spec("detect"), {"task": "localize", "head": HEADS["localize"]}, "shape"),
+        (spec("classify"), {"task": "detect", "head": HEADS["detect"]}, "neck.lateral.0.0.weight"),
+        (spec("localize"), {"size": 96}, "presence.weight"),
+    ],
+)
+def test_what_a_whole_net_cannot_give_begins_anew_and_is_named(
+    tmp_path: Path, old: ModelSpec, change: dict[str, Any], anew: str
+) -> None:
+    learned(tmp_path / "old", old)
+    new = replace(old, **change)
+    net, start = begun(new, tmp_path / "old/model.safetensors")
+    assert anew in start.anew
+    assert f"{start.source['anew']} began at random, first {start.anew[0]}" in start.told()
+    assert all(tensor.isfinite().all() for tensor in net.state_dict().values())
 
 
 def as_lightning_saves(net: nn.Module, prefix: str) -> dict[str, Any]:

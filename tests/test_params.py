@@ -189,3 +189,21 @@ def test_a_variant_has_the_recipe_of_its_own_weights_and_backbone(task: str, set
     alone = json.dumps(base | {"runs": {"r": block | {"model": stated}}, "compare": None})
     assert made.model_dump() == parse_params(alone, PARAMS).runs["r"].model_dump()
     assert made.train.epochs == 7
+
+
+@pytest.mark.parametrize("pretrained", [True, "weights/mobilenet_v2.pth", "models/herd/model.safetensors"])
+@pytest.mark.parametrize("task", ["classify", "localize", "detect"])
+def test_what_a_run_starts_from_decides_its_defaults_and_not_how_it_was_said(task: str, pretrained: bool | str) -> None:
+    dataset = {"format": "coco" if task != "classify" else "folder", "path": "d", "labels": "d"}
+
+    def train(model: dict[str, Any], **stated: Any) -> dict[str, Any]:
+        run = {"dataset": "d", "task": task, "model": model, "train": stated}
+        text = json.dumps({"datasets": {"d": dataset}, "runs": {"r": run}})
+        found: dict[str, Any] = parse_params(text, PARAMS).runs["r"].train.model_dump()
+        return found
+
+    by_hand, scratch = train({"pretrained": pretrained}), train({"pretrained": False})
+    assert by_hand != scratch == train({})
+    assert by_hand == train({"pretrained": True})
+    stated = {key: scratch[key] for key in ("frozen_epochs", "backbone_rate", "backbone_norm", "tuned_blocks")}
+    assert train({"pretrained": pretrained}, **stated) == scratch

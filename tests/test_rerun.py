@@ -225,6 +225,17 @@ def test_make_repro_notices_weights_that_were_replaced_anywhere(project: Path) -
     assert set(repro(project)) == {"params", "inspect", *herds(*FROM_TRAIN)}
 
 
+def test_make_repro_trains_anew_what_starts_from_a_run_that_was_trained_anew(project: Path) -> None:
+    other = next(name for name in KEPT if name != "herd")
+    set_params(project, {"runs.herd.model.pretrained": f"models/{other}/model.safetensors"})
+    assert set(repro(project)) == {"params", "inspect", *herds(*FROM_TRAIN)}
+    set_params(project, {f"runs.{other}.train.seed": 5})
+    assert f"train@{other}" in repro(project)
+    in_project(project, "python", "-m", "stages.params")  # what make does first
+    assert set(repro(project)) == {"params", "inspect", *herds(*FROM_TRAIN)}
+    assert repro(project) == []
+
+
 def test_a_mistake_leaves_resolved_yaml_as_it_was(project: Path) -> None:
     before = (project / "resolved.yaml").read_bytes()
     edit("params.yaml", " epochs: ", " epochz: ")(project)
@@ -290,7 +301,7 @@ def test_a_name_that_dvc_would_take_for_something_else(cloned: Path, tmp_path: P
 
     params = Path(shutil.copy(cloned / "params.yaml", tmp_path))
     with pytest.raises(InputError, match=f"name {re.escape(repr(name))}: expected letters, digits, _ and - only"):
-        add(params, name, tmp_path, "classify", None, None, None, None, [])
+        add(params, name, tmp_path, "classify", None, None, None, None, [], from_scratch=True)
     yaml = YAML()
     tree = yaml.load(params)
     tree[section][name] = tree[section]["herd"]

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -452,6 +453,28 @@ def test_what_the_weights_file_did_not_have_is_said(tmp_path: Path) -> None:
         "r", run(pretrained=str(tmp_path / "whole.safetensors"), frozen_epochs=0, epochs=1), *places, workers=0
     )
     assert "at random" not in said
+
+
+def test_a_run_goes_on_from_the_model_of_another(tmp_path: Path) -> None:
+    """With its head: before the first step it answers as that one did. The line and model.json say so."""
+    for name, count in (("train", 16), ("val", 4)):
+        scenes(tmp_path / name, count, 96)
+    places = [tmp_path / name for name in PLACES]
+    train_run("r", detector(epochs=2, size=96), *places, workers=0)
+    (tmp_path / "models").mkdir()
+    before = shutil.copytree(tmp_path / "model", tmp_path / "models/first") / "model.safetensors"
+    still = {"epochs": 1, "size": 96, "learning_rate": 1e-9, "backbone_norm": "frozen"}
+    said = train_run("r", detector(pretrained=str(before), **still), *places, workers=0)
+    assert re.search(r"; beyond the backbone \d+ tensors are from model\.safetensors, labels by name: \w+", said)
+    assert "at random" not in said
+    old, new = load_file(before), load_file(tmp_path / "model/model.safetensors")
+    for name in ("head.scores.weight", "head.boxes.weight", "neck.lateral.0.0.weight"):
+        torch.testing.assert_close(new[name], old[name], rtol=0, atol=1e-6)
+    weights = read_spec(tmp_path / "model/model.json").trained["weights"]
+    assert (weights["run"], weights["anew"]) == ("r", 0)
+    gone = str(tmp_path / "models/second/model.safetensors")
+    with pytest.raises(InputError, match=r"second/model\.safetensors: no such file; `dvc repro train@second` makes it"):
+        train_run("r", detector(pretrained=gone, **still), *places, workers=0)
 
 
 @pytest.mark.parametrize("kind", ["anchor_free", "yolov3"])

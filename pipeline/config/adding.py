@@ -7,7 +7,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from pipeline.config.params import NAME, NAMED, parse_params, put, read_params, read_settings
+from pipeline.config.params import NAME, NAMED, RunParams, parse_params, put, read_params, read_settings
+from pipeline.config.starting import starting_weights
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_text
 from pipeline.core.params import nearest
@@ -24,13 +25,17 @@ def add(
     backbone: str | None,
     pretrained: Path | None,
     settings: list[str],
+    from_scratch: bool = False,
 ) -> str:
     """Write blocks datasets.`name` and runs.`name` into the file `params`, keeping the rest of its text.
 
     `settings` are "key=value": a knob of the run (train.epochs=5, verify.tolerance=0.05), or of the dataset with
-    "dataset." before it. What is not set stays a default of the schemas. Returns what was found and what comes next.
-    Raises InputError, and writes nothing, if the name is taken, the folder fits no format or not the task, or there is
-    no such knob.
+    "dataset." before it. What is not set stays a default of the schemas, but for the weights that the run starts from:
+    without `pretrained`, a setting of model.pretrained and `from_scratch`, they are those of `starting_weights`, which
+    may fetch a file into the project. Returns what was found and what comes next.
+
+    Raises InputError, and writes nothing, if the name is taken, the folder fits no format or not the task, there is
+    no such knob, or there are no weights to start from.
     """
     if not NAME.fullmatch(name):
         raise InputError(f"name {name!r}: expected {NAMED}")
@@ -47,15 +52,37 @@ def add(
     run: dict[str, Any] = {"dataset": name, "task": task}
     for key, value in ({f"model.{k}": v for k, v in net.items() if v} | read_settings(settings)).items():
         _set(dataset, run, key, value)
+    text, said = _started(params, name, dataset, run, from_scratch)
+    write_text(params, text)
+    return (
+        f"{data}: {format} ({reason})\n{said}\n{params}: datasets.{name} and runs.{name} written\n"
+        f"next: dvc repro track@{name} (`pocketlens params {name}` lists its knobs)"
+    )
+
+
+def _started(
+    params: Path, name: str, dataset: dict[str, Any], run: dict[str, Any], from_scratch: bool
+) -> tuple[str, str]:
+    """The text of `params` with both blocks, the run with weights to start from; and words on these."""
+    text, made = _written(params, name, dataset, run)
+    stated = made.model.pretrained if "pretrained" in made.model.model_fields_set else None
+    if from_scratch and stated:
+        raise InputError(f"--from-scratch, but model.pretrained is {stated}; expected one of them")
+    if stated is None and not from_scratch:
+        weights, said = starting_weights(params.parent, made.model.backbone)
+        put(run, "model.pretrained", _as_written(weights, params))
+        return _written(params, name, dataset, run)[0], said
+    if stated is True:
+        return text, "the run starts from timm's weights, which `train` fetches from its hub"
+    return text, f"{stated}: the run starts from these weights" if stated else "the run starts from random weights"
+
+
+def _written(params: Path, name: str, dataset: dict[str, Any], run: dict[str, Any]) -> tuple[str, RunParams]:
+    """The text of `params` with both blocks, and the run as it then is."""
     text = params.read_text(encoding="utf-8")
     for section, block in (("datasets", dataset), ("runs", run)):
         text = _insert(text, section, name, block, params)
-    parse_params(text, params)
-    write_text(params, text)
-    return (
-        f"{data}: {format} ({reason})\n{params}: datasets.{name} and runs.{name} written\n"
-        f"next: dvc repro track@{name} (`pocketlens params {name}` lists its knobs)"
-    )
+    return text, parse_params(text, params).run(name)
 
 
 def _format_of(data: Path, labels: Path | None, format: str | None, task: str) -> tuple[str, str]:

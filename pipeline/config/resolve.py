@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ def resolve(path: Path | str = "params.yaml") -> dict[str, Any]:
     return {
         "sample": params.sample.model_dump(),
         "datasets": {name: _dataset(dataset.model_dump()) for name, dataset in params.datasets.items()},
-        "runs": {name: _run(path, name, run) for name, run in params.runs.items()},
+        "runs": {name: _run(path, name, params.runs) for name in params.runs},
         "machine": params.machine.model_dump(),
         "track": params.track.model_dump(),
     }
@@ -112,20 +112,44 @@ def _knobs(keys: list[str], block: dict[str, Any], filled: dict[str, Any], raw: 
             yield Knob(".".join([*keys, name]), value, isinstance(stated, dict) and name in stated, meaning)
 
 
+def _is_there(params: Path, name: str, runs: Mapping[str, RunParams]) -> bool:
+    """Whether the weights file that a run starts from is there: the model of a run is not before that was trained.
+
+    Raises InputError if it is missing, or the run starts from its own model.
+    """
+    weights = str(runs[name].model.pretrained)
+    where = f"{params}: runs.{name}.model.pretrained: {weights}"
+    way: list[str] = []
+    source = _run_of(weights)
+    while source in runs and source not in way:
+        way.append(source)
+        source = _run_of(str(runs[source].model.pretrained))
+    if name in way:
+        raise InputError(f"{where}: the run starts from itself, by {' and '.join(way)}; expected another one's model")
+    if (params.parent / weights).is_file():
+        return True
+    if not way:
+        raise InputError(f"{where}: no such file{nearest(source, runs) if source else ''}")
+    return False
+
+
+def _run_of(weights: str) -> str:
+    """The run whose model a path is, models/<run>/model.safetensors; "" if it is none of this project."""
+    parts = Path(weights).parts
+    return parts[1] if len(parts) == 3 and (parts[0], parts[2]) == ("models", "model.safetensors") else ""
+
+
 def _dataset(block: dict[str, Any]) -> dict[str, Any]:
     """What `ingest` reads, and what `augment` does."""
     return {INGEST: {key: value for key, value in block.items() if key != "augment"}, "augment": block["augment"]}
 
 
-def _run(params: Path, name: str, run: RunParams) -> dict[str, Any]:
+def _run(params: Path, name: str, runs: Mapping[str, RunParams]) -> dict[str, Any]:
+    run = runs[name]
     block = run.model_dump()
     weights = block["model"]["pretrained"]
-    # a model of the chain is not there before its own run has been trained
-    if isinstance(weights, str) and Path(weights).parts[:1] != ("models",):
-        file = params.parent / weights
-        if not file.is_file():
-            raise InputError(f"{params}: runs.{name}.model.pretrained: {weights}: no such file")
-        stated, found = run.model.pretrained_sha256, sha256(file)
+    if isinstance(weights, str) and _is_there(params, name, runs):
+        stated, found = run.model.pretrained_sha256, sha256(params.parent / weights)
         if stated not in (None, found):
             where = f"{params}: runs.{name}.model.pretrained_sha256"
             raise InputError(f"{where}: found {stated}; that of {weights} is {found}")

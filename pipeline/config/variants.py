@@ -1,10 +1,27 @@
 """A run with other knobs: what `compare` sets, and what a command line says."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pipeline.config.params import Params, RunParams, changed
+from pipeline.config.starting import starting_weights
 from pipeline.core.errors import InputError
+
+
+def started(project: Path, base: RunParams, made: Mapping[str, RunParams]) -> dict[str, RunParams]:
+    """`made`, those of another backbone than `base` with weights of their own where theirs are a file of `base`.
+
+    They are found as `add` finds them. Raises InputError as `starting_weights` does.
+    """
+    of_base, found = base.model.pretrained, dict(made)
+    for name, run in made.items():
+        if isinstance(of_base, str) and run.model.pretrained == of_base and run.model.backbone != base.model.backbone:
+            ways = f"compare.models.{name}.model.pretrained of params.yaml", "--set model.pretrained=false"
+            weights, _ = starting_weights(project, run.model.backbone, *ways)
+            own = {"model.pretrained": weights.relative_to(project).as_posix()}
+            found[name] = changed(run, own, f"compare.models.{name}")
+    return found
 
 
 def variants(params: Params, run: str, models: list[str], settings: Mapping[str, Any]) -> dict[str, RunParams]:

@@ -178,9 +178,8 @@ def _net(
 ) -> Row:
     before, after = flat(base.model_dump()), flat(variant.model_dump())
     changes = {f"runs.{run}.{key}": value for key, value in after.items() if before.get(key) != value}
-    weights = [variant.model.pretrained] if isinstance(variant.model.pretrained, str) else []
     name, stages = f"{run}-{model}", ["params", *(f"{stage}@{run}" for stage in OF_RUN)]
-    commit = run_experiment(project, name, stages, changes, weights, environment)
+    commit = run_experiment(project, name, stages, changes, _weights(variant), environment)
     reports = [f"reports/{stage}/{run}" for stage in ("train", "evaluate", "verify")]
     reports += [f"reports/{stage}/{base.dataset}" for stage in ("ingest", "augment")]
     data = f"data/ingested/{base.dataset}/dataset.json"
@@ -189,6 +188,12 @@ def _net(
         fetch(project, commit, [LOCK, data, f"models/{run}", f"exports/{run}", *reports], folder)
         track_compared(run, folder, commit, uri, experiment_of(run))
         return _row(folder, run, model, name)
+
+
+def _weights(variant: RunParams) -> list[str]:
+    """The files that it starts from: of a whole net of ours model.json tells which labels it knows."""
+    file = variant.model.pretrained
+    return [file, Path(file).with_name("model.json").as_posix()] if isinstance(file, str) else []
 
 
 def _row(folder: Path, run: str, model: str, experiment: str) -> Row:

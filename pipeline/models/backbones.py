@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,53 +14,79 @@ from torch import Tensor, nn
 
 from pipeline.core.errors import InputError
 from pipeline.core.params import nearest
-from pipeline.core.spec import read_spec
+from pipeline.core.spec import ModelSpec, read_spec
 from pipeline.models.mobilenets import VALID, register, smallest_input
-from pipeline.models.weights import check_finite, most_alike, read_weights
+from pipeline.models.weights import check_finite, most_alike, read_weights, some
 
 # it warns that a file lacks the classifier's tensors, which a backbone does not use; the others are checked below
 logging.getLogger("timm.models._builder").setLevel(logging.ERROR)
 
 IMAGENET_MEAN = [0.485, 0.456, 0.406]
 IMAGENET_STD = [0.229, 0.224, 0.225]
+OURS = "body"  # the module of each of our nets that is the backbone
+NAMED_ROWS = ("labels", "landmarks")  # what some layers have a row of for each
 _HEADS = ("classifier.", "fc.", "head.fc.", "heads.")
 _KINDS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 
 @dataclass(slots=True)
 class Pretrained:
-    """Weights to start from: `state` in timm's names (None: random), the normalization they want, their origin."""
+    """Weights to start from: `state` in timm's names (None: random), the normalization they want, their origin.
+
+    Of a whole net of ours `rest` is what is not its backbone, in its own names, and `spec` its model.json, if any. Once
+    a net was made of it, `anew` has the tensors beyond the backbone that began at random, and `by_name` the labels
+    and the landmarks whose rows were taken, and those that began at random.
+    """
 
     state: dict[str, Tensor] | None
     mean: list[float]
     std: list[float]
     source: dict[str, Any]
+    rest: dict[str, Tensor] = field(default_factory=dict)
+    spec: ModelSpec | None = None
+    anew: list[str] = field(default_factory=list)
+    by_name: dict[str, tuple[list[str], list[str]]] = field(default_factory=dict)
+
+    def told(self) -> str:
+        """What of a file is in the net and what began at random, for the end of a line; "" where that is plain."""
+        file, missing, said = self.source.get("file"), self.source.get("not_in_file"), ""
+        if missing:
+            said = f"; of the backbone {len(missing)} tensors were not in {file} and began at random, first "
+            said += missing[0]
+        if not self.rest:
+            return said
+        said += f"; beyond the backbone {self.source['taken']} tensors are from {file}"
+        if self.spec is None:
+            said += " by name and shape, as there is no model.json beside it"
+        for kind, (kept, new) in self.by_name.items():
+            said += f", {kind} by name: {some(kept)}" + (f" (at random: {some(new)})" if new else "")
+        return said + (f"; {len(self.anew)} began at random, first {self.anew[0]}" if self.anew else "")
 
 
 def read_pretrained(backbone: str, pretrained: bool | str) -> Pretrained:
     """`pretrained`: true takes timm's hub, false random weights, a string is a file: in timm's or torchvision's names,
-    or the model.safetensors of a run of ours, whose backbone is taken.
+    or the model.safetensors of a run of ours.
 
     Raises InputError for an unknown backbone, a file without weights, or weights of another architecture or
     width: it names the first tensor that differs and both shapes.
     """
-    if not register(backbone):
-        raise InputError(f"backbone {backbone!r} is not in timm{nearest(backbone, timm.list_models())}")
+    check_known(backbone)
     config = timm.get_pretrained_cfg(backbone)
     mean, std = (list(config.mean), list(config.std)) if config else (IMAGENET_MEAN, IMAGENET_STD)
     if pretrained is False:
         return Pretrained(None, mean, std, {"kind": "random"})
     if pretrained is True:
-        model = timm.create_model(backbone, pretrained=True)
-        return Pretrained(model.state_dict(), mean, std, {"kind": "timm", "tag": config.tag if config else ""})
+        from pipeline.models.hub import hub_weights  # serving does without the hub's client
+
+        return Pretrained(hub_weights(backbone), mean, std, {"kind": "timm", "tag": config.tag if config else ""})
     file = read_weights(Path(pretrained))
     path, nets = file.path, file.nets()
     wanted = _body(timm.create_model(backbone).state_dict())
     if not nets:
         raise InputError(f"pretrained: {path}: expected names and their tensors; {file.told(wanted)}")
     source = {"kind": "file", "file": path.name, "sha256": file.sha256}
-    if path.with_name("model.json").is_file():
-        trained = read_spec(path.with_name("model.json"))
+    trained = read_spec(path.with_name("model.json")) if path.with_name("model.json").is_file() else None
+    if trained:
         mean, std, source["run"] = trained.mean, trained.std, trained.run
     place, found = most_alike(nets, wanted)
     source |= {"part": place} if place else {}
@@ -71,7 +97,24 @@ def read_pretrained(backbone: str, pretrained: bool | str) -> Pretrained:
     check_finite(path, state)
     if names["names"] == "torchvision":  # all of its weights are trained with this normalization
         mean, std = IMAGENET_MEAN, IMAGENET_STD
-    return Pretrained(state, mean, std, source | names)
+    own = {f"{OURS}.{name}" for name in state}
+    rest = {name: tensor for name, tensor in nets[0][1].items() if name not in own} if place == OURS else {}
+    check_finite(path, rest)
+    return Pretrained(state, mean, std, source | names, rest, trained)
+
+
+def check_known(backbone: str) -> None:
+    """Raises InputError that names the nearest one if timm has no such backbone and it is none of ours."""
+    if not register(backbone):
+        raise InputError(f"backbone {backbone!r} is not in timm{nearest(backbone, timm.list_models())}")
+
+
+def holds_all(backbone: str, path: Path) -> bool:
+    """Whether the file has weights for the whole of the backbone, but for what classifies."""
+    try:
+        return not read_pretrained(backbone, str(path)).source.get("not_in_file")
+    except InputError:
+        return False
 
 
 def check_size(backbone: str, size: int) -> None:

@@ -1,7 +1,7 @@
 """The one table of heads: what each can be told and, of a detector's, what computes it and how it is decoded.
 
 Nothing heavy is imported here, so that params are read without torch. A new head of the detector is a module with a
-class like `anchor_free.AnchorFree` (`kinds`, `forward`, `loss`), its options and its row. How its outputs become boxes
+class like `anchor_free.AnchorFree` (see `yolo.Head`), its options and its row. How its outputs become boxes
 is one of `ops.decode.FORMS`, which has the words of the contract for it too.
 """
 

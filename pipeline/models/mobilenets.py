@@ -16,6 +16,7 @@ down by more than a tenth, as the papers' code does. The nets are timm's `Effici
 """
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import timm
@@ -55,6 +56,21 @@ def named(family: str, width: float) -> str:
     """The name of a width: ("mobilenetv1", 0.5) -> mobilenetv1_050."""
     digits = f"{round(width * 1000):04d}"
     return f"{family}_{digits.removesuffix('0') if digits.endswith('0') else digits}"
+
+
+def nearest_width(name: str, known: Iterable[str]) -> str:
+    """Of the MobileNets in `known`, the one of the family of `name` whose width is nearest to its own; "" if there is
+    none, or `name` is no MobileNet of ours.
+    """
+    found = NAME.fullmatch(name)
+    if found is None:
+        return ""
+    widths = {
+        other: abs(_width(match[1] or match[4]) - _width(found[1] or found[4]))
+        for other in known
+        if (match := NAME.fullmatch(other)) and bool(match[1]) == bool(found[1])
+    }
+    return min(widths, key=lambda other: widths[other], default="")
 
 
 def smallest_input(name: str) -> int:

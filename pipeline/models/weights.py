@@ -49,8 +49,8 @@ class WeightsFile:
         if self.path.suffix == SAFE:
             reading = f'safetensors.torch.load_file("{self.path}")'
         return (
-            f"it holds {_some(self.content)}; its tensors{where and f' in {where}'} begin with {_some(state)}, "
-            f"timm's with {_some(wanted)}. To make it plain, with the names that fit:\n"
+            f"it holds {some(self.content)}; its tensors{where and f' in {where}'} begin with {some(state)}, "
+            f"timm's with {some(wanted)}. To make it plain, with the names that fit:\n"
             f"    state = {reading}\n"
             f'    torch.save({{name.removeprefix("..."): tensor for name, tensor in state.items()}}, "plain.pth")'
         )
@@ -59,7 +59,8 @@ class WeightsFile:
 def read_weights(path: Path) -> WeightsFile:
     """A .safetensors file, or one of torch.save. Raises InputError if it is missing, damaged or holds code."""
     if not path.is_file():
-        raise InputError(f"{path}: no such file")
+        run = path.parent.name if path.parent.parent.name == "models" else ""
+        raise InputError(f"{path}: no such file{run and f'; `dvc repro train@{run}` makes it'}")
     data = path.read_bytes()
     try:
         if path.suffix == SAFE:
@@ -139,6 +140,7 @@ def _rank(part: str) -> int:
     return min((_PARTS.index(key) for key in part.split(".") if key in _PARTS), default=len(_PARTS))
 
 
-def _some(names: Collection[Any]) -> str:
+def some(names: Collection[Any]) -> str:
+    """The first few, for a message."""
     shown = ", ".join(str(name) for name in list(names)[:_NAMED])
     return f"{shown or 'nothing'}{', ...' if len(names) > _NAMED else ''}"

@@ -21,6 +21,10 @@ class Head(Protocol):
 
     kinds: tuple[str, ...]
     """Its outputs of each level, by the names in `ops.decode.FORMS`."""
+    scores: nn.Module
+    """The layer whose channels are the labels, in their order; of a head with anchors once for each."""
+    landmarks: nn.Module | None
+    """The same of the landmarks."""
 
     def __call__(self, features: Tensor, level: int) -> list[Tensor]:
         """The neck's map [N, C, S/s, S/s] of a level, counted from the finest, to an output for each of `kinds`."""

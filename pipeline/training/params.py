@@ -19,7 +19,8 @@ class _Model(Block):
     backbone: str = "mobilenetv2_100"
     """Any timm name, or a MobileNet of any width, such as mobilenetv2_050."""
     pretrained: bool | str = False
-    """true takes timm's weights from its hub, false random ones; or the path of a weights file."""
+    """true takes timm's weights from its hub, false random ones; or the path of a weights file or another run's model.
+    """
     pretrained_sha256: str | None = None
     """Of the weights file; where it is stated, no other file is taken. The stage `params` fills it in."""
     size: Annotated[int, Field(ge=32, multiple_of=32)]

@@ -75,18 +75,7 @@ def train_run(
     metric, value = next((k, v) for k, v in spec.trained.items() if k.startswith("val_"))
     return (
         f"{model_folder}: best of {spec.trained['epochs']} epochs is {spec.trained['best_epoch']}, {metric} {value:.4f}"
-        f"{_left_out(pretrained)}"
-    )
-
-
-def _left_out(pretrained: "Pretrained") -> str:
-    """What the weights file did not have, for the end of a line."""
-    missing = pretrained.source.get("not_in_file")
-    if not missing:
-        return ""
-    return (
-        f"; of the backbone {len(missing)} tensors were not in {pretrained.source['file']} and began at random, first "
-        f"{missing[0]}"
+        f"{pretrained.told()}"
     )
 
 
@@ -113,7 +102,7 @@ def _start(
     import torch
 
     from pipeline.models.localizer import Localizer
-    from pipeline.models.nets import build
+    from pipeline.models.nets import build, take_over
     from pipeline.training.loading import box_sizes
 
     spec = make_spec(name, run, dataset, pretrained.mean, pretrained.std)
@@ -124,6 +113,7 @@ def _start(
     net = build(spec, pretrained)
     if isinstance(net, Localizer):
         net.start_from(train)
+    take_over(net, spec, pretrained)
     spec.outputs, spec.strides, spec.boxes = list(net.outputs), list(net.strides), net.boxes
     return net, spec
 
@@ -284,9 +274,11 @@ def _fingerprint(run: RunParams, pretrained: "Pretrained", *folders: Path) -> st
     0.5 to 2 GB that the system has in memory, else what the disk takes, which the first epoch would wait for anyway.
     """
     weights = hashlib.sha256()
-    for name, tensor in sorted((pretrained.state or {}).items()):
+    for name, tensor in sorted(((pretrained.state or {}) | pretrained.rest).items()):
         weights.update(f"{name} {tuple(tensor.shape)}".encode())
         weights.update(tensor.contiguous().numpy().tobytes())
+    if pretrained.spec:  # the head's rows are taken by these names
+        weights.update(repr((pretrained.spec.labels, pretrained.spec.landmarks)).encode())
     facts: dict[str, Any] = {"checkpoint": CHECKPOINT, "run": run.model_dump(), "weights": weights.hexdigest()}
     facts |= {"normalization": (pretrained.mean, pretrained.std), "data": [sha256(folder) for folder in folders]}
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]

@@ -84,6 +84,7 @@ def ours(folder: Path, samples: list[Sample], asked: argparse.Namespace, scratch
     net = build(spec)
     spec.outputs = list(net.outputs)
     varied = loading.ImageDataset(folder, samples, spec, augmenter(run.train.online.policy, dataset))
+    varied.room = loading.KEEP_BYTES
     loaders = (
         loading.train_loader(varied, run.train.batch_size, 1, run.train.seed),
         loading.eval_loader(loading.ImageDataset(folder, samples[:1], spec), run.train.batch_size),

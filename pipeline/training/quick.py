@@ -1,4 +1,4 @@
-"""Layers that compute the same and train in less time and memory: `quicken` and `join_frozen_norms` put them in place."""
+"""Layers that compute the same and train in less time and memory; `quicken` and `join_frozen_norms` put them in."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -180,9 +180,10 @@ def _fit_phases(
 
 
 def _image_loaders(run: RunParams, datasets: tuple["ImageDataset", "ImageDataset"], workers: int) -> tuple[Any, Any]:
-    from pipeline.training.loading import eval_loader, train_loader
+    from pipeline.training.loading import eval_loader, keep_canvases, train_loader
 
     knobs = run.train
+    keep_canvases(*datasets, workers)
     mixed: tuple[Any, ...] = ()
     if isinstance(run, DetectRun):
         mixed = (run.train.online.mosaic, run.train.epochs - run.train.online.quiet_epochs)

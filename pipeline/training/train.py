@@ -53,8 +53,8 @@ def train_run(
     from pipeline.augment.policies import augmenter
     from pipeline.training import cost, devices, loading
 
-    pretrained = _weights(name, run)
-    net, spec = _start(name, run, dataset, train, pretrained)
+    pretrained = starting_weights(name, run)
+    net, spec = starting_net(name, run, dataset, train, pretrained)
     fabric = devices.launch(run.train.precision)
     process = loading.Process(fabric.global_rank, fabric.world_size)
     varied = loading.ImageDataset(train_folder, train, spec, augmenter(run.train.online.policy, dataset), process)
@@ -90,7 +90,7 @@ def _left_out(pretrained: "Pretrained") -> str:
     )
 
 
-def _weights(name: str, run: RunParams) -> "Pretrained":
+def starting_weights(name: str, run: RunParams) -> "Pretrained":
     """What the backbone starts from. Raises InputError for weights that do not fit, or are not the params'."""
     from pipeline.models.backbones import read_pretrained
 
@@ -106,7 +106,7 @@ def _weights(name: str, run: RunParams) -> "Pretrained":
     return pretrained
 
 
-def _start(
+def starting_net(
     name: str, run: RunParams, dataset: Dataset, train: list[Sample], pretrained: "Pretrained"
 ) -> tuple["Net", "ModelSpec"]:
     """The net before its first step, and its spec. Raises InputError for knobs that do not fit."""
@@ -162,7 +162,7 @@ def _fit_phases(
         before = {k: v.clone() for k, v in net.state_dict().items()}
     if run.train.epochs:
         phase = Phase(False, run.train.epochs, run.train.learning_rate, run.train.frozen_epochs)
-        loaders = _image_loaders(run, datasets, workers)
+        loaders = image_loaders(run, datasets, workers)
         tuned = fit(fabric, net, spec, run, dataset, phase, loaders, checkpoints, weights)
         memory = loaders_memory()
         if before and max(map(rank, rows)) >= max(map(rank, tuned)):
@@ -179,7 +179,8 @@ def _fit_phases(
     return rows, memory
 
 
-def _image_loaders(run: RunParams, datasets: tuple["ImageDataset", "ImageDataset"], workers: int) -> tuple[Any, Any]:
+def image_loaders(run: RunParams, datasets: tuple["ImageDataset", "ImageDataset"], workers: int) -> tuple[Any, Any]:
+    """Loaders (train, val) of the epochs after the frozen ones; both splits share what memory may keep."""
     from pipeline.training.loading import eval_loader, keep_canvases, train_loader
 
     knobs = run.train

@@ -30,8 +30,10 @@ def train(asked: argparse.Namespace) -> None:
         model=ClassifyModel(backbone=asked.backbone, size=asked.size),
         train=ClassifyTrain(epochs=2, batch_size=asked.batch, precision=asked.precision),
     )
-    places = [root / name for name in ("train", "val", "model", "report", "resume", "features")]
-    train_run("r", run, *places, workers=asked.workers)
+    train_run(
+        "r", run, root / "train", root / "val", root / "model", root / "report", root / "resume", root / "features",
+        asked.workers,
+    )  # fmt: skip
 
 
 def main() -> None:

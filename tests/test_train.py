@@ -6,7 +6,9 @@ import hashlib
 import json
 import logging
 import math
+import os
 import shutil
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -26,6 +28,7 @@ from safetensors.torch import load_file, save_file
 from sklearn.utils.class_weight import compute_class_weight
 
 from pipeline.config.params import read_params
+from pipeline.core import memory
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Dataset, Object, Sample, read_dataset, read_samples, write_dataset, write_samples
 from pipeline.core.spec import read_spec
@@ -200,6 +203,21 @@ def test_each_phase_says_the_time_to_its_end_and_what_memory_it_took(
     train_run("r", run(epochs=2, frozen_epochs=2), *places, workers=0)
     assert json.loads((tmp_path / "report/training.json").read_text())["loaders_peak_memory_bytes"] == 0
     assert digest(tmp_path / "model/model.safetensors") == model
+
+
+@pytest.mark.parametrize(("system", "times"), [("darwin", 1), ("freebsd14", 1024), ("win32", None)])
+def test_the_memory_of_a_process_is_told_as_the_system_tells_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str, times: int | None
+) -> None:
+    """By /proc on Linux; by `resource`, which Windows lacks, in bytes on macOS and in KiB elsewhere."""
+    assert 1e8 < (memory.peak_memory() or 0) < 1e11
+    assert 1e8 < (memory.peak_memory(os.getpid()) or 0) < 1e11
+    monkeypatch.setattr(memory, "Path", lambda _: tmp_path / "no such file")
+    monkeypatch.setattr(memory.sys, "platform", system)
+    told = SimpleNamespace(RUSAGE_SELF=0, getrusage=lambda _: SimpleNamespace(ru_maxrss=5000))
+    monkeypatch.setitem(sys.modules, "resource", told if times else None)
+    assert memory.peak_memory() == (5000 * times if times else None)
+    assert memory.peak_memory(os.getpid()) is None
 
 
 def test_other_params_do_not_resume_from_a_checkpoint_of_these(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from pipeline.augment.policies import augmenter
 from pipeline.core.sample import Dataset, Sample
 from pipeline.models.nets import build
 from pipeline.training import loading
-from pipeline.training.devices import launch
+from pipeline.training.devices import launch, together
 from pipeline.training.loop import fit
 from pipeline.training.optimization import Phase
 from pipeline.training.params import ClassifyModel, ClassifyRun, ClassifyTrain, Online
@@ -84,6 +84,7 @@ def ours(folder: Path, samples: list[Sample], asked: argparse.Namespace, scratch
     net = build(spec)
     spec.outputs = list(net.outputs)
     varied = loading.ImageDataset(folder, samples, spec, augmenter(run.train.online.policy, dataset))
+    varied.room = loading.KEEP_BYTES
     loaders = loading.Loaders(
         loading.train_loader(varied, run.train.batch_size, 1, run.train.seed),
         loading.eval_loader(loading.ImageDataset(folder, samples[:1], spec), run.train.batch_size),
@@ -92,7 +93,8 @@ def ours(folder: Path, samples: list[Sample], asked: argparse.Namespace, scratch
     fabric = launch(run.train.precision)
 
     def epoch() -> None:
-        with tempfile.TemporaryDirectory(dir=scratch) as resume, contextlib.redirect_stdout(io.StringIO()):
+        scratch_folder = tempfile.TemporaryDirectory(dir=scratch)
+        with scratch_folder as resume, contextlib.redirect_stdout(io.StringIO()), together(fabric):
             fit(fabric, net, spec, run, dataset, Phase(False, 1, 0.001), loaders, Path(resume))
 
     return epoch

@@ -100,6 +100,7 @@ def train_ssdlite(
         join_frozen_norms(net.backbone.body, torch.rand(1, 3, run.model.size, run.model.size))
     folder, samples = train
     pictures = loading.ImageDataset(folder, samples, spec, augmenter(run.train.online.policy, dataset))
+    pictures.room = loading.KEEP_BYTES
     loader = loading.train_loader(pictures, run.train.batch_size, 1, run.train.seed, run.train.online.mosaic, 10**6)
     body = {id(p) for p in net.backbone.body.parameters()}
     learning = [p for p in net.parameters() if p.requires_grad]

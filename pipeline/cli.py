@@ -1,6 +1,7 @@
 """The command `pocketlens`: what is done beside the chain."""
 
 import argparse
+import math
 import os
 import sys
 from pathlib import Path
@@ -22,6 +23,9 @@ def main(arguments: list[str] | None = None) -> None:
     _slide_parser(new("slide", help="slide a trained classifier over the images of a box dataset"))
     _compare_parser(new("compare", help="a run with one backbone after another, side by side"))
     _trace_parser(new("trace", help="where a file came from, and whether it still is what it was"))
+    _epochs_parser(
+        new("epochs", help="write the epochs that fit into so many minutes, measured here, into params.yaml")
+    )
     _params_parser(new("params", help="every knob of a run, its meaning, and whether it is a default"))
     track = new("track", help="rebuild the MLflow runs from the chain's files where they are missing")
     track.set_defaults(command=commands.track)
@@ -122,6 +126,12 @@ def _trace_parser(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=commands.trace)
 
 
+def _epochs_parser(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=_word, help="its data must be there: dvc repro augment@DATASET")
+    parser.add_argument("--minutes", type=_minutes, required=True, metavar="N", help="that training may take")
+    parser.set_defaults(command=commands.epochs)
+
+
 def _params_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", type=_word, nargs="?", help="of a run, or of a dataset (default: all)")
     parser.add_argument("--json", action="store_true", help="a list of key, value, stated and meaning")
@@ -150,6 +160,16 @@ def _count(text: str) -> int:
     if not text.strip().isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"found {text!r}; expected a whole number, 1 or more")
     return int(text)
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not 0 < minutes < math.inf:
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected minutes, more than 0")
+    return minutes
 
 
 def _numbers(text: str) -> list[float]:

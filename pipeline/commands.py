@@ -105,6 +105,12 @@ def _shown(run: str) -> dict[str, Any] | None:
     return params.runs[run].predict.model_dump() if params and run in params.runs else None
 
 
+def epochs(args: argparse.Namespace) -> None:
+    from pipeline.config.epochs import fit_epochs
+
+    print(fit_epochs(Path("params.yaml"), args.run, args.minutes))
+
+
 def params(args: argparse.Namespace) -> None:
     from pipeline.config.resolve import knobs, knobs_text
 

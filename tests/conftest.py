@@ -32,6 +32,7 @@ SLOW = {
     "test_chain": True,
     "test_quantization": True,
     "test_backbones": True,
+    "test_epochs": True,
     "test_tracking": False,
     "test_compare": False,
     "test_rerun": False,

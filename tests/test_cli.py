@@ -62,7 +62,7 @@ def project(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ([], ["add", "predict", "inspect", "slide", "compare", "track"]),
+        ([], ["add", "predict", "inspect", "slide", "compare", "track", "epochs"]),
         (
             ["add"],
             ["--data", "--labels", "--task", "--format", "--backbone", "--pretrained", "--from-scratch", "--set"],
@@ -73,6 +73,7 @@ def project(tmp_path: Path) -> Path:
         (["compare"], ["--run", "--models", "--set"]),
         (["track"], []),
         (["params"], ["--json"]),
+        (["epochs"], ["--minutes"]),
     ],
 )
 def test_help(tmp_path: Path, command: list[str], words: list[str]) -> None:
@@ -126,6 +127,12 @@ def test_help(tmp_path: Path, command: list[str], words: list[str]) -> None:
         (["demo", "r", "--host", ""], "argument --host: found ''"),
         (["trace", ""], "argument file: found ''"),
         (["params", ""], "argument name: found ''"),
+        (["epochs", "", "--minutes", "5"], "argument run: found ''"),
+        (["epochs", "r"], "--minutes"),
+        *(
+            (["epochs", "r", f"--minutes={m}"], f"argument --minutes: found '{m}'")
+            for m in ("", "0", "-1", "x", "nan", "inf")
+        ),
     ],
 )
 def test_a_wrong_call_shows_the_usage(tmp_path: Path, arguments: list[str], words: str) -> None:

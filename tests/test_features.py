@@ -124,3 +124,26 @@ def test_new_pictures_join_those_that_are_kept(tmp_path: Path) -> None:
         np.testing.assert_array_equal(grown[i][0][0], fresh[i][0][0])
     with sqlite3.connect(next((tmp_path / "f").glob("*.sqlite"))) as database:
         assert database.execute("SELECT count(*) FROM features").fetchone() == (7,)
+
+
+@pytest.mark.parametrize("change", ["eps", "padding", "dilation", "act"])
+def test_a_setting_without_a_tensor_is_another_net(tmp_path: Path, change: str) -> None:
+    """Its maps have the same shapes and the same weights made them."""
+    made = spec("pool", "mobilenetv2_035")
+    seen = pictures(tmp_path / "p", made, 1)
+    a = Features(seen, net_of(made), tmp_path / "f", launch("fp32"))[0][0][0]
+    net = net_of(made)
+    body: Any = net.body
+    if change == "eps":
+        body.bn1.eps = 0.1
+    elif change == "padding":
+        body.conv_stem.padding_mode = "reflect"
+        body.conv_stem._reversed_padding_repeated_twice = [1, 1, 1, 1]
+    elif change == "dilation":
+        body.blocks[0][0].conv_dw.dilation = body.blocks[0][0].conv_dw.padding = (2, 2)
+    else:
+        body.bn1.act = torch.nn.Hardswish()
+    b = Features(seen, net, tmp_path / "f", launch("fp32"))[0][0][0]
+    assert a.shape == b.shape
+    assert not np.array_equal(a, b)
+    assert len(list((tmp_path / "f").glob("*.sqlite"))) == 2

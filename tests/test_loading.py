@@ -9,12 +9,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from torch.utils.data import get_worker_info
 
 from pipeline.augment.policies import augmenter
 from pipeline.core.sample import Landmark, Object, Sample
 from pipeline.core.spec import ModelSpec
 from pipeline.ops.preprocess import FILL
-from pipeline.training.loading import Draw, EpochSampler, ImageDataset, box_sizes, eval_loader, train_loader
+from pipeline.training.loading import (
+    Draw,
+    EpochSampler,
+    ImageDataset,
+    box_sizes,
+    eval_loader,
+    keep_canvases,
+    train_loader,
+)
 
 LABELS = ["cat", "dog"]
 
@@ -103,12 +112,57 @@ def test_batches_do_not_depend_on_who_loads_them(tmp_path: Path) -> None:
 
 def test_what_is_kept_of_a_picture_is_not_varied(tmp_path: Path) -> None:
     pictures = ImageDataset(tmp_path, samples(tmp_path, 1), spec("detect"), augmenter("photo_geometry"))
+    pictures.room = 64 * 64 * 3
     plain, varied = pictures[0][0].copy(), pictures[Draw(0, 7)][0].copy()
     assert (plain != varied).any()
     assert (pictures[0][0] == plain).all()
     assert (pictures[Draw(0, 7)][0] == varied).all()
     (tmp_path / "0.png").unlink()  # it is kept in memory after its first use
     assert (pictures[0][0] == plain).all()
+
+
+CANVAS = 64 * 64 * 3
+
+
+def kept_bytes(pictures: Any) -> int:
+    return sum(pixels.nbytes for pixels, _ in pictures._kept.values())
+
+
+def count_kept(_: list[Any]) -> tuple[int, int]:
+    """In place of a batch: who loads it, and the bytes that it keeps."""
+    info = get_worker_info()
+    assert info is not None
+    return info.id, kept_bytes(info.dataset)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("most", [100 * CANVAS, 11 * CANVAS + 7, 2 * CANVAS, 0])
+def test_what_is_kept_of_both_splits_is_bounded_over_all_who_load(tmp_path: Path, workers: int, most: int) -> None:
+    rows = samples(tmp_path, 12)
+    train, val = ImageDataset(tmp_path, rows, spec("detect")), ImageDataset(tmp_path, rows[:4], spec("detect"))
+    keep_canvases(train, val, workers, most)
+    loader = train_loader(train, 2, workers, seed=0)
+    counted: dict[int, int] = {}
+    if workers:
+        loader.collate_fn = count_kept
+    for epoch in range(4):
+        loader.batch_sampler.begin(epoch)
+        for batch in loader:
+            counted |= dict([batch]) if workers else {0: kept_bytes(train)}
+        list(eval_loader(val, 2))
+    total = sum(counted.values()) + kept_bytes(val) + (kept_bytes(train) if workers else 0)
+    assert total <= most
+    if most == 100 * CANVAS:
+        assert kept_bytes(val) == 4 * CANVAS
+        assert all(kept > 6 * CANVAS for kept in counted.values())
+    elif most == 11 * CANVAS + 7 and workers < 3:
+        assert total >= 8 * CANVAS, "both have their share"
+
+
+def test_a_batch_holds_no_pixels_twice(tmp_path: Path) -> None:
+    """Nor a view of them, which keeps all."""
+    for _, _, items in eval_loader(ImageDataset(tmp_path, samples(tmp_path, 4), spec("detect")), 2):
+        assert [pixels.nbytes + (0 if pixels.base is None else pixels.base.nbytes) for pixels, *_ in items] == [0, 0]
 
 
 # --- four in one

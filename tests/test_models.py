@@ -785,6 +785,42 @@ def test_quick_depthwise_gradients_are_the_convolutions_own(kernel: Any, stride:
         assert torch.allclose(ours, wanted, rtol=1e-4, atol=1e-6 * float(wanted.abs().max()))
 
 
+@pytest.mark.parametrize("inplace", [False, True])
+@pytest.mark.parametrize("half", [False, True])
+def test_a_relu6_keeps_its_result_alone_and_has_the_same_gradient(inplace: bool, half: bool) -> None:
+    """To the bit; what is kept for the backward pass is counted in bytes."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.ReLU6(inplace), nn.Conv2d(8, 8, 1, bias=False), nn.BatchNorm2d(8),
+        nn.ReLU6(inplace), nn.Conv2d(8, 2, 1),
+    )  # fmt: skip
+    nn.init.constant_(net[1].weight, 4.0)
+    x = torch.randn(4, 3, 16, 16)
+
+    def step() -> tuple[list[torch.Tensor], int]:
+        kept: dict[int, int] = {}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            if tensor.shape[1:] == (8, 16, 16):
+                kept[tensor.data_ptr()] = tensor.nbytes
+            return tensor
+
+        net.zero_grad()
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                y = net(x)
+            loss = y.float().square().mean()
+        loss.backward()
+        return [y.detach(), *(torch.as_tensor(p.grad).clone() for p in net.parameters())], sum(kept.values())
+
+    wanted, usual = step()
+    quicken(net)
+    found, kept = step()
+    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+    one = 4 * 8 * 16 * 16 * (2 if half else 4)
+    assert (usual, kept) == (6 * one, 4 * one), "of each norm its input, and what the next convolution reads"
+
+
 @pytest.mark.parametrize("change", [{"groups": 8}, {"dilation": 2}, {"padding": "same"}, {"padding_mode": "reflect"}])
 def test_other_convolutions_stay_as_they_are(change: dict[str, Any]) -> None:
     conv = nn.Conv2d(16, 16, 3, **({"groups": 16, "padding": 1} | change))

@@ -1,13 +1,20 @@
 """Training: repeatable, resumed after a kill, and clear about data that teaches nothing."""
 
+import contextlib
 import csv
 import hashlib
 import json
+import logging
+import math
+import os
 import re
 import shutil
+import sys
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,11 +23,13 @@ import numpy as np
 import pytest
 import timm
 import torch
+from lightning_fabric.accelerators.mps import MPSAccelerator
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from sklearn.utils.class_weight import compute_class_weight
 
 from pipeline.config.params import read_params
+from pipeline.core import memory
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Dataset, Object, Sample, read_dataset, read_samples, write_dataset, write_samples
 from pipeline.core.spec import read_spec
@@ -33,12 +42,13 @@ from pipeline.models.nets import build, load_model
 from pipeline.runtimes.answers import predict_samples
 from pipeline.runtimes.targets import open_runtime
 from pipeline.training import devices, loop
+from pipeline.training.cost import time_left, timing
 from pipeline.training.devices import launch
 from pipeline.training.loading import ImageDataset, eval_loader, plain_loader
-from pipeline.training.optimization import Phase, WholeNet, new_optimizer, validation_interval
+from pipeline.training.optimization import Phase, WholeNet, is_validated, new_optimizer, validation_interval
 from pipeline.training.params import ClassifyModel, ClassifyRun, DetectRun
 from pipeline.training.quick import measure_norms
-from pipeline.training.train import check_labels, make_spec, timing, train_run
+from pipeline.training.train import check_labels, make_spec, train_run
 from pipeline.training.validation import validate
 
 ROOT = Path(__file__).parents[1]
@@ -217,6 +227,59 @@ def test_images_per_second_count_every_epoch(
     assert (found["seconds"], found["resumed"], found["epochs"]) == (seconds, resumed, epochs)
 
 
+@pytest.mark.parametrize(
+    ("phase", "epoch", "seconds", "said"),
+    [
+        (Phase(False, 15, 0.1), 0, (10.0, 2.0), "epoch 0 took 12.0 s: at most 2 min 48 s to the end of epoch 14"),
+        (Phase(False, 15, 0.1, 30), 4, (10.0, 2.0), "epoch 34 took 12.0 s: at most 2 min 0 s to the end of epoch 44"),
+        (Phase(False, 60, 0.1), 0, (60.0, None), "epoch 0 took 1 min 0 s: at most 59 min 0 s to the end of epoch 59, "
+                                                 "and 20 validations"),
+        (Phase(False, 60, 0.1), 2, (120.0, 60.0), "epoch 2 took 3 min 0 s: at most 2 h 13 min to the end of epoch 59"),
+        (Phase(True, 30, 0.1), 0, (0.2, 0.1), "frozen epoch 0 took 0.3 s: at most 8.7 s to the end of epoch 29; "
+                                              "an epoch after them takes longer"),
+        (Phase(False, 1, 0.1), 0, (3.0, 1.0), "epoch 0 took 4.0 s: at most 0.0 s to the end of epoch 0"),
+    ],
+)  # fmt: skip
+def test_the_time_to_the_end_counts_what_is_left(
+    phase: Phase, epoch: int, seconds: tuple[float, float | None], said: str
+) -> None:
+    assert time_left(phase, epoch, *seconds) == said
+
+
+def test_each_phase_says_the_time_to_its_end_and_what_memory_it_took(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And both are no part of the model."""
+    pictures(tmp_path / "train", 16)
+    pictures(tmp_path / "val", 4)
+    places = [tmp_path / name for name in PLACES]
+    train_run("r", run(epochs=2, frozen_epochs=2), *places, workers=1)
+    said = [line for line in capsys.readouterr().out.splitlines() if " took " in line]
+    assert [line.split(" took ")[0] for line in said] == ["frozen epoch 0", "epoch 2"]
+    taken = json.loads((tmp_path / "report/training.json").read_text())
+    assert 1e8 < taken["loaders_peak_memory_bytes"] < 1e10
+    assert 1e8 < taken["peak_memory_bytes"] < 1e11
+    model = digest(tmp_path / "model/model.safetensors")
+    train_run("r", run(epochs=2, frozen_epochs=2), *places, workers=0)
+    assert json.loads((tmp_path / "report/training.json").read_text())["loaders_peak_memory_bytes"] == 0
+    assert digest(tmp_path / "model/model.safetensors") == model
+
+
+@pytest.mark.parametrize(("system", "times"), [("darwin", 1), ("freebsd14", 1024), ("win32", None)])
+def test_the_memory_of_a_process_is_told_as_the_system_tells_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str, times: int | None
+) -> None:
+    """By /proc on Linux; by `resource`, which Windows lacks, in bytes on macOS and in KiB elsewhere."""
+    assert 1e8 < (memory.peak_memory() or 0) < 1e11
+    assert 1e8 < (memory.peak_memory(os.getpid()) or 0) < 1e11
+    monkeypatch.setattr(memory, "Path", lambda _: tmp_path / "no such file")
+    monkeypatch.setattr(memory.sys, "platform", system)
+    told = SimpleNamespace(RUSAGE_SELF=0, getrusage=lambda _: SimpleNamespace(ru_maxrss=5000))
+    monkeypatch.setitem(sys.modules, "resource", told if times else None)
+    assert memory.peak_memory() == (5000 * times if times else None)
+    assert memory.peak_memory(os.getpid()) is None
+
+
 def test_other_params_do_not_resume_from_a_checkpoint_of_these(tmp_path: Path) -> None:
     pictures(tmp_path / "train", 16)
     pictures(tmp_path / "val", 4)
@@ -361,17 +424,16 @@ def detector(kind: str = "anchor_free", **changes: Any) -> DetectRun:
 
 @pytest.mark.parametrize("epochs", [1, 7, 19, 20, 39, 40, 60, 61, 100, 240])
 def test_a_long_run_is_validated_twenty_times_at_least(epochs: int) -> None:
-    """And after its last epoch; no more often than that takes. A short run is after each epoch, a frozen phase too."""
-
-    def validated(every: int) -> list[int]:
-        return [epoch for epoch in range(epochs) if (epoch + 1) % every == 0]
-
-    every = validation_interval(Phase(False, epochs, 0.1))
-    assert len(validated(every)) >= min(20, epochs)
-    assert validated(every)[-1] == epochs - 1
-    rarer = [n for n in range(every + 1, epochs + 1) if epochs - 1 in validated(n)]
-    assert all(len(validated(n)) < 20 for n in rarer)
-    assert validation_interval(Phase(True, epochs, 0.1)) == 1
+    """And after its last epoch, evenly, no more often than that takes; a short run and a frozen phase after each."""
+    phase = Phase(False, epochs, 0.1)
+    found = [epoch for epoch in range(epochs) if is_validated(phase, epoch)]
+    every = validation_interval(phase)
+    assert len(found) >= min(20, epochs)
+    assert found[-1] == epochs - 1
+    assert {b - a for a, b in pairwise(found)} <= {every}
+    assert math.ceil(epochs / (every + 1)) <= 20
+    frozen = Phase(True, epochs, 0.1)
+    assert all(is_validated(frozen, epoch) for epoch in range(epochs))
 
 
 PLACES = ("train", "val", "model", "report", "resume", "features")
@@ -492,6 +554,59 @@ def test_a_validation_that_is_not_finite_names_the_pictures_too(tmp_path: Path, 
         validate(launch("fp32"), whole, spec, loader, dataset, "epoch 0")
 
 
+def settings() -> tuple[Any, ...]:
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
+        torch.get_num_threads(),
+        logging.getLogger("lightning_fabric").level,
+        list(warnings.filters),
+    )
+
+
+@pytest.mark.parametrize("ends", ["well", "with an error"])
+def test_what_training_sets_for_the_process_is_put_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    for name, count in (("train", 4), ("val", 2)):
+        pictures(tmp_path / name, count)
+    seen: list[bool] = []
+    epoch_of = loop.learn_an_epoch
+
+    def learn_an_epoch(*given: Any) -> Any:
+        seen.append(torch.are_deterministic_algorithms_enabled())
+        if ends != "well":
+            raise InputError("ends here")
+        return epoch_of(*given)
+
+    monkeypatch.setattr(loop, "learn_an_epoch", learn_an_epoch)
+    places = [tmp_path / name for name in PLACES]
+    train_run("r", run(epochs=1), *places, workers=0) if ends == "well" else None  # what is imported sets filters too
+    before = settings()
+    with contextlib.nullcontext() if ends == "well" else pytest.raises(InputError, match="ends here"):
+        train_run("r", run(epochs=1), *places, workers=0)
+    assert all(seen)
+    assert settings() == before
+
+
+def test_windows_has_no_mallopt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ctypes.CDLL(None)` is a TypeError there."""
+
+    def no_library(_: Any) -> None:
+        raise TypeError("bad argument type for built-in operation")
+
+    monkeypatch.setattr(devices.ctypes, "CDLL", no_library)
+    monkeypatch.setattr(devices.sys, "platform", "win32")
+    devices.keep_freed_memory()
+
+
+def test_apples_gpu_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no float64."""
+    monkeypatch.setattr(MPSAccelerator, "is_available", staticmethod(lambda: True))
+    assert launch("fp32").device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
 @pytest.mark.parametrize(
     ("asked", "device", "cores", "local", "expected"),
     [
@@ -509,6 +624,46 @@ def test_images_are_loaded_where_a_core_is_to_spare(
         for name, value in (("WORLD_SIZE", local), ("LOCAL_WORLD_SIZE", local), ("TORCHELASTIC_RUN_ID", "one")):
             monkeypatch.setenv(name, str(value))
     assert devices.loading_processes(fabric, asked) == expected
+
+
+def shown_epochs(root: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> tuple[list[tuple[int, bool]], Any]:
+    """Train a detector that gets no better; of each epoch whether its batches were mixed, and the report's rows."""
+    shown: list[tuple[int, bool]] = []
+    epoch_of, draw = loop.learn_an_epoch, loop.shrunk
+
+    def learn_an_epoch(t: loop.Training, loader: Any, epoch: int, bar: Any) -> Any:
+        shown.append((epoch, False))
+        return epoch_of(t, loader, epoch, bar)
+
+    def shrunk(*given: Any) -> Any:
+        shown[-1] = (shown[-1][0], True)
+        return draw(*given)
+
+    monkeypatch.setattr(loop, "learn_an_epoch", learn_an_epoch)
+    monkeypatch.setattr(loop, "shrunk", shrunk)
+    monkeypatch.setattr(loop, "validate", lambda *_: {"val_loss": 1.0, "val_metric": 0.5, "val_rank": 0.5})
+    for name, count in (("train", 4), ("val", 2)):
+        if not (root / name).exists():
+            scenes(root / name, count, 96)
+    train_run("r", detector(size=96, batch_size=4, **changes), *[root / name for name in PLACES], workers=0)
+    monkeypatch.undo()
+    with (root / "report/history.csv").open() as file:
+        return shown, list(csv.DictReader(file))
+
+
+def test_an_early_stop_goes_on_with_the_quiet_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the learning rate that they have without it."""
+    online = {"policy": "none", "mosaic": 0.5, "smallest": 0.5, "quiet_epochs": 2}
+    whole, rows = shown_epochs(tmp_path, monkeypatch, epochs=9, patience=9, online=online)
+    assert whole == [(epoch, epoch < 7) for epoch in range(9)]
+    rates = {row["epoch"]: row["learning_rate"] for row in rows}
+    shown, rows = shown_epochs(tmp_path, monkeypatch, epochs=9, patience=3, online=online)
+    assert shown == [(0, True), (1, True), (2, True), (3, True), (7, False), (8, False)]
+    assert {row["epoch"]: row["learning_rate"] for row in rows} == {f"{e}": rates[f"{e}"] for e, _ in shown}
+    shown, _ = shown_epochs(tmp_path, monkeypatch, epochs=9, patience=3, online=online | {"quiet_epochs": 0})
+    assert [epoch for epoch, _ in shown] == [0, 1, 2, 3]
+    shown, _ = shown_epochs(tmp_path, monkeypatch, epochs=3, patience=1, online=online | {"quiet_epochs": 10})
+    assert shown == [(0, False), (1, False), (2, False)]
 
 
 @pytest.mark.parametrize("kind", ["anchor_free", "yolov3"])

@@ -21,7 +21,7 @@ from pipeline.export.targets import executorch
 from pipeline.graph.folding import CONV, edges, fold
 from pipeline.models.losses import finite_loss, label_weights
 from pipeline.models.nets import Deployed, Net, load_model
-from pipeline.training.loading import ImageDataset, train_loader
+from pipeline.training.loading import KEEP_BYTES, ImageDataset, train_loader
 
 CLIP_NORM = 10.0  # of the gradients
 RANGE_PACE = 0.1  # of an activation's range, towards each new batch's: there are few batches
@@ -47,7 +47,9 @@ def tune(
     samples = read_samples(train_folder)
     weights = label_weights(spec.task, samples, spec.labels) if params.class_weights == "balanced" else None
     _find_ranges(graph, calibration, params.batch_size)
-    loader = train_loader(ImageDataset(train_folder, samples, spec), params.batch_size, 0, params.seed)
+    pictures = ImageDataset(train_folder, samples, spec)
+    pictures.room = KEEP_BYTES
+    loader = train_loader(pictures, params.batch_size, 0, params.seed)
     loss = _train(graph, net, loader, params, weights)
     torch.save(graph.state_dict(), out)
     return {

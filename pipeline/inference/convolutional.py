@@ -17,7 +17,8 @@ from pipeline.models.classifier import Classifier
 # the whole image: their windows would not be those that the classifier was trained on.
 _NETS = ("EfficientNet", "ResNet")
 _BLOCKS = ("ConvBnAct", "DepthwiseSeparableConv", "InvertedResidual", "BasicBlock", "Bottleneck")
-_LAYERS = ("Conv2d", "DepthwiseConv2d", "BatchNorm2d", "BatchNormAct2d", "ReLU", "ReLU6", "MaxPool2d", "Linear")
+_TRAINED = ("DepthwiseConv2d", "LeanReLU6")
+_LAYERS = ("Conv2d", "BatchNorm2d", "BatchNormAct2d", "ReLU", "ReLU6", "MaxPool2d", "Linear", *_TRAINED)
 _AROUND = ("Sequential", "Identity", "Dropout", "Flatten", "SelectAdaptivePool2d", "AdaptiveAvgPool2d")
 LOCAL = frozenset((*_NETS, *_BLOCKS, *_LAYERS, *_AROUND))
 

@@ -15,8 +15,8 @@ from pipeline.tracking.dvc_state import OF_DATASET, OF_RUN, RunState
 
 KINDS = (".png", ".jpg", ".svg", ".json", ".csv")
 MOST_BYTES = 4_000_000  # a larger file stays in reports/ only
-# what only some files and trainings have, by design: a share of ExecuTorch's, images that pass the whole net
-NOT_OF_ALL = ("/delegated_operators", "/images_per_second")
+# what only some files, trainings and systems have: a share of ExecuTorch's, images that pass the whole net, memory
+NOT_OF_ALL = ("/delegated_operators", "/images_per_second", "peak_memory_bytes")
 log = logging.getLogger(__name__)
 
 

@@ -27,25 +27,55 @@ BUSY = 2  # cores that a training takes whole
 
 def launch(precision: str) -> Fabric:
     """Fabric on this process's device, one of those of all the processes that torchrun started; `precision` as in
-    `choose_precision`. Sets torch to algorithms that give the same bits again.
+    `choose_precision`.
     """
-    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)  # advice for those who write code with it
-    warnings.filterwarnings("ignore", module="lightning_fabric")
-    keep_freed_memory()
-    torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a debugging aid
     world, local = _processes()
-    if local > 1 and not torch.cuda.is_available():
-        torch.set_num_threads(max(1, cpu_count() // local))  # torchrun's own choice is 1
-    fabric = Fabric(
-        devices=local,  # "auto" is 1 on a CPU: each process would train alone
-        num_nodes=world // local,
-        strategy=DDPStrategy(broadcast_buffers=False) if world > 1 else "auto",
-        precision=choose_precision(precision),  # type: ignore[arg-type]
-    )
-    fabric.launch()
+    with _calm():
+        fabric = Fabric(
+            # "auto" takes Apple's GPU, on which there is no float64
+            accelerator="cuda" if torch.cuda.is_available() else "cpu",
+            devices=local,  # "auto" is 1 on a CPU: each process would train alone
+            num_nodes=world // local,
+            strategy=DDPStrategy(broadcast_buffers=False) if world > 1 else "auto",
+            precision=choose_precision(precision),  # type: ignore[arg-type]
+        )
+        fabric.launch()
     assert fabric.world_size == world
     return fabric
+
+
+@contextmanager
+def _calm() -> Iterator[None]:
+    """Without the advice of Fabric, which is for those who write code with it."""
+    advice = logging.getLogger("lightning_fabric")
+    level = advice.level
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning_fabric")
+        advice.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            advice.setLevel(level)
+
+
+@contextmanager
+def _repeatable() -> Iterator[None]:
+    """Algorithms that give the same bits again, and as many threads as there are cores for each process; what was set
+    before is put back.
+    """
+    _, local = _processes()
+    threads, fill = torch.get_num_threads(), torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    strict, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a debugging aid
+    if local > 1 and not torch.cuda.is_available():
+        torch.set_num_threads(max(1, cpu_count() // local))  # torchrun's own choice is 1
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(strict, warn_only=warns)
+        torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
+        torch.set_num_threads(threads)
 
 
 def loading_processes(fabric: Fabric, asked: int | None) -> int:
@@ -67,11 +97,14 @@ def _processes() -> tuple[int, int]:
 
 @contextmanager
 def together(fabric: Fabric) -> Iterator[None]:
-    """What all processes do. Where one of them ends, so do the others, with an InputError instead of the words of the
-    library through which they talk. What ends one that is not the first, which speaks for all, is printed here.
+    """What all processes do, so that it can be done again with the same bits. Where one of them ends, so do the others,
+    with an InputError instead of the words of the library through which they talk. What ends one that is not the first,
+    which speaks for all, is printed here.
     """
+    keep_freed_memory()
     try:
-        yield
+        with _calm(), _repeatable():
+            yield
     except InputError as error:
         if not fabric.is_global_zero:
             tqdm.write(f"error: {error}", file=sys.stderr)
@@ -101,8 +134,11 @@ def choose_precision(precision: str) -> str:
 def keep_freed_memory() -> None:
     """Make glibc keep large freed blocks: given back to the system, each activation's memory would be zeroed anew.
 
-    Applies to the whole process. Does nothing where the C library is another one.
+    Applies to the whole process, also afterwards: there is no way to ask what was set. Does nothing where the C library
+    is another one.
     """
+    if sys.platform != "linux":
+        return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(M_MMAP_MAX, 0)

@@ -37,8 +37,9 @@ FeatureItem = tuple[list[NDArray[np.float16]], Item]
 class Features(TorchDataset[FeatureItem]):
     """The maps of `net.features` for the images of `dataset`, in half precision, with what belongs to the images.
 
-    They lie in `folder`/<key>.sqlite under a hash of the image on the canvas; the key is made of the weights that
-    were used, the normalization and the precision. What is missing is computed now, batch by batch: a kill loses one.
+    They lie in `folder`/<key>.sqlite under a hash of the image on the canvas; the key is made of the layers that
+    were used and their weights, the normalization and the precision. What is missing is computed now, batch by batch:
+    a kill loses one.
     Of several processes of a machine each computes its share.
     """
 
@@ -101,6 +102,8 @@ class Features(TorchDataset[FeatureItem]):
             blank = torch.zeros(1, 3, self.spec.size, self.spec.size, device=self._device)
             used = used_modules(self._net, lambda: self._net.features(blank))
         for module in used:
+            # strides, padding and eps have no tensor
+            digest.update(f"{type(module).__name__}({module.extra_repr()})".encode())
             own: list[Any] = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
             for tensor in own:
                 digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 Augment = Callable[[NDArray[np.uint8], list[Object], int], tuple[NDArray[np.uint8], list[Object]]]
 SHIFT = 0.15  # of the canvas: how far from its middle four images meet
 PLAIN = 512  # images that the statistics of batch norm come from at the end
-KEEP_BYTES = 1 << 30  # canvases of sets up to this size are kept in memory after their first epoch
+KEEP_BYTES = 1 << 30  # canvases kept in memory by a training process and those that load for it, of both splits
+NO_PIXELS = np.empty((0, 0, 3), np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +68,9 @@ class Loaders(NamedTuple):
 
 class ImageDataset(TorchDataset[Item]):
     """Samples of `folder` on the model's canvas: pixels uint8 [S, S, 3], the sample, where the image lies on the
-    canvas, and its objects on the canvas. With `augment`, a `Draw` is varied by its seed. Of the canvases a process
-    keeps those of its own images, so that all processes together keep each once.
+    canvas, and its objects on the canvas. With `augment`, a `Draw` is varied by its seed. After its first use a
+    canvas stays in memory while there is room: each process that loads has `room` bytes (0 until `keep_canvases` says
+    more). A process keeps those of its own images, so that all processes together keep each once.
     """
 
     def __init__(
@@ -80,7 +82,7 @@ class ImageDataset(TorchDataset[Item]):
         process: Process = ALONE,
     ) -> None:
         self.folder, self.samples, self.spec, self.augment, self.process = folder, samples, spec, augment, process
-        self._keep = len(samples) * spec.size * spec.size * 3 <= KEEP_BYTES * process.count
+        self.room = 0
         self._kept: dict[int, tuple[NDArray[np.uint8], Frame]] = {}
 
     def __len__(self) -> int:
@@ -108,9 +110,22 @@ class ImageDataset(TorchDataset[Item]):
             return self._kept[index]
         image = open_image(self.folder / self.samples[index].file_name)
         canvas = resize(image, self.spec.size, self.spec.resize)
-        if self._keep and self.process.owns(index):
+        if self.process.owns(index) and canvas[0].nbytes <= self.room:
+            self.room -= canvas[0].nbytes
             self._kept[index] = canvas
         return canvas
+
+
+def keep_canvases(train: ImageDataset, val: ImageDataset, workers: int, most: int = KEEP_BYTES) -> None:
+    """Let both keep canvases, `most` bytes in all: `val` in this process, `train` in each of its `workers`, or in this
+    process if there are none. Where not all fit, each has its share.
+    """
+    processes = max(1, workers)
+    canvas = train.spec.size**2 * 3
+    own = math.ceil(len(train) / train.process.count)  # a worker sees all of them sooner or later
+    wanted = canvas * (len(val) + processes * own)
+    share = min(1.0, most / wanted)
+    val.room, train.room = int(canvas * len(val) * share), int(canvas * own * share)
 
 
 def mosaic(items: list[Item], seed: int) -> Item:
@@ -274,8 +289,8 @@ class _Collate:
 
     def __call__(self, items: list[Item]) -> tuple[Tensor, dict[str, Tensor], list[Item]]:
         images = torch.from_numpy(np.stack([item[0] for item in items]))
-        # without the pixels: they are in `images`, and a worker would send them twice
-        rest = [(item[0][:0], *item[1:]) for item in items]
+        # without the pixels: they are in `images`, and a worker would send them twice; a view would hold them in memory
+        rest = [(NO_PIXELS, *item[1:]) for item in items]
         return images, targets(items, self.spec), rest
 
 

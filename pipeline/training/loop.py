@@ -5,6 +5,7 @@ Several processes share each batch: what a step learns is what one process would
 
 import math
 import pickle
+import time
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
@@ -24,12 +25,15 @@ from pipeline.core.spec import ModelSpec
 from pipeline.models.losses import finite_loss
 from pipeline.models.nets import Net
 from pipeline.models.weights import check_finite
+from pipeline.training.cost import time_left
 from pipeline.training.devices import circumstances, share_norms, sum_of_all, to_device
 from pipeline.training.loading import Loaders, shrunk
 from pipeline.training.optimization import (
     Phase,
     WholeNet,
     freeze,
+    is_validated,
+    last_epochs,
     moving_average,
     new_optimizer,
     new_schedule,
@@ -55,8 +59,8 @@ def fit(
     resume_folder: Path,
     weights: Tensor | None = None,
 ) -> list[dict[str, float]]:
-    """Train `net` through one phase; returns a row per validation, which is after every epoch, or in a long run after
-    every few (`validation_interval`).
+    """Train `net` through one phase; returns a row per validation, which is after every epoch, or after every few
+    (`validation_interval`). `patience` epochs without a better one end it, but for `last_epochs`.
 
     It goes on from `resume_folder`/last.ckpt if a killed run left one (a frozen phase takes seconds and starts anew),
     and ends with the weights of the best of these epochs by the task's main metric on val. `weights` [K] are those of
@@ -64,18 +68,21 @@ def fit(
     """
     train, val = loaders.train, loaders.val
     t = prepare(fabric, net, spec, run, phase, len(train), weights)
-    so_far, begun = (SoFar(), 0) if phase.frozen else go_on(t, resume_folder)
-    averaged, every = cast(WholeNet, t.average.module), validation_interval(phase)
-    patience = math.inf if phase.frozen else math.ceil(run.train.patience / every)  # in validations
-    total, done = phase.epochs * len(train), begun * len(train)
-    with tqdm(total=total, initial=done, mininterval=0.5, disable=not fabric.is_global_zero) as bar:
-        for epoch in range(begun, phase.epochs):
-            if so_far.waited >= patience:
-                break
+    so_far, epoch = (SoFar(), 0) if phase.frozen else go_on(t, resume_folder)
+    averaged, started = cast(WholeNet, t.average.module), epoch
+    patience = math.inf if phase.frozen else math.ceil(run.train.patience / validation_interval(phase))
+    stopped_at = phase.epochs - last_epochs(run, phase)
+    total, done, quiet = phase.epochs * len(train), epoch * len(train), not fabric.is_global_zero
+    with tqdm(total=total, initial=done, mininterval=0.5, disable=quiet) as bar:
+        while epoch < phase.epochs:
+            if so_far.waited >= patience and epoch < stopped_at:
+                epoch = skip(t, epoch, stopped_at, len(train), bar)
+                continue
             bar.set_description(f"epoch {phase.first + epoch}")
+            begun, validating = time.perf_counter(), None
             train_loss, recent = learn_an_epoch(t, train, epoch, bar)
-
-            if (epoch + 1) % every == 0:
+            learned = time.perf_counter()
+            if is_validated(phase, epoch):
                 # the average of the statistics that other weights had does not fit the averaged ones
                 t.average.eval()
                 measure_norms(t.averaged_norms, t.average, recent)
@@ -83,15 +90,28 @@ def fit(
                 row |= validate(fabric, averaged, spec, val, dataset, f"epoch {phase.first + epoch}")
                 so_far.take(row | {"learning_rate": t.optimizer.param_groups[-1]["lr"]}, averaged.net)
                 bar.set_postfix({name: f"{row[name]:.4f}" for name in ("train_loss", "val_loss", "val_metric")})
-
+                validating = time.perf_counter() - learned
             if not phase.frozen:
                 save(t, resume_folder, epoch, so_far)
+            if epoch == started and fabric.is_global_zero:
+                tqdm.write(time_left(phase, epoch, learned - begun, validating))
+            epoch += 1
     if loaders.plain is not None and t.averaged_norms:
         averaged.net.load_state_dict(so_far.best)
         measure_norms(t.averaged_norms, t.average, (to_device(fabric, batch)[0] for batch in loaders.plain))
         so_far.settle(validate(fabric, averaged, spec, val, dataset, "the end"), averaged.net)
     net.load_state_dict(so_far.best)
     return so_far.rows
+
+
+def skip(t: "Training", epoch: int, to: int, steps: int, bar: Any) -> int:
+    """Leave out the epochs from `epoch` on, of so many `steps` each; returns `to`, the next one, in which the learning
+    rate is what it would be after them.
+    """
+    for _ in range((to - epoch) * steps):
+        t.schedule.step()
+    bar.update((to - epoch) * steps)
+    return to
 
 
 @dataclass

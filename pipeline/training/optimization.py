@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pipeline.core.spec import ModelSpec
 from pipeline.models.backbones import learning_order, thaw_last
 from pipeline.models.nets import Net
-from pipeline.training.params import RunParams
+from pipeline.training.params import DetectRun, RunParams
 
 WARM_UP = 0.05  # share of all steps in which the learning rate rises to its peak
 AVERAGE_DECAY = 0.999  # of the moving average of the weights, once it has seen enough steps
@@ -30,11 +30,20 @@ class Phase:
 
 
 def validation_interval(phase: Phase) -> int:
-    """Epochs from one validation to the next: so few that there are `VALIDATIONS` at least, the last epoch's among
-    them. Frozen epochs take no time: 1.
+    """Epochs from one validation to the next: so few that there are `VALIDATIONS` at least. Frozen epochs take no
+    time: 1.
     """
-    most = 1 if phase.frozen else max(1, phase.epochs // VALIDATIONS)
-    return next(n for n in range(most, 0, -1) if phase.epochs % n == 0)
+    return 1 if phase.frozen else max(1, phase.epochs // VALIDATIONS)
+
+
+def is_validated(phase: Phase, epoch: int) -> bool:
+    """Whether a validation follows that epoch of the phase: counted from the last one, which has one."""
+    return (phase.epochs - 1 - epoch) % validation_interval(phase) == 0
+
+
+def last_epochs(run: RunParams, phase: Phase) -> int:
+    """How many epochs at the end of the phase no early stop leaves out: those in which a detector sees whole images."""
+    return min(run.train.online.quiet_epochs, phase.epochs) if isinstance(run, DetectRun) and not phase.frozen else 0
 
 
 class WholeNet(nn.Module):

@@ -1,4 +1,4 @@
-"""Layers that compute the same and train in less time on a CPU: `quicken` and `join_frozen_norms` put them in place."""
+"""Layers that compute the same and train in less time and memory; `quicken` and `join_frozen_norms` put them in."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -102,14 +102,47 @@ class DepthwiseConv2d(nn.Conv2d):
         return _convolve(self, x, self.weight, self.bias)
 
 
+class _ReLU6(torch.autograd.Function):
+    """ReLU6 whose gradient is told from its result, which the next layer keeps anyway.
+
+    torch keeps the input as well: of a MobileNet a third of all that waits for the backward pass.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, inplace: bool) -> Tensor:
+        y = F.relu6(x, inplace)
+        if inplace:
+            ctx.mark_dirty(x)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (y,) = ctx.saved_tensors
+        gradient: Tensor = torch.ops.aten.hardtanh_backward(grads[0], y, 0, 6)
+        return gradient, None
+
+
+class LeanReLU6(nn.ReLU6):
+    """`nn.ReLU6` in all but what it keeps for its gradient."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not (torch.is_grad_enabled() and x.requires_grad):
+            return super().forward(x)
+        y: Tensor = _ReLU6.apply(x, self.inplace)
+        return y
+
+
 def quicken(net: nn.Module) -> None:
-    """Turn the depthwise convolutions of `net` into `DepthwiseConv2d`.
+    """Turn the depthwise convolutions of `net` into `DepthwiseConv2d`, and each ReLU6 into a `LeanReLU6`.
 
     Their weights stay the same tensors under the same names.
     """
     for module in net.modules():
         if type(module) is nn.Conv2d and _is_depthwise(module):
             module.__class__ = DepthwiseConv2d
+        elif type(module) is nn.ReLU6:
+            module.__class__ = LeanReLU6
 
 
 class _NormedConv2d(nn.Conv2d):

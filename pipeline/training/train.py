@@ -51,24 +51,24 @@ def train_run(
     check_labels(name, run, dataset, train, val)
 
     from pipeline.augment.policies import augmenter
-    from pipeline.training import devices, loading
+    from pipeline.training import cost, devices, loading
 
-    pretrained = _weights(name, run)
-    net, spec = _start(name, run, dataset, train, pretrained)
+    pretrained = starting_weights(name, run)
+    net, spec = starting_net(name, run, dataset, train, pretrained)
     fabric = devices.launch(run.train.precision)
     process = loading.Process(fabric.global_rank, fabric.world_size)
     varied = loading.ImageDataset(train_folder, train, spec, augmenter(run.train.online.policy, dataset), process)
     plain = loading.ImageDataset(val_folder, val, spec)
-    loading_with = devices.loading_processes(fabric, workers)
+    loaders = devices.loading_processes(fabric, workers)
     with devices.together(fabric):
         # the first process reads the data for all
         begun_with = _fingerprint(run, pretrained, train_folder, val_folder) if fabric.is_global_zero else ""
         checkpoints = resume / name / fabric.broadcast(begun_with)
         resumed, started = (checkpoints / "last.ckpt").is_file(), time.perf_counter()
-        rows = _fit_phases(fabric, net, spec, run, dataset, (varied, plain), checkpoints, features, loading_with)
+        rows, memory = _fit_phases(fabric, net, spec, run, dataset, (varied, plain), checkpoints, features, loaders)
     if fabric.is_global_zero:
         images = 0 if run.train.frozen_epochs else len(train)
-        taken = timing(time.perf_counter() - started, images, spec.trained, resumed, fabric.world_size)
+        taken = cost.timing(time.perf_counter() - started, images, spec.trained, resumed, fabric.world_size, memory)
         write_model(net, spec, rows, model_folder, report)
         write_json(report / "training.json", taken)
         shutil.rmtree(resume / name, ignore_errors=True)
@@ -79,7 +79,7 @@ def train_run(
     )
 
 
-def _weights(name: str, run: RunParams) -> "Pretrained":
+def starting_weights(name: str, run: RunParams) -> "Pretrained":
     """What the backbone starts from. Raises InputError for weights that do not fit, or are not the params'."""
     from pipeline.models.backbones import read_pretrained
 
@@ -95,7 +95,7 @@ def _weights(name: str, run: RunParams) -> "Pretrained":
     return pretrained
 
 
-def _start(
+def starting_net(
     name: str, run: RunParams, dataset: Dataset, train: list[Sample], pretrained: "Pretrained"
 ) -> tuple["Net", "ModelSpec"]:
     """The net before its first step, and its spec. Raises InputError for knobs that do not fit."""
@@ -128,13 +128,14 @@ def _fit_phases(
     checkpoints: Path,
     features: Path,
     workers: int,
-) -> list[dict[str, float]]:
-    """Train the head on frozen features, then the net, as far as `run` asks for both; returns a row per validation.
+) -> tuple[list[dict[str, float]], int | None]:
+    """Train the head on frozen features, then the net; returns a row per validation, and the `loaders_memory`.
 
     The net ends with the weights of the best epoch of all, and `spec.trained` says which that was.
     """
     from pipeline.metrics.metrics import main_metric
     from pipeline.models.losses import label_weights
+    from pipeline.training.cost import loaders_memory
     from pipeline.training.devices import choose_precision
     from pipeline.training.features import frozen_loaders
     from pipeline.training.loop import Phase, fit
@@ -143,18 +144,17 @@ def _fit_phases(
     balanced = run.train.class_weights == "balanced"
     weights = label_weights(run.task, datasets[0].samples, dataset.labels) if balanced else None
     rows: list[dict[str, float]] = []
-    before = None
+    before, memory = None, loaders_memory()
     if run.train.frozen_epochs:
-        phase, loaders = (
-            Phase(True, run.train.frozen_epochs, run.train.learning_rate),
-            frozen_loaders(datasets, net, features, run, fabric),
-        )
+        phase = Phase(True, run.train.frozen_epochs, run.train.learning_rate)
+        loaders = frozen_loaders(datasets, net, features, run, fabric)
         rows = fit(fabric, net, spec, run, dataset, phase, loaders, checkpoints, weights)
         before = {k: v.clone() for k, v in net.state_dict().items()}
     if run.train.epochs:
         phase = Phase(False, run.train.epochs, run.train.learning_rate, run.train.frozen_epochs)
-        loaders = _image_loaders(run, datasets, workers)
+        loaders = image_loaders(run, datasets, workers)
         tuned = fit(fabric, net, spec, run, dataset, phase, loaders, checkpoints, weights)
+        memory = loaders_memory()
         if before and max(map(rank, rows)) >= max(map(rank, tuned)):
             net.load_state_dict(before)  # the best epoch was one of the frozen backbone
         rows += tuned
@@ -166,13 +166,15 @@ def _fit_phases(
         "precision": choose_precision(run.train.precision),
     }
     net.eval()
-    return rows
+    return rows, memory
 
 
-def _image_loaders(run: RunParams, datasets: tuple["ImageDataset", "ImageDataset"], workers: int) -> "Loaders":
-    from pipeline.training.loading import Loaders, eval_loader, plain_loader, train_loader
+def image_loaders(run: RunParams, datasets: tuple["ImageDataset", "ImageDataset"], workers: int) -> "Loaders":
+    """Those of the epochs after the frozen ones; both splits share what memory may keep."""
+    from pipeline.training.loading import Loaders, eval_loader, keep_canvases, plain_loader, train_loader
 
     knobs = run.train
+    keep_canvases(*datasets, workers)
     mixed: tuple[Any, ...] = ()
     if isinstance(run, DetectRun):
         mixed = (run.train.online.mosaic, run.train.epochs - run.train.online.quiet_epochs)
@@ -246,25 +248,6 @@ def write_model(net: "Net", spec: "ModelSpec", rows: list[dict[str, float]], mod
         writer.writeheader()
         writer.writerows(rows)
         write_text(folder / "history.csv", text.getvalue())
-
-
-def timing(seconds: float, images: int, trained: dict[str, Any], resumed: bool, processes: int = 1) -> dict[str, Any]:
-    """How long training took, from its start to its last epoch and with its validations; apart from model.json, which
-    is the same for the same params. `images` passed the net in each epoch, 0 if not in all. Of a resumed run
-    `seconds` is the last process's alone: it has no rate either.
-    """
-    import torch
-
-    rate = None if resumed or not images else round(images * trained["epochs"] / seconds, 2)
-    return {
-        "seconds": round(seconds, 2),
-        "resumed": resumed,
-        "epochs": trained["epochs"],
-        "images_per_second": rate,
-        "precision": trained["precision"],
-        "processes": processes,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-    }
 
 
 def _fingerprint(run: RunParams, pretrained: "Pretrained", *folders: Path) -> str:

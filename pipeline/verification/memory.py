@@ -2,13 +2,11 @@
 
     python -m pipeline.verification.memory FILE SIDE WAY
 
-is that process, WAY being the place of what loads such a file: it prints the bytes, and imports NumPy and the file's
-runtime only, so that nothing else is counted.
+is that process, WAY being the place of what loads such a file: it prints the bytes or None, and imports NumPy and the
+file's runtime only, so that nothing else is counted.
 """
 
 import os
-import re
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,12 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.lazy import load
+from pipeline.core.memory import peak_memory as highest
 
 Load = Callable[[Path], Callable[[NDArray[np.uint8]], object]]
 
 
-def peak_memory(path: Path, side: int, way: str) -> int:
-    """Bytes by which a fresh process grows at its highest when it loads `path` and runs one image of `side` pixels.
+def peak_memory(path: Path, side: int, way: str) -> int | None:
+    """Bytes by which a fresh process grows at its highest when it loads `path` and runs one image of `side` pixels, or
+    None where the system does not say.
 
     `way` is the place ("module:function") of what imports the runtime and returns a `Load`, as `onnx` below does. What
     the process has before is Python, NumPy and the runtime; for a .pte torch too, which its bindings are made of.
@@ -34,15 +34,17 @@ def peak_memory(path: Path, side: int, way: str) -> int:
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise RuntimeError(f"{path}: its memory could not be measured: {done.stderr}")
-    return int(done.stdout.split()[-1])
+    grown = done.stdout.split()[-1]
+    return None if grown == "None" else int(grown)
 
 
-def _growth(path: Path, side: int, way: str) -> int:
+def _growth(path: Path, side: int, way: str) -> int | None:
     image = np.full((1, side, side, 3), 114, np.uint8)
     open_file: Load = load(way)()
-    before = _highest()
+    before = highest()
     open_file(path)(image)
-    return _highest() - before
+    after = highest()
+    return None if before is None or after is None else after - before
 
 
 def onnx() -> Load:
@@ -74,16 +76,6 @@ def executorch() -> Load:
         return run
 
     return open_file
-
-
-def _highest() -> int:
-    """Bytes of memory that this process had at most so far."""
-    status = Path("/proc/self/status")
-    if status.exists():  # on Linux ru_maxrss starts from the value of the parent process
-        found = re.search(r"^VmHWM:\s*(\d+) kB$", status.read_text(), re.MULTILINE)
-        if found:
-            return int(found[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ class _Judgement:
     metrics: dict[str, Any]
     main: str
     params: VerifyParams
-    memory: dict[str, Future[int]]
+    memory: dict[str, Future[int | None]]
     golden: "Golden"
     tolerances: dict[str, float]  # of the golden answers, by target
     held: dict[str, float]  # how far each figure may fall
@@ -99,7 +99,7 @@ class _Judgement:
 
 
 def _read_case(
-    exports: Path, evaluated: Path, truth_folder: Path, params: VerifyParams, memory: dict[str, Future[int]]
+    exports: Path, evaluated: Path, truth_folder: Path, params: VerifyParams, memory: dict[str, Future[int | None]]
 ) -> _Judgement:
     from pipeline.core.spec import read_spec
     from pipeline.verification.diagnosis import Golden

@@ -1,0 +1,72 @@
+"""`pocketlens epochs`: the epochs of a run that fit into so many minutes, written into params.yaml."""
+
+import re
+from pathlib import Path
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+
+from pipeline.config.params import RunParams, parse_params, read_text
+from pipeline.core.errors import InputError
+from pipeline.core.files import write_text
+from pipeline.training.budget import Seconds, fitting, measure
+from pipeline.training.cost import duration
+
+
+def fit_epochs(params: Path, name: str, minutes: float) -> str:
+    """Measure run `name` of the file `params` on its data, and write the epochs that fit into `minutes` of training.
+
+    What the chain makes depends on the epochs that are written, not on the clock. Returns what was found and written.
+    Raises InputError, and writes nothing, if the run's data are not made yet or not even one epoch fits.
+    """
+    known = parse_params(read_text(params), params)
+    run = known.run(name)
+    root = params.parent
+    folders = root / "data/augmented" / run.dataset, root / "data/ingested" / run.dataset / "val"
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"{folder}: not here; `dvc repro augment@{run.dataset}` makes what is measured")
+    seconds = measure(name, run, *folders, known.machine.workers)
+    return write_epochs(params, name, run, seconds, minutes)
+
+
+def write_epochs(params: Path, name: str, run: RunParams, seconds: Seconds, minutes: float) -> str:
+    """Write what fits by the measured `seconds`; lines that say nothing of it stay as they are."""
+    knobs = fitting(name, run, seconds, minutes)
+    stated = {"train.frozen_epochs": run.train.frozen_epochs, "train.epochs": run.train.epochs}
+    taken = duration(seconds.of(knobs["train.frozen_epochs"], knobs["train.epochs"]))
+    said = f"on this machine an epoch takes {duration(seconds.epoch + seconds.validation)}"
+    if run.train.frozen_epochs:
+        said += f", a frozen one {duration(seconds.frozen_epoch)} after {duration(seconds.features)} for features"
+    if all(knobs[key] == value for key, value in stated.items()):
+        return f"{said}\nruns.{name} trains in {taken} at most; {params} stays as it is"
+    changed = {key: value for key, value in knobs.items() if stated.get(key) != value}
+    text = read_text(params)
+    for key, value in changed.items():
+        text = _with(text, ["runs", name, *key.split(".")], value)
+    parse_params(text, params)
+    write_text(params, text)
+    written = ", ".join(f"{key} {value}" for key, value in changed.items())
+    return f"{said}\n{params}: runs.{name}: {written}; it trains in {taken} at most\nnext: dvc repro track@{name}"
+
+
+def _with(text: str, path: list[str], value: int) -> str:
+    """The YAML `text` with a number at that place, where another one was or none."""
+    node, rest = YAML().load(text), list(path)
+    while len(rest) > 1 and isinstance(node.get(rest[0]), CommentedMap):
+        node = node[rest.pop(0)]
+    lines = text.splitlines(keepends=True)
+    if len(rest) == 1 and rest[0] in node:
+        line, column = node.lc.value(rest[0])
+        lines[line] = lines[line][:column] + re.sub(r"^[^\s,}]+", str(value), lines[line][column:])
+        return "".join(lines)
+    said = f"{rest[-1]}: {value}"
+    for key in reversed(rest[:-1]):
+        said = f"{key}: {{{said}}}"
+    if not node or node.fa.flow_style():
+        line, column = node.lc.line, node.lc.col + 1  # behind the brace
+        lines[line] = lines[line][:column] + said + (", " if node else "") + lines[line][column:]
+    else:
+        line, column = node.lc.key(next(iter(node)))
+        lines.insert(line, " " * column + said + "\n")
+    return "".join(lines)

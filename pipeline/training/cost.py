@@ -1,0 +1,75 @@
+"""What a training costs: its time and memory, and while it goes on the time to its end."""
+
+import multiprocessing
+from typing import Any
+
+from pipeline.core.memory import peak_memory
+from pipeline.training.optimization import Phase, is_validated
+
+
+def timing(
+    seconds: float,
+    images: int,
+    trained: dict[str, Any],
+    resumed: bool,
+    processes: int = 1,
+    loaders_memory: int | None = 0,
+) -> dict[str, Any]:
+    """How long training took, from its start to its last epoch and with its validations, and how much memory the
+    process had at most; apart from model.json, which is the same for the same params. `images` passed the net in each
+    epoch, 0 if not in all. Of a resumed run `seconds` is the last process's alone: it has no rate either.
+    """
+    import torch
+
+    rate = None if resumed or not images else round(images * trained["epochs"] / seconds, 2)
+    return {
+        "seconds": round(seconds, 2),
+        "resumed": resumed,
+        "epochs": trained["epochs"],
+        "images_per_second": rate,
+        "precision": trained["precision"],
+        "processes": processes,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "peak_memory_bytes": peak_memory(),
+        "loaders_peak_memory_bytes": loaders_memory,
+    }
+
+
+def loaders_memory() -> int | None:
+    """Bytes that the processes that load images for this one had at most, each at its own time; 0 if there are none,
+    None where the system does not say. To be asked while they are there.
+    """
+    total = 0
+    for child in multiprocessing.active_children():
+        highest = peak_memory(child.pid)
+        if highest is None:
+            return None
+        total += highest
+    return total
+
+
+def time_left(phase: Phase, epoch: int, learning: float, validating: float | None) -> str:
+    """What is said after the first epoch of a phase: the time to its end, from the seconds that this epoch and its
+    validation took. A validation that was not seen yet is counted, but has no time. Frozen epochs tell nothing of
+    later ones.
+    """
+    left = range(epoch + 1, phase.epochs)
+    validations = sum(is_validated(phase, e) for e in left)
+    seconds = len(left) * learning + validations * (validating or 0.0)
+    last = phase.first + phase.epochs - 1
+    said = f"epoch {phase.first + epoch} took {duration(learning + (validating or 0.0))}: "
+    said += f"at most {duration(seconds)} to the end of epoch {last}"
+    if validating is None and validations:
+        said += f", and {validations} validations"
+    return f"frozen {said}; an epoch after them takes longer" if phase.frozen else said
+
+
+def duration(seconds: float) -> str:
+    """
+    >>> [duration(s) for s in (0.04, 9.96, 75, 3700)]
+    ['0.0 s', '10.0 s', '1 min 15 s', '1 h 1 min']
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

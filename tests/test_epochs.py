@@ -1,0 +1,153 @@
+"""`pocketlens epochs`: a schedule that fits into so many minutes, from what was measured, and nothing else changed."""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_cli import error_of, pocketlens
+from test_train import pictures, scenes
+
+from pipeline.config.epochs import write_epochs
+from pipeline.config.params import read_params
+from pipeline.core.errors import InputError
+from pipeline.training.budget import Seconds, fitting
+from pipeline.training.params import ClassifyRun, DetectRun
+
+MEASURED = Seconds(start=20, features=40, frozen_epoch=2, epoch=30, validation=10)
+
+
+def run(**train: Any) -> ClassifyRun:
+    return ClassifyRun.model_validate({"dataset": "d", "task": "classify", "train": train})
+
+
+def detector(epochs: int, quiet: int) -> DetectRun:
+    train = {"epochs": epochs, "online": {"quiet_epochs": quiet}}
+    return DetectRun.model_validate({"dataset": "d", "task": "detect", "train": train})
+
+
+@pytest.mark.parametrize(
+    ("frozen", "epochs", "minutes", "found"),
+    [
+        (30, 15, 12, (30, 15)),  # 20 + 40 + 60 + 600 s: to the second
+        (30, 15, 11.99, (30, 14)),
+        (30, 15, 100, (30, 15)),  # no more than was asked for
+        (30, 15, 160 / 60, (30, 1)),
+        (30, 15, 159 / 60, (29, 1)),
+        (30, 15, 102 / 60, (1, 1)),
+        (30, 15, 101 / 60, (20, 0)),
+        (30, 15, 62 / 60, (1, 0)),
+        (30, 0, 2, (30, 0)),
+        (30, 0, 1.5, (15, 0)),
+        (0, 15, 1, (0, 1)),
+        (0, 15, 5, (0, 7)),
+    ],
+)
+def test_what_fits_is_as_much_as_can_be(frozen: int, epochs: int, minutes: float, found: tuple[int, int]) -> None:
+    knobs = fitting("r", run(frozen_epochs=frozen, epochs=epochs), MEASURED, minutes)
+    assert (knobs["train.frozen_epochs"], knobs["train.epochs"]) == found
+    assert MEASURED.of(*found) <= 60 * minutes
+
+
+def test_a_rare_validation_is_counted_as_rare() -> None:
+    assert MEASURED.of(0, 39) == 20 + 39 * 40
+    assert MEASURED.of(0, 40) == 20 + 40 * 30 + 20 * 10
+
+
+@pytest.mark.parametrize(("frozen", "epochs", "least"), [(0, 15, "1.0"), (30, 15, "1.0"), (3, 0, "1.0")])
+def test_less_than_an_epoch_is_an_error_that_says_what_would_do(frozen: int, epochs: int, least: str) -> None:
+    with pytest.raises(
+        InputError, match=rf"--minutes 0\.9: an epoch of runs\.r does not fit; expected {least} at least"
+    ):
+        fitting("r", run(frozen_epochs=frozen, epochs=epochs), MEASURED, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "quiet", "minutes", "expected"),
+    [(30, 10, 100, None), (30, 10, 10.34, 5), (30, 10, 2.4, 1), (30, 10, 1, 1), (30, 0, 5, None), (20, 20, 7, 10)],
+)
+def test_the_quiet_epochs_keep_their_share(epochs: int, quiet: int, minutes: float, expected: int | None) -> None:
+    knobs = fitting("r", detector(epochs, quiet), MEASURED, minutes)
+    assert knobs.get("train.online.quiet_epochs") == expected
+
+
+FILE = """\
+datasets:   # none has been made
+  d: {format: folder, path: x, labels: x}
+runs:
+  r:
+    task: classify   # by hand
+    dataset: d
+TRAIN
+    model: {size:   64}
+  other: {task: classify, dataset: d, train: {epochs: 99}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("train", "gone", "come"),
+    [
+        ("    train: {batch_size: 4, epochs: 10}", "epochs: 10", "epochs: 1"),
+        ("    train: {batch_size: 4,\n            epochs: 10, patience: 3}  # few", "epochs: 10", "epochs: 1"),
+        ("    train:\n      epochs: 10  # ten\n      patience: 3", "epochs: 10", "epochs: 1"),
+        ("    train: {batch_size: 4}", "{batch_size", "{epochs: 1, batch_size"),
+        ("    train: {}", "{}", "{epochs: 1}"),
+        ("    train:\n      patience: 3", "      patience", "      epochs: 1\n      patience"),
+        ("    export: {targets: [onnx_float]}", "    task: classify", "    train: {epochs: 1}\n    task: classify"),
+    ],
+)
+def test_only_the_epochs_change_in_the_file(tmp_path: Path, train: str, gone: str, come: str) -> None:
+    params = tmp_path / "params.yaml"
+    before = FILE.replace("TRAIN", train)
+    params.write_text(before)
+    said = write_epochs(params, "r", read_params(params).run("r"), MEASURED, 1)
+    assert "runs.r: train.epochs 1; it trains in 1 min 0 s at most" in said
+    assert params.read_text() == before.replace(gone, come, 1)
+    assert read_params(params).run("r").train.epochs == 1
+    assert read_params(params).run("other").train.epochs == 99
+    again = write_epochs(params, "r", read_params(params).run("r"), MEASURED, 1)
+    assert "stays as it is" in again
+    assert params.read_text() == before.replace(gone, come, 1)
+
+
+PROJECT = """\
+datasets:
+  d: {format: folder, path: x, labels: x}
+runs:
+  c:
+    dataset: d
+    task: classify
+    model: {backbone: mobilenetv2_035, size: 32}
+    train: {frozen_epochs: 40000, epochs: 90000, batch_size: 8}  # for ever
+  b:
+    dataset: boxes
+    task: detect
+    model: {backbone: mobilenetv2_035, size: 64, head: {neck: 16, channels: 16}}
+    train:
+      epochs: 90000
+machine: {workers: 0}
+"""
+
+
+@pytest.mark.parametrize("name", ["c", "b"])
+def test_a_run_is_measured_and_its_epochs_are_written(tmp_path: Path, name: str) -> None:
+    data, make = {"c": ("d", pictures), "b": ("boxes", scenes)}[name]
+    project = PROJECT.replace("runs:", "  boxes: {format: coco, path: x, labels: x}\nruns:", 1)
+    (tmp_path / "params.yaml").write_text(project)
+    missing = pocketlens(tmp_path, "epochs", name, "--minutes", "600")
+    assert f"data/augmented/{data}: not here; `dvc repro augment@{data}`" in error_of(missing)
+    (tmp_path / "data/ingested" / data).mkdir(parents=True)
+    (tmp_path / "data/augmented").mkdir(parents=True)
+    make(tmp_path / "data/augmented" / data, 16)
+    make(tmp_path / "data/ingested" / data / "val", 4)
+    done = pocketlens(tmp_path, "epochs", name, "--minutes", "60")
+    assert done.returncode == 0, done.stderr
+    assert "on this machine an epoch takes" in done.stdout
+    assert f"next: dvc repro track@{name}" in done.stdout
+    left, changed = project.splitlines(), (tmp_path / "params.yaml").read_text().splitlines()
+    different = [line[2:] for line in difflib.ndiff(left, changed) if line[0] in "+-"]
+    assert all(re.search(r"epochs", line) for line in different)
+    train = read_params(tmp_path / "params.yaml").run(name).train
+    assert 0 < train.epochs < 90000
+    assert {p.name for p in tmp_path.iterdir()} == {"params.yaml", "data"}, "nothing else is written"

@@ -29,7 +29,7 @@ from pipeline.core.sample import Dataset, Sample
 from pipeline.models.nets import build
 from pipeline.training import loading
 from pipeline.training.devices import launch, together
-from pipeline.training.loop import fit
+from pipeline.training.loop import SoFar, fit
 from pipeline.training.optimization import Phase
 from pipeline.training.params import ClassifyModel, ClassifyRun, ClassifyTrain, Online
 from pipeline.training.train import make_spec
@@ -95,7 +95,7 @@ def ours(folder: Path, samples: list[Sample], asked: argparse.Namespace, scratch
     def epoch() -> None:
         scratch_folder = tempfile.TemporaryDirectory(dir=scratch)
         with scratch_folder as resume, contextlib.redirect_stdout(io.StringIO()), together(fabric):
-            fit(fabric, net, spec, run, dataset, Phase(False, 1, 0.001), loaders, Path(resume))
+            fit(fabric, net, spec, run, dataset, Phase(False, 1, 0.001), loaders, Path(resume), SoFar())
 
     return epoch
 

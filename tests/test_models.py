@@ -110,7 +110,9 @@ def test_blocks_are_all_of_the_backbone_from_the_input_on(task: str, backbone: s
 
 
 def test_a_backbone_without_blocks_is_named() -> None:
-    with pytest.raises(InputError, match="resnet18' has no blocks to tell apart; expected tuned_blocks: all"):
+    with pytest.raises(
+        InputError, match="resnet18' has no blocks to tell apart; expected tuned_blocks: all and layer_decay: 1"
+    ):
         learning_order("resnet18", torch.nn.Linear(3, 4))
 
 

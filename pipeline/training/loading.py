@@ -1,7 +1,6 @@
 """Samples to batches. What an image becomes depends on (seed, epoch, index) alone, not on which worker draws it."""
 
 import math
-import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,9 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
-from torch.nn import functional
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
@@ -20,14 +17,14 @@ from pipeline.core.errors import InputError
 from pipeline.core.image_file import open_image
 from pipeline.core.sample import ABSENT, Object, Sample
 from pipeline.core.spec import ModelSpec
-from pipeline.ops.preprocess import FILL, Frame, frame_of, resize
+from pipeline.ops.preprocess import Frame, frame_of, resize
+from pipeline.training.mixing import mosaic
 from pipeline.training.targets import Item, targets
 
 if TYPE_CHECKING:
-    from pipeline.training.params import DetectRun
+    pass
 
 Augment = Callable[[NDArray[np.uint8], list[Object], int], tuple[NDArray[np.uint8], list[Object]]]
-SHIFT = 0.15  # of the canvas: how far from its middle four images meet
 PLAIN = 512  # images that the statistics of batch norm come from at the end
 KEEP_BYTES = 1 << 30  # canvases kept in memory by a training process and those that load for it, of both splits
 NO_PIXELS = np.empty((0, 0, 3), np.uint8)
@@ -128,39 +125,6 @@ def keep_canvases(train: ImageDataset, val: ImageDataset, workers: int, most: in
     val.room, train.room = int(canvas * len(val) * share), int(canvas * own * share)
 
 
-def mosaic(items: list[Item], seed: int) -> Item:
-    """Four images in one (Bochkovskiy et al., YOLOv4, 2020), around a point near the middle of the canvas.
-
-    Each is shrunk until it fits into its quarter, so that no object is cut off. The sample's id names all four.
-    """
-    size = items[0][0].shape[0]
-    draw = np.random.default_rng(seed)
-    middle_x, middle_y = (round(float(v) * size) for v in draw.uniform(0.5 - SHIFT, 0.5 + SHIFT, 2))
-    canvas = np.full((size, size, 3), FILL, dtype=np.uint8)
-    placed: list[Object] = []
-    for corner, (pixels, _, frame, objects) in enumerate(items):
-        right, low = corner % 2, corner // 2
-        room = (size - middle_x if right else middle_x), (size - middle_y if low else middle_y)
-        left, top, width, height = _seen(frame, size)
-        ratio = min(room[0] / width, room[1] / height)
-        w, h = max(1, int(width * ratio)), max(1, int(height * ratio))
-        x, y = (middle_x if right else middle_x - w), (middle_y if low else middle_y - h)
-        part = Image.fromarray(pixels[top : top + height, left : left + width])
-        canvas[y : y + h, x : x + w] = np.asarray(part.resize((w, h), Image.Resampling.BILINEAR))
-        back = Frame(width / size, height / size, left / size, top / size)
-        quarter = Frame(w / size, h / size, x / size, y / size)
-        placed += [quarter.to_canvas(back.to_image(o)) for o in objects]
-    sample = replace(items[0][1], id=" + ".join(item[1].id for item in items))
-    return canvas, sample, Frame(1, 1, 0, 0), placed
-
-
-def _seen(frame: Frame, size: int) -> tuple[int, int, int, int]:
-    """Left, top, width and height of what a canvas shows of its image, in pixels."""
-    left, top, width, height = frame.pixels(size)
-    x, y = max(0, left), max(0, top)
-    return x, y, min(size, left + width) - x, min(size, top + height) - y
-
-
 class EpochSampler(Sampler[Draw]):
     """Every index once, in an order of its epoch, each with the number that its augmentation is drawn from. In epochs
     before `mixed_epochs`, a share `mosaic` of them has three others beside it.
@@ -257,19 +221,6 @@ def own_batches(length: int, batch_size: int, process: Process) -> list[list[int
     """Of the numbers below `length`, in order and in batches, those batches that are this process's."""
     starts = range(0, length, batch_size)
     return [list(range(at, min(at + batch_size, length))) for at in starts if process.owns(at // batch_size)]
-
-
-def shrunk(images: Tensor, target: dict[str, Tensor], run: "DetectRun", seed: int) -> tuple[Tensor, dict[str, Tensor]]:
-    """A batch [N, S, S, 3] and its target at a side of at most S, drawn by `seed`: multi-scale training."""
-    size, step = run.model.size, run.model.head.strides[-1]
-    least = math.ceil(run.train.online.smallest * size / step)
-    side = step * random.Random(seed).randint(max(1, least), size // step)
-    if side == size:
-        return images, target
-    ratio = side / size
-    small = functional.interpolate(images.permute(0, 3, 1, 2).float(), (side, side), mode="bilinear", antialias=True)
-    points = target["landmarks"] * target["landmarks"].new_tensor([ratio, ratio, 1])
-    return small.permute(0, 2, 3, 1), target | {"box": target["box"] * ratio, "landmarks": points}
 
 
 def _on_canvas(o: Object) -> Object | None:

@@ -27,7 +27,8 @@ from pipeline.models.nets import Net
 from pipeline.models.weights import check_finite
 from pipeline.training.cost import time_left
 from pipeline.training.devices import circumstances, share_norms, sum_of_all, to_device
-from pipeline.training.loading import Loaders, shrunk
+from pipeline.training.loading import Loaders
+from pipeline.training.mixing import shrunk
 from pipeline.training.optimization import (
     Phase,
     WholeNet,
@@ -57,18 +58,20 @@ def fit(
     phase: Phase,
     loaders: Loaders,
     resume_folder: Path,
+    so_far: "SoFar",
     weights: Tensor | None = None,
-) -> list[dict[str, float]]:
-    """Train `net` through one phase; returns a row per validation, which is after every epoch, or after every few
-    (`validation_interval`). `patience` epochs without a better one end it, but for `last_epochs`.
+) -> "SoFar":
+    """Train `net` through one phase; returns what was `so_far` with a row per validation more, which is after every
+    epoch, or after every few (`validation_interval`). `patience` epochs that are not better than all before, those of
+    an earlier phase too, end it, but for `last_epochs`.
 
     It goes on from `resume_folder`/last.ckpt if a killed run left one (a frozen phase takes seconds and starts anew),
-    and ends with the weights of the best of these epochs by the task's main metric on val. `weights` [K] are those of
+    and ends with the weights of the best of all epochs by the task's main metric on val. `weights` [K] are those of
     the labels in the loss. Raises InputError, naming the batch's images, if the loss is not finite.
     """
     train, val = loaders.train, loaders.val
     t = prepare(fabric, net, spec, run, phase, len(train), weights)
-    so_far, epoch = (SoFar(), 0) if phase.frozen else go_on(t, resume_folder)
+    so_far, epoch = (so_far, 0) if phase.frozen else go_on(t, resume_folder, so_far)
     averaged, started = cast(WholeNet, t.average.module), epoch
     patience = math.inf if phase.frozen else math.ceil(run.train.patience / validation_interval(phase))
     stopped_at = phase.epochs - last_epochs(run, phase)
@@ -96,12 +99,12 @@ def fit(
             if epoch == started and fabric.is_global_zero:
                 tqdm.write(time_left(phase, epoch, learned - begun, validating))
             epoch += 1
-    if loaders.plain is not None and t.averaged_norms:
+    if loaders.plain is not None and t.averaged_norms and so_far.top["epoch"] >= phase.first:
         averaged.net.load_state_dict(so_far.best)
         measure_norms(t.averaged_norms, t.average, (to_device(fabric, batch)[0] for batch in loaders.plain))
         so_far.settle(validate(fabric, averaged, spec, val, dataset, "the end"), averaged.net)
     net.load_state_dict(so_far.best)
-    return so_far.rows
+    return so_far
 
 
 def skip(t: "Training", epoch: int, to: int, steps: int, bar: Any) -> int:
@@ -116,23 +119,27 @@ def skip(t: "Training", epoch: int, to: int, steps: int, bar: Any) -> int:
 
 @dataclass
 class SoFar:
-    """What the validations of a phase have shown until now."""
+    """What the validations have shown until now."""
 
     rows: list[dict[str, float]] = field(default_factory=list)
     rank: float = -math.inf
     best: dict[str, Tensor] = field(default_factory=dict)
     """The weights that reached it."""
     waited: int = 0
-    """Validations since then."""
+    """Validations since then, of this phase."""
+
+    @property
+    def top(self) -> dict[str, float]:
+        """The row of the best weights."""
+        return max(self.rows, key=itemgetter("val_rank"))
 
     def settle(self, row: dict[str, float], net: Net) -> None:
         """Put `row`, a validation of the best weights with other statistics of batch norm, in the place of theirs, and
         keep those of `net`, unless it is worse.
         """
-        best = max(self.rows, key=itemgetter("val_rank"))
-        if row["val_rank"] >= best["val_rank"]:
-            best.update(row)
-            self.best = _copy(net)
+        if row["val_rank"] >= self.rank:
+            self.top.update(row)
+            self.rank, self.best = row["val_rank"], _copy(net)
 
     def take(self, row: dict[str, float], net: Net) -> None:
         """Add the row of a validation, and keep the weights of `net` where it is the best."""
@@ -232,8 +239,9 @@ def save(t: Training, folder: Path, epoch: int, so_far: SoFar) -> None:
     t.fabric.save(folder / "last.ckpt", state)
 
 
-def go_on(t: Training, folder: Path) -> tuple[SoFar, int]:
-    """Put what a killed run left in `folder` into `t`; returns what its validations have shown, and the next epoch.
+def go_on(t: Training, folder: Path, so_far: SoFar) -> tuple[SoFar, int]:
+    """Put what a killed run left in `folder` into `t`; returns what its validations have shown, and the next epoch. If
+    there is nothing, that is `so_far` and the first epoch.
 
     The first process reads it for all. A line says where the run was begun otherwise than it goes on: its last bits are
     then not those of an unbroken one. Raises InputError for a file that is damaged.
@@ -241,7 +249,8 @@ def go_on(t: Training, folder: Path) -> tuple[SoFar, int]:
     path = folder / "last.ckpt"
     left = t.fabric.broadcast(_read(path) if t.fabric.is_global_zero and path.is_file() else None)
     if not left:
-        return SoFar(), 0
+        so_far.waited = 0
+        return so_far, 0
     for name, part in t.parts().items():
         part.load_state_dict(left[name])
     if t.fabric.is_global_zero:

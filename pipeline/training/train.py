@@ -5,7 +5,6 @@ import hashlib
 import io
 import shutil
 import time
-from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,35 +137,28 @@ def _fit_phases(
     from pipeline.training.cost import loaders_memory
     from pipeline.training.devices import choose_precision
     from pipeline.training.features import frozen_loaders
-    from pipeline.training.loop import Phase, fit
+    from pipeline.training.loop import Phase, SoFar, fit
 
-    rank = itemgetter("val_rank")
     balanced = run.train.class_weights == "balanced"
     weights = label_weights(run.task, datasets[0].samples, dataset.labels) if balanced else None
-    rows: list[dict[str, float]] = []
-    before, memory = None, loaders_memory()
+    so_far, memory = SoFar(), loaders_memory()
     if run.train.frozen_epochs:
         phase = Phase(True, run.train.frozen_epochs, run.train.learning_rate)
         loaders = frozen_loaders(datasets, net, features, run, fabric)
-        rows = fit(fabric, net, spec, run, dataset, phase, loaders, checkpoints, weights)
-        before = {k: v.clone() for k, v in net.state_dict().items()}
+        so_far = fit(fabric, net, spec, run, dataset, phase, loaders, checkpoints, so_far, weights)
     if run.train.epochs:
         phase = Phase(False, run.train.epochs, run.train.learning_rate, run.train.frozen_epochs)
         loaders = image_loaders(run, datasets, workers)
-        tuned = fit(fabric, net, spec, run, dataset, phase, loaders, checkpoints, weights)
+        so_far = fit(fabric, net, spec, run, dataset, phase, loaders, checkpoints, so_far, weights)
         memory = loaders_memory()
-        if before and max(map(rank, rows)) >= max(map(rank, tuned)):
-            net.load_state_dict(before)  # the best epoch was one of the frozen backbone
-        rows += tuned
-    top = max(rows, key=rank)
     spec.trained |= {
-        "epochs": int(rows[-1]["epoch"]) + 1,
-        "best_epoch": int(top["epoch"]),
-        f"val_{main_metric(spec.task)}": top["val_metric"],
+        "epochs": int(so_far.rows[-1]["epoch"]) + 1,
+        "best_epoch": int(so_far.top["epoch"]),
+        f"val_{main_metric(spec.task)}": so_far.top["val_metric"],
         "precision": choose_precision(run.train.precision),
     }
     net.eval()
-    return rows, memory
+    return so_far.rows, memory
 
 
 def image_loaders(run: RunParams, datasets: tuple["ImageDataset", "ImageDataset"], workers: int) -> "Loaders":

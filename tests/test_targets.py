@@ -227,6 +227,20 @@ def test_onnx_files_have_operators_and_shapes_for_phones(
             assert found.unsupported_ops <= ({"ai.onnx:Gather"} if name == "classify" else set())
 
 
+@pytest.mark.parametrize("name", ["classify", "localize", "anchor_free", "yolov3"])
+@pytest.mark.parametrize("target", ["onnx_float", "onnx_int8"])
+def test_an_onnx_file_asks_for_no_newer_runtime_than_its_steps_do(
+    run: Path, tmp_path_factory: pytest.TempPathFactory, name: str, target: str
+) -> None:
+    path = exported_file(run / "exports", target)
+    if name != "classify":
+        path, _ = exported_net(tmp_path_factory, name, target)
+    model = onnx.load(path)
+    assert {node.domain for node in model.graph.node} == {""}
+    assert [(one.domain, one.version) for one in model.opset_import] == [("", 18)]
+    assert model.ir_version == 8
+
+
 @pytest.fixture(scope="module")
 def with_litert(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export(run, tmp_path_factory.mktemp("litert") / "exports", "litert")

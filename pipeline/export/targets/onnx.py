@@ -16,7 +16,7 @@ from pipeline.graph.folding import Images, example, few, folded, outputs_of
 from pipeline.runtimes.on_onnx import OnnxRuntime
 from pipeline.runtimes.runtime import Outputs, relative_error
 
-OPSET = 18  # the last one of IR version 8, on which `least` of `runtimes.targets.ONNX` rests
+OPSET = 18  # the last one of IR version 8, on which `oldest` of `runtimes.targets.ONNX` rests
 INPUT = "image"
 LAYERS = ("Conv", "Gemm", "MatMul", "Relu", "Clip")
 # Activations are unsigned: ONNX Runtime's guide has it so for x86, where it turns signed ones around one at a time and

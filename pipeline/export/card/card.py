@@ -85,8 +85,8 @@ def _files(facts: dict[str, Any]) -> str:
     ]
     cost, head = facts["cost"], ("file", "target", "size", "numbers", "runtime", "oldest version known to run it")
     return (
-        f"{table(head, rows)}\n\nA newer version should run a file too; of older ones nothing is promised. One image takes "
-        f"{cost['macs'] / 1e6:.1f} M multiply-adds; {cost['params'] / 1e6:.2f} M parameters."
+        f"{table(head, rows)}\n\nA newer version should run a file too; of older ones nothing is promised. One image "
+        f"takes {cost['macs'] / 1e6:.1f} M multiply-adds; {cost['params'] / 1e6:.2f} M parameters."
     )
 
 

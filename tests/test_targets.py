@@ -22,7 +22,7 @@ from shared import made_once
 from shipped import PARAMS, SIDE, VERIFY, shipped, spec_of
 
 from pipeline.core.errors import InputError
-from pipeline.core.files import read_json, write_json
+from pipeline.core.files import read_json, size_bytes, write_json
 from pipeline.core.sample import read_samples
 from pipeline.core.spec import write_spec
 from pipeline.experiments.tables import verify_table
@@ -33,6 +33,7 @@ from pipeline.models.nets import Deployed, build
 from pipeline.runtimes.exported import exported_file
 from pipeline.runtimes.on_coreml import inspect
 from pipeline.runtimes.targets import COREML, ONNX, TARGETS, open_runtime, target_row
+from pipeline.verification.gate import too_large
 from pipeline.verification.verify import verify_run
 
 NEEDS_LITERT = pytest.mark.skipif(
@@ -117,6 +118,9 @@ def test_core_ml_keeps_a_detectors_outputs_apart_and_its_bytes(tmp_path: Path) -
     for name in ("a", "b"):
         target_row("coreml").export(net, images(1), tmp_path / f"{name}.mlpackage", spec.outputs)
     found = inspect(tmp_path / "a.mlpackage")["outputs"]
+    made = {"targets": {}, "float_weights_bytes": 4 * sum(value.numel() for value in net.state_dict().values())}
+    size = size_bytes(tmp_path / "a.mlpackage")
+    assert too_large(made, "coreml", size, VERIFY.size_ratio) == []
     with torch.no_grad():
         answers = net(torch.from_numpy(images(1)[0]))
     assert found == {name: list(answer.shape) for name, answer in zip(spec.outputs, answers, strict=True)}

@@ -39,9 +39,12 @@ def test_every_stage_ran_once(chain: Path) -> None:
 
 
 def test_an_ordinary_run_prints_no_warning(chain: Path) -> None:
-    """What everyone always sees nobody reads; torch's logs begin with W and the date."""
+    """What everyone always sees nobody reads; torch's logs begin with W and the date. DVC's is of the stage that finds no
+    database.
+    """
     said = re.split(r"[\r\n]", (chain / "without_database.log").read_text())
-    assert [line for line in said if re.search(r"warning|deprecat|\bW\d{4} ", line, re.IGNORECASE)] == []
+    found = [line for line in said if re.search(r"warning|deprecat|\bW\d{4} ", line, re.IGNORECASE)]
+    assert [line for line in found if "failed to run: sh stages/python.sh -m stages.inspect" not in line] == []
 
 
 def test_nothing_is_left_to_do(project: Path) -> None:

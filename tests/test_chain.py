@@ -39,8 +39,8 @@ def test_every_stage_ran_once(chain: Path) -> None:
 
 
 def test_an_ordinary_run_prints_no_warning(chain: Path) -> None:
-    """What everyone always sees nobody reads; torch's logs begin with W and the date. DVC's is of the stage that finds no
-    database.
+    """What everyone always sees nobody reads; torch's logs begin with W and the date. DVC's is of the stage that finds
+    no database.
     """
     said = re.split(r"[\r\n]", (chain / "without_database.log").read_text())
     found = [line for line in said if re.search(r"warning|deprecat|\bW\d{4} ", line, re.IGNORECASE)]

@@ -1,5 +1,6 @@
 // The model in ONNX Runtime: the Swift package of github.com/microsoft/onnxruntime-swift-package-manager,
-// no older than `runtimes` of preprocess.json says. Not compiled by the project's tests. For a .pte file see PocketlensExecutorch.swift.
+// no older than `runtimes` of preprocess.json says.
+// Not compiled by the project's tests. For a .pte file see PocketlensExecutorch.swift.
 
 import CoreGraphics
 import Foundation

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -35,6 +36,15 @@ def test_every_stage_ran_once(chain: Path) -> None:
     assert len(set(ran)) == len(ran)
     assert stages_run((chain / "with_database.log").read_text()) == ["inspect"]
     assert {p.stem for p in (chain / "reports/inspect").iterdir()} == set(RUNS)
+
+
+def test_an_ordinary_run_prints_no_warning(chain: Path) -> None:
+    """What everyone always sees nobody reads; torch's logs begin with W and the date. DVC's is of the stage that finds
+    no database.
+    """
+    said = re.split(r"[\r\n]", (chain / "without_database.log").read_text())
+    found = [line for line in said if re.search(r"warning|deprecat|\bW\d{4} ", line, re.IGNORECASE)]
+    assert [line for line in found if "failed to run: sh stages/python.sh -m stages.inspect" not in line] == []
 
 
 def test_nothing_is_left_to_do(project: Path) -> None:

@@ -32,6 +32,7 @@ from pipeline.models.yolov3 import kmeans_anchors
 from pipeline.ops.decode import decode
 from pipeline.ops.preprocess import Frame
 from pipeline.training.quick import DepthwiseConv2d, join_frozen_norms, learning_norms, measure_norms, quicken
+from pipeline.training.train import write_weights
 
 HEADS: dict[str, dict[str, Any]] = {
     "classify": {"kind": "pool", "dropout": 0.2},
@@ -372,6 +373,21 @@ def test_weights_that_are_not_finite_are_named(tmp_path: Path, number: float) ->
     write_spec(tmp_path / "model.json", made)
     with pytest.raises(InputError, match=r"model\.safetensors: body\.classifier\.bias .* not finite"):
         load_model(tmp_path)
+
+
+def test_weights_with_another_byte_are_named(tmp_path: Path) -> None:
+    """Also where all numbers stay finite; a model.json from before it had a sha256 is taken as it is."""
+    made = spec("classify")
+    write_weights(build(made), made, tmp_path)
+    path = tmp_path / "model.safetensors"
+    load_model(tmp_path)
+    content = bytearray(path.read_bytes())
+    content[-4] ^= 1  # the last bit of the last number
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"model\.safetensors: damaged, or of another training: .*model\.json expects"):
+        load_model(tmp_path)
+    write_spec(tmp_path / "model.json", made)
+    load_model(tmp_path)
 
 
 def save(path: Path, name: str, **options: Any) -> None:

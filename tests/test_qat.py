@@ -139,7 +139,7 @@ def random_net(folder: Path, task: str) -> Path:
 
 def test_a_detector_exports_verifies_and_is_the_same_again(boxed: Path, tmp_path: Path) -> None:
     model, test = random_net(tmp_path / "model", "detect"), boxed / "test"
-    settings = params(INT8, epochs=1, batch_size=4, seed=3, class_weights="none")
+    settings = params([*INT8, "coreml"], epochs=1, batch_size=4, seed=3, class_weights="none")
     export_run(model, boxed / "train", tmp_path / "once", settings)
     only = settings.model_copy(update={"targets": ["onnx_int8"]})
     export_run(model, boxed / "train", tmp_path / "again", only)

@@ -2,23 +2,29 @@
 and what is said and kept where a target cannot be made, or its file is not the one that was.
 """
 
+import os
 import re
 import shutil
+import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
-from exported_nets import exported_net
+from exported_nets import exported_net, images_of_test, warmed
 from onnxruntime.tools.mobile_helpers import usability_checker
 from PIL import Image
+from safetensors.torch import save_file
+from shared import made_once
 from shipped import PARAMS, SIDE, VERIFY, shipped, spec_of
 
 from pipeline.core.errors import InputError
-from pipeline.core.files import read_json, write_json
+from pipeline.core.files import read_json, size_bytes, write_json
 from pipeline.core.sample import read_samples
+from pipeline.core.spec import write_spec
 from pipeline.experiments.tables import verify_table
 from pipeline.export.export import export_run
 from pipeline.export.targets import litert
@@ -26,7 +32,8 @@ from pipeline.models.classifier import Classifier
 from pipeline.models.nets import Deployed, build
 from pipeline.runtimes.exported import exported_file
 from pipeline.runtimes.on_coreml import inspect
-from pipeline.runtimes.targets import open_runtime, target_row
+from pipeline.runtimes.targets import COREML, ONNX, TARGETS, open_runtime, target_row
+from pipeline.verification.gate import too_large
 from pipeline.verification.verify import verify_run
 
 NEEDS_LITERT = pytest.mark.skipif(
@@ -111,6 +118,9 @@ def test_core_ml_keeps_a_detectors_outputs_apart_and_its_bytes(tmp_path: Path) -
     for name in ("a", "b"):
         target_row("coreml").export(net, images(1), tmp_path / f"{name}.mlpackage", spec.outputs)
     found = inspect(tmp_path / "a.mlpackage")["outputs"]
+    made = {"targets": {}, "float_weights_bytes": 4 * sum(value.numel() for value in net.state_dict().values())}
+    size = size_bytes(tmp_path / "a.mlpackage")
+    assert too_large(made, "coreml", size, VERIFY.size_ratio) == []
     with torch.no_grad():
         answers = net(torch.from_numpy(images(1)[0]))
     assert found == {name: list(answer.shape) for name, answer in zip(spec.outputs, answers, strict=True)}
@@ -225,6 +235,118 @@ def test_onnx_files_have_operators_and_shapes_for_phones(
         for found in checks:
             # what torch makes of the global pooling's last step: it moves nothing, and stays on the CPU
             assert found.unsupported_ops <= ({"ai.onnx:Gather"} if name == "classify" else set())
+
+
+@pytest.mark.parametrize("name", ["classify", "localize", "anchor_free", "yolov3"])
+@pytest.mark.parametrize("target", ["onnx_float", "onnx_int8"])
+def test_an_onnx_file_asks_for_no_newer_runtime_than_its_steps_do(
+    run: Path, tmp_path_factory: pytest.TempPathFactory, name: str, target: str
+) -> None:
+    path = exported_file(run / "exports", target)
+    if name != "classify":
+        path, _ = exported_net(tmp_path_factory, name, target)
+    model = onnx.load(path)
+    assert {node.domain for node in model.graph.node} == {""}
+    assert [(one.domain, one.version) for one in model.opset_import] == [("", 18)]
+    assert model.ir_version == 8
+
+
+def version_of(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("."))
+
+
+def oldest_onnxruntime(factory: pytest.TempPathFactory, asked: str) -> tuple[Path, str]:
+    """A Python with the oldest ONNX Runtime of those that are `asked` for that the package index has for this Python,
+    NumPy and Pillow, and nothing else; and which it is. Skips the test without an index, but in CI.
+    """
+    uv = [sys.executable, "-m", "uv"]
+    packages = [f"onnxruntime{asked}", "numpy<2; python_version < '3.13'", "numpy; python_version >= '3.13'", "pillow"]
+
+    def install(folder: Path) -> None:
+        python = folder / "bin" / "python"
+        chosen = ["--only-binary=:all:", "--resolution=lowest-direct", "--python", python]
+        for command in (["venv", "--python", sys.executable, folder], ["pip", "install", *chosen, *packages]):
+            done = subprocess.run([*uv, *command], capture_output=True, text=True, check=False)
+            if done.returncode:
+                reason = f"no ONNX Runtime to be had from a package index: {done.stderr[-500:]}"
+                if os.environ.get("CI"):
+                    pytest.fail(f"{reason}; in CI this test must run")
+                pytest.skip(reason)
+
+    python = made_once(factory, f"onnxruntime{asked}", install) / "bin" / "python"
+    code = "from importlib.metadata import version; print(version('onnxruntime'))"
+    return python, subprocess.check_output([python, "-I", "-c", code], text=True).strip()
+
+
+@pytest.fixture(scope="module")
+def detector(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An export folder of a detector's ONNX files."""
+
+    def ship(root: Path) -> None:
+        spec, model = spec_of("detect"), root / "model"
+        model.mkdir(parents=True)
+        save_file(warmed(spec, images_of_test(tmp_path_factory)).net.state_dict(), model / "model.safetensors")
+        write_spec(model / "model.json", spec)
+        params = PARAMS.model_copy(update={"targets": ["onnx_float", "onnx_int8"]})
+        export_run(model, run / "data" / "train", root / "exports", params)
+
+    return made_once(tmp_path_factory, "shipped-detector", ship) / "exports"
+
+
+@pytest.mark.parametrize("net", ["classifier", "detector"])
+def test_onnx_files_answer_alike_in_the_oldest_runtime_that_is_promised(
+    run: Path, detector: Path, tmp_path_factory: pytest.TempPathFactory, net: str
+) -> None:
+    """By the folder's own replay.py, held to the answers of the newest one. Where the index has one that is older than
+    what is promised, that one refuses the files: less could not be asked for.
+    """
+    folder = run / "exports" if net == "classifier" else detector
+    python, older = oldest_onnxruntime(tmp_path_factory, "")
+    if version_of(older)[:2] < version_of(ONNX.oldest):
+        said = subprocess.run([python, "-I", folder / "replay.py"], capture_output=True, text=True, check=False)
+        assert "answers as it should" not in said.stdout, f"{ONNX.oldest} is promised, {older} is enough"
+        python, older = oldest_onnxruntime(tmp_path_factory, f">={ONNX.oldest}")
+    assert version_of(older)[:2] >= version_of(ONNX.oldest)
+    said = subprocess.run([python, "-I", folder / "replay.py"], capture_output=True, text=True, check=False)
+    for file in ("model.onnx", "model.int8.onnx"):
+        assert f"{file}: answers as it should" in said.stdout, f"{older}\n{said.stdout}{said.stderr}"
+    assert "WRONG" not in said.stdout
+
+
+def test_the_card_and_the_contract_say_what_runs_each_file(run: Path, with_coreml: Path) -> None:
+    """From the table of targets; where it states no version, the one here ran the file."""
+    for folder in (run / "exports", with_coreml):
+        facts, card = read_json(folder / "export.json"), (folder / "README.md").read_text()
+        told = read_json(folder / "preprocess.json")["runtimes"]
+        assert list(told) == list(facts["targets"])
+        for target, row in told.items():
+            engine = TARGETS[target].engine
+            expected = engine.oldest or version(engine.package)
+            assert row == {"runtime": engine.name, "oldest_version": expected}
+            assert f"| {engine.name} | {expected} |" in card
+
+
+def test_core_ml_is_made_for_the_systems_that_are_promised(with_coreml: Path) -> None:
+    import coremltools
+    from coremltools.models.utils import load_spec
+
+    promised = [system.replace(" ", "") for system in COREML.oldest.split(", ")]
+    found = load_spec(str(with_coreml / "model.mlpackage")).specificationVersion
+    assert [getattr(coremltools.target, system).value for system in promised] == [found] * 2
+
+
+NAMED = re.compile(r"(ONNX Runtime(?: Mobile| Web)?|onnxruntime[\w-]*|iOS|macOS)[ :=]+v?(\d+(?:\.\d+)*)")
+
+
+def test_no_page_or_sample_names_an_older_runtime_than_the_table() -> None:
+    known = {"ios": COREML.oldest.split(", ")[0], "macos": COREML.oldest.split(", ")[1]}
+    root = Path(__file__).parents[1]
+    code = [p for p in root.glob("pipeline/export/**/*") if p.suffix in (".py", ".js", ".kt", ".swift")]
+    pages = [root / "README.md", *(root / f"docs/{name}.md" for name in ("app", "demo", "export")), *code]
+    for page in pages:
+        for name, found in NAMED.findall(page.read_text(encoding="utf-8")):
+            least = known.get(name.lower(), ONNX.oldest).split()[-1]
+            assert version_of(found) >= version_of(least), f"{page}: {name} {found}, the table has {least}"
 
 
 @pytest.fixture(scope="module")

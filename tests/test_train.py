@@ -184,9 +184,9 @@ def test_what_learning_on_made_worse_is_not_kept(tmp_path: Path) -> None:
     train_run("r", run(epochs=1, frozen_epochs=10, learning_rate=0.5, batch_size=8), *places, workers=0)
     rows = (tmp_path / "report/history.csv").read_text().splitlines()[1:]
     assert [row.split(",")[0] for row in rows] == [str(i) for i in range(len(rows))]
-    trained = json.loads((tmp_path / "model/model.json").read_text())["trained"]
-    assert trained["best_epoch"] < trained["epochs"] - 1 == len(rows) - 1
-    assert digest(tmp_path / "model/model.safetensors") == frozen
+    written = json.loads((tmp_path / "model/model.json").read_text())
+    assert written["trained"]["best_epoch"] < written["trained"]["epochs"] - 1 == len(rows) - 1
+    assert written["weights_sha256"] == digest(tmp_path / "model/model.safetensors") == frozen
 
 
 @pytest.mark.parametrize("task", ["classify", "detect"])

@@ -21,7 +21,7 @@ from broken import (
     zero_scales,
     zero_scales_of_the_eighth_layer,
 )
-from exported_nets import shipped_localizer
+from exported_nets import exported_net, shipped_localizer
 from PIL import Image
 from shipped import LABELS, SIDE, TARGETS, VERIFY, relist, shipped, spec_of
 from tflite import write_litert
@@ -37,7 +37,9 @@ from pipeline.runtimes.exported import exported_file
 from pipeline.runtimes.targets import EXECUTORCH
 from pipeline.runtimes.targets import TARGETS as TABLE
 from pipeline.verification.comparison import agreement
+from pipeline.verification.gate import size_of, too_large
 from pipeline.verification.layer_noise import APART, EXACT
+from pipeline.verification.params import VerifyParams
 from pipeline.verification.verify import verify_run
 
 
@@ -185,11 +187,30 @@ def test_a_float_file_of_other_weights_fails_on_the_golden_inputs(run: Path, exp
 def test_a_float_file_by_the_name_of_an_int8_one_fails(run: Path, exports: Path, tmp_path: Path, kind: str) -> None:
     shutil.copyfile(exported_file(exports, f"{kind}_float"), exported_file(exports, f"{kind}_int8"))
     relist(exports, f"{kind}_int8")
-    message = rf"none of its layers is in int8.*; 1\.0 of the size of {kind}_float, expected at most 0\.35"
+    whole = exported_file(exports, f"{kind}_float").stat().st_size
+    most = int(0.35 * whole) + 256 * 1024
+    message = (
+        f"none of its layers is in int8.*; {whole} bytes, expected at most {most}: "
+        rf"verify\.size_ratio is 0\.35 of {kind}_float with {whole} bytes"
+    )
     with pytest.raises(InputError, match=message):
         verify(run, exports, tmp_path / "report", [f"{kind}_int8"])
     with pytest.raises(InputError, match="none of its layers is in int8"):
         verify(run, exports, tmp_path / "report", [f"{kind}_int8"], size_ratio=1.0)
+
+
+@pytest.mark.parametrize("engine", ["onnx", "executorch"])
+def test_a_small_detector_is_not_too_large_for_what_is_no_weight(
+    tmp_path_factory: pytest.TempPathFactory, engine: str
+) -> None:
+    """Its graph and its scales are a tenth of its bytes and more, and no smaller in int8."""
+    sizes = {t: exported_net(tmp_path_factory, "anchor_free", t)[0].stat().st_size for t in TARGETS if engine in t}
+    made = {"targets": {target: {"size_bytes": size} for target, size in sizes.items()}}
+    target, usual = f"{engine}_int8", VerifyParams().size_ratio
+    path, _ = exported_net(tmp_path_factory, "anchor_free", target)
+    assert size_of(made, target, path)["size_ratio"] > usual
+    assert too_large(made, target, sizes[target], usual) == []
+    assert too_large(made, target, sizes[target.replace("int8", "float")], usual)
 
 
 @pytest.mark.parametrize("int8", [True, False])

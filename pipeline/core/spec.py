@@ -12,7 +12,8 @@ from pipeline.core.files import read_json, write_json
 class ModelSpec:
     """`mean` and `std` are for pixels in 0 to 1, RGB; `outputs` names the graph's outputs in order; `strides` and
     the `landmarks` are empty where the task has none. `boxes` says how a detector's outputs become boxes, by a key of
-    `ops.decode.FORMS`. `trained` says how the weights came about.
+    `ops.decode.FORMS`. `trained` says how the weights came about; `weights_sha256` is that of model.safetensors, "" in
+    what was trained before it was written down.
 
     `predict` says what of the answers is shown. It is not part of a trained net: models/<run>/model.json has none,
     that of the exports has.
@@ -36,6 +37,7 @@ class ModelSpec:
     strides: list[int] = field(default_factory=list)
     boxes: str = ""
     trained: dict[str, Any] = field(default_factory=dict)
+    weights_sha256: str = ""
 
 
 def write_spec(path: Path | str, spec: ModelSpec) -> None:

@@ -79,7 +79,7 @@ def export_run(
         if not targets:
             raise InputError(_said(not_made))
         _write_golden(folder, model_folder, train_folder, choose(chosen, GOLDEN), spec, targets)
-        _write_spec(folder, spec)
+        _write_spec(folder, spec, targets)
         _write_bundle(folder, targets)
         facts = {"run": spec.run, "targets": targets, "not_made": not_made, "calibration": calibration, **tuning}
         facts |= {**_origin(model_folder, train_folder), "cost": costs}
@@ -102,12 +102,12 @@ def _spec(path: Path, predict: Mapping[str, Any] | None) -> "ModelSpec":
     return spec
 
 
-def _write_spec(folder: Path, spec: "ModelSpec") -> None:
-    """What an app needs to feed the files and to read their answers."""
+def _write_spec(folder: Path, spec: "ModelSpec", targets: dict[str, Any]) -> None:
+    """What an app needs to run the files, to feed them and to read their answers."""
     from pipeline.core.spec import write_spec
 
     write_text(folder / "labels.txt", "".join(f"{label}\n" for label in spec.labels))
-    write_json(folder / "preprocess.json", preprocessing(spec))
+    write_json(folder / "preprocess.json", preprocessing(spec, targets))
     write_spec(folder / "model.json", spec)
 
 
@@ -190,6 +190,7 @@ def _export_one(
         path.unlink(missing_ok=True)
         return _why(target, error, facts.get("outside_backend", [])).replace(f"{folder}/", "")
     listed = {"file": row.file, "int8": row.int8, "replay": row.engine.replay or None}
+    listed |= {"runtime": row.engine.name, "oldest_version": row.engine.oldest_version}
     return {**listed, "size_bytes": size_bytes(path), "sha256": sha256(path), **facts}
 
 

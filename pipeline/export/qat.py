@@ -4,14 +4,12 @@ learn to live with it (Jacob et al. 2018). Through torchao's PT2E, on the graph 
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
-from torchao.quantization.pt2e.fake_quantize import FakeQuantize
-from torchao.quantization.pt2e.quantize_pt2e import prepare_qat_pt2e
 from tqdm import tqdm
 
 from pipeline.core.sample import read_samples
@@ -22,6 +20,9 @@ from pipeline.graph.folding import CONV, edges, fold
 from pipeline.models.losses import finite_loss, label_weights
 from pipeline.models.nets import Deployed, Net, load_model
 from pipeline.training.loading import KEEP_BYTES, ImageDataset, train_loader
+
+if TYPE_CHECKING:
+    from torchao.quantization.pt2e.fake_quantize import FakeQuantize
 
 CLIP_NORM = 10.0  # of the gradients
 RANGE_PACE = 0.1  # of an activation's range, towards each new batch's: there are few batches
@@ -87,6 +88,8 @@ def _prepared(net: Net, spec: ModelSpec) -> fx.GraphModule:
     """What learns: uint8 RGB [N, S, S, 3] -> `spec.outputs`, rounded wherever ExecuTorch's int8 file rounds."""
     inputs = (torch.zeros(2, spec.size, spec.size, 3, dtype=torch.uint8),)
     with executorch.calm():
+        from torchao.quantization.pt2e.quantize_pt2e import prepare_qat_pt2e
+
         graph = fold(Deployed(net, spec), inputs, ({0: torch.export.Dim.DYNAMIC},))
         _make_learnable(graph)
         graph = prepare_qat_pt2e(graph, executorch.xnnpack_quantizer(edges(graph), is_qat=True))
@@ -113,7 +116,9 @@ def _make_learnable(graph: fx.GraphModule) -> None:
     graph.recompile()
 
 
-def _roundings(graph: fx.GraphModule) -> list[FakeQuantize]:
+def _roundings(graph: fx.GraphModule) -> list["FakeQuantize"]:
+    from torchao.quantization.pt2e.fake_quantize import FakeQuantize
+
     return [module for module in graph.modules() if isinstance(module, FakeQuantize)]
 
 
@@ -154,11 +159,14 @@ def _train(graph: fx.GraphModule, net: Net, loader: Any, params: Qat, weights: T
 
 
 def _without_rounding(graph: fx.GraphModule) -> fx.GraphModule:
-    """The tuned net in float."""
+    """The tuned net in float, which takes numbers of any kind: Core ML's exporter hands it floats."""
+    roundings = _roundings(graph)
     for node in graph.graph.find_nodes(op="call_module"):
-        if isinstance(graph.get_submodule(node.target), FakeQuantize):
+        if graph.get_submodule(node.target) in roundings:
             node.replace_all_uses_with(node.args[0])
             graph.graph.erase_node(node)
+    for node in graph.graph.find_nodes(op="call_function", target=torch.ops.aten._assert_tensor_metadata.default):
+        graph.graph.erase_node(node)
     graph.delete_all_unused_submodules()
     graph.recompile()
     return graph

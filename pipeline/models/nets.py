@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pipeline.core.errors import InputError
+from pipeline.core.files import sha256
 from pipeline.core.spec import ModelSpec, read_spec
 from pipeline.models.backbones import NAMED_ROWS, OURS, Pretrained
 from pipeline.models.classifier import Classifier
@@ -112,16 +113,23 @@ def _copy_rows(tensor: Tensor, found: Tensor, old: list[str], new: list[str], re
 def load_model(folder: Path | str) -> tuple[Net, ModelSpec]:
     """The trained net of `folder` (model.json and model.safetensors) in eval mode, and its spec.
 
-    Raises InputError for weights that are not those of the spec, or that are not finite: it names the first tensor.
+    Raises InputError for weights that are not those of the spec, of which a byte is another one than when they were
+    written, or that are not finite: it names the first tensor.
     """
     spec = read_spec(Path(folder) / "model.json")
     path = Path(folder) / "model.safetensors"
     net = build(spec)
     try:
+        found = sha256(path) if spec.weights_sha256 else ""
         state = load_file(path)
         net.load_state_dict(state)
     except (FileNotFoundError, SafetensorError, RuntimeError) as error:
         raise InputError(f"{path}: not the weights that {folder}/model.json describes: {error}") from None
+    if found != spec.weights_sha256:
+        raise InputError(
+            f"{path}: damaged, or of another training: sha256 {found[:12]}..., {folder}/model.json expects "
+            f"{spec.weights_sha256[:12]}..."
+        )
     check_finite(path, state)
     return net.eval(), spec
 

@@ -6,6 +6,7 @@ new target is a row of `TARGETS`; one that another runtime runs has an `Engine` 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ class Engine:
 
     name: str  # for people
     tag: str  # in the model card
+    oldest: str = ""  # the oldest version that is known to run its files; "": no other than that of `package` here
+    package: str = ""  # the distribution that `runtime` is of, where `oldest` is not stated
     runtime: str = ""  # place of a class that takes a path and a number of threads: see `runtime.Runtime`
     not_run: str = ""  # why no runtime here can run its files
     inspect: str = ""  # where it is not run: place of a function that says what a file says of itself
@@ -38,6 +41,14 @@ class Engine:
     layers: str = ""  # place of a function that compares its layers with a float ONNX file's
     memory: str = ""  # place of a function that loads a file, as it is measured: see `verification.memory`
     replay: str = ""  # which of the runners of the bundle's replay.py runs it
+
+    @property
+    def oldest_version(self) -> str | None:
+        """The oldest version that is known to run its files, for those who got them; None where none is known.
+
+        Raises PackageNotFoundError if it is that of `package`, which is not installed.
+        """
+        return self.oldest or (version(self.package) if self.package else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +79,7 @@ PYTORCH = Engine(name="PyTorch", tag="pytorch", runtime="pipeline.runtimes.on_to
 ONNX = Engine(
     name="ONNX Runtime",
     tag="onnx",
+    oldest="1.15",  # the files are run in it by tests/test_targets.py; what they need is OPSET of export.targets.onnx
     runtime="pipeline.runtimes.on_onnx:OnnxRuntime",
     packages=("onnxruntime",),
     operators="pipeline.verification.operators:onnx_operators",
@@ -78,6 +90,7 @@ ONNX = Engine(
 EXECUTORCH = Engine(
     name="ExecuTorch, XNNPACK",
     tag="executorch",
+    package="executorch",  # its policy promises nothing of a runtime that is older than what wrote the file
     runtime="pipeline.runtimes.on_executorch:ExecutorchRuntime",
     packages=("executorch", "torch"),
     operators="pipeline.verification.operators:executorch_operators",
@@ -87,6 +100,7 @@ EXECUTORCH = Engine(
 LITERT = Engine(
     name="LiteRT, XNNPACK",
     tag="litert",
+    package="ai-edge-litert",
     runtime="pipeline.runtimes.on_litert:LitertRuntime",
     operators="pipeline.verification.operators:litert_operators",
     replay="litert",
@@ -94,6 +108,7 @@ LITERT = Engine(
 COREML = Engine(
     name="Core ML",
     tag="coreml",
+    oldest="iOS 16, macOS 13",  # what the exporter has the program made for
     not_run="not run: Core ML needs an Apple machine",
     inspect="pipeline.runtimes.on_coreml:inspect",
 )
@@ -208,8 +223,9 @@ def targets_table() -> str:
             row.numbers,
             f"`{row.held_against}`" if row.held_against else "the trained weights" if row.int8 else "–",
             row.engine.not_run or row.engine.name,
+            row.engine.oldest or "the one here" if row.engine.oldest or row.engine.package else "–",
         )
         for name, row in TARGETS.items()
     ]
-    head = ("target", "file", "numbers", "size held against", "run here by")
+    head = ("target", "file", "numbers", "size held against", "run here by", "oldest version known to run it")
     return table(head, rows)

@@ -5,6 +5,7 @@ import hashlib
 import io
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -222,13 +223,14 @@ def check_labels(name: str, run: RunParams, dataset: Dataset, train: list[Sample
 
 
 def write_weights(net: "Net", spec: "ModelSpec", folder: Path) -> None:
-    """Write model.json and model.safetensors into `folder`."""
+    """Write model.safetensors and, with its sha256, model.json into `folder`."""
     from safetensors.torch import save_file
 
     from pipeline.core.spec import write_spec
 
-    save_file({k: v.contiguous() for k, v in net.state_dict().items()}, folder / "model.safetensors")
-    write_spec(folder / "model.json", spec)
+    weights = folder / "model.safetensors"
+    save_file({k: v.contiguous() for k, v in net.state_dict().items()}, weights)
+    write_spec(folder / "model.json", replace(spec, weights_sha256=sha256(weights)))
 
 
 def write_model(net: "Net", spec: "ModelSpec", rows: list[dict[str, float]], model_folder: Path, report: Path) -> None:

@@ -1,15 +1,23 @@
-"""Which figures of a file may not fall, and by how much: of every part of an answer, not of the main metric alone."""
+"""What a file is held to: which figures may not fall, and by how much, of every part of an answer, not of the main
+metric alone; how large it may be.
+"""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import InputError
+from pipeline.core.files import size_bytes
 from pipeline.core.params import nearest
 from pipeline.metrics.metrics import main_metric
+from pipeline.runtimes.targets import TARGETS
 from pipeline.verification.params import BY_CHOICE, FIGURES, VerifyParams
 
 ROUNDING = 2e-6  # of a fall: figures and tolerances have six digits
 NAMED = 5  # labels that a reason lists
+# Bytes that are free in an int8 file, for what is no weight: the graph, a scale and a bias per channel, names. Those of
+# a small detector take 70 KB (ONNX) to 300 KB (Core ML), for part of which the ratio has room: weights take 0.25.
+BESIDE_WEIGHTS = 256 * 1024
 
 
 def tolerances(metrics: Mapping[str, Any], params: VerifyParams) -> dict[str, float]:
@@ -61,3 +69,33 @@ def falls(row: Mapping[str, Any], exact: Mapping[str, Any], per_class: bool) -> 
         more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
         reasons.append(f"labels: {main} falls in {', '.join(wrong[:NAMED])}{more}, tolerance {bound:g} for each")
     return reasons
+
+
+def size_of(made: Mapping[str, Any], target: str, path: Path) -> dict[str, Any]:
+    """The size of the file `path` for its row of verify.json; `made` is export.json.
+
+    `size_ratio` is over the float file that an int8 one is held against (of a float file: itself), or over the trained
+    weights where that was not exported.
+    """
+    size, (whole, name) = size_bytes(path), _counterpart(made, target)
+    return {"size_bytes": size, "size_ratio": round(size / whole, 4), "size_ratio_to": name}
+
+
+def too_large(made: Mapping[str, Any], target: str, size: int, ratio: float) -> list[str]:
+    """Why an int8 file of `size` bytes is too large, where `verify.size_ratio` is `ratio`; empty if it is not."""
+    whole, name = _counterpart(made, target)
+    most = int(ratio * whole) + BESIDE_WEIGHTS
+    if not TARGETS[target].int8 or size <= most:
+        return []
+    return [
+        f"{size} bytes, expected at most {most}: verify.size_ratio is {ratio:g} of {name} with {whole} bytes, and "
+        f"{BESIDE_WEIGHTS} bytes are for what is no weight"
+    ]
+
+
+def _counterpart(made: Mapping[str, Any], target: str) -> tuple[int, str]:
+    """The bytes and the name of what a file's size is compared with."""
+    name = TARGETS[target].held_against if TARGETS[target].int8 else target
+    if name is not None and name in made["targets"]:
+        return made["targets"][name]["size_bytes"], name
+    return made["float_weights_bytes"], "model.safetensors"

@@ -33,7 +33,7 @@ class VerifyParams(Block):
     small_test: Literal["warn", "fail", "pass"] = "warn"
     """Where the test split is too small to tell a fall of `tolerance`: say so, fail, or only note it in the verdict."""
     size_ratio: Fraction = 0.35
-    """The most that an int8 file may have of the float file's bytes."""
+    """The most that an int8 file may have of the float file's bytes; 256 KB are free, for what is no weight."""
 
     @field_validator("tolerances")
     @classmethod

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.errors import InputError
-from pipeline.core.files import new_folder, read_json, size_bytes, write_json
+from pipeline.core.files import new_folder, read_json, write_json
 from pipeline.core.image_file import open_image
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples
 from pipeline.metrics.metrics import judged, main_metric, paired, score
@@ -17,7 +17,7 @@ from pipeline.ops.preprocess import resize
 from pipeline.runtimes.exported import exported_file
 from pipeline.runtimes.targets import TARGETS, open_runtime, target_row
 from pipeline.verification.comparison import agreement, drop, drop_per_class, drops, reported, worse
-from pipeline.verification.gate import falls, tolerances
+from pipeline.verification.gate import falls, size_of, tolerances, too_large
 from pipeline.verification.memory import peak_memory
 from pipeline.verification.not_run import NOT_MEASURED, not_run_row
 from pipeline.verification.operators import operators
@@ -52,7 +52,7 @@ def verify_run(exports: Path, evaluated: Path, truth_folder: Path, report: Path,
             for target in asked
             if (path := _measurable(exports, target))
         }
-        case = _read_case(exports, evaluated, truth_folder, params, memory)
+        case = _read_case(exports, made, evaluated, truth_folder, params, memory)
         with new_folder(report) as folder:
             targets: dict[str, dict[str, Any]] = {t: _row(case, t, folder) for t in asked}
             verdict = {
@@ -83,6 +83,7 @@ class _Judgement:
     """What all targets of a run are judged by; `exact` is what the trained net predicts for `truth`."""
 
     exports: Path
+    made: dict[str, Any]  # its export.json
     truth_folder: Path
     spec: "ModelSpec"
     dataset: Dataset
@@ -99,7 +100,12 @@ class _Judgement:
 
 
 def _read_case(
-    exports: Path, evaluated: Path, truth_folder: Path, params: VerifyParams, memory: dict[str, Future[int | None]]
+    exports: Path,
+    made: dict[str, Any],
+    evaluated: Path,
+    truth_folder: Path,
+    params: VerifyParams,
+    memory: dict[str, Future[int | None]],
 ) -> _Judgement:
     from pipeline.core.spec import read_spec
     from pipeline.verification.diagnosis import Golden
@@ -111,6 +117,7 @@ def _read_case(
     dataset, metrics = read_dataset(truth_folder.parent), read_json(evaluated / "metrics.json")
     return _Judgement(
         exports=exports,
+        made=made,
         truth_folder=truth_folder,
         spec=spec,
         dataset=dataset,
@@ -142,8 +149,9 @@ def _row(case: _Judgement, target: str, folder: Path) -> dict[str, Any]:
     try:
         engine, path = target_row(target).engine, exported_file(case.exports, target)
         if engine.not_run:
-            size = _size(case.exports, target, path)
-            row = not_run_row(case.exports, path, engine, _too_large(case, target, size))
+            size = size_of(case.made, target, path)
+            large = too_large(case.made, target, size["size_bytes"], case.params.size_ratio)
+            row = not_run_row(case.exports, path, engine, large)
             return {**row, "tolerance": case.held[case.main], **size}
         return _judge(case, target, path, open_runtime(target, path), folder)
     except InputError as error:
@@ -170,7 +178,7 @@ def _judge(case: _Judgement, target: str, path: Path, runtime: "Runtime", folder
         "tolerance": case.held[case.main],
         "tolerances": case.held,
         "agreement": agreement(case.spec, *both),
-        **_size(case.exports, target, path),
+        **size_of(case.made, target, path),
         **operators(TARGETS[target].engine, path),
         # the largest absolute one from the trained net's outputs on the golden inputs
         "golden_difference": round(
@@ -186,20 +194,6 @@ def _judge(case: _Judgement, target: str, path: Path, runtime: "Runtime", folder
         if worst:
             reasons.append(f"worst images: {', '.join(t.id for t, _, _ in worst[:NAMED])}")
     return {**row, "metrics": reported(metrics), "passed": not reasons, "reason": "; ".join(reasons)}
-
-
-def _size(exports: Path, target: str, path: Path) -> dict[str, Any]:
-    """`size_ratio` is over the float file that an int8 one is held against (of a float file: itself), or over the
-    trained weights where that was not exported.
-    """
-    made = read_json(exports / "export.json")
-    size = size_bytes(path)
-    counterpart = TARGETS[target].held_against if TARGETS[target].int8 else target
-    if counterpart in made["targets"]:
-        whole, name = made["targets"][counterpart]["size_bytes"], counterpart
-    else:
-        whole, name = made["float_weights_bytes"], "model.safetensors"
-    return {"size_bytes": size, "size_ratio": round(size / whole, 4), "size_ratio_to": name}
 
 
 def _cost(case: _Judgement, target: str, runtime: "Runtime", path: Path) -> dict[str, Any]:
@@ -228,7 +222,7 @@ def _reasons(case: _Judgement, target: str, row: dict[str, Any]) -> list[str]:
         reasons.append(row["too_small"])
     if TARGETS[target].int8 and not row["int8_layers"]:
         reasons.append("none of its layers is in int8: a float file by the name of an int8 one")
-    reasons += _too_large(case, target, row)
+    reasons += too_large(case.made, target, row["size_bytes"], case.params.size_ratio)
     if not TARGETS[target].int8 and not row["golden_difference"] <= case.tolerances[target]:
         found, bound = row["golden_difference"], case.tolerances[target]
         reasons.append(f"{found} from the trained net on the golden inputs, expected {bound}")
@@ -272,13 +266,6 @@ def _explain(
     }
 
 
-def _too_large(case: _Judgement, target: str, size: dict[str, Any]) -> list[str]:
-    expected = case.params.size_ratio
-    if not TARGETS[target].int8 or size["size_ratio"] <= expected:
-        return []
-    return [f"{size['size_ratio']} of the size of {size['size_ratio_to']}, expected at most {expected}"]
-
-
 def _untimed(row: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key not in TIMED}
 
@@ -290,5 +277,5 @@ def _steady(case: _Judgement, targets: dict[str, dict[str, Any]]) -> dict[str, A
         t: {name: (r["metrics"] or {}).get(name), **{k: r[k] for k in ("drop", "size_ratio")}}
         for t, r in targets.items()
     }
-    cost = {key: read_json(case.exports / "export.json")["cost"][key] for key in ("macs", "params")}
+    cost = {key: case.made["cost"][key] for key in ("macs", "params")}
     return {"float": {name: case.metrics[name]}, "cost": cost, **rows}

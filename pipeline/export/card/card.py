@@ -77,13 +77,16 @@ def _purpose(spec: "ModelSpec") -> str:
 
 def _files(facts: dict[str, Any]) -> str:
     rows = [
-        (f"`{r['file']}`", target, f"{r['size_bytes'] / 1e6:.2f} MB", r.get("settings", "float32"))
+        (
+            *(f"`{r['file']}`", target, f"{r['size_bytes'] / 1e6:.2f} MB", r.get("settings", "float32")),
+            *(r["runtime"], r["oldest_version"] or "not known"),
+        )
         for target, r in facts["targets"].items()
     ]
-    cost = facts["cost"]
+    cost, head = facts["cost"], ("file", "target", "size", "numbers", "runtime", "oldest version known to run it")
     return (
-        f"{table(('file', 'target', 'size', 'numbers'), rows)}\n\nOne image takes {cost['macs'] / 1e6:.1f} M "
-        f"multiply-adds; {cost['params'] / 1e6:.2f} M parameters."
+        f"{table(head, rows)}\n\nA newer version should run a file too; of older ones nothing is promised. One image "
+        f"takes {cost['macs'] / 1e6:.1f} M multiply-adds; {cost['params'] / 1e6:.2f} M parameters."
     )
 
 

@@ -1,5 +1,6 @@
 """preprocess.json: what an app does with an image before the model and with its answers after it, in plain words."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pipeline.ops.boxes import SOFT_SIGMA, VOTES_OVER
@@ -24,8 +25,10 @@ BACK = "take off the offset of the resize and divide by its scale, both as share
 CLIP = "clip boxes, not landmarks, to 0 to 1"
 
 
-def preprocessing(spec: "ModelSpec") -> dict[str, Any]:
-    """The whole contract of `spec`'s model, for people and programs that have no Python."""
+def preprocessing(spec: "ModelSpec", targets: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The whole contract of `spec`'s model, for people and programs that have no Python; `targets` are the files, as
+    in export.json.
+    """
     return {
         "input": {"name": "image", "dtype": "uint8", "shape": [1, spec.size, spec.size, 3], "layout": "NHWC"},
         "colour": "RGB, upright (EXIF orientation applied)",
@@ -35,6 +38,9 @@ def preprocessing(spec: "ModelSpec") -> dict[str, Any]:
         "normalization": {"inside_the_graph": True, "mean": spec.mean, "std": spec.std},
         "outputs": spec.outputs,
         "decode": _decode(spec),
+        "runtimes": {
+            target: {key: row[key] for key in ("runtime", "oldest_version")} for target, row in (targets or {}).items()
+        },
     }
 
 

@@ -37,7 +37,7 @@ def export_int8(
 ) -> dict[str, Any]:
     """Write the folder `path` (.mlpackage): weights int8 with a scale per output channel, computed in float16.
 
-    `calibration` only says how large the input is: activations are not quantized. Needs iOS 16 or macOS 13.
+    `calibration` only says how large the input is: activations are not quantized.
     """
     with calm():
         import coremltools as ct

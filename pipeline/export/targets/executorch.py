@@ -46,9 +46,9 @@ def export_int8(
 
     `budget` is the share of its bytes that may be added for layers that stay float.
     """
-    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
-
     with calm():
+        from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
+
         graph = folded(deployed, calibration)
         images = few(calibration)
         exact = outputs_of(graph, images)
@@ -142,7 +142,8 @@ def passes_in_vain(program: Any) -> set[str]:
 
 @contextmanager
 def calm() -> Iterator[None]:
-    """One thread, no garbage collector, no advice to developers of torch.
+    """One thread, no garbage collector, no advice to developers of torch, which warns of what torchao does when it is
+    imported: that is done in here.
 
     Thousands of tiny operators are run: waking a second thread for each takes longer than the work, and the
     collector would walk the growing graphs again and again. One thread also gives the same sums on any machine.

@@ -16,7 +16,7 @@ from pipeline.graph.folding import Images, example, few, folded, outputs_of
 from pipeline.runtimes.on_onnx import OnnxRuntime
 from pipeline.runtimes.runtime import Outputs, relative_error
 
-OPSET = 18  # what ONNX Runtime Mobile has kernels for since 1.14
+OPSET = 18  # the last one of IR version 8, on which `oldest` of `runtimes.targets.ONNX` rests
 INPUT = "image"
 LAYERS = ("Conv", "Gemm", "MatMul", "Relu", "Clip")
 # Activations are unsigned: ONNX Runtime's guide has it so for x86, where it turns signed ones around one at a time and
@@ -140,9 +140,12 @@ def _float_graph(graph: nn.Module, images: Images, output_names: list[str]) -> A
 def _save(model: Any, path: Path) -> None:
     """Check `model` and write it without what only describes: stack traces with local paths, shapes in between.
 
-    Constants that are the same are written once: a head shared by several levels is there several times otherwise.
+    Constants that are the same are written once: a head shared by several levels is there several times otherwise. A
+    runtime refuses a file of an IR version, or with an operator set, that it does not know, used or not: the file asks
+    for those of its steps only.
     """
     import onnx
+    from onnxscript import ir
 
     graph = model.graph
     del graph.value_info[:]
@@ -161,6 +164,10 @@ def _save(model: Any, path: Path) -> None:
         node.input[:] = [same.get(name, name) for name in node.input]
     del graph.initializer[:]
     graph.initializer.extend(unique)
+    needed = ir.passes.common.RemoveUnusedOpsetsPass()(ir.from_proto(model)).model.opset_imports
+    del model.opset_import[:]
+    model.opset_import.extend(onnx.helper.make_opsetid(*one) for one in needed.items())
+    model.ir_version = onnx.helper.find_min_ir_version_for(list(model.opset_import), ignore_unknown=True)
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString(deterministic=True))
 

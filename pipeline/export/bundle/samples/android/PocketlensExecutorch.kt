@@ -1,5 +1,5 @@
-// The model in ExecuTorch. In build.gradle: implementation("org.pytorch:executorch-android:<version>"), of a version that
-// is not older than `versions.executorch` of export.json.
+// The model in ExecuTorch. In build.gradle: implementation("org.pytorch:executorch-android:<version>"), of a version
+// no older than `runtimes` of preprocess.json says.
 // Copy the bundle's folder to src/main/assets/model (without the samples).
 
 package pocketlens

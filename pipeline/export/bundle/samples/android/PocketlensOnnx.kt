@@ -1,4 +1,6 @@
-// The model in ONNX Runtime Mobile. In build.gradle: implementation("com.microsoft.onnxruntime:onnxruntime-android:1.22.0")
+// The model in ONNX Runtime Mobile. In build.gradle:
+// implementation("com.microsoft.onnxruntime:onnxruntime-android:<version>"), no older than `runtimes` of preprocess.json
+// says.
 // Copy the bundle's folder to src/main/assets/model (without the samples).
 
 package pocketlens

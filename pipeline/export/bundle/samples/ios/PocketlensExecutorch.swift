@@ -1,5 +1,6 @@
-// The model in ExecuTorch: the Swift package of github.com/pytorch/executorch (a branch swiftpm-<version>), products
-// executorch, backend_xnnpack and kernels_quantized, linked with -all_load. Not compiled by the project's tests.
+// The model in ExecuTorch: the Swift package of github.com/pytorch/executorch (a branch swiftpm-<version>, no older
+// than `runtimes` of preprocess.json says), products executorch, backend_xnnpack and kernels_quantized, linked with
+// -all_load. Not compiled by the project's tests.
 
 import CoreGraphics
 import ExecuTorch

@@ -1,4 +1,5 @@
-// The model in ONNX Runtime: the Swift package of github.com/microsoft/onnxruntime-swift-package-manager.
+// The model in ONNX Runtime: the Swift package of github.com/microsoft/onnxruntime-swift-package-manager,
+// no older than `runtimes` of preprocess.json says.
 // Not compiled by the project's tests. For a .pte file see PocketlensExecutorch.swift.
 
 import CoreGraphics

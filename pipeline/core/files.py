@@ -1,6 +1,7 @@
 """Files that are either finished or not there: everything is written beside its place and moved in at the end."""
 
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -30,12 +31,24 @@ def new_folder(path: Path | str) -> Iterator[Path]:
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
     try:
-        yield place
+        with _named(path):
+            yield place
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
         raise
     shutil.rmtree(path, ignore_errors=True)
     place.replace(path)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """What is raised when a write fails, as on a full disk, does not say of which file."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            error.filename = str(path)
+        raise
 
 
 def unfinished(path: Path | str) -> Path:
@@ -63,7 +76,8 @@ def new_file(path: Path | str) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     place = unfinished(path)
     try:
-        yield place
+        with _named(path):
+            yield place
         place.replace(path)
     except BaseException:
         place.unlink(missing_ok=True)
@@ -71,7 +85,8 @@ def new_file(path: Path | str) -> Iterator[Path]:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write UTF-8 text, and the folders above the file.
+    """Write UTF-8 text, and the folders above the file. What UTF-8 has no bytes for, as a file name that is not UTF-8
+    brings, is written as JSON escapes it.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -80,7 +95,7 @@ def write_text(path: Path | str, text: str) -> None:
     'two cows'
     """
     with new_file(path) as place:
-        place.write_text(text, encoding="utf-8")
+        place.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def read_figures(path: Path | str) -> list[dict[str, float]]:
@@ -149,7 +164,7 @@ def sha256(path: Path | str) -> str:
     path = Path(path)
     if path.is_dir():
         lines = (f"{sha256(file)}  {file.relative_to(path).as_posix()}\n" for file in _files(path))
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
+        return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

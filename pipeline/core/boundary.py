@@ -35,7 +35,9 @@ ADVICE = {
     errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
 }
 # libraries that do not raise OSError say it in their own words: safetensors, SQLite, FFmpeg
-FULL = re.compile(r"no space left|os error (28|27|122)\b|code: (28|27|122)\b|file too large|disk is full", re.I)
+FULL = re.compile(
+    r"no space left|os error (28|27|122)\b|code: (28|27|122)\b|file too large|disk is full|no usable temporary", re.I
+)
 
 
 def exit_code(body: Callable[[], object], speaks: bool = True) -> int:
@@ -163,6 +165,9 @@ def _write_log(error: BaseException, folder: Path) -> Path | None:
             with log.open("wb" if anew else "ab") as file:
                 file.write(data)
             return log
+        with suppress(OSError):  # a full disk takes the name and no content
+            if not log.stat().st_size:
+                log.unlink()
     with suppress(OSError), tempfile.NamedTemporaryFile(prefix="pocketlens-", suffix=".log", delete=False) as file:
         file.write(data)
         return Path(file.name)

@@ -1,7 +1,6 @@
 """Files that are either finished or not there: everything is written beside its place and moved in at the end."""
 
 import csv
-import errno
 import hashlib
 import json
 import os
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipeline.core.boundary import FULL, ROOM
 from pipeline.core.errors import InputError
 
 
@@ -29,9 +29,10 @@ def new_folder(path: Path | str) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     place = unfinished(path)
     shutil.rmtree(place, ignore_errors=True)
-    place.mkdir()
+    with naming(path):
+        place.mkdir()
     try:
-        with _named(path):
+        with naming(path):
             yield place
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
@@ -41,13 +42,25 @@ def new_folder(path: Path | str) -> Iterator[Path]:
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """What is raised when a write fails, as on a full disk, does not say of which file."""
+def naming(path: Path | str) -> Iterator[None]:
+    """Have what is raised as `path` is written name it, which errors of a full disk do not.
+
+    >>> with naming("models/herd"):
+    ...     raise OSError(errno.ENOSPC, "No space left on device")
+    Traceback (most recent call last):
+    OSError: [Errno 28] No space left on device: 'models/herd'
+    """
     try:
         yield
+    except InputError:
+        raise
     except OSError as error:
-        if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.filename in (None, str(unfinished(path))) and error.errno:
             error.filename = str(path)
+        raise
+    except Exception as error:  # a library's own
+        if FULL.search(str(error)):
+            raise InputError(f"{path}: {' '.join(str(error).split())}; {ROOM}") from None
         raise
 
 
@@ -76,7 +89,7 @@ def new_file(path: Path | str) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     place = unfinished(path)
     try:
-        with _named(path):
+        with naming(path):
             yield place
         place.replace(path)
     except BaseException:

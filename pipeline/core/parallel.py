@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -38,9 +39,10 @@ def each(
         return [function(item) for item in tqdm(items, label, mininterval=0.5)]
     folder = str(Path.cwd())
     # max_nbytes=None: arrays are pickled, because joblib's memory-mapped files stay on disk if the process is killed
-    ready = Parallel(n_jobs=jobs, return_as="generator", max_nbytes=None)(
-        delayed(_in_folder)(folder, function, item) for item in items
-    )
+    with _deaf():
+        ready = Parallel(n_jobs=jobs, return_as="generator", max_nbytes=None)(
+            delayed(_in_folder)(folder, function, item) for item in items
+        )
     with _whole(label):
         return list(tqdm(ready, label, total=len(items), mininterval=0.5))
 
@@ -67,12 +69,35 @@ def each_forked(function: Callable[[Item], Result], items: Iterable[Item], label
     jobs = min(cpu_count(), len(items))
     before = set(multiprocessing.active_children())
     with _whole(label), ProcessPoolExecutor(jobs, context, initializer=_one_thread) as pool:
+        # not pool.map, which cancels what is to come: where a process has ended, Python 3.11 does not bear it
+        with _deaf():
+            made = [pool.submit(function, item) for item in items]
         try:
-            return list(tqdm(pool.map(function, items), label, total=len(items), mininterval=0.5))
+            with tqdm(made, label, mininterval=0.5) as bar:
+                return [future.result() for future in bar]
+        except Exception:
+            pool.shutdown(cancel_futures=True)
+            raise
         except KeyboardInterrupt:
             for process in set(multiprocessing.active_children()) - before:
                 process.terminate()  # the pool would wait for what they do now
             raise
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes that are started here do not hear Ctrl+C, of which each would show a traceback: the one that started
+    them ends them. It hears nothing either while this lasts, which is a moment; a mask of signals would not lose it,
+    but joblib lifts that.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
@@ -87,7 +112,8 @@ def _whole(label: str) -> Iterator[None]:
 
 
 def _one_thread() -> None:
+    # it ends without a word; deaf, it would make the programs so that it starts, which nobody ends
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     import torch
 
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends without a traceback of its own
     torch.set_num_threads(1)

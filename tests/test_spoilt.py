@@ -28,9 +28,7 @@ from pipeline.inference.demo import open_server
 from pipeline.inference.predict import NAMED, predict_sources
 from pipeline.inference.serving import Served
 
-COUNT, SEED = (
-    int(os.environ.get(name, default)) for name, default in (("POCKETLENS_SPOILT", 300), ("POCKETLENS_SEED", 0))
-)
+COUNT, SEED = int(os.environ.get("POCKETLENS_SPOILT", "300")), int(os.environ.get("POCKETLENS_SEED", "0"))
 ROUND = 100
 GROWTH = 200 << 20  # bytes: what the allocator keeps of a large image; a picture of 90 million pixels takes 270 MB
 SIDES = 48, 33
@@ -62,9 +60,9 @@ def whole(folder: Path) -> list[tuple[str, bytes]]:
             drawn = opened.convert("RGB").resize(SIDES)
         for kind, more in KINDS.items():
             for mode in MODES.get(kind, ("RGB",)):
-                options = (more if place % 2 else {}) | (
-                    {"append_images": [drawn]} if kind == "GIF" and place % 2 else {}
-                )
+                options = more if place % 2 else {}
+                if "save_all" in options:
+                    options = options | {"append_images": [drawn.rotate(180)]}
                 image = drawn.convert("L").convert("I;16") if mode == "I;16" else drawn.convert(mode)
                 file = io.BytesIO()
                 image.save(file, kind, **options)

@@ -126,8 +126,8 @@ class ClipWriter:
             self._stream.pix_fmt = "yuv420p"
             self._sized = True
         size = (self._stream.width, self._stream.height)
-        frame = av.VideoFrame.from_image(image if image.size == size else image.resize(size))
         with _encoding():
+            frame = av.VideoFrame.from_image(image if image.size == size else image.resize(size))
             self._container.mux(self._stream.encode(frame))
 
     def close(self) -> None:
@@ -192,6 +192,8 @@ def _decode(path: Path | str) -> Iterator[tuple[av.VideoFrame, Fraction]]:
         if not container.streams.video:
             raise ClipError("no video stream in it")
         stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise ClipError("no decoder for the video stream in it")
         stream.codec_context.thread_count = 1  # clips, not frames, are spread over the cores
         aspect = Fraction(stream.sample_aspect_ratio or 1)
         for frame in container.decode(stream):

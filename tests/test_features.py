@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from pipeline.core.errors import InputError
 from pipeline.core.sample import Object, Sample
 from pipeline.core.spec import ModelSpec
 from pipeline.models.nets import Net, build
@@ -124,3 +125,20 @@ def test_new_pictures_join_those_that_are_kept(tmp_path: Path) -> None:
         np.testing.assert_array_equal(grown[i][0][0], fresh[i][0][0])
     with sqlite3.connect(next((tmp_path / "f").glob("*.sqlite"))) as database:
         assert database.execute("SELECT count(*) FROM features").fetchone() == (7,)
+
+
+@pytest.mark.parametrize("how", ["no database", "cut", "other maps"])
+def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path, how: str) -> None:
+    made = spec("pool")
+    net, seen = net_of(made), pictures(tmp_path / "p", made)
+    Features(seen, net, tmp_path / "f", launch("fp32"))
+    (file,) = (tmp_path / "f").iterdir()
+    if how == "other maps":
+        with sqlite3.connect(file) as database:
+            database.execute("UPDATE features SET maps = ?", (b"short",))
+    else:
+        file.write_bytes(b"no database" * 1000 if how == "no database" else file.read_bytes()[:5000])
+    with pytest.raises(InputError, match=rf"{file.name}: .*; delete it: it is computed anew$"):
+        Features(seen, net, tmp_path / "f", launch("fp32"))[0]
+    file.unlink()
+    assert Features(seen, net, tmp_path / "f", launch("fp32"))[0]

@@ -168,7 +168,7 @@ def test_mlflow_models_serve_answers_as_our_own_runtime(project: Path, pictures:
         assert spoilt["error"].startswith("image 2: not an image that decodes: ")
         refused = requests.post(f"{url}/invocations", json={**request, "params": {"target": "x"}}, timeout=PATIENCE)
         assert refused.status_code == 400
-        assert "target 'x': expected one of onnx_int8, onnx_float" in refused.json()["stack_trace"]
+        assert "target 'x': expected one of onnx_" in refused.json()["stack_trace"]
 
 
 @pytest.mark.parametrize(

@@ -45,10 +45,12 @@ def new_folder(path: Path | str) -> Iterator[Path]:
 def naming(path: Path | str) -> Iterator[None]:
     """Have what is raised as `path` is written name it, which errors of a full disk do not.
 
-    >>> with naming("models/herd"):
-    ...     raise OSError(errno.ENOSPC, "No space left on device")
-    Traceback (most recent call last):
-    OSError: [Errno 28] No space left on device: 'models/herd'
+    >>> try:
+    ...     with naming("models/herd"):
+    ...         raise OSError(28, "No space left on device")
+    ... except OSError as error:
+    ...     error.filename
+    'models/herd'
     """
     try:
         yield

@@ -61,6 +61,12 @@ def test_what_nobody_foresaw_is_one_line_with_the_log_of_its_traceback(
     assert "secret" not in log + line
 
 
+def test_a_right_that_no_file_lacks_is_logged(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As of a socket: there is nothing to be made writable."""
+    _, line = said(capsys, PermissionError(13, "Permission denied"))
+    assert line.endswith(f"Permission denied; the traceback is in {project / LOG}")
+
+
 def test_a_log_does_not_grow_without_bound(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

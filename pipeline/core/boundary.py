@@ -34,6 +34,7 @@ ADVICE = {
     errno.ENOMEM: "make memory free: end other programs",
     errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
 }
+WITHOUT_NAME = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM, errno.EMFILE}  # say something without a file
 # libraries that do not raise OSError say it in their own words: safetensors, SQLite, FFmpeg
 FULL = re.compile(
     r"no space left|os error (28|27|122)\b|code: (28|27|122)\b|file too large|disk is full|no usable temporary", re.I
@@ -77,7 +78,8 @@ def known(error: BaseException) -> str:
     >>> known(PermissionError(errno.EACCES, "Permission denied", "models/herd"))
     'models/herd: Permission denied; make it and its folder readable and writable'
     """
-    if isinstance(error, OSError) and (advice := ADVICE.get(error.errno or 0)):
+    if isinstance(error, OSError) and error.errno in (ADVICE if error.filename else WITHOUT_NAME):
+        advice = ADVICE[error.errno or 0]
         named = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
         return f"{named}{error.strerror or os.strerror(error.errno or 0)}; {advice}"
     if isinstance(error, MemoryError):

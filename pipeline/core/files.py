@@ -179,7 +179,7 @@ def sha256(path: Path | str) -> str:
     path = Path(path)
     if path.is_dir():
         lines = (f"{sha256(file)}  {file.relative_to(path).as_posix()}\n" for file in _files(path))
-        return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
+        return hashlib.sha256("".join(lines).encode(errors="surrogatepass")).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

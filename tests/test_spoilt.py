@@ -30,7 +30,9 @@ from pipeline.inference.serving import Served
 
 COUNT, SEED = int(os.environ.get("POCKETLENS_SPOILT", "300")), int(os.environ.get("POCKETLENS_SEED", "0"))
 ROUND = 100
-GROWTH = 200 << 20  # bytes: what the allocator keeps of a large image; a picture of 90 million pixels takes 270 MB
+# bytes: an image of 90 million pixels, which is the largest, takes 270 MB, and twice that on its way from one mode to
+# another; where a training ran in this process, the allocator keeps them
+GROWTH = 1 << 30
 SIDES = 48, 33
 KINDS: dict[str, dict[str, Any]] = {
     "JPEG": {"progressive": True},

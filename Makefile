@@ -92,4 +92,4 @@ lock: setup ## compile requirements.lock anew from pyproject.toml, and LiteRT's 
 		--no-emit-index-url --no-header -o requirements-litert.lock
 
 clean: ## remove what the chain made (DVC's cache stays, so that a repro brings it back at once)
-	rm -rf data/sample data/ingested data/augmented models exports reports .resume .features .fiftyone mlflow.db mlflow.db.lock mlruns mlartifacts
+	rm -rf data/sample data/ingested data/augmented models exports reports .resume .features .fiftyone mlflow.db mlflow.db.lock mlruns mlartifacts .pocketlens.log

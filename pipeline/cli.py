@@ -7,12 +7,17 @@ import sys
 from pathlib import Path
 
 from pipeline import commands
-from pipeline.core.errors import InputError
+from pipeline.core.boundary import exit_code
 from pipeline.core.params import TASKS
 from pipeline.runtimes.targets import TARGETS, TORCH
 
 
 def main(arguments: list[str] | None = None) -> None:
+    if code := exit_code(lambda: _run(arguments)):
+        sys.exit(code)
+
+
+def _run(arguments: list[str] | None) -> None:
     parser = argparse.ArgumentParser(prog="pocketlens", description=__doc__)
     new = parser.add_subparsers(required=True, metavar="COMMAND").add_parser
     _add_parser(new("add", help="write a dataset and a run for a folder of your own into params.yaml"))
@@ -33,13 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     missing.set_defaults(command=commands.missing)
     args = parser.parse_args(arguments)
     os.environ.setdefault("FIFTYONE_DO_NOT_TRACK", "1")
-    try:
-        args.command(args)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    args.command(args)
 
 
 def _add_parser(parser: argparse.ArgumentParser) -> None:

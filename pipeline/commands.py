@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import sys
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -31,7 +32,7 @@ def _budget(args: argparse.Namespace) -> None:
     rows = fitting(considered, budget, args.labels, args.best)
     if args.plot:
         write_plot(considered, rows, args.plot)
-    print(json.dumps([asdict(row) for row in rows]) if args.json else budget_text(rows))
+    print(_json([asdict(row) for row in rows]) if args.json else budget_text(rows))
 
 
 def cost(args: argparse.Namespace) -> None:
@@ -57,7 +58,7 @@ def cost(args: argparse.Namespace) -> None:
             raise InputError(f"--width: {name} has its own; expected --backbone {' or '.join(FAMILIES)}")
         found = backbone_cost(name, size, args.labels)
     if args.json:
-        print(json.dumps({"name": name, "resolution": size, **asdict(found)}))
+        print(_json({"name": name, "resolution": size, **asdict(found)}))
         return
     print(cost_text(name, size, found, args.layers))
 
@@ -72,7 +73,7 @@ def predict(args: argparse.Namespace) -> None:
     answers = predict_sources(args.sources, args.run, args.target, *places, args.every, args.frames, shown)
     with closing(answers):  # Ctrl+C while printing finishes the drawings too
         for prediction in answers:
-            print(json.dumps(prediction.to_json(), ensure_ascii=False) if args.json else prediction_text(prediction))
+            print(_json(prediction.to_json()) if args.json else prediction_text(prediction))
 
 
 def slide(args: argparse.Namespace) -> None:
@@ -82,7 +83,17 @@ def slide(args: argparse.Namespace) -> None:
     data = Path("data/ingested")
     what = args.dataset, args.split, args.scales, args.background
     figures = slide_run(args.run, Path("models"), data, *what, args.draw, args.score, _shown(args.run))
-    print(json.dumps(figures) if args.json else figures_text(figures))
+    print(_json(figures) if args.json else figures_text(figures))
+
+
+def _json(value: Any) -> str:
+    """With JSON's own escapes where stdout cannot take a character, as of a file name that is not UTF-8."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        return json.dumps(value)
+    return text
 
 
 def _check_made(run: str) -> None:
@@ -115,7 +126,7 @@ def params(args: argparse.Namespace) -> None:
     from pipeline.config.resolve import knobs, knobs_text
 
     found = knobs("params.yaml", args.name)
-    print(json.dumps([asdict(knob) for knob in found]) if args.json else knobs_text(found))
+    print(_json([asdict(knob) for knob in found]) if args.json else knobs_text(found))
 
 
 def inspect(args: argparse.Namespace) -> None:
@@ -156,7 +167,7 @@ def trace(args: argparse.Namespace) -> None:
     from pipeline.tracking.trace.trace import trace
 
     found = trace(args.file, Path.cwd(), os.environ.get("MLFLOW_TRACKING_URI"))
-    print(json.dumps(found, ensure_ascii=False) if args.json else trace_text(found))
+    print(_json(found) if args.json else trace_text(found))
 
 
 def track(_args: argparse.Namespace) -> None:

@@ -4,22 +4,22 @@ import os
 import sys
 from collections.abc import Callable
 
-from pipeline.core.errors import InputError
+from pipeline.core.boundary import exit_code
 
 
 def run(body: Callable[[str], str]) -> None:
     """Run `body(name)` and print what it says it made.
 
-    `name` is the dataset or run on the command line ("" for stages without one). What the user can mend is shown
-    without a traceback; the exit code is 1 then. Of several processes that torchrun started the first one speaks.
+    `name` is the dataset or run on the command line ("" for stages without one). An error is shown as one line (see
+    `core.boundary`). Of several processes that torchrun started the first one speaks.
     """
     os.environ.setdefault("FIFTYONE_DO_NOT_TRACK", "1")
     first = os.environ.get("RANK", "0") == "0"
-    try:
+
+    def made() -> None:
         said = body(sys.argv[1] if len(sys.argv) > 1 else "")
         if first:
             print(said, flush=True)
-    except InputError as error:
-        if first:
-            print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+
+    if code := exit_code(made, speaks=first):
+        sys.exit(code)

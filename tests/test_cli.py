@@ -227,6 +227,15 @@ def test_a_mistake_is_an_error_of_one_line(project: Path, arguments: str, messag
     assert stderr.count("\n") == 1
 
 
+def test_a_folder_whose_name_is_not_utf_8_cannot_be_added(project: Path) -> None:
+    named = os.fsdecode(b"data/\xff")
+    (project / "data/mine").rename(project / named)
+    before = (project / "params.yaml").read_bytes()
+    said = error_of(pocketlens(project, "add", "mine", "--data", named, "--task", "classify"))
+    assert said.endswith("data/\\udcff: its name is not UTF-8, and params.yaml is: rename it\n")
+    assert (project / "params.yaml").read_bytes() == before
+
+
 def test_add_where_there_is_no_project(project: Path) -> None:
     (project / "params.yaml").unlink()
     done = pocketlens(project, "add", "mine", "--data", "data/mine", "--task", "classify")

@@ -4,7 +4,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from http.client import HTTPConnection
+from http.client import HTTPConnection, RemoteDisconnected
 from pathlib import Path
 
 import pytest
@@ -66,6 +66,26 @@ def test_nothing_else_is(port: int, path: str) -> None:
     status, _, content = got(port, path)
     assert status == 404
     assert "secret" not in content.replace(path, "")
+
+
+@pytest.mark.parametrize("path", ["/%00", "/a%00b.js", "/%ff%fe", "/" + "a" * 5000])
+def test_a_path_that_no_file_can_have_is_not_found(port: int, capfd: pytest.CaptureFixture[str], path: str) -> None:
+    assert got(port, path)[0] == 404
+    assert capfd.readouterr().err == ""
+
+
+def test_an_error_of_one_request_is_a_line_and_the_next_is_served(
+    port: int, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr("http.server.SimpleHTTPRequestHandler.guess_type", lambda *_: {}["type"])
+        with pytest.raises(RemoteDisconnected):
+            got(port, "/app.js")
+    assert got(port, "/") == (200, "text/html", "the page")
+    said = capfd.readouterr().err
+    assert said.startswith("error: KeyError: 'type'; the traceback is in ")
+    assert said.count("\n") == 1
 
 
 def test_a_network_is_told_where_to_look(project: Path) -> None:

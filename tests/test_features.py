@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from pipeline.core.errors import InputError
 from pipeline.core.sample import Object, Sample
 from pipeline.core.spec import ModelSpec
 from pipeline.models.nets import Net, build
@@ -147,3 +148,20 @@ def test_a_setting_without_a_tensor_is_another_net(tmp_path: Path, change: str) 
     assert a.shape == b.shape
     assert not np.array_equal(a, b)
     assert len(list((tmp_path / "f").glob("*.sqlite"))) == 2
+
+
+@pytest.mark.parametrize("how", ["no database", "cut", "other maps"])
+def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path, how: str) -> None:
+    made = spec("pool")
+    net, seen = net_of(made), pictures(tmp_path / "p", made)
+    Features(seen, net, tmp_path / "f", launch("fp32"))
+    (file,) = (tmp_path / "f").iterdir()
+    if how == "other maps":
+        with sqlite3.connect(file) as database:
+            database.execute("UPDATE features SET maps = ?", (b"short",))
+    else:
+        file.write_bytes(b"no database" * 1000 if how == "no database" else file.read_bytes()[:5000])
+    with pytest.raises(InputError, match=rf"{file.name}: .*; delete it: it is computed anew$"):
+        Features(seen, net, tmp_path / "f", launch("fp32"))[0]
+    file.unlink()
+    assert Features(seen, net, tmp_path / "f", launch("fp32"))[0]

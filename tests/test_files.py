@@ -1,5 +1,6 @@
 """A file is finished or not there."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -36,3 +37,10 @@ def test_what_is_no_json_is_named(tmp_path: Path, content: bytes, message: str) 
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(InputError, match=message):
         read_json(tmp_path / "a.json")
+
+
+def test_a_name_that_is_not_utf_8_survives_in_json(tmp_path: Path) -> None:
+    name = os.fsdecode(b"b\xff.jpg")
+    write_json(tmp_path / "a.json", {"file": name})
+    assert (tmp_path / "a.json").read_bytes().isascii()
+    assert read_json(tmp_path / "a.json") == {"file": name}

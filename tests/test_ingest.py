@@ -123,6 +123,17 @@ def test_class_folders(tmp_path, animals):
     assert not kept.samefile(animals / "cat" / "0.jpg")
 
 
+def test_a_name_that_is_not_utf_8_is_a_name(tmp_path, animals):
+    """Of a good image and of a spoilt one; two that look alike without their bytes have ids of their own."""
+    for place, name in ((0, b"\xff.jpg"), (1, b"\xfe.jpg")):
+        (animals / "cat" / f"{place}.jpg").rename(animals / "cat" / os.fsdecode(name))
+    (animals / "cat" / os.fsdecode(b"spoilt\xff.jpg")).write_bytes(b"no image")
+    summary, samples = run(tmp_path, params("folder", animals))
+    assert (summary["kept"], summary["refused"]) == (30, 1)
+    assert ledger(tmp_path) == {("cat/spoilt\\udcff.jpg", "", "unreadable", "refused")}
+    assert len([name for name in samples if name.startswith("cat-")]) == 15
+
+
 def test_the_same_params_give_the_same_bytes(tmp_path, animals):
     for name in ("one", "two"):
         run(tmp_path, params("folder", animals), name)

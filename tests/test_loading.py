@@ -12,6 +12,7 @@ from PIL import Image
 from torch.utils.data import get_worker_info
 
 from pipeline.augment.policies import augmenter
+from pipeline.core.errors import InputError
 from pipeline.core.sample import Landmark, Object, Sample
 from pipeline.core.spec import ModelSpec
 from pipeline.ops.preprocess import FILL
@@ -108,6 +109,17 @@ def test_batches_do_not_depend_on_who_loads_them(tmp_path: Path) -> None:
                 for s in (slice(0, 3), slice(3, 6))]  # fmt: skip
     assert by_epoch[0].keys() == by_epoch[1].keys() == {str(i) for i in range(8)}
     assert all(not torch.equal(by_epoch[0][i], by_epoch[1][i]) for i in by_epoch[0])  # varied anew
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_spoilt_image_is_named_whoever_loads_it(tmp_path: Path, workers: int) -> None:
+    rows = samples(tmp_path, 8)
+    spoilt = tmp_path / rows[5].file_name
+    spoilt.write_bytes(b"no image")
+    with pytest.raises(InputError) as raised:
+        run_through(tmp_path, rows, workers)
+    assert str(raised.value).startswith(f"{spoilt}: not an image that decodes: not one of JPEG, ")
+    assert "\n" not in str(raised.value)
 
 
 def test_what_is_kept_of_a_picture_is_not_varied(tmp_path: Path) -> None:

@@ -1,10 +1,16 @@
 """An ordered map over the cores."""
 
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
 import torch
+from conftest import ROOT
 
+from pipeline.core.errors import InputError
+from pipeline.core.image_file import ImageFileError, open_image
 from pipeline.core.parallel import each, each_forked
 
 
@@ -39,3 +45,58 @@ def test_forked_processes_keep_the_order_and_one_thread_each():
     assert each_forked(who, [], "who") == []
     with pytest.raises(ValueError, match="-3 is below 0"):
         each_forked(who, [1, -3], "who")
+
+
+@pytest.mark.parametrize("over", [each, each_forked])
+def test_the_error_of_an_image_comes_whole_from_another_process(tmp_path, over):
+    (tmp_path / "a.png").write_bytes(b"no image")
+    with pytest.raises(ImageFileError, match=r"a\.png: not an image that decodes: not one of") as raised:
+        over(open_image, [tmp_path / "a.png"] * 4, "decode")
+    assert raised.value.rule == "unreadable"
+
+
+def end_itself(n):
+    if n == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return n
+
+
+@pytest.mark.parametrize("over", [each, each_forked])
+def test_a_process_that_was_ended_is_said_in_one_line(over):
+    with pytest.raises(InputError, match=r"^halve: one of its processes was ended, as a system does"):
+        over(end_itself, range(6), "halve")
+
+
+WAITING = """
+import signal, sys
+from functools import partial
+from pathlib import Path
+from pipeline.core import parallel
+from pipeline.core.boundary import exit_code
+def wait(pipe, _):
+    with Path(pipe).open("w") as begun:
+        begun.write("begun")
+    signal.pause()
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started the tests without
+    over = getattr(parallel, sys.argv[1])
+    sys.exit(exit_code(lambda: over(partial(wait, sys.argv[2]), range(4), "wait")))
+"""
+
+
+@pytest.mark.parametrize("over", ["each", "each_forked"])
+def test_ctrl_c_is_one_word_and_leaves_no_process(tmp_path, over):
+    """As a terminal sends it: to all processes at once."""
+    (tmp_path / "wait.py").write_text(WAITING)
+    os.mkfifo(tmp_path / "pipe")
+    line = [sys.executable, str(tmp_path / "wait.py"), over, str(tmp_path / "pipe")]
+    with subprocess.Popen(
+        line, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    ) as running:  # fmt: skip
+        assert (tmp_path / "pipe").read_text().startswith("begun")
+        os.killpg(running.pid, signal.SIGINT)
+        said = running.stderr.read()  # ends when no process has it any more
+    assert running.returncode == 130
+    assert "Traceback" not in said
+    assert said.splitlines()[-1] == "interrupted"

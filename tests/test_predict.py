@@ -14,6 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -256,6 +257,26 @@ def test_json_lines_are_samples(project: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "drawn").glob("*.png"))) == 2
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_names_that_are_not_utf_8_are_answered(project: Path, tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "in").mkdir()
+    for name in (b"\xff.png", "\xe9.png".encode(), b"\xfe.mp4"):
+        made = picture(tmp_path / "a.png") if name.endswith(b"png") else clip(tmp_path / "a.mp4", 1)
+        made.rename(tmp_path / "in" / os.fsdecode(name))
+    (tmp_path / "in" / os.fsdecode(b"\xfd.png")).write_bytes(b"no image")
+    line = [sys.executable, "-m", "pipeline.cli", "predict", str(tmp_path / "in"), "--run", "detect"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding}
+    for more in ([], ["--json", "--draw", str(tmp_path / "drawn")]):
+        done = subprocess.run([*line, *more], cwd=project, env=environment, capture_output=True, check=False)
+        assert done.returncode == 1
+        assert b"Traceback" not in done.stderr
+        assert done.stderr.splitlines()[-1].startswith(b"error: " + os.fsencode(tmp_path) + rb"/in/\udcfd.png: not an")
+    read = [Sample.from_json(json.loads(row)) for row in done.stdout.decode(encoding).splitlines()]
+    assert sorted(os.fsencode(Path(s.file_name).name) for s in read) == ["\xe9.png".encode(), b"\xfe.mp4", b"\xff.png"]
+    written = [tmp_path / "drawn" / s.file_name for s in read_samples(tmp_path / "drawn")]
+    assert all(file.is_file() for file in written)
+
+
 def test_words_for_people(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -415,6 +436,18 @@ def test_a_drawing_that_cannot_be_written_is_named(project: Path, tmp_path: Path
     with pytest.raises(InputError, match=f"in/{name}.*: its drawing cannot be written: "):
         predict(project, [tmp_path / "in"], "classify", drawings=tmp_path / "out")
     assert list((tmp_path / "out").glob(".*.unfinished")) == []
+
+
+def test_a_clip_that_the_encoder_does_not_take_is_named(project: Path, tmp_path: Path) -> None:
+    """FFmpeg's errors are not all OSErrors: here, of a side that is longer than its encoders have."""
+    with av.open(str(tmp_path / "wide.mkv"), "w") as container:
+        made = container.add_stream("ffv1", rate=5)
+        made.width, made.height, made.pix_fmt = 17000, 20, "yuv420p"
+        container.mux(made.encode(av.VideoFrame.from_ndarray(np.zeros((20, 17000, 3), np.uint8), format="rgb24")))
+        container.mux(made.encode(None))
+    with pytest.raises(InputError, match=r"wide\.mkv#0: its drawing cannot be written: "):
+        predict(project, [tmp_path / "wide.mkv"], "classify", drawings=tmp_path / "out")
+    assert list((tmp_path / "out").glob("*.unfinished")) == []
 
 
 LISTENING = """

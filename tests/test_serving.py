@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -158,10 +159,16 @@ def test_mlflow_models_serve_answers_as_our_own_runtime(project: Path, pictures:
             f"{url}/invocations", json={**request, "params": {"target": "onnx_float"}}, timeout=PATIENCE
         )
         assert exact.json()["predictions"][0] == expected(project, "herd", "onnx_float", first)
-        path = {"dataframe_records": [{"image": str(first)}]}
-        refused = requests.post(f"{url}/invocations", json=path, timeout=PATIENCE)
+        mixed = {"dataframe_records": [{"image": str(first)}, {"image": rows[0][0]}, {"image": "bm8gaW1hZ2U="}]}
+        answer = requests.post(f"{url}/invocations", json=mixed, timeout=PATIENCE)
+        path, whole, spoilt = answer.json()["predictions"]
+        assert path.keys() == {"error"}
+        assert path["error"].startswith("image 0: not base64")
+        assert whole == expected(project, "herd", "onnx_int8", first)
+        assert spoilt["error"].startswith("image 2: not an image that decodes: ")
+        refused = requests.post(f"{url}/invocations", json={**request, "params": {"target": "x"}}, timeout=PATIENCE)
         assert refused.status_code == 400
-        assert "image 0: not base64" in refused.json()["stack_trace"]
+        assert "target 'x': expected one of onnx_" in refused.json()["stack_trace"]
 
 
 @pytest.mark.parametrize(
@@ -177,10 +184,28 @@ def test_mlflow_models_serve_answers_as_our_own_runtime(project: Path, pictures:
         (None, "image 1: NoneType, expected base64, bytes, a Path or an array"),
     ],
 )
-def test_what_is_no_picture_is_named(project: Path, cell: object, said: str) -> None:
-    whole = np.zeros((4, 4, 3), np.uint8)
-    with pytest.raises(InputError, match=said):
-        Served(project / "exports/herd", FILES).predict({"image": [whole, cell]}, {"target": "onnx_int8"})
+def test_what_is_no_picture_is_named_and_costs_the_others_nothing(project: Path, cell: object, said: str) -> None:
+    served, whole = Served(project / "exports/herd", FILES), np.zeros((4, 4, 3), np.uint8)
+    alone = served.predict({"image": [whole]}, {"target": "onnx_int8"})
+    first, bad, last = served.predict({"image": [whole, cell, whole]}, {"target": "onnx_int8"})
+    assert [first, last] == alone * 2
+    assert bad.keys() == {"error"}
+    assert re.match(said, bad["error"])
+
+
+def test_an_answer_that_fails_is_that_rows_alone(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a runtime raises: here for the second row."""
+    served, count = Served(project / "exports/herd", FILES), iter(range(9))
+
+    def predict(*given: Any) -> Sample:
+        if next(count) == 1:
+            raise MemoryError("3 GB")
+        return predict_image(*given)
+
+    monkeypatch.setattr("pipeline.inference.serving.predict_image", predict)
+    rows = served.predict({"image": [np.zeros((4, 4, 3), np.uint8)] * 3}, {"target": "onnx_int8"})
+    assert rows[1] == {"error": "image 1: MemoryError: 3 GB"}
+    assert rows[0] == rows[2] != rows[1]
 
 
 def test_a_target_that_the_model_lacks(project: Path) -> None:

@@ -9,6 +9,7 @@ import math
 import os
 import re
 import shutil
+import subprocess
 import sys
 import time
 import warnings
@@ -747,3 +748,34 @@ def test_weights_that_changed_since_the_params_were_resolved_are_named(tmp_path:
     with pytest.raises(InputError, match=r"w\.safetensors: sha256 \w{12}\.\.\.; resolved\.yaml expects 000000000000"):
         train_run("r", params, *[tmp_path / name for name in PLACES], workers=0)
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("knobs", "blocks", "named"),
+    [
+        ({"epochs": 1}, 1000, r"\.resume/r/\w+/last\.ckpt: File too large; make room on the disk"),
+        ({"epochs": 0, "frozen_epochs": 1}, 1000, r"models/r: .*File too large \(os error 27\); make room on the disk"),
+        ({"epochs": 0, "frozen_epochs": 1}, 8, r"\.features/\w+\.sqlite: disk I/O error; make room on its disk"),
+    ],
+)
+def test_a_disk_that_is_full_is_one_line_that_names_the_file(
+    tmp_path: Path, knobs: dict[str, int], blocks: int, named: str
+) -> None:
+    pictures(tmp_path / "data/augmented/d", 16)
+    pictures(tmp_path / "data/ingested/d/val", 4)
+    blocks_of = {"runs": {"r": run(**knobs).model_dump(mode="json")}, "machine": {"workers": 0}}
+    (tmp_path / "resolved.yaml").write_text(json.dumps(blocks_of))
+    (tmp_path / "params.yaml").write_text("{}")
+    done = subprocess.run(
+        ["sh", "-c", f'ulimit -f {blocks}; exec "$@"', "sh", sys.executable, "-m", "stages.train", "r"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert re.match(f"error: {named}", done.stderr.splitlines()[-1]), done.stderr[-2000:]
+    assert not (tmp_path / "models/r").exists()
+    assert not (tmp_path / ".pocketlens.log").exists()

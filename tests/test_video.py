@@ -1,13 +1,16 @@
 """Evenly spaced, upright frames of whatever decodes."""
 
 import os
+import random
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
-from pipeline.datasets.video import ClipError, frames
+from pipeline.datasets.video import ClipError, ClipWriter, frame_rate, frames, stream
 
 LEVELS = 30  # a frame's grey level says which one it is: 5 levels a frame
 
@@ -81,6 +84,43 @@ def test_what_does_not_decode_is_said(tmp_path, make, found):
     with pytest.raises(ClipError, match=found) as error:
         list(frames(tmp_path / "c.avi", 4))
     assert str(tmp_path) not in str(error.value)
+
+
+@pytest.mark.parametrize("seed", range(90))
+def test_a_spoilt_clip_is_one_kind_of_error(tmp_path, seed):
+    """Of FFmpeg's errors most are no OSError; PyAV has some of its own."""
+    draw, data = random.Random(seed), bytearray(clip(tmp_path / "c.mp4", 12).read_bytes())
+    if seed % 3 == 0:
+        data = data[: draw.randrange(len(data))]
+    for _ in range(draw.randint(1, 12) if seed % 3 else 0):
+        place = draw.randrange(len(data)) if seed % 3 == 1 else -draw.randint(1, 1200)  # the index is at the end
+        data[place] = draw.randrange(256)
+    (tmp_path / "c.mp4").write_bytes(data)
+    for read in (lambda path: list(stream(path)), lambda path: list(frames(path, 3)), frame_rate):
+        try:
+            assert read(tmp_path / "c.mp4") or read is not frame_rate
+        except ClipError as error:
+            assert str(error)
+
+
+def test_an_image_that_would_be_too_large_with_square_pixels_is_not_made(tmp_path):
+    with av.open(str(tmp_path / "c.mp4"), "w") as container:
+        made = container.add_stream("mpeg4", rate=5)
+        made.width, made.height, made.pix_fmt = 720, 576, "yuv420p"
+        made.codec_context.sample_aspect_ratio = Fraction(255, 1)
+        container.mux(made.encode(av.VideoFrame.from_ndarray(np.zeros((576, 720, 3), np.uint8), format="rgb24")))
+        container.mux(made.encode(None))
+    with pytest.raises(ClipError, match="183600 x 576 pixels; expected at most"):
+        list(stream(tmp_path / "c.mp4"))
+
+
+@pytest.mark.parametrize("size", [(17000, 20), (20000, 20000)])
+def test_what_the_encoder_does_not_take_is_an_oserror(tmp_path, size):
+    writer = ClipWriter(tmp_path / "c.mp4", Fraction(10))
+    with pytest.raises(OSError, match=r"external library|Invalid argument"):
+        writer.add(Image.new("RGB", size))
+    writer.discard()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.real

@@ -138,4 +138,9 @@ def _as_written(path: Path, params: Path) -> str:
     """Relative to the project where the path lies in it (a project can move), else absolute."""
     root = params.resolve().parent
     path = path.resolve()
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+    written = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+    try:
+        written.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{path}: its name is not UTF-8, and {params} is: rename it") from None
+    return written

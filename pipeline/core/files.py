@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipeline.core.boundary import FULL, ROOM
 from pipeline.core.errors import InputError
 
 
@@ -28,14 +29,41 @@ def new_folder(path: Path | str) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     place = unfinished(path)
     shutil.rmtree(place, ignore_errors=True)
-    place.mkdir()
+    with naming(path):
+        place.mkdir()
     try:
-        yield place
+        with naming(path):
+            yield place
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
         raise
     shutil.rmtree(path, ignore_errors=True)
     place.replace(path)
+
+
+@contextmanager
+def naming(path: Path | str) -> Iterator[None]:
+    """Have what is raised as `path` is written name it, which errors of a full disk do not.
+
+    >>> try:
+    ...     with naming("models/herd"):
+    ...         raise OSError(28, "No space left on device")
+    ... except OSError as error:
+    ...     error.filename
+    'models/herd'
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except OSError as error:
+        if error.filename in (None, str(unfinished(path))) and error.errno:
+            error.filename = str(path)
+        raise
+    except Exception as error:  # a library's own
+        if FULL.search(str(error)):
+            raise InputError(f"{path}: {' '.join(str(error).split())}; {ROOM}") from None
+        raise
 
 
 def unfinished(path: Path | str) -> Path:
@@ -63,7 +91,8 @@ def new_file(path: Path | str) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     place = unfinished(path)
     try:
-        yield place
+        with naming(path):
+            yield place
         place.replace(path)
     except BaseException:
         place.unlink(missing_ok=True)
@@ -71,7 +100,8 @@ def new_file(path: Path | str) -> Iterator[Path]:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write UTF-8 text, and the folders above the file.
+    """Write UTF-8 text, and the folders above the file. What UTF-8 has no bytes for, as a file name that is not UTF-8
+    brings, is written as JSON escapes it.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -80,7 +110,7 @@ def write_text(path: Path | str, text: str) -> None:
     'two cows'
     """
     with new_file(path) as place:
-        place.write_text(text, encoding="utf-8")
+        place.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def read_figures(path: Path | str) -> list[dict[str, float]]:
@@ -149,7 +179,7 @@ def sha256(path: Path | str) -> str:
     path = Path(path)
     if path.is_dir():
         lines = (f"{sha256(file)}  {file.relative_to(path).as_posix()}\n" for file in _files(path))
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
+        return hashlib.sha256("".join(lines).encode(errors="surrogatepass")).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -49,7 +49,12 @@ class ImageFileError(InputError):
     def __init__(self, source: Path | str | bytes, rule: str, found: str):
         named = "" if isinstance(source, bytes) else f"{source}: "
         super().__init__(f"{named}not an image that decodes: {found}")
-        self.rule, self.found = rule, found
+        self.rule, self.found, self._source = rule, found, source
+
+    def __reduce__(self) -> tuple[type, tuple[Path | str | bytes, str, str]]:
+        """As it passes from one process to another: an exception's own way keeps the message alone."""
+        source = b"" if isinstance(self._source, bytes) else self._source
+        return type(self), (source, self.rule, self.found)
 
 
 @dataclass(slots=True)

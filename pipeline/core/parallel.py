@@ -2,14 +2,20 @@
 
 import multiprocessing
 import os
+import signal
 import sys
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from joblib import Parallel, cpu_count, delayed
 from tqdm import tqdm
+
+from pipeline.core.errors import InputError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -21,7 +27,8 @@ def each(
     """`[function(item) for item in items]` in that order, under a progress bar named `label`.
 
     Runs in `jobs` processes (None: as many as this process may use cores), so `function`, items and results must
-    pickle; one job, or one item, stays in this process. What `function` raises is raised here.
+    pickle; one job, or one item, stays in this process. What `function` raises is raised here; InputError where one of
+    the processes was ended.
 
     >>> each(len, ["cow", "goat"], "count", jobs=1)
     [3, 4]
@@ -32,10 +39,12 @@ def each(
         return [function(item) for item in tqdm(items, label, mininterval=0.5)]
     folder = str(Path.cwd())
     # max_nbytes=None: arrays are pickled, because joblib's memory-mapped files stay on disk if the process is killed
-    ready = Parallel(n_jobs=jobs, return_as="generator", max_nbytes=None)(
-        delayed(_in_folder)(folder, function, item) for item in items
-    )
-    return list(tqdm(ready, label, total=len(items), mininterval=0.5))
+    with _deaf():
+        ready = Parallel(n_jobs=jobs, return_as="generator", max_nbytes=None)(
+            delayed(_in_folder)(folder, function, item) for item in items
+        )
+    with _whole(label):
+        return list(tqdm(ready, label, total=len(items), mininterval=0.5))
 
 
 def _in_folder(folder: str, function: Callable[[Item], Result], item: Item) -> Result:
@@ -58,11 +67,53 @@ def each_forked(function: Callable[[Item], Result], items: Iterable[Item], label
         return []
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     jobs = min(cpu_count(), len(items))
-    with ProcessPoolExecutor(jobs, context, initializer=_one_thread) as pool:
-        return list(tqdm(pool.map(function, items), label, total=len(items), mininterval=0.5))
+    before = set(multiprocessing.active_children())
+    with _whole(label), ProcessPoolExecutor(jobs, context, initializer=_one_thread) as pool:
+        # not pool.map, which cancels what is to come: where a process has ended, Python 3.11 does not bear it
+        with _deaf():
+            made = [pool.submit(function, item) for item in items]
+        try:
+            with tqdm(made, label, mininterval=0.5) as bar:
+                return [future.result() for future in bar]
+        except Exception:
+            pool.shutdown(cancel_futures=True)
+            raise
+        except KeyboardInterrupt:
+            for process in set(multiprocessing.active_children()) - before:
+                process.terminate()  # the pool would wait for what they do now
+            raise
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes that are started here do not hear Ctrl+C, of which each would show a traceback: the one that started
+    them ends them. It hears nothing either while this lasts, which is a moment; a mask of signals would not lose it,
+    but joblib lifts that.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _whole(label: str) -> Iterator[None]:
+    try:
+        yield
+    except BrokenProcessPool:
+        raise InputError(
+            f"{label}: one of its processes was ended, as a system does that has no memory left: "
+            "end other programs, then run it again"
+        ) from None
 
 
 def _one_thread() -> None:
+    # it ends without a word; deaf, it would make the programs so that it starts, which nobody ends
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     import torch
 
     torch.set_num_threads(1)

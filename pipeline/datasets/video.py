@@ -1,7 +1,8 @@
 """A clip as evenly spaced images, by PyAV."""
 
+import errno
 from collections.abc import Collection, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import av
 from PIL import Image
 
 from pipeline.core.files import unfinished
+from pipeline.core.image_file import MOST_PIXELS
 
 WHOLE = 0.9  # a clip of which less than this share decodes is broken
 
@@ -82,11 +84,8 @@ def frame_rate(path: Path | str) -> Fraction:
     ...     frame_rate(Path(folder, "clip.mp4"))
     Fraction(10, 1)
     """
-    try:
-        with av.open(_url(path)) as container:
-            return next((s.average_rate for s in container.streams.video if s.average_rate), Fraction(25))
-    except (av.FFmpegError, OSError) as error:
-        raise ClipError(f"does not decode: {error.strerror or error}") from None
+    with _decoding(), av.open(_url(path)) as container:
+        return next((s.average_rate for s in container.streams.video if s.average_rate), Fraction(25))
 
 
 def camera(number: int) -> Iterator[Image.Image]:
@@ -109,15 +108,16 @@ def camera(number: int) -> Iterator[Image.Image]:
 class ClipWriter:
     """An MP4 file of `rate` images a second, H.264 where this machine's FFmpeg has an encoder for it; the first
     image gives the size. It is under a hidden name beside `path` until `close` moves it there: a clip without an end
-    has no index, and does not play. `discard` removes it.
+    has no index, and does not play. `discard` removes it. Each method but that may raise OSError.
     """
 
     def __init__(self, path: Path, rate: Fraction) -> None:
         self._path, self._unfinished = path, unfinished(path)
-        self._container = av.open(_url(self._unfinished), "w", format="mp4")
         codec = next(c for c in ("libx264", "libopenh264", "mpeg4") if c in av.codecs_available)
-        # with x264's own choice, "medium", encoding takes more than twice the time, for a file of the same size
-        self._stream = self._container.add_stream(codec, rate=rate, options={"preset": "veryfast"})
+        with _encoding():
+            self._container = av.open(_url(self._unfinished), "w", format="mp4")
+            # with x264's own choice, "medium", encoding takes more than twice the time, for a file of the same size
+            self._stream = self._container.add_stream(codec, rate=rate, options={"preset": "veryfast"})
         self._sized = False
 
     def add(self, image: Image.Image) -> None:
@@ -126,14 +126,16 @@ class ClipWriter:
             self._stream.pix_fmt = "yuv420p"
             self._sized = True
         size = (self._stream.width, self._stream.height)
-        frame = av.VideoFrame.from_image(image if image.size == size else image.resize(size))
-        self._container.mux(self._stream.encode(frame))
+        with _encoding():
+            frame = av.VideoFrame.from_image(image if image.size == size else image.resize(size))
+            self._container.mux(self._stream.encode(frame))
 
     def close(self) -> None:
         try:
-            if self._sized:
-                self._container.mux(self._stream.encode(None))
-            self._container.close()
+            with _encoding():
+                if self._sized:
+                    self._container.mux(self._stream.encode(None))
+                self._container.close()
             self._unfinished.replace(self._path)
         except BaseException:
             self.discard()
@@ -151,10 +153,33 @@ def _url(path: Path | str) -> str:
     return f"file:{path}"
 
 
+@contextmanager
+def _encoding() -> Iterator[None]:
+    """Raises OSError for FFmpeg's errors that are none."""
+    try:
+        yield
+    except av.FFmpegError as error:
+        if isinstance(error, OSError):
+            raise
+        raise OSError(error.errno or errno.EIO, error.strerror or str(error)) from None
+
+
+@contextmanager
+def _decoding() -> Iterator[None]:
+    """Raises ClipError for what a spoilt clip makes FFmpeg, PyAV and Pillow raise, which is almost anything."""
+    try:
+        yield
+    except ClipError:
+        raise
+    except Exception as error:  # noqa: BLE001  as in core.image_file
+        found = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise ClipError(f"does not decode: {found}") from None
+
+
 def _decoded_times(path: Path | str) -> list[int | None]:
     """The timestamp of each frame that decodes; what the container declares is often wrong."""
     times = [frame.pts for frame, _ in _decode(path)]
-    with av.open(_url(path)) as container:
+    with _decoding(), av.open(_url(path)) as container:
         declared = container.streams.video[0].frames
     if not times or len(times) < WHOLE * declared:
         raise ClipError(f"{len(times)} of {declared or 'its'} frames decode")
@@ -163,20 +188,23 @@ def _decoded_times(path: Path | str) -> list[int | None]:
 
 def _decode(path: Path | str) -> Iterator[tuple[av.VideoFrame, Fraction]]:
     """Each frame with the width of its pixels over their height. Raises ClipError."""
-    try:
-        with av.open(_url(path)) as container:
-            if not container.streams.video:
-                raise ClipError("no video stream in it")
-            stream = container.streams.video[0]
-            stream.codec_context.thread_count = 1  # clips, not frames, are spread over the cores
-            aspect = Fraction(stream.sample_aspect_ratio or 1)
-            for frame in container.decode(stream):
-                yield frame, aspect
-    except (av.FFmpegError, OSError) as error:
-        raise ClipError(f"does not decode: {error.strerror or error}") from None
+    with _decoding(), av.open(_url(path)) as container:
+        if not container.streams.video:
+            raise ClipError("no video stream in it")
+        stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise ClipError("no decoder for the video stream in it")
+        stream.codec_context.thread_count = 1  # clips, not frames, are spread over the cores
+        aspect = Fraction(stream.sample_aspect_ratio or 1)
+        for frame in container.decode(stream):
+            yield frame, aspect
 
 
 def _upright(frame: av.VideoFrame, aspect: Fraction) -> Image.Image:
-    image = frame.to_image(width=max(1, round(frame.width * aspect)), height=frame.height, threads=1)
-    turns = round(frame.rotation / 90) % 4  # counter-clockwise, as Pillow turns
+    width = max(1, round(frame.width * aspect))
+    if width * frame.height > MOST_PIXELS:
+        raise ClipError(f"{width} x {frame.height} pixels; expected at most {MOST_PIXELS}")
+    with _decoding():
+        image = frame.to_image(width=width, height=frame.height, threads=1)
+        turns = round(frame.rotation / 90) % 4  # counter-clockwise, as Pillow turns
     return image.rotate(90 * turns, expand=True) if turns else image

@@ -3,12 +3,15 @@
 import os
 import shutil
 import socket
+import sys
 from functools import partial
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from pipeline.core.boundary import unforeseen
 from pipeline.core.errors import InputError
 from pipeline.core.files import new_folder
 
@@ -63,7 +66,7 @@ def open_server(page: Path, runtime: Path, host: str, port: int) -> ThreadingHTT
     True
     """
     try:
-        return ThreadingHTTPServer((host, port), partial(_Handler, page=page, runtime=runtime))
+        return _Server((host, port), partial(_Handler, page=page, runtime=runtime))
     except (OSError, OverflowError) as error:
         raise InputError(f"host {host}, port {port}: {error}") from None
 
@@ -113,6 +116,14 @@ def write_site(page: Path, runtime: Path, out: Path) -> None:
             shutil.copyfile(runtime / name, folder / ORT / name)
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
+        """A browser that has gone is nothing to tell; whatever else, the others are served."""
+        error = sys.exception()
+        if error is not None and not isinstance(error, ConnectionError | TimeoutError):
+            sys.stderr.write(f"error: {unforeseen(error, Path.cwd())}\n")
+
+
 class _Handler(SimpleHTTPRequestHandler):
     def __init__(self, *connection: object, page: Path, runtime: Path) -> None:
         self._runtime = runtime
@@ -122,6 +133,13 @@ class _Handler(SimpleHTTPRequestHandler):
     def translate_path(self, path: str) -> str:
         folder, _, name = unquote(urlsplit(path).path).lstrip("/").rpartition("/")
         return str(self._runtime / name) if folder == ORT and name in RUNTIME_FILES else super().translate_path(path)
+
+    def send_head(self) -> Any:
+        try:
+            return super().send_head()
+        except ValueError:  # a path that no file can have, as one with a zero byte
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return None
 
     def list_directory(self, path: object) -> None:  # noqa: ARG002
         self.send_error(HTTPStatus.NOT_FOUND)

@@ -204,7 +204,7 @@ class _Drawings:
         with _drawing_of(str(self.folder.path)), ExitStack() as files:
             write_dataset(self.folder.path, self.dataset)
             place = files.enter_context(new_file(self.folder.path / "metadata.jsonl"))
-            self._labels = files.enter_context(place.open("w", encoding="utf-8"))
+            self._labels = files.enter_context(place.open("w", encoding="utf-8", errors="backslashreplace"))
             self._open = files.pop_all()
         return self
 

@@ -6,6 +6,7 @@ MLflow's server asks it in several threads at once.
 
 import base64
 import binascii
+import logging
 import threading
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.core.errors import InputError
-from pipeline.core.image_file import ImageFileError, open_image
+from pipeline.core.image_file import open_image
 from pipeline.core.spec import read_spec
 from pipeline.runtimes.answers import predict_image
 from pipeline.runtimes.runtime import Runtime
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 # Held while a runtime is opened, and while one runs that does not say that it is `concurrent`. One lock for all models
 # of the process: those of ExecuTorch share one pool of threads.
 ALONE = threading.Lock()
+log = logging.getLogger(__name__)
 
 
 class Served:
@@ -44,15 +46,24 @@ class Served:
 
         An image is an encoded file (bytes, or their base64), a pathlib.Path of one, or RGB uint8 [H, W, 3]. A text is
         never a path: a server must not open its own files for those who ask. `params["target"]` names the model file.
-        Raises InputError naming the row that holds no image. May be called in several threads.
+        A row without an answer has {"error"}, which names it and says why; it costs the others nothing. Raises
+        InputError for a target that the model does not have. May be called in several threads.
         """
         runtime = self._runtime(params["target"])
-        alone = nullcontext() if getattr(runtime, "concurrent", False) else ALONE
-        images = [_image(cell, row) for row, cell in enumerate(model_input["image"])]
+        return [self._answer(runtime, cell, row) for row, cell in enumerate(model_input["image"])]
+
+    def _answer(self, runtime: Runtime, cell: Any, row: int) -> dict[str, Any]:
         keys = ("label", "scores") if self._spec.task == "classify" else ("objects",)
-        with alone:
-            answers = [predict_image(runtime, self._spec, image).to_json() for image in images]
-        return [{key: answer[key] for key in keys} for answer in answers]
+        try:
+            image = _image(cell)
+            with nullcontext() if getattr(runtime, "concurrent", False) else ALONE:
+                answer = predict_image(runtime, self._spec, image).to_json()
+        except InputError as error:
+            return {"error": f"image {row}: {error}"}
+        except Exception as error:  # of whatever kind: the others are answered
+            log.exception("image %d: no answer", row)
+            return {"error": f"image {row}: {type(error).__name__}: {error}"}
+        return {key: answer[key] for key in keys}
 
     def _runtime(self, target: str) -> Runtime:
         if target not in self._files:
@@ -69,19 +80,16 @@ def _load_pyfunc(folder: str, config: dict[str, Any]) -> Served:
     return Served(Path(folder), config["files"])
 
 
-def _image(cell: Any, row: int) -> Image.Image:
+def _image(cell: Any) -> Image.Image:
     if isinstance(cell, np.ndarray):
         if cell.dtype != np.uint8 or cell.ndim != 3 or cell.shape[2] != 3 or not cell.size:
-            raise InputError(f"image {row}: {cell.dtype} {list(cell.shape)}, expected RGB as uint8 [H, W, 3]")
+            raise InputError(f"{cell.dtype} {list(cell.shape)}, expected RGB as uint8 [H, W, 3]")
         return Image.fromarray(cell)
     if isinstance(cell, str):
         try:
             cell = base64.b64decode("".join(cell.split()), validate=True)
         except (binascii.Error, ValueError) as error:
-            raise InputError(f"image {row}: not base64: {error}") from None
+            raise InputError(f"not base64: {error}") from None
     if not isinstance(cell, bytes | Path):
-        raise InputError(f"image {row}: {type(cell).__name__}, expected base64, bytes, a Path or an array")
-    try:
-        return open_image(cell)
-    except ImageFileError as error:
-        raise InputError(f"image {row}: {error}") from None
+        raise InputError(f"{type(cell).__name__}, expected base64, bytes, a Path or an array")
+    return open_image(cell)

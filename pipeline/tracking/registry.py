@@ -172,11 +172,12 @@ def _signature(model: Servable) -> "ModelSignature":
     number = DataType.double
     answer: list[ColSpec | TensorSpec]
     if model.task == "classify":
-        answer = [ColSpec(DataType.string, "label"), ColSpec(Map(number), "scores")]
+        answer = [ColSpec(DataType.string, "label", False), ColSpec(Map(number), "scores", False)]
     else:
         found = [Property("label", DataType.string), Property("score", number), Property("box", Array(number))]
         found.append(Property("landmarks", Array(Array(number)), required=False))
-        answer = [ColSpec(Array(Object(found)), "objects")]
+        answer = [ColSpec(Array(Object(found)), "objects", False)]
+    answer.append(ColSpec(DataType.string, "error", False))  # in place of the others, of a row that is no image
     target = ParamSpec("target", DataType.string, next(iter(model.files)))
     return ModelSignature(Schema([ColSpec(DataType.string, "image")]), Schema(answer), ParamSchema([target]))
 

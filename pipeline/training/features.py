@@ -3,6 +3,8 @@
 import hashlib
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
+from pipeline.core.errors import InputError
 from pipeline.core.spec import ModelSpec
 from pipeline.models.backbones import used_modules
 from pipeline.models.nets import Net
@@ -31,6 +34,14 @@ from pipeline.training.params import RunParams
 from pipeline.training.targets import Item, targets
 
 BATCH = 32  # the last batch is padded to it: features of an image must not depend on the size of its batch
+DAMAGED = "delete it: it is computed anew"
+ADVICE = {
+    "locked": "another program has it open: end that one",
+    "readonly": "make it and its folder writable",
+    "unable to open": "make it and its folder readable and writable",
+    "full": "make room on its disk",
+    "disk I/O": "make room on its disk, or delete it: it is computed anew",
+}
 FeatureItem = tuple[list[NDArray[np.float16]], Item]
 
 
@@ -39,8 +50,8 @@ class Features(TorchDataset[FeatureItem]):
 
     They lie in `folder`/<key>.sqlite under a hash of the image on the canvas; the key is made of the layers that
     were used and their weights, the normalization and the precision. What is missing is computed now, batch by batch:
-    a kill loses one.
-    Of several processes of a machine each computes its share.
+    a kill loses one. Of several processes of a machine each computes its share. Raises InputError, also when an item is
+    taken, for a file that is damaged or cannot be written.
     """
 
     def __init__(self, dataset: ImageDataset, net: Net, folder: Path, fabric: Fabric) -> None:
@@ -51,8 +62,10 @@ class Features(TorchDataset[FeatureItem]):
         blank = torch.zeros(1, side, side, 3, dtype=torch.uint8)
         self._shapes = [m.shape[1:] for m in self._compute(blank)]
         folder.mkdir(parents=True, exist_ok=True)
-        self._database = sqlite3.connect(folder / f"{self._key()}.sqlite", timeout=60)
-        self._database.execute("CREATE TABLE IF NOT EXISTS features (image BLOB PRIMARY KEY, maps BLOB)")
+        self._file = folder / f"{self._key()}.sqlite"
+        with self._said():
+            self._database = sqlite3.connect(self._file, timeout=60)
+            self._database.execute("CREATE TABLE IF NOT EXISTS features (image BLOB PRIMARY KEY, maps BLOB)")
         self._rows: list[tuple[bytes, Item]] = []
         here = Process(fabric.local_rank, int(os.environ["LOCAL_WORLD_SIZE"]) if fabric.world_size > 1 else 1)
         loader = eval_loader(dataset, BATCH)
@@ -70,7 +83,10 @@ class Features(TorchDataset[FeatureItem]):
     def __getitem__(self, key: int | tuple[int, int]) -> FeatureItem:
         name, item = self._rows[key[0] if isinstance(key, tuple) else key]
         query = "SELECT maps FROM features WHERE image = ?"
-        (blob,) = self._database.execute(query, (name,)).fetchone()
+        with self._said():
+            (blob,) = self._database.execute(query, (name,)).fetchone() or (b"",)
+        if len(blob) != 2 * sum(shape.numel() for shape in self._shapes):
+            raise InputError(f"{self._file}: {len(blob)} bytes for image {item[1].id}; {DAMAGED}")
         flat, maps = np.frombuffer(blob, np.float16), []
         for shape in self._shapes:
             maps.append(flat[: shape.numel()].reshape(shape))
@@ -78,14 +94,24 @@ class Features(TorchDataset[FeatureItem]):
         return maps, item
 
     def _keep(self, names: list[bytes], images: Tensor) -> None:
-        known = [self._database.execute("SELECT 1 FROM features WHERE image = ?", (n,)).fetchone() for n in names]
+        query = "SELECT 1 FROM features WHERE image = ?"
+        with self._said():
+            known = [self._database.execute(query, (name,)).fetchone() for name in names]
         if all(known):
             return
         filled = torch.cat([images, images[:1].expand(BATCH - len(images), -1, -1, -1)])
         flat = torch.cat([m.flatten(1) for m in self._compute(filled)], dim=1).half().cpu().numpy()
         rows = [(name, flat[i].tobytes()) for i, name in enumerate(names)]
-        with self._database:
+        with self._said(), self._database:
             self._database.executemany("INSERT OR IGNORE INTO features VALUES (?, ?)", rows)
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            advice = next((text for word, text in ADVICE.items() if word in str(error)), DAMAGED)
+            raise InputError(f"{self._file}: {error}; {advice}") from None
 
     def _compute(self, images: Tensor) -> list[Tensor]:
         """uint8 [N, S, S, 3] -> the maps, float32."""

@@ -188,8 +188,8 @@ def train_loader(
     `EpochSampler` for `mosaic` and `mixed_epochs`, `TrainBatches` for what several processes get of them.
     """
     draws = EpochSampler(len(dataset), seed, mosaic, mixed_epochs)
-    return DataLoader(
-        dataset,
+    return _Loader(
+        _Answering(dataset),
         batch_sampler=TrainBatches(draws, batch_size, dataset.process),
         num_workers=workers,
         collate_fn=_Collate(dataset.spec),
@@ -199,6 +199,29 @@ def train_loader(
         # With "forkserver" the workers of a killed process would stay.
         multiprocessing_context="spawn" if workers and dataset.process.count > 1 else None,
     )
+
+
+class _Answering(TorchDataset[Any]):
+    """Gives the InputError for an image in its place: torch would put a worker's traceback into the message of one that
+    is raised. `_Loader` raises it.
+    """
+
+    def __init__(self, dataset: ImageDataset) -> None:
+        self._dataset = dataset
+
+    def __getitem__(self, key: Draw) -> Item | InputError:
+        try:
+            return self._dataset[key]
+        except InputError as error:
+            return error
+
+
+class _Loader(DataLoader[Any]):
+    def __iter__(self) -> Any:
+        for batch in super().__iter__():
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch
 
 
 def eval_loader(dataset: ImageDataset, batch_size: int, process: Process = ALONE) -> DataLoader[Any]:
@@ -238,7 +261,9 @@ class _Collate:
     def __init__(self, spec: ModelSpec) -> None:
         self.spec = spec
 
-    def __call__(self, items: list[Item]) -> tuple[Tensor, dict[str, Tensor], list[Item]]:
+    def __call__(self, items: list[Any]) -> tuple[Tensor, dict[str, Tensor], list[Item]] | InputError:
+        if refused := [item for item in items if isinstance(item, InputError)]:
+            return refused[0]
         images = torch.from_numpy(np.stack([item[0] for item in items]))
         # without the pixels: they are in `images`, and a worker would send them twice; a view would hold them in memory
         rest = [(NO_PIXELS, *item[1:]) for item in items]

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from pipeline.augment.policies import derived_seed
 from pipeline.core.errors import InputError
+from pipeline.core.files import naming
 from pipeline.core.sample import Dataset
 from pipeline.core.spec import ModelSpec
 from pipeline.models.losses import finite_loss
@@ -236,7 +237,8 @@ def save(t: Training, folder: Path, epoch: int, so_far: SoFar) -> None:
     """Write the checkpoint of an `epoch` that is over; it is there whole, or the one before is."""
     state = {name: part.state_dict() for name, part in t.parts().items()}
     state |= {"epoch": epoch, "so_far": vars(so_far), "circumstances": circumstances(t.fabric)}
-    t.fabric.save(folder / "last.ckpt", state)
+    with naming(folder / "last.ckpt"):
+        t.fabric.save(folder / "last.ckpt", state)
 
 
 def go_on(t: Training, folder: Path, so_far: SoFar) -> tuple[SoFar, int]:

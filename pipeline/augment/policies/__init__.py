@@ -97,7 +97,7 @@ def augmenter(policy: str, labelled: Dataset | Sequence[tuple[int, int]] = ()) -
 def derived_seed(*parts: int | str) -> int:
     """A number from 0 to 2^64 - 1 for these parts, such as (run seed, epoch, index): the same on every machine."""
     text = "\0".join(map(str, parts))
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+    return int.from_bytes(hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest(), "little")
 
 
 @cache

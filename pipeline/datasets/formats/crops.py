@@ -95,7 +95,7 @@ def squares_of_nothing(sample: Sample, options: Options) -> list[Square]:
     """
     import numpy as np
 
-    digest = hashlib.sha256(f"{options.seed}:{sample.id}".encode()).digest()
+    digest = hashlib.sha256(f"{options.seed}:{sample.id}".encode(errors="surrogatepass")).digest()
     draw = np.random.default_rng(list(digest))
     objects = [square_around(o, sample, options.margin) for o in sample.objects if not o.crowd]
     crowds = [_pixels(o, sample) for o in sample.objects if o.crowd]

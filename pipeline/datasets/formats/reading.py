@@ -154,7 +154,7 @@ def give_ids(candidates: list[Candidate], wanted: list[str]) -> None:
         alike[slug.casefold()] += 1  # some file systems do not tell A from a
     for candidate, slug in zip(candidates, slugs, strict=True):
         unclear = alike[slug.casefold()] > 1 or len(slug) > 100
-        code = hashlib.sha256(candidate.name.encode()).hexdigest()[:8]
+        code = hashlib.sha256(candidate.name.encode(errors="surrogatepass")).hexdigest()[:8]
         candidate.id = f"{slug[:100]}-{code}" if unclear else slug
 
 

@@ -192,4 +192,4 @@ def _stratified(components: list[list[Sample]], shares: dict[str, float], seed: 
 def _chance(component: list[Sample], seed: int) -> str:
     """A number that only the seed and the component's name decide, whatever else is in the dataset."""
     name = min(s.group or s.id for s in component)
-    return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
+    return hashlib.sha256(f"{seed}:{name}".encode(errors="surrogatepass")).hexdigest()

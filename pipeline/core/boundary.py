@@ -1,0 +1,176 @@
+"""Where what is raised becomes one line on stderr and an exit code: the same for the command and for every stage.
+
+What the user can mend says what to do. What nobody has foreseen is one line too, and its traceback is in a log file.
+"""
+
+import errno
+import io
+import os
+import re
+import select
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from pipeline.core.errors import InputError, without_password
+
+LOG = ".pocketlens.log"  # in a project; anywhere else, and where that cannot be written, a new file in the temp folder
+LARGEST_LOG = 1 << 20  # bytes: a log that is larger begins anew
+LONGEST = 300  # characters of an unforeseen error's message
+FAILED, INTERRUPTED, NOBODY_READS = 1, 130, 141  # as a shell has it of a program that SIGINT or SIGPIPE ended
+ROOM = "make room on the disk"
+MAKE_WRITABLE = "make it and its folder readable and writable"
+ADVICE = {
+    errno.ENOSPC: ROOM,
+    errno.EDQUOT: f"{ROOM}, or have the quota raised",
+    errno.EFBIG: f"{ROOM}, or raise the limit of a file's size (`ulimit -f`)",
+    errno.EROFS: "its disk is read-only: work on a copy on another one, or make it writable",
+    errno.EACCES: MAKE_WRITABLE,
+    errno.EPERM: MAKE_WRITABLE,
+    errno.ENOMEM: "make memory free: end other programs",
+    errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
+}
+WITHOUT_NAME = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM, errno.EMFILE}  # say something without a file
+# libraries that do not raise OSError say it in their own words: safetensors, SQLite, FFmpeg
+FULL = re.compile(
+    r"no space left|os error (28|27|122)\b|code: (28|27|122)\b|file too large|disk is full|no usable temporary", re.I
+)
+
+
+def exit_code(body: Callable[[], object], speaks: bool = True) -> int:
+    """Call `body`, say on stderr in one line what it raised, and return the exit code.
+
+    A process that does not speak, as of many that train together, leaves what the user can mend to the one that does.
+    A character that the terminal's encoding does not have, as of a file name that is not UTF-8, is printed escaped. A
+    SystemExit passes.
+
+    >>> exit_code(lambda: print("two cows"))
+    two cows
+    0
+    """
+    _open_streams()
+    folder = Path.cwd()
+    try:
+        body()
+        sys.stdout.flush()  # here, where it can be said that it fails
+    except InputError as error:
+        return _failed(str(error) if speaks else "")
+    except KeyboardInterrupt:
+        return _failed("interrupted" if speaks else "", INTERRUPTED, "")
+    except BrokenPipeError as error:
+        # `| head` has read enough; of a broken pipe that is not stdout the user is to know
+        return NOBODY_READS if _nobody_reads() else _failed(unforeseen(error, folder))
+    except Exception as error:  # noqa: BLE001  whatever it is, it ends here
+        return _failed(known(error) or unforeseen(error, folder))
+    finally:
+        _flush()
+    return 0
+
+
+def known(error: BaseException) -> str:
+    """What is wrong and what to do, in one line, of an error of the machine: a disk that is full or may not be written
+    to, too little memory. "" for any other.
+
+    >>> known(PermissionError(errno.EACCES, "Permission denied", "models/herd"))
+    'models/herd: Permission denied; make it and its folder readable and writable'
+    """
+    if isinstance(error, OSError) and error.errno in (ADVICE if error.filename else WITHOUT_NAME):
+        advice = ADVICE[error.errno or 0]
+        named = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        return f"{named}{error.strerror or os.strerror(error.errno or 0)}; {advice}"
+    if isinstance(error, MemoryError):
+        return f"{_one_line(error) or 'out of memory'}; {ADVICE[errno.ENOMEM]}"
+    return f"{_one_line(error)}; {ROOM}" if FULL.search(str(error)) else ""
+
+
+def _failed(said: str, code: int = FAILED, kind: str = "error: ") -> int:
+    if said:
+        with suppress(OSError):  # stderr may be closed too
+            sys.stderr.write(f"{kind}{said}\n")
+            sys.stderr.flush()
+    return code
+
+
+def _open_streams() -> None:
+    """Where the program was started with a stream closed, that leads nowhere: else the next file would get its number,
+    and what C code writes.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _flush() -> None:
+    """Where stdout does not take what is still to be written, Python shall not try again, and complain, as it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def _nobody_reads() -> bool:
+    """Whether stdout is a pipe that was closed at its other end."""
+    with suppress(OSError):
+        asked = select.poll()
+        asked.register(sys.stdout.fileno(), select.POLLOUT)
+        return any(state & (select.POLLERR | select.POLLHUP) for _, state in asked.poll(0))
+    return False
+
+
+def unforeseen(error: BaseException, folder: Path) -> str:
+    """An error that nobody has foreseen in one line, with the log file that has its traceback now: that of the project
+    in `folder`.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     Path(folder, "params.yaml").touch()
+    ...     unforeseen(KeyError("cow"), Path(folder)).replace(folder, "farm")
+    "KeyError: 'cow'; the traceback is in farm/.pocketlens.log"
+    """
+    said = without_password(_one_line(error))
+    if len(said) > LONGEST:
+        said = f"{said[:LONGEST]}..."
+    log = _write_log(error, folder)
+    where = f"the traceback is in {log}" if log else "its traceback could not be written anywhere"
+    return f"{type(error).__name__}{said and ': '}{said}; {where}"
+
+
+def _one_line(error: BaseException) -> str:
+    """Of a message that brings a traceback along, as from another process, the last line, which is the error."""
+    lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if any(line.startswith("Traceback") for line in lines) else " ".join(lines)
+
+
+def _write_log(error: BaseException, folder: Path) -> Path | None:
+    """Add an error's traceback to the log of the project in `folder`, or to a new file in the temp folder; returns the
+    file, as None where neither can be written.
+    """
+    when = time.strftime("%Y-%m-%d %H:%M:%S")
+    text = f"{when}  {' '.join(sys.argv)}\n{''.join(traceback.format_exception(error))}\n"
+    data = "\n".join(map(without_password, text.split("\n"))).encode(errors="backslashreplace")
+    if (folder / "params.yaml").is_file():
+        log = folder / LOG
+        with suppress(OSError):
+            anew = log.exists() and log.stat().st_size > LARGEST_LOG
+            with log.open("wb" if anew else "ab") as file:
+                file.write(data)
+            return log
+        with suppress(OSError):  # a full disk takes the name and no content
+            if not log.stat().st_size:
+                log.unlink()
+    with suppress(OSError), tempfile.NamedTemporaryFile(prefix="pocketlens-", suffix=".log", delete=False) as file:
+        file.write(data)
+        return Path(file.name)
+    return None

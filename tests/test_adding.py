@@ -239,7 +239,7 @@ def test_a_file_in_weights_that_fits_comes_before_the_network(
     assert said.splitlines()[1] == f"{file}: the run starts from these weights, which fit mobilenetv2_035"
     run = read_params(params).run("mine")
     assert run.model.pretrained == file
-    assert (run.train.frozen_epochs, run.train.backbone_rate) == (30, 0.1)
+    assert (run.train.frozen_epochs, run.train.backbone_rate) == (30, 0.05)
 
 
 def test_torchvisions_own_file_is_found(params: Path, no_hub: Any) -> None:

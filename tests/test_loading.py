@@ -144,7 +144,7 @@ def count_kept(_: list[Any]) -> tuple[int, int]:
     """In place of a batch: who loads it, and the bytes that it keeps."""
     info = get_worker_info()
     assert info is not None
-    return info.id, kept_bytes(info.dataset)
+    return info.id, kept_bytes(info.dataset._dataset)
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])

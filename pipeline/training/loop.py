@@ -6,6 +6,7 @@ Several processes share each batch: what a step learns is what one process would
 import math
 import pickle
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
@@ -87,11 +88,8 @@ def fit(
             train_loss, recent = learn_an_epoch(t, train, epoch, bar)
             learned = time.perf_counter()
             if is_validated(phase, epoch):
-                # the average of the statistics that other weights had does not fit the averaged ones
-                t.average.eval()
-                measure_norms(t.averaged_norms, t.average, recent)
                 row = {"epoch": phase.first + epoch, "train_loss": train_loss}
-                row |= validate(fabric, averaged, spec, val, dataset, f"epoch {phase.first + epoch}")
+                row |= judge(t, recent, spec, val, dataset, f"epoch {phase.first + epoch}")
                 so_far.take(row | {"learning_rate": t.optimizer.param_groups[-1]["lr"]}, averaged.net)
                 bar.set_postfix({name: f"{row[name]:.4f}" for name in ("train_loss", "val_loss", "val_metric")})
                 validating = time.perf_counter() - learned
@@ -102,10 +100,21 @@ def fit(
             epoch += 1
     if loaders.plain is not None and t.averaged_norms and so_far.top["epoch"] >= phase.first:
         averaged.net.load_state_dict(so_far.best)
-        measure_norms(t.averaged_norms, t.average, (to_device(fabric, batch)[0] for batch in loaders.plain))
-        so_far.settle(validate(fabric, averaged, spec, val, dataset, "the end"), averaged.net)
+        plain = (to_device(fabric, batch)[0] for batch in loaders.plain)
+        so_far.settle(judge(t, plain, spec, val, dataset, "the end"), averaged.net)
     net.load_state_dict(so_far.best)
     return so_far
+
+
+def judge(
+    t: "Training", seen: Iterable[Any], spec: ModelSpec, val: DataLoader[Any], dataset: Dataset, when: str
+) -> dict[str, float]:
+    """Validate the averaged weights, with batch norm measured for them on the batches `seen`: the average of the
+    statistics that other weights had does not fit them.
+    """
+    t.average.eval()
+    measure_norms(t.averaged_norms, t.average, seen)
+    return validate(t.fabric, t.average.module, spec, val, dataset, when)
 
 
 def skip(t: "Training", epoch: int, to: int, steps: int, bar: Any) -> int:

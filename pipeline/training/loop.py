@@ -83,13 +83,13 @@ def fit(
             if so_far.waited >= patience and epoch < stopped_at:
                 epoch = skip(t, epoch, stopped_at, len(train), bar)
                 continue
-            bar.set_description(f"epoch {phase.first + epoch}")
+            bar.set_description(when := f"epoch {phase.first + epoch}")
             begun, validating = time.perf_counter(), None
             train_loss, recent = learn_an_epoch(t, train, epoch, bar)
             learned = time.perf_counter()
             if is_validated(phase, epoch):
                 row = {"epoch": phase.first + epoch, "train_loss": train_loss}
-                row |= judge(t, recent, spec, val, dataset, f"epoch {phase.first + epoch}")
+                row |= judge(t, recent, spec, val, dataset, when)
                 so_far.take(row | {"learning_rate": t.optimizer.param_groups[-1]["lr"]}, averaged.net)
                 bar.set_postfix({name: f"{row[name]:.4f}" for name in ("train_loss", "val_loss", "val_metric")})
                 validating = time.perf_counter() - learned
@@ -98,10 +98,7 @@ def fit(
             if epoch == started and fabric.is_global_zero:
                 tqdm.write(time_left(phase, epoch, learned - begun, validating))
             epoch += 1
-    if loaders.plain is not None and t.averaged_norms and so_far.top["epoch"] >= phase.first:
-        averaged.net.load_state_dict(so_far.best)
-        plain = (to_device(fabric, batch)[0] for batch in loaders.plain)
-        so_far.settle(judge(t, plain, spec, val, dataset, "the end"), averaged.net)
+    settle_norms(t, so_far, loaders, spec, dataset)
     net.load_state_dict(so_far.best)
     return so_far
 
@@ -115,6 +112,18 @@ def judge(
     t.average.eval()
     measure_norms(t.averaged_norms, t.average, seen)
     return validate(t.fabric, t.average.module, spec, val, dataset, when)
+
+
+def settle_norms(t: "Training", so_far: "SoFar", loaders: Loaders, spec: ModelSpec, dataset: Dataset) -> None:
+    """Measure batch norm of the best weights, if they are of this phase, on plain images, and keep that unless it is
+    worse on val.
+    """
+    if loaders.plain is None or not t.averaged_norms or so_far.top["epoch"] < t.phase.first:
+        return
+    averaged = cast(WholeNet, t.average.module)
+    averaged.net.load_state_dict(so_far.best)
+    seen = (to_device(t.fabric, batch)[0] for batch in loaders.plain)
+    so_far.settle(judge(t, seen, spec, loaders.val, dataset, "the end"), averaged.net)
 
 
 def skip(t: "Training", epoch: int, to: int, steps: int, bar: Any) -> int:

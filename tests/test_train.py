@@ -175,6 +175,18 @@ def test_statistics_that_are_worse_are_not_kept() -> None:
     assert so_far.rows[1]["val_metric"] == 0.4
 
 
+def test_fine_tuning_is_held_against_the_frozen_epochs(tmp_path: Path) -> None:
+    """It gains nothing here, at a rate that destroys the net: `patience` epochs are all that it costs."""
+    pictures(tmp_path / "train", 24)
+    pictures(tmp_path / "val", 8)
+    places = [tmp_path / name for name in ("train", "val", "model", "report", "resume", "features")]
+    train_run("r", run(epochs=6, patience=2, frozen_epochs=10, learning_rate=0.5), *places, workers=0)
+    with (tmp_path / "report/history.csv").open() as file:
+        epochs = [int(row["epoch"]) for row in csv.DictReader(file)]
+    assert epochs == list(range(12))
+    assert json.loads((tmp_path / "model/model.json").read_text())["trained"]["best_epoch"] < 10
+
+
 def test_what_learning_on_made_worse_is_not_kept(tmp_path: Path) -> None:
     """The best epoch of both phases counts: here a rate that destroys the net follows the frozen epochs."""
     pictures(tmp_path / "train", 24)

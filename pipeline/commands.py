@@ -90,7 +90,7 @@ def _json(value: Any) -> str:
     """With JSON's own escapes where stdout cannot take a character, as of a file name that is not UTF-8."""
     text = json.dumps(value, ensure_ascii=False)
     try:
-        text.encode(sys.stdout.encoding)
+        text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:
         return json.dumps(value)
     return text

@@ -1,5 +1,6 @@
 """What a mistake or misfortune looks like: one line on stderr, an exit code, and a log of what nobody foresaw."""
 
+import errno
 import os
 import shutil
 import signal
@@ -8,13 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import ROOT
 from PIL import Image
 
 from pipeline.core import boundary
-from pipeline.core.boundary import LOG, exit_code
+from pipeline.core.boundary import LOG, exit_code, known
 from pipeline.core.errors import InputError
-from pipeline.core.files import new_folder
+from pipeline.core.files import naming, new_folder
 
 
 @pytest.fixture
@@ -182,7 +184,10 @@ def bound() -> tuple[str, ...]:
     ("arguments", "named"),
     [
         (("-m", "stages.params"), "resolved.yaml"),
-        (("-m", "pipeline.cli", "add", "mine", "--data", "data/mine", "--task", "classify"), "params.yaml"),
+        (
+            ("-m", "pipeline.cli", "add", "mine", "--data", "data/mine", "--task", "classify", "--from-scratch"),
+            "params.yaml",
+        ),
     ],
 )
 def test_a_read_only_project_is_one_line(
@@ -198,6 +203,27 @@ def test_a_read_only_project_is_one_line(
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"error: {named}: {advice}\n"
     assert sorted(project.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (RuntimeError("[enforce fail] . DefaultCPUAllocator: can't allocate memory: you tried 64 bytes"), "end other"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "smaller batches"),
+        (RuntimeError("unable to write to file </torch_12_34>: No space left on device (28)"), "/dev/shm"),
+    ],
+)
+def test_what_torch_says_of_memory_has_advice(error: Exception, advice: str) -> None:
+    assert advice in known(error)
+    with pytest.raises(type(error)) as raised, naming("models/herd"):
+        raise error
+    assert raised.value is error
+
+
+def test_a_right_that_is_no_files_gets_no_file() -> None:
+    with pytest.raises(PermissionError) as raised, naming("exports/herd"):
+        raise PermissionError(errno.EACCES, "Permission denied")
+    assert raised.value.filename is None
 
 
 def test_a_read_only_project_has_the_log_elsewhere(project: Path, bound: tuple[str, ...], tmp_path: Path) -> None:

@@ -356,7 +356,7 @@ def test_the_model_of_a_run_is_held_by_its_hash_once_it_is_there(tmp_path: Path)
             r"runs\.a\.model\.pretrained: models/a/model\.safetensors: the run starts from itself",
         ),
         (["models/b/model.safetensors", "models/a/model.safetensors"], "the run starts from itself, by b and a;"),
-        (["", "models/aa/model.safetensors"], "models/aa/model.safetensors: no such file; did you mean 'a'?"),
+        (["", "models/aa/model.safetensors"], "models/aa/model.safetensors: no run of that name; did you mean 'a'?"),
         (["", "models/a/model.pth"], "models/a/model.pth: no such file"),
         (["weights/w.pth"], "runs.a.model.pretrained: weights/w.pth: no such file"),
     ],

@@ -102,13 +102,29 @@ def test_only_the_epochs_change_in_the_file(tmp_path: Path, train: str, gone: st
     before = FILE.replace("TRAIN", train)
     params.write_text(before)
     said = write_epochs(params, "r", read_params(params).run("r"), MEASURED, 1)
-    assert "runs.r: train.epochs 1; it trains in 1 min 0 s at most" in said
+    assert "runs.r: train.epochs 1; it trains in about 1 min 0 s" in said
     assert params.read_text() == before.replace(gone, come, 1)
     assert read_params(params).run("r").train.epochs == 1
     assert read_params(params).run("other").train.epochs == 99
     again = write_epochs(params, "r", read_params(params).run("r"), MEASURED, 1)
     assert "stays as it is" in again
     assert params.read_text() == before.replace(gone, come, 1)
+
+
+@pytest.mark.parametrize(
+    ("shared", "taken"),
+    [("&t {epochs: 10}", "*t"), ("\n      &t\n      epochs: 10", "*t"), ("&t {epochs: 10}", "{<<: *t}")],
+)
+def test_a_block_that_runs_share_is_not_changed_for_both(tmp_path: Path, shared: str, taken: str) -> None:
+    params = tmp_path / "params.yaml"
+    text = FILE.replace("TRAIN", f"    train: {shared}").replace("{epochs: 99}", taken)
+    params.write_text(text)
+    for name in ("r", "other"):
+        with pytest.raises(
+            InputError, match=rf"share what is to change; write by hand runs\.{name}\.train\.epochs: 1$"
+        ):
+            write_epochs(params, name, read_params(params).run(name), MEASURED, 1)
+    assert params.read_text() == text
 
 
 PROJECT = """\

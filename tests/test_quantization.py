@@ -180,13 +180,13 @@ def test_a_budget_buys_accuracy_and_is_not_overspent(tmp_path: Path, target: str
     file, export = TARGETS[target].file, TARGETS[target].export
     assert TARGETS[target].budgeted
     alone = export(net, plain, tmp_path / f"alone-{file}", ["logits"])
-    mixed = export(net, plain, tmp_path / f"mixed-{file}", ["logits"], budget=0.5)
+    mixed = export(net, plain, tmp_path / f"mixed-{file}", ["logits"], budget=0.6)
     size, more = ((tmp_path / f"{kind}-{file}").stat().st_size for kind in ("alone", "mixed"))
     said = mixed["budget"]
     assert "budget" not in alone
     assert "wide" in said["float_layers"]
     assert said["kept"]
-    assert said["allowed_bytes"] == int(0.5 * size)
+    assert said["allowed_bytes"] == int(0.6 * size)
     assert 0 < said["added_bytes"] == more - size <= said["allowed_bytes"]
 
     def error(kind: str) -> float:

@@ -128,6 +128,8 @@ def test_lost_files_are_written_again_and_no_run_version_or_alias_is_lost(projec
     assert (project / "mlartifacts" / first.mlflow_run / "artifacts/served/MLmodel").is_file()
     assert (aliases(project), versions(project)) == ({"candidate": "1", "champion": "1"}, ["1"])
     assert "its files are" not in describe(track_run(RUN, project))
+    (project / "mlartifacts" / first.mlflow_run / "artifacts/exports/verdict.json").unlink()  # as a kill leaves it
+    assert "its files are written again" in describe(track_run(RUN, project))
 
 
 @pytest.mark.parametrize(("table", "made"), [("model_versions", []), ("registered_model_aliases", ["1"])])

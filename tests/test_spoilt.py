@@ -150,7 +150,8 @@ def test_each_is_answered_or_refused_by_name_and_memory_stays(
         server.shutdown()
         thread.join()
     assert 0 < answered < COUNT
-    assert max(sizes[-3:]) - max(sizes[:2]) < GROWTH, sizes
+    if COUNT >= 10 * ROUND:  # of fewer, nothing can be told
+        assert max(sizes[-3:]) - max(sizes[:2]) < GROWTH, sizes
     assert "error: " not in capfd.readouterr().err
 
 

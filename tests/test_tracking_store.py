@@ -3,11 +3,9 @@
 import json
 import os
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from conftest import ROOT, in_project
 from finished_project import commit, write_finished
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
+from servers import silent
 
 from pipeline import cli
 from pipeline.core.errors import InputError
@@ -39,13 +38,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def project(template: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(template, tmp_path / "project"))
-
-
-@pytest.fixture
-def silent() -> Iterator[str]:
-    """The address of a server that takes connections and never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
 def client(project: Path) -> MlflowClient:
@@ -121,13 +113,16 @@ def test_only_runs_that_are_skipped_are_found_in_a_moved_project_too(
 
 
 def test_places_of_others_stay(project: Path) -> None:
-    other = (project.parent / "shared/files").as_uri()
-    client(project).create_experiment("mine", other)
+    disk = project.parent / "disk/mlartifacts"  # MLflow's own name for such a folder
+    disk.mkdir(parents=True)
+    others = {"mine": (project.parent / "shared/files").as_uri(), "on a disk": disk.as_uri()}
+    for name, place in others.items():
+        client(project).create_experiment(name, place)
     track_run(RUN, project)
     moved = project.rename(project.parent / "moved")
     track_run(RUN, moved)
     places = {e.name: e.artifact_location for e in client(moved).search_experiments()}
-    assert places["mine"] == other
+    assert {name: places[name] for name in others} == others
     assert places["pocketlens"] == (moved / "mlartifacts").as_uri()
 
 
@@ -151,15 +146,15 @@ def test_an_experiment_in_a_copy_by_dvc_is_in_the_projects_store(project: Path) 
 
 
 def test_a_silent_server_is_asked_once_and_the_error_names_it_and_the_limit(
-    tmp_path: Path, silent: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_finished(tmp_path / "two", {RUN: "detect", "alpaca": "classify"})
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     lines: list[str] = []
-    with pytest.raises(InputError, match=r"^not tracked: alpaca, herd; the lines above say why$"):
-        lines.extend(track_all(tmp_path / "two", silent))
-    why = f"skipped: MLflow at {silent} does not answer; waited for it 1 s at most, and 0 more times"
+    with silent() as server, pytest.raises(InputError, match=r"^not tracked: alpaca, herd; the lines above say why$"):
+        lines.extend(track_all(tmp_path / "two", server))
+    why = f"skipped: MLflow at {server} does not answer; waited for it 1 s at most, and 0 more times"
     assert [why in line for line in lines] == [True, True]
     assert lines[0].partition(": ")[2] == lines[1].partition(": ")[2], "the second was not asked for"
 

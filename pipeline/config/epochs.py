@@ -1,12 +1,13 @@
 """`pocketlens epochs`: the epochs of a run that fit into so many minutes, written into params.yaml."""
 
+import json
 import re
 from pathlib import Path
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
-from pipeline.config.params import RunParams, parse_params, read_text
+from pipeline.config.params import RunParams, parse_params, parse_yaml, put, read_text
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_text
 from pipeline.training.budget import Seconds, fitting, measure
@@ -39,15 +40,30 @@ def write_epochs(params: Path, name: str, run: RunParams, seconds: Seconds, minu
     if run.train.frozen_epochs:
         said += f", a frozen one {duration(seconds.frozen_epoch)} after {duration(seconds.features)} for features"
     if all(knobs[key] == value for key, value in stated.items()):
-        return f"{said}\nruns.{name} trains in {taken} at most; {params} stays as it is"
+        return f"{said}\nruns.{name} trains in about {taken}; {params} stays as it is"
     changed = {key: value for key, value in knobs.items() if stated.get(key) != value}
-    text = read_text(params)
-    for key, value in changed.items():
-        text = _with(text, ["runs", name, *key.split(".")], value)
-    parse_params(text, params)
-    write_text(params, text)
+    write_text(params, _changed(read_text(params), name, changed, params))
     written = ", ".join(f"{key} {value}" for key, value in changed.items())
-    return f"{said}\n{params}: runs.{name}: {written}; it trains in {taken} at most\nnext: dvc repro track@{name}"
+    return f"{said}\n{params}: runs.{name}: {written}; it trains in about {taken}\nnext: dvc repro track@{name}"
+
+
+def _changed(text: str, name: str, changed: dict[str, int], params: Path) -> str:
+    """`text` with those knobs of run `name`, and all else as it was. Raises InputError where that cannot be written, as
+    where YAML's aliases share a block between runs.
+    """
+    wanted = json.loads(json.dumps(parse_yaml(text, params)))  # what an alias shares is apart
+    try:
+        for key, value in changed.items():
+            put(wanted["runs"][name], key, value)
+            text = _with(text, ["runs", name, *key.split(".")], value)
+        done = parse_yaml(text, params) == wanted
+    except (KeyError, TypeError, InputError):
+        done = False
+    if not done:
+        by_hand = ", ".join(f"runs.{name}.{key}: {value}" for key, value in changed.items())
+        raise InputError(f"{params}: aliases of YAML share what is to change; write by hand {by_hand}")
+    parse_params(text, params)
+    return text
 
 
 def _with(text: str, path: list[str], value: int) -> str:

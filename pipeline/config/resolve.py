@@ -120,16 +120,20 @@ def _is_there(params: Path, name: str, runs: Mapping[str, RunParams]) -> bool:
     weights = str(runs[name].model.pretrained)
     where = f"{params}: runs.{name}.model.pretrained: {weights}"
     way: list[str] = []
-    source = _run_of(weights)
+    first = source = _run_of(weights)
     while source in runs and source not in way:
         way.append(source)
         source = _run_of(str(runs[source].model.pretrained))
     if name in way:
         raise InputError(f"{where}: the run starts from itself, by {' and '.join(way)}; expected another one's model")
+    if first and first not in runs:
+        raise InputError(
+            f"{where}: no run of that name{nearest(first, runs)}; a model of a run that is gone goes to weights/"
+        )
     if (params.parent / weights).is_file():
         return True
     if not way:
-        raise InputError(f"{where}: no such file{nearest(source, runs) if source else ''}")
+        raise InputError(f"{where}: no such file")
     return False
 
 

@@ -19,7 +19,7 @@ def started(project: Path, base: RunParams, made: Mapping[str, RunParams]) -> di
         if isinstance(of_base, str) and run.model.pretrained == of_base and run.model.backbone != base.model.backbone:
             ways = f"compare.models.{name}.model.pretrained of params.yaml", "--set model.pretrained=false"
             weights, _ = starting_weights(project, run.model.backbone, *ways)
-            own = {"model.pretrained": weights.relative_to(project).as_posix()}
+            own = {"model.pretrained": weights.relative_to(project).as_posix(), "model.pretrained_sha256": None}
             found[name] = changed(run, own, f"compare.models.{name}")
     return found
 

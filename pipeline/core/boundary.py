@@ -39,6 +39,8 @@ WITHOUT_NAME = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM, errno.EMF
 FULL = re.compile(
     r"no space left|os error (28|27|122)\b|code: (28|27|122)\b|file too large|disk is full|no usable temporary", re.I
 )
+NO_MEMORY = re.compile(r"DefaultCPUAllocator: can't allocate memory|CUDA out of memory")  # as torch says it
+SHARED = re.compile(r"unable to (write to|open shared memory|allocate shared memory).*/torch_")  # between processes
 
 
 def exit_code(body: Callable[[], object], speaks: bool = True) -> int:
@@ -84,6 +86,10 @@ def known(error: BaseException) -> str:
         return f"{named}{error.strerror or os.strerror(error.errno or 0)}; {advice}"
     if isinstance(error, MemoryError):
         return f"{_one_line(error) or 'out of memory'}; {ADVICE[errno.ENOMEM]}"
+    if NO_MEMORY.search(str(error)):
+        return f"{_one_line(error)[:LONGEST]}; {ADVICE[errno.ENOMEM]}, or take smaller batches or images"
+    if SHARED.search(str(error)):
+        return f"{_one_line(error)}; give /dev/shm more room (docker's --shm-size), or set machine.workers: 0"
     return f"{_one_line(error)}; {ROOM}" if FULL.search(str(error)) else ""
 
 
@@ -103,7 +109,7 @@ def _open_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest number that is free
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -122,7 +128,7 @@ def _flush() -> None:
 
 def _nobody_reads() -> bool:
     """Whether stdout is a pipe that was closed at its other end."""
-    with suppress(OSError):
+    with suppress(OSError, AttributeError):  # Windows has no poll
         asked = select.poll()
         asked.register(sys.stdout.fileno(), select.POLLOUT)
         return any(state & (select.POLLERR | select.POLLHUP) for _, state in asked.poll(0))

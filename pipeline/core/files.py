@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.boundary import FULL, ROOM
+from pipeline.core.boundary import FULL, ROOM, SHARED, WITHOUT_NAME
 from pipeline.core.errors import InputError
 
 
@@ -57,11 +57,12 @@ def naming(path: Path | str) -> Iterator[None]:
     except InputError:
         raise
     except OSError as error:
-        if error.filename in (None, str(unfinished(path))) and error.errno:
+        own = error.filename == str(unfinished(path))
+        if own or (error.filename is None and error.errno in WITHOUT_NAME):
             error.filename = str(path)
         raise
     except Exception as error:  # a library's own
-        if FULL.search(str(error)):
+        if FULL.search(str(error)) and not SHARED.search(str(error)):
             raise InputError(f"{path}: {' '.join(str(error).split())}; {ROOM}") from None
         raise
 

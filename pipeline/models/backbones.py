@@ -182,7 +182,7 @@ def learning_order(backbone: str, body: nn.Module) -> list[list[nn.Parameter]]:
     own = list(body.parameters())
     if not hasattr(whole, "group_matcher") or [p.shape for p in own[: len(shapes)]] != shapes[: len(own)]:
         raise InputError(
-            f"backbone {backbone!r} has no blocks to tell apart; expected tuned_blocks: all, layer_decay: 1"
+            f"backbone {backbone!r} has no blocks to tell apart; expected tuned_blocks: all and layer_decay: 1"
         )
     block_of = group_parameters(whole, whole.group_matcher(coarse=False), reverse=True)
     blocks: dict[int, list[nn.Parameter]] = {}

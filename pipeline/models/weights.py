@@ -59,7 +59,7 @@ class WeightsFile:
 def read_weights(path: Path) -> WeightsFile:
     """A .safetensors file, or one of torch.save. Raises InputError if it is missing, damaged or holds code."""
     if not path.is_file():
-        run = path.parent.name if path.parent.parent.name == "models" else ""
+        run = path.parent.name if path.parent.parent == Path("models") else ""
         raise InputError(f"{path}: no such file{run and f'; `dvc repro train@{run}` makes it'}")
     data = path.read_bytes()
     try:

@@ -88,7 +88,7 @@ def mend(database: Path) -> None:
             if "experiments" not in tables:
                 return
             found = [row[0] for row in connection.execute("SELECT DISTINCT artifact_location FROM experiments")]
-            formers = [place for place in found if place != here and _beside_a_database(place)]
+            formers = [place for place in found if place != here and _of_a_project(place, database.name)]
             if formers:
                 connection.execute("BEGIN IMMEDIATE")
                 for former in formers:
@@ -105,12 +105,14 @@ def said_of(database: Path, error: sqlite3.Error) -> str:
     return f"{database}: {error}{advice and '; '}{advice}"
 
 
-def _beside_a_database(place: str | None) -> bool:
-    """Whether this is the folder FILES of some database, which only a project's own experiments have as their place."""
+def _of_a_project(place: str | None, database: str) -> bool:
+    """Whether this is the folder FILES of a project that was moved away, or copied: it is gone, or beside a database.
+    One of that name on another disk is neither.
+    """
     if not place or not place.startswith(("/", "file:")):
         return False
-    path = url2pathname(urlsplit(place).path) if place.startswith("file:") else place
-    return Path(path).name == FILES
+    path = Path(url2pathname(urlsplit(place).path) if place.startswith("file:") else place)
+    return path.name == FILES and (not path.exists() or path.with_name(database).exists())
 
 
 def _move(connection: sqlite3.Connection, table: str, column: str, former: str, here: str) -> None:

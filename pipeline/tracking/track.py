@@ -241,10 +241,17 @@ def _log(
 def _refill(client: "MlflowClient", run: "Run", project: Path, state: RunState, served: Servable | None) -> bool:
     """Write the run's files again if they are gone; says whether they were. Its figures, versions and aliases stay."""
     run_id = run.info.run_id
-    if all(client.list_artifacts(run_id, folder) for folder in ("exports", *([PLACE] if served else []))):
+    folders = "model", "exports", *([PLACE] if served else [])
+    found = {folder: {Path(file.path).name for file in client.list_artifacts(run_id, folder)} for folder in folders}
+    if all(found.values()) and found["exports"] >= {path.name for path in _verdicts(project, state.run)}:
         return False
     _log_files(client, run_id, project, state, served)
     return True
+
+
+def _verdicts(project: Path, run: str) -> list[Path]:
+    places = (project / "reports/verify" / run / name for name in ("verdict.json", "verify.json"))
+    return [path for path in places if path.is_file()]
 
 
 def _log_files(client: "MlflowClient", run_id: str, project: Path, state: RunState, served: Servable | None) -> None:
@@ -257,10 +264,10 @@ def _log_files(client: "MlflowClient", run_id: str, project: Path, state: RunSta
         with tempfile.TemporaryDirectory() as scratch:
             save(served, Path(scratch, PLACE), run_id)
             client.log_artifacts(run_id, str(Path(scratch, PLACE)), PLACE)
-    # whoever downloads the folder has the verdict on it too: it cannot lie in the folder that `verify` judges
-    for path in (reports / "verify" / run / name for name in ("verdict.json", "verify.json")):
-        if path.is_file():
-            client.log_artifact(run_id, str(path), "exports")
+    # whoever downloads the folder has the verdict on it too: it cannot lie in the folder that `verify` judges. It comes
+    # last: where it is, all is there
+    for path in _verdicts(project, run):
+        client.log_artifact(run_id, str(path), "exports")
 
 
 def _log_data(client: "MlflowClient", run_id: str, project: Path, state: RunState) -> None:

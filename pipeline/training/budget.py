@@ -70,8 +70,11 @@ def measure(name: str, run: RunParams, train_folder: Path, val_folder: Path, wor
             features = (time.perf_counter() - begun) * (len(train) + len(val)) / (len(some) + len(few))
             frozen = _timed(fabric, net, spec, run, dataset, Phase(True, 2, run.train.learning_rate), loaders)
         if run.train.epochs:
-            loaders = image_loaders(run, parts, devices.loading_processes(fabric, workers))
-            tuned = _timed(fabric, net, spec, run, dataset, Phase(False, 2, run.train.learning_rate), loaders)
+            share = len(some) / len(train)  # of what is kept in memory, as of the images
+            loaders = image_loaders(run, parts, devices.loading_processes(fabric, workers), share)
+            # before the quiet epochs of a detector, which is shown shrunk images until then
+            epochs = 2 + (run.train.online.quiet_epochs if isinstance(run, DetectRun) else 0)
+            tuned = _timed(fabric, net, spec, run, dataset, Phase(False, epochs, run.train.learning_rate), loaders)
     return Seconds(start, features, frozen[0] * more + frozen[1] * more_val, tuned[0] * more, tuned[1] * more_val)
 
 
@@ -83,7 +86,7 @@ def _drawn(samples: Sequence[Any], count: int) -> list[Any]:
 def _timed(
     fabric: Any, net: Any, spec: Any, run: RunParams, dataset: Any, phase: Any, loaders: "Loaders"
 ) -> tuple[float, float]:
-    """Seconds of the last epoch of the phase, and of a validation."""
+    """Seconds of the second epoch of the phase, and of a validation."""
     from tqdm import tqdm
 
     from pipeline.training.loop import learn_an_epoch, prepare
@@ -92,8 +95,8 @@ def _timed(
     train, val = loaders.train, loaders.val
     t = prepare(fabric, net, spec, run, phase, len(train), None)
     times = [time.perf_counter()]
-    with tqdm(total=phase.epochs * len(train), desc="measure", mininterval=0.5) as bar:
-        for epoch in range(phase.epochs):
+    with tqdm(total=2 * len(train), desc="measure", mininterval=0.5) as bar:
+        for epoch in range(2):
             learn_an_epoch(t, train, epoch, bar)
             times.append(time.perf_counter())
     t.average.eval()

@@ -58,7 +58,7 @@ def time_left(phase: Phase, epoch: int, learning: float, validating: float | Non
     seconds = len(left) * learning + validations * (validating or 0.0)
     last = phase.first + phase.epochs - 1
     said = f"epoch {phase.first + epoch} took {duration(learning + (validating or 0.0))}: "
-    said += f"at most {duration(seconds)} to the end of epoch {last}"
+    said += f"about {duration(seconds)} to the end of epoch {last}"
     if validating is None and validations:
         said += f", and {validations} validations"
     return f"frozen {said}; an epoch after them takes longer" if phase.frozen else said

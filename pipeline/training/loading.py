@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,9 +20,6 @@ from pipeline.core.spec import ModelSpec
 from pipeline.ops.preprocess import Frame, frame_of, resize
 from pipeline.training.mixing import mosaic
 from pipeline.training.targets import Item, targets
-
-if TYPE_CHECKING:
-    pass
 
 Augment = Callable[[NDArray[np.uint8], list[Object], int], tuple[NDArray[np.uint8], list[Object]]]
 PLAIN = 512  # images that the statistics of batch norm come from at the end

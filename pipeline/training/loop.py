@@ -6,9 +6,8 @@ Several processes share each batch: what a step learns is what one process would
 import math
 import pickle
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass, field
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, cast
 
@@ -64,8 +63,8 @@ def fit(
     weights: Tensor | None = None,
 ) -> "SoFar":
     """Train `net` through one phase; returns what was `so_far` with a row per validation more, which is after every
-    epoch, or after every few (`validation_interval`). `patience` epochs that are not better than all before, those of
-    an earlier phase too, end it, but for `last_epochs`.
+    epoch, or after every few (`validation_interval`). `patience` epochs that are not better than all before, and than
+    those of an earlier phase by more than chance, end it, but for `last_epochs`.
 
     It goes on from `resume_folder`/last.ckpt if a killed run left one (a frozen phase takes seconds and starts anew),
     and ends with the weights of the best of all epochs by the task's main metric on val. `weights` [K] are those of
@@ -73,7 +72,7 @@ def fit(
     """
     train, val = loaders.train, loaders.val
     t = prepare(fabric, net, spec, run, phase, len(train), weights)
-    so_far, epoch = (so_far, 0) if phase.frozen else go_on(t, resume_folder, so_far)
+    so_far, epoch = (so_far, 0) if phase.frozen else go_on(t, resume_folder, so_far, len(cast(Sized, val.dataset)))
     averaged, started = cast(WholeNet, t.average.module), epoch
     patience = math.inf if phase.frozen else math.ceil(run.train.patience / validation_interval(phase))
     stopped_at = phase.epochs - last_epochs(run, phase)
@@ -81,7 +80,7 @@ def fit(
     with tqdm(total=total, initial=done, mininterval=0.5, disable=quiet) as bar:
         while epoch < phase.epochs:
             if so_far.waited >= patience and epoch < stopped_at:
-                epoch = skip(t, epoch, stopped_at, len(train), bar)
+                epoch = skip(t, so_far, epoch, stopped_at, len(train), bar)
                 continue
             bar.set_description(when := f"epoch {phase.first + epoch}")
             begun, validating = time.perf_counter(), None
@@ -126,13 +125,15 @@ def settle_norms(t: "Training", so_far: "SoFar", loaders: Loaders, spec: ModelSp
     so_far.settle(judge(t, seen, spec, loaders.val, dataset, "the end"), averaged.net)
 
 
-def skip(t: "Training", epoch: int, to: int, steps: int, bar: Any) -> int:
+def skip(t: "Training", so_far: "SoFar", epoch: int, to: int, steps: int, bar: Any) -> int:
     """Leave out the epochs from `epoch` on, of so many `steps` each; returns `to`, the next one, in which the learning
     rate is what it would be after them.
     """
-    for _ in range((to - epoch) * steps):
-        t.schedule.step()
-    bar.update((to - epoch) * steps)
+    if to < t.phase.epochs:
+        so_far.skipped += to - epoch
+        bar.update((to - epoch) * steps)
+        for _ in range((to - epoch) * steps):
+            t.schedule.step()
     return to
 
 
@@ -142,30 +143,45 @@ class SoFar:
 
     rows: list[dict[str, float]] = field(default_factory=list)
     rank: float = -math.inf
+    """What a row is better above."""
     best: dict[str, Tensor] = field(default_factory=dict)
-    """The weights that reached it."""
+    """The weights of the best row."""
+    place: int = 0
+    """Of the best row among all."""
     waited: int = 0
     """Validations since then, of this phase."""
+    skipped: int = 0
+    """Epochs that were left out before the last one."""
 
     @property
     def top(self) -> dict[str, float]:
         """The row of the best weights."""
-        return max(self.rows, key=itemgetter("val_rank"))
+        return self.rows[self.place]
 
-    def settle(self, row: dict[str, float], net: Net) -> None:
-        """Put `row`, a validation of the best weights with other statistics of batch norm, in the place of theirs, and
-        keep those of `net`, unless it is worse.
+    def next_phase(self, images: int) -> None:
+        """From here on a row is better that is so by more than a standard error of val, of so many images: among nets
+        that val cannot tell apart the one that learned less is kept, the one-standard-error rule (Breiman et al. 1984).
         """
-        if row["val_rank"] >= self.rank:
-            self.top.update(row)
-            self.rank, self.best = row["val_rank"], _copy(net)
+        self.waited = 0
+        if self.rows:
+            # two right and two wrong answers added (Agresti and Coull 1998): at 1.0 it would be 0
+            share = (self.top["val_metric"] * images + 2) / (images + 4)
+            self.rank += math.sqrt(share * (1 - share) / (images + 4))
 
     def take(self, row: dict[str, float], net: Net) -> None:
         """Add the row of a validation, and keep the weights of `net` where it is the best."""
         self.rows.append(row)
         self.waited += 1
         if row["val_rank"] > self.rank:
-            self.rank, self.waited = row["val_rank"], 0
+            self.rank, self.waited, self.place = row["val_rank"], 0, len(self.rows) - 1
+            self.best = _copy(net)
+
+    def settle(self, row: dict[str, float], net: Net) -> None:
+        """Put `row`, a validation of the best weights with other statistics of batch norm, in the place of theirs, and
+        keep those of `net`, unless it is worse.
+        """
+        if row["val_rank"] >= self.top["val_rank"]:
+            self.top.update(row)
             self.best = _copy(net)
 
 
@@ -259,9 +275,9 @@ def save(t: Training, folder: Path, epoch: int, so_far: SoFar) -> None:
         t.fabric.save(folder / "last.ckpt", state)
 
 
-def go_on(t: Training, folder: Path, so_far: SoFar) -> tuple[SoFar, int]:
+def go_on(t: Training, folder: Path, so_far: SoFar, images: int) -> tuple[SoFar, int]:
     """Put what a killed run left in `folder` into `t`; returns what its validations have shown, and the next epoch. If
-    there is nothing, that is `so_far` and the first epoch.
+    there is nothing, that is `so_far`, for val of so many `images`, and the first epoch.
 
     The first process reads it for all. A line says where the run was begun otherwise than it goes on: its last bits are
     then not those of an unbroken one. Raises InputError for a file that is damaged.
@@ -269,7 +285,7 @@ def go_on(t: Training, folder: Path, so_far: SoFar) -> tuple[SoFar, int]:
     path = folder / "last.ckpt"
     left = t.fabric.broadcast(_read(path) if t.fabric.is_global_zero and path.is_file() else None)
     if not left:
-        so_far.waited = 0
+        so_far.next_phase(images)
         return so_far, 0
     for name, part in t.parts().items():
         part.load_state_dict(left[name])

@@ -19,8 +19,7 @@ class _Model(Block):
     backbone: str = "mobilenetv2_100"
     """Any timm name, or a MobileNet of any width, such as mobilenetv2_050."""
     pretrained: bool | str = False
-    """true takes timm's weights from its hub, false random ones; or the path of a weights file or another run's model.
-    """
+    """true takes timm's weights from its hub, false random ones; or the path of a weights file or a run's model."""
     pretrained_sha256: str | None = None
     """Of the weights file; where it is stated, no other file is taken. The stage `params` fills it in."""
     size: Annotated[int, Field(ge=32, multiple_of=32)]
@@ -101,7 +100,7 @@ class _Train(Block):
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: a rare label counts as much as a frequent one."""
     patience: Count
-    """Training stops after so many of `epochs` that are not better on validation than all before."""
+    """Training stops after so many of `epochs` that are no gain on validation over all before."""
     batch_size: Annotated[int, Field(ge=2)]
     """Images per step."""
     learning_rate: Annotated[float, Field(gt=0, le=10)]
@@ -132,7 +131,7 @@ class ClassifyTrain(_Train):
     epochs: Annotated[int, Field(ge=0)] = 15
     """Epochs after the frozen ones, with the backbone and online augmentation."""
     patience: Count = 8
-    """Training stops after so many of `epochs` that are not better on validation than all before."""
+    """Training stops after so many of `epochs` that are no gain on validation over all before."""
     batch_size: Annotated[int, Field(ge=2)] = 32
     """Images per step."""
     learning_rate: Annotated[float, Field(gt=0, le=10)] = 0.002
@@ -143,7 +142,7 @@ class LocalizeTrain(_Train):
     epochs: Annotated[int, Field(ge=0)] = 40
     """Epochs after the frozen ones, with the backbone and online augmentation."""
     patience: Count = 15
-    """Training stops after so many of `epochs` that are not better on validation than all before."""
+    """Training stops after so many of `epochs` that are no gain on validation over all before."""
     batch_size: Annotated[int, Field(ge=2)] = 16
     """Images per step."""
     learning_rate: Annotated[float, Field(gt=0, le=10)] = 0.003
@@ -154,7 +153,7 @@ class DetectTrain(_Train):
     epochs: Annotated[int, Field(ge=0)] = 60
     """Epochs after the frozen ones, with the backbone and online augmentation."""
     patience: Count = 30
-    """Training stops after so many of `epochs` that are not better on validation than all before."""
+    """Training stops after so many of `epochs` that are no gain on validation over all before."""
     batch_size: Annotated[int, Field(ge=2)] = 8
     """Images per step."""
     learning_rate: Annotated[float, Field(gt=0, le=10)] = 0.002
@@ -208,7 +207,7 @@ class ClassifyRun(_Run):
 
     # the head has learned in the frozen epochs: what follows takes small steps, and ends soon where it is no gain
     PRETRAINED = {
-        **{"frozen_epochs": 30, "epochs": 8, "patience": 3},
+        **{"frozen_epochs": 30, "epochs": 8, "patience": 2},
         **{"head_rate": 0.05, "backbone_rate": 0.05, "backbone_norm": "frozen"},
     }
     PRETRAINED_MOBILENET = {"layer_decay": 0.8}

@@ -59,13 +59,13 @@ def train_run(
     process = loading.Process(fabric.global_rank, fabric.world_size)
     varied = loading.ImageDataset(train_folder, train, spec, augmenter(run.train.online.policy, dataset), process)
     plain = loading.ImageDataset(val_folder, val, spec)
-    loaders = devices.loading_processes(fabric, workers)
+    workers = devices.loading_processes(fabric, workers)
     with devices.together(fabric):
         # the first process reads the data for all
         begun_with = _fingerprint(run, pretrained, train_folder, val_folder) if fabric.is_global_zero else ""
         checkpoints = resume / name / fabric.broadcast(begun_with)
         resumed, started = (checkpoints / "last.ckpt").is_file(), time.perf_counter()
-        rows, memory = _fit_phases(fabric, net, spec, run, dataset, (varied, plain), checkpoints, features, loaders)
+        rows, memory = _fit_phases(fabric, net, spec, run, dataset, (varied, plain), checkpoints, features, workers)
     if fabric.is_global_zero:
         images = 0 if run.train.frozen_epochs else len(train)
         taken = cost.timing(time.perf_counter() - started, images, spec.trained, resumed, fabric.world_size, memory)
@@ -106,7 +106,6 @@ def starting_net(
     from pipeline.training.loading import box_sizes
 
     spec = make_spec(name, run, dataset, pretrained.mean, pretrained.std)
-    spec.trained = {"weights": pretrained.source}
     if isinstance(run, DetectRun) and (head := HEADS[run.model.head.kind]).anchors:
         spec.head["anchors"] = head.find_anchors(box_sizes(train, spec), run.model.head.strides)
     torch.manual_seed(run.train.seed)
@@ -114,6 +113,7 @@ def starting_net(
     if isinstance(net, Localizer):
         net.start_from(train)
     take_over(net, spec, pretrained)
+    spec.trained = {"weights": pretrained.source}
     spec.outputs, spec.strides, spec.boxes = list(net.outputs), list(net.strides), net.boxes
     return net, spec
 
@@ -142,7 +142,8 @@ def _fit_phases(
 
     balanced = run.train.class_weights == "balanced"
     weights = label_weights(run.task, datasets[0].samples, dataset.labels) if balanced else None
-    so_far, memory = SoFar(), loaders_memory()
+    memory: int | None = 0
+    so_far = SoFar()
     if run.train.frozen_epochs:
         phase = Phase(True, run.train.frozen_epochs, run.train.learning_rate)
         loaders = frozen_loaders(datasets, net, features, run, fabric)
@@ -153,7 +154,7 @@ def _fit_phases(
         so_far = fit(fabric, net, spec, run, dataset, phase, loaders, checkpoints, so_far, weights)
         memory = loaders_memory()
     spec.trained |= {
-        "epochs": int(so_far.rows[-1]["epoch"]) + 1,
+        "epochs": int(so_far.rows[-1]["epoch"]) + 1 - so_far.skipped,
         "best_epoch": int(so_far.top["epoch"]),
         f"val_{main_metric(spec.task)}": so_far.top["val_metric"],
         "precision": choose_precision(run.train.precision),
@@ -162,18 +163,30 @@ def _fit_phases(
     return so_far.rows, memory
 
 
-def image_loaders(run: RunParams, datasets: tuple["ImageDataset", "ImageDataset"], workers: int) -> "Loaders":
-    """Those of the epochs after the frozen ones; both splits share what memory may keep."""
-    from pipeline.training.loading import Loaders, eval_loader, keep_canvases, plain_loader, train_loader
+def image_loaders(
+    run: RunParams, datasets: tuple["ImageDataset", "ImageDataset"], workers: int, share: float = 1.0
+) -> "Loaders":
+    """Those of the epochs after the frozen ones; both splits keep in memory what may be kept, or a `share` of it."""
+    from pipeline.training.loading import (
+        KEEP_BYTES,
+        ImageDataset,
+        Loaders,
+        eval_loader,
+        keep_canvases,
+        plain_loader,
+        train_loader,
+    )
 
     knobs = run.train
-    keep_canvases(*datasets, workers)
+    keep_canvases(*datasets, workers, int(share * KEEP_BYTES))
     mixed: tuple[Any, ...] = ()
     if isinstance(run, DetectRun):
         mixed = (run.train.online.mosaic, run.train.epochs - run.train.online.quiet_epochs)
     train = train_loader(datasets[0], knobs.batch_size, workers, knobs.seed, *mixed)
     val = eval_loader(datasets[1], knobs.batch_size, datasets[0].process)
-    return Loaders(train, val, plain_loader(datasets[0], knobs.batch_size, knobs.seed))
+    # where others load train, their share of what may be kept is not this process's
+    plain = ImageDataset(datasets[0].folder, datasets[0].samples, datasets[0].spec) if workers else datasets[0]
+    return Loaders(train, val, plain_loader(plain, knobs.batch_size, knobs.seed))
 
 
 def make_spec(name: str, run: RunParams, dataset: Dataset, mean: list[float], std: list[float]) -> "ModelSpec":

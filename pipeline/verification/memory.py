@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.lazy import load
-from pipeline.core.memory import peak_memory as highest
+from pipeline.core.memory import peak_memory
 
 Load = Callable[[Path], Callable[[NDArray[np.uint8]], object]]
 
 
-def peak_memory(path: Path, side: int, way: str) -> int | None:
+def memory_growth(path: Path, side: int, way: str) -> int | None:
     """Bytes by which a fresh process grows at its highest when it loads `path` and runs one image of `side` pixels, or
     None where the system does not say.
 
@@ -41,9 +41,9 @@ def peak_memory(path: Path, side: int, way: str) -> int | None:
 def _growth(path: Path, side: int, way: str) -> int | None:
     image = np.full((1, side, side, 3), 114, np.uint8)
     open_file: Load = load(way)()
-    before = highest()
+    before = peak_memory()
     open_file(path)(image)
-    after = highest()
+    after = peak_memory()
     return None if before is None or after is None else after - before
 
 

@@ -18,7 +18,7 @@ from pipeline.runtimes.exported import exported_file
 from pipeline.runtimes.targets import TARGETS, open_runtime, target_row
 from pipeline.verification.comparison import agreement, drop, drop_per_class, drops, reported, worse
 from pipeline.verification.gate import falls, size_of, tolerances, too_large
-from pipeline.verification.memory import peak_memory
+from pipeline.verification.memory import memory_growth
 from pipeline.verification.not_run import NOT_MEASURED, not_run_row
 from pipeline.verification.operators import operators
 from pipeline.verification.params import VerifyParams
@@ -48,7 +48,7 @@ def verify_run(exports: Path, evaluated: Path, truth_folder: Path, report: Path,
     side = int(read_json(exports / "preprocess.json")["input"]["shape"][1])
     with ThreadPoolExecutor(1) as beside:  # torch takes seconds to import here, and again in the other process
         memory = {
-            target: beside.submit(peak_memory, path, side, TARGETS[target].engine.memory)
+            target: beside.submit(memory_growth, path, side, TARGETS[target].engine.memory)
             for target in asked
             if (path := _measurable(exports, target))
         }

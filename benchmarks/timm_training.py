@@ -29,9 +29,10 @@ from pipeline.core.sample import Dataset, Sample
 from pipeline.models.nets import build
 from pipeline.training import loading
 from pipeline.training.devices import launch, together
-from pipeline.training.loop import SoFar, fit
+from pipeline.training.loop import fit
 from pipeline.training.optimization import Phase
 from pipeline.training.params import ClassifyModel, ClassifyRun, ClassifyTrain, Online
+from pipeline.training.progress import SoFar
 from pipeline.training.train import make_spec
 
 LABELS = ["a", "b", "c", "d"]

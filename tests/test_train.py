@@ -48,6 +48,7 @@ from pipeline.training.devices import launch
 from pipeline.training.loading import ImageDataset, eval_loader, plain_loader
 from pipeline.training.optimization import Phase, WholeNet, is_validated, new_optimizer, validation_interval
 from pipeline.training.params import ClassifyModel, ClassifyRun, DetectRun
+from pipeline.training.progress import SoFar
 from pipeline.training.quick import measure_norms
 from pipeline.training.train import check_labels, make_spec, train_run
 from pipeline.training.validation import validate
@@ -164,7 +165,7 @@ def test_statistics_of_batch_norm_come_from_plain_images_in_the_end(
 
 def test_statistics_that_are_worse_are_not_kept() -> None:
     net = torch.nn.BatchNorm2d(1)
-    so_far = loop.SoFar()
+    so_far = SoFar()
     so_far.take({"epoch": 0, "val_metric": 0.5, "val_rank": 0.5}, net)
     so_far.take({"epoch": 1, "val_metric": 0.4, "val_rank": 0.4}, net)
     torch.nn.init.constant_(net.running_mean, 7.0)
@@ -192,7 +193,7 @@ def test_what_val_cannot_tell_apart_stays_with_the_frozen_backbone() -> None:
     net = torch.nn.BatchNorm2d(1)
 
     def kept(images: int, *metrics: float) -> int:
-        so_far = loop.SoFar()
+        so_far = SoFar()
         so_far.next_phase(images)
         so_far.take({"val_metric": 0.9, "val_rank": 0.9}, net)
         so_far.next_phase(images)

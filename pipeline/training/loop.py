@@ -6,8 +6,8 @@ Several processes share each batch: what a step learns is what one process would
 import math
 import pickle
 import time
-from collections.abc import Iterable, Sized
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -43,6 +43,7 @@ from pipeline.training.optimization import (
     validation_interval,
 )
 from pipeline.training.params import DetectRun, RunParams
+from pipeline.training.progress import SoFar, independent
 from pipeline.training.quick import join_frozen_norms, learning_norms, measure_norms, quicken
 from pipeline.training.validation import validate
 
@@ -59,9 +60,9 @@ def fit(
     phase: Phase,
     loaders: Loaders,
     resume_folder: Path,
-    so_far: "SoFar",
+    so_far: SoFar,
     weights: Tensor | None = None,
-) -> "SoFar":
+) -> SoFar:
     """Train `net` through one phase; returns what was `so_far` with a row per validation more, which is after every
     epoch, or after every few (`validation_interval`). `patience` epochs that are not better than all before, and than
     those of an earlier phase by more than chance, end it, but for `last_epochs`.
@@ -72,7 +73,7 @@ def fit(
     """
     train, val = loaders.train, loaders.val
     t = prepare(fabric, net, spec, run, phase, len(train), weights)
-    so_far, epoch = (so_far, 0) if phase.frozen else go_on(t, resume_folder, so_far, len(cast(Sized, val.dataset)))
+    so_far, epoch = (so_far, 0) if phase.frozen else go_on(t, resume_folder, so_far, independent(val))
     averaged, started = cast(WholeNet, t.average.module), epoch
     patience = math.inf if phase.frozen else math.ceil(run.train.patience / validation_interval(phase))
     stopped_at = phase.epochs - last_epochs(run, phase)
@@ -113,7 +114,7 @@ def judge(
     return validate(t.fabric, t.average.module, spec, val, dataset, when)
 
 
-def settle_norms(t: "Training", so_far: "SoFar", loaders: Loaders, spec: ModelSpec, dataset: Dataset) -> None:
+def settle_norms(t: "Training", so_far: SoFar, loaders: Loaders, spec: ModelSpec, dataset: Dataset) -> None:
     """Measure batch norm of the best weights, if they are of this phase, on plain images, and keep that unless it is
     worse on val.
     """
@@ -125,7 +126,7 @@ def settle_norms(t: "Training", so_far: "SoFar", loaders: Loaders, spec: ModelSp
     so_far.settle(judge(t, seen, spec, loaders.val, dataset, "the end"), averaged.net)
 
 
-def skip(t: "Training", so_far: "SoFar", epoch: int, to: int, steps: int, bar: Any) -> int:
+def skip(t: "Training", so_far: SoFar, epoch: int, to: int, steps: int, bar: Any) -> int:
     """Leave out the epochs from `epoch` on, of so many `steps` each; returns `to`, the next one, in which the learning
     rate is what it would be after them.
     """
@@ -135,58 +136,6 @@ def skip(t: "Training", so_far: "SoFar", epoch: int, to: int, steps: int, bar: A
         for _ in range((to - epoch) * steps):
             t.schedule.step()
     return to
-
-
-@dataclass
-class SoFar:
-    """What the validations have shown until now."""
-
-    rows: list[dict[str, float]] = field(default_factory=list)
-    rank: float = -math.inf
-    """What a row is better above."""
-    best: dict[str, Tensor] = field(default_factory=dict)
-    """The weights of the best row."""
-    place: int = 0
-    """Of the best row among all."""
-    waited: int = 0
-    """Validations since then, of this phase."""
-    skipped: int = 0
-    """Epochs that were left out before the last one."""
-
-    @property
-    def top(self) -> dict[str, float]:
-        """The row of the best weights."""
-        return self.rows[self.place]
-
-    def next_phase(self, images: int) -> None:
-        """From here on a row is better that is so by more than a standard error of val, of so many images: among nets
-        that val cannot tell apart the one that learned less is kept, the one-standard-error rule (Breiman et al. 1984).
-        """
-        self.waited = 0
-        if self.rows:
-            # two right and two wrong answers added (Agresti and Coull 1998): at 1.0 it would be 0
-            share = (self.top["val_metric"] * images + 2) / (images + 4)
-            self.rank += math.sqrt(share * (1 - share) / (images + 4))
-
-    def take(self, row: dict[str, float], net: Net) -> None:
-        """Add the row of a validation, and keep the weights of `net` where it is the best."""
-        self.rows.append(row)
-        self.waited += 1
-        if row["val_rank"] > self.rank:
-            self.rank, self.waited, self.place = row["val_rank"], 0, len(self.rows) - 1
-            self.best = _copy(net)
-
-    def settle(self, row: dict[str, float], net: Net) -> None:
-        """Put `row`, a validation of the best weights with other statistics of batch norm, in the place of theirs, and
-        keep those of `net`, unless it is worse.
-        """
-        if row["val_rank"] >= self.top["val_rank"]:
-            self.top.update(row)
-            self.best = _copy(net)
-
-
-def _copy(net: Net) -> dict[str, Tensor]:
-    return {name: value.cpu().clone() for name, value in net.state_dict().items()}
 
 
 @dataclass(slots=True)
@@ -277,7 +226,7 @@ def save(t: Training, folder: Path, epoch: int, so_far: SoFar) -> None:
 
 def go_on(t: Training, folder: Path, so_far: SoFar, images: int) -> tuple[SoFar, int]:
     """Put what a killed run left in `folder` into `t`; returns what its validations have shown, and the next epoch. If
-    there is nothing, that is `so_far`, for val of so many `images`, and the first epoch.
+    there is nothing, that is `so_far`, for val of so many independent `images`, and the first epoch.
 
     The first process reads it for all. A line says where the run was begun otherwise than it goes on: its last bits are
     then not those of an unbroken one. Raises InputError for a file that is damaged.

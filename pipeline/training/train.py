@@ -138,7 +138,8 @@ def _fit_phases(
     from pipeline.training.cost import loaders_memory
     from pipeline.training.devices import choose_precision
     from pipeline.training.features import frozen_loaders
-    from pipeline.training.loop import Phase, SoFar, fit
+    from pipeline.training.loop import Phase, fit
+    from pipeline.training.progress import SoFar
 
     balanced = run.train.class_weights == "balanced"
     weights = label_weights(run.task, datasets[0].samples, dataset.labels) if balanced else None

@@ -568,9 +568,11 @@ def test_a_run_goes_on_from_the_model_of_another(tmp_path: Path) -> None:
         torch.testing.assert_close(new[name], old[name], rtol=0, atol=1e-6)
     weights = read_spec(tmp_path / "model/model.json").trained["weights"]
     assert (weights["run"], weights["anew"]) == ("r", 0)
-    gone = str(tmp_path / "models/second/model.safetensors")
+    gone = "models/second/model.safetensors"
     with pytest.raises(InputError, match=r"second/model\.safetensors: no such file; `dvc repro train@second` makes it"):
         train_run("r", detector(pretrained=gone, **still), *places, workers=0)
+    with pytest.raises(InputError, match=r"second/model\.safetensors: no such file$"):  # of another project
+        train_run("r", detector(pretrained=str(tmp_path / gone), **still), *places, workers=0)
 
 
 @pytest.mark.parametrize("kind", ["anchor_free", "yolov3"])

@@ -11,6 +11,8 @@ from pipeline.core.boundary import exit_code
 from pipeline.core.params import TASKS
 from pipeline.runtimes.targets import TARGETS, TORCH
 
+MOST_PORTS = 65535
+
 
 def main(arguments: list[str] | None = None) -> None:
     if code := exit_code(lambda: _run(arguments)):
@@ -71,7 +73,7 @@ def _cost_parser(parser: argparse.ArgumentParser) -> None:
         "--best", type=_count, default=5, help="with --budget: how many to measure and list (default 5)"
     )
     parser.add_argument("--plot", type=_path, metavar="FILE", help="with --budget: draw what was considered, a new PNG")
-    parser.add_argument("--width", type=float, help="of a mobilenetv1 or mobilenetv2 (default 1)")
+    parser.add_argument("--width", type=_above_0, help="of a mobilenetv1 or mobilenetv2 (default 1)")
     parser.add_argument("--resolution", type=_count, default=224, help="side of the input in pixels (default 224)")
     parser.add_argument("--labels", type=_count, default=1000, help="classes of the last layer (default 1000)")
     parser.add_argument("--layers", action="store_true", help="a line per layer as well")
@@ -113,7 +115,7 @@ def _slide_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--background", type=_word, default="background", help="the label of nothing (default background)"
     )
-    parser.add_argument("--score", type=float, help="with --draw: objects below are not drawn (default: the run's)")
+    parser.add_argument("--score", type=_share, help="with --draw: objects below are not drawn (default: the run's)")
     parser.add_argument("--json", action="store_true", help="all figures as one JSON object")
     parser.add_argument("--draw", type=_path, metavar="FOLDER", help="write the images with truth and boxes drawn in")
     parser.set_defaults(command=commands.slide)
@@ -127,7 +129,7 @@ def _trace_parser(parser: argparse.ArgumentParser) -> None:
 
 def _epochs_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=_word, help="its data must be there: dvc repro augment@DATASET")
-    parser.add_argument("--minutes", type=_minutes, required=True, metavar="N", help="that training may take")
+    parser.add_argument("--minutes", type=_above_0, required=True, metavar="N", help="that training may take")
     parser.set_defaults(command=commands.epochs)
 
 
@@ -161,18 +163,34 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _minutes(text: str) -> float:
+def _above_0(text: str) -> float:
     try:
-        minutes = float(text)
+        number = float(text)
     except ValueError:
-        minutes = 0.0
-    if not 0 < minutes < math.inf:
-        raise argparse.ArgumentTypeError(f"found {text!r}; expected minutes, more than 0")
-    return minutes
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected a number above 0")
+    return number
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected a number from 0 to 1")
+    return share
+
+
+def _port(text: str) -> int:
+    if not text.strip().isdecimal() or int(text) > MOST_PORTS:
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected a port, up to {MOST_PORTS}")
+    return int(text)
 
 
 def _numbers(text: str) -> list[float]:
-    return [float(word) for word in text.split(",")]
+    return [_above_0(word) for word in text.split(",")]
 
 
 def _add_settings(parser: argparse.ArgumentParser, what: str) -> None:
@@ -181,14 +199,14 @@ def _add_settings(parser: argparse.ArgumentParser, what: str) -> None:
 
 def _inspect_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=_word)
-    parser.add_argument("--port", type=int, default=5151)
+    parser.add_argument("--port", type=_port, default=5151)
     parser.set_defaults(command=commands.inspect)
 
 
 def _demo_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=_word)
     parser.add_argument("--host", type=_word, default="127.0.0.1", help="0.0.0.0 lets phones on the same network in")
-    parser.add_argument("--port", type=int, default=5151)
+    parser.add_argument("--port", type=_port, default=5151)
     parser.add_argument("--write", type=_path, metavar="FOLDER", help="write the page there, for any static host")
     parser.set_defaults(command=commands.demo)
 

@@ -13,6 +13,7 @@ from pipeline.core.errors import InputError
 from pipeline.runtimes.targets import TORCH
 
 DATABASE = Path(".fiftyone")
+CHAIN = ("models", "exports", "reports", "data/sample", "data/ingested", "data/augmented")  # the folders of the stages
 
 
 def add(args: argparse.Namespace) -> None:
@@ -27,6 +28,7 @@ def _budget(args: argparse.Namespace) -> None:
 
     budget = read_budget(args.budget)
     if args.plot:
+        _check_place("--plot", args.plot)
         check_plot(args.plot)  # before minutes of measuring
     considered = candidates(args.labels)
     rows = fitting(considered, budget, args.labels, args.best)
@@ -67,6 +69,7 @@ def predict(args: argparse.Namespace) -> None:
     from pipeline.inference.predict import predict_sources, prediction_text
 
     _check_made(args.run)
+    _check_place("--draw", args.draw)
     places = Path("models"), Path("exports"), args.draw
     # an exported file brings along what it was exported with
     shown = _shown(args.run) if args.target == TORCH else None
@@ -80,6 +83,7 @@ def slide(args: argparse.Namespace) -> None:
     from pipeline.inference.sliding import figures_text, slide_run
 
     _check_made(args.run)
+    _check_place("--draw", args.draw)
     data = Path("data/ingested")
     what = args.dataset, args.split, args.scales, args.background
     figures = slide_run(args.run, Path("models"), data, *what, args.draw, args.score, _shown(args.run))
@@ -94,6 +98,13 @@ def _json(value: Any) -> str:
     except UnicodeEncodeError:
         return json.dumps(value)
     return text
+
+
+def _check_place(option: str, path: Path | None) -> None:
+    """Raises InputError for a place in what the chain makes: DVC removes it before a stage runs again."""
+    for made in CHAIN:
+        if path is not None and path.resolve().is_relative_to(Path(made).resolve()):
+            raise InputError(f"{option} {path}: lies in {made}/, which the chain makes and removes; expected elsewhere")
 
 
 def _check_made(run: str) -> None:
@@ -140,6 +151,7 @@ def demo(args: argparse.Namespace) -> None:
 
     page, runtime = page_folder(Path("exports"), args.run), runtime_folder(Path("node_modules"))
     if args.write:
+        _check_place("--write", args.write)
         write_site(page, runtime, args.write)
         print(f"{args.write}: the page of {args.run}, for any static host")
         return

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -395,6 +396,40 @@ def test_a_resolved_file_that_cannot_be_read(tmp_path: Path, text: str | bytes |
     if text is not None:
         (tmp_path / "resolved.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
     assert error_of(python(tmp_path, "-m", "stages.train", "herd")).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["inspect", "herd", "--port", "99999"], "argument --port: found '99999'; expected a port, up to 65535"),
+        (["demo", "herd", "--port", "-5"], "argument --port: found '-5'; expected a port, up to 65535"),
+        (["slide", "r", "d", "--score", "nan"], "argument --score: found 'nan'; expected a number from 0 to 1"),
+        (["slide", "r", "d", "--scales", "1,,2"], "argument --scales: found ''; expected a number above 0"),
+        (
+            ["cost", "--backbone", "mobilenetv1", "--width", "nan"],
+            "argument --width: found 'nan'; expected a number above",
+        ),
+        (["epochs", "herd", "--minutes", "0"], "argument --minutes: found '0'; expected a number above 0"),
+    ],
+)
+def test_numbers_out_of_their_range_are_named(project: Path, arguments: list[str], message: str) -> None:
+    done = pocketlens(project, *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize("place", ["models/herd/x", "exports", "data/ingested/herd/x", "reports/../models/x"])
+@pytest.mark.parametrize(
+    "command",
+    [["predict", "photo.jpg", "--run", "other", "--draw"], ["cost", "--budget", "macs=1M", "--plot"]],
+)
+def test_nothing_is_written_where_the_chain_removes_it(project: Path, command: list[str], place: str) -> None:
+    (project / "models").mkdir()
+    found = error_of(pocketlens(project, *command, place))
+    assert re.search(
+        rf"{command[-1]} {place}: lies in \S+/, which the chain makes and removes; expected elsewhere", found
+    )
+    assert not list((project / "models").iterdir())
 
 
 def test_params_are_explained(project: Path) -> None:

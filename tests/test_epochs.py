@@ -55,7 +55,7 @@ def test_a_rare_validation_is_counted_as_rare() -> None:
     assert MEASURED.of(0, 40) == 20 + 40 * 30 + 20 * 10
 
 
-@pytest.mark.parametrize(("frozen", "epochs", "least"), [(0, 15, "1.0"), (30, 15, "1.0"), (3, 0, "1.0")])
+@pytest.mark.parametrize(("frozen", "epochs", "least"), [(0, 15, "1.0"), (30, 15, "1.1"), (3, 0, "1.1")])
 def test_less_than_an_epoch_is_an_error_that_says_what_would_do(frozen: int, epochs: int, least: str) -> None:
     with pytest.raises(
         InputError, match=rf"--minutes 0\.9: an epoch of runs\.r does not fit; expected {least} at least"

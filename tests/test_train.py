@@ -515,7 +515,7 @@ def test_a_damaged_weights_file_is_named_and_not_the_pictures(tmp_path: Path) ->
         )
 
 
-@pytest.mark.parametrize("damage", ["cut short", "not finite"])
+@pytest.mark.parametrize("damage", ["cut short", "not finite", "a list", "lacks the epoch"])
 def test_a_damaged_checkpoint_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
     for name, count in (("train", 16), ("val", 4)):
         pictures(tmp_path / name, count)
@@ -525,8 +525,11 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path, monkeypatch: pytest.Monke
         left.write_bytes(left.read_bytes()[:5000])
     else:
         state = torch.load(left, weights_only=True)
-        state["average"]["module.net.body.conv_stem.weight"][0] = float("nan")
-        torch.save(state, left)
+        if damage == "not finite":
+            state["average"]["module.net.body.conv_stem.weight"][0] = float("nan")
+        elif damage == "lacks the epoch":
+            del state["epoch"]
+        torch.save([state] if damage == "a list" else state, left)
     with pytest.raises(InputError, match=r"last\.ckpt.*(not a checkpoint|conv_stem\.weight.* not finite).*remove it"):
         train_run("r", run(epochs=2), *places, workers=0)
     left.unlink()

@@ -66,8 +66,10 @@ def read_budget(text: str) -> dict[str, float]:
         key, _, value = part.strip().partition("=")
         if key not in LIMITS:
             raise InputError(f"--budget {part}: unknown limit{nearest(key, LIMITS)}; there are {', '.join(LIMITS)}")
-        found = re.fullmatch(r"([0-9.]+)\s*([a-zA-Z]*)", value.strip())
-        if found is None or found[1].count(".") > 1 or found[2].lower() not in UNITS:
+        found = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([a-zA-Z]*)", value.strip())
+        if key in budget:
+            raise InputError(f"--budget {part}: {key} is stated twice")
+        if found is None or found[2].lower() not in UNITS:
             raise InputError(f"--budget {part}: expected a number with k, M, G, kB or MB, as in {key}=1.5M")
         budget[key] = float(found[1]) * UNITS[found[2].lower()]
     return budget

@@ -116,7 +116,7 @@ def fitting(name: str, run: RunParams, seconds: Seconds, minutes: float) -> dict
     tries += [(n, 0) for n in range(frozen, 0, -1)]
     found = next((each for each in tries if seconds.of(*each) <= 60 * minutes), None)
     if found is None:
-        least = min(seconds.of(*each) for each in tries) / 60
+        least = math.ceil(min(seconds.of(*each) for each in tries) / 6) / 10
         raise InputError(f"--minutes {minutes:g}: an epoch of runs.{name} does not fit; expected {least:.1f} at least")
     knobs = {"train.frozen_epochs": found[0], "train.epochs": found[1]}
     if isinstance(run, DetectRun) and 0 < found[1] < epochs and run.train.online.quiet_epochs:

@@ -8,6 +8,7 @@ import pickle
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, cast
 
@@ -252,9 +253,10 @@ def _read(path: Path) -> dict[str, Any]:
         left: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         for name in ("net", "average"):
             check_finite(path, left[name])
+        itemgetter("optimizer", "schedule", "epoch", "so_far", "circumstances")(left)
     except InputError as error:
         raise InputError(f"{error}; remove it to train from the beginning") from None
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError) as error:
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError, TypeError) as error:
         why = str(error).splitlines()[0]
         raise InputError(f"{path}: not a checkpoint: {why}; remove it to train from the beginning") from None
     return left

@@ -64,7 +64,7 @@ def verify_run(exports: Path, evaluated: Path, truth_folder: Path, report: Path,
             write_json(folder / "verify.json", verdict)
             write_json(folder / "verdict.json", {**verdict, "targets": {t: _untimed(r) for t, r in targets.items()}})
             write_json(folder / "metrics.json", _steady(case, targets))
-    failed = [f"{target}: {row['reason']}" for target, row in targets.items() if not row["passed"]]
+    failed = [f"{target}: {_reason(row)}" for target, row in targets.items() if not row["passed"]]
     if failed:
         raise InputError("\n".join([*failed, f"see {report}; nothing is registered"]))
     each = ", ".join(
@@ -264,6 +264,12 @@ def _explain(
         "sqnr_db": {layer.name: layer.sqnr_db for layer in noise},
         "first_layer_apart": None if apart is None else apart._asdict(),
     }
+
+
+def _reason(row: dict[str, Any]) -> str:
+    """Why a file failed, and what its test split cannot tell."""
+    small = row.get("too_small")
+    return row["reason"] if not small or small in row["reason"] else f"{row['reason']}; {small}"
 
 
 def _untimed(row: dict[str, Any]) -> dict[str, Any]:

@@ -155,7 +155,7 @@ def _url(path: Path | str) -> str:
 
 @contextmanager
 def _encoding() -> Iterator[None]:
-    """Raises OSError for FFmpeg's errors that are none."""
+    """Raises OSError for every error of FFmpeg; some of them are not."""
     try:
         yield
     except av.FFmpegError as error:

@@ -115,3 +115,8 @@ def commit(root: Path) -> None:
 def dvc(root: Path, *arguments: str) -> None:
     environment = {**os.environ, "DVC_NO_ANALYTICS": "1"}
     subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=root, env=environment, check=True)
+
+
+def client(project: Path) -> MlflowClient:
+    """Of the project's own store and registry."""
+    return MlflowClient(default_uri(project), default_uri(project))

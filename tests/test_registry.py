@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from finished_project import commit, write_finished
-from mlflow import MlflowClient
+from finished_project import client, commit, write_finished
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json, write_json
-from pipeline.tracking.store import default_uri
 from pipeline.tracking.track import Tracked, describe, track_all, track_run
 
 RUN, MODEL = "herd", "pocketlens-herd"
@@ -30,10 +28,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def project(template: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(template, tmp_path / "project"))
-
-
-def client(project: Path) -> MlflowClient:
-    return MlflowClient(default_uri(project), default_uri(project))
 
 
 def aliases(project: Path) -> dict[str, str]:

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, in_project
-from finished_project import commit, write_finished
-from mlflow import MlflowClient
+from finished_project import client, commit, write_finished
 from mlflow.artifacts import download_artifacts
 from servers import silent
 
@@ -38,10 +37,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def project(template: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(template, tmp_path / "project"))
-
-
-def client(project: Path) -> MlflowClient:
-    return MlflowClient(default_uri(project), default_uri(project))
 
 
 def kept(project: Path) -> tuple[list[str], list[str], dict[str, str]]:

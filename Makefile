@@ -36,13 +36,7 @@ node_modules/ready: package-lock.json package.json .npmrc | $(VENV)/ready
 	touch $@
 
 repro: setup ## run the chain: what params.yaml and the code have changed since the last time
-	@# first params.yaml, of which DVC itself needs some keys and says less; this also notices weights that were replaced
-	@$(BIN)/python -m stages.params
-	@# DVC sees no edge from a run to one that starts from its model: that model is made first, and its hash taken
-	@first=$$(sed -n 's|.* pretrained: models/\(.*\)/model.safetensors|train@\1|p' resolved.yaml 2>/dev/null | sort -u); \
-		[ -z "$$first" ] || { $(BIN)/dvc repro --keep-going $$first; $(BIN)/python -m stages.params; }
-	@# a stage that fails costs what waits for it and no more; the last line says what that was
-	@$(BIN)/dvc repro --keep-going || { $(BIN)/pocketlens missing; exit 1; }
+	@$(BIN)/pocketlens repro
 
 test: lint node_modules/ready ## lint, types and all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) # a core each: threads of several workers would fight

@@ -1,4 +1,4 @@
-"""The command `pocketlens`: what is done beside the chain."""
+"""The command `pocketlens`: the chain, and what is done beside it."""
 
 import argparse
 import math
@@ -36,7 +36,10 @@ def _run(arguments: list[str] | None) -> None:
     _params_parser(new("params", help="every knob of a run, its meaning, and whether it is a default"))
     track = new("track", help="rebuild the MLflow runs from the chain's files where they are missing")
     track.set_defaults(command=commands.track)
-    missing = new("missing", help="which stages of the chain are still to be made, in one line")
+    again = new("repro", help="run the chain: what params.yaml, data and code have changed since the last time")
+    again.add_argument("targets", nargs="*", metavar="STAGE", help="such as track@herd, with what it needs; else all")
+    again.set_defaults(command=commands.repro)
+    missing = new("missing", help="which stages of the chain are still to be made, in one line; exit code 1 if any are")
     missing.set_defaults(command=commands.missing)
     args = parser.parse_args(arguments)
     os.environ.setdefault("FIFTYONE_DO_NOT_TRACK", "1")

@@ -6,6 +6,7 @@ import os
 import sys
 from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,7 @@ def params(args: argparse.Namespace) -> None:
 def inspect(args: argparse.Namespace) -> None:
     from pipeline.inspection.app import inspect_run
 
-    inspect_run(args.run, Path.cwd(), DATABASE, args.port)
+    inspect_run(args.run, Path.cwd(), DATABASE, args.port, partial(print, flush=True))
 
 
 def demo(args: argparse.Namespace) -> None:
@@ -191,7 +192,18 @@ def track(_args: argparse.Namespace) -> None:
         print(line, flush=True)  # before what is wrong at the end
 
 
-def missing(_args: argparse.Namespace) -> None:
-    from pipeline.tracking.missing import missing_line
+def repro(args: argparse.Namespace) -> None:
+    from pipeline.config.repro import repro
 
-    print(missing_line(Path.cwd()))
+    line = repro(Path.cwd(), args.targets)
+    if line is not None:
+        print(line) if line else None
+        sys.exit(1)
+
+
+def missing(_args: argparse.Namespace) -> None:
+    from pipeline.tracking.missing import NOTHING, missing_line
+
+    print(line := missing_line(Path.cwd()))
+    if line != NOTHING:
+        sys.exit(1)

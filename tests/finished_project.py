@@ -43,6 +43,7 @@ def write_project(root: Path, runs: dict[str, str]) -> None:
         timing = {"seconds": 12.5, "resumed": False, "epochs": 3, "images_per_second": 1.92, "device": "cpu"}
         write_json(root / f"reports/train/{run}/training.json", timing)
         made = {"cost": {"macs": 1000 * number + 500, "params": 40}, "targets": {"onnx_int8": {"file": f"{run}.onnx"}}}
+        made["not_made"] = {}
         write_json(root / f"exports/{run}/export.json", made)
         write_json(root / f"exports/{run}/model.json", {"task": task})
         Image.new("RGB", (64, 48)).save(_parent(root / f"exports/{run}/golden/0.png"))

@@ -175,8 +175,7 @@ def test_other_layouts_of_the_file(params: Path, change: Any, what: str) -> None
 
 def test_few_lines_are_added(params: Path) -> None:
     before = len(params.read_text().splitlines())
-    weights = params.parent / "w.safetensors"
-    weights.write_bytes(b"")
+    weights = weights_of("mobilenetv2_050", params.parent / "w.safetensors")
     call(
         params, data="coco", task="detect", backbone="mobilenetv2_050", pretrained=weights, settings=["train.epochs=5"]
     )
@@ -186,11 +185,10 @@ def test_few_lines_are_added(params: Path) -> None:
 @pytest.mark.parametrize("task", ["classify", "localize", "detect"])
 def test_pretrained_weights_bring_their_recipe_however_they_are_given(params: Path, task: str) -> None:
     data = "folder" if task == "classify" else "coco"
-    weights = params.parent / "w.safetensors"
-    weights.write_bytes(b"")
-    call(params, "file", data, task, pretrained=weights)
-    call(params, "hub", data, task, settings=["model.pretrained=true"])
-    call(params, "none", data, task)
+    weights = weights_of("mobilenetv2_050", params.parent / "w.safetensors")
+    call(params, "file", data, task, backbone="mobilenetv2_050", pretrained=weights)
+    call(params, "hub", data, task, backbone="mobilenetv2_050", settings=["model.pretrained=true"])
+    call(params, "none", data, task, backbone="mobilenetv2_050")
     runs = read_params(params).runs
     assert runs["file"].train == runs["hub"].train != runs["none"].train
 
@@ -386,14 +384,37 @@ def test_settings_go_together_and_the_last_word_counts(params: Path) -> None:
 
 
 def test_backbone_and_pretrained(params: Path) -> None:
-    weights = params.parent / "weights/w.safetensors"
-    weights.parent.mkdir()
-    weights.write_bytes(b"")
+    weights = weights_of("resnet18", params.parent / "weights/w.safetensors")
     call(params, backbone="resnet18", pretrained=weights)
     run = read_params(params).run("mine")
     assert (run.model.backbone, run.model.pretrained) == ("resnet18", "weights/w.safetensors")
     assert run.train.frozen_epochs > 0
     assert run.train.backbone_rate < 1
+
+
+@pytest.mark.parametrize("given", ["pretrained", "setting"])
+@pytest.mark.parametrize(
+    ("holds", "message"),
+    [
+        ("mobilenetv2_050", r"w\.safetensors: weights of another .* width: .*; expected weights of mobilenetv2_035$"),
+        ("resnet18", r"w\.safetensors: .*To make it plain"),
+        ("nothing", r"w\.safetensors: not a weights file"),
+    ],
+)
+def test_weights_that_do_not_fit_are_told_at_once(params: Path, given: str, holds: str, message: str) -> None:
+    file = params.parent / "weights/w.safetensors"
+    file.parent.mkdir()
+    file.write_bytes(b"") if holds == "nothing" else weights_of(holds, file)
+    said: dict[str, Any] = {"settings": ["model.pretrained=weights/w.safetensors"]}
+    said = {"pretrained": file} if given == "pretrained" else said
+    with pytest.raises(InputError, match=re.compile(message, re.DOTALL)):
+        call(params, backbone="mobilenetv2_035", from_scratch=False, **said)
+    assert params.read_bytes() == SHIPPED
+
+
+def test_the_model_of_a_run_that_is_not_made_yet_can_be_named(params: Path) -> None:
+    call(params, settings=["model.pretrained=models/herd/model.safetensors"], from_scratch=False)
+    assert read_params(params).run("mine").model.pretrained == "models/herd/model.safetensors"
 
 
 # --- paths

@@ -21,8 +21,8 @@ from pipeline.core.sample import (
     write_samples,
 )
 from pipeline.core.spec import ModelSpec, write_spec
-from pipeline.evaluation.evaluate import evaluate_run, write_report
-from pipeline.viz.mistakes import mistake
+from pipeline.evaluation.evaluate import _no_better_than_always_one, evaluate_run, write_report
+from pipeline.viz.mistakes import mistake, mistakes_sheet
 
 HERD = Dataset("herd", ["cow", "horse"], ["nose", "tail"], skeleton=[(0, 1)])
 FILES = {"metrics.json", "plots", "worst.jpg", "best.jpg", "predictions"}
@@ -145,6 +145,7 @@ MISTAKES = [
     ("detect", {"objects": []}, {"objects": [GOAT]}, "1 extra"),
     ("detect", {"objects": [COW]}, {"objects": [GOAT]}, "1 wrong label"),
     ("detect", {"objects": [COW]}, {"objects": [replace(COW, score=0.9)]}, "mean IoU 1.00"),
+    ("detect", {"objects": []}, {"objects": []}, "right: nothing"),
     ("localize", {"objects": [COW]}, {"objects": []}, "cow missed"),
     ("localize", {"objects": []}, {"objects": [GOAT]}, "goat where nothing is"),
     ("localize", {"objects": [COW]}, {"objects": [GOAT]}, "cow taken for goat, IoU 1.00"),
@@ -156,6 +157,22 @@ def test_mistakes_in_words(task, truth, predicted, words):
     bad, text = mistake(task, Sample("i", "i.jpg", 80, 60, **truth), Sample("i", "i.jpg", 80, 60, **predicted))
     assert text == words
     assert (bad > 0.5) == (not words.startswith(("right", "mean")))
+
+
+@pytest.mark.parametrize(("right", "said"), [(5, "; no better than to answer cow always (0.6250)"), (6, "")])
+def test_a_classifier_that_shows_nothing_learned_is_told(right: int, said: str) -> None:
+    truth = [Sample(f"{i}", f"{i}.jpg", 80, 60, label="cow" if i < 5 else "goat") for i in range(8)]
+    assert _no_better_than_always_one({"task": "classify", "accuracy": right / 8}, truth) == said
+
+
+def test_right_answers_fill_no_sheet_of_the_worst(tmp_path: Path) -> None:
+    folder, truth, predicted = draw_split(tmp_path, "classify")
+    right = [replace(p, label=t.label) for t, p in zip(truth, predicted, strict=True)]
+    wrong = [replace(right[0], label="none"), *right[1:]]
+    dataset = read_dataset(folder.parent)
+    for shown, tiles in ((wrong, 1), (right, min(len(truth), 4))):
+        mistakes_sheet("classify", folder, truth, shown, dataset, tmp_path / "worst.jpg")
+        assert Image.open(tmp_path / "worst.jpg").width == min(tiles, 4) * 326 + 6
 
 
 def test_an_empty_test_split_is_an_input_error(tmp_path):

@@ -150,13 +150,17 @@ def test_a_setting_without_a_tensor_is_another_net(tmp_path: Path, change: str) 
     assert len(list((tmp_path / "f").glob("*.sqlite"))) == 2
 
 
-@pytest.mark.parametrize("how", ["no database", "cut", "other maps"])
+@pytest.mark.parametrize("how", ["no database", "cut", "other maps", "another bit"])
 def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path, how: str) -> None:
     made = spec("pool")
     net, seen = net_of(made), pictures(tmp_path / "p", made)
     Features(seen, net, tmp_path / "f", launch("fp32"))
     (file,) = (tmp_path / "f").iterdir()
-    if how == "other maps":
+    if how == "another bit":
+        with sqlite3.connect(file) as database:
+            database.create_function("rot", 1, lambda maps: bytes([maps[0] ^ 1]) + maps[1:])
+            database.execute("UPDATE features SET maps = rot(maps)")
+    elif how == "other maps":
         with sqlite3.connect(file) as database:
             database.execute("UPDATE features SET maps = ?", (b"short",))
     else:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.errors import InputError
-from pipeline.core.files import new_folder, read_json, write_json
+from pipeline.core.files import new_folder, read_json, write_json, write_text
+from pipeline.core.spec import ModelSpec, read_spec, write_spec
 
 
 def test_an_error_leaves_the_old_folder_and_no_rest(tmp_path: Path) -> None:
@@ -37,6 +38,56 @@ def test_what_is_no_json_is_named(tmp_path: Path, content: bytes, message: str) 
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(InputError, match=message):
         read_json(tmp_path / "a.json")
+
+
+def test_a_folder_is_no_json(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="a folder; expected a file"):
+        read_json(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"size": "96"}, "size: Input should be a valid integer"),
+        ({"mean": [0.5, None, 0.5]}, r"mean\.1: Input should be a valid number"),
+        ({"labels": "cow"}, "labels: Input should be a valid array"),
+        ({"run": None}, "run: Input should be a valid string"),
+        ({"colour": 1}, "colour: Unexpected keyword argument"),
+    ],
+)
+def test_a_card_of_another_form_is_named(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    known = ModelSpec(
+        *("r", "d", "classify", ["cow", "dog"], ["nose"], [(0, 0)], [], "mobilenetv2_050", {"kind": "pool"}),
+        *(96, "letterbox", [0.5, 0.5, 0.5], [0.5, 0.5, 0.5]),
+    )
+    write_spec(tmp_path / "model.json", known)
+    assert read_spec(tmp_path / "model.json") == known
+    written = read_json(tmp_path / "model.json")
+    write_json(tmp_path / "model.json", written | change)
+    with pytest.raises(InputError, match=r"model\.json: not as it was written; `dvc checkout` brings back"):
+        read_spec(tmp_path / "model.json")
+    del written["sha256"]
+    write_json(tmp_path / "model.json", written | change)
+    with pytest.raises(InputError, match=rf"model\.json: not a model\.json of this version: {message}"):
+        read_spec(tmp_path / "model.json")
+    write_json(tmp_path / "model.json", written)
+    assert read_spec(tmp_path / "model.json") == known
+
+
+@pytest.mark.parametrize("content", [[1, 2], None, "model"])
+def test_a_card_that_is_no_object_is_named(tmp_path: Path, content: object) -> None:
+    write_json(tmp_path / "model.json", content)
+    with pytest.raises(InputError, match=r"model\.json: found \w+; expected an object"):
+        read_spec(tmp_path / "model.json")
+
+
+@pytest.mark.parametrize("name", ["n" * 251 + ".png", "ü" * 125 + ".png"])
+def test_a_file_may_have_the_longest_name_there_is(tmp_path: Path, name: str) -> None:
+    write_text(tmp_path / name, "cow")
+    with new_folder(tmp_path / "folder" / name) as folder:
+        write_text(folder / "a", "cow")
+    assert (tmp_path / name).read_text() == (tmp_path / "folder" / name / "a").read_text() == "cow"
+    assert [p.name for p in (tmp_path / "folder").iterdir()] == [name]
 
 
 def test_a_name_that_is_not_utf_8_survives_in_json(tmp_path: Path) -> None:

@@ -326,8 +326,8 @@ def test_no_predictions_is_an_input_error(tmp_path):
 
 
 def test_missing_files_are_named(tmp_path):
-    with pytest.raises(InputError, match=r"predictions: not there; evaluated runs: none. `dvc repro evaluate@r`"):
-        inspect_run("r", tmp_path, tmp_path / ".fiftyone", 5151)
+    with pytest.raises(InputError, match=r"predictions: not there; evaluated runs: none. `dvc repro evaluate@RUN`"):
+        inspect_run("r", tmp_path, tmp_path / ".fiftyone", 5151, print)
     test, predictions, *_ = draw_run(tmp_path, "classify")
     (test / "metadata.jsonl").unlink()
     with pytest.raises(InputError, match=r"test/metadata.jsonl: no such file; `dvc repro`"):

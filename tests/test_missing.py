@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,18 +12,23 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
+from dvc.repo import Repo
 from finished_project import dvc
 from ruamel.yaml import YAML
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_text
-from pipeline.tracking.missing import NOTHING, UNRESOLVED, VIEWS, missing_line
+from pipeline.tracking.missing import NOTHING, RUNNING, UNRESOLVED, VIEWS, missing_line
 
 RUNS = ("alpaca", "herd")
 STAGE = """
 import sys
 from pathlib import Path
 stage, name, *outs = sys.argv[1:]
+with Path("began").open("a") as file:
+    file.write(f"{stage}@{name}\\n")
+if Path(f"{stage}@{name}.waits").exists():
+    Path(f"{stage}@{name}.waits").read_text()
 if Path(f"{stage}@{name}.broken").exists():
     sys.exit(f"error: {stage} of {name} is broken")
 inside = ("dataset.json", "summary.json", "train/metadata.jsonl", "val/metadata.jsonl", "test/metadata.jsonl")
@@ -113,6 +119,34 @@ with Path("looked").open("a") as file: file.write(f"{sorted(p.name for p in Path
     assert sorted(p.name for p in (project / "models").iterdir()) == sorted(RUNS)
 
 
+def test_the_runs_of_a_way_are_trained_in_its_order(project: Path) -> None:
+    way = {"alpaca": "herd", "other": "alpaca", "more": "alpaca"}
+    runs = {run: {"model": {"pretrained": f"models/{first}/model.safetensors"}} for run, first in way.items()}
+    write_text(project / "resolved.yaml", json.dumps({"runs": runs}))
+    assert [stage for stage in ran(make(project)) if stage.startswith("train")] == ["train@herd", "train@alpaca"]
+
+
+def test_ctrl_c_ends_it_and_no_other_stage_begins(project: Path) -> None:
+    """The terminal sends it to all of its processes; the stage holds until then."""
+    os.mkfifo(project / "train@alpaca.waits")
+    own = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    running = subprocess.Popen(
+        ["env", "--default-signal=INT", "make", "repro"],  # a shell may have started the tests without
+        cwd=project, env={**own, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    with (project / "train@alpaca.waits").open("w"):  # the stage has it open too now
+        os.killpg(running.pid, signal.SIGINT)
+        said, errors = running.communicate(timeout=120)
+    assert running.returncode != 0
+    assert (project / "began").read_text().splitlines()[-1] == "train@alpaca", said
+    assert "interrupted" in errors.splitlines()
+    with pytest.raises(ProcessLookupError):
+        os.killpg(running.pid, 0)
+    (project / "train@alpaca.waits").unlink()
+    assert make(project).returncode == 0
+
+
 def test_a_run_that_fails_leaves_the_others_theirs(project: Path) -> None:
     (project / "train@alpaca.broken").touch()
     done = make(project)
@@ -133,6 +167,16 @@ def test_a_mistake_in_params_is_the_last_word_and_nothing_runs(project: Path) ->
     done = make(project)
     assert (done.returncode != 0, ran(done)) == (True, [])
     assert done.stderr.splitlines()[0] == "error: params.yaml: epochz: unknown key"
+
+
+def test_a_folder_that_is_no_project(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"params\.yaml: no such file; run this in the project's folder"):
+        missing_line(tmp_path)
+
+
+def test_beside_a_chain_that_runs_it_says_so(project: Path) -> None:
+    with Repo(str(project)) as running, running.lock:
+        assert missing_line(project) == RUNNING
 
 
 def test_a_chain_that_dvc_cannot_read(project: Path) -> None:

@@ -375,6 +375,31 @@ def test_weights_that_are_not_finite_are_named(tmp_path: Path, number: float) ->
         load_model(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda t: t["conv_stem.weight"].mul_(100).to(torch.int8), r"conv_stem\.weight has numbers of torch\.int8"),
+        (lambda t: t["conv_stem.weight"].to(torch.complex64), r"conv_stem\.weight has numbers of torch\.complex64"),
+        (lambda t: t["conv_stem.weight"].to_sparse(), r"conv_stem\.weight is torch\.sparse_coo"),
+        (lambda t: t["conv_stem.weight"].to("meta"), r"conv_stem\.weight is empty"),
+        (lambda t: t["bn1.running_var"].fill_(-1), r"bn1\.running_var has a variance below 0"),
+        (lambda t: [tensor.zero_() for tensor in t.values()] and t["conv_stem.weight"], "all of its weights are 0"),
+        (None, "not a weights file that is safe to load: EOFError"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_what_are_no_nets_weights_are_named(tmp_path: Path, spoil: Any, message: str) -> None:
+    state = timm.create_model("mobilenetv2_035").state_dict()
+    if spoil is None:
+        (tmp_path / "w.pth").touch()
+    else:
+        name = "bn1.running_var" if "running_var" in message else "conv_stem.weight"
+        state[name] = spoil(state)
+        torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(InputError, match=rf"w\.pth: {message}"):
+        read_pretrained("mobilenetv2_035", str(tmp_path / "w.pth"))
+
+
 def test_weights_with_another_byte_are_named(tmp_path: Path) -> None:
     """Also where all numbers stay finite; a model.json from before it had a sha256 is taken as it is."""
     made = spec("classify")

@@ -148,6 +148,9 @@ def test_pictures_of_any_mode(project: Path, tmp_path: Path, mode: str) -> None:
 def test_an_unknown_run_is_named_with_those_that_are(project: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"models/nosuch: no such model; trained runs: classify, detect, localize"):
         predict(project, [picture(tmp_path / "a.png")], "nosuch")
+    for no_name in ("classify/", "./classify", ".", "../models/classify"):
+        with pytest.raises(InputError, match="no such model; trained runs: classify, detect, localize"):
+            predict(project, [picture(tmp_path / "a.png")], no_name)
     with pytest.raises(InputError, match="models/r: no such model; trained runs: none"):
         predict(tmp_path, [tmp_path / "a.png"])
 

@@ -13,6 +13,7 @@ from PIL import Image
 from shipped import SIDE, TARGETS, shipped
 
 from pipeline.core.errors import InputError
+from pipeline.core.files import write_json
 from pipeline.core.image_file import open_image
 from pipeline.core.sample import Sample, read_samples
 from pipeline.core.spec import read_spec
@@ -130,6 +131,13 @@ def test_a_broken_file_is_an_error_that_names_it(run: Path, tmp_path: Path, targ
 def test_an_unknown_target_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no export target 'onnx_int4'; did you mean 'onnx_int8'"):
         open_runtime("onnx_int4", tmp_path)
+
+
+@pytest.mark.parametrize("content", [[1, 2], None, {}, {"targets": [], "not_made": {}}])
+def test_a_list_of_exports_that_is_none_is_named(tmp_path: Path, content: object) -> None:
+    write_json(tmp_path / "export.json", content)
+    with pytest.raises(InputError, match=r"export\.json: expected an object with targets and not_made; `dvc checkout`"):
+        exported_file(tmp_path, "onnx_int8")
 
 
 def test_broken_weights_are_an_error_that_names_them(run: Path, tmp_path: Path) -> None:

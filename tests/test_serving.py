@@ -267,6 +267,6 @@ def test_the_int8_file_comes_first_and_onnx_before_executorch(
     row = json.loads(verdict.read_text())["targets"]["onnx_int8"]
     judged = {"passed": True, "main_metric": "AP", "targets": dict.fromkeys(targets, row)}
     verdict.write_text(json.dumps(judged))
-    made.write_text(json.dumps({"targets": {target: {"file": target} for target in targets}}))
+    made.write_text(json.dumps({"targets": {target: {"file": target} for target in targets}, "not_made": {}}))
     found = servable(tmp_path, "herd")
     assert (list(found.files) if found else None) == served

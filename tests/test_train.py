@@ -515,7 +515,7 @@ def test_a_damaged_weights_file_is_named_and_not_the_pictures(tmp_path: Path) ->
         )
 
 
-@pytest.mark.parametrize("damage", ["cut short", "not finite", "a list", "lacks the epoch"])
+@pytest.mark.parametrize("damage", ["cut short", "not finite", "a moment", "a list", "lacks the epoch"])
 def test_a_damaged_checkpoint_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
     for name, count in (("train", 16), ("val", 4)):
         pictures(tmp_path / name, count)
@@ -527,10 +527,15 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path, monkeypatch: pytest.Monke
         state = torch.load(left, weights_only=True)
         if damage == "not finite":
             state["average"]["module.net.body.conv_stem.weight"][0] = float("nan")
+        elif damage == "a moment":
+            state["optimizer"]["state"][0]["exp_avg"].fill_(float("inf"))
         elif damage == "lacks the epoch":
             del state["epoch"]
         torch.save([state] if damage == "a list" else state, left)
-    with pytest.raises(InputError, match=r"last\.ckpt.*(not a checkpoint|conv_stem\.weight.* not finite).*remove it"):
+    with pytest.raises(
+        InputError,
+        match=r"last\.ckpt.*(not a checkpoint|(conv_stem\.weight|exp_avg of tensor 0).* not finite).*remove it",
+    ):
         train_run("r", run(epochs=2), *places, workers=0)
     left.unlink()
     train_run("r", run(epochs=2), *places, workers=0)

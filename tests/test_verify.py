@@ -4,6 +4,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from tflite import write_litert
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json, write_json
 from pipeline.core.sample import Object, Sample, read_samples, write_samples
-from pipeline.core.spec import read_spec
+from pipeline.core.spec import read_spec, write_spec
 from pipeline.evaluation.evaluate import write_report
 from pipeline.export.targets import executorch
 from pipeline.models.nets import Deployed, load_model
@@ -170,8 +171,8 @@ def test_the_first_layer_where_float_and_int8_part_is_found(run: Path, exports: 
 
 
 def test_swapped_labels_beside_a_good_file_fail(run: Path, exports: Path, tmp_path: Path) -> None:
-    card = read_json(exports / "model.json")
-    write_json(exports / "model.json", {**card, "labels": [*LABELS[1:], LABELS[0]]})
+    card = read_spec(exports / "model.json")
+    write_spec(exports / "model.json", replace(card, labels=[*LABELS[1:], LABELS[0]]))
     with pytest.raises(InputError, match=r"accuracy falls by .*the labels are in another order"):
         verify(run, exports, tmp_path / "report", ["onnx_float"])
 
@@ -211,6 +212,13 @@ def test_a_small_detector_is_not_too_large_for_what_is_no_weight(
     assert size_of(made, target, path)["size_ratio"] > usual
     assert too_large(made, target, sizes[target], usual) == []
     assert too_large(made, target, sizes[target.replace("int8", "float")], usual)
+
+
+@pytest.mark.parametrize("whole", [78_000, 284_000, 2_000_000])
+def test_a_float_file_by_an_int8_name_is_too_large_however_small(whole: int) -> None:
+    made = {"targets": {"onnx_float": {"size_bytes": whole}, "onnx_int8": {"size_bytes": whole}}}
+    assert too_large(made, "onnx_int8", whole, 0.35)
+    assert too_large(made, "onnx_int8", int(whole * 0.4), 0.35) == []
 
 
 @pytest.mark.parametrize("int8", [True, False])

@@ -55,6 +55,13 @@ def test_containers_and_codecs(tmp_path, name, codec):
     assert [place for place, _, _ in found] == [2, 6, 10]
 
 
+@pytest.mark.parametrize("read", [lambda path: list(frames(path, 3)), lambda path: next(stream(path)), frame_rate])
+def test_a_pipe_is_not_waited_for(tmp_path, read):
+    os.mkfifo(tmp_path / "c.mp4")
+    with pytest.raises(ClipError, match="no regular file"):
+        read(tmp_path / "c.mp4")
+
+
 def truncated(path):
     whole = clip(path, 40, codec="mjpeg").read_bytes()
     path.write_bytes(whole[: len(whole) // 2])

@@ -35,7 +35,7 @@ def add(
     may fetch a file into the project. Returns what was found and what comes next.
 
     Raises InputError, and writes nothing, if the name is taken, the folder fits no format or not the task, there is
-    no such knob, or there are no weights to start from.
+    no such knob, there are no weights to start from, or those that are named do not fit the backbone.
     """
     if not NAME.fullmatch(name):
         raise InputError(f"name {name!r}: expected {NAMED}")
@@ -72,6 +72,12 @@ def _started(
         weights, said = starting_weights(params.parent, made.model.backbone)
         put(run, "model.pretrained", _as_written(weights, params))
         return _written(params, name, dataset, run)[0], said
+    if (
+        isinstance(stated, str) and (lies := params.parent / stated).is_file()
+    ):  # that of another run may not be made yet
+        from pipeline.models.backbones import read_pretrained
+
+        read_pretrained(made.model.backbone, str(lies))
     if stated is True:
         return text, "the run starts from timm's weights, which `train` fetches from its hub"
     return text, f"{stated}: the run starts from these weights" if stated else "the run starts from random weights"

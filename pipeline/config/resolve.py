@@ -120,10 +120,10 @@ def _is_there(params: Path, name: str, runs: Mapping[str, RunParams]) -> bool:
     weights = str(runs[name].model.pretrained)
     where = f"{params}: runs.{name}.model.pretrained: {weights}"
     way: list[str] = []
-    first = source = _run_of(weights)
+    first = source = run_of(weights)
     while source in runs and source not in way:
         way.append(source)
-        source = _run_of(str(runs[source].model.pretrained))
+        source = run_of(str(runs[source].model.pretrained))
     if name in way:
         raise InputError(f"{where}: the run starts from itself, by {' and '.join(way)}; expected another one's model")
     if first and first not in runs:
@@ -137,7 +137,7 @@ def _is_there(params: Path, name: str, runs: Mapping[str, RunParams]) -> bool:
     return False
 
 
-def _run_of(weights: str) -> str:
+def run_of(weights: str) -> str:
     """The run whose model a path is, models/<run>/model.safetensors; "" if it is none of this project."""
     parts = Path(weights).parts
     return parts[1] if len(parts) == 3 and (parts[0], parts[2]) == ("models", "model.safetensors") else ""

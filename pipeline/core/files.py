@@ -13,6 +13,8 @@ from typing import Any
 from pipeline.core.boundary import FULL, ROOM, SHARED, WITHOUT_NAME
 from pipeline.core.errors import InputError
 
+LONGEST_NAME = 255  # bytes of a file's name, on the usual file systems
+
 
 @contextmanager
 def new_folder(path: Path | str) -> Iterator[Path]:
@@ -74,7 +76,10 @@ def unfinished(path: Path | str) -> Path:
     'drawings/.walk.mp4.unfinished'
     """
     path = Path(path)
-    return path.with_name(f".{path.name}.unfinished")
+    name = f".{path.name}.unfinished"
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()}.unfinished"
+    return path.with_name(name)
 
 
 @contextmanager
@@ -162,6 +167,8 @@ def read_json(path: Path | str) -> Any:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: a folder; expected a file of JSON") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
     except UnicodeDecodeError as error:

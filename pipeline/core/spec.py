@@ -1,11 +1,18 @@
 """model.json: everything needed to rebuild a model, feed it and read what it says."""
 
+import hashlib
+import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json, write_json
+
+CHECKSUM = "sha256"
+ANEW = "`dvc checkout` brings back what the chain made, `dvc repro` makes it anew"
 
 
 @dataclass(slots=True)
@@ -40,8 +47,12 @@ class ModelSpec:
     weights_sha256: str = ""
 
 
+ModelSpec.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
+_SPEC = TypeAdapter(ModelSpec)
+
+
 def write_spec(path: Path | str, spec: ModelSpec) -> None:
-    """Write `spec` as model.json.
+    """Write `spec` as model.json, with a sha256 of all that is in it.
 
     >>> from tempfile import TemporaryDirectory
     >>> spec = ModelSpec(
@@ -53,7 +64,12 @@ def write_spec(path: Path | str, spec: ModelSpec) -> None:
     ...     read_json(f"{folder}/model.json")["labels"]
     ['run', 'wave']
     """
-    write_json(path, asdict(spec))
+    said = json.loads(json.dumps(asdict(spec)))
+    write_json(path, said | {CHECKSUM: _checksum(said)})
+
+
+def _checksum(said: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def model_folder(models: Path, run: str) -> Path:
@@ -66,14 +82,15 @@ def model_folder(models: Path, run: str) -> Path:
     'herd'
     """
     folder = models / run
-    if not folder.is_dir():
+    if Path(run).name != run or not folder.is_dir():  # "herd/" is a folder that is there, and no name
         known = ", ".join(sorted(p.parent.name for p in models.glob("[!.]*/model.json"))) or "none"
         raise InputError(f"{folder}: no such model; trained runs: {known}")
     return folder
 
 
 def read_spec(path: Path | str) -> ModelSpec:
-    """The spec in a model.json. Raises InputError naming the file if it is missing or not of this version.
+    """The spec in a model.json. Raises InputError naming the file if it is missing or not as it was
+    written, and the key that is not as expected; one without a checksum is of an earlier version.
 
     >>> from tempfile import TemporaryDirectory
     >>> spec = ModelSpec(
@@ -85,7 +102,15 @@ def read_spec(path: Path | str) -> ModelSpec:
     ...     read_spec(f"{folder}/model.json") == spec
     True
     """
+    said = read_json(path)
+    if not isinstance(said, dict):
+        raise InputError(f"{path}: found {type(said).__name__}; expected an object with the keys of a model.json")
+    stated = said.pop(CHECKSUM, None)
+    if stated is not None and stated != _checksum(said):
+        raise InputError(f"{path}: not as it was written; {ANEW}")
     try:
-        return ModelSpec(**read_json(path))
-    except TypeError as error:
-        raise InputError(f"{path}: not a model.json of this version: {error}") from None
+        return _SPEC.validate_json(json.dumps(said), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise InputError(f"{path}: not a model.json of this version: {key}: {first['msg']}") from None

@@ -149,7 +149,11 @@ class ClipWriter:
 
 
 def _url(path: Path | str) -> str:
-    """As FFmpeg takes it: it would read a path with a colon, as of a folder camera:1, as an address."""
+    """As FFmpeg takes it: it would read a path with a colon, as of a folder camera:1, as an address. Raises ClipError
+    for what is there and no file, as a pipe that nobody writes into: FFmpeg would wait for it.
+    """
+    if Path(path).exists() and not Path(path).is_file():
+        raise ClipError("no regular file")
     return f"file:{path}"
 
 

@@ -48,7 +48,16 @@ def evaluate_run(
         plot_history(rows, folder / "plots" / "history.png")
     name = main_metric(spec.task)
     value = "undefined" if metrics[name] is None else f"{metrics[name]:.4f}"
-    return f"{report}: {name} {value} on {len(truth)} images"
+    return f"{report}: {name} {value} on {len(truth)} images{_no_better_than_always_one(metrics, truth)}"
+
+
+def _no_better_than_always_one(metrics: dict[str, Any], truth: list[Sample]) -> str:
+    """What is to be said of a classifier that has learned nothing that shows on the test split; else ""."""
+    if metrics["task"] != "classify":
+        return ""
+    label, count = Counter(str(t.label) for t in truth).most_common(1)[0]
+    share = count / len(truth)
+    return f"; no better than to answer {label} always ({share:.4f})" if metrics["accuracy"] <= share else ""
 
 
 def write_report(

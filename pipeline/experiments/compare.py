@@ -12,6 +12,7 @@ from pipeline.core.files import read_json, write_text
 from pipeline.core.params import flat
 from pipeline.experiments.dvc_experiments import LOCK, check_git, fetch, repro, run_experiment
 from pipeline.metrics.metrics import main_metric
+from pipeline.runtimes.exported import read_made
 from pipeline.runtimes.targets import TARGETS
 from pipeline.tracking.dvc_state import OF_RUN
 from pipeline.tracking.store import whole_uri
@@ -198,7 +199,7 @@ def _weights(variant: RunParams) -> list[str]:
 
 def _row(folder: Path, run: str, model: str, experiment: str) -> Row:
     verdict = read_json(folder / "reports/verify" / run / "verify.json")
-    made = read_json(folder / "exports" / run / "export.json")
+    made = read_made(folder / "exports" / run)
     targets, metric = verdict["targets"], verdict["main_metric"]
     measured = {name: row for name, row in targets.items() if row["metrics"]}  # Core ML's file has no figures here
     whole = next((row for name, row in measured.items() if not TARGETS[name].int8), None)

@@ -1,6 +1,7 @@
 """FiftyOne's App on a run, in the browser."""
 
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,22 @@ from pipeline.inspection.database import close
 from pipeline.inspection.view import open_run
 
 
-def inspect_run(run: str, root: Path, database: Path, port: int) -> None:
-    """Show a run of the project in `root` until the last tab of the App is closed (or Ctrl-C)."""
+def inspect_run(run: str, root: Path, database: Path, port: int, say: Callable[[str], object]) -> None:
+    """Show a run of the project in `root` until the last tab of the App is closed (or Ctrl-C); `say` is told where,
+    after FiftyOne's own words.
+    """
     predictions = root / "reports" / "evaluate" / run / "predictions"
     if not (predictions / "dataset.json").is_file():
         evaluated = (root / "reports" / "evaluate").glob("[!.]*/predictions/dataset.json")
         known = ", ".join(sorted(path.parent.parent.name for path in evaluated)) or "none"
-        raise InputError(f"{predictions}: not there; evaluated runs: {known}. `dvc repro evaluate@{run}` makes it")
+        raise InputError(
+            f"{predictions}: not there; evaluated runs: {known}. `dvc repro evaluate@RUN` makes those of a run"
+        )
     truth = root / "data" / "ingested" / read_dataset(predictions).name / "test"
     try:
-        show(open_run(run, truth, predictions, database), port).wait()
+        session = show(open_run(run, truth, predictions, database), port)
+        say(f"{run} in a browser: http://localhost:{port}  (Ctrl+C ends it)")
+        session.wait()
     finally:
         close()  # the App before the database: without that it hangs for half a minute
 

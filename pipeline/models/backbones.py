@@ -16,7 +16,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.params import nearest
 from pipeline.core.spec import ModelSpec, read_spec
 from pipeline.models.mobilenets import VALID, register, smallest_input
-from pipeline.models.weights import check_finite, most_alike, read_weights, some
+from pipeline.models.weights import check_finite, check_usable, most_alike, read_weights, some
 
 # it warns that a file lacks the classifier's tensors, which a backbone does not use; the others are checked below
 logging.getLogger("timm.models._builder").setLevel(logging.ERROR)
@@ -89,10 +89,13 @@ def read_pretrained(backbone: str, pretrained: bool | str) -> Pretrained:
     if trained:
         mean, std, source["run"] = trained.mean, trained.std, trained.run
     place, found = most_alike(nets, wanted)
+    check_usable(path, found)
     source |= {"part": place} if place else {}
     try:
         state, names = _fitted({n: tensor.float() for n, tensor in _body(found).items()}, wanted, path, backbone)
     except InputError as error:
+        if len(wanted.keys() & found.keys()) > len(wanted) / 2:  # other names would not make it fit
+            raise InputError(f"{error}; expected weights of {backbone}") from None
         raise InputError(f"{error}; {file.told(wanted)}") from None
     check_finite(path, state)
     if names["names"] == "torchvision":  # all of its weights are trained with this normalization

@@ -72,7 +72,7 @@ def read_weights(path: Path) -> WeightsFile:
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, ValueError, EOFError, LookupError) as error:
         foreign = re.search(r"GLOBAL ([\w.]+)", str(error))
         why = (
-            str(error).splitlines()[0]
+            first_line(error)
             if foreign is None
             else (
                 f"it holds a {foreign[1]}, which loading would run. To make it plain, in the program that made it:\n"
@@ -91,6 +91,26 @@ def check_finite(path: Path, state: Mapping[str, Tensor]) -> None:
             raise InputError(
                 f"{path}: {name} holds numbers that are not finite: the file is damaged, or what wrote it had diverged"
             )
+
+
+def check_usable(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Raises InputError that names the file and the first tensor that no net's weights are: integers or complex
+    numbers, none in it at all, or a negative variance; and where all are zero.
+    """
+    for name, tensor in state.items():
+        if tensor.layout is not torch.strided or tensor.is_meta:
+            raise InputError(f"{path}: {name} is {'empty' if tensor.is_meta else tensor.layout}; expected its numbers")
+        if name.endswith((".weight", ".bias", ".running_mean", ".running_var")) and not tensor.is_floating_point():
+            raise InputError(f"{path}: {name} has numbers of {tensor.dtype}; expected floating point")
+        if name.endswith("running_var") and (tensor < 0).any():
+            raise InputError(f"{path}: {name} has a variance below 0: the file is damaged")
+    if state and not any(tensor.any() for tensor in state.values()):
+        raise InputError(f"{path}: all of its weights are 0")
+
+
+def first_line(error: BaseException) -> str:
+    """Of what a library raises, for the end of a message; its kind where it says nothing."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def most_alike(nets: list[tuple[str, dict[str, Tensor]]], wanted: Collection[str]) -> tuple[str, dict[str, Tensor]]:

@@ -1,9 +1,11 @@
 """A file that `export` made, found again and held to what export.json says of it."""
 
 from pathlib import Path
+from typing import Any
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json, sha256, size_bytes
+from pipeline.core.spec import ANEW
 
 
 def exported_file(folder: Path, target: str) -> Path:
@@ -11,7 +13,7 @@ def exported_file(folder: Path, target: str) -> Path:
 
     Raises InputError if it was not exported, is missing, or is another one than `export.json` lists.
     """
-    made = read_json(folder / "export.json")
+    made = read_made(folder)
     if target in made["not_made"]:
         raise InputError(f"{folder}: has no {target}, it could not be made: {made['not_made'][target]}")
     if target not in made["targets"]:
@@ -27,3 +29,11 @@ def exported_file(folder: Path, target: str) -> Path:
             f"expects {row['size_bytes']} bytes, sha256 {row['sha256'][:12]}..."
         )
     return path
+
+
+def read_made(folder: Path) -> dict[str, Any]:
+    """What export.json in an export folder says. Raises InputError if it is missing or does not say what was made."""
+    made = read_json(path := folder / "export.json")
+    if not isinstance(made, dict) or any(not isinstance(made.get(part), dict) for part in ("targets", "not_made")):
+        raise InputError(f"{path}: expected an object with targets and not_made; {ANEW}")
+    return made

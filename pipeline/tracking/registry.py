@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.core.files import link_or_copy, read_json
 from pipeline.core.image_file import open_image
+from pipeline.runtimes.exported import read_made
 from pipeline.runtimes.targets import TARGETS
 from pipeline.tracking import serving_package
 from pipeline.tracking.dvc_state import RunState
@@ -61,7 +62,7 @@ def servable(project: Path, run: str) -> Servable | None:
     smallest. The int8 file comes first: it is the one that ships.
     """
     exports, verdict = project / "exports" / run, read_json(project / "reports/verify" / run / "verdict.json")
-    made = read_json(exports / "export.json")["targets"]
+    made = read_made(exports)["targets"]
     rows = {name: row for name, row in TARGETS.items() if name in made and row.engine.packages}
     if not rows or not verdict["passed"]:
         return None

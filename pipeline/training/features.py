@@ -3,6 +3,7 @@
 import hashlib
 import os
 import sqlite3
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,7 @@ from pipeline.training.params import RunParams
 from pipeline.training.targets import Item, targets
 
 BATCH = 32  # the last batch is padded to it: features of an image must not depend on the size of its batch
+CHECK = 4  # bytes of the checksum behind an image's maps
 DAMAGED = "delete it: it is computed anew"
 ADVICE = {
     "locked": "another program has it open: end that one",
@@ -48,10 +50,10 @@ FeatureItem = tuple[list[NDArray[np.float16]], Item]
 class Features(TorchDataset[FeatureItem]):
     """The maps of `net.features` for the images of `dataset`, in half precision, with what belongs to the images.
 
-    They lie in `folder`/<key>.sqlite under a hash of the image on the canvas; the key is made of the layers that
-    were used and their weights, the normalization and the precision. What is missing is computed now, batch by batch:
-    a kill loses one. Of several processes of a machine each computes its share. Raises InputError, also when an item is
-    taken, for a file that is damaged or cannot be written.
+    They lie in `folder`/<key>.sqlite under a hash of the image on the canvas, with a checksum behind each. The key is
+    made of the layers that were used and their weights, the normalization and the precision. What is missing is
+    computed now, batch by batch: a kill loses one. Of several processes of a machine each computes its share. Raises
+    InputError, also when an item is taken, for a file that is damaged or cannot be written.
     """
 
     def __init__(self, dataset: ImageDataset, net: Net, folder: Path, fabric: Fabric) -> None:
@@ -85,8 +87,9 @@ class Features(TorchDataset[FeatureItem]):
         query = "SELECT maps FROM features WHERE image = ?"
         with self._said():
             (blob,) = self._database.execute(query, (name,)).fetchone() or (b"",)
-        if len(blob) != 2 * sum(shape.numel() for shape in self._shapes):
-            raise InputError(f"{self._file}: {len(blob)} bytes for image {item[1].id}; {DAMAGED}")
+        blob, check = blob[:-CHECK], blob[-CHECK:]
+        if len(blob) != 2 * sum(shape.numel() for shape in self._shapes) or check != checksum(blob):
+            raise InputError(f"{self._file}: of image {item[1].id} not what was written; {DAMAGED}")
         flat, maps = np.frombuffer(blob, np.float16), []
         for shape in self._shapes:
             maps.append(flat[: shape.numel()].reshape(shape))
@@ -101,7 +104,7 @@ class Features(TorchDataset[FeatureItem]):
             return
         filled = torch.cat([images, images[:1].expand(BATCH - len(images), -1, -1, -1)])
         flat = torch.cat([m.flatten(1) for m in self._compute(filled)], dim=1).half().cpu().numpy()
-        rows = [(name, flat[i].tobytes()) for i, name in enumerate(names)]
+        rows = [(name, (maps := flat[i].tobytes()) + checksum(maps)) for i, name in enumerate(names)]
         with self._said(), self._database:
             self._database.executemany("INSERT OR IGNORE INTO features VALUES (?, ?)", rows)
 
@@ -122,7 +125,7 @@ class Features(TorchDataset[FeatureItem]):
         return [m.float() for m in maps]
 
     def _key(self) -> str:
-        digest = hashlib.sha256(repr((self.spec.mean, self.spec.std, self._half, self._device.type)).encode())
+        digest = hashlib.sha256(repr((CHECK, self.spec.mean, self.spec.std, self._half, self._device.type)).encode())
         digest.update(f"{self.spec.backbone} {self.spec.size} {self._shapes}".encode())
         with torch.no_grad():
             blank = torch.zeros(1, 3, self.spec.size, self.spec.size, device=self._device)
@@ -134,6 +137,10 @@ class Features(TorchDataset[FeatureItem]):
             for tensor in own:
                 digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:32]
+
+
+def checksum(blob: bytes) -> bytes:
+    return zlib.crc32(blob).to_bytes(CHECK, "little")
 
 
 def frozen_loaders(

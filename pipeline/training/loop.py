@@ -26,7 +26,7 @@ from pipeline.core.sample import Dataset
 from pipeline.core.spec import ModelSpec
 from pipeline.models.losses import finite_loss
 from pipeline.models.nets import Net
-from pipeline.models.weights import check_finite
+from pipeline.models.weights import check_finite, first_line
 from pipeline.training.cost import time_left
 from pipeline.training.devices import circumstances, share_norms, sum_of_all, to_device
 from pipeline.training.loading import Loaders
@@ -253,10 +253,13 @@ def _read(path: Path) -> dict[str, Any]:
         left: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         for name in ("net", "average"):
             check_finite(path, left[name])
+        for number, moments in left["optimizer"]["state"].items():
+            check_finite(path, {f"optimizer's {name} of tensor {number}": tensor for name, tensor in moments.items()})
         itemgetter("optimizer", "schedule", "epoch", "so_far", "circumstances")(left)
     except InputError as error:
         raise InputError(f"{error}; remove it to train from the beginning") from None
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError, TypeError) as error:
-        why = str(error).splitlines()[0]
-        raise InputError(f"{path}: not a checkpoint: {why}; remove it to train from the beginning") from None
+        raise InputError(
+            f"{path}: not a checkpoint: {first_line(error)}; remove it to train from the beginning"
+        ) from None
     return left

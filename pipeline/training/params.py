@@ -15,6 +15,9 @@ else:
     AnyClassifyHead, AnyDetectHead = head_options("classify"), head_options("detect")
 
 
+LARGEST = 2048  # pixels a side of a net's input: more fits no phone, and hardly a training
+
+
 class _Model(Block):
     backbone: str = "mobilenetv2_100"
     """Any timm name, or a MobileNet of any width, such as mobilenetv2_050."""
@@ -22,7 +25,7 @@ class _Model(Block):
     """true takes timm's weights from its hub, false random ones; or the path of a weights file or a run's model."""
     pretrained_sha256: str | None = None
     """Of the weights file; where it is stated, no other file is taken. The stage `params` fills it in."""
-    size: Annotated[int, Field(ge=32, multiple_of=32)]
+    size: Annotated[int, Field(ge=32, le=LARGEST, multiple_of=32)]
     """The net's input side in pixels, a multiple of 32."""
     resize: Literal["stretch", "letterbox", "crop"] = "letterbox"
     """How an image fills that square: stretched, with grey bars, or by its middle square."""
@@ -39,7 +42,7 @@ class _Model(Block):
 
 
 class ClassifyModel(_Model):
-    size: Annotated[int, Field(ge=32, multiple_of=32)] = 224
+    size: Annotated[int, Field(ge=32, le=LARGEST, multiple_of=32)] = 224
     """The net's input side in pixels, a multiple of 32."""
     head: AnyClassifyHead = PoolHead()
     """What comes after the backbone."""
@@ -48,14 +51,14 @@ class ClassifyModel(_Model):
 
 
 class LocalizeModel(_Model):
-    size: Annotated[int, Field(ge=32, multiple_of=32)] = 192
+    size: Annotated[int, Field(ge=32, le=LARGEST, multiple_of=32)] = 192
     """The net's input side in pixels, a multiple of 32."""
     head: LocalizeHead = LocalizeHead()
     """What comes after the backbone."""
 
 
 class DetectModel(_Model):
-    size: Annotated[int, Field(ge=32, multiple_of=32)] = 320
+    size: Annotated[int, Field(ge=32, le=LARGEST, multiple_of=32)] = 320
     """The net's input side in pixels, a multiple of the coarsest stride."""
     head: AnyDetectHead = AnchorFreeHead()
     """What comes after the backbone."""

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.core.files import read_json
 from pipeline.core.lazy import load
+from pipeline.runtimes.exported import read_made
 from pipeline.runtimes.targets import TARGETS
 
 EXACT = "onnx_float"  # the target whose layers others are held against: its graph has a name for each
@@ -58,7 +58,7 @@ def layers_of(exports: Path, target: str, images: NDArray[np.uint8]) -> list[Lay
     """The layers of `target` against those of the file of `EXACT`, from the input on, over `images` [N, S, S, 3].
     Empty where that was not exported, the two have not the same layers, or those of the file cannot be looked at.
     """
-    rows = read_json(exports / "export.json")["targets"]
+    rows = read_made(exports)["targets"]
     compare = TARGETS[target].engine.layers
     if target == EXACT or EXACT not in rows or not compare:
         return []

@@ -14,7 +14,7 @@ from pipeline.core.image_file import open_image
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples
 from pipeline.metrics.metrics import judged, main_metric, paired, score
 from pipeline.ops.preprocess import resize
-from pipeline.runtimes.exported import exported_file
+from pipeline.runtimes.exported import exported_file, read_made
 from pipeline.runtimes.targets import TARGETS, open_runtime, target_row
 from pipeline.verification.comparison import agreement, drop, drop_per_class, drops, reported, worse
 from pipeline.verification.gate import falls, size_of, tolerances, too_large
@@ -43,7 +43,7 @@ def verify_run(exports: Path, evaluated: Path, truth_folder: Path, report: Path,
     target that fails, the images that it does worse on and the noise of its layers. Raises InputError, after writing,
     that names what failed, the class, the images and the cause where it can be known.
     """
-    made = read_json(exports / "export.json")
+    made = read_made(exports)
     asked = [*made["targets"], *made["not_made"]]
     side = int(read_json(exports / "preprocess.json")["input"]["shape"][1])
     with ThreadPoolExecutor(1) as beside:  # torch takes seconds to import here, and again in the other process
@@ -74,7 +74,10 @@ def verify_run(exports: Path, evaluated: Path, truth_folder: Path, report: Path,
     line = f"{report}: {case.main} float {case.metrics[case.main]:.4f}, {each} on {len(case.truth)} images: passed"
     small = {target: row["too_small"] for target, row in targets.items() if row["too_small"]}
     if small and params.small_test == "warn":
-        line += "; but the test split is small: " + ", ".join(f"{target}: {told}" for target, told in small.items())
+        told = [f"{target}: {why}" for target, why in small.items()]
+        if len(small) == len(targets) > 1 and len(set(small.values())) == 1:
+            told = [*set(small.values())]
+        line += f"; but the test split is small: {', '.join(told)}"
     return line
 
 

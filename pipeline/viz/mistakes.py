@@ -10,6 +10,8 @@ from pipeline.viz.sheets import contact_sheet, draw
 
 COUNT, COLUMNS = 12, 4  # of a sheet
 TILE = 320  # pixels
+RIGHT = "right: "  # what is said of an image without a mistake begins with it, but of boxes that fit more or less
+NOTHING = f"{RIGHT}nothing"
 
 
 def mistakes_sheet(
@@ -21,12 +23,14 @@ def mistakes_sheet(
     path: Path,
     best: bool = False,
 ) -> None:
-    """Write a JPEG of the `COUNT` worst images of `folder`, worst first, truth and prediction drawn in; or of the
-    `best`, best first, of those that have something to find.
+    """Write a JPEG of the `COUNT` worst images of `folder`, worst first, truth and prediction drawn in: of those with
+    a mistake, or, where there is none, of all. Or of the `best`, best first, of those that have something to find.
     """
     judged = [(*mistake(task, t, p), t, p) for t, p in zip(truth, shown, strict=True)]
     if best:
         judged = [row for row in judged if row[2].objects or task == "classify"]
+    else:
+        judged = [row for row in judged if not row[1].startswith(RIGHT)] or judged
     judged.sort(key=lambda row: (row[0] if best else -row[0], row[2].id))
     tiles = []
     for _, text, t, p in judged[:COUNT]:
@@ -63,7 +67,7 @@ def mistake(task: str, truth: Sample, predicted: Sample) -> tuple[float, str]:
 def _label_mistake(truth: Sample, predicted: Sample) -> tuple[float, str]:
     right = (predicted.scores or {}).get(str(truth.label), 0.0)
     if predicted.label == truth.label:
-        return 1 - right, f"right: {truth.label}, {right:.2f}"
+        return 1 - right, f"{RIGHT}{truth.label}, {right:.2f}"
     return 2 - right, f"{truth.label} taken for {predicted.label}"
 
 
@@ -77,7 +81,8 @@ def _object_mistakes(truth: Sample, predicted: Sample) -> tuple[float, str]:
     extra = [o.score or 0.0 for o in of_nothing(truth.objects, predicted.objects, found)]
     loose = sum(1 - float(overlap[p, t]) for t, p in found.items()) / max(1, len(single))
     words = [f"{n} {name}" for n, name in ((missed, "missed"), (wrong, "wrong label"), (len(extra), "extra")) if n]
-    return missed + wrong + sum(extra) + loose, ", ".join(words) or f"mean IoU {1 - loose:.2f}"
+    right = f"mean IoU {1 - loose:.2f}" if single else NOTHING
+    return missed + wrong + sum(extra) + loose, ", ".join(words) or right
 
 
 def _place_mistake(truth: Sample, predicted: Sample) -> tuple[float, str]:
@@ -85,7 +90,7 @@ def _place_mistake(truth: Sample, predicted: Sample) -> tuple[float, str]:
     if o is None or p is None:
         if p is not None:
             return 2 + (p.score or 0.0), f"{p.label} where nothing is"
-        return (0.0, "right: nothing") if o is None else (2.0, f"{o.label} missed")
+        return (0.0, NOTHING) if o is None else (2.0, f"{o.label} missed")
     overlap = float(iou([p], [o])[0, 0])
     nme = landmark_errors([(o, p, truth.width, truth.height)]).nme
     words = f"IoU {overlap:.2f}" + (f", NME {nme:.2f}" if nme is not None else "")

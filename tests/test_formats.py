@@ -65,8 +65,6 @@ P = (20, 10)
             {"train", "val", "test"},
             [],
         ),
-        # classes that are named as splits are
-        ({"train/1.jpg": P, "test/1.jpg": P}, {"train-1": "train", "test-1": "test"}, {None}, []),
         (
             {"cat/1.jpg": P, "dog/1.jpg": P, "3.jpg": P, "dog/note.txt": "", ".git/x.jpg": P, "cow/.keep": ""},
             {"cat-1": "cat", "dog-1": "dog"},
@@ -310,9 +308,11 @@ def test_yolo_layouts(tmp_path, picture, text, labels, names):
     ],
 )
 def test_yolo_splits(tmp_path, yaml, picture, split):
-    files = {picture: P, "data.yaml": yaml, "train.txt": "./images/b.jpg\n", "val.txt": "./images/a.jpg\n"}
+    files = {picture: P, "data.yaml": yaml}
+    if ".txt" in yaml:
+        files |= {"images/b.jpg": P, "train.txt": "./images/b.jpg\n", "val.txt": "./images/a.jpg\n"}
     reading = read("yolo", make(tmp_path, files))
-    assert [c.split for c in reading.candidates] == [split]
+    assert {c.name: c.split for c in reading.candidates}[picture] == split
     assert rules(reading) == [("", "no_label", "noted")]
 
 
@@ -421,7 +421,11 @@ def test_voc_lists_give_the_splits(tmp_path):
     make(tmp_path, {"ImageSets/Main/train.txt": "a\r\nc\r\n", "ImageSets/Main/test.txt": "b\nc\nx\ny\n"})
     reading = read("voc", tmp_path)
     assert [c.split for c in reading.candidates] == ["train", "test", "test", None]
-    assert [p.found for p in reading.problems] == ["2 images are on the list and not here"]
+    assert [p.found for p in reading.problems] == [
+        "2 images are on the list and not here",
+        "listed for train and for test; taken as test",
+        "1 of 4 files are of no split, while others are; taken as train",
+    ]
 
 
 BOMB = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><annotation><filename>&b;</filename></annotation>'
@@ -815,7 +819,7 @@ def test_left_right_pairs(names, pairs):
 
 @pytest.mark.parametrize(
     ("name", "split"),
-    [("instances_val2017", "val"), ("Valid", "val"), ("testing", None), ("train_val", None), ("trainval", None)],
+    [("instances_val2017", "val"), ("Valid", "val"), ("contest", None), ("train_val", None), ("trainval", None)],
 )
 def test_split_names(name, split):
     assert split_of(name) == split

@@ -1,5 +1,6 @@
 """Files that are either finished or not there: everything is written beside its place and moved in at the end."""
 
+import codecs
 import csv
 import hashlib
 import json
@@ -14,6 +15,14 @@ from pipeline.core.boundary import FULL, ROOM, SHARED, WITHOUT_NAME
 from pipeline.core.errors import InputError
 
 LONGEST_NAME = 255  # bytes of a file's name, on the usual file systems
+# UTF-32 begins like UTF-16
+MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
 
 
 @contextmanager
@@ -119,6 +128,34 @@ def write_text(path: Path | str, text: str) -> None:
         place.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
+def read_text(path: Path | str) -> str:
+    """The text of a file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark. Raises InputError naming the file
+    and the first byte that is none.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "classes.txt").write_text("cow", encoding="utf-16")
+    ...     read_text(f"{folder}/classes.txt")
+    'cow'
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    mark, encoding = next((row for row in MARKS if content.startswith(row[0])), (b"", "utf-8"))
+    wide = "" if encoding == "utf-8" else f", nor {encoding[:6].upper()} as its first bytes say"
+    try:
+        text = content[len(mark) :].decode(encoding)
+    except UnicodeDecodeError as error:
+        where = len(mark) + error.start
+        raise InputError(f"{path}: not UTF-8 text{wide} (byte {where} is {content[where]:#04x})") from None
+    if (place := text.find("\0")) >= 0:  # UTF-16 without its mark would pass as UTF-8
+        where = len(mark) + len(text[:place].encode(encoding))
+        raise InputError(f"{path}: not UTF-8 text{wide} (byte {where} is zero)")
+    return text
+
+
 def read_figures(path: Path | str) -> list[dict[str, float]]:
     """The rows of a CSV file of numbers below its heading. Raises InputError if it is missing or a cell is no number.
 
@@ -164,15 +201,15 @@ def read_json(path: Path | str) -> Any:
     """
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+        text = read_text(path)
     except IsADirectoryError:
         raise InputError(f"{path}: a folder; expected a file of JSON") from None
+    try:
+        return json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; nested too deeply
+        raise InputError(f"{path}: not JSON that can be read: {error}") from None
 
 
 def sha256(path: Path | str) -> str:

@@ -35,7 +35,7 @@ FORMATS = _formats()
 def detect_format(path: Path | str, labels: Path | str | None = None) -> tuple[str, str]:
     """The format of the data at `path` (labels elsewhere: `labels`) and, for people, what it was recognized by.
 
-    Raises InputError naming `path` and what was looked for when no format fits.
+    Raises InputError naming `path`, what was looked for and what each format says against it, when none fits.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -51,8 +51,13 @@ def detect_format(path: Path | str, labels: Path | str | None = None) -> tuple[s
         raise InputError(f"{path}: {'not a folder' if path.exists() else 'no such folder'}")
     if not place.exists():
         raise InputError(f"{place}: no such file or folder")
+    misses = []
     for row in FORMATS.values():
-        if row.recognize and (reason := row.recognize(path, place)):
-            return row.name, reason
+        try:
+            if row.recognize and (reason := row.recognize(path, place)):
+                return row.name, reason
+        except InputError as error:
+            misses.append(f"{row.name}, but {error}")
     looked_for = "; ".join(f"{row.looks_for} ({row.name})" for row in FORMATS.values() if row.recognize)
-    raise InputError(f"{path}: no known format; looked for {looked_for}")
+    nearest = f"; nearest: {'; '.join(misses)}" if misses else ""
+    raise InputError(f"{path}: no known format; looked for {looked_for}{nearest}")

@@ -1,7 +1,8 @@
 """COCO JSON: boxes in pixels `[x, y, w, h]`, keypoints `[x, y, v, ...]` (https://cocodataset.org/#format-data).
 
 Found in `annotations/*.json`, beside the images, or one folder a split as annotation tools export it. The split is
-in the file's or folder's name (`instances_val2017.json`, `valid/_annotations.coco.json`). Segmentations are not read.
+in the file's or folder's name (`instances_val2017.json`, `valid/_annotations.coco.json`), else in lists or the folders
+of images. Segmentations are not read.
 """
 
 import json
@@ -24,10 +25,13 @@ from pipeline.datasets.formats.reading import (
     left_right_pairs,
     point_names,
     relative,
-    split_of,
     upright_size,
     without_suffix,
 )
+from pipeline.datasets.formats.split_folders import file_splits, folders_of
+from pipeline.datasets.formats.split_lists import place, split_lists
+
+KEYS = ("images", "annotations", "categories")
 
 
 def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG001 (every format is called alike)
@@ -54,14 +58,15 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
     images = ImageIndex(path)
     reading = Reading([], [])
     taken: dict[str, tuple[Candidate, Path]] = {}
+    splits = file_splits([relative(file, labels, path) for file in files], labels, reading)
     for file, content in files.items():
         where = relative(file, labels, path)
-        # a single file is the whole, whatever its name
-        split = split_of(file.stem, PurePosixPath(where).parent.name) if len(files) > 1 else None
         names = _schema(reading, file, content)
-        for candidate in _Rows(content, where, names, reading, images, split).candidates():
+        for candidate in _Rows(content, where, names, reading, images, splits[where]).candidates():
             _take(taken, candidate, file, reading)
     reading.candidates = [candidate for candidate, _ in taken.values()]
+    if not any(splits.values()):
+        place(reading, path, images.names, split_lists(reading, path, labels), alone=False)
     give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
     if rest := len(images.files) - len(taken):
         found = f"{rest} images that no annotation file lists"
@@ -70,29 +75,41 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
 
 
 def recognize(path: Path, labels: Path) -> str | None:  # noqa: ARG001
-    try:
-        files = _annotation_files(labels)
-    except InputError:
-        return None
-    shown = ", ".join(relative(f, labels) for f in list(files)[:3])
-    return f"COCO annotations in {shown}" if files else None
+    misses: list[str] = []
+    if files := _annotation_files(labels, misses):
+        return f"COCO annotations in {', '.join(relative(f, labels) for f in list(files)[:3])}"
+    if misses:
+        raise InputError(misses[0])
+    return None
 
 
-def _annotation_files(labels: Path) -> dict[Path, dict[str, Any]]:
-    """The files that hold COCO annotations; other JSON (results, captions) is passed over."""
-    if labels.is_file():
-        return {labels: content} if _is_coco(content := read_json(labels)) else {}
+def _annotation_files(labels: Path, misses: list[str] | None = None) -> dict[Path, dict[str, Any]]:
+    """The files that hold COCO annotations; other JSON (results, captions) is passed over.
+
+    `misses` gets what is against those that nearly do; without it a file that is no JSON is an InputError.
+    """
     found = {}
-    for file in sorted(files_under(labels, {".json"})):
-        if len(file.relative_to(labels).parts) <= 3 and _is_coco(content := read_json(file)):
+    files = [labels] if labels.is_file() else sorted(files_under(labels, {".json"}))
+    for file in files:
+        if file != labels and len(file.relative_to(labels).parts) > 3:
+            continue
+        try:
+            content = read_json(file)
+        except InputError as error:
+            if misses is None:
+                raise
+            misses.append(str(error))
+            continue
+        if _is_coco(content):
             found[file] = content
+        elif misses is not None and isinstance(content, dict) and (keys := content.keys() & KEYS):
+            lack = ", ".join(key for key in KEYS if not (isinstance(content.get(key), list) and content[key]))
+            misses.append(f"{file}: JSON with {', '.join(sorted(keys))}, but no list of {lack}")
     return found
 
 
 def _is_coco(content: Any) -> bool:
-    if not (isinstance(content, dict) and all(isinstance(content.get(k), list) for k in ("images", "annotations"))):
-        return False
-    return isinstance(content.get("categories"), list) and bool(content["categories"])
+    return isinstance(content, dict) and all(isinstance(content.get(k), list) for k in KEYS) and content["categories"]
 
 
 def _take(taken: dict[str, tuple[Candidate, Path]], candidate: Candidate, file: Path, reading: Reading) -> None:
@@ -164,6 +181,7 @@ class _Rows:
     ):
         self.content, self.where, self.names, self.reading = content, where, names, reading
         self.images, self.split = images, split
+        self.near = ("images", str(PurePosixPath(where).parent), *folders_of(split, images.names))
 
     def candidates(self) -> list[Candidate]:
         by_image: dict[Any, Candidate] = {}
@@ -191,8 +209,7 @@ class _Rows:
         if not isinstance(row, dict) or "id" not in row or not isinstance(row.get("file_name"), str):
             self._problem(key, "bad_row", "an image without id or file_name")
             return None
-        near = ("images", str(PurePosixPath(self.where).parent), *((self.split,) if self.split else ()))
-        found = self.images.find(row["file_name"], near)
+        found = self.images.find(row["file_name"], self.near)
         if len(found) != 1:
             rule = "ambiguous_file" if found else "missing_file"
             what = f"{len(found)} images of that name" if found else "no such image"

@@ -22,7 +22,8 @@ class Format:
     `tasks` are what a run can learn from it. `Options` has a default for every option, and a docstring under each
     that says its meaning and unit; a dataset block of params.yaml and the docs are made from it.
     `read(path, labels, options)` is given the folder of images or clips, the folder or file of labels, and an
-    `Options`. `recognize(path, labels)` says in a few words what the format was recognized by, or None; a format
+    `Options`. `recognize(path, labels)` says in a few words what the format was recognized by, or None; where the data
+    are nearly of this format it raises InputError saying what is against it, and the next format is asked. A format
     without it is taken only where it is named. `looks_for` is what that looks for, for people, a noun.
 
     Formats are asked in the order of `rank`, then by name, and the first that recognizes a folder gets it. A rank is

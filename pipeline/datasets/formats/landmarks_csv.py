@@ -3,22 +3,23 @@
     ,0,1,2,3                             or    image,left_eye_x,left_eye_y,nose_x,nose_y
     training/a.jpg,27.0,59.0,28.0,64.0         a.jpg,27.0,59.0,,
 
-Two empty cells are a landmark that is not labelled. With several files, the split is in the file's name; a single one
-is the whole set.
+Two empty cells are a landmark that is not labelled. With several files, the split is in the file's or folder's name; a
+single one is the whole set, with the splits that lists or the folders of its images say.
 """
 
 import csv
+import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.core.errors import InputError
+from pipeline.core.files import read_text
 from pipeline.core.sample import SPLITS
 from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.points import LandmarkOptions, Point, name_points, object_of, usual
 from pipeline.datasets.formats.reading import (
     IMAGE_SUFFIXES,
-    SPLIT_NAMES,
     Candidate,
     ImageIndex,
     Problem,
@@ -30,6 +31,8 @@ from pipeline.datasets.formats.reading import (
     upright_size,
     without_suffix,
 )
+from pipeline.datasets.formats.split_folders import file_splits, folders_of
+from pipeline.datasets.formats.split_lists import place, split_lists
 
 # x_nose, nose-y, noseX, x0: an axis, and the landmark that it belongs to
 AXIS_FIRST = re.compile(r"([xyXY])(?:[\s_.-]+(?=.)|(?=\d))(.+)")
@@ -71,14 +74,19 @@ def read(path: Path, labels: Path, options: LandmarkOptions) -> Reading:
     counts = [first.count or 0] if first else [len(row) // 2 for t in tables for _, row in t.rows]
     name_points(reading, usual(counts), first.names if first else [], options.pairs)
     # what is held out comes first: an image that a training file names again is not trained on
-    tables.sort(key=lambda t: -SPLITS.index(_split(t, tables) or "train"))
+    splits = file_splits([relative(t.file, labels, path) for t in tables], labels, reading)
+    tables.sort(key=lambda t: -SPLITS.index(splits[relative(t.file, labels, path)] or "train"))
     taken: dict[str, str] = {}  # image -> file and line
     for table in tables:
-        where, split = relative(table.file, labels, path), _split(table, tables)
+        where = relative(table.file, labels, path)
+        split = splits[where]
+        near = (str(Path(where).parent), *folders_of(split_of(table.file.stem), images.names), "images")
         for line, row in table.rows:
-            name = _image_of(row[0], table, where, line, images, reading)
+            name = _image_of(row[0], near, where, line, images, reading)
             if name is not None:
                 _take(reading, Candidate(images.names[name], name, split=split), taken, f"{where}:{line}", row[1:])
+    if not any(splits.values()):
+        place(reading, path, images.names, split_lists(reading, path, labels), alone=False)
     give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
     if rest := len(images.files) - len(taken):
         reading.problems.append(Problem("", "", "not_listed", f"{rest} images that no row names", "noted"))
@@ -86,12 +94,12 @@ def read(path: Path, labels: Path, options: LandmarkOptions) -> Reading:
 
 
 def recognize(path: Path, labels: Path) -> str | None:
-    try:
-        tables = _tables(labels, ImageIndex(path))
-    except InputError:
+    files = [labels] if labels.is_file() else list(files_under(labels, {".csv"}))
+    if not files:
         return None
-    shown = ", ".join(relative(t.file, labels) for t in tables[:3])
-    return f"landmarks in {shown}" if tables else None
+    if tables := _tables(labels, ImageIndex(path)):
+        return f"landmarks in {', '.join(relative(t.file, labels) for t in tables[:3])}"
+    raise InputError(f"{files[0]}: CSV, but no images and landmarks in its first rows; expected name, x, y, x, y, ...")
 
 
 def _tables(labels: Path, images: ImageIndex) -> list[Table]:
@@ -107,12 +115,11 @@ def _tables(labels: Path, images: ImageIndex) -> list[Table]:
 
 
 def _rows(file: Path) -> list[tuple[int, list[str]]]:
-    with file.open(encoding="utf-8-sig", errors="replace", newline="") as text:
-        reader = csv.reader(text, skipinitialspace=True)
-        try:
-            return [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
-        except csv.Error as error:
-            raise InputError(f"{file}:{reader.line_num}: not CSV: {error}") from None
+    reader = csv.reader(io.StringIO(read_text(file), newline=""), skipinitialspace=True)
+    try:
+        return [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
+    except csv.Error as error:
+        raise InputError(f"{file}:{reader.line_num}: not CSV: {error}") from None
 
 
 def _is_image(cell: str, images: ImageIndex) -> bool:
@@ -174,14 +181,10 @@ def _one_header(tables: list[Table]) -> Table | None:
     return said[0] if said else None
 
 
-def _split(table: Table, tables: list[Table]) -> str | None:
-    return split_of(table.file.stem, table.file.parent.name) if len(tables) > 1 else None
-
-
-def _image_of(cell: str, table: Table, where: str, line: int, images: ImageIndex, reading: Reading) -> str | None:
-    """The name of the image that a row's first cell means, looked for in folders named like the file's split too."""
-    split = split_of(table.file.stem)
-    near = (str(Path(where).parent), *(folder for folder, of in SPLIT_NAMES.items() if of == split), "images")
+def _image_of(
+    cell: str, near: tuple[str, ...], where: str, line: int, images: ImageIndex, reading: Reading
+) -> str | None:
+    """The name of the image that a row's first cell means, looked for in the folders `near` first."""
     found = images.find(cell, near) if cell else []
     if len(found) == 1:
         return found[0]

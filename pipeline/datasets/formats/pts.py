@@ -15,10 +15,10 @@ import re
 from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import InputError
+from pipeline.core.files import read_text
 from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.points import LandmarkOptions, Point, name_points, object_of, usual
 from pipeline.datasets.formats.reading import (
-    SPLIT_NAMES,
     Candidate,
     ImageIndex,
     Problem,
@@ -29,6 +29,7 @@ from pipeline.datasets.formats.reading import (
     upright_size,
     without_suffix,
 )
+from pipeline.datasets.formats.split_lists import place, split_lists
 
 FORM = re.compile(r"\s*(?:version:\s*\S+\s+)?n_points:\s*(\d+)\s*\{([^{}]*)\}\s*", re.IGNORECASE)
 
@@ -36,7 +37,7 @@ FORM = re.compile(r"\s*(?:version:\s*\S+\s+)?n_points:\s*(\d+)\s*\{([^{}]*)\}\s*
 def read(path: Path, labels: Path, options: LandmarkOptions) -> Reading:
     """Every .pts file under `labels` with its image under `path`; `options` has `label` and `pairs`.
 
-    The split is in a folder's name. Raises InputError if there is no .pts file that can be read.
+    The split is in a folder's name, or in lists. Raises InputError if there is no .pts file that can be read.
 
     >>> from tempfile import TemporaryDirectory
     >>> from PIL import Image
@@ -60,10 +61,8 @@ def read(path: Path, labels: Path, options: LandmarkOptions) -> Reading:
         if image is None:
             continue
         named.add(image)
-        try:
-            points = parse(file.read_text(encoding="utf-8-sig", errors="replace"))
-        except ValueError as error:
-            reading.problems.append(Problem(where, "", "bad_pts", str(error)))
+        points = _points_of(file, where, reading)
+        if points is None:
             continue
         if image in found:
             said = f"landmarks for {image}, as in {found[image][0]}"
@@ -76,6 +75,8 @@ def read(path: Path, labels: Path, options: LandmarkOptions) -> Reading:
     name_points(reading, count, [], options.pairs)
     for name, (where, points) in sorted(found.items()):
         _add(reading, images.names[name], name, where, points, options.label)
+    beside = {name: where for name, (where, _) in found.items()}
+    place(reading, path, images.names, split_lists(reading, path, labels), beside=beside)
     give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
     for name in sorted(images.names.keys() - named):
         reading.problems.append(Problem(name, "", "no_label", "an image without a .pts file"))
@@ -84,8 +85,12 @@ def read(path: Path, labels: Path, options: LandmarkOptions) -> Reading:
 
 def recognize(path: Path, labels: Path) -> str | None:  # noqa: ARG001
     files = list(files_under(labels, {".pts"}))
-    form = (f.read_text(encoding="utf-8-sig", errors="replace")[:200] for f in files[:20])
-    return f"{len(files)} .pts files of landmarks" if any("n_points" in text.lower() for text in form) else None
+    if not files:
+        return None
+    form = (f.read_bytes()[:800].replace(b"\0", b"").lower() for f in files[:20])  # of UTF-16
+    if not any(b"n_points" in text for text in form):
+        raise InputError(f"{files[0]}: no `n_points:` in it; expected version: 1, n_points: N, {{ lines of x y }}")
+    return f"{len(files)} .pts files of landmarks"
 
 
 def parse(text: str) -> list[Point]:
@@ -104,6 +109,16 @@ def parse(text: str) -> list[Point]:
             raise ValueError(f"point {number}: {' '.join(words)[:40]!r}, expected x y") from None
         points.append((x - 1, y - 1))
     return points
+
+
+def _points_of(file: Path, where: str, reading: Reading) -> list[Point] | None:
+    try:
+        return parse(read_text(file))
+    except InputError as error:
+        reading.problems.append(Problem(where, "", "bad_text", str(error).removeprefix(f"{file}: ")))
+    except ValueError as error:
+        reading.problems.append(Problem(where, "", "bad_pts", str(error)))
+    return None
 
 
 def _image_of(where: str, images: ImageIndex, reading: Reading) -> str | None:
@@ -128,8 +143,7 @@ def _add(reading: Reading, file: Path, name: str, where: str, points: list[Point
     except ValueError as error:
         reading.problems.append(Problem(name, "size", "unreadable", str(error)))
         return
-    folders = [SPLIT_NAMES[p.lower()] for p in PurePosixPath(name).parts[:-1] if p.lower() in SPLIT_NAMES]
-    candidate = Candidate(file, name, split=folders[0] if folders else None, size=size)
+    candidate = Candidate(file, name, size=size)
     candidate.objects.append(object_of(points, label, size))
     candidate.keys.append(where)
     reading.candidates.append(candidate)

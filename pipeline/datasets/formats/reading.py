@@ -16,7 +16,19 @@ from pipeline.core.sample import ABSENT, HIDDEN, VISIBLE, Landmark, Object
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".ppm", ".pgm"}
 CLIP_SUFFIXES = {".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv"}
 DRAWINGS = ".pocketlens-drawings"  # the file that names what --draw has made in a folder
-SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+}
+# what stands beside a split's word and says nothing of its own: seg_train, obj_train_data, val_images, trainset
+_FILLER = re.compile(
+    "a|all|and|annotations?|class(es)?|clips?|cls|coco|crop(ped|s)?|data(sets?)?|db|det(ection)?|dir|ds|files?|folds?|"
+    "folders?|frames?|full|images?|imgs?|instances|jpg|labels?|lists?|new|obj(ects?)?|of|part|photos?|pictures?|png|"
+    "pose|raw|resized|samples?|seg(mentation)?|sets?|splits?|subset|the|ucf|videos?|voc|yolo"
+)
+_SPLIT = "|".join(sorted(SPLIT_NAMES, key=len, reverse=True))
+_JOINED = re.compile(f"(?:{_SPLIT}|data|images?|imgs?|labels?|lists?|sets?|split)+")  # trainset, testlist, trainval
 
 
 @dataclass(slots=True)
@@ -138,12 +150,53 @@ def relative(file: Path, *roots: Path) -> str:
 
 
 def split_of(*names: str) -> str | None:
-    """The split that a file or folder name speaks of ("instances_val2017" -> "val"); the first name that has one."""
+    """The split that a file or folder name speaks of; the first name that has one.
+
+    >>> split_of("instances_val2017"), split_of("Testing"), split_of("obj_train_data"), split_of("devset")
+    ('val', 'test', 'train', 'val')
+    >>> split_of("trainval", "contest")  # two splits in one; none
+    """
     for name in names:
-        words = {SPLIT_NAMES[w] for w in re.findall("[a-z]+", name.lower()) if w in SPLIT_NAMES}
-        if len(words) == 1:
-            return words.pop()
+        if len(splits := splits_in(name)) == 1:
+            return splits.pop()
     return None
+
+
+def splits_in(name: str) -> set[str]:
+    """All splits that a file or folder name speaks of: "trainval" is of two, and so of none."""
+    if not re.search(_SPLIT, name, re.IGNORECASE):
+        return set()
+    said = [part for word in _words(name) for part in re.findall(_SPLIT, word) if _JOINED.fullmatch(word)]
+    if {"test", "dev"} == set(said):  # test-dev and devtest are a part of the test, as in COCO and VisDrone
+        return {"test"}
+    return {SPLIT_NAMES[word] for word in said}
+
+
+def is_split_name(name: str) -> bool:
+    """Whether a name says a split and nothing else: "seg_train" does, "test_tube" may be of something.
+
+    >>> is_split_name("seg_train2017"), is_split_name("ValImages"), is_split_name("test_tube")
+    (True, True, False)
+    """
+    others = (word for word in _words(name) if len(word) > 1 and not _FILLER.fullmatch(word))
+    return split_of(name) is not None and all(map(_JOINED.fullmatch, others))
+
+
+def says_nothing(name: str) -> bool:
+    """Whether a folder's name is no class: "images", "dataset", "raw_data"."""
+    words = [word for word in _words(name) if len(word) > 1]
+    return bool(words) and all(map(_FILLER.fullmatch, words))
+
+
+def _words(name: str) -> list[str]:
+    """A name's words in small letters, cut at what is no letter, and where a capital follows if that makes a split."""
+    name = unicodedata.normalize("NFC", name)
+    words = []
+    for word in re.findall(r"[^\W\d_]+", name):
+        parts = re.findall("[A-Z]?[a-z]+|[A-Z]+(?![a-z])", word)
+        camel = len(parts) > 1 and "".join(parts) == word and not _JOINED.fullmatch(word.lower())
+        words += parts if camel else [word]
+    return [word.lower() for word in words]
 
 
 def give_ids(candidates: list[Candidate], wanted: list[str]) -> None:

@@ -1,11 +1,11 @@
 """Clips in UCF101's layout (Soomro et al. 2012, arXiv:1212.0402): `[videos/]<Class>/v_<Class>_gNN_cNN.avi`.
 
-The official lists `ucfTrainTestlist/{trainlist,testlist}0N.txt` say what is train and test; without that folder the
-groups are split by ours. Clips by class folder under other names are taken too: each is a group of its own then.
+The official lists `ucfTrainTestlist/{trainlist,testlist}0N.txt` say what is train and test; without that folder, lists
+or folders of splits do, else the groups are split by ours. Clips by class folder under other names are taken too: each
+is a group of its own then.
 """
 
 import re
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -24,6 +24,8 @@ from pipeline.datasets.formats.reading import (
     give_ids,
     relative,
 )
+from pipeline.datasets.formats.split_folders import class_folders
+from pipeline.datasets.formats.split_lists import Ends, matched, note_unplaced, settled, split_lists
 
 NAME = re.compile(r".+_(?P<group>g\d+)_c\d+$")
 LISTS = "ucfTrainTestlist"
@@ -61,35 +63,36 @@ def read(path: Path, labels: Path, options: Options) -> Reading:
 def clips(path: Path, labels: Path, split: int, classes: Sequence[str] = ()) -> Reading:
     """The clips with their class, group and the split of official list number `split`; see `read`."""
     root = path / "videos" if (path / "videos").is_dir() else path
-    files = [f for f in sorted(files_under(root, CLIP_SUFFIXES)) if f.parent != root]
+    files = {relative(f, root): f for f in sorted(files_under(root, CLIP_SUFFIXES)) if f.parent != root}
     if not files:
         raise InputError(f"{root}: no clips in class folders; expected <Class>/v_<Class>_gNN_cNN.avi")
-    reading = Reading([], _chosen(path, sorted({f.relative_to(root).parts[0] for f in files}), classes))
-    for file in files:
-        label = file.relative_to(root).parts[0]
-        if label in reading.labels:
+    found, rows = class_folders(files, root)
+    reading = Reading([], _chosen(path, sorted({label for _, label in found.values()}), classes), problems=rows)
+    for name, file in files.items():
+        if name not in found:
+            reading.problems.append(Problem(relative(file, path), "", "no_class", "a clip outside every class folder"))
+        elif (label := found[name][1]) in reading.labels:
             match = NAME.match(file.stem)
             group = match["group"] if match else file.stem
-            reading.candidates.append(
-                Candidate(file, relative(file, path), group=group, clip=file.stem, label=label, frames=1)
-            )
+            clip = Candidate(file, relative(file, path), split=found[name][0], group=group, clip=file.stem, label=label)
+            clip.frames = 1
+            reading.candidates.append(clip)
     give_ids(reading.candidates, [c.clip or "" for c in reading.candidates])
     for candidate in reading.candidates:
         candidate.clip = candidate.id
-    lists = _list_folder(path, labels)
-    if lists is None:
-        where = relative(labels, path) if labels != path else LISTS
-        reading.problems.append(Problem(where, "", "no_lists", "no official lists; split by group", "noted"))
-    else:
-        _split(reading, lists, split, path, labels)
+    _split(reading, split, path, labels)
     return reading
 
 
 def recognize(path: Path, labels: Path) -> str | None:  # noqa: ARG001
     root = path / "videos" if (path / "videos").is_dir() else path
-    files = [f for f in files_under(root, CLIP_SUFFIXES) if f.parent != root]
-    classes = {f.relative_to(root).parts[0] for f in files}
-    return f"{len(files)} clips in {len(classes)} class folders" if len(classes) > 1 else None
+    files = [relative(f, root) for f in files_under(root, CLIP_SUFFIXES)]
+    if not files:
+        return None
+    classes = {label for _, label in class_folders(files, root)[0].values()}
+    if len(classes) > 1:
+        return f"{len(files)} clips in {len(classes)} class folders"
+    raise InputError(f"{root}: {len(files)} clips, class folders {', '.join(classes) or 'none'}; expected two or more")
 
 
 def _chosen(path: Path, class_folders: list[str], wanted: Sequence[str]) -> list[str]:
@@ -109,39 +112,34 @@ def _list_folder(path: Path, labels: Path) -> Path | None:
     return None
 
 
-def _split(reading: Reading, lists: Path, number: int, path: Path, labels: Path) -> None:
-    """Give each clip the split that the lists say; those on no list are refused."""
-    listed: dict[str, set[str]] = defaultdict(set)
-    here = {c.file.stem for c in reading.candidates}
-    for split, stem in (("train", "trainlist"), ("test", "testlist")):
-        file = lists / f"{stem}{number:02d}.txt"
-        if not file.is_file():
-            raise InputError(f"{file}: no such file; options.split is {number}")
-        elsewhere = 0
-        for line in file.read_text(encoding="utf-8-sig").splitlines():
-            if not line.strip():
-                continue
-            entry = re.split(r"\s+\d+$", line.strip())[0]  # the train lists have the class number after the name
-            label, _, clip = entry.replace("\\", "/").rpartition("/")
-            if label in reading.labels and Path(clip).stem not in here:
-                elsewhere += 1
-            listed[f"{label}/{Path(clip).stem}"].add(split)
-        if elsewhere:
-            found = f"{elsewhere} clips of these classes are on the list and not here"
-            reading.problems.append(Problem(relative(file, labels, path), "", "not_here", found, "noted"))
+def _split(reading: Reading, number: int, path: Path, labels: Path) -> None:
+    """Give each clip the split that the lists say. Those on no official list are refused."""
+    folder = _list_folder(path, labels)
+    lists = split_lists(reading, path, labels) if folder is None else _official(folder, number)
+    names = [c.name for c in reading.candidates]
+    given = matched(lists, Ends(names), reading, labels, path, classes=set(reading.labels)) if lists else []
+    splits = settled(given, reading)
     kept = []
     for candidate in reading.candidates:
-        splits = listed[f"{candidate.label}/{candidate.file.stem}"]
-        candidate.split = "test" if "test" in splits else "train"
-        if not splits:
+        if folder is not None and candidate.name not in splits:
             found = f"on neither list of split {number}"
             reading.problems.append(Problem(candidate.name, "", "not_listed", found))
-        else:
-            kept.append(candidate)
-        if len(splits) > 1:
-            found = f"on both lists of split {number}; taken as test"
-            reading.problems.append(Problem(candidate.name, "", "listed_twice", found, "noted"))
+            continue
+        candidate.split = splits.get(candidate.name, candidate.split)
+        kept.append(candidate)
     reading.candidates = kept
+    note_unplaced(reading)
+    if not any(c.split for c in kept):
+        where = relative(labels, path) if labels != path else LISTS
+        reading.problems.append(Problem(where, "", "no_lists", "no official lists; split by group", "noted"))
+
+
+def _official(folder: Path, number: int) -> list[tuple[str, Path]]:
+    lists = [("train", folder / f"trainlist{number:02d}.txt"), ("test", folder / f"testlist{number:02d}.txt")]
+    for _, file in lists:
+        if not file.is_file():
+            raise InputError(f"{file}: no such file; options.split is {number}")
+    return lists
 
 
 FORMAT = Format(

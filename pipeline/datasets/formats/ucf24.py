@@ -6,7 +6,6 @@ Frames count from 0, `end_frame` is the first one without the person, boxes are 
 all tracks are not labelled, though people may be in them: none of those is taken.
 """
 
-import json
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,11 +13,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from pipeline.core.errors import InputError
+from pipeline.core.files import read_json
 from pipeline.core.params import Block, Count
 from pipeline.core.sample import Object
 from pipeline.datasets.formats import ucf101
 from pipeline.datasets.formats.format import Format
-from pipeline.datasets.formats.reading import Candidate, Problem, Reading, relative
+from pipeline.datasets.formats.reading import CLIP_SUFFIXES, Candidate, Problem, Reading, files_under, relative
 
 Marks = dict[int, list[Object]]
 
@@ -38,6 +38,7 @@ def read(path: Path, labels: Path, options: Options) -> Reading:
     A clip without tracks is refused, a class without any is left out (of UCF101's 101 classes 24 have them).
 
     >>> from tempfile import TemporaryDirectory
+    >>> import json
     >>> track = {"start_frame": 8, "end_frame": 10, "boxes_xywh": [[189, 102, 47, 78], [190, 102, 47, 78]]}
     >>> with TemporaryDirectory() as folder:
     ...     for name in ("Run/v_Run_g01_c01.avi", "Jump/v_Jump_g02_c01.avi"):
@@ -80,20 +81,16 @@ def recognize(path: Path, labels: Path) -> str | None:
     """Only where `labels` is told apart from the clips: the folder alone is UCF101's."""
     if labels == path or not (labels.is_file() and labels.suffix == ".json"):
         return None
-    try:
-        _, tracks = _annotations(labels)
-    except InputError:
+    if next(files_under(path, CLIP_SUFFIXES), None) is None:
         return None
+    _, tracks = _annotations(labels)
     return f"tracks of {len(tracks)} clips in {labels.name}" if ucf101.recognize(path, path) else None
 
 
 def _annotations(labels: Path) -> tuple[Path, dict[str, Any]]:
     files = [labels] if labels.is_file() else sorted(labels.glob("*.json"))
     for file in files:
-        try:
-            found = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InputError(f"{file}: not JSON: {error}") from None
+        found = read_json(file)
         if isinstance(found, dict) and found and all(isinstance(e, dict) and "tracks" in e for e in found.values()):
             return file, found
     raise InputError(f"{labels}: no JSON of clips with tracks; expected {{clip: {{'tracks': [...]}}}}")

@@ -2,11 +2,10 @@
 
 VOC counts pixels from 1 and both corners belong to the box, so the box spans (xmin - 1, ymin - 1) to (xmax, ymax).
 Tools that count from 0 write the same XML: a set in which some corner is 0 is taken so, and nothing is subtracted.
-A `difficult` object is an ordinary one here. The images' lists in ImageSets/Main/ give the splits.
+A `difficult` object is an ordinary one here. Lists, as those in ImageSets/Main/, give the splits, else folders do.
 """
 
 from pathlib import Path
-from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException
@@ -26,6 +25,7 @@ from pipeline.datasets.formats.reading import (
     upright_size,
     without_suffix,
 )
+from pipeline.datasets.formats.split_lists import place, split_lists
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
@@ -61,11 +61,11 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
         elif name:
             trees[name] = (file, root)
     base = 0 if any(_has_zero(root) for _, root in trees.values()) else 1
-    splits = _splits(path, labels, trees, reading)
     for name, (_, root) in sorted(trees.items()):
         if candidate := _candidate(name, root, images.names[name], base, reading):
-            candidate.split = splits.get(name)
             reading.candidates.append(candidate)
+    beside = {name: relative(file, labels, path) for name, (file, _) in trees.items()}
+    place(reading, path, images.names, split_lists(reading, path, labels), beside=beside)
     give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
     reading.labels = sorted({o.label for c in reading.candidates for o in c.objects})
     for name in images.names.keys() - trees.keys():
@@ -74,11 +74,15 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
 
 
 def recognize(path: Path, labels: Path) -> str | None:  # noqa: ARG001
+    other = None
     for count, file in enumerate(files_under(labels, {".xml"})):
         if count > 20:  # a folder may be full of other XML files
             break
-        if b"<annotation" in file.read_bytes()[:2000]:
+        if b"<annotation" in file.read_bytes()[:2000].replace(b"\0", b""):  # of UTF-16
             return f"Pascal VOC annotations such as {relative(file, labels)}"
+        other = other or file
+    if other:
+        raise InputError(f"{other}: XML, but no <annotation> in it")
     return None
 
 
@@ -141,23 +145,6 @@ def _candidate(name: str, root: Element, file: Path, base: int, reading: Reading
         candidate.objects.append(Object(label, box))
         candidate.keys.append(key)
     return candidate
-
-
-def _splits(path: Path, labels: Path, trees: dict[str, Any], reading: Reading) -> dict[str, str]:
-    """Image name -> split, from ImageSets/Main; {} where there are no lists."""
-    by_stem = {Path(name).stem: name for name in trees}
-    splits: dict[str, str] = {}
-    folder = next((f for f in (path / "ImageSets/Main", labels / "ImageSets/Main") if f.is_dir()), None)
-    for split in ("train", "val", "test"):  # an image on two lists belongs to the later one
-        file = folder / f"{split}.txt" if folder else None
-        if file is None or not file.is_file():
-            continue
-        stems = file.read_text(encoding="utf-8-sig").split()
-        splits |= {by_stem[stem]: split for stem in stems if stem in by_stem}
-        if missing := sum(stem not in by_stem for stem in stems):
-            found = f"{missing} images are on the list and not here"
-            reading.problems.append(Problem(relative(file, path, labels), "", "not_here", found, "noted"))
-    return splits
 
 
 FORMAT = Format(

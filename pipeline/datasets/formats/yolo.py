@@ -2,22 +2,23 @@
 
 Class names come from `data.yaml` (names, kpt_shape, flip_idx, train, val, test as Ultralytics writes it),
 `classes.txt` or `obj.names`. A label file lies beside its image, in `labels/` where the image is in `images/`,
-or in a folder of its own. An image without a label file is background, as Ultralytics has it.
+or in a folder of its own. An image without a label file is background, as Ultralytics has it. The splits are what
+`data.yaml` says, else what lists (`train.txt`, as darknet has them) or folders say.
 """
 
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.core.errors import InputError
+from pipeline.core.files import read_text
 from pipeline.core.sample import VISIBLE, Landmark, Object
 from pipeline.datasets.formats.format import Format, NoOptions
 from pipeline.datasets.formats.reading import (
-    SPLIT_NAMES,
     Candidate,
     ImageIndex,
     Problem,
@@ -31,6 +32,8 @@ from pipeline.datasets.formats.reading import (
     relative,
     without_suffix,
 )
+from pipeline.datasets.formats.split_lists import place, split_lists
+from pipeline.datasets.formats.yaml_splits import YamlSplits, given_by, yaml_splits
 
 NAME_LISTS = ("classes.txt", "obj.names", "_darknet.labels", "predefined_classes.txt")
 NO_LABELS = re.compile(r"(classes|predefined_classes|notes|readme.*|license.*|requirements|train|val|valid|test)\.txt$")
@@ -46,7 +49,7 @@ class Names:
     numbers: int = 3
     pairs: list[tuple[int, int]] = field(default_factory=list)
     skeleton: list[tuple[int, int]] = field(default_factory=list)
-    splits: dict[str, list[str]] = field(default_factory=dict)  # split -> folders, or lists of images
+    splits: YamlSplits | None = None
 
 
 def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG001 (every format is called alike)
@@ -66,37 +69,64 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
     reading = Reading([], names.labels, names.points, names.pairs, names.skeleton)
     texts = {f: relative(f, labels, path) for root in (labels, path) for f in sorted(files_under(root, {".txt"}))}
     by_name = {name: file for file, name in reversed(texts.items())}
-    used = set()
+    used = {}
     empty = 0
     for name, file in images.names.items():
-        candidate = Candidate(file, name, split=_split(name, names))
+        candidate = Candidate(file, name)
         text = _label_file(name, by_name, images)
         if text is None:
             empty += 1
         else:
-            used.add(by_name[text])
-            _read_lines(by_name[text], text, candidate, names, reading)
+            used[name] = by_name[text]
+            if not _read_lines(by_name[text], text, candidate, names, reading):
+                continue
         reading.candidates.append(candidate)
+    given, lists = given_by(names.splits, images.names, reading, path, labels) if names.splits else ([], [])
+    if not (given or lists):
+        lists = split_lists(reading, path, labels)
+    place(reading, path, images.names, lists, given, {name: texts[file] for name, file in used.items()})
     give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
     if empty:
         found = f"{empty} images without a label file; taken as background"
         reading.problems.append(Problem("", "", "no_label", found, "noted"))
+    known = {*used.values(), *(file for _, file in lists)}
     for file, name in texts.items():
-        if file not in used and not NO_LABELS.match(file.name.lower()):
+        if file not in known and not NO_LABELS.match(file.name.lower()):
             reading.problems.append(Problem(name, "", "no_image", "a label file without an image"))
     return reading
 
 
 def recognize(path: Path, labels: Path) -> str | None:
-    try:
-        names = _names(path, labels)
-    except InputError:
-        return None
     texts = [f for f in files_under(labels, {".txt"}) if not NO_LABELS.match(f.name.lower())]
-    return f"{len(texts)} label files, class names in {names.file.name}" if texts else None
+    names = _found_names(path, labels)
+    if names is None:
+        if like := next((f for f in texts[:20] if _like_labels(f)), None):
+            raise InputError(f"{like}: lines of class and box, but {_no_names(path, labels)}")
+        return None  # notes beside other labels
+    if not texts:
+        raise InputError(f"{names.file}: class names, but no text files of class and box in {labels} or below")
+    return f"{len(texts)} label files, class names in {names.file.name}"
+
+
+def _like_labels(file: Path) -> bool:
+    try:
+        words = read_text(file).split("\n")[0].split()
+        return len(words) >= 5 and all(map(math.isfinite, map(float, words)))
+    except (InputError, ValueError):
+        return False
 
 
 def _names(path: Path, labels: Path) -> Names:
+    if names := _found_names(path, labels):
+        return names
+    raise InputError(f"{labels}: {_no_names(path, labels)}")
+
+
+def _no_names(path: Path, labels: Path) -> str:
+    return f"no class names; expected data.yaml, {', '.join(NAME_LISTS[:2])} in {labels} or in {path}"
+
+
+def _found_names(path: Path, labels: Path) -> Names | None:
     roots = [r for r in dict.fromkeys((labels, path, path / "labels")) if r.is_dir()]
     for root in roots:
         for file in sorted((*root.glob("*.yaml"), *root.glob("*.yml"))):
@@ -104,16 +134,17 @@ def _names(path: Path, labels: Path) -> Names:
                 return names
         for file in (root / name for name in NAME_LISTS):
             if file.is_file():
-                lines = file.read_text(encoding="utf-8-sig").splitlines()
-                return Names(file, [line.strip() for line in lines if line.strip()])
-    raise InputError(f"{labels}: no class names; expected data.yaml, {', '.join(NAME_LISTS[:2])} in it or in {path}")
+                lines = (line.strip() for line in read_text(file).split("\n"))
+                return Names(file, [line for line in lines if line])
+    return None
 
 
 def _from_yaml(file: Path) -> Names | None:
     """None if the file has no `names`. Raises InputError if it is not YAML or a key is not as expected."""
+    text = read_text(file)
     try:
-        content = YAML(typ="safe").load(file)
-    except YAMLError as error:
+        content = YAML(typ="safe").load(text)
+    except (YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{file}: not YAML: {error}") from None
     if not isinstance(content, dict) or "names" not in content:
         return None
@@ -137,35 +168,8 @@ def _from_yaml(file: Path) -> Names | None:
         scheme = known_scheme(0 if said else shape[0])
         names.pairs = by_index if flipped else left_right_pairs(names.points) or scheme[0]
         names.skeleton = scheme[1]
-    for split in ("train", "val", "test"):
-        said = content.get(split) or (content.get("valid") if split == "val" else None) or []
-        for entry in [said] if isinstance(said, str) else said:
-            names.splits.setdefault(split, []).extend(_images_of(file, str(entry), content.get("path")))
+    names.splits = yaml_splits(file, content)
     return names
-
-
-def _images_of(file: Path, entry: str, root: Any) -> list[str]:
-    """A split's folder, or the images that its list names; without leading dots, which seldom hold elsewhere."""
-    if entry.endswith(".txt"):
-        for place in (file.parent / entry, file.parent / str(root or "") / entry):
-            if place.is_file():
-                return [_tail(line) for line in place.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
-    return [_tail(entry)]
-
-
-def _tail(entry: str) -> str:
-    parts = PurePosixPath(entry.strip().replace("\\", "/")).parts
-    return "/".join(p for p in parts if p not in (".", "..", "/"))
-
-
-def _split(name: str, names: Names) -> str | None:
-    """The split that data.yaml gives the image, else the one that a folder on its path speaks of."""
-    for split in ("test", "val", "train"):
-        for tail in names.splits.get(split, []):
-            if f"/{name}".endswith(f"/{tail}") or f"/{name}".startswith(f"/{tail}/"):
-                return split
-    folders = [SPLIT_NAMES[p.lower()] for p in PurePosixPath(name).parts[:-1] if p.lower() in SPLIT_NAMES]
-    return folders[0] if folders else None
 
 
 def _label_file(name: str, texts: dict[str, Path], images: ImageIndex) -> str | None:
@@ -182,9 +186,15 @@ def _label_file(name: str, texts: dict[str, Path], images: ImageIndex) -> str | 
     return next((place for place in places if place in texts), None)
 
 
-def _read_lines(file: Path, where: str, candidate: Candidate, names: Names, reading: Reading) -> None:
+def _read_lines(file: Path, where: str, candidate: Candidate, names: Names, reading: Reading) -> bool:
+    """Whether the file is text: without it nobody knows what is in the image."""
     expected = 5 + len(names.points) * names.numbers
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
+    try:
+        lines = read_text(file).split("\n")
+    except InputError as error:
+        reading.problems.append(Problem(candidate.name, where, "bad_text", str(error).removeprefix(f"{file}: ")))
+        return False
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         key = f"{where}:{number}"
@@ -204,6 +214,7 @@ def _read_lines(file: Path, where: str, candidate: Candidate, names: Names, read
             points = _landmarks(numbers[4:], names.numbers)
             candidate.objects.append(Object(names.labels[int(index)], (cx - w / 2, cy - h / 2, w, h), points))
             candidate.keys.append(key)
+    return True
 
 
 def _landmarks(numbers: list[float], each: int) -> list[Landmark]:

@@ -1,0 +1,246 @@
+"""Lists of the files of a split, a name a line, and the splits that a source gives by lists, else by folders."""
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
+
+from pipeline.core.errors import InputError
+from pipeline.core.files import read_text
+from pipeline.core.sample import SPLITS
+from pipeline.datasets.formats.reading import (
+    CLIP_SUFFIXES,
+    IMAGE_SUFFIXES,
+    Problem,
+    Reading,
+    is_split_name,
+    relative,
+    split_of,
+    splits_in,
+)
+from pipeline.datasets.formats.split_folders import folder_splits, refuse_unknown
+
+IMAGE_SETS = "ImageSets/Main"  # Pascal VOC's
+PLACES = ("", "ImageSets", "splits", "lists", "meta")  # where others have lists
+
+
+@dataclass(slots=True)
+class Given:
+    """What one list or folder of the source says: `names` belong to `split`."""
+
+    split: str
+    source: str
+    names: set[str]
+
+
+class Ends:
+    """Files by the ends of their paths: what a list that was written elsewhere means. `names` are relative, POSIX."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = set(names)
+        self._alike: dict[str, list[str]] = defaultdict(list)  # by the last part, and by "stem/"
+        for name in self.names:
+            last = _key(name).rpartition("/")[2]
+            self._alike[last].append(name)
+            self._alike[f"{last.rpartition('.')[0] or last}/"].append(name)
+        self._by_end: dict[str, dict[str, str | None]] = {}  # of names that are alike; made when asked for
+
+    def find(self, entry: str) -> tuple[str, bool] | None:
+        """The one file with the longest common end, and whether one of both paths is whole in it; None if unclear.
+
+        >>> Ends(["obj/1.jpg", "obj/2.jpg"]).find("/content/ships/obj/2")
+        ('obj/2.jpg', True)
+        """
+        entry = entry.replace("\\", "/")
+        if entry in self.names:
+            return entry, True
+        parts = [part for part in _key(entry).split("/") if part not in ("", ".", "..")]
+        if not parts:
+            return None
+        last, folders = PurePosixPath(parts[-1]), parts[:-1]
+        known = last.suffix in IMAGE_SUFFIXES | CLIP_SUFFIXES
+        for alike in (last.name, f"{last.name}/", *([f"{last.stem}/"] if known else [])):
+            if alike in self._alike:
+                return self._longest(alike, folders)
+        return self.find(unquote(entry)) if unquote(entry) != entry else None
+
+    def _longest(self, alike: str, folders: list[str]) -> tuple[str, bool] | None:
+        """Of the files that are `alike`, the one that shares most of the folders' end."""
+        ends = self._by_end.get(alike)
+        if ends is None:
+            ends = {}
+            for name in self._alike[alike]:
+                above = _key(name).split("/")[:-1]
+                for i in range(len(above) + 1):
+                    end = "/".join(above[i:])
+                    ends[end] = None if end in ends else name
+                end = "/" + "/".join(above)  # all of it
+                ends[end] = None if end in ends else name
+            if len(self._alike[alike]) > 1:
+                self._by_end[alike] = ends
+        for i in range(len(folders) + 1):
+            end = "/".join(folders[i:])
+            if whole := ends.get(f"/{end}"):
+                return whole, True
+            if end in ends:
+                one = ends[end]  # None: several end so
+                return (one, i == 0) if one else None
+        return None
+
+
+def _key(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _entries(file: Path) -> list[str]:
+    """The names in a list, one a line. Raises InputError if it is no text."""
+    lines = (line.strip() for line in read_text(file).split("\n"))
+    return [line[1:-1] if len(line) > 2 and line[0] == line[-1] == '"' else line for line in lines if line]
+
+
+def matched(
+    lists: list[tuple[str, Path]], ends: Ends, reading: Reading, *roots: Path, classes: set[str] | None = None
+) -> list[Given]:
+    """The files that each list (split, file) means; what of it, or of the clips of `classes`, is not here is counted
+    in the ledger.
+
+    A number or another file after a name is passed over. Where some entry has its folders in common with a file, a
+    name alone is not enough for another. Raises InputError for a list of which nothing is here.
+    """
+    found = []
+    for split, file in lists:
+        said = _entries(file)
+        found.append((split, file, said, [_find(entry, ends) for entry in said]))
+    sure = any(hit and hit[1] for *_, hits in found for hit in hits)
+    given = []
+    for split, file, said, hits in found:
+        names = {hit[0] for hit in hits if hit and (hit[1] or not sure)}
+        if said and not names:
+            example = min(ends.names, default="no file")
+            raise InputError(
+                f"{file}: nothing that it lists is here: {len(said)} lines, first {said[0][:200]!r}; "
+                f"expected names such as {example!r}"
+            )
+        where = relative(file, *roots)
+        missing = [entry for entry, hit in zip(said, hits, strict=True) if hit is None or hit[0] not in names]
+        if classes is not None:
+            missing = [entry for entry in missing if classes.intersection(entry.replace("\\", "/").split("/")[:-1])]
+        if missing:
+            what = "images" if classes is None else "clips of these classes"
+            found_not = f"{len(missing)} {what} are on the list and not here"
+            reading.problems.append(Problem(where, "", "not_here", found_not, "noted"))
+        given.append(Given(split, where, names))
+    return given
+
+
+def _find(entry: str, ends: Ends) -> tuple[str, bool] | None:
+    """An entry's file; after its name a class number or another file may stand, as in 1.jpg 2 or 1.jpg 1.xml."""
+    if hit := ends.find(entry):
+        return hit
+    name, _, more = entry.rpartition(" ") if " " in entry else entry.rpartition("\t")
+    suffix = PurePosixPath(name.strip()).suffix.lower()
+    if re.fullmatch(r"[-+]?\d+", more) or (suffix in IMAGE_SUFFIXES | CLIP_SUFFIXES and PurePosixPath(more).suffix):
+        return ends.find(name.strip()) if name.strip() else None
+    return None
+
+
+def split_lists(reading: Reading, path: Path, labels: Path) -> list[tuple[str, Path]]:
+    """(split, file) of the lists beside the data, by their names. Raises InputError for one of no split in
+    ImageSets/Main, where others there have one.
+    """
+    lists: dict[Path, str] = {}
+    for root in dict.fromkeys((path, labels, path.parent, labels.parent)):
+        lists |= _image_sets(root / IMAGE_SETS, reading, path, labels)
+    for root in dict.fromkeys((path, labels)):
+        for file in (f for place in PLACES for f in sorted((root / place).glob("*.txt"))):
+            if (split := split_of(file.stem)) and is_split_name(file.stem) and _is_list(file):
+                lists[file] = split
+    return [(split, file) for file, split in lists.items()]
+
+
+def _image_sets(folder: Path, reading: Reading, path: Path, labels: Path) -> dict[Path, str]:
+    """The lists of VOC's own folder. Those of one class (aeroplane_train.txt) are not asked."""
+    files = sorted(folder.glob("*.txt"))
+    splits = {f.name: split_of(f.stem) for f in files if is_split_name(f.stem) or not splits_in(f.stem)}
+    refuse_unknown(splits, folder)
+    if "train" not in splits.values():
+        for file in (f for f in files if f.stem.lower() == "trainval"):
+            found = "train and val in one; those that no other list names are train"
+            reading.problems.append(Problem(relative(file, path, labels), "", "no_split", found, "noted"))
+    return {folder / name: split for name, split in splits.items() if split}
+
+
+def _is_list(file: Path) -> bool:
+    """Whether a text beside the data lists files, and is no label file and no note."""
+    try:
+        first = next(iter(_entries(file)), "")
+    except InputError:
+        return False
+    word = first.partition(" ")[0]
+    suffix = PurePosixPath(first if first.count(" ") > 1 else word).suffix.lower()
+    path = "/" in word or "\\" in word or suffix in IMAGE_SUFFIXES | CLIP_SUFFIXES
+    return path or (first == word and bool(re.search(r"\d", word)))
+
+
+def settled(given: list[Given], reading: Reading) -> dict[str, str]:
+    """Name -> split. What two splits name is of the one further from training; a val or test that is the whole of
+    train, or of the other, is none.
+    """
+    by_split = {split: {name for g in given if g.split == split for name in g.names} for split in SPLITS}
+    source = {g.split: g.source for g in given}
+    for first, second, gone in (("train", "val", "val"), ("train", "test", "test"), ("test", "val", "val")):
+        if by_split[first] and by_split[first] == by_split[second]:
+            found = f"{second} has the same {len(by_split[first])} files as {first}; {gone} is taken out of train"
+            reading.problems.append(Problem(source[second], "", "same_files", found, "noted"))
+            by_split[gone] = set()
+    splits: dict[str, str] = {}
+    for split in SPLITS:
+        for name in sorted(by_split[split]):
+            if name in splits:
+                found = f"listed for {splits[name]} and for {split}; taken as {split}"
+                reading.problems.append(Problem(name, "", "listed_twice", found, "noted"))
+            splits[name] = split
+    return splits
+
+
+def place(
+    reading: Reading,
+    path: Path,
+    names: Iterable[str],
+    lists: list[tuple[str, Path]],
+    given: list[Given] | None = None,
+    beside: dict[str, str] | None = None,
+    alone: bool = True,
+) -> None:
+    """Set the split of the candidates that have none: as the lists and what is `given` say, else as their folder, or
+    that of their label file (`beside`: name -> its path) says, where that is the split of all only if `alone`. `names`
+    are all files that a list may mean.
+
+    Raises InputError for a list of which nothing is here, and for a folder of no split among such of one.
+    """
+    todo = [c for c in reading.candidates if c.split is None]
+    given = [*(given or []), *(matched(lists, Ends(names), reading, path) if lists else [])]
+    splits = settled(given, reading)
+    for candidate in todo:
+        candidate.split = splits.get(candidate.name)
+    rest = [c for c in todo if c.split is None]
+    folders, rows = folder_splits((c.name for c in rest), path)
+    if not folders and beside:
+        labels, rows = folder_splits({beside[c.name] for c in rest if c.name in beside}, path)
+        folders = {name: labels[text] for name, text in beside.items() if text in labels}
+    reading.problems += rows
+    if alone or splits or len(set(folders.values())) > 1:
+        for candidate in rest:
+            candidate.split = folders.get(candidate.name)
+    note_unplaced(reading)
+
+
+def note_unplaced(reading: Reading) -> None:
+    """A row for the candidates without a split, where others have one."""
+    count = sum(c.split is None for c in reading.candidates)
+    if 0 < count < len(reading.candidates):
+        found = f"{count} of {len(reading.candidates)} files are of no split, while others are; taken as train"
+        reading.problems.append(Problem("", "", "no_split", found, "noted"))

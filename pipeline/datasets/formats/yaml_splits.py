@@ -1,0 +1,100 @@
+"""What `data.yaml` says of the splits: `train`, `val` and `test` are folders of images, lists of them, or several."""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from pipeline.core.errors import InputError
+from pipeline.datasets.formats.reading import SPLIT_NAMES, Problem, Reading, relative
+from pipeline.datasets.formats.split_lists import Given
+
+
+@dataclass(slots=True)
+class YamlSplits:
+    """Split -> entries as they stand in `file`, and the `path` there that they are relative to."""
+
+    file: Path
+    root: str = ""
+    entries: dict[str, list[str]] = field(default_factory=dict)
+
+
+def yaml_splits(file: Path, content: dict[object, object]) -> YamlSplits:
+    """Of the `content` of data.yaml. Raises InputError for an entry that is no text."""
+    splits = YamlSplits(file, str(content.get("path") or ""))
+    for key, said in content.items():
+        if not said or str(key).lower() not in SPLIT_NAMES:
+            continue
+        entries = [said] if isinstance(said, str) else said
+        if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
+            raise InputError(f"{file}: {key}: found {said!r}; expected a folder, a list of images, or several of them")
+        splits.entries.setdefault(SPLIT_NAMES[str(key).lower()], []).extend(entries)
+    return splits
+
+
+def given_by(
+    splits: YamlSplits, images: Iterable[str], reading: Reading, path: Path, labels: Path
+) -> tuple[list[Given], list[tuple[str, Path]]]:
+    """What the folders give to a split, and the lists as (split, file). `images` are relative to `path`.
+
+    A folder or list that is not where data.yaml says is the one whose path has the longest end in common. Where some
+    folder is found whole so, its last name alone is not enough for another. What is not found is a row of the ledger.
+    """
+    inside: dict[str, set[str]] = defaultdict(set)  # folder -> the images below
+    for name in images if splits.entries else ():
+        for folder in PurePosixPath(name).parents:
+            inside[folder.as_posix()].add(name)
+    lists: list[tuple[str, Path]] = []
+    found: list[tuple[str, str, bool]] = []
+    for split, entries in splits.entries.items():
+        for entry in entries:
+            if entry.lower().endswith(".txt"):
+                lists += [(split, file)] if (file := _list_file(entry, splits, path, labels)) else []
+            elif hit := _folder(entry, splits, path, inside):
+                found.append((split, *hit))
+    sure = any(whole for *_, whole in found)
+    source = relative(splits.file, labels, path)
+    given = [Given(split, source, inside[folder]) for split, folder, whole in found if whole or not sure]
+    there = {split for split, _ in lists} | {g.split for g in given}
+    for split, entries in splits.entries.items():
+        if split not in there and (split != "train" or not there):
+            what = f"{', '.join(entries)[:200]}: no such list, nor such a folder of images"
+            reading.problems.append(Problem(source, split, "not_here", what, "noted"))
+    return given, lists
+
+
+def _places(entry: str, splits: YamlSplits) -> list[Path]:
+    """Where an entry lies if it is of this machine."""
+    return [Path(os.path.normpath(splits.file.parent / root / entry)) for root in dict.fromkeys((splits.root, ""))]
+
+
+def _parts(entry: str) -> list[str]:
+    return [part for part in PurePosixPath(entry.replace("\\", "/")).parts if part not in (".", "..", "/")]
+
+
+def _list_file(entry: str, splits: YamlSplits, path: Path, labels: Path) -> Path | None:
+    parts = _parts(entry)
+    ends = [Path(*parts[i:]) for i in range(len(parts))]
+    places = [root / end for end in ends for root in (splits.file.parent, path, labels)]
+    return next((place for place in (*_places(entry, splits), *places) if place.is_file()), None)
+
+
+def _folder(entry: str, splits: YamlSplits, path: Path, inside: dict[str, set[str]]) -> tuple[str, bool] | None:
+    """The folder relative to `path`, and whether one of both paths is whole in the other."""
+    for place in _places(entry.replace("\\", "/"), splits):
+        if path.is_relative_to(place):
+            return ".", True
+        if place.is_relative_to(path) and (folder := place.relative_to(path).as_posix()) in inside:
+            return folder, True
+    said = _parts(entry)
+    shared: dict[int, list[str]] = defaultdict(list)
+    for folder in inside:
+        pairs = zip(reversed((path / folder).parts), reversed(said), strict=False)
+        equal = [ours == theirs for ours, theirs in pairs]
+        shared[equal.index(False) if False in equal else len(equal)].append(folder)
+    if not (most := max(shared, default=0)):
+        return None
+    whole = [folder for folder in shared[most] if len(PurePosixPath(folder).parts) <= most]
+    best = whole if len(whole) == 1 else shared[most]
+    return (best[0], bool(whole) or most == len(said)) if len(best) == 1 else None

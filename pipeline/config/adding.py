@@ -12,7 +12,7 @@ from pipeline.config.starting import starting_weights
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_text
 from pipeline.core.params import nearest
-from pipeline.datasets.formats import FORMATS, detect_format
+from pipeline.datasets.formats import FORMATS, detect_format, nearest_of
 
 
 def add(
@@ -93,8 +93,10 @@ def _written(params: Path, name: str, dataset: dict[str, Any], run: dict[str, An
 
 def _format_of(data: Path, labels: Path | None, format: str | None, task: str) -> tuple[str, str]:
     """The format and how it is known. Raises InputError if there is none, or the task cannot learn from it."""
+    against = ""
     if format is None:
         format, reason = detect_format(data, labels)
+        against = "" if task in FORMATS[format].tasks else nearest_of(task, data, labels)
     else:
         reason = "as given"
     if format not in FORMATS:
@@ -103,7 +105,7 @@ def _format_of(data: Path, labels: Path | None, format: str | None, task: str) -
     if format not in learnt_from:
         raise InputError(
             f"{data}: found {format} ({reason}), "
-            f"but {task} learns from {', '.join(learnt_from)}; give --task or --format"
+            f"but {task} learns from {', '.join(learnt_from)}; give --task or --format{against}"
         )
     return format, reason
 

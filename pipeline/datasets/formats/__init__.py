@@ -51,13 +51,37 @@ def detect_format(path: Path | str, labels: Path | str | None = None) -> tuple[s
         raise InputError(f"{path}: {'not a folder' if path.exists() else 'no such folder'}")
     if not place.exists():
         raise InputError(f"{place}: no such file or folder")
-    misses = []
+    misses: dict[str, str] = {}
     for row in FORMATS.values():
-        try:
-            if row.recognize and (reason := row.recognize(path, place)):
-                return row.name, reason
-        except InputError as error:
-            misses.append(f"{row.name}, but {error}")
+        if reason := _asked(row, path, place, misses):
+            return row.name, reason
     looked_for = "; ".join(f"{row.looks_for} ({row.name})" for row in FORMATS.values() if row.recognize)
-    nearest = f"; nearest: {'; '.join(misses)}" if misses else ""
-    raise InputError(f"{path}: no known format; looked for {looked_for}{nearest}")
+    raise InputError(f"{path}: no known format; looked for {looked_for}{_nearest(misses)}")
+
+
+def nearest_of(task: str, path: Path, labels: Path | None = None) -> str:
+    """What the formats that `task` learns from say against the data, to be put behind an error; "" if none does.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "classes.txt").write_text("cow")
+    ...     nearest_of("detect", Path(folder)).replace(folder, "herd")
+    '; nearest: yolo, but herd/classes.txt: class names, but no text files of class and box in herd or below'
+    """
+    misses: dict[str, str] = {}
+    for row in FORMATS.values():
+        if task in row.tasks:
+            _asked(row, path, labels or path, misses)
+    return _nearest(misses)
+
+
+def _asked(row: Format, path: Path, labels: Path, misses: dict[str, str]) -> str | None:
+    try:
+        return row.recognize(path, labels) if row.recognize else None
+    except InputError as error:
+        misses[row.name] = str(error)
+        return None
+
+
+def _nearest(misses: dict[str, str]) -> str:
+    return f"; nearest: {'; '.join(f'{name}, but {miss}' for name, miss in misses.items())}" if misses else ""

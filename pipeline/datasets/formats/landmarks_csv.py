@@ -143,7 +143,7 @@ def _header(file: Path, columns: list[str]) -> tuple[list[str], int]:
     if not columns or len(columns) % 2:
         raise InputError(f"{file}: the header has {len(columns)} columns after the first; expected x, y per landmark")
     axes = [_axis(column) for column in columns]
-    if not any(axes):
+    if not any(axes) and all(not column or column.isdigit() for column in columns):
         return [], len(columns) // 2
     names = []
     for i in range(0, len(columns), 2):

@@ -117,22 +117,22 @@ def matched(
     sure = any(hit and hit[1] for *_, hits in found for hit in hits)
     given = []
     for split, file, said, hits in found:
-        names = {hit[0] for hit in hits if hit and (hit[1] or not sure)}
-        if said and not names:
+        names = [hit[0] if hit and (hit[1] or not sure) else None for hit in hits]
+        if said and not any(names):
             example = min(ends.names, default="no file")
             raise InputError(
                 f"{file}: nothing that it lists is here: {len(said)} lines, first {said[0][:200]!r}; "
                 f"expected names such as {example!r}"
             )
         where = relative(file, *roots)
-        missing = [entry for entry, hit in zip(said, hits, strict=True) if hit is None or hit[0] not in names]
+        missing = [entry for entry, name in zip(said, names, strict=True) if name is None]
         if classes is not None:
             missing = [entry for entry in missing if classes.intersection(entry.replace("\\", "/").split("/")[:-1])]
         if missing:
             what = "images" if classes is None else "clips of these classes"
             found_not = f"{len(missing)} {what} are on the list and not here"
             reading.problems.append(Problem(where, "", "not_here", found_not, "noted"))
-        given.append(Given(split, where, names))
+        given.append(Given(split, where, {name for name in names if name}))
     return given
 
 
@@ -177,8 +177,8 @@ def _is_list(file: Path) -> bool:
     """Whether a text beside the data lists files, and is no label file and no note."""
     try:
         first = next(iter(_entries(file)), "")
-    except InputError:
-        return False
+    except InputError:  # if it is a list, reading it says so
+        first = next(iter(file.read_bytes()[:5000].decode(errors="replace").split()), "")
     word = first.partition(" ")[0]
     suffix = PurePosixPath(first if first.count(" ") > 1 else word).suffix.lower()
     path = "/" in word or "\\" in word or suffix in IMAGE_SUFFIXES | CLIP_SUFFIXES

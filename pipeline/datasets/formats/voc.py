@@ -89,7 +89,7 @@ def recognize(path: Path, labels: Path) -> str | None:  # noqa: ARG001
 def _parse(file: Path, reading: Reading, where: str) -> Element | None:
     try:
         root = parse(file).getroot()
-    except (ParseError, DefusedXmlException, UnicodeDecodeError, ValueError) as error:
+    except (ParseError, DefusedXmlException, LookupError, ValueError) as error:  # LookupError: an unknown encoding
         reading.problems.append(Problem(where, "", "bad_xml", str(error)))
         return None
     if root.tag != "annotation":

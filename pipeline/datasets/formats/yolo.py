@@ -69,7 +69,7 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
     reading = Reading([], names.labels, names.points, names.pairs, names.skeleton)
     texts = {f: relative(f, labels, path) for root in (labels, path) for f in sorted(files_under(root, {".txt"}))}
     by_name = {name: file for file, name in reversed(texts.items())}
-    used = {}
+    used = set()
     empty = 0
     for name, file in images.names.items():
         candidate = Candidate(file, name)
@@ -77,21 +77,21 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
         if text is None:
             empty += 1
         else:
-            used[name] = by_name[text]
+            used.add(by_name[text])
             if not _read_lines(by_name[text], text, candidate, names, reading):
                 continue
         reading.candidates.append(candidate)
     given, lists = given_by(names.splits, images.names, reading, path, labels) if names.splits else ([], [])
     if not (given or lists):
         lists = split_lists(reading, path, labels)
-    place(reading, path, images.names, lists, given, {name: texts[file] for name, file in used.items()})
+    place(reading, path, images.names, lists, given)
     give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
     if empty:
         found = f"{empty} images without a label file; taken as background"
         reading.problems.append(Problem("", "", "no_label", found, "noted"))
-    known = {*used.values(), *(file for _, file in lists)}
+    used |= {file for _, file in lists}
     for file, name in texts.items():
-        if file not in known and not NO_LABELS.match(file.name.lower()):
+        if file not in used and not NO_LABELS.match(file.name.lower()):
             reading.problems.append(Problem(name, "", "no_image", "a label file without an image"))
     return reading
 

@@ -1,0 +1,100 @@
+"""Data that are nearly of a format: the error says which one, and what is against it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from drawn import SIZE, VOC, coco, draw, write
+from PIL import Image
+
+from pipeline.core.errors import InputError
+from pipeline.datasets.formats import detect_format, nearest_of
+
+LINE = "0 .5 .5 .2 .2\n"
+ROWS = json.loads(coco(["a.jpg"]))
+CUT = coco(["a.jpg"])[:-20]
+
+
+@pytest.mark.parametrize(
+    ("files", "form", "against"),
+    [
+        (
+            {"labels/a.txt": LINE},
+            "yolo",
+            r"labels/a\.txt: lines of class and box, but no class names; expected",
+        ),
+        ({"classes.txt": "cow\n"}, "yolo", r"classes\.txt: class names, but no text files of class and box"),
+        ({"data.yaml": b"names: ['\xdf']\n", "a.txt": LINE}, "yolo", r"data\.yaml: not UTF-8 text \(byte 9 is 0xdf\)"),
+        ({"data.yaml": "names: [", "a.txt": LINE}, "yolo", r"data\.yaml: not YAML"),
+        ({"data.yaml": "names: 3", "a.txt": LINE}, "yolo", r"data\.yaml: names: found 3; expected a list"),
+        (
+            {"x.json": json.dumps(ROWS | {"categories": []})},
+            "coco",
+            r"x\.json: JSON with .*, but no list of cat",
+        ),
+        (
+            {"x.json": json.dumps({"images": ROWS["images"], "categories": ROWS["categories"]})},
+            "coco",
+            r"x\.json: JSON with categories, images, but no list of annotations",
+        ),
+        ({"x.json": CUT}, "coco", r"x\.json:1: not JSON"),
+        ({"x.json": b"{\xff"}, "coco", r"x\.json: not UTF-8 text"),
+        ({"a.xml": VOC.replace("annotation", "image")}, "voc", r"a\.xml: XML, but no <annotation> in it"),
+        ({"a.pts": "3 4\n5 6\n"}, "pts", r"a\.pts: no `n_points:` in it; expected version: 1"),
+        (
+            {"x.csv": "x0,y0,image\n1,2,a.jpg\n"},
+            "landmarks_csv",
+            r"x\.csv: CSV, but no images and landmarks in its first",
+        ),
+        ({"x.csv": "image,w,h\na.jpg,2,3\n"}, "landmarks_csv", r"x\.csv: columns 2 and 3 are 'w' and 'h'"),
+        ({"x.csv": "image,x_a,x_b\na.jpg,2,3\n"}, "landmarks_csv", r"x\.csv: columns 2 and 3 are 'x_a' and 'x_b'"),
+        ({"x.csv": b"image,\xe4_x,\xe4_y\na.jpg,2,3\n"}, "landmarks_csv", r"x\.csv: not UTF-8 text \(byte 6 is 0xe4\)"),
+        ({}, "folder", "class folders with images: none; expected two or more"),
+        ({"cat/b.jpg": SIZE}, "folder", "class folders with images: cat; expected two or more"),
+        ({"cat/b.avi": ""}, "ucf101", "1 clips, class folders cat; expected two or more"),
+        ({"b.avi": ""}, "ucf101", "1 clips, class folders none; expected two or more"),
+        ({"cat/b.jpg": SIZE, "test/c.jpg": SIZE}, "folder", "folder test is called like a split, cat beside it like"),
+    ],
+)
+def test_what_is_against_the_nearest_format(tmp_path: Path, files: dict, form: str, against: str) -> None:
+    for name, content in ({"a.jpg": SIZE} | files).items():
+        if isinstance(content, tuple):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            Image.new("RGB", content).save(tmp_path / name)
+        else:
+            write(tmp_path, name, content)
+    with pytest.raises(InputError, match=rf"no known format; looked for .*; nearest: .*{form}, but .*{against}"):
+        detect_format(tmp_path)
+
+
+def test_a_json_file_that_is_no_ucf24(tmp_path: Path) -> None:
+    root = draw("ucf101", tmp_path, ["a/1"])
+    write(root, "boxes.json", '{"v_a_g01_c01": {"boxes": []}}')
+    with pytest.raises(InputError, match=r"ucf24, but .*boxes\.json: no JSON of clips with tracks"):
+        detect_format(root, root / "boxes.json")
+
+
+@pytest.mark.parametrize("form", ["coco", "yolo", "voc", "pts", "landmarks_csv"])
+def test_a_format_that_nearly_fits_is_no_hindrance_to_one_that_does(tmp_path: Path, form: str) -> None:
+    root = draw(form, tmp_path, ["1", "2"])
+    others = {"notes.json": CUT, "other.xml": "<x/>", "other.csv": "k,v\n1,2\n", "note.pts": "3 4\n"}
+    own = {"coco": ".json", "voc": ".xml", "pts": ".pts", "landmarks_csv": ".csv"}.get(form, "-")
+    for name, text in others.items():
+        if not name.endswith(own):
+            write(root, name, text)
+    assert detect_format(root)[0] == form
+
+
+def test_a_folder_without_anything_has_no_nearest(tmp_path: Path) -> None:
+    write(tmp_path, "about.txt", "nothing here\n")
+    with pytest.raises(InputError, match="no known format; looked for") as caught:
+        detect_format(tmp_path)
+    assert "no images in it or below" in str(caught.value)
+
+
+def test_a_folder_that_the_task_cannot_learn_from_names_the_nearest_that_it_can(tmp_path: Path) -> None:
+    root = draw("folder", tmp_path, ["cam1/1", "cam2/2"])
+    assert nearest_of("detect", root) == ""
+    write(root, "labels/1.txt", LINE)
+    assert detect_format(root)[0] == "folder"
+    assert "; nearest: yolo, but" in nearest_of("detect", root)

@@ -7,6 +7,7 @@ from drawn import BY_CLASS, BY_LABEL, coco, draw, read, rows, splits, write
 
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Sample
+from pipeline.datasets.formats import detect_format
 from pipeline.datasets.formats.split_lists import Ends
 from pipeline.datasets.ingest.splits import assign
 from pipeline.datasets.params import SplitParams
@@ -314,3 +315,23 @@ def test_a_list_beside_coco_is_passed_over_where_the_files_of_labels_say(tmp_pat
     write(root, "val.json", coco(["b.jpg"]))
     write(root, "test.txt", "a.jpg\n")
     assert splits(read("coco", root)) == {"a": "train", "b": "val"}
+
+
+@pytest.mark.parametrize("form", ALL)
+def test_bare_names_are_a_list_if_they_are_here_and_what_macos_leaves_is_none(tmp_path: Path, form: str) -> None:
+    names = ["obj/cat/ann", "obj/dog/bob", "obj/dog/our picnic"]
+    root = draw(form, tmp_path, names)
+    write(root, "train.txt", "ann\n")
+    write(root, "test.txt", "bob\nour picnic\n")
+    write(root, "valid.txt", "nobody\n")
+    write(root, "._train.txt", b"\0\5\x16\7\xff1")
+    write(root, "._data.yaml", b"\0\5\x16\7\xff1")
+    assert splits(read(form, root)) == dict(zip(names, ["train", "test", "test"], strict=True))
+    assert detect_format(root)[0] == form
+
+
+def test_a_list_of_paths_with_blanks(tmp_path: Path) -> None:
+    root = draw("yolo", tmp_path, ["my pictures/1", "my pictures/2"])
+    write(root, "train.txt", "/data/my pictures/1.jpg\n")
+    write(root, "val.txt", "my pictures/2.jpg\n")
+    assert splits(read("yolo", root)) == {"my pictures/1": "train", "my pictures/2": "val"}

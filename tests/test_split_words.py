@@ -135,7 +135,7 @@ def test_a_class_that_can_be_nothing_else_is_one_and_noted(tmp_path: Path, form:
 @pytest.mark.parametrize("form", BY_CLASS)
 def test_a_folder_around_it_all_and_a_split_in_itself(tmp_path: Path, form: str) -> None:
     inside = ["seg_train/seg_train/sea/1", "seg_train/seg_train/ice/2", "seg_test/seg_test/sea/3"]
-    reading = read(form, draw(form, tmp_path / "own", [f"archive/{name}" for name in inside]))
+    reading = read(form, draw(form, tmp_path / "own", [f"ILSVRC/Data/CLS-LOC/{name}" for name in inside]))
     assert reading.labels == ["ice", "sea"]
     assert list(splits(reading).values()) == ["test", "train", "train"]
     assert read(form, draw(form, tmp_path / "images", ["images/sea/1", "images/ice/2"])).labels == ["ice", "sea"]

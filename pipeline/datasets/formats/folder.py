@@ -50,7 +50,7 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
     for candidate in reading.candidates:
         candidate.split = splits.get(candidate.name, candidate.split)
     note_unplaced(reading)
-    reading.problems += _others(path, images, {file for _, file in lists})
+    reading.problems += _others(path, images, {one.file for one in lists})
     return reading
 
 

@@ -128,15 +128,18 @@ def class_folders(names: Iterable[str], where: Path) -> tuple[dict[str, tuple[st
 
 
 def _unwrapped(inner: Folders) -> Folders:
-    """Without the folder that holds all, if its name is no class, or what it holds are splits."""
-    while len({folders[0] for folders in inner.values()}) == 1:
-        top = next(iter(inner.values()))[0]
-        deeper = {name: folders[1:] for name, folders in inner.items() if len(folders) > 1}
-        below = {folders[0] for folders in deeper.values()}
-        splits = bool(below) and all(map(split_of, below)) and any(map(is_split_name, below))
-        if is_split_name(top) or not deeper or not (splits or says_nothing(top)):
+    """Without the folders that hold all, if their names are no classes, or what the last one holds are splits."""
+    plain = True
+    deeper = inner
+    while len({folders[0] for folders in deeper.values()}) == 1:
+        top = next(iter(deeper.values()))[0]
+        if is_split_name(top):
             break
-        inner = deeper
+        plain = plain and says_nothing(top)
+        deeper = {name: folders[1:] for name, folders in deeper.items() if len(folders) > 1}
+        below = {folders[0] for folders in deeper.values()}
+        if below and (plain or (all(map(split_of, below)) and any(map(is_split_name, below)))):
+            inner = deeper
     return inner
 
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from pipeline.core.errors import InputError
@@ -25,6 +26,14 @@ from pipeline.datasets.formats.split_folders import folder_splits, refuse_unknow
 
 IMAGE_SETS = "ImageSets/Main"  # Pascal VOC's
 PLACES = ("", "ImageSets", "splits", "lists", "meta")  # where others have lists
+
+
+class SplitList(NamedTuple):
+    """A file that lists a split. One that may be another text is passed over if nothing that it says is here."""
+
+    split: str
+    file: Path
+    sure: bool = True
 
 
 @dataclass(slots=True)
@@ -102,23 +111,24 @@ def _entries(file: Path) -> list[str]:
 
 
 def matched(
-    lists: list[tuple[str, Path]], ends: Ends, reading: Reading, *roots: Path, classes: set[str] | None = None
+    lists: list[SplitList], ends: Ends, reading: Reading, *roots: Path, classes: set[str] | None = None
 ) -> list[Given]:
-    """The files that each list (split, file) means; what of it, or of the clips of `classes`, is not here is counted
+    """The files that each list means; what of it, or of the clips of `classes`, is not here is counted
     in the ledger.
 
     A number or another file after a name is passed over. Where some entry has its folders in common with a file, a
     name alone is not enough for another. Raises InputError for a list of which nothing is here.
     """
-    found = []
-    for split, file in lists:
-        said = _entries(file)
-        found.append((split, file, said, [_find(entry, ends) for entry in said]))
-    sure = any(hit and hit[1] for *_, hits in found for hit in hits)
+    said_in = {one.file: _entries(one.file) for one in lists}
+    hits_in = {file: [_find(entry, ends) for entry in said] for file, said in said_in.items()}
+    sure = any(hit and hit[1] for hits in hits_in.values() for hit in hits)
     given = []
-    for split, file, said, hits in found:
-        names = [hit[0] if hit and (hit[1] or not sure) else None for hit in hits]
+    for split, file, is_list in lists:
+        said = said_in[file]
+        names = [hit[0] if hit and (hit[1] or not sure) else None for hit in hits_in[file]]
         if said and not any(names):
+            if not is_list:
+                continue
             example = min(ends.names, default="no file")
             raise InputError(
                 f"{file}: nothing that it lists is here: {len(said)} lines, first {said[0][:200]!r}; "
@@ -147,42 +157,48 @@ def _find(entry: str, ends: Ends) -> tuple[str, bool] | None:
     return None
 
 
-def split_lists(reading: Reading, path: Path, labels: Path) -> list[tuple[str, Path]]:
-    """(split, file) of the lists beside the data, by their names. Raises InputError for one of no split in
-    ImageSets/Main, where others there have one.
+def split_lists(reading: Reading, path: Path, labels: Path) -> list[SplitList]:
+    """The lists beside the data, by their names. Raises InputError for one of no split in ImageSets/Main, where others
+    there have one.
     """
-    lists: dict[Path, str] = {}
+    lists: dict[Path, SplitList] = {}
     for root in dict.fromkeys((path, labels, path.parent, labels.parent)):
         lists |= _image_sets(root / IMAGE_SETS, reading, path, labels)
     for root in dict.fromkeys((path, labels)):
-        for file in (f for place in PLACES for f in sorted((root / place).glob("*.txt"))):
-            if (split := split_of(file.stem)) and is_split_name(file.stem) and _is_list(file):
-                lists[file] = split
-    return [(split, file) for file, split in lists.items()]
+        for file in (f for place in PLACES for f in _texts(root / place)):
+            split = split_of(file.stem)
+            if split and is_split_name(file.stem) and (sure := _is_list(file)) is not None:
+                lists[file] = SplitList(split, file, sure)
+    return list(lists.values())
 
 
-def _image_sets(folder: Path, reading: Reading, path: Path, labels: Path) -> dict[Path, str]:
+def _texts(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.glob("*.txt") if not file.name.startswith("."))
+
+
+def _image_sets(folder: Path, reading: Reading, path: Path, labels: Path) -> dict[Path, SplitList]:
     """The lists of VOC's own folder. Those of one class (aeroplane_train.txt) are not asked."""
-    files = sorted(folder.glob("*.txt"))
+    files = _texts(folder)
     splits = {f.name: split_of(f.stem) for f in files if is_split_name(f.stem) or not splits_in(f.stem)}
     refuse_unknown(splits, folder)
     if "train" not in splits.values():
         for file in (f for f in files if f.stem.lower() == "trainval"):
             found = "train and val in one; those that no other list names are train"
             reading.problems.append(Problem(relative(file, path, labels), "", "no_split", found, "noted"))
-    return {folder / name: split for name, split in splits.items() if split}
+    return {folder / name: SplitList(split, folder / name) for name, split in splits.items() if split}
 
 
-def _is_list(file: Path) -> bool:
-    """Whether a text beside the data lists files, and is no label file and no note."""
+def _is_list(file: Path) -> bool | None:
+    """Whether a text beside the data surely lists files; None for a label file or a note."""
     try:
         first = next(iter(_entries(file)), "")
     except InputError:  # if it is a list, reading it says so
         first = next(iter(file.read_bytes()[:5000].decode(errors="replace").split()), "")
-    word = first.partition(" ")[0]
-    suffix = PurePosixPath(first if first.count(" ") > 1 else word).suffix.lower()
-    path = "/" in word or "\\" in word or suffix in IMAGE_SUFFIXES | CLIP_SUFFIXES
-    return path or (first == word and bool(re.search(r"\d", word)))
+    name = re.sub(r"\s+[-+]?\d+$", "", first)
+    words = name.split()
+    if {PurePosixPath(word).suffix.lower() for word in (name, *words[:1])} & (IMAGE_SUFFIXES | CLIP_SUFFIXES):
+        return True
+    return bool(re.search(r"[\d/\\]", name)) if len(words) == 1 and len(first.split()) < 3 else None
 
 
 def settled(given: list[Given], reading: Reading) -> dict[str, str]:
@@ -210,7 +226,7 @@ def place(
     reading: Reading,
     path: Path,
     names: Iterable[str],
-    lists: list[tuple[str, Path]],
+    lists: list[SplitList],
     given: list[Given] | None = None,
     beside: dict[str, str] | None = None,
     alone: bool = True,

@@ -25,7 +25,7 @@ from pipeline.datasets.formats.reading import (
     relative,
 )
 from pipeline.datasets.formats.split_folders import class_folders
-from pipeline.datasets.formats.split_lists import Ends, matched, note_unplaced, settled, split_lists
+from pipeline.datasets.formats.split_lists import Ends, SplitList, matched, note_unplaced, settled, split_lists
 
 NAME = re.compile(r".+_(?P<group>g\d+)_c\d+$")
 LISTS = "ucfTrainTestlist"
@@ -134,9 +134,9 @@ def _split(reading: Reading, number: int, path: Path, labels: Path) -> None:
         reading.problems.append(Problem(where, "", "no_lists", "no official lists; split by group", "noted"))
 
 
-def _official(folder: Path, number: int) -> list[tuple[str, Path]]:
-    lists = [("train", folder / f"trainlist{number:02d}.txt"), ("test", folder / f"testlist{number:02d}.txt")]
-    for _, file in lists:
+def _official(folder: Path, number: int) -> list[SplitList]:
+    lists = [SplitList(split, folder / f"{split}list{number:02d}.txt") for split in ("train", "test")]
+    for file in (one.file for one in lists):
         if not file.is_file():
             raise InputError(f"{file}: no such file; options.split is {number}")
     return lists

@@ -88,7 +88,7 @@ def recognize(path: Path, labels: Path) -> str | None:
 
 
 def _annotations(labels: Path) -> tuple[Path, dict[str, Any]]:
-    files = [labels] if labels.is_file() else sorted(labels.glob("*.json"))
+    files = [labels] if labels.is_file() else sorted(f for f in labels.glob("*.json") if not f.name.startswith("."))
     for file in files:
         found = read_json(file)
         if isinstance(found, dict) and found and all(isinstance(e, dict) and "tracks" in e for e in found.values()):

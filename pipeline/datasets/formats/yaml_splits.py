@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import InputError
 from pipeline.datasets.formats.reading import SPLIT_NAMES, Problem, Reading, relative
-from pipeline.datasets.formats.split_lists import Given
+from pipeline.datasets.formats.split_lists import Given, SplitList
 
 
 @dataclass(slots=True)
@@ -35,8 +35,8 @@ def yaml_splits(file: Path, content: dict[object, object]) -> YamlSplits:
 
 def given_by(
     splits: YamlSplits, images: Iterable[str], reading: Reading, path: Path, labels: Path
-) -> tuple[list[Given], list[tuple[str, Path]]]:
-    """What the folders give to a split, and the lists as (split, file). `images` are relative to `path`.
+) -> tuple[list[Given], list[SplitList]]:
+    """What the folders give to a split, and the lists. `images` are relative to `path`.
 
     A folder or list that is not where data.yaml says is the one whose path has the longest end in common. Where some
     folder is found whole so, its last name alone is not enough for another. What is not found is a row of the ledger.
@@ -45,18 +45,18 @@ def given_by(
     for name in images if splits.entries else ():
         for folder in PurePosixPath(name).parents:
             inside[folder.as_posix()].add(name)
-    lists: list[tuple[str, Path]] = []
+    lists: list[SplitList] = []
     found: list[tuple[str, str, bool]] = []
     for split, entries in splits.entries.items():
         for entry in entries:
             if entry.lower().endswith(".txt"):
-                lists += [(split, file)] if (file := _list_file(entry, splits, path, labels)) else []
+                lists += [SplitList(split, file)] if (file := _list_file(entry, splits, path, labels)) else []
             elif hit := _folder(entry, splits, path, inside):
                 found.append((split, *hit))
     sure = any(whole for *_, whole in found)
     source = relative(splits.file, labels, path)
     given = [Given(split, source, inside[folder]) for split, folder, whole in found if whole or not sure]
-    there = {split for split, _ in lists} | {g.split for g in given}
+    there = {one.split for one in lists} | {g.split for g in given}
     for split, entries in splits.entries.items():
         if split not in there and (split != "train" or not there):
             what = f"{', '.join(entries)[:200]}: no such list, nor such a folder of images"

@@ -89,7 +89,7 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
     if empty:
         found = f"{empty} images without a label file; taken as background"
         reading.problems.append(Problem("", "", "no_label", found, "noted"))
-    used |= {file for _, file in lists}
+    used |= {one.file for one in lists}
     for file, name in texts.items():
         if file not in used and not NO_LABELS.match(file.name.lower()):
             reading.problems.append(Problem(name, "", "no_image", "a label file without an image"))
@@ -129,7 +129,7 @@ def _no_names(path: Path, labels: Path) -> str:
 def _found_names(path: Path, labels: Path) -> Names | None:
     roots = [r for r in dict.fromkeys((labels, path, path / "labels")) if r.is_dir()]
     for root in roots:
-        for file in sorted((*root.glob("*.yaml"), *root.glob("*.yml"))):
+        for file in sorted(f for kind in ("*.yaml", "*.yml") for f in root.glob(kind) if not f.name.startswith(".")):
             if names := _from_yaml(file):
                 return names
         for file in (root / name for name in NAME_LISTS):

@@ -153,7 +153,7 @@ def test_image_sets(tmp_path: Path, form: str) -> None:
     found = "train and val in one; those that no other list names are train"
     assert ("ImageSets/Main/trainval.txt", found) in rows(reading, "no_split")
     write(root, "ImageSets/Main/mini.txt", "c\n")
-    with pytest.raises(InputError, match=r"ImageSets/Main/mini\.txt: speaks of no split, while test\.txt beside it"):
+    with pytest.raises(InputError, match=r"ImageSets/Main/mini\.txt: speaks of no split, unlike test\.txt beside it"):
         read(form, root)
 
 

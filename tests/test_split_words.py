@@ -13,7 +13,7 @@ from pipeline.datasets.formats.reading import is_split_name, split_of
 WORDS = {
     "train": "train Train TRAINING set_training trainset Train_Data TrainData seg_train obj_train_data train17",
     "val": "val valid Validation dev Dev_Set val2017 valImages ValImages valset validation-images images.val",
-    "test": "test Testing eval Evaluation test1 seg_test testset test-dev test-dev2017 devtest TESTset testlist02",
+    "test": "test Testing eval Evaluation test1 seg_test testset test-dev test-dev2017 devtest TESTset minitest",
 }
 NO_WORDS = "trainval train_val TrainValTest val_test contest latest trainee unlabeled devices interval evaluate protest"
 BESIDE = {"train": "val", "val": "train", "test": "train"}
@@ -66,7 +66,7 @@ def test_a_folder_of_no_split_among_splits_is_an_error(tmp_path: Path, form: str
 @pytest.mark.parametrize("form", BY_LABEL)
 def test_a_folder_of_train_and_val_is_told_what_to_do(tmp_path: Path, form: str) -> None:
     names = [name for split in ("trainval", "test") for name in paths(form, "{split}/{n}", split)]
-    with pytest.raises(InputError, match=r"trainval: speaks of train and val, while test .* name it train: val"):
+    with pytest.raises(InputError, match=r"trainval: speaks of train and val, unlike test .* name it train: val"):
         read(form, draw(form, tmp_path, names))
 
 
@@ -110,6 +110,10 @@ def test_names_with_other_words_are_splits_only_together(tmp_path: Path, form: s
         (["train/cat/1", "train/dog/2", "cat/3"], "folder train is called like a split, cat beside it like classes"),
         (["my_test/cat/1", "other/cat/2"], "folder my_test is called like a split, other beside it like classes"),
         (["train/cat.1", "train/dog.2", "test1/3"], r"split folders \(test1, train\) without class folders in them"),
+        (
+            ["fold1/train/cat/1", "fold2/test/dog/2"],
+            "fold1, fold2 hold folders of splits and are called like no class",
+        ),
         (["val/train/1", "val/test/2"], "class folder test in a split's folder is called like a split"),
         (["train/cat/1", "train/test/2", "val/cat/3"], "class folder test in a split's folder is called like a split"),
     ],
@@ -175,7 +179,7 @@ def test_the_files_of_labels(tmp_path: Path, form: str, suffix: str, text) -> No
         {"train/a": "train", "val/b": "val"},
         [(f"{name}.{suffix}", "one of several files, no split in its name or its folder's") for name in ("one", "two")],
     )
-    with pytest.raises(InputError, match=f"mini.{suffix}: speaks of no split, while train.{suffix} beside it is"):
+    with pytest.raises(InputError, match=f"mini.{suffix}: speaks of no split, unlike train.{suffix} beside it"):
         read_files("one without", {"train": "a", "mini": "b"})
-    with pytest.raises(InputError, match=f"trainval.{suffix}: speaks of train and val, while test.{suffix}"):
+    with pytest.raises(InputError, match=f"trainval.{suffix}: speaks of train and val, unlike test.{suffix}"):
         read_files("two in one", {"trainval": "a", "test": "b"})

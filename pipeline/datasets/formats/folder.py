@@ -63,7 +63,8 @@ def recognize(path: Path, labels: Path) -> str | None:  # noqa: ARG001
 def _others(path: Path, images: ImageIndex, lists: set[Path]) -> list[Problem]:
     """Rows for other files among the images that are no lists of them, and for class folders without any."""
     rows = []
-    filled = {folder.as_posix() for name in images.names for folder in PurePosixPath(name).parents}
+    names = [*images.names, *(relative(file, path) for file in lists)]
+    filled = {folder.as_posix() for name in names for folder in PurePosixPath(name).parents}
     for file in sorted(path.rglob("*")):
         name = relative(file, path)
         if any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts):

@@ -25,10 +25,12 @@ SPLIT_NAMES = {
 _FILLER = re.compile(
     "a|all|and|annotations?|class(es)?|clips?|cls|coco|crop(ped|s)?|data(sets?)?|db|det(ection)?|dir|ds|files?|folds?|"
     "folders?|frames?|full|images?|imgs?|instances|jpg|labels?|lists?|new|obj(ects?)?|of|part|photos?|pictures?|png|"
-    "pose|raw|resized|samples?|seg(mentation)?|sets?|splits?|subset|the|ucf|videos?|voc|yolo"
+    "mini|pose|raw|resized|samples?|seg(mentation)?|sets?|small|splits?|subset|the|tiny|ucf|videos?|voc|yolo"
 )
 _SPLIT = "|".join(sorted(SPLIT_NAMES, key=len, reverse=True))
-_JOINED = re.compile(f"(?:{_SPLIT}|data|images?|imgs?|labels?|lists?|sets?|split)+")  # trainset, testlist, trainval
+_JOINED = re.compile(
+    f"(?:{_SPLIT}|data|images?|imgs?|labels?|lists?|mini|sets?|split)+"
+)  # trainset, testlist, trainval
 
 
 @dataclass(slots=True)

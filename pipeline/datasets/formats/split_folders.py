@@ -87,8 +87,7 @@ def refuse_unknown(splits: dict[str, str | None], where: Path) -> None:
         advice = "name it train: val is taken out of it then"
     beside = ", ".join(known[:3]) + (", ..." if len(known) > 3 else "")
     raise InputError(
-        f"{where / unknown[0]}: speaks of {mixed(unknown[0]) or 'no split'}, while {beside} beside it "
-        f"{'is of one' if len(known) == 1 else 'are of one each'}; {advice}"
+        f"{where / unknown[0]}: speaks of {mixed(unknown[0]) or 'no split'}, unlike {beside} beside it; {advice}"
     )
 
 
@@ -114,15 +113,20 @@ def class_folders(names: Iterable[str], where: Path) -> tuple[dict[str, tuple[st
     if tops and all(tops.values()) and (alone or len(set(tops.values())) > 1):
         return _below_splits(inner, tops, where)
     others = ", ".join(top for top in tops if not tops[top])
-    rows = []
-    for top in (top for top, split in tops.items() if split):
-        if top in alone or all(len(folders) > 1 for folders in inner.values() if folders[0] == top):
-            raise InputError(
-                f"{where}: folder {top} is called like a split, {others} beside it like classes; expected either "
-                f"folders of splits with classes in them, or classes of other names"
-            )
-        rows.append(_like_a_split(top, f"a class, as {others} beside it"))
+    like = [top for top in tops if tops[top]]
+    nested = [top for top in like if all(len(folders) > 1 for folders in inner.values() if folders[0] == top)]
+    if alone or nested:
+        raise InputError(
+            f"{where}: folder {', '.join(like)} is called like a split, {others} beside it like classes; expected either "
+            f"folders of splits with classes in them, or classes of other names"
+        )
+    rows = [_like_a_split(top, f"a class, as {others or 'those'} beside it") for top in like]
     splits, more = folder_splits(inner, where)
+    if splits and all(map(says_nothing, tops)):
+        raise InputError(
+            f"{where}: {', '.join(tops)} hold folders of splits and are called like no classes; expected "
+            f"<split>/<class>/image or <class>/<split>/image, or one of them as the data"
+        )
     labels = {name: (splits.get(name), _label(folders[0])) for name, folders in inner.items()}
     return labels, rows + more
 

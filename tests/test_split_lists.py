@@ -8,7 +8,7 @@ from drawn import BY_CLASS, BY_LABEL, coco, draw, read, rows, splits, write
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Sample
 from pipeline.datasets.formats import detect_format
-from pipeline.datasets.formats.split_lists import Ends
+from pipeline.datasets.formats.split_lists import UNCLEAR, Ends
 from pipeline.datasets.ingest.splits import assign
 from pipeline.datasets.params import SplitParams
 
@@ -109,6 +109,7 @@ def test_names_alone_will_do_where_no_folder_fits(tmp_path: Path, form: str) -> 
     root = draw(form, tmp_path, names)
     there = {"train": ["/data/x/0", "/data/x/2"], "test": ["/data/x/1", "/data/x/3"]}
     listed(root, form, "relative", there)
+    assert [file for file, _ in rows(read(form, root), "matched_by_name")] == ["test.txt", "train.txt"]
     assert splits(read(form, root)) == dict(zip(names, ["train", "test", "train", "test"], strict=True))
 
 
@@ -243,6 +244,13 @@ def test_yaml_of_what_is_not_here(tmp_path: Path) -> None:
     ]
 
 
+def test_yaml_folders_by_their_last_names_alone(tmp_path: Path) -> None:
+    yaml = "train: /data/photos/train\nval: /data/photos/held\n"
+    reading = read("yolo", yolo(tmp_path, TWO, yaml))
+    assert splits(reading) == {"images/train/a": "train", "images/held/b": "val"}
+    assert [file for file, _ in rows(reading, "matched_by_name")] == ["data.yaml"]
+
+
 def test_yaml_val_is_train_and_test(tmp_path: Path) -> None:
     reading = read("yolo", yolo(tmp_path, TWO, "train: images\nval: images\ntest: images\n"))
     assert set(splits(reading).values()) == {"train"}
@@ -277,10 +285,10 @@ def test_a_list_of_its_own_is_no_label_file(tmp_path: Path) -> None:
     [
         ("a/x/1.jpg", ("a/x/1.jpg", True)),
         ("/foreign/b/x/1.jpg", ("b/x/1.jpg", True)),
-        ("x/1.jpg", None),  # of a and of b
+        ("x/1.jpg", UNCLEAR),  # of a and of b
         ("1.jpg", ("1.jpg", True)),
         ("/foreign/1", ("1.jpg", True)),
-        ("c/x/1.jpg", None),
+        ("c/x/1.jpg", UNCLEAR),
         ("c/2", ("a/2.png", False)),
         ("a/2", ("a/2.png", True)),
         ("3.tar", ("a/3.tar.jpg", True)),
@@ -288,7 +296,9 @@ def test_a_list_of_its_own_is_no_label_file(tmp_path: Path) -> None:
         ("u\u0308/4", ("\u00fc/4.jpg", True)),
         ("my%20dog.jpg", ("my dog.jpg", True)),
         ("my dog", ("my dog.jpg", True)),
-        ("5.jpg", None),  # 5.png and 5.gif
+        ("5.jpg", UNCLEAR),  # 5.png and 5.gif
+        ("6.jpg", None),
+        ("%25" * 2000, None),
         ("..", None),
         ("", None),
     ],
@@ -335,3 +345,17 @@ def test_a_list_of_paths_with_blanks(tmp_path: Path) -> None:
     write(root, "train.txt", "/data/my pictures/1.jpg\n")
     write(root, "val.txt", "my pictures/2.jpg\n")
     assert splits(read("yolo", root)) == {"my pictures/1": "train", "my pictures/2": "val"}
+
+
+@pytest.mark.parametrize("form", ["voc", "yolo", "pts"])
+def test_an_entry_that_fits_several_files_is_none_of_them(tmp_path: Path, form: str) -> None:
+    root = draw(form, tmp_path, ["a/1", "b/1", "a/2"])
+    write(root, "train.txt", "1.jpg\n2.jpg\n")
+    reading = read(form, root)
+    assert splits(reading) == {"a/1": None, "a/2": "train", "b/1": None}
+    assert rows(reading, "ambiguous_file") == [("train.txt", "1 lines of the list fit several files; not used")]
+    write(root, "train.txt", "1.jpg\n")
+    with pytest.raises(
+        InputError, match=r"train\.txt: nothing that it lists is here: 1 lines, .*; 1 fit several files"
+    ):
+        read(form, root)

@@ -28,9 +28,8 @@ _FILLER = re.compile(
     "mini|pose|raw|resized|samples?|seg(mentation)?|sets?|small|splits?|subset|the|tiny|ucf|videos?|voc|yolo"
 )
 _SPLIT = "|".join(sorted(SPLIT_NAMES, key=len, reverse=True))
-_JOINED = re.compile(
-    f"(?:{_SPLIT}|data|images?|imgs?|labels?|lists?|mini|sets?|split)+"
-)  # trainset, testlist, trainval
+# trainset, testlist, trainval
+_JOINED = re.compile(f"(?:{_SPLIT}|data|images?|imgs?|labels?|lists?|mini|sets?|split)+")
 
 
 @dataclass(slots=True)

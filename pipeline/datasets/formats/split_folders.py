@@ -117,8 +117,8 @@ def class_folders(names: Iterable[str], where: Path) -> tuple[dict[str, tuple[st
     nested = [top for top in like if all(len(folders) > 1 for folders in inner.values() if folders[0] == top)]
     if alone or nested:
         raise InputError(
-            f"{where}: folder {', '.join(like)} is called like a split, {others} beside it like classes; expected either "
-            f"folders of splits with classes in them, or classes of other names"
+            f"{where}: folder {', '.join(like)} is called like a split, {others or 'nothing'} beside it like classes; "
+            f"expected either folders of splits with classes in them, or classes of other names"
         )
     rows = [_like_a_split(top, f"a class, as {others or 'those'} beside it") for top in like]
     splits, more = folder_splits(inner, where)

@@ -26,6 +26,7 @@ from pipeline.datasets.formats.split_folders import folder_splits, refuse_unknow
 
 IMAGE_SETS = "ImageSets/Main"  # Pascal VOC's
 PLACES = ("", "ImageSets", "splits", "lists", "meta")  # where others have lists
+UNCLEAR = ("", False)  # several files fit
 
 
 class SplitList(NamedTuple):
@@ -58,12 +59,17 @@ class Ends:
         self._by_end: dict[str, dict[str, str | None]] = {}  # of names that are alike; made when asked for
 
     def find(self, entry: str) -> tuple[str, bool] | None:
-        """The one file with the longest common end, and whether one of both paths is whole in it; None if unclear.
+        """The one file with the longest common end, and whether one of both paths is whole in it.
+
+        None if there is none, UNCLEAR if several share that end.
 
         >>> Ends(["obj/1.jpg", "obj/2.jpg"]).find("/content/ships/obj/2")
         ('obj/2.jpg', True)
         """
-        entry = entry.replace("\\", "/")
+        texts = dict.fromkeys((entry.replace("\\", "/"), unquote(entry)))
+        return next((hit for text in texts if (hit := self._find(text))), None)
+
+    def _find(self, entry: str) -> tuple[str, bool] | None:
         if entry in self.names:
             return entry, True
         parts = [part for part in _key(entry).split("/") if part not in ("", ".", "..")]
@@ -74,9 +80,9 @@ class Ends:
         for alike in (last.name, f"{last.name}/", *([f"{last.stem}/"] if known else [])):
             if alike in self._alike:
                 return self._longest(alike, folders)
-        return self.find(unquote(entry)) if unquote(entry) != entry else None
+        return None
 
-    def _longest(self, alike: str, folders: list[str]) -> tuple[str, bool] | None:
+    def _longest(self, alike: str, folders: list[str]) -> tuple[str, bool]:
         """Of the files that are `alike`, the one that shares most of the folders' end."""
         ends = self._by_end.get(alike)
         if ends is None:
@@ -96,8 +102,8 @@ class Ends:
                 return whole, True
             if end in ends:
                 one = ends[end]  # None: several end so
-                return (one, i == 0) if one else None
-        return None
+                return (one, i == 0) if one else UNCLEAR
+        return UNCLEAR
 
 
 def _key(name: str) -> str:
@@ -126,22 +132,36 @@ def matched(
     for split, file, is_list in lists:
         said = said_in[file]
         names = [hit[0] if hit and (hit[1] or not sure) else None for hit in hits_in[file]]
+        unclear = hits_in[file].count(UNCLEAR)
         if said and not any(names):
             if not is_list:
                 continue
-            example = min(ends.names, default="no file")
+            example = (
+                f"; {unclear} fit several files"
+                if unclear
+                else f"; the files are {min(ends.names, default='none')!r}, ..."
+            )
             raise InputError(
-                f"{file}: nothing that it lists is here: {len(said)} lines, first {said[0][:200]!r}; "
-                f"expected names such as {example!r}"
+                f"{file}: nothing that it lists is here: {len(said)} lines, first {said[0][:200]!r}{example}"
             )
         where = relative(file, *roots)
-        missing = [entry for entry, name in zip(said, names, strict=True) if name is None]
+        missing = [
+            entry for entry, hit, name in zip(said, hits_in[file], names, strict=True) if not name and hit != UNCLEAR
+        ]
         if classes is not None:
             missing = [entry for entry in missing if classes.intersection(entry.replace("\\", "/").split("/")[:-1])]
-        if missing:
-            what = "images" if classes is None else "clips of these classes"
-            found_not = f"{len(missing)} {what} are on the list and not here"
-            reading.problems.append(Problem(where, "", "not_here", found_not, "noted"))
+        what = "images" if classes is None else "clips of these classes"
+        for count, rule, found in (
+            (len(missing), "not_here", f"{len(missing)} {what} are on the list and not here"),
+            (unclear, "ambiguous_file", f"{unclear} lines of the list fit several files; not used"),
+            (
+                int(any(names) and not sure),
+                "matched_by_name",
+                "no folder of the list is here; files are found by name alone",
+            ),
+        ):
+            if count:
+                reading.problems.append(Problem(where, "", rule, found, "noted"))
         given.append(Given(split, where, {name for name in names if name}))
     return given
 

@@ -56,6 +56,9 @@ def given_by(
     sure = any(whole for *_, whole in found)
     source = relative(splits.file, labels, path)
     given = [Given(split, source, inside[folder]) for split, folder, whole in found if whole or not sure]
+    if given and not sure:
+        what = "no folder that it names is here whole; found by the last name alone"
+        reading.problems.append(Problem(source, "", "matched_by_name", what, "noted"))
     there = {one.split for one in lists} | {g.split for g in given}
     for split, entries in splits.entries.items():
         if split not in there and (split != "train" or not there):
@@ -77,7 +80,8 @@ def _list_file(entry: str, splits: YamlSplits, path: Path, labels: Path) -> Path
     parts = _parts(entry)
     ends = [Path(*parts[i:]) for i in range(len(parts))]
     places = [root / end for end in ends for root in (splits.file.parent, path, labels)]
-    return next((place for place in (*_places(entry, splits), *places) if place.is_file()), None)
+    places = [*_places(entry, splits), *places]
+    return next((place for place in places if os.path.isfile(place)), None)  # noqa: PTH113 (no error for an odd path)
 
 
 def _folder(entry: str, splits: YamlSplits, path: Path, inside: dict[str, set[str]]) -> tuple[str, bool] | None:

@@ -146,3 +146,22 @@ def test_the_byte_counts_from_the_mark(tmp_path: Path) -> None:
         read_text(tmp_path / "a.txt")
     with pytest.raises(InputError, match="no such file"):
         read_text(tmp_path / "b.txt")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_every_end_of_line_reads_alike(tmp_path: Path, end: str) -> None:
+    texts = {
+        "yolo": {"classes.txt": "cow\ndog\n", "1.txt": "0 .5 .5 .2 .2\n1 .5 .5 .1 .1\n", "train.txt": "1.jpg\n2.jpg\n"},
+        "pts": {"1.pts": ROWS["pts"]},
+        "landmarks_csv": {"all.csv": "image,a_x,a_y\n1.jpg,2,3\n2.jpg,4,5\n"},
+        "voc": {"train.txt": "1.jpg\n2.jpg\n"},
+    }
+    for form, files in texts.items():
+        root = draw(form, tmp_path / form, ["1", "2"])
+        for name, text in files.items():
+            write(root, name, text.replace("\n", end))
+        reading = read(form, root)
+        assert len(reading.candidates) == 2
+        assert splits(reading)["1"] == ("train" if "train.txt" in files else None)
+        assert len(reading.candidates[0].objects) == (2 if form == "yolo" else 1)
+        assert [p.rule for p in reading.problems] == []

@@ -129,8 +129,8 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def read_text(path: Path | str) -> str:
-    """The text of a file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark. Raises InputError naming the file
-    and the first byte that is none.
+    """The text of a file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark; its lines end in "\\n". Raises
+    InputError naming the file and the first byte that is none.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -153,7 +153,7 @@ def read_text(path: Path | str) -> str:
     if (place := text.find("\0")) >= 0:  # UTF-16 without its mark would pass as UTF-8
         where = len(mark) + len(text[:place].encode(encoding))
         raise InputError(f"{path}: not UTF-8 text{wide} (byte {where} is zero)")
-    return text
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
 def read_figures(path: Path | str) -> list[dict[str, float]]:

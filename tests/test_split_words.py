@@ -183,3 +183,17 @@ def test_the_files_of_labels(tmp_path: Path, form: str, suffix: str, text) -> No
         read_files("one without", {"train": "a", "mini": "b"})
     with pytest.raises(InputError, match=f"trainval.{suffix}: speaks of train and val, unlike test.{suffix}"):
         read_files("two in one", {"trainval": "a", "test": "b"})
+
+
+@pytest.mark.parametrize(("form", "suffix", "text"), [("coco", "json", coco), ("landmarks_csv", "csv", csv)])
+def test_a_file_of_val_that_has_the_images_of_train(tmp_path: Path, form: str, suffix: str, text) -> None:
+    root = draw(form, tmp_path, ["a", "b", "c"])
+    (root / f"all.{suffix}").unlink()
+    for name, images in (("train", ["a.jpg", "b.jpg"]), ("val", ["b.jpg", "a.jpg"]), ("test", ["c.jpg"])):
+        write(root, f"{name}.{suffix}", text(images))
+    reading = read(form, root)
+    assert splits(reading) == {"a": "train", "b": "train", "c": "test"}
+    assert [len(c.objects) for c in reading.candidates] == [1, 1, 1]
+    assert rows(reading, "same_files", "listed_twice") == [
+        (f"val.{suffix}", "val has the same 2 files as train; val is taken out of train")
+    ]

@@ -29,7 +29,7 @@ from pipeline.datasets.formats.reading import (
     without_suffix,
 )
 from pipeline.datasets.formats.split_folders import file_splits, folders_of
-from pipeline.datasets.formats.split_lists import place, split_lists
+from pipeline.datasets.formats.split_lists import place, split_lists, val_is_train
 
 KEYS = ("images", "annotations", "categories")
 
@@ -58,19 +58,22 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
     images = ImageIndex(path)
     reading = Reading([], [])
     taken: dict[str, tuple[Candidate, Path]] = {}
+    found: list[tuple[Candidate, Path]] = []
     splits = file_splits([relative(file, labels, path) for file in files], labels, reading)
     for file, content in files.items():
         where = relative(file, labels, path)
         names = _schema(reading, file, content)
-        for candidate in _Rows(content, where, names, reading, images, splits[where]).candidates():
+        found += ((c, file) for c in _Rows(content, where, names, reading, images, splits[where]).candidates())
+    same = val_is_train((c for c, _ in found), splits, reading)
+    for candidate, file in found:
+        if not (same and candidate.split == "val"):
             _take(taken, candidate, file, reading)
     reading.candidates = [candidate for candidate, _ in taken.values()]
     if not any(splits.values()):
         place(reading, path, images.names, split_lists(reading, path, labels), alone=False)
     give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
     if rest := len(images.files) - len(taken):
-        found = f"{rest} images that no annotation file lists"
-        reading.problems.append(Problem("", "", "not_listed", found, "noted"))
+        reading.problems.append(Problem("", "", "not_listed", f"{rest} images that no annotation file lists", "noted"))
     return reading
 
 

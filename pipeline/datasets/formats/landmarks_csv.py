@@ -32,7 +32,7 @@ from pipeline.datasets.formats.reading import (
     without_suffix,
 )
 from pipeline.datasets.formats.split_folders import file_splits, folders_of
-from pipeline.datasets.formats.split_lists import place, split_lists
+from pipeline.datasets.formats.split_lists import place, split_lists, val_is_train
 
 # x_nose, nose-y, noseX, x0: an axis, and the landmark that it belongs to
 AXIS_FIRST = re.compile(r"([xyXY])(?:[\s_.-]+(?=.)|(?=\d))(.+)")
@@ -76,7 +76,7 @@ def read(path: Path, labels: Path, options: LandmarkOptions) -> Reading:
     # what is held out comes first: an image that a training file names again is not trained on
     splits = file_splits([relative(t.file, labels, path) for t in tables], labels, reading)
     tables.sort(key=lambda t: -SPLITS.index(splits[relative(t.file, labels, path)] or "train"))
-    taken: dict[str, str] = {}  # image -> file and line
+    found: list[tuple[Candidate, str, list[str]]] = []
     for table in tables:
         where = relative(table.file, labels, path)
         split = splits[where]
@@ -84,7 +84,12 @@ def read(path: Path, labels: Path, options: LandmarkOptions) -> Reading:
         for line, row in table.rows:
             name = _image_of(row[0], near, where, line, images, reading)
             if name is not None:
-                _take(reading, Candidate(images.names[name], name, split=split), taken, f"{where}:{line}", row[1:])
+                found.append((Candidate(images.names[name], name, split=split), f"{where}:{line}", row[1:]))
+    taken: dict[str, str] = {}  # image -> file and line
+    same = val_is_train((c for c, *_ in found), splits, reading)
+    for candidate, key, cells in found:
+        if not (same and candidate.split == "val"):
+            _take(reading, candidate, taken, key, cells)
     if not any(splits.values()):
         place(reading, path, images.names, split_lists(reading, path, labels), alone=False)
     give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])

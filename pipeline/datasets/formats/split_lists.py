@@ -15,6 +15,7 @@ from pipeline.core.sample import SPLITS
 from pipeline.datasets.formats.reading import (
     CLIP_SUFFIXES,
     IMAGE_SUFFIXES,
+    Candidate,
     Problem,
     Reading,
     is_split_name,
@@ -229,8 +230,7 @@ def settled(given: list[Given], reading: Reading) -> dict[str, str]:
     source = {g.split: g.source for g in given}
     for first, second, gone in (("train", "val", "val"), ("train", "test", "test"), ("test", "val", "val")):
         if by_split[first] and by_split[first] == by_split[second]:
-            found = f"{second} has the same {len(by_split[first])} files as {first}; {gone} is taken out of train"
-            reading.problems.append(Problem(source[second], "", "same_files", found, "noted"))
+            reading.problems.append(_same(source[second], first, second, gone, len(by_split[first])))
             by_split[gone] = set()
     splits: dict[str, str] = {}
     for split in SPLITS:
@@ -240,6 +240,23 @@ def settled(given: list[Given], reading: Reading) -> dict[str, str]:
                 reading.problems.append(Problem(name, "", "listed_twice", found, "noted"))
             splits[name] = split
     return splits
+
+
+def val_is_train(found: Iterable[Candidate], splits: dict[str, str | None], reading: Reading) -> bool:
+    """Whether the label files of val (`splits`: file -> split) list just the images of train, which is noted."""
+    names: dict[str | None, set[str]] = defaultdict(set)
+    for candidate in found:
+        names[candidate.split].add(candidate.name)
+    if not names["val"] or names["val"] != names["train"]:
+        return False
+    where = next(file for file, split in splits.items() if split == "val")
+    reading.problems.append(_same(where, "train", "val", "val", len(names["val"])))
+    return True
+
+
+def _same(where: str, first: str, second: str, gone: str, count: int) -> Problem:
+    found = f"{second} has the same {count} files as {first}; {gone} is taken out of train"
+    return Problem(where, "", "same_files", found, "noted")
 
 
 def place(

@@ -132,11 +132,11 @@ def test_xml_of_an_encoding_that_cannot_be_read_is_a_row(tmp_path: Path, encodin
 
 
 @pytest.mark.parametrize(
-    "content", [b"[" * 100_000, b"1" * 5000, b'{"a": 1, \xff', b"\xef\xbb\xbf{\n]", "{".encode("utf-16-be")]
+    "content", [b"{\xff", b"[" * 100_000, b"1" * 5000, b'{"a": 1, \xff', b"\xef\xbb\xbf{\n]", "{".encode("utf-16-be")]
 )
 def test_json_that_cannot_be_read_is_named(tmp_path: Path, content: bytes) -> None:
     write(tmp_path, "a.json", content)
-    with pytest.raises(InputError, match=r"a\.json(:\d+)?: not (JSON|UTF-8)"):
+    with pytest.raises(InputError, match=r"^[^:]*a\.json(:\d+)?: not (JSON|UTF-8)[^/]*$"):
         read_json(tmp_path / "a.json")
 
 

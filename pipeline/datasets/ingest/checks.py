@@ -124,12 +124,13 @@ def conflicting(samples: list[Sample], digests: list[str], names: list[str]) -> 
         same[digest].append(i)
     found = {}
     for indices in same.values():
-        truths = {_truth(samples[i]) for i in indices}
-        if len(truths) > 1:
-            for i in indices:
-                other = next(j for j in indices if _truth(samples[j]) != _truth(samples[i]))
-                said = f"the same image as {names[other]}, labelled {_labels(samples[i])} and {_labels(samples[other])}"
-                found[samples[i].id] = Problem(names[i], "", "conflicting_labels", said)
+        truths = [_truth(samples[i]) for i in indices]
+        if (differs := next((j for j, truth in enumerate(truths) if truth != truths[0]), None)) is None:
+            continue
+        for i, truth in zip(indices, truths, strict=True):
+            other = indices[0] if truth != truths[0] else indices[differs]
+            said = f"the same image as {names[other]}, labelled {_labels(samples[i])} and {_labels(samples[other])}"
+            found[samples[i].id] = Problem(names[i], "", "conflicting_labels", said)
     return found
 
 

@@ -262,7 +262,6 @@ def test_landmarks_without_boxes(tmp_path):
     summary, samples = run(tmp_path, params("landmarks_csv", root))
     assert ledger(tmp_path) == {
         ("1.jpg", "points.csv:3", "bad_landmarks", "refused"),
-        ("2.jpg", "points.csv:4", "box_clipped", "clipped"),
         ("2.jpg", "points.csv:4", "landmark_outside", "hidden"),
         ("3.jpg", "points.csv:5", "box_zero_area", "dropped"),
         ("4.jpg", "points.csv:6", "landmark_not_finite", "hidden"),
@@ -272,7 +271,7 @@ def test_landmarks_without_boxes(tmp_path):
     assert (o.label, o.box) == ("face", pytest.approx((0.4, 0.25, 0.2, 0.25)))
     assert [(p.x, p.y, p.visibility) for p in o.landmarks] == [(0.5, 0.5, 2), (0.6, 0.25, 2), (0.4, 0.25, 2)]
     assert samples["5"].objects == samples["0"].objects
-    assert samples["2"].objects[0].box == pytest.approx((0.4, 0.25, 0.6, 0.25))
+    assert samples["2"].objects[0].box == pytest.approx((0.4, 0.25, 0.1, 0.25))  # around the other two
     assert [p.visibility for p in samples["2"].objects[0].landmarks] == [2, 0, 2]
     assert samples["4"].objects[0].box == pytest.approx((0.5, 0.25, 0.1, 0.25))
     dataset = read_dataset(tmp_path / "data" / "set")

@@ -50,6 +50,8 @@ class DatasetParams(Block):
     """Which images of different groups stay in one split: those with the same pixels, those alike too, or none."""
     near_duplicate_bits: Annotated[int, Field(ge=0, le=64)] = 32
     """How far similar images may be apart, in bits of a hash of 256; unrelated photos differ in 65 and more."""
+    other_units: Literal["stop", "note"] = "stop"
+    """What a set whose labels look like another unit or convention (boxes below two pixels, say) does to the stage."""
     refuse_over: Fraction = 0.1
     """A larger share of the files, images, labelled images or objects lost, or of a class's, stops the stage."""
 

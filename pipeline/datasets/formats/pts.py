@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import InputError
 from pipeline.datasets.formats.format import Format
-from pipeline.datasets.formats.points import LandmarkOptions, Point, name_points, object_of, usual
+from pipeline.datasets.formats.points import UNSET, LandmarkOptions, Point, is_labelled, name_points, object_of, usual
 from pipeline.datasets.formats.reading import (
     SPLIT_NAMES,
     Candidate,
@@ -102,7 +102,7 @@ def parse(text: str) -> list[Point]:
             x, y = (float(word) for word in words)
         except ValueError:
             raise ValueError(f"point {number}: {' '.join(words)[:40]!r}, expected x y") from None
-        points.append((x - 1, y - 1))
+        points.append((x, y) if (x, y) in UNSET else (x - 1, y - 1))
     return points
 
 
@@ -129,9 +129,10 @@ def _add(reading: Reading, file: Path, name: str, where: str, points: list[Point
         reading.problems.append(Problem(name, "size", "unreadable", str(error)))
         return
     folders = [SPLIT_NAMES[p.lower()] for p in PurePosixPath(name).parts[:-1] if p.lower() in SPLIT_NAMES]
-    candidate = Candidate(file, name, split=folders[0] if folders else None, size=size)
-    candidate.objects.append(object_of(points, label, size))
-    candidate.keys.append(where)
+    candidate = Candidate(file, name, split=folders[0] if folders else None, size=size, unsized=True)
+    if any(map(is_labelled, points)):
+        candidate.objects.append(object_of(points, label, size))
+        candidate.keys.append(where)
     reading.candidates.append(candidate)
 
 

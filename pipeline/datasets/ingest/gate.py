@@ -33,10 +33,14 @@ def judge(
     samples: list[Sample],
     problems: list[Problem],
     crowd: Crowd | None,
+    doubtful: list[str],
 ) -> None:
-    """Raise InputError, without the dataset's name, for near-duplicates that leave no splits, for too much that is lost
-    on the way to `samples`, for an empty split, and for a label that could not be learnt.
+    """Raise InputError, without the dataset's name: for what is `doubtful` about units, for near-duplicates that leave
+    no splits, for too much that is lost on the way to `samples`, for an empty split, and for a label that could not be
+    learnt.
     """
+    if doubtful and params.other_units == "stop":
+        raise InputError(f"{'; '.join(doubtful)} If it is all as it should be, set other_units: note")
     empty = " and ".join(split for split in SPLITS if not any(s.split == split for s in samples))
     if samples and crowd and (empty or crowd.count >= max(FEWEST, crowd.total / CROWD)):
         raise InputError(_crowded(crowd, empty, params))

@@ -20,6 +20,7 @@ from pipeline.datasets.ingest.report import labels_sheet, ledger_text, summary_o
 from pipeline.datasets.ingest.similar import near_duplicates
 from pipeline.datasets.ingest.splits import assign, by_source, joined, labels_of, said_leak
 from pipeline.datasets.ingest.take import Taken, take
+from pipeline.datasets.ingest.units import doubts, notes
 from pipeline.datasets.params import DatasetParams
 
 
@@ -53,6 +54,9 @@ def ingest(name: str, params: DatasetParams, data_folder: Path, report_folder: P
                 name, error, [*reading.problems, *(p for t in taken for p in t.problems)], report_folder
             ) from None
         samples, problems = divided.samples, divided.problems
+        doubtful = doubts(reading, taken)
+        problems += notes(reading, taken)
+        problems += [Problem("", "", "other_unit", doubt, "noted") for doubt in doubtful]
         for split in SPLITS:
             (folder / split).mkdir()
         for s in samples:
@@ -69,7 +73,7 @@ def ingest(name: str, params: DatasetParams, data_folder: Path, report_folder: P
             write_text(reports / "ledger.csv", ledger_text(problems))
             labels_sheet(folder, samples, dataset).save(reports / "contact_sheet.jpg", quality=90)
         try:
-            judge(params, reading, taken, samples, problems, divided.crowd)
+            judge(params, reading, taken, samples, problems, divided.crowd, doubtful)
         except InputError as error:
             raise InputError(f"datasets.{name}: {error}; see {report_folder / 'ledger.csv'}") from None
     return summary

@@ -12,7 +12,7 @@ from PIL import Image
 from pipeline.core.image_file import ImageFileError, decode_image
 from pipeline.core.sample import Object, Sample
 from pipeline.datasets.formats.reading import Candidate, Problem
-from pipeline.datasets.ingest.checks import LabelledSizeError, check_objects, fit_labels
+from pipeline.datasets.ingest.checks import LabelledSizeError, check_objects, fit_labels, hide_unset
 from pipeline.datasets.ingest.similar import thumbnail
 from pipeline.datasets.video import ClipError, frames
 from pipeline.ops.preprocess import FILL
@@ -22,7 +22,10 @@ QUALITY = 95
 
 @dataclass(slots=True)
 class Taken:
-    """What came of one image or clip; `seen` images were in it. The three lists go together."""
+    """What came of one image or clip; `seen` images were in it. The first three lists go together.
+
+    Of an image: its upright `size` and EXIF `orientation`, as decode_image has them, and its `brightest` value.
+    """
 
     samples: list[Sample] = field(default_factory=list)
     thumbnails: list[NDArray[np.uint8]] = field(default_factory=list)
@@ -30,6 +33,9 @@ class Taken:
     problems: list[Problem] = field(default_factory=list)
     clipped_silently: int = 0
     seen: int = 1
+    size: tuple[int, int] | None = None
+    orientation: int = 1
+    brightest: int | None = None
 
 
 def take(candidate: Candidate, folder: Path, max_side: int) -> Taken:
@@ -39,7 +45,8 @@ def take(candidate: Candidate, folder: Path, max_side: int) -> Taken:
     taken = Taken()
     try:
         decoded = decode_image(candidate.file, None if candidate.crop else max_side, whole=True)
-        objects = fit_labels(candidate, decoded)
+        objects, unset = hide_unset(candidate, candidate.size or decoded.size)
+        objects = fit_labels(candidate, objects, decoded)
     except ImageFileError as error:
         taken.problems.append(Problem(candidate.name, "", error.rule, error.found))
         return taken
@@ -47,7 +54,9 @@ def take(candidate: Candidate, folder: Path, max_side: int) -> Taken:
         taken.problems.append(Problem(candidate.name, "", "size_mismatch", str(error)))
         return taken
     objects, problems, taken.clipped_silently = check_objects(candidate.name, objects, candidate.keys, decoded.size)
-    taken.problems += problems
+    taken.problems += unset + problems
+    taken.size, taken.orientation = decoded.size, decoded.orientation
+    taken.brightest = int(np.asarray(decoded.image).max())
     if candidate.crop:
         decoded.image, decoded.untouched = _cut(decoded.image, candidate.crop, max_side), False
     source = candidate.file if decoded.untouched else None

@@ -1,7 +1,5 @@
 """What stops `ingest`: files, images, objects or classes that were lost, each by its share, and said so."""
 
-import json
-
 import pytest
 from test_ingest import coco, ledger, params, picture, run, write_coco
 
@@ -121,12 +119,3 @@ def test_the_ledger_is_there_when_nothing_is_left_for_train(tmp_path):
     with pytest.raises(InputError, match=r"images for test and val, none for train; see .*ledger.csv"):
         run(tmp_path, params("yolo", tmp_path / "herd"))
     assert {rule for _, _, rule, _ in ledger(tmp_path)} >= {"unreadable"}
-
-
-def test_a_set_too_small_for_three_splits_is_stopped(tmp_path):
-    images, rows = coco(tmp_path, 2)
-    (tmp_path / "annotations.json").write_text(
-        json.dumps({"images": images, "annotations": rows, "categories": [{"id": 1, "name": "cow"}]})
-    )
-    with pytest.raises(InputError, match=r"test would be empty: 2 images, 2 groups; expected three groups or more"):
-        run(tmp_path, params("coco", tmp_path))

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipeline.core.errors import InputError
-from pipeline.core.sample import SPLITS, Sample
+from pipeline.core.sample import Sample
 from pipeline.datasets.formats.reading import Candidate, Problem, Reading
 from pipeline.datasets.ingest.report import file_count
 from pipeline.datasets.ingest.splits import labels_of
@@ -19,11 +19,14 @@ SHOWN = 4  # rules, and classes, that an error names
 
 @dataclass(slots=True)
 class Crowd:
-    """The largest set of near-duplicates that has to be on one side: so many of `total` images, the first by name."""
+    """The largest set of near-duplicates that has to be on one side: so many of `total` images, the first by name; and
+    the splits that would have images if there were no near-duplicates, and have none.
+    """
 
     count: int
     total: int
     first: str
+    emptied: list[str]
 
 
 def judge(
@@ -36,14 +39,12 @@ def judge(
     doubtful: list[str],
 ) -> None:
     """Raise InputError, without the dataset's name: for what is `doubtful` about units, for near-duplicates that leave
-    no splits, for too much that is lost on the way to `samples`, for an empty split, and for a label that could not be
-    learnt.
+    no splits, for too much that is lost on the way to `samples`, and for a label that could not be learnt.
     """
     if doubtful and params.other_units == "stop":
         raise InputError(f"{'; '.join(doubtful)} If it is all as it should be, set other_units: note")
-    empty = " and ".join(split for split in SPLITS if not any(s.split == split for s in samples))
-    if samples and crowd and (empty or crowd.count >= max(FEWEST, crowd.total / CROWD)):
-        raise InputError(_crowded(crowd, empty, params))
+    if crowd and (crowd.emptied or crowd.count >= max(FEWEST, crowd.total / CROWD)):
+        raise InputError(_crowded(crowd, params))
     if lost := _losses(params.refuse_over, reading, taken, samples, problems):
         raise InputError(f"{'; '.join(lost)}; refuse_over allows {params.refuse_over:.0%}")
     trained = {label for s in samples if s.split == "train" for label in labels_of(s)}
@@ -51,11 +52,6 @@ def judge(
         raise InputError(f"no image in train has {', '.join(missing)}")
     if not trained:
         raise InputError("no image in train has a label or object")
-    if empty:
-        groups = len({s.group or s.id for s in samples})
-        raise InputError(
-            f"{empty} would be empty: {len(samples)} images, {groups} groups; expected three groups or more"
-        )
 
 
 def counted(problems: Iterable[Problem], *done: str) -> str:
@@ -68,11 +64,11 @@ def counted(problems: Iterable[Problem], *done: str) -> str:
     return ", ".join(f"{count} {rule}" for rule, count in rules.most_common(SHOWN))
 
 
-def _crowded(crowd: Crowd, empty: str, params: DatasetParams) -> str:
+def _crowded(crowd: Crowd, params: DatasetParams) -> str:
     said = (
         f"{crowd.count} of {crowd.total} images are near-duplicates of {crowd.first}, one group that stays in one split"
     )
-    left = f", so that {empty} would be empty" if empty else ""
+    left = f", so that {' and '.join(crowd.emptied)} would be empty" if crowd.emptied else ""
     knob = "near_duplicates: off"
     if params.near_duplicates == "similar":
         knob = f"near_duplicates: identical (or off), or near_duplicate_bits below {params.near_duplicate_bits}"

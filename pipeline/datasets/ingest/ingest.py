@@ -125,11 +125,14 @@ def _divide(reading: Reading, taken: list[Taken], params: DatasetParams) -> Divi
         if placed and there[a].split and there[b].split:
             leaks.setdefault(there[a].id, said_leak("near-duplicate", there[b].id, there[a].id, splits))
     if own := [a for a in apart if there[a].id not in leaks]:
-        what = (
-            f"{len(own)} images of a long row, as of a camera that moves, are like one in a split further from training"
-        )
+        what = f"{len(own)} images of a long row, as of a moving camera, are like one in a split further from training"
         problems.append(Problem(names[stay[own[0]]], "", "near_duplicates_apart", what, "noted"))
-    crowd = _crowd(there, found.sets, [names[i] for i in stay], placed)
+    sides = {split for i, split in splits.items() if i not in leaks}
+    largest = _largest(there, found.sets, placed)
+    crowd = None
+    if largest:
+        emptied = [] if len(sides) == len(SPLITS) else sorted(set(assign(there, [], params.splits)[0].values()) - sides)
+        crowd = Crowd(len(largest), len(there), names[stay[largest[0]]], emptied)
     groups = joined(there, pairs)
     for i, s in zip(stay, there, strict=True):
         s.split, s.group = splits[s.id], s.group or groups.get(s.id)
@@ -138,12 +141,11 @@ def _divide(reading: Reading, taken: list[Taken], params: DatasetParams) -> Divi
     return Divided([s for s in there if s.id not in gone], pairs, [*problems, *gone.values()], crowd)
 
 
-def _crowd(samples: list[Sample], sets: list[list[int]], names: list[str], placed: bool) -> Crowd | None:
-    """Of the near-duplicates that the source does not itself put on one side."""
-    sides = [(samples[i].split or "train") if placed else None for i in range(len(samples))]
+def _largest(samples: list[Sample], sets: list[list[int]], placed: bool) -> list[int]:
+    """Of the sets of near-duplicates, without those that the source itself puts on one side."""
+    sides = [(s.split or "train") if placed else None for s in samples]
     free = [members for members in sets if sides[members[0]] is None or len({sides[i] for i in members}) > 1]
-    largest = max(free, key=len, default=None)
-    return Crowd(len(largest), len(samples), names[largest[0]]) if largest else None
+    return max(free, key=len, default=[])
 
 
 def _dataset(

@@ -23,6 +23,7 @@ from pipeline.datasets.formats.reading import (
     files_under,
     give_ids,
     relative,
+    without_suffix,
 )
 
 NAME = re.compile(r".+_(?P<group>g\d+)_c\d+$")
@@ -69,7 +70,7 @@ def clips(path: Path, labels: Path, split: int, classes: Sequence[str] = ()) -> 
         label = file.relative_to(root).parts[0]
         if label in reading.labels:
             match = NAME.match(file.stem)
-            group = match["group"] if match else file.stem
+            group = match["group"] if match else without_suffix(file.relative_to(root).as_posix())
             reading.candidates.append(
                 Candidate(file, relative(file, path), group=group, clip=file.stem, label=label, frames=1)
             )

@@ -78,21 +78,26 @@ def _crowded(crowd: Crowd, params: DatasetParams) -> str:
 def _losses(
     allowed: float, reading: Reading, taken: list[Taken], samples: list[Sample], problems: list[Problem]
 ) -> list[str]:
-    """A sentence for each share that is lost and larger than `allowed`."""
-    kept = {s.id: s for s in samples}
-    left = [[kept[s.id] for s in t.samples if s.id in kept] for t in taken]
+    """A sentence for each share that is lost and larger than `allowed`. An image that is refused as a copy of another
+    is a lost image; its objects are still there.
+    """
+    kept = {s.id for s in samples}
     dropped = Counter(p.file for p in reading.problems if p.done == "dropped" and p.rule not in REPEATED)
     rules, of_objects = counted(problems, "refused"), counted(problems, "dropped", "refused")
-    refused = sum(not samples for samples in left) + file_count(reading) - len({c.name for c in reading.candidates})
+    refused = (
+        sum(not any(s.id in kept for s in t.samples) for t in taken)
+        + file_count(reading)
+        - len({c.name for c in reading.candidates})
+    )
     seen = sum(t.seen for t in taken) + sum(p.done == "refused" for p in reading.problems)
-    emptied = [_emptied(*row, dropped) for row in zip(reading.candidates, taken, left, strict=True)]
-    before = [_objects(c, t) for c, t in zip(reading.candidates, taken, strict=True)]
-    objects = sum(before) + dropped.total()
+    emptied = [_emptied(c, t, dropped) for c, t in zip(reading.candidates, taken, strict=True)]
+    objects = sum(_objects(c, t) for c, t in zip(reading.candidates, taken, strict=True)) + dropped.total()
+    there = sum(len(s.objects) for t in taken for s in t.samples)
     shares = [
         (refused, file_count(reading), "files have problems", rules),
         (seen - len(samples), seen, "images are lost", rules),
         (sum(map(sum, emptied)), sum(map(len, emptied)), "labelled images are left without objects", of_objects),
-        (objects - sum(len(s.objects) for s in samples), objects, "objects are lost", of_objects),
+        (objects - there, objects, "objects are lost", of_objects),
     ]
     if shares[1][:2] == shares[0][:2]:  # not clips
         shares = shares[:1] + shares[2:]
@@ -127,10 +132,8 @@ def _objects(candidate: Candidate, taken: Taken) -> int:
     return len(candidate.objects)
 
 
-def _emptied(candidate: Candidate, taken: Taken, left: list[Sample], dropped: Counter[str]) -> list[bool]:
-    """For each image that had objects, whether it has none now, or is gone."""
+def _emptied(candidate: Candidate, taken: Taken, dropped: Counter[str]) -> list[bool]:
+    """For each image that decodes and had objects, whether it has none now, and would be background."""
     if candidate.marks is None and not candidate.objects and not dropped[candidate.name]:
         return []
-    if candidate.marks is None or not taken.samples:
-        return [not any(s.objects for s in left)]
-    return [not s.objects for s in left] + [True] * (len(taken.samples) - len(left))
+    return [not s.objects for s in taken.samples]

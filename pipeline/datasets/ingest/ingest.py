@@ -1,6 +1,7 @@
 """A dataset as its owner has it -> the one form, split, with a ledger of what was refused and why."""
 
 import shutil
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from pipeline.datasets.ingest.gate import Crowd, counted, judge
 from pipeline.datasets.ingest.report import labels_sheet, ledger_text, summary_of
 from pipeline.datasets.ingest.similar import near_duplicates
 from pipeline.datasets.ingest.splits import assign, by_source, joined, labels_of, said_leak
-from pipeline.datasets.ingest.take import Taken, take
+from pipeline.datasets.ingest.take import Taken, by_file, take_all
 from pipeline.datasets.ingest.units import doubts, notes
 from pipeline.datasets.params import DatasetParams
 
@@ -45,8 +46,8 @@ def ingest(name: str, params: DatasetParams, data_folder: Path, report_folder: P
     with new_folder(data_folder) as folder:
         images = folder / ".images"
         images.mkdir()
-        work = partial(take, folder=images, max_side=params.max_side)
-        taken = each(work, reading.candidates, f"ingest {name}")
+        work = partial(take_all, folder=images, max_side=params.max_side)
+        taken = [one for row in each(work, by_file(reading.candidates), f"ingest {name}") for one in row]
         try:
             divided = _divide(reading, taken, params)
         except InputError as error:
@@ -131,7 +132,8 @@ def _divide(reading: Reading, taken: list[Taken], params: DatasetParams) -> Divi
     largest = _largest(there, found.sets, placed)
     crowd = None
     if largest:
-        emptied = [] if len(sides) == len(SPLITS) else sorted(set(assign(there, [], params.splits)[0].values()) - sides)
+        alone = sides if len(sides) == len(SPLITS) else set(assign(there, [], params.splits)[0].values())
+        emptied = [split for split in SPLITS if split in alone - sides]
         crowd = Crowd(len(largest), len(there), names[stay[largest[0]]], emptied)
     groups = joined(there, pairs)
     for i, s in zip(stay, there, strict=True):
@@ -157,13 +159,16 @@ def _dataset(
 ) -> Dataset:
     """What the samples share; labels that no image has are left out, with a row in the ledger."""
     counts = {split: sum(s.split == split for s in samples) for split in SPLITS}
-    used = {label for s in samples for label in labels_of(s)}
+    used: dict[str, list[Sample]] = defaultdict(list)
+    for s in samples:
+        for label in labels_of(s):
+            used[label].append(s)
     if unused := [label for label in reading.labels if label not in used]:
         problems.append(Problem("", "", "unused_label", f"no image has {', '.join(unused)}", "noted"))
     for label in reading.labels:
-        found_in = {s.split for s in samples if label in labels_of(s)}
+        found_in = {s.split for s in used.get(label, [])}
         if found_in and len(found_in) < len(SPLITS):
-            groups = len({s.group or s.id for s in samples if label in labels_of(s)})
+            groups = len({s.group or s.id for s in used[label]})
             missing = " and ".join(split for split in SPLITS if split not in found_in)
             found = f"images or groups with it: {groups}; none in {missing}"
             problems.append(Problem("", label, "few_images", found, "noted"))

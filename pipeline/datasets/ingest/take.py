@@ -2,14 +2,17 @@
 
 import hashlib
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.core.image_file import ImageFileError, decode_image
+from pipeline.core.image_file import DecodedImage, ImageFileError, decode_image
 from pipeline.core.sample import Object, Sample
 from pipeline.datasets.formats.reading import Candidate, Problem
 from pipeline.datasets.ingest.checks import LabelledSizeError, check_objects, fit_labels, hide_unset
@@ -38,13 +41,27 @@ class Taken:
     brightest: int | None = None
 
 
-def take(candidate: Candidate, folder: Path, max_side: int) -> Taken:
+def by_file(candidates: list[Candidate]) -> list[list[Candidate]]:
+    """The crops of one file, which stand in a row, together; anything else alone."""
+    rows = groupby(enumerate(candidates), lambda row: (row[1].file, 0) if row[1].crop else (row[1].file, row[0]))
+    return [[candidate for _, candidate in members] for _, members in rows]
+
+
+def take_all(candidates: list[Candidate], folder: Path, max_side: int) -> list[Taken]:
+    """`take` of each, of one file, which is decoded once."""
+    read = lru_cache(maxsize=1)(_decoded) if len(candidates) > 1 else _decoded
+    return [take(candidate, folder, max_side, read) for candidate in candidates]
+
+
+def take(
+    candidate: Candidate, folder: Path, max_side: int, read: Callable[[Path, int | None], DecodedImage] | None = None
+) -> Taken:
     """Decode an image or clip, check its labels, write it into `folder`; nothing is raised for what is broken."""
     if candidate.frames is not None:
         return _take_clip(candidate, folder, max_side)
     taken = Taken()
     try:
-        decoded = decode_image(candidate.file, None if candidate.crop else max_side, whole=True)
+        decoded = (read or _decoded)(candidate.file, None if candidate.crop else max_side)
         objects, unset = hide_unset(candidate, candidate.size or decoded.size)
         objects = fit_labels(candidate, objects, decoded)
     except ImageFileError as error:
@@ -56,14 +73,19 @@ def take(candidate: Candidate, folder: Path, max_side: int) -> Taken:
     objects, problems, taken.clipped_silently = check_objects(candidate.name, objects, candidate.keys, decoded.size)
     taken.problems += unset + problems
     taken.size, taken.orientation = decoded.size, decoded.orientation
-    taken.brightest = int(np.asarray(decoded.image).max())
     if candidate.crop:
-        decoded.image, decoded.untouched = _cut(decoded.image, candidate.crop, max_side), False
-    source = candidate.file if decoded.untouched else None
-    exact = candidate.crop is None and decoded.image.size == decoded.size
-    _write(taken, decoded.image, candidate, candidate.id, folder, source, exact)
+        _write(taken, _cut(decoded.image, candidate.crop, max_side), candidate, candidate.id, folder)
+    else:
+        taken.brightest = int(np.asarray(decoded.image).max())
+        source = candidate.file if decoded.untouched else None
+        exact = decoded.image.size == decoded.size
+        _write(taken, decoded.image, candidate, candidate.id, folder, source, exact)
     taken.samples[0].objects = objects
     return taken
+
+
+def _decoded(file: Path, max_side: int | None) -> DecodedImage:
+    return decode_image(file, max_side, whole=True)
 
 
 def _take_clip(candidate: Candidate, folder: Path, max_side: int) -> Taken:

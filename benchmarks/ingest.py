@@ -4,8 +4,8 @@
 
 Draws class folders of that many JPEG files of 96 x 72 pixels, each another image, and ingests them: milliseconds an
 image, images a second, and how much memory the process had at its highest above what it began with. The loop does
-what anyone would write: open, RGB, scale down, save. Each runs in a process of its own; ingest on all cores that it may use,
-the loop on one. `--frames`: so many thumbnails of a fixed camera, and what near-duplicates take alone.
+what anyone would write: open, RGB, scale down, save. Each runs in a process of its own; `ingest` on all cores that it
+may use, the loop on one. `--frames`: so many thumbnails of a fixed camera, and what near-duplicates take alone.
 """
 
 import argparse

@@ -9,13 +9,12 @@ may use, the loop on one. `--frames`: so many thumbnails of a fixed camera, and 
 """
 
 import argparse
-import multiprocessing
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -25,7 +24,6 @@ from pipeline.datasets.ingest.ingest import ingest
 from pipeline.datasets.ingest.similar import near_duplicates
 from pipeline.datasets.params import DATASETS
 
-Given = TypeVar("Given")
 LABELS, SIZE, CELLS = 10, (96, 72), (9, 8)
 
 
@@ -33,19 +31,23 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--counts", default="1000,10000")
     parser.add_argument("--frames", type=int, default=10000)
+    parser.add_argument("--alone", nargs=2, help=argparse.SUPPRESS)  # a call and what it is given
     asked = parser.parse_args()
+    if asked.alone:
+        _measure(*asked.alone)
+        return
     print("   images  ingest ms  images/s   loop ms  images/s  memory MB", flush=True)
     for count in map(int, asked.counts.split(",")):
         with tempfile.TemporaryDirectory() as name:
             draw(Path(name) / "set", count)
-            taken, memory = _alone(ingested, Path(name))
-            plain, _ = _alone(loop, Path(name))
+            taken, memory = _alone("ingest", name)
+            plain, _ = _alone("loop", name)
         print(
             f"{count:9,} {1000 * taken / count:10.2f} {count / taken:9.0f} {1000 * plain / count:9.2f} "
             f"{count / plain:9.0f} {memory / 1e6:10.0f}",
             flush=True,
         )
-    taken, memory = _alone(fixed_camera, asked.frames)
+    taken, memory = _alone("frames", str(asked.frames))
     print(f"near-duplicates of {asked.frames:,} frames of a fixed camera: {taken:.1f} s, {memory / 1e6:.0f} MB")
 
 
@@ -58,13 +60,15 @@ def draw(root: Path, count: int) -> None:
         Image.fromarray(cells).resize(SIZE, Image.Resampling.BICUBIC).save(folder / f"{i:06d}.jpg", quality=92)
 
 
-def ingested(root: Path) -> None:
+def ingested(folder: str) -> None:
+    root = Path(folder)
     block = {"format": "folder", "path": str(root / "set"), "labels": str(root / "set")}
     summary = ingest("drawn", DATASETS["folder"].model_validate(block), root / "data", root / "reports")
     assert summary["refused"] == 0, summary
 
 
-def loop(root: Path) -> None:
+def loop(folder: str) -> None:
+    root = Path(folder)
     (root / "loop").mkdir()
     for file in (root / "set").rglob("*.jpg"):
         with Image.open(file) as opened:
@@ -73,24 +77,30 @@ def loop(root: Path) -> None:
             image.save(root / "loop" / file.name, quality=95)
 
 
-def fixed_camera(count: int) -> None:
+def fixed_camera(frames: str) -> None:
+    count = int(frames)
     drawn = np.random.default_rng(0)
     scene = drawn.integers(60, 200, (16, 17))
-    frames = np.stack([np.clip(scene + drawn.integers(-6, 6, (16, 17)), 0, 255).astype(np.uint8) for _ in range(count)])
-    found = near_duplicates(frames, [str(i) for i in range(count)], [None] * count)
+    seen = np.stack([np.clip(scene + drawn.integers(-6, 6, (16, 17)), 0, 255).astype(np.uint8) for _ in range(count)])
+    found = near_duplicates(seen, [str(i) for i in range(count)], [None] * count)
     assert [len(s) for s in found.sets] == [count]
 
 
-def _alone(call: Callable[[Given], None], given: Given) -> tuple[float, int]:
-    """Seconds, and bytes above what the process had before, in one of its own."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_measured, call, given).result()
+def _alone(call: str, given: str) -> tuple[float, int]:
+    """Seconds, and bytes above what the process had before, of one of CALLS in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.ingest", "--alone", call, given]
+    said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    seconds, memory = said.split()
+    return float(seconds), int(memory)
 
 
-def _measured(call: Callable[[Given], None], given: Given) -> tuple[float, int]:
+def _measure(call: str, given: str) -> None:
     before, start = peak_memory() or 0, time.perf_counter()
-    call(given)
-    return time.perf_counter() - start, (peak_memory() or 0) - before
+    CALLS[call](given)
+    print(time.perf_counter() - start, (peak_memory() or 0) - before)
+
+
+CALLS: dict[str, Callable[[str], None]] = {"ingest": ingested, "loop": loop, "frames": fixed_camera}
 
 
 if __name__ == "__main__":

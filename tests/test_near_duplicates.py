@@ -163,3 +163,8 @@ def test_sets_do_not_depend_on_the_order_and_are_those_of_a_plain_loop():
     order = rng.permutation(300)
     shuffled = near_duplicates(thumbnails[order], [digests[i] for i in order], [groups[i] for i in order])
     assert {tuple(sorted(order[s].tolist())) for s in shuffled.sets} == expected
+
+
+@pytest.mark.parametrize("said", ["off", False])
+def test_off_is_off_where_yaml_takes_the_word_for_false(said):
+    assert params("folder", "somewhere", near_duplicates=said).near_duplicates == "off"

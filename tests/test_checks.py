@@ -52,9 +52,9 @@ def test_labels_fit_the_picture(tmp_path, labelled, picture, orientation, expect
     shown = DecodedImage(Image.new("RGB", picture), picture, orientation, False)
     if expected == "size_mismatch":
         with pytest.raises(LabelledSizeError, match="pixels, labelled as"):
-            fit_labels(candidate, shown)
+            fit_labels(candidate, [o], shown)
     else:
-        assert fit_labels(candidate, shown) == [o if expected == "same" else turn(o, orientation)]
+        assert fit_labels(candidate, [o], shown) == [o if expected == "same" else turn(o, orientation)]
 
 
 NAN = math.nan

@@ -25,7 +25,7 @@ ALSO = {
     *(f"pipeline.datasets.formats.{name}.read" for name in FORMATS),
     "pipeline.datasets.ingest.splits.assign",
     "pipeline.datasets.ingest.splits.leak_report",
-    "pipeline.datasets.ingest.splits.near_duplicates",
+    "pipeline.datasets.ingest.similar.near_duplicates",
 }
 # functions that no example can run: name -> why
 WITHOUT = {

@@ -711,9 +711,9 @@ def test_ucf101_without_lists_and_with_own_names(tmp_path):
     make(tmp_path, {"Run/one.mp4": "", "Run/two.mov": "", "Hop/one.mp4": "", "stray.avi": ""})
     reading = read("ucf101", tmp_path, options=CLIP_SUFFIXES)
     assert [(c.label, c.split, c.group) for c in reading.candidates] == [
-        ("Hop", None, "one"),
-        ("Run", None, "one"),
-        ("Run", None, "two"),
+        ("Hop", None, "Hop/one"),
+        ("Run", None, "Run/one"),
+        ("Run", None, "Run/two"),
     ]
     assert len({c.clip for c in reading.candidates}) == 3
     assert rules(reading) == [("ucfTrainTestlist", "no_lists", "noted")]

@@ -16,6 +16,7 @@ import tifffile
 from PIL import Image, ImageOps
 
 from pipeline.core.errors import InputError
+from pipeline.core.image_data import PASSES
 from pipeline.core.image_file import FORMATS, ORIENTATION, ImageFileError, decode_image, open_image, upright_size
 
 RGB = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
@@ -207,6 +208,56 @@ REFUSED: dict[str, tuple[bytes, str, str]] = {
 }
 
 
+def png(pixels: np.ndarray, rows: int, interlaced: bool = False) -> bytes:
+    """A sound PNG of which the data has so many rows; of an interlaced one, of the last pass."""
+    lines = [pixels[top::down, left::across] for top, left, down, across in PASSES] if interlaced else [pixels]
+    lines[-1] = lines[-1][:rows]
+    data = b"".join(b"\0" + row.tobytes() for part in lines for row in part)
+    header = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 8, 2, 0, 0, interlaced)
+    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(data)), (b"IEND", b"")]
+    chunks = (struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in parts)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize("missing", [1, 5])
+def test_a_png_whose_rows_end_early_is_refused(interlaced: bool, missing: int) -> None:
+    for pixels in (RGB, np.zeros_like(RGB)):
+        rows = len(pixels) // 2 if interlaced else len(pixels)
+        np.testing.assert_array_equal(np.asarray(open_image(png(pixels, rows, interlaced))), pixels)
+        for max_side in (None, 8):
+            with pytest.raises(ImageFileError, match=r"its pixel data ends after \d+ of \d+ bytes") as error:
+                decode_image(png(pixels, rows - missing, interlaced), max_side)
+            assert error.value.rule == "unreadable"
+
+
+SPOILT: dict[str, Callable[[bytes], bytes]] = {
+    "ends early": lambda data: data[: len(data) * 2 // 3] + b"\xff\xd9",
+    "zeros": lambda data: data[: len(data) // 2] + bytes(300) + data[len(data) // 2 + 300 :],
+    "a hole": lambda data: data[: len(data) // 2] + data[len(data) // 2 + 300 :],
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILT)
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": "4:4:4"}, {"mode": "L"}])
+def test_a_jpeg_with_spoilt_data_is_refused_where_images_are_met_first(options: dict[str, object], spoil: str) -> None:
+    given = dict(options)
+    image = Image.fromarray(RGB).resize((200, 150), Image.Resampling.BICUBIC).convert(str(given.pop("mode", "RGB")))
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\x00" + struct.pack("<HHII", 0x010F, 2, 4000, 500) + bytes(4)
+    whole = saved(image, "JPEG", exif=exif, **given)
+    assert decode_image(whole, whole=True).image.size == (200, 150)
+    assert decode_image(whole + b"more", max_side=50, whole=True).image.size == (50, 38)
+    with pytest.raises(ImageFileError, match="its pixel data is damaged") as error:
+        decode_image(SPOILT[spoil](whole), whole=True)
+    assert error.value.rule == "unreadable"
+
+
+def test_a_jpeg_that_ffmpeg_may_not_read_is_not_held_against_it() -> None:
+    for kind in ("MPO", "JPEG"):
+        assert decode_image(saved(RGB, kind), whole=True).image.mode == "RGB"
+    assert decode_image(saved(Image.fromarray(INK, "CMYK"), "JPEG"), whole=True).image.mode == "RGB"
+
+
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("kind", REFUSED)
 def test_a_file_is_refused(tmp_path: Path, kind: str) -> None:
@@ -329,6 +380,20 @@ def test_a_good_jpeg_with_odd_exif_is_kept(data: bytes) -> None:
     decoded = decode_image(data)
     assert (decoded.orientation, decoded.untouched) == (1, True)
     np.testing.assert_array_equal(np.asarray(decoded.image), read_jpeg(saved(RGB, "JPEG")))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_a_good_image_with_any_damaged_exif_is_kept(kind: str) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION], exif[0x010F], exif[0x011A] = 6, "a maker's name", 1.5
+    exif.get_ifd(0x8769)[0x9003] = "2020:01:01"
+    drawn, block = random.Random(kind), exif.tobytes()
+    for _ in range(100):
+        damaged = bytearray(block[: drawn.randrange(20, len(block))] if drawn.random() < 0.3 else block)
+        for _ in range(drawn.randint(1, 12)):
+            damaged[drawn.randrange(6, len(damaged))] = drawn.choice([0, 255, drawn.randrange(256)])
+        assert decode_image(saved(RGB, kind, exif=bytes(damaged)), whole=True).image.mode == "RGB"
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])

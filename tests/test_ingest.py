@@ -15,7 +15,10 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from pipeline.core.errors import InputError
+from pipeline.core.image_file import decode_image
 from pipeline.core.sample import SPLITS, read_dataset, read_samples
+from pipeline.datasets.formats import FORMATS
+from pipeline.datasets.ingest import take
 from pipeline.datasets.ingest.ingest import ingest
 from pipeline.datasets.params import AnyDataset
 
@@ -262,7 +265,6 @@ def test_landmarks_without_boxes(tmp_path):
     summary, samples = run(tmp_path, params("landmarks_csv", root))
     assert ledger(tmp_path) == {
         ("1.jpg", "points.csv:3", "bad_landmarks", "refused"),
-        ("2.jpg", "points.csv:4", "box_clipped", "clipped"),
         ("2.jpg", "points.csv:4", "landmark_outside", "hidden"),
         ("3.jpg", "points.csv:5", "box_zero_area", "dropped"),
         ("4.jpg", "points.csv:6", "landmark_not_finite", "hidden"),
@@ -272,7 +274,7 @@ def test_landmarks_without_boxes(tmp_path):
     assert (o.label, o.box) == ("face", pytest.approx((0.4, 0.25, 0.2, 0.25)))
     assert [(p.x, p.y, p.visibility) for p in o.landmarks] == [(0.5, 0.5, 2), (0.6, 0.25, 2), (0.4, 0.25, 2)]
     assert samples["5"].objects == samples["0"].objects
-    assert samples["2"].objects[0].box == pytest.approx((0.4, 0.25, 0.6, 0.25))
+    assert samples["2"].objects[0].box == pytest.approx((0.4, 0.25, 0.1, 0.25))  # around the other two
     assert [p.visibility for p in samples["2"].objects[0].landmarks] == [2, 0, 2]
     assert samples["4"].objects[0].box == pytest.approx((0.5, 0.25, 0.1, 0.25))
     dataset = read_dataset(tmp_path / "data" / "set")
@@ -414,3 +416,37 @@ def test_real_faces(tmp_path):
     assert all(len(s.objects) == 1 and len(s.objects[0].landmarks) == 68 for s in samples.values())
     dataset = read_dataset(tmp_path / "data" / "set")
     assert (len(dataset.pairs), len(dataset.skeleton)) == (29, 63)
+
+
+def test_the_crops_of_an_image_decode_it_once(tmp_path, monkeypatch):
+    """By the number of times that its file is opened; a spoilt image has a row for each crop."""
+    root = tmp_path / "herd"
+    images, rows = coco(root, 12, size=(600, 400))
+    rows += [{"id": 100 + i, "image_id": i, "category_id": 1, "bbox": [30, 4, 20, 30]} for i in range(12)]
+    write_coco(root, images, rows)
+    run(tmp_path, params("coco", root, max_side=600), "herd")
+    owned = tmp_path / "herd" / "set"
+    first = read_samples(owned / "train")[0]
+    (owned / "train" / first.file_name).write_bytes(b"no image")
+    options = {"margin": 0.1, "min_side": 32, "backgrounds": 2, "max_iou": 0.5, "seed": 0}
+    reading = FORMATS["crops"].read(owned, owned, FORMATS["crops"].Options(**options))
+    opened = []
+    monkeypatch.setattr(take, "decode_image", lambda file, *_, **__: opened.append(file) or decode_image(file))
+    grouped = take.by_file(reading.candidates)
+    (tmp_path / "out").mkdir()
+    taken = [one for row in grouped for one in take.take_all(row, tmp_path / "out", 64)]
+    assert len(taken) == len(reading.candidates) > 30
+    spoilt = [t.problems[0] for t in taken if not t.samples]
+    assert {(p.file.split("#")[0], p.rule) for p in spoilt} == {(f"train/{first.file_name}", "unreadable")}
+    assert len(opened) == 12 + len(spoilt) - 1  # what does not decode is tried again
+    assert len(grouped) == 12
+
+
+def test_a_class_of_clips_that_are_named_alike(tmp_path):
+    """Clips of one name in two folders are two recordings: their groups are their paths."""
+    for label in ("Run", "Hop", "Sit"):
+        for i in range(4):
+            clip(tmp_path / "clips" / label / f"{i}.avi", 1000 * i + ord(label[0]))
+    options = {"split": 1, "frames": 2, "classes": []}
+    _, samples = run(tmp_path, params("ucf101", tmp_path / "clips", options=options))
+    assert len({s.group for s in samples.values()}) == 12

@@ -18,7 +18,8 @@ from pipeline.core.image_file import ORIENTATION, open_image
 from pipeline.core.sample import SPLITS, read_samples
 from pipeline.core.spec import ModelSpec, write_spec
 from pipeline.datasets.formats.reading import Candidate
-from pipeline.datasets.ingest.ingest import ingest, take
+from pipeline.datasets.ingest.ingest import ingest
+from pipeline.datasets.ingest.take import take
 from pipeline.export.calibration import stored
 from pipeline.inference.predict import predict_sources
 from pipeline.inference.serving import Served

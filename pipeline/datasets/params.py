@@ -2,11 +2,16 @@
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
-from pydantic import Field, create_model, model_validator
+from pydantic import BeforeValidator, Field, create_model, model_validator
 
 from pipeline.core.params import Block, Fraction, Seed
 from pipeline.datasets.formats import FORMATS
 from pipeline.datasets.formats.format import Format
+
+
+def _off(said: Any) -> Any:
+    """YAML 1.1 reads the word off as false."""
+    return "off" if said is False else said
 
 
 class SplitParams(Block):
@@ -41,8 +46,14 @@ class DatasetParams(Block):
     """Used where the source does not say which images are train, val and test."""
     max_side: Annotated[int, Field(ge=32)] = 640
     """Images are scaled down until neither side is longer, in pixels."""
+    near_duplicates: Annotated[Literal["off", "identical", "similar"], BeforeValidator(_off)] = "similar"
+    """Which images of different groups stay in one split: those with the same pixels, those alike too, or none."""
+    near_duplicate_bits: Annotated[int, Field(ge=0, le=64)] = 32
+    """How far similar images may be apart, in bits of a hash of 256; unrelated photos differ in 65 and more."""
+    other_units: Literal["stop", "note"] = "stop"
+    """What a set whose labels look like another unit or convention (boxes below two pixels, say) does to the stage."""
     refuse_over: Fraction = 0.1
-    """More problems than this share of the files stop the stage."""
+    """A larger share of the files, images, labelled images or objects lost, or of a class's, stops the stage."""
 
 
 def _of_format(row: Format) -> type[DatasetParams]:

@@ -221,14 +221,15 @@ class _Rows:
         file = self.images.names[found[0]]
         try:
             size = (int(row["width"]), int(row["height"]))
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             size = (0, 0)
+        unsized = min(size) <= 0
         try:
-            size = size if min(size) > 0 else upright_size(file)
+            size = upright_size(file) if unsized else size
         except ValueError as error:
             self._problem(key, "unreadable", str(error), file=found[0])
             return None
-        return Candidate(file, found[0], split=self.split, size=size)
+        return Candidate(file, found[0], split=self.split, size=size, unsized=unsized)
 
     def _annotate(self, candidate: Candidate, row: dict[str, Any]) -> None:
         key = f"annotation {row.get('id')}"
@@ -266,7 +267,8 @@ class _Rows:
         except (TypeError, ValueError):
             return None
         w, h = size
-        triples = zip(values[::3], values[1::3], values[2::3], strict=True)
+        triples = list(zip(values[::3], values[1::3], values[2::3], strict=True))
+        self.reading.unseen += sum(not seen and bool(x or y) for x, y, seen in triples)
         return [landmark(x / w, y / h, seen) for x, y, seen in triples]
 
 

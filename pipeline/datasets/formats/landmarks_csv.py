@@ -17,7 +17,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import read_text
 from pipeline.core.sample import SPLITS
 from pipeline.datasets.formats.format import Format
-from pipeline.datasets.formats.points import LandmarkOptions, Point, name_points, object_of, usual
+from pipeline.datasets.formats.points import LandmarkOptions, Point, is_labelled, name_points, object_of, usual
 from pipeline.datasets.formats.reading import (
     IMAGE_SUFFIXES,
     Candidate,
@@ -217,11 +217,11 @@ def _take(reading: Reading, candidate: Candidate, taken: dict[str, str], key: st
         reading.problems.append(Problem(name, key, "bad_row", str(error)))
         return
     try:
-        candidate.size = upright_size(file)
+        candidate.size, candidate.unsized = upright_size(file), True
     except ValueError as error:
         reading.problems.append(Problem(name, "size", "unreadable", str(error)))
         return
-    if any(p is not None for p in points):
+    if any(map(is_labelled, points)):
         candidate.objects.append(object_of(points, reading.labels[0], candidate.size))
         candidate.keys.append(key)
     reading.candidates.append(candidate)

@@ -1,6 +1,5 @@
 """What the sources of landmarks without boxes share: the object that the points make, and who mirrors whom."""
 
-import math
 from collections import Counter
 from collections.abc import Iterable
 from typing import Annotated
@@ -12,6 +11,8 @@ from pipeline.core.params import Block
 from pipeline.core.sample import ABSENT, Landmark, Object
 from pipeline.datasets.formats.reading import Reading, known_scheme, left_right_pairs, point_names
 
+UNSET = ((0.0, 0.0), (-1.0, -1.0))  # pixels where tools put a landmark that nobody has set
+OUTSIDE = 1.0  # pixels that a landmark may lie outside of the image and count
 Point = tuple[float, float] | None  # x, y in pixels; None where it is not labelled
 
 
@@ -42,15 +43,30 @@ def name_points(reading: Reading, count: int, names: list[str], pairs: list[list
     reading.pairs = [(a, b) for a, b in pairs] or known or left_right_pairs(names)
 
 
+def is_labelled(point: Point) -> bool:
+    """Whether somebody has set the landmark, whose place is in pixels.
+
+    >>> [is_labelled(p) for p in (None, (0.0, 0.0), (-1.0, -1.0), (0.0, 5.0))]
+    [False, False, False, True]
+    """
+    return point is not None and point not in UNSET
+
+
 def object_of(points: list[Point], label: str, size: tuple[int, int]) -> Object:
-    """An object of `points` in an image of `size` pixels. Its box is the smallest that holds them, without a margin:
-    that is the box whose sides benchmarks of landmarks divide by, and a margin would be a guess.
+    """An object of `points` in an image of `size` pixels. Its box is the smallest around those that the rules keep,
+    which are set and in the image, without a margin: that is the box whose sides benchmarks of landmarks divide by, and
+    a margin would be a guess.
     """
     w, h = size
     landmarks = [Landmark(0.0, 0.0, ABSENT) if p is None else Landmark(p[0] / w, p[1] / h) for p in points]
-    known = [p for p in landmarks if p.visibility and math.isfinite(p.x) and math.isfinite(p.y)]
+    known = [made for p, made in zip(points, landmarks, strict=True) if p is not None and _is_kept(p, size)]
     if not known:
         return Object(label, (0.0, 0.0, 0.0, 0.0), landmarks)
     left, top = min(p.x for p in known), min(p.y for p in known)
     right, bottom = max(p.x for p in known), max(p.y for p in known)
     return Object(label, (left, top, right - left, bottom - top), landmarks)
+
+
+def _is_kept(point: tuple[float, float], size: tuple[int, int]) -> bool:
+    inside = all(-OUTSIDE <= v <= side + OUTSIDE for v, side in zip(point, size, strict=True))
+    return is_labelled(point) and inside  # NaN is nowhere

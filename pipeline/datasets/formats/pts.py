@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_text
 from pipeline.datasets.formats.format import Format
-from pipeline.datasets.formats.points import LandmarkOptions, Point, name_points, object_of, usual
+from pipeline.datasets.formats.points import UNSET, LandmarkOptions, Point, is_labelled, name_points, object_of, usual
 from pipeline.datasets.formats.reading import (
     Candidate,
     ImageIndex,
@@ -107,7 +107,7 @@ def parse(text: str) -> list[Point]:
             x, y = (float(word) for word in words)
         except ValueError:
             raise ValueError(f"point {number}: {' '.join(words)[:40]!r}, expected x y") from None
-        points.append((x - 1, y - 1))
+        points.append((x, y) if (x, y) in UNSET else (x - 1, y - 1))
     return points
 
 
@@ -143,9 +143,10 @@ def _add(reading: Reading, file: Path, name: str, where: str, points: list[Point
     except ValueError as error:
         reading.problems.append(Problem(name, "size", "unreadable", str(error)))
         return
-    candidate = Candidate(file, name, size=size)
-    candidate.objects.append(object_of(points, label, size))
-    candidate.keys.append(where)
+    candidate = Candidate(file, name, size=size, unsized=True)
+    if any(map(is_labelled, points)):
+        candidate.objects.append(object_of(points, label, size))
+        candidate.keys.append(where)
     reading.candidates.append(candidate)
 
 

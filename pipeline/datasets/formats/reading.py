@@ -48,7 +48,8 @@ class Candidate:
     """An image or clip as its owner has it, labels relative (0 to 1), not yet looked at.
 
     `file` is absolute, `name` its path relative to the source in POSIX form, `id` made of that. `size` is the width
-    and height in pixels that the labels were made for, where the source says. `keys` names each object in the
+    and height in pixels that the labels were made for, where the source says; `unsized`: it does not, and that is the
+    upright image's. `keys` names each object in the
     ledger. A clip has `frames`, the number of images to take, and may have `marks`: the objects of each frame that is
     labelled, by its place from 0, boxes in pixels; only such frames are taken. Of an image with a `crop` (left, top,
     side in pixels, it may reach over the edge) that square is taken, and the labels are relative to it.
@@ -67,11 +68,14 @@ class Candidate:
     frames: int | None = None
     crop: tuple[int, int, int] | None = None
     marks: dict[int, list[Object]] | None = None
+    unsized: bool = False
 
 
 @dataclass(slots=True)
 class Reading:
-    """All that a source says. `labels` in the order of the class indices; `pairs` and `skeleton` 0-based."""
+    """All that a source says. `labels` in the order of the class indices; `pairs` and `skeleton` 0-based; `unseen` of
+    the landmarks have a place and a visibility of 0.
+    """
 
     candidates: list[Candidate]
     labels: list[str]
@@ -79,6 +83,7 @@ class Reading:
     pairs: list[tuple[int, int]] = field(default_factory=list)
     skeleton: list[tuple[int, int]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    unseen: int = 0
 
 
 class ImageIndex:

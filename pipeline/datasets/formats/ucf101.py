@@ -23,6 +23,7 @@ from pipeline.datasets.formats.reading import (
     files_under,
     give_ids,
     relative,
+    without_suffix,
 )
 from pipeline.datasets.formats.split_folders import class_folders
 from pipeline.datasets.formats.split_lists import Ends, SplitList, matched, note_unplaced, settled, split_lists
@@ -73,7 +74,7 @@ def clips(path: Path, labels: Path, split: int, classes: Sequence[str] = ()) -> 
             reading.problems.append(Problem(relative(file, path), "", "no_class", "a clip outside every class folder"))
         elif (label := found[name][1]) in reading.labels:
             match = NAME.match(file.stem)
-            group = match["group"] if match else file.stem
+            group = match["group"] if match else without_suffix(name)
             clip = Candidate(file, relative(file, path), split=found[name][0], group=group, clip=file.stem, label=label)
             clip.frames = 1
             reading.candidates.append(clip)

@@ -121,11 +121,12 @@ def _corner_texts(root: Element) -> list[str | None]:
 def _candidate(name: str, root: Element, file: Path, base: int, reading: Reading) -> Candidate | None:
     try:
         size = (int(root.findtext("size/width") or 0), int(root.findtext("size/height") or 0))
-        size = size if min(size) > 0 else upright_size(file)
+        unsized = min(size) <= 0
+        size = upright_size(file) if unsized else size
     except ValueError as error:
         reading.problems.append(Problem(name, "size", "unreadable", str(error)))
         return None
-    candidate = Candidate(file, name, size=size)
+    candidate = Candidate(file, name, size=size, unsized=unsized)
     for number, thing in enumerate(root.findall("object"), 1):
         key = f"object {number}"
         label = (thing.findtext("name") or "").strip()

@@ -72,7 +72,7 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
     used = set()
     empty = 0
     for name, file in images.names.items():
-        candidate = Candidate(file, name)
+        candidate = Candidate(file, name, unsized=True)
         text = _label_file(name, by_name, images)
         if text is None:
             empty += 1
@@ -212,9 +212,15 @@ def _read_lines(file: Path, where: str, candidate: Candidate, names: Names, read
         else:
             cx, cy, w, h = numbers[:4]
             points = _landmarks(numbers[4:], names.numbers)
+            reading.unseen += sum(_unseen(numbers[i : i + 3]) for i in range(4, len(numbers), 3) if names.numbers == 3)
             candidate.objects.append(Object(names.labels[int(index)], (cx - w / 2, cy - h / 2, w, h), points))
             candidate.keys.append(key)
     return True
+
+
+def _unseen(point: list[float]) -> bool:
+    """Whether the point has a place, and a visibility of 0."""
+    return not point[2] and bool(point[0] or point[1])
 
 
 def _landmarks(numbers: list[float], each: int) -> list[Landmark]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from pipeline.core.image_file import DecodedImage
 from pipeline.core.sample import ABSENT, Landmark, Object, Sample
+from pipeline.datasets.formats.points import UNSET
 from pipeline.datasets.formats.reading import Candidate, Problem
 
 ASPECT = 0.02  # how far the aspect ratio that labels were made for may be from the image's
@@ -17,21 +18,37 @@ class LabelledSizeError(ValueError):
     """The labels were made for an image of another shape; the message is what was found."""
 
 
-def fit_labels(candidate: Candidate, decoded: DecodedImage) -> list[Object]:
-    """The candidate's objects in the upright image.
+def hide_unset(candidate: Candidate, size: tuple[int, int]) -> tuple[list[Object], list[Problem]]:
+    """The candidate's objects without the landmarks that nobody has set: those at (0, 0) or (-1, -1) pixels of `size`,
+    that of the labels; and a problem for each.
+    """
+    objects, problems = [], []
+    for o, key in zip(candidate.objects, candidate.keys, strict=True):
+        places = [(round(p.x * size[0], 3), round(p.y * size[1], 3)) if p.visibility else None for p in o.landmarks]
+        unset = [i for i, place in enumerate(places) if place in UNSET]
+        for i in unset:
+            found = f"landmark {i}: {places[i]} px"
+            problems.append(Problem(candidate.name, key, "landmark_unset", found, "hidden"))
+        points = [Landmark(0.0, 0.0, ABSENT) if i in unset else p for i, p in enumerate(o.landmarks)]
+        objects.append(replace(o, landmarks=points) if unset else o)
+    return objects, problems
+
+
+def fit_labels(candidate: Candidate, objects: list[Object], decoded: DecodedImage) -> list[Object]:
+    """The candidate's `objects` in the upright image.
 
     Labels made for the image as it is stored, before EXIF turns it, are turned with it. Raises LabelledSizeError if
     they were made for an image of another shape.
     """
     (w, h), size = decoded.size, candidate.size
-    if size is None or not candidate.objects or size == (w, h):
-        return candidate.objects
+    if size is None or not objects or size == (w, h):
+        return objects
     turned = decoded.orientation >= 5
     if turned and abs(size[0] / size[1] * w / h - 1) <= ASPECT and size != (w, h):
-        return [turn(o, decoded.orientation) for o in candidate.objects]
+        return [turn(o, decoded.orientation) for o in objects]
     if abs(size[0] / size[1] * h / w - 1) > ASPECT:
         raise LabelledSizeError(f"{w} x {h} pixels, labelled as {size[0]} x {size[1]}")
-    return candidate.objects
+    return objects
 
 
 def turn(o: Object, orientation: int) -> Object:
@@ -124,12 +141,13 @@ def conflicting(samples: list[Sample], digests: list[str], names: list[str]) -> 
         same[digest].append(i)
     found = {}
     for indices in same.values():
-        truths = {_truth(samples[i]) for i in indices}
-        if len(truths) > 1:
-            for i in indices:
-                other = next(j for j in indices if _truth(samples[j]) != _truth(samples[i]))
-                said = f"the same image as {names[other]}, labelled {_labels(samples[i])} and {_labels(samples[other])}"
-                found[samples[i].id] = Problem(names[i], "", "conflicting_labels", said)
+        truths = [_truth(samples[i]) for i in indices]
+        if (differs := next((j for j, truth in enumerate(truths) if truth != truths[0]), None)) is None:
+            continue
+        for i, truth in zip(indices, truths, strict=True):
+            other = indices[0] if truth != truths[0] else indices[differs]
+            said = f"the same image as {names[other]}, labelled {_labels(samples[i])} and {_labels(samples[other])}"
+            found[samples[i].id] = Problem(names[i], "", "conflicting_labels", said)
     return found
 
 

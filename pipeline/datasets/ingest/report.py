@@ -52,8 +52,12 @@ def summary_of(
 
 
 def file_count(reading: Reading) -> int:
-    """How many images and clips the source has, with those that were refused on reading."""
-    return len({c.name for c in reading.candidates} | {p.file for p in reading.problems if p.done == "refused"})
+    """How many images and clips the source has, with those that were refused on reading: each row of a label file
+    that names none which is there counts for one.
+    """
+    names = {c.name for c in reading.candidates}
+    refused = {(p.file, p.key) for p in reading.problems if p.done == "refused" and p.file not in names}
+    return len(names) + len(refused)
 
 
 def ledger_text(problems: list[Problem]) -> str:

@@ -4,61 +4,11 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
 from pipeline.core.errors import InputError
 from pipeline.core.sample import SPLITS, Sample
 from pipeline.datasets.params import SplitParams
 
-BITS = 32  # of 256: unrelated photos are 65 and more apart, one saved again at a third of its quality under 30
-CORRELATION = 0.975  # of the thumbnails; keeps images of one plain background apart
-FLAT = 4.0  # grey levels: below, a thumbnail's standard deviation says that there is nothing to compare
-
 Pairs = Iterable[tuple[str, str]]
-
-
-def thumbnail(image: Image.Image) -> NDArray[np.uint8]:
-    """uint8 [16, 17]: the grey image that near-duplicates are told by."""
-    return np.asarray(image.convert("L").resize((17, 16), Image.Resampling.BOX))
-
-
-def near_duplicates(
-    thumbnails: NDArray[np.uint8], digests: Sequence[str], groups: Sequence[str | None]
-) -> list[tuple[int, int]]:
-    """Index pairs of images that show the same, from [N, 16, 17] thumbnails.
-
-    Two are the same when their pixels are (`digests`; each is paired with the first), or when they are of different
-    groups and their difference hashes (dHash, 256 bits) and their thumbnails are nearly the same.
-
-    >>> ramp = np.arange(0, 255, 15, dtype=np.uint8)
-    >>> rising = np.tile(ramp, (16, 1))
-    >>> near_duplicates(np.stack([rising, rising + 1, rising[:, ::-1]]), ["a", "b", "c"], [None] * 3)
-    [(0, 1)]
-    """
-    pairs = set()
-    first: dict[str, int] = {}
-    for i, digest in enumerate(digests):
-        if (j := first.setdefault(digest, i)) != i:
-            pairs.add((j, i))
-    shaped = np.array([i for i, t in enumerate(thumbnails) if t.std() >= FLAT], dtype=int)
-    if len(shaped) == 0:
-        return sorted(pairs)
-    values = np.asarray(thumbnails)[shaped].astype(np.float32)
-    bits = np.where(values[:, :, 1:] > values[:, :, :-1], np.float32(1), np.float32(-1)).reshape(len(shaped), -1)
-    flat = (values - values.mean(axis=(1, 2), keepdims=True)).reshape(len(shaped), -1)
-    flat /= np.linalg.norm(flat, axis=1, keepdims=True)
-    codes = {group: i for i, group in enumerate(dict.fromkeys(groups))}
-    code = np.array([-1 - i if groups[i] is None else codes[groups[i]] for i in shaped.tolist()])
-    rows = max(1, 2**24 // len(shaped))  # 64 MB of distances at a time
-    for start in range(0, len(shaped), rows):
-        agree = bits[start : start + rows] @ bits[start:].T
-        agree[code[start : start + rows, None] == code[None, start:]] = -256
-        for a, b in zip(*np.nonzero(agree >= 256 - 2 * BITS), strict=True):
-            if a < b and flat[start + a] @ flat[start + b] >= CORRELATION:
-                pairs.add((int(shaped[start + a]), int(shaped[start + b])))
-    return sorted(pairs)
 
 
 def assign(samples: Sequence[Sample], pairs: Pairs, params: SplitParams) -> tuple[dict[str, str], dict[str, str]]:
@@ -78,9 +28,7 @@ def assign(samples: Sequence[Sample], pairs: Pairs, params: SplitParams) -> tupl
     True
     """
     pairs = list(pairs)
-    given = {s.id: s.split for s in samples if s.split}
-    if len(given) == len(samples) and len(set(given.values())) == 1:
-        given = {}
+    given = {s.id: s.split for s in samples if s.split} if by_source(samples) else {}
     splits: dict[str, str] = {}
     training = []
     for component in _components(samples, pairs):
@@ -97,10 +45,27 @@ def assign(samples: Sequence[Sample], pairs: Pairs, params: SplitParams) -> tupl
     return splits, _leaks(samples, pairs, splits)
 
 
+def by_source(samples: Sequence[Sample]) -> bool:
+    """Whether the source says what is train, val and test: it does not where it puts everything into one.
+
+    >>> by_source([Sample("1", "1.jpg", 64, 64, split="train"), Sample("2", "2.jpg", 64, 64, split="train")])
+    False
+    """
+    return len({s.split for s in samples}) > 1
+
+
 def joined(samples: Sequence[Sample], pairs: Pairs) -> dict[str, str]:
-    """Id -> group, for near-duplicates that the source gave no group: they are one from now on."""
+    """Id -> group, for near-duplicates that the source gave no group: they are one from now on, that of an image among
+    them that has one.
+    """
     sets = _components(samples, pairs)
-    return {s.id: min(t.group or t.id for t in c) for c in sets if len(c) > 1 for s in c if not s.group}
+    return {
+        s.id: min((t.group for t in c if t.group), default=c[0].id)
+        for c in sets
+        if len(c) > 1
+        for s in c
+        if not s.group
+    }
 
 
 def leak_report(samples: Sequence[Sample], pairs: Pairs) -> dict[str, int]:
@@ -136,8 +101,13 @@ def _leaks(samples: Sequence[Sample], pairs: list[tuple[str, str]], splits: dict
             twin = next((s.id for s in stay if splits[s.id] == held_out), "")
             for s in stay:
                 if splits[s.id] != held_out:
-                    leaks[s.id] = f"{what} of {twin} in {held_out}, itself in {splits[s.id]}"
+                    leaks[s.id] = said_leak(what, twin, s.id, splits)
     return leaks
+
+
+def said_leak(what: str, twin: str, itself: str, splits: dict[str, str]) -> str:
+    """Why an image must go: it is `what` of its `twin`, which is further from training."""
+    return f"{what} of {twin} in {splits[twin]}, itself in {splits[itself]}"
 
 
 def _components(samples: Sequence[Sample], pairs: Pairs, by_group: bool = True) -> list[list[Sample]]:

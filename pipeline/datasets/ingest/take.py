@@ -1,0 +1,147 @@
+"""An image or clip of a dataset -> its checked, scaled copy in the one form."""
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.core.image_file import DecodedImage, ImageFileError, decode_image
+from pipeline.core.sample import Object, Sample
+from pipeline.datasets.formats.reading import Candidate, Problem
+from pipeline.datasets.ingest.checks import LabelledSizeError, check_objects, fit_labels, hide_unset
+from pipeline.datasets.ingest.similar import thumbnail
+from pipeline.datasets.video import ClipError, frames
+from pipeline.ops.preprocess import FILL
+
+QUALITY = 95
+
+
+@dataclass(slots=True)
+class Taken:
+    """What came of one image or clip; `seen` images were in it. The first three lists go together.
+
+    Of an image: its upright `size` and EXIF `orientation`, as decode_image has them, and its `brightest` value.
+    """
+
+    samples: list[Sample] = field(default_factory=list)
+    thumbnails: list[NDArray[np.uint8]] = field(default_factory=list)
+    digests: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    clipped_silently: int = 0
+    seen: int = 1
+    size: tuple[int, int] | None = None
+    orientation: int = 1
+    brightest: int | None = None
+
+
+def by_file(candidates: list[Candidate]) -> list[list[Candidate]]:
+    """The crops of one file, which stand in a row, together; anything else alone."""
+    rows = groupby(enumerate(candidates), lambda row: (row[1].file, 0) if row[1].crop else (row[1].file, row[0]))
+    return [[candidate for _, candidate in members] for _, members in rows]
+
+
+def take_all(candidates: list[Candidate], folder: Path, max_side: int) -> list[Taken]:
+    """`take` of each, of one file, which is decoded once."""
+    read = lru_cache(maxsize=1)(_decoded) if len(candidates) > 1 else _decoded
+    return [take(candidate, folder, max_side, read) for candidate in candidates]
+
+
+def take(
+    candidate: Candidate, folder: Path, max_side: int, read: Callable[[Path, int | None], DecodedImage] | None = None
+) -> Taken:
+    """Decode an image or clip, check its labels, write it into `folder`; nothing is raised for what is broken."""
+    if candidate.frames is not None:
+        return _take_clip(candidate, folder, max_side)
+    taken = Taken()
+    try:
+        decoded = (read or _decoded)(candidate.file, None if candidate.crop else max_side)
+        objects, unset = hide_unset(candidate, candidate.size or decoded.size)
+        objects = fit_labels(candidate, objects, decoded)
+    except ImageFileError as error:
+        taken.problems.append(Problem(candidate.name, "", error.rule, error.found))
+        return taken
+    except LabelledSizeError as error:
+        taken.problems.append(Problem(candidate.name, "", "size_mismatch", str(error)))
+        return taken
+    objects, problems, taken.clipped_silently = check_objects(candidate.name, objects, candidate.keys, decoded.size)
+    taken.problems += unset + problems
+    taken.size, taken.orientation = decoded.size, decoded.orientation
+    if candidate.crop:
+        _write(taken, _cut(decoded.image, candidate.crop, max_side), candidate, candidate.id, folder)
+    else:
+        taken.brightest = int(np.asarray(decoded.image).max())
+        source = candidate.file if decoded.untouched else None
+        exact = decoded.image.size == decoded.size
+        _write(taken, decoded.image, candidate, candidate.id, folder, source, exact)
+    taken.samples[0].objects = objects
+    return taken
+
+
+def _decoded(file: Path, max_side: int | None) -> DecodedImage:
+    return decode_image(file, max_side, whole=True)
+
+
+def _take_clip(candidate: Candidate, folder: Path, max_side: int) -> Taken:
+    taken = Taken()
+    try:
+        for place, _, image in frames(candidate.file, candidate.frames or 1, candidate.marks):
+            size = image.size
+            image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
+            _write(taken, image, candidate, f"{candidate.id}-{place:05d}", folder)
+            if candidate.marks is not None:
+                marks = [_relative(o, size) for o in candidate.marks[place]]
+                keys = [f"frame {place}, box {i}" for i in range(len(marks))]
+                taken.samples[-1].objects, problems, clipped_silently = check_objects(candidate.name, marks, keys, size)
+                taken.problems += problems
+                taken.clipped_silently += clipped_silently
+    except ClipError as error:
+        return Taken(problems=[Problem(candidate.name, "", "unreadable_clip", str(error))])
+    taken.seen = len(taken.samples)
+    return taken
+
+
+def _relative(o: Object, size: tuple[int, int]) -> Object:
+    (x, y, w, h), (width, height) = o.box, size
+    return replace(o, box=(x / width, y / height, w / width, h / height))
+
+
+def _cut(image: Image.Image, crop: tuple[int, int, int], max_side: int) -> Image.Image:
+    """The square (left, top, side) of the image, grey where it reaches over the edge."""
+    left, top, side = crop
+    square = Image.new("RGB", (side, side), (FILL, FILL, FILL))
+    square.paste(image, (-left, -top))
+    square.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    return square
+
+
+def _write(
+    taken: Taken,
+    image: Image.Image,
+    candidate: Candidate,
+    name: str,
+    folder: Path,
+    source: Path | None = None,
+    exact: bool = False,
+) -> None:
+    """Save `image` as <name>.jpg, or copy the `source` that already is just that.
+
+    `exact`: as <name>.png. An image that was not scaled is trained on as `predict` sees it in its own file.
+    """
+    file = folder / f"{name}{'.png' if exact and not source else '.jpg'}"
+    if source:
+        shutil.copyfile(source, file)  # no hard link: whoever edits the copy must not edit the source
+    elif exact:
+        image.save(file, "PNG", compress_level=1)  # half the time of the usual 6, for 4 % more bytes
+    else:
+        image.save(file, "JPEG", quality=QUALITY)
+    c = candidate
+    taken.samples.append(Sample(name, file.name, *image.size, c.split, c.group, c.clip, c.label))
+    taken.thumbnails.append(thumbnail(image))
+    taken.digests.append(hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest())

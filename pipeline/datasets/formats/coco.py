@@ -12,9 +12,9 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import read_json
 from pipeline.core.sample import ABSENT, SPLITS, Landmark, Object
 from pipeline.datasets.formats.format import Format, NoOptions
+from pipeline.datasets.formats.image_index import ImageIndex
 from pipeline.datasets.formats.reading import (
     Candidate,
-    ImageIndex,
     Problem,
     Reading,
     files_under,

@@ -15,12 +15,12 @@ from pathlib import Path
 from pipeline.core.errors import InputError
 from pipeline.core.sample import SPLITS
 from pipeline.datasets.formats.format import Format
+from pipeline.datasets.formats.image_index import ImageIndex
 from pipeline.datasets.formats.points import LandmarkOptions, Point, name_points, object_of, usual
 from pipeline.datasets.formats.reading import (
     IMAGE_SUFFIXES,
     SPLIT_NAMES,
     Candidate,
-    ImageIndex,
     Problem,
     Reading,
     files_under,

@@ -16,11 +16,11 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import InputError
 from pipeline.datasets.formats.format import Format
+from pipeline.datasets.formats.image_index import ImageIndex
 from pipeline.datasets.formats.points import LandmarkOptions, Point, name_points, object_of, usual
 from pipeline.datasets.formats.reading import (
     SPLIT_NAMES,
     Candidate,
-    ImageIndex,
     Problem,
     Reading,
     files_under,

@@ -15,9 +15,9 @@ from defusedxml.ElementTree import parse
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Object
 from pipeline.datasets.formats.format import Format, NoOptions
+from pipeline.datasets.formats.image_index import ImageIndex
 from pipeline.datasets.formats.reading import (
     Candidate,
-    ImageIndex,
     Problem,
     Reading,
     files_under,

@@ -16,10 +16,10 @@ from ruamel.yaml.error import YAMLError
 from pipeline.core.errors import InputError
 from pipeline.core.sample import VISIBLE, Landmark, Object
 from pipeline.datasets.formats.format import Format, NoOptions
+from pipeline.datasets.formats.image_index import ImageIndex
 from pipeline.datasets.formats.reading import (
     SPLIT_NAMES,
     Candidate,
-    ImageIndex,
     Problem,
     Reading,
     files_under,

@@ -59,7 +59,8 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
         # a single file is the whole, whatever its name
         split = split_of(file.stem, PurePosixPath(where).parent.name) if len(files) > 1 else None
         names = _schema(reading, file, content)
-        for candidate in _Rows(content, where, names, reading, images, split).candidates():
+        folder = images.folder_of(file, labels)
+        for candidate in _Rows(content, where, folder, names, reading, images, split).candidates():
             _take(taken, candidate, file, reading)
     reading.candidates = [candidate for candidate, _ in taken.values()]
     give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
@@ -157,13 +158,14 @@ class _Rows:
         self,
         content: dict[str, Any],
         where: str,
+        folder: str,
         names: dict[Any, str],
         reading: Reading,
         images: ImageIndex,
         split: str | None,
     ):
         self.content, self.where, self.names, self.reading = content, where, names, reading
-        self.images, self.split = images, split
+        self.folder, self.images, self.split = folder, images, split
 
     def candidates(self) -> list[Candidate]:
         by_image: dict[Any, Candidate] = {}
@@ -191,12 +193,10 @@ class _Rows:
         if not isinstance(row, dict) or "id" not in row or not isinstance(row.get("file_name"), str):
             self._problem(key, "bad_row", "an image without id or file_name")
             return None
-        near = ("images", str(PurePosixPath(self.where).parent), *((self.split,) if self.split else ()))
-        found = self.images.find(row["file_name"], near)
+        near = ("images", *((self.split,) if self.split else ()))
+        found = self.images.find(row["file_name"], self.folder, near)
         if len(found) != 1:
-            rule = "ambiguous_file" if found else "missing_file"
-            what = f"{len(found)} images of that name" if found else "no such image"
-            self._problem(key, rule, what, file=row["file_name"])
+            self._problem(key, *self.images.fault(row["file_name"], found), file=row["file_name"])
             return None
         file = self.images.names[found[0]]
         try:

@@ -11,6 +11,7 @@ from pipeline.datasets.formats.reading import (
     Problem,
     Reading,
     give_ids,
+    label_text,
     relative,
     without_suffix,
 )
@@ -37,7 +38,7 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
         if not folders:
             reading.problems.append(Problem(name, "", "no_class", "an image outside every class folder"))
             continue
-        reading.candidates.append(Candidate(file, name, split=split, label=folders[0]))
+        reading.candidates.append(Candidate(file, name, split=split, label=label_text(folders[0])))
     give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
     reading.labels = sorted({c.label for c in reading.candidates if c.label})
     if len(reading.labels) < 2:

@@ -56,7 +56,7 @@ def read(path: Path, labels: Path, options: LandmarkOptions) -> Reading:
     named = set()
     for file in files:
         where = relative(file, labels, path)
-        image = _image_of(where, images, reading)
+        image = _image_of(where, images.folder_of(file, labels), images, reading)
         if image is None:
             continue
         named.add(image)
@@ -106,14 +106,14 @@ def parse(text: str) -> list[Point]:
     return points
 
 
-def _image_of(where: str, images: ImageIndex, reading: Reading) -> str | None:
-    """The image beside the file `where`, or the one of its name in another folder."""
-    near = (str(PurePosixPath(where).parent), *PurePosixPath(where).parts[:-1], "images")
-    found = images.find(PurePosixPath(where).stem, near)
+def _image_of(where: str, folder: str, images: ImageIndex, reading: Reading) -> str | None:
+    """The image beside the file `where`, or the one of its name in a folder that fits."""
+    stem = PurePosixPath(where).stem
+    wanted = PurePosixPath(folder, stem).as_posix()
+    found = images.find(wanted, near=("images",))
     if len(found) == 1:
         return found[0]
-    rule, what = ("ambiguous_file", f"{len(found)} images") if found else ("missing_file", "no image")
-    reading.problems.append(Problem(where, "", rule, f"{what} named {PurePosixPath(where).stem}"))
+    reading.problems.append(Problem(where, "", *images.fault(wanted, found, f"no image named {stem}")))
     return None
 
 

@@ -22,6 +22,7 @@ from pipeline.datasets.formats.reading import (
     Reading,
     files_under,
     give_ids,
+    label_text,
     relative,
 )
 
@@ -64,12 +65,12 @@ def clips(path: Path, labels: Path, split: int, classes: Sequence[str] = ()) -> 
     files = [f for f in sorted(files_under(root, CLIP_SUFFIXES)) if f.parent != root]
     if not files:
         raise InputError(f"{root}: no clips in class folders; expected <Class>/v_<Class>_gNN_cNN.avi")
-    reading = Reading([], _chosen(path, sorted({f.relative_to(root).parts[0] for f in files}), classes))
+    reading = Reading([], _chosen(path, sorted({_class_of(f, root) for f in files}), classes))
     for file in files:
-        label = file.relative_to(root).parts[0]
+        label = _class_of(file, root)
         if label in reading.labels:
             match = NAME.match(file.stem)
-            group = match["group"] if match else file.stem
+            group = match["group"] if match else label_text(file.stem)
             reading.candidates.append(
                 Candidate(file, relative(file, path), group=group, clip=file.stem, label=label, frames=1)
             )
@@ -88,8 +89,12 @@ def clips(path: Path, labels: Path, split: int, classes: Sequence[str] = ()) -> 
 def recognize(path: Path, labels: Path) -> str | None:  # noqa: ARG001
     root = path / "videos" if (path / "videos").is_dir() else path
     files = [f for f in files_under(root, CLIP_SUFFIXES) if f.parent != root]
-    classes = {f.relative_to(root).parts[0] for f in files}
+    classes = {_class_of(f, root) for f in files}
     return f"{len(files)} clips in {len(classes)} class folders" if len(classes) > 1 else None
+
+
+def _class_of(file: Path, root: Path) -> str:
+    return label_text(file.relative_to(root).parts[0])
 
 
 def _chosen(path: Path, class_folders: list[str], wanted: Sequence[str]) -> list[str]:
@@ -112,7 +117,7 @@ def _list_folder(path: Path, labels: Path) -> Path | None:
 def _split(reading: Reading, lists: Path, number: int, path: Path, labels: Path) -> None:
     """Give each clip the split that the lists say; those on no list are refused."""
     listed: dict[str, set[str]] = defaultdict(set)
-    here = {c.file.stem for c in reading.candidates}
+    here = {label_text(c.file.stem) for c in reading.candidates}
     for split, stem in (("train", "trainlist"), ("test", "testlist")):
         file = lists / f"{stem}{number:02d}.txt"
         if not file.is_file():
@@ -122,7 +127,7 @@ def _split(reading: Reading, lists: Path, number: int, path: Path, labels: Path)
             if not line.strip():
                 continue
             entry = re.split(r"\s+\d+$", line.strip())[0]  # the train lists have the class number after the name
-            label, _, clip = entry.replace("\\", "/").rpartition("/")
+            label, _, clip = label_text(entry.replace("\\", "/")).rpartition("/")
             if label in reading.labels and Path(clip).stem not in here:
                 elsewhere += 1
             listed[f"{label}/{Path(clip).stem}"].add(split)
@@ -131,7 +136,7 @@ def _split(reading: Reading, lists: Path, number: int, path: Path, labels: Path)
             reading.problems.append(Problem(relative(file, labels, path), "", "not_here", found, "noted"))
     kept = []
     for candidate in reading.candidates:
-        splits = listed[f"{candidate.label}/{candidate.file.stem}"]
+        splits = listed[f"{candidate.label}/{label_text(candidate.file.stem)}"]
         candidate.split = "test" if "test" in splits else "train"
         if not splits:
             found = f"on neither list of split {number}"

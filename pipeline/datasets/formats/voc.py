@@ -5,7 +5,7 @@ Tools that count from 0 write the same XML: a set in which some corner is 0 is t
 A `difficult` object is an ordinary one here. The images' lists in ImageSets/Main/ give the splits.
 """
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 
@@ -54,7 +54,7 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
         root = _parse(file, reading, relative(file, labels, path))
         if root is None:
             continue
-        name = _image_of(file, root, images, reading, relative(file, labels, path))
+        name = _image_of(file, root, images, reading, labels)
         if name and name in trees:
             found = f"labels for {name}, as in {trees[name][0].name}"
             reading.problems.append(Problem(relative(file, labels, path), "", "listed_twice", found))
@@ -94,15 +94,20 @@ def _parse(file: Path, reading: Reading, where: str) -> Element | None:
     return root
 
 
-def _image_of(file: Path, root: Element, images: ImageIndex, reading: Reading, where: str) -> str | None:
+def _image_of(file: Path, root: Element, images: ImageIndex, reading: Reading, labels: Path) -> str | None:
     """The name of the image that the XML file labels: the one of the same name, else the one it says."""
     said = (root.findtext("filename") or "").strip()
-    near = ("JPEGImages", "images", Path(where).parent.as_posix())
-    for wanted in (file.stem, said):
-        found = images.find(wanted, near) if wanted else []
-        if len(found) == 1:
+    folder = images.folder_of(file, labels)
+    near = ("JPEGImages", "images")
+    wanted = [PurePosixPath(folder, file.stem).as_posix()]
+    if said:
+        bare = said.replace("\\", "/").rpartition("/")[2]
+        wanted += [said] if bare != said else [PurePosixPath(folder, said).as_posix()]
+    for name in wanted:
+        if len(found := images.find(name, folder if name == said else "", near)) == 1:
             return found[0]
-    reading.problems.append(Problem(where, "", "missing_file", f"no one image {file.stem} or {said or '-'}"))
+    fault = images.fault(wanted[-1], found, f"no one image {file.stem} or {said or '-'}")
+    reading.problems.append(Problem(relative(file, labels, images.root), "", *fault))
     return None
 
 

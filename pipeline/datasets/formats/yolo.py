@@ -6,6 +6,8 @@ or in a folder of its own. An image without a label file is background, as Ultra
 """
 
 import re
+from collections import Counter, defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,10 +15,10 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipeline.core.errors import InputError
+from pipeline.core.errors import InputError, shown
 from pipeline.core.sample import VISIBLE, Landmark, Object
 from pipeline.datasets.formats.format import Format, NoOptions
-from pipeline.datasets.formats.image_index import ImageIndex
+from pipeline.datasets.formats.image_index import ImageIndex, one_form
 from pipeline.datasets.formats.reading import (
     SPLIT_NAMES,
     Candidate,
@@ -66,24 +68,27 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
     reading = Reading([], names.labels, names.points, names.pairs, names.skeleton)
     texts = {f: relative(f, labels, path) for root in (labels, path) for f in sorted(files_under(root, {".txt"}))}
     by_name = {name: file for file, name in reversed(texts.items())}
-    used = set()
-    empty = 0
+    label_files = _label_files(images, by_name)
+    fits = Counter(label_files.values())
     for name, file in images.names.items():
+        text = label_files.get(name)
+        if text is not None and fits[text] > 1:
+            found = f"{shown(text)} fits {fits[text]} images; expected one"
+            reading.problems.append(Problem(name, text, "ambiguous_file", found))
+            continue
         candidate = Candidate(file, name, split=_split(name, names))
-        text = _label_file(name, by_name, images)
-        if text is None:
-            empty += 1
-        else:
-            used.add(by_name[text])
+        if text is not None:
             _read_lines(by_name[text], text, candidate, names, reading)
         reading.candidates.append(candidate)
     give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
-    if empty:
+    if empty := len(images.names) - len(label_files):
         found = f"{empty} images without a label file; taken as background"
         reading.problems.append(Problem("", "", "no_label", found, "noted"))
+    used = {by_name[text] for text in fits}
     for file, name in texts.items():
         if file not in used and not NO_LABELS.match(file.name.lower()):
-            reading.problems.append(Problem(name, "", "no_image", "a label file without an image"))
+            found = f"a label file without an image{images.reason(file.stem)}"
+            reading.problems.append(Problem(name, "", "no_image", found))
     return reading
 
 
@@ -168,8 +173,26 @@ def _split(name: str, names: Names) -> str | None:
     return folders[0] if folders else None
 
 
-def _label_file(name: str, texts: dict[str, Path], images: ImageIndex) -> str | None:
-    """The label file of an image: beside it, in the parallel tree, or (if only one can be meant) by its name."""
+def _label_files(images: ImageIndex, texts: Collection[str]) -> dict[str, str]:
+    """Image -> its label file, of `texts`: of the same name, else of one that is the same text in another form."""
+    places = {name: _places(name, images) for name in images.names}
+    found = {name: next((p for p in own if p in texts), None) for name, own in places.items()}
+    taken = set(found.values())
+    forms: dict[str, list[str]] = defaultdict(list)
+    for text in texts:
+        if text not in taken:
+            forms[one_form(text)].append(text)
+    for name, own in places.items():
+        if found[name] is None:
+            alike = (forms.get(one_form(place), []) for place in own)
+            found[name] = next((there[0] for there in alike if len(there) == 1), None)
+    return {name: text for name, text in found.items() if text is not None}
+
+
+def _places(name: str, images: ImageIndex) -> list[str]:
+    """Where the label file of an image may lie: beside it, in the parallel tree, or (if only one image can be meant)
+    by its name.
+    """
     text = PurePosixPath(name).with_suffix(".txt")
     parts = list(text.parts)
     places = [str(text), f"labels/{text}"]
@@ -179,7 +202,7 @@ def _label_file(name: str, texts: dict[str, Path], images: ImageIndex) -> str | 
         places.append("/".join([*parts[:last], *parts[last + 1 :]]))
     if len(images.find(text.stem)) == 1:
         places.append(text.name)
-    return next((place for place in places if place in texts), None)
+    return places
 
 
 def _read_lines(file: Path, where: str, candidate: Candidate, names: Names, reading: Reading) -> None:

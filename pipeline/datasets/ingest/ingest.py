@@ -17,7 +17,7 @@ from pipeline.core.image_file import ImageFileError, decode_image
 from pipeline.core.parallel import each
 from pipeline.core.sample import SPLITS, Dataset, Object, Sample, write_dataset, write_samples
 from pipeline.datasets.formats import FORMATS
-from pipeline.datasets.formats.reading import Candidate, Problem, Reading
+from pipeline.datasets.formats.reading import Candidate, Problem, Reading, said_of_names
 from pipeline.datasets.ingest.checks import LabelledSizeError, check_objects, conflicting, fit_labels
 from pipeline.datasets.ingest.report import file_count, labels_sheet, ledger_text, summary_of
 from pipeline.datasets.ingest.splits import assign, joined, labels_of, near_duplicates, thumbnail
@@ -172,6 +172,7 @@ def _read(name: str, params: DatasetParams) -> Reading:
     if not labels.exists():
         raise InputError(f"datasets.{name}.labels: {labels}: no such file or folder")
     reading = FORMATS[params.format].read(path.resolve(), labels.resolve(), params.options)
+    reading.problems += said_of_names(reading)
     if not reading.candidates:
         raise InputError(f"datasets.{name}: nothing usable in {path}: {_counted(reading.problems) or 'no images'}")
     return reading

@@ -154,7 +154,8 @@ def write_json(path: Path | str, value: Any) -> None:
 
 
 def read_json(path: Path | str) -> Any:
-    """The value in a JSON file. Raises InputError naming a file that is missing, or the line that is not JSON.
+    """The value in a JSON file. Raises InputError naming a file that is missing, the line that is not JSON, or a key
+    that an object has twice: which of its values is meant nobody can say.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -164,7 +165,7 @@ def read_json(path: Path | str) -> Any:
     """
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_each_key_once)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except IsADirectoryError:
@@ -173,6 +174,20 @@ def read_json(path: Path | str) -> Any:
         raise InputError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    except RecursionError:
+        raise InputError(f"{path}: not JSON that can be read: objects in objects in objects, too deep") from None
+    except ValueError as error:  # a key that stands twice, a number of thousands of digits
+        raise InputError(f"{path}: {error}") from None
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        first = ", ".join(f"{key}: {json.dumps(value)[:30]}" for key, value in pairs[:2])
+        raise ValueError(f"an object has the key {twice!r} twice ({first}, ...); expected each key once")
+    return found
 
 
 def sha256(path: Path | str) -> str:

@@ -16,6 +16,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.sample import SPLITS
 from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.image_index import ImageIndex
+from pipeline.datasets.formats.keys import refuse_twice
 from pipeline.datasets.formats.points import LandmarkOptions, Point, name_points, object_of, usual
 from pipeline.datasets.formats.reading import (
     IMAGE_SUFFIXES,
@@ -25,6 +26,7 @@ from pipeline.datasets.formats.reading import (
     Reading,
     files_under,
     give_ids,
+    label_text,
     relative,
     split_of,
     upright_size,
@@ -138,24 +140,30 @@ def _header(file: Path, columns: list[str]) -> tuple[list[str], int]:
         raise InputError(f"{file}: the header has {len(columns)} columns after the first; expected x, y per landmark")
     axes = [_axis(column) for column in columns]
     if not any(axes):
+        refuse_twice(filter(None, columns), f"{file}: the header", "column")
         return [], len(columns) // 2
     names = []
     for i in range(0, len(columns), 2):
         x, y = axes[i : i + 2]
-        if x is None or y is None or (x[0], y[0]) != ("x", "y") or x[1] != y[1] or x[1].lower() in BOX:
+        if (
+            x is None
+            or y is None
+            or (x[0], y[0]) != ("x", "y")
+            or label_text(x[1]) != label_text(y[1])
+            or x[1].lower() in BOX
+        ):
             raise InputError(
                 f"{file}: columns {i + 2} and {i + 3} are {columns[i]!r} and {columns[i + 1]!r}; "
                 f"expected x and y of one landmark, such as nose_x and nose_y"
             )
         names.append(x[1])
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"{file}: the header has {twice!r} twice; expected each landmark once")
+    refuse_twice(names, f"{file}: the header", "landmark")
     return ([] if all(name.isdigit() for name in names) else names), len(names)
 
 
 def _axis(column: str) -> tuple[str, str] | None:
     """("x" or "y", the landmark) of a column's name."""
+    column = label_text(column)
     if found := AXIS_FIRST.fullmatch(column):
         return found[1].lower(), found[2]
     if found := AXIS_LAST.fullmatch(column):

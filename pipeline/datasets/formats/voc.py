@@ -22,6 +22,7 @@ from pipeline.datasets.formats.reading import (
     Reading,
     files_under,
     give_ids,
+    label_text,
     relative,
     upright_size,
     without_suffix,
@@ -53,6 +54,9 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
     for file in files:
         root = _parse(file, reading, relative(file, labels, path))
         if root is None:
+            continue
+        if twice := _twice(root, "filename", "size"):
+            reading.problems.append(Problem(relative(file, labels, path), "", "bad_row", twice))
             continue
         name = _image_of(file, root, images, reading, labels)
         if name and name in trees:
@@ -111,6 +115,12 @@ def _image_of(file: Path, root: Element, images: ImageIndex, reading: Reading, l
     return None
 
 
+def _twice(element: Element, *tags: str) -> str:
+    """What is said of an element that has one of `tags` more than once: which is meant nobody can say."""
+    counts = {tag: len(element.findall(tag)) for tag in tags}
+    return ", ".join(f"{count} <{tag}>, expected one" for tag, count in counts.items() if count > 1)
+
+
 def _has_zero(root: Element) -> bool:
     return any((root_text or "").strip() in ("0", "0.0") for root_text in _corner_texts(root))
 
@@ -129,7 +139,10 @@ def _candidate(name: str, root: Element, file: Path, base: int, reading: Reading
     candidate = Candidate(file, name, size=size)
     for number, thing in enumerate(root.findall("object"), 1):
         key = f"object {number}"
-        label = (thing.findtext("name") or "").strip()
+        label = label_text((thing.findtext("name") or "").strip())
+        if twice := _twice(thing, "name", "bndbox"):
+            reading.problems.append(Problem(name, key, "bad_row", twice, "dropped"))
+            continue
         try:
             left, top, right, bottom = (float(thing.findtext(f"bndbox/{corner}") or "") for corner in CORNERS)
         except ValueError:

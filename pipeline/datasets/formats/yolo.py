@@ -19,6 +19,7 @@ from pipeline.core.errors import InputError, shown
 from pipeline.core.sample import VISIBLE, Landmark, Object
 from pipeline.datasets.formats.format import Format, NoOptions
 from pipeline.datasets.formats.image_index import ImageIndex, one_form
+from pipeline.datasets.formats.keys import brief, class_name, id_text, one_key_each, refuse_twice
 from pipeline.datasets.formats.reading import (
     SPLIT_NAMES,
     Candidate,
@@ -27,6 +28,7 @@ from pipeline.datasets.formats.reading import (
     files_under,
     give_ids,
     known_scheme,
+    label_text,
     landmark,
     left_right_pairs,
     point_names,
@@ -48,6 +50,7 @@ class Names:
     numbers: int = 3
     pairs: list[tuple[int, int]] = field(default_factory=list)
     skeleton: list[tuple[int, int]] = field(default_factory=list)
+    used: set[int] = field(default_factory=set)  # the classes that objects have
     splits: dict[str, list[str]] = field(default_factory=dict)  # split -> folders, or lists of images
 
 
@@ -80,6 +83,7 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
         if text is not None:
             _read_lines(by_name[text], text, candidate, names, reading)
         reading.candidates.append(candidate)
+    _settle_names(reading, names)
     give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
     if empty := len(images.names) - len(label_files):
         found = f"{empty} images without a label file; taken as background"
@@ -90,6 +94,14 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
             found = f"a label file without an image{images.reason(file.stem)}"
             reading.problems.append(Problem(name, "", "no_image", found))
     return reading
+
+
+def _settle_names(reading: Reading, names: Names) -> None:
+    """Have each class once. Raises InputError where objects have two classes of one name."""
+    numbers = list(enumerate(names.labels))
+    for note in one_key_each(numbers, names.used, f"{names.file}: names", "class"):
+        reading.problems.append(Problem(names.file.name, "names", "duplicate_id", note, "noted"))
+    reading.labels = list(dict.fromkeys(names.labels))
 
 
 def recognize(path: Path, labels: Path) -> str | None:
@@ -109,8 +121,8 @@ def _names(path: Path, labels: Path) -> Names:
                 return names
         for file in (root / name for name in NAME_LISTS):
             if file.is_file():
-                lines = file.read_text(encoding="utf-8-sig").splitlines()
-                return Names(file, [line.strip() for line in lines if line.strip()])
+                lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").rstrip().splitlines()]
+                return Names(file, _class_names(lines, str(file)))
     raise InputError(f"{labels}: no class names; expected data.yaml, {', '.join(NAME_LISTS[:2])} in it or in {path}")
 
 
@@ -124,29 +136,54 @@ def _from_yaml(file: Path) -> Names | None:
         return None
     labels = content["names"]
     if isinstance(labels, dict):
-        if sorted(labels) != list(range(len(labels))):
-            raise InputError(f"{file}: names: keys {list(labels)[:5]}; expected 0, 1, 2 and so on")
-        labels = [labels[i] for i in range(len(labels))]
+        by_key = {id_text(key): label for key, label in labels.items()}
+        if len(by_key) < len(labels) or set(by_key) != {str(i) for i in range(len(labels))}:
+            raise InputError(f"{file}: names: keys {brief(list(labels)[:5])}; expected 0, 1, 2 and so on, each once")
+        labels = [by_key[str(i)] for i in range(len(labels))]
     if not isinstance(labels, list) or not labels:
         raise InputError(f"{file}: names: found {labels!r}; expected a list of class names")
-    names = Names(file, [str(label) for label in labels])
+    names = Names(file, _class_names(labels, f"{file}: names"))
     if shape := content.get("kpt_shape"):
-        if len(shape) != 2 or shape[1] not in (2, 3):
-            raise InputError(f"{file}: kpt_shape: found {shape}; expected [points, 2 or 3]")
-        said = content.get("kpt_names") or {}
-        said = next(iter(said.values()), None) if isinstance(said, dict) else said
-        names.points = [str(p) for p in said] if said and len(said) == shape[0] else point_names(shape[0])
-        names.numbers = shape[1]
-        flipped = content.get("flip_idx")
-        by_index = [(i, j) for i, j in enumerate(flipped or []) if i < j]
-        scheme = known_scheme(0 if said else shape[0])
-        names.pairs = by_index if flipped else left_right_pairs(names.points) or scheme[0]
-        names.skeleton = scheme[1]
+        _set_points(names, shape, content.get("kpt_names"), content.get("flip_idx"))
     for split in ("train", "val", "test"):
         said = content.get(split) or (content.get("valid") if split == "val" else None) or []
         for entry in [said] if isinstance(said, str) else said:
             names.splits.setdefault(split, []).extend(_images_of(file, str(entry), content.get("path")))
     return names
+
+
+def _class_names(labels: list[Any], where: str) -> list[str]:
+    """Raises InputError that begins with `where` for what is no name: an empty line between names would shift them."""
+    return [class_name(label, f"{where}: class {number}") for number, label in enumerate(labels)]
+
+
+def _set_points(names: Names, shape: Any, said: Any, flipped: Any) -> None:
+    """Landmarks as `kpt_shape`, `kpt_names` and `flip_idx` have them. Raises InputError if they make no sense."""
+    if not isinstance(shape, list) or len(shape) != 2 or not _is_count(shape[0]) or shape[1] not in (2, 3):
+        raise InputError(f"{names.file}: kpt_shape: found {shape}; expected [points, 2 or 3]")
+    count, names.numbers = shape
+    said = next(iter(said.values()), None) if isinstance(said, dict) else said
+    names.points = point_names(count)
+    if isinstance(said, list) and len(said) == count:
+        names.points = [label_text(point) for point in said]
+        refuse_twice(names.points, f"{names.file}: kpt_names", "landmark")
+    if flipped and not _is_flip(flipped, count):
+        raise InputError(f"{names.file}: flip_idx: found {brief(flipped)}; expected {count} places from 0, in pairs")
+    scheme = known_scheme(0 if said else count)
+    by_index = [(i, j) for i, j in enumerate(flipped or []) if i < j]
+    names.pairs = by_index if flipped else left_right_pairs(names.points) or scheme[0]
+    names.skeleton = scheme[1]
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_flip(places: Any, count: int) -> bool:
+    """Whether each place says whose place it takes in the mirror, and that one the other way round."""
+    if not isinstance(places, list) or len(places) != count or not all(type(i) is int for i in places):
+        return False
+    return all(0 <= i < count and places[i] == own for own, i in enumerate(places))
 
 
 def _images_of(file: Path, entry: str, root: Any) -> list[str]:
@@ -225,6 +262,7 @@ def _read_lines(file: Path, where: str, candidate: Candidate, names: Names, read
         else:
             cx, cy, w, h = numbers[:4]
             points = _landmarks(numbers[4:], names.numbers)
+            names.used.add(int(index))
             candidate.objects.append(Object(names.labels[int(index)], (cx - w / 2, cy - h / 2, w, h), points))
             candidate.keys.append(key)
 

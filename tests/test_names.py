@@ -196,6 +196,53 @@ def test_pictures_below_the_label_files_own_folder_come_first(form, tmp_path):
     assert [rule for rule, _ in refused(reading)] == ["missing_file"]
 
 
+@pytest.mark.parametrize("form", NAMED)
+@pytest.mark.parametrize(
+    ("files", "folders"),
+    [
+        (("train", "val"), ("train", "val")),
+        (("instances_train2017", "instances_val2017"), ("train2017", "val2017")),
+        (("cam1", "cam2"), ("cam1", "cam2")),
+        (("train", "validation"), ("images/train", "images/val")),
+    ],
+)
+def test_a_bare_name_stays_in_the_folder_that_its_label_file_is_called_like(form, files, folders, tmp_path):
+    source(form, tmp_path, [], ["1.jpg", "2.jpg"])
+    labels = next(f for f in tmp_path.rglob("*") if f.is_file())
+    for name in files:
+        text(labels.with_name(f"{name}{labels.suffix}"), labels.read_text())
+    labels.unlink()
+    for name in (f"{folders[0]}/1.jpg", f"{folders[0]}/2.jpg", f"{folders[1]}/1.jpg"):
+        picture(tmp_path / name, hash(name))
+    reading = read(form, tmp_path)
+    assert labelled(reading) == sorted(f"{folders[i]}/{n}.jpg" for i, n in ((0, 1), (0, 2), (1, 1)))
+    assert [rule for rule, _ in refused(reading)] == ["missing_file"]
+
+
+@pytest.mark.parametrize("form", NAMED)
+def test_pictures_of_all_splits_in_one_folder(form, tmp_path):
+    """As where test has no labels: val is a part of the folder train."""
+    source(form, tmp_path, [], ["1.jpg"])
+    labels = next(f for f in tmp_path.rglob("*") if f.is_file())
+    text(labels.with_name(f"val{labels.suffix}"), labels.read_text().replace("1.jpg", "2.jpg"))
+    labels.rename(labels.with_name(f"train{labels.suffix}"))
+    for name in ("train/1.jpg", "train/2.jpg", "test/3.jpg"):
+        picture(tmp_path / name, hash(name))
+    reading = read(form, tmp_path)
+    assert {c.name: c.split for c in reading.candidates} == {"train/1.jpg": "train", "train/2.jpg": "val"}
+
+
+@pytest.mark.parametrize("form", NAMED)
+def test_a_picture_among_the_annotations_says_nothing(form, tmp_path):
+    root = source(form, tmp_path, ["1.jpg"], ["1.jpg"])
+    labels = next(f for f in root.rglob("*") if f.is_file() and f.suffix != ".jpg")
+    text(root / "annotations" / labels.name, labels.read_text())
+    if labels.parent.name != "annotations":
+        labels.unlink()
+    picture(root / "annotations/preview.jpg")
+    assert labelled(read(form, root)) == ["images/1.jpg"]
+
+
 @pytest.mark.parametrize(
     ("label", "folder"), [("/x/C{}/frame.jpg", ""), ("/x/D{}/frame.jpg", ""), ("FRAME.jpg", "c{}"), ("FRAME", "")]
 )

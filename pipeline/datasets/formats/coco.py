@@ -61,8 +61,8 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
         # a single file is the whole, whatever its name
         split = split_of(file.stem, PurePosixPath(where).parent.name) if len(files) > 1 else None
         names = _schema(reading, file, content)
-        folder = images.folder_of(file, labels)
-        for candidate in CocoRows(file, content, where, folder, names, reading, images, split).candidates():
+        folder, called = images.folder_of(file, labels), file.stem if len(files) > 1 else ""
+        for candidate in CocoRows(file, content, where, (folder, called), names, reading, images, split).candidates():
             _take(taken, candidate, file, reading)
     reading.candidates = [candidate for candidate, _ in taken.values()]
     give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])

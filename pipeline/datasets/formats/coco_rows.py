@@ -16,21 +16,21 @@ CROWD = (1, "1", "true")  # True is 1
 
 
 class CocoRows:
-    """The images and annotations of one file as candidates."""
+    """The images and annotations of one file as candidates. `place` is the file's folder and name for `find`."""
 
     def __init__(
         self,
         file: Path,
         content: dict[str, Any],
         where: str,
-        folder: str,
+        place: tuple[str, str],
         names: dict[str, str],
         reading: Reading,
         images: ImageIndex,
         split: str | None,
     ):
         self.file, self.content, self.where, self.names, self.reading = file, content, where, names, reading
-        self.folder, self.images, self.split = folder, images, split
+        (self.folder, self.called), self.images, self.split = place, images, split
         self.ids: Counter[str | None] = Counter()  # of annotations
         self.texts: set[str] = set()  # image ids that are text in the file
         self.category_texts = {row["id"] for row in content["categories"] if isinstance(row["id"], str)}
@@ -116,7 +116,7 @@ class CocoRows:
 
     def _image(self, row: dict[str, Any], key: str) -> Candidate | None:
         near = ("images", *((self.split,) if self.split else ()))
-        found = self.images.find(row["file_name"], self.folder, near)
+        found = self.images.find(row["file_name"], self.folder, near, self.called)
         if len(found) != 1:
             self._problem(key, *self.images.fault(row["file_name"], found), file=row["file_name"])
             return None

@@ -22,7 +22,7 @@ from pipeline.datasets.formats.reading import IMAGE_SUFFIXES, files_under, split
 # words of folders that only say that images or labels lie there; where one of them differs, the images need not
 PLAIN = re.compile(
     r"images?|imgs?|pictures?|pics?|photos?|jpegimages|jpe?gs?|pngs?|frames|raw|data|datasets?|obj|sets?|media|files|"
-    r"annot(ation)?s?|annos?|anns?|label(l?ed|s)?|xmls?|txts?|pts|points|landmarks?|keypoints|json|csv|voc|coco|yolo|"
+    r"instances?|annot(ation)?s?|annos?|anns?|label(l?ed|s)?|xmls?|txts?|pts|points|landmarks?|keypoints|json|csv|voc|coco|yolo|"
     r"gt|groundtruth|truth|b?box(es)?|uploads?|default|originals?|source"
 )
 LABEL_SUFFIXES = {".txt", ".xml", ".json", ".jsonl", ".csv", ".pts", ".yaml", ".yml", ".npy", ".mat", ".md"}
@@ -41,28 +41,29 @@ class ImageIndex:
         if not self.files:
             raise InputError(f"{root}: no images in it or below; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
         self._same_name: dict[str, Sequence[str]] = {}
-        self._found: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
+        self._found: dict[tuple[str, str, tuple[str, ...], str], list[str]] = {}
 
     def folder_of(self, file: Path, labels: Path) -> str:
         """The folder of a label file as `find` takes it: relative to the root, else to `labels`; "" for these."""
         root = next((r for r in (self.root, labels) if file.parent.is_relative_to(r)), file.parent)
         return file.parent.relative_to(root).as_posix() if file.parent != root else ""
 
-    def find(self, name: str, folder: str = "", near: tuple[str, ...] = ()) -> list[str]:
+    def find(self, name: str, folder: str = "", near: tuple[str, ...] = (), called: str = "") -> list[str]:
         """The images that a label's `name` may mean: [] none, 2 or more unclear. The list is not to be changed.
 
         `name` is a path, a file name or one without suffix. `folder` is the label file's, see `folder_of`; `near` are
-        names of folders in which the images of that label file may lie.
+        names of folders in which the images of that label file may lie. `called` is the label file's own name, where
+        it tells it from others: that of `cam1.json` or `val2017.json` keeps a bare name in folders of that name, split.
 
         What lies below the label file's own folder, or the first one above it that has images, comes first. A name
         with folders finds an image in these folders only; one without may lie anywhere, if it is the only one.
         """
-        key = (name, folder, near)
+        key = (name, folder, near, called)
         if key not in self._found:  # what is unclear takes a look at all images of that name, and is often asked again
             self._found[key] = self._find(*key)
         return self._found[key]
 
-    def _find(self, name: str, folder: str, near: tuple[str, ...]) -> list[str]:
+    def _find(self, name: str, folder: str, near: tuple[str, ...], called: str) -> list[str]:
         path, decoded = _paths(name)
         for above in _upward(folder):
             if there := self._at(above, (name, path, decoded), near):
@@ -72,6 +73,8 @@ class ImageIndex:
         # a decoded sign may be a slash, which makes other folders
         for written in dict.fromkeys((path, decoded)):
             matching = self._matching(written) if "/" in written else self._called(written)
+            if called and not _telling(written.split("/")[:-1]):
+                matching = self._of_file(matching, called)
             if found := self._nearest(matching, written, folder, near):
                 return found
         return []
@@ -91,6 +94,8 @@ class ImageIndex:
             called, parts = self._called(path), above.split("/")
             ends = (cut(called, parts, key=lambda n: n.split("/")[: len(parts)]) for cut in (bisect_left, bisect_right))
             below = called[slice(*ends)]
+            if not below and not _telling(parts):  # a picture among the annotations, say
+                return None
         else:
             named = {_join(above, inner, path).rpartition("/")[0] for inner in ("", *near)} & self._folders
             if not named:
@@ -155,6 +160,16 @@ class ImageIndex:
                 return [n for n in found if tuple(map(one_form, n.split("/")[:-1]))[-len(tail) :] == tail]
         return found
 
+    def _of_file(self, found: Sequence[str], called: str) -> Sequence[str]:
+        """Of `found` those that a label file of that name can mean, as far as there are folders that say so."""
+        told, split = _told(called), split_of(called)
+        if told in self._told_folders:
+            return [n for n in found if told in _telling(n.split("/")[:-1])]
+        if split is None or split not in map(split_of, self._told_folders):
+            return found
+        said = [{split_of(part) for part in n.split("/")[:-1]} - {None} for n in found]
+        return [n for n, splits in zip(found, said, strict=True) if not splits or split in splits]
+
     def _nearest(self, found: Sequence[str], written: str, folder: str, near: tuple[str, ...]) -> list[str]:
         """Of several images those whose name is written most alike; of these the one in a folder that is near."""
         if len(found) > 1:
@@ -176,6 +191,10 @@ class ImageIndex:
     def _folders(self) -> set[str]:
         """Folders that images lie in directly."""
         return {name.rpartition("/")[0] for name in self.names}
+
+    @cached_property
+    def _told_folders(self) -> set[str]:
+        return {told for folder in self._folders for told in _telling(folder.split("/"))}
 
     @cached_property
     def _holding(self) -> set[str]:

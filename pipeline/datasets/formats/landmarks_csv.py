@@ -77,9 +77,9 @@ def read(path: Path, labels: Path, options: LandmarkOptions) -> Reading:
     taken: dict[str, str] = {}  # image -> file and line
     for table in tables:
         where, split = relative(table.file, labels, path), _split(table, tables)
-        folder = images.folder_of(table.file, labels)
+        place = images.folder_of(table.file, labels), table.file.stem if len(tables) > 1 else ""
         for line, row in table.rows:
-            name = _image_of(row[0], table, f"{where}:{line}", folder, images, reading)
+            name = _image_of(row[0], table, f"{where}:{line}", place, images, reading)
             if name is not None:
                 _take(reading, Candidate(images.names[name], name, split=split), taken, f"{where}:{line}", row[1:])
     give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
@@ -187,14 +187,19 @@ def _split(table: Table, tables: list[Table]) -> str | None:
     return split_of(table.file.stem, table.file.parent.name) if len(tables) > 1 else None
 
 
-def _image_of(cell: str, table: Table, key: str, folder: str, images: ImageIndex, reading: Reading) -> str | None:
-    """The name of the image that a row's first cell means, looked for in folders named like the file's split too."""
+def _image_of(
+    cell: str, table: Table, key: str, place: tuple[str, str], images: ImageIndex, reading: Reading
+) -> str | None:
+    """The name of the image that a row's first cell means, looked for in folders named like the file's split too.
+
+    `place` is the file's folder and name, as `find` takes them.
+    """
     if not cell:
         reading.problems.append(Problem(key.rpartition(":")[0], key, "bad_row", "no file name"))
         return None
     split = split_of(table.file.stem)
     near = (*(name for name, of in SPLIT_NAMES.items() if of == split), "images")
-    found = images.find(cell, folder, near)
+    found = images.find(cell, place[0], near, place[1])
     if len(found) == 1:
         return found[0]
     reading.problems.append(Problem(cell, key, *images.fault(cell, found)))

@@ -10,7 +10,7 @@ import re
 import unicodedata
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
@@ -257,7 +257,8 @@ def _join(*parts: str) -> str:
     return os.path.normpath("/".join(part for part in parts if part))
 
 
-def _upward(folder: str) -> Iterable[str]:
+@lru_cache(1 << 12)
+def _upward(folder: str) -> Sequence[str]:
     """The folder and those above it, the last one ""."""
     own = PurePosixPath(folder)
     return ["" if str(place) == "." else str(place) for place in (own, *own.parents)]

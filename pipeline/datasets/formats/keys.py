@@ -30,7 +30,7 @@ def brief(value: object) -> str:
     """A value of a label file as it may stand in the ledger.
 
     >>> brief([1] * 50)
-    '[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1...'
+    '[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, ...'
     """
     text = shown(repr(value))
     return text if len(text) <= 40 else f"{text[:37]}..."

@@ -98,6 +98,7 @@ def _class_of(file: Path, root: Path) -> str:
 
 
 def _chosen(path: Path, class_folders: list[str], wanted: Sequence[str]) -> list[str]:
+    wanted = [label_text(name) for name in wanted]
     for name in wanted:
         if name not in class_folders:
             raise InputError(f"{path}: options.classes: no class folder {name!r}{nearest(name, class_folders)}")

@@ -107,10 +107,10 @@ def _image_of(file: Path, root: Element, images: ImageIndex, reading: Reading, l
     if said:
         bare = said.replace("\\", "/").rpartition("/")[2]
         wanted += [said] if bare != said else [PurePosixPath(folder, said).as_posix()]
-    for name in wanted:
-        if len(found := images.find(name, folder if name == said else "", near)) == 1:
-            return found[0]
-    fault = images.fault(wanted[-1], found, f"no one image {file.stem} or {said or '-'}")
+    tried = [images.find(name, folder if name == said else "", near) for name in wanted]
+    if one := next((found[0] for found in tried if len(found) == 1), None):
+        return one
+    fault = images.fault(wanted[-1], max(tried, key=len), f"no one image {file.stem} or {said or '-'}")
     reading.problems.append(Problem(relative(file, labels, images.root), "", *fault))
     return None
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import random
 import re
 from pathlib import Path, PurePosixPath
 from unicodedata import normalize
@@ -27,9 +28,9 @@ FORMS = (*NAMED, "voc", "pts", "yolo")
 COMPOSED, DECOMPOSED = (normalize(form, "Häuser 1.jpg") for form in ("NFC", "NFD"))
 
 
-def picture(file: Path, seed: int = 0) -> None:
+def picture(file: Path, seed: int | str = 0) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    grid = Image.effect_noise((8, 6), 80).point(lambda v: (v * 7 + seed * 41) % 256)
+    grid = Image.frombytes("L", (8, 6), random.Random(ascii(seed)).randbytes(48))
     grid.resize((40, 30)).convert("RGB").save(file, "JPEG")
 
 
@@ -41,7 +42,7 @@ def text(file: Path, content: str) -> None:
 def source(form: str, root: Path, pictures: list[str], labels: list[str]) -> Path:
     """`pictures` below images/, and an object for each of the names in `labels`."""
     for name in pictures:
-        picture(root / "images" / name, hash(name))
+        picture(root / "images" / name, name)
     if form == "coco":
         images = [{"id": i, "file_name": name, "width": 40, "height": 30} for i, name in enumerate(labels)]
         boxes = [{"id": i, "image_id": i, "category_id": 1, "bbox": [4, 3, 20, 15]} for i in range(len(labels))]
@@ -213,7 +214,7 @@ def test_a_bare_name_stays_in_the_folder_that_its_label_file_is_called_like(form
         text(labels.with_name(f"{name}{labels.suffix}"), labels.read_text())
     labels.unlink()
     for name in (f"{folders[0]}/1.jpg", f"{folders[0]}/2.jpg", f"{folders[1]}/1.jpg"):
-        picture(tmp_path / name, hash(name))
+        picture(tmp_path / name, name)
     reading = read(form, tmp_path)
     assert labelled(reading) == sorted(f"{folders[i]}/{n}.jpg" for i, n in ((0, 1), (0, 2), (1, 1)))
     assert [rule for rule, _ in refused(reading)] == ["missing_file"]
@@ -227,7 +228,7 @@ def test_pictures_of_all_splits_in_one_folder(form, tmp_path):
     text(labels.with_name(f"val{labels.suffix}"), labels.read_text().replace("1.jpg", "2.jpg"))
     labels.rename(labels.with_name(f"train{labels.suffix}"))
     for name in ("train/1.jpg", "train/2.jpg", "test/3.jpg"):
-        picture(tmp_path / name, hash(name))
+        picture(tmp_path / name, name)
     reading = read(form, tmp_path)
     assert {c.name: c.split for c in reading.candidates} == {"train/1.jpg": "train", "train/2.jpg": "val"}
 

@@ -133,7 +133,8 @@ def test_a_name_that_is_not_utf_8_is_a_name(tmp_path, animals):
     (animals / "cat" / os.fsdecode(b"spoilt\xff.jpg")).write_bytes(b"no image")
     summary, samples = run(tmp_path, params("folder", animals))
     assert (summary["kept"], summary["refused"]) == (30, 1)
-    assert ledger(tmp_path) == {("cat/spoilt\\udcff.jpg", "", "unreadable", "refused")}
+    named = {(f"cat/{name}.jpg", "", "bad_name", "noted") for name in ("\\xff", "\\xfe", "spoilt\\xff")}
+    assert ledger(tmp_path) == {("cat/spoilt\\xff.jpg", "", "unreadable", "refused"), *named}
     assert len([name for name in samples if name.startswith("cat-")]) == 15
 
 

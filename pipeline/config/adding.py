@@ -13,6 +13,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import write_text
 from pipeline.core.params import nearest
 from pipeline.datasets.formats import FORMATS, detect_format, nearest_of
+from pipeline.datasets.formats.reading import refuse_names
 
 
 def add(
@@ -45,6 +46,8 @@ def add(
             raise InputError(f"{option} {path}: no such file or folder")
     if pretrained is not None and not pretrained.is_file():
         raise InputError(f"--pretrained {pretrained}: not a file; expected one of weights")
+    for path in dict.fromkeys((data, labels or data)):
+        refuse_names(path)
     format, reason = _format_of(data, labels, format, task)
     paths = {"path": _as_written(data, params), "labels": _as_written(labels or data, params)}
     dataset: dict[str, Any] = {"format": format, **paths}

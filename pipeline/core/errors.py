@@ -1,6 +1,7 @@
 """The one kind of error that is the user's to mend: shown without a traceback, exit code 1."""
 
 import re
+import unicodedata
 
 
 class InputError(ValueError):
@@ -19,3 +20,19 @@ def without_password(uri: str) -> str:
     'mongodb://db.example:27017/herd'
     """
     return re.sub(r"//[^/]*@", "//", uri)
+
+
+def shown(name: str) -> str:
+    r"""A name as it may stand in a message or a table: bytes that are not UTF-8, and what would break a line, escaped.
+
+    >>> print(shown("caf\udce9/two\nlines.jpg"))
+    caf\xe9/two\nlines.jpg
+    """
+    return "".join(_escaped(c) if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in name)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # how Python holds a byte of a file name that is not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()

@@ -191,7 +191,8 @@ def write_json(path: Path | str, value: Any) -> None:
 
 
 def read_json(path: Path | str) -> Any:
-    """The value in a JSON file. Raises InputError naming a file that is missing, or the line that is not JSON.
+    """The value in a JSON file. Raises InputError naming a file that is missing, the line that is not JSON, or a key
+    that an object has twice: which of its values is meant nobody can say.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -205,11 +206,23 @@ def read_json(path: Path | str) -> Any:
     except IsADirectoryError:
         raise InputError(f"{path}: a folder; expected a file of JSON") from None
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_each_key_once)
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
+    except InputError as error:  # a key that stands twice
+        raise InputError(f"{path}: {error}") from None
     except (ValueError, RecursionError) as error:  # a number of thousands of digits; nested too deeply
         raise InputError(f"{path}: not JSON that can be read: {error}") from None
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        first = ", ".join(f"{key}: {json.dumps(value)[:30]}" for key, value in pairs[:2])
+        raise InputError(f"an object has the key {twice!r} twice ({first}, ...); expected each key once")
+    return found
 
 
 def sha256(path: Path | str) -> str:

@@ -5,30 +5,31 @@ in the file's or folder's name (`instances_val2017.json`, `valid/_annotations.co
 of images. Segmentations are not read.
 """
 
-import json
-from pathlib import Path, PurePosixPath
+import re
+from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json
-from pipeline.core.sample import ABSENT, SPLITS, Landmark, Object
+from pipeline.core.sample import SPLITS
+from pipeline.datasets.formats.coco_rows import CocoRows
 from pipeline.datasets.formats.format import Format, NoOptions
+from pipeline.datasets.formats.image_index import ImageIndex
+from pipeline.datasets.formats.keys import brief, class_name, id_text, one_key_each, refuse_twice
 from pipeline.datasets.formats.reading import (
     Candidate,
-    ImageIndex,
     Problem,
     Reading,
     files_under,
     give_ids,
     known_scheme,
-    landmark,
+    label_text,
     left_right_pairs,
     point_names,
     relative,
-    upright_size,
     without_suffix,
 )
-from pipeline.datasets.formats.split_folders import file_splits, folders_of
+from pipeline.datasets.formats.split_folders import file_splits
 from pipeline.datasets.formats.split_lists import place, split_lists, val_is_train
 
 KEYS = ("images", "annotations", "categories")
@@ -40,6 +41,7 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
     A file with image or annotation rows that make no sense gives problems, each with the row's id.
 
     >>> from tempfile import TemporaryDirectory
+    >>> import json
     >>> rows = {
     ...     "images": [{"id": 1, "file_name": "a.jpg", "width": 100, "height": 50}],
     ...     "annotations": [{"id": 1, "image_id": 1, "category_id": 7, "bbox": [10, 5, 50, 20]}],
@@ -63,7 +65,9 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
     for file, content in files.items():
         where = relative(file, labels, path)
         names = _schema(reading, file, content)
-        found += ((c, file) for c in _Rows(content, where, names, reading, images, splits[where]).candidates())
+        place_of = images.folder_of(file, labels), file.stem if len(files) > 1 else ""
+        rows = CocoRows(file, content, where, place_of, names, reading, images, splits[where])
+        found += ((candidate, file) for candidate in rows.candidates())
     same = val_is_train((c for c, _ in found), splits, reading)
     for candidate, file in found:
         if not (same and candidate.split == "val"):
@@ -132,19 +136,47 @@ def _take(taken: dict[str, tuple[Candidate, Path]], candidate: Candidate, file: 
     reading.problems.append(Problem(candidate.name, "", "listed_twice", found, "noted"))
 
 
-def _schema(reading: Reading, file: Path, content: dict[str, Any]) -> dict[Any, str]:
-    """Category id -> label; adds labels, landmark names, pairs and skeleton to the reading."""
-    try:
-        categories = sorted(content["categories"], key=lambda c: c["id"])
-        names = {c["id"]: str(c["name"]) for c in categories}
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{file}: categories: expected objects with id and name ({error})") from None
+def _names(file: Path, content: dict[str, Any]) -> tuple[dict[str, str], list[str]]:
+    """Category id as text -> label, in the order of the ids; and what is to be noted of them."""
+    names: dict[str, str] = {}
+    notes = []
+    where = f"{file}: categories"
+    rows = content["categories"]
+    if wrong := [r for r in rows if not isinstance(r, dict) or "name" not in r or id_text(r.get("id")) is None]:
+        found = f"found {brief(wrong[0])}; an id is a number or text"
+        raise InputError(f"{where}: expected objects with id and name; {found}")
+    for row in sorted(rows, key=lambda c: _order(c["id"])):
+        key, label = str(id_text(row["id"])), class_name(row["name"], f"{where}: id {row['id']}: name")
+        if names.setdefault(key, label) != label:
+            raise InputError(f"{where}: id {key} is {names[key]!r} and {label!r}; expected each id once")
+    if len(rows) > len(names):
+        notes.append(f"{len(rows) - len(names)} categories stand there twice, with the same id and name")
+    used = {id_text(a.get("category_id")) for a in content["annotations"] if isinstance(a, dict)}
+    return names, [*notes, *one_key_each(list(names.items()), used, where, "category")]
+
+
+def _order(key: Any) -> tuple[bool, int, str]:
+    """Ids by their number, then those that are words."""
+    text = str(id_text(key))
+    return (False, int(text), "") if re.fullmatch("[0-9]{1,18}", text) else (True, 0, text)
+
+
+def _schema(reading: Reading, file: Path, content: dict[str, Any]) -> dict[str, str]:
+    """Category id as text -> label; adds labels, landmark names, pairs and skeleton to the reading."""
+    names, notes = _names(file, content)
+    reading.problems += [Problem(file.name, "categories", "duplicate_id", note, "noted") for note in notes]
     reading.labels += [n for n in dict.fromkeys(names.values()) if n not in reading.labels]
-    skeleton: list[list[int]] = []
+    categories = sorted(content["categories"], key=lambda c: _order(c["id"]))
+    skeleton: Any = []
     for category in categories:
-        points = [str(p) for p in category.get("keypoints") or []]
+        points = category.get("keypoints") or []
         if not points:
             continue
+        where = f"{file}: category {category['name']!r}"
+        if not isinstance(points, list):
+            raise InputError(f"{where}: keypoints: found {brief(points)}; expected a list of names")
+        points = [label_text(p) for p in points]
+        refuse_twice(points, where, "keypoint")
         if reading.landmarks and points != reading.landmarks:
             raise InputError(
                 f"{file}: category {category['name']!r} has {len(points)} keypoints ({', '.join(points[:4])}, ...), "
@@ -163,113 +195,18 @@ def _schema(reading: Reading, file: Path, content: dict[str, Any]) -> dict[Any, 
         reading.pairs, reading.skeleton = known_scheme(numbered)
     else:
         reading.pairs = left_right_pairs(reading.landmarks)
-    # COCO counts from 1; a file with a 0 in it counts from 0
-    base = 0 if any(0 in bone for bone in skeleton) else 1
-    bones = [(int(a) - base, int(b) - base) for a, b in (bone for bone in skeleton if len(bone) == 2)]
-    reading.skeleton = reading.skeleton or [(a, b) for a, b in bones if max(a, b) < len(reading.landmarks)]
+    reading.skeleton = reading.skeleton or _bones(file, skeleton, len(reading.landmarks))
     return names
 
 
-class _Rows:
-    """The images and annotations of one file as candidates."""
-
-    def __init__(
-        self,
-        content: dict[str, Any],
-        where: str,
-        names: dict[Any, str],
-        reading: Reading,
-        images: ImageIndex,
-        split: str | None,
-    ):
-        self.content, self.where, self.names, self.reading = content, where, names, reading
-        self.images, self.split = images, split
-        self.near = ("images", str(PurePosixPath(where).parent), *folders_of(split, images.names))
-
-    def candidates(self) -> list[Candidate]:
-        by_image: dict[Any, Candidate] = {}
-        refused = set()
-        for row in self.content["images"]:
-            key = f"image {row.get('id')}" if isinstance(row, dict) else json.dumps(row)[:40]
-            if candidate := self._image(row, key):
-                by_image[row["id"]] = candidate
-            elif isinstance(row, dict):
-                refused.add(row.get("id"))
-        for row in self.content["annotations"]:
-            if not isinstance(row, dict):
-                self._problem(json.dumps(row)[:40], "bad_row", "not an object", "dropped")
-            elif row.get("image_id") in by_image:
-                self._annotate(by_image[row["image_id"]], row)
-            elif row.get("image_id") not in refused:
-                found = f"image_id {row.get('image_id')} is not among the images"
-                self._problem(f"annotation {row.get('id')}", "unknown_image", found, "dropped")
-        return list(by_image.values())
-
-    def _problem(self, key: str, rule: str, found: str, done: str = "refused", file: str = "") -> None:
-        self.reading.problems.append(Problem(file or self.where, key, rule, found, done))
-
-    def _image(self, row: Any, key: str) -> Candidate | None:
-        if not isinstance(row, dict) or "id" not in row or not isinstance(row.get("file_name"), str):
-            self._problem(key, "bad_row", "an image without id or file_name")
-            return None
-        found = self.images.find(row["file_name"], self.near)
-        if len(found) != 1:
-            rule = "ambiguous_file" if found else "missing_file"
-            what = f"{len(found)} images of that name" if found else "no such image"
-            self._problem(key, rule, what, file=row["file_name"])
-            return None
-        file = self.images.names[found[0]]
-        try:
-            size = (int(row["width"]), int(row["height"]))
-        except (KeyError, TypeError, ValueError, OverflowError):
-            size = (0, 0)
-        unsized = min(size) <= 0
-        try:
-            size = upright_size(file) if unsized else size
-        except ValueError as error:
-            self._problem(key, "unreadable", str(error), file=found[0])
-            return None
-        return Candidate(file, found[0], split=self.split, size=size, unsized=unsized)
-
-    def _annotate(self, candidate: Candidate, row: dict[str, Any]) -> None:
-        key = f"annotation {row.get('id')}"
-        if row.get("category_id") not in self.names:
-            found = f"category_id {row.get('category_id')} is not among the categories"
-            self._problem(key, "unknown_class", found, "dropped", candidate.name)
-            return
-        try:
-            x, y, w, h = (float(v) for v in row["bbox"])
-        except (KeyError, TypeError, ValueError):
-            found = f"bbox {row.get('bbox')}"
-            self._problem(key, "bad_box", f"{found}; expected [x, y, w, h]", "dropped", candidate.name)
-            return
-        width, height = candidate.size or (1, 1)
-        points = self._landmarks(row, (width, height))
-        if points is None:
-            values = row["keypoints"]
-            count = len(values) if isinstance(values, list) else values
-            found = f"{count} keypoint values, expected {3 * len(self.reading.landmarks)} numbers"
-            self._problem(key, "bad_landmarks", found, "dropped", candidate.name)
-            return
-        box = (x / width, y / height, w / width, h / height)
-        candidate.objects.append(Object(self.names[row["category_id"]], box, points, crowd=bool(row.get("iscrowd"))))
-        candidate.keys.append(key)
-
-    def _landmarks(self, row: dict[str, Any], size: tuple[int, int]) -> list[Landmark] | None:
-        """The object's points, all absent where it has none; None if they are not as many as there are names."""
-        names, numbers = self.reading.landmarks, row.get("keypoints")
-        if not numbers:
-            return [Landmark(0.0, 0.0, ABSENT) for _ in names]
-        if not isinstance(numbers, list) or len(numbers) != 3 * len(names):
-            return None
-        try:
-            values = [float(v) for v in numbers]
-        except (TypeError, ValueError):
-            return None
-        w, h = size
-        triples = list(zip(values[::3], values[1::3], values[2::3], strict=True))
-        self.reading.unseen += sum(not seen and bool(x or y) for x, y, seen in triples)
-        return [landmark(x / w, y / h, seen) for x, y, seen in triples]
+def _bones(file: Path, skeleton: Any, count: int) -> list[tuple[int, int]]:
+    """The pairs of landmarks that lines join. COCO counts them from 1; a file with a 0 in it counts from 0."""
+    try:
+        bones = [(int(a), int(b)) for a, b in (bone for bone in skeleton if len(bone) == 2)]
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"{file}: skeleton: found {brief(skeleton)}; expected pairs of keypoints") from None
+    base = 0 if any(0 in bone for bone in bones) else 1
+    return [(a - base, b - base) for a, b in bones if base <= min(a, b) and max(a, b) < count + base]
 
 
 FORMAT = Format(

@@ -14,6 +14,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.params import Block, Seed
 from pipeline.core.sample import SPLITS, Object, Sample, read_dataset, read_samples
 from pipeline.datasets.formats.format import Format
+from pipeline.datasets.formats.keys import refuse_twice
 from pipeline.datasets.formats.reading import Candidate, Problem, Reading, give_ids
 
 if TYPE_CHECKING:
@@ -58,10 +59,13 @@ def read(path: Path, labels: Path, options: Options) -> Reading:  # noqa: ARG001
     dataset = read_dataset(path)
     if BACKGROUND in dataset.labels:
         raise InputError(f"{path}: has a label {BACKGROUND!r}, which crops of nothing get; rename it")
+    refuse_twice(dataset.labels, f"{path / 'dataset.json'}: labels", "label")
     reading = Reading([], [*dataset.labels, BACKGROUND])
     small = 0
+    samples = {split: read_samples(path / split) for split in SPLITS}
+    refuse_twice((s.id for of_split in samples.values() for s in of_split), f"{path}: metadata.jsonl", "id")
     for split in SPLITS:
-        for sample in read_samples(path / split):
+        for sample in samples[split]:
             file = path / split / sample.file_name
             objects = [o for o in sample.objects if not o.crowd]
             large = [o for o in objects if max(_pixels(o, sample)[2:]) >= options.min_side]

@@ -4,9 +4,9 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import InputError
 from pipeline.datasets.formats.format import Format, NoOptions
+from pipeline.datasets.formats.image_index import ImageIndex
 from pipeline.datasets.formats.reading import (
     Candidate,
-    ImageIndex,
     Problem,
     Reading,
     give_ids,

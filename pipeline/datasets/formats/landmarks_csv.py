@@ -17,15 +17,17 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import read_text
 from pipeline.core.sample import SPLITS
 from pipeline.datasets.formats.format import Format
+from pipeline.datasets.formats.image_index import ImageIndex
+from pipeline.datasets.formats.keys import refuse_twice
 from pipeline.datasets.formats.points import LandmarkOptions, Point, is_labelled, name_points, object_of, usual
 from pipeline.datasets.formats.reading import (
     IMAGE_SUFFIXES,
     Candidate,
-    ImageIndex,
     Problem,
     Reading,
     files_under,
     give_ids,
+    label_text,
     relative,
     split_of,
     upright_size,
@@ -80,9 +82,10 @@ def read(path: Path, labels: Path, options: LandmarkOptions) -> Reading:
     for table in tables:
         where = relative(table.file, labels, path)
         split = splits[where]
-        near = (str(Path(where).parent), *folders_of(split_of(table.file.stem), images.names), "images")
+        lies = images.folder_of(table.file, labels), table.file.stem if len(tables) > 1 else ""
+        near = (*folders_of(split_of(table.file.stem), images.names), "images")
         for line, row in table.rows:
-            name = _image_of(row[0], near, where, line, images, reading)
+            name = _image_of(row[0], f"{where}:{line}", lies, near, images, reading)
             if name is not None:
                 found.append((Candidate(images.names[name], name, split=split), f"{where}:{line}", row[1:]))
     taken: dict[str, str] = {}  # image -> file and line
@@ -149,24 +152,30 @@ def _header(file: Path, columns: list[str]) -> tuple[list[str], int]:
         raise InputError(f"{file}: the header has {len(columns)} columns after the first; expected x, y per landmark")
     axes = [_axis(column) for column in columns]
     if not any(axes) and all(not column or column.isdigit() for column in columns):
+        refuse_twice(filter(None, columns), f"{file}: the header", "column")
         return [], len(columns) // 2
     names = []
     for i in range(0, len(columns), 2):
         x, y = axes[i : i + 2]
-        if x is None or y is None or (x[0], y[0]) != ("x", "y") or x[1] != y[1] or x[1].lower() in BOX:
+        if (
+            x is None
+            or y is None
+            or (x[0], y[0]) != ("x", "y")
+            or label_text(x[1]) != label_text(y[1])
+            or x[1].lower() in BOX
+        ):
             raise InputError(
                 f"{file}: columns {i + 2} and {i + 3} are {columns[i]!r} and {columns[i + 1]!r}; "
                 f"expected x and y of one landmark, such as nose_x and nose_y"
             )
         names.append(x[1])
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"{file}: the header has {twice!r} twice; expected each landmark once")
+    refuse_twice(names, f"{file}: the header", "landmark")
     return ([] if all(name.isdigit() for name in names) else names), len(names)
 
 
 def _axis(column: str) -> tuple[str, str] | None:
     """("x" or "y", the landmark) of a column's name."""
+    column = label_text(column)
     if found := AXIS_FIRST.fullmatch(column):
         return found[1].lower(), found[2]
     if found := AXIS_LAST.fullmatch(column):
@@ -187,15 +196,19 @@ def _one_header(tables: list[Table]) -> Table | None:
 
 
 def _image_of(
-    cell: str, near: tuple[str, ...], where: str, line: int, images: ImageIndex, reading: Reading
+    cell: str, key: str, lies: tuple[str, str], near: tuple[str, ...], images: ImageIndex, reading: Reading
 ) -> str | None:
-    """The name of the image that a row's first cell means, looked for in the folders `near` first."""
-    found = images.find(cell, near) if cell else []
+    """The name of the image that a row's first cell means, looked for in the folders `near` first.
+
+    `lies` are the file's folder and name, as `find` takes them.
+    """
+    if not cell:
+        reading.problems.append(Problem(key.rpartition(":")[0], key, "bad_row", "no file name"))
+        return None
+    found = images.find(cell, lies[0], near, lies[1])
     if len(found) == 1:
         return found[0]
-    rule = "ambiguous_file" if found else "missing_file" if cell else "bad_row"
-    what = f"{len(found)} images of that name" if found else "no such image" if cell else "no file name"
-    reading.problems.append(Problem(cell or where, f"{where}:{line}", rule, what))
+    reading.problems.append(Problem(cell, key, *images.fault(cell, found)))
     return None
 
 

@@ -17,10 +17,10 @@ from pathlib import Path, PurePosixPath
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_text
 from pipeline.datasets.formats.format import Format
+from pipeline.datasets.formats.image_index import ImageIndex
 from pipeline.datasets.formats.points import UNSET, LandmarkOptions, Point, is_labelled, name_points, object_of, usual
 from pipeline.datasets.formats.reading import (
     Candidate,
-    ImageIndex,
     Problem,
     Reading,
     files_under,
@@ -57,7 +57,7 @@ def read(path: Path, labels: Path, options: LandmarkOptions) -> Reading:
     named = set()
     for file in files:
         where = relative(file, labels, path)
-        image = _image_of(where, images, reading)
+        image = _image_of(where, images.folder_of(file, labels), images, reading)
         if image is None:
             continue
         named.add(image)
@@ -121,14 +121,14 @@ def _points_of(file: Path, where: str, reading: Reading) -> list[Point] | None:
     return None
 
 
-def _image_of(where: str, images: ImageIndex, reading: Reading) -> str | None:
-    """The image beside the file `where`, or the one of its name in another folder."""
-    near = (str(PurePosixPath(where).parent), *PurePosixPath(where).parts[:-1], "images")
-    found = images.find(PurePosixPath(where).stem, near)
+def _image_of(where: str, folder: str, images: ImageIndex, reading: Reading) -> str | None:
+    """The image beside the file `where`, or the one of its name in a folder that fits."""
+    stem = PurePosixPath(where).stem
+    wanted = PurePosixPath(folder, stem).as_posix()
+    found = images.find(wanted, near=("images",))
     if len(found) == 1:
         return found[0]
-    rule, what = ("ambiguous_file", f"{len(found)} images") if found else ("missing_file", "no image")
-    reading.problems.append(Problem(where, "", rule, f"{what} named {PurePosixPath(where).stem}"))
+    reading.problems.append(Problem(where, "", *images.fault(wanted, found, f"no image named {stem}")))
     return None
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from pipeline.core import face68
-from pipeline.core.errors import InputError
+from pipeline.core.errors import InputError, shown
 from pipeline.core.sample import ABSENT, HIDDEN, VISIBLE, Landmark, Object
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".ppm", ".pgm"}
@@ -86,44 +86,9 @@ class Reading:
     unseen: int = 0
 
 
-class ImageIndex:
-    """The images under a folder, to be found by path, by the end of a path, or by name."""
-
-    def __init__(self, root: Path):
-        self.root = root
-        self.files = sorted(files_under(root, IMAGE_SUFFIXES))
-        self.names = {file.relative_to(root).as_posix(): file for file in self.files}
-        self._same_name: dict[str, list[str]] = defaultdict(list)
-        for name in self.names:
-            self._same_name[PurePosixPath(name).name].append(name)
-            self._same_name[PurePosixPath(name).stem].append(name)
-        if not self.files:
-            raise InputError(f"{root}: no images in it or below; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
-
-    def find(self, name: str, near: tuple[str, ...] = ()) -> list[str]:
-        """The images that `name` (a path, a file name or one without suffix) may mean: [] none, 2 or more unclear.
-
-        `near` are folders relative to the root that are looked into first. Nothing outside the root is found.
-        """
-        name = name.replace("\\", "/")
-        for folder in ("", *near):
-            path = os.path.normpath(f"{folder}/{name}" if folder else name)
-            if path in self.names:
-                return [path]
-        found = self._same_name.get(PurePosixPath(name).name, [])
-        for closer in (
-            [f for f in found if f"/{f}".endswith(f"/{name}")],
-            [f for f in found if str(PurePosixPath(f).parent) in near],
-            [f for f in found if set(PurePosixPath(f).parts) & set(near)],
-        ):
-            if len(closer) == 1:
-                return closer
-        return found
-
-
-def files_under(root: Path, suffixes: set[str]) -> Iterator[Path]:
-    """Files with one of `suffixes` (lower case) in `root` and below, without hidden ones and what is in hidden folders,
-    and without folders below that hold drawings of predictions.
+def files_under(root: Path, suffixes: set[str] | None) -> Iterator[Path]:
+    """Files with one of `suffixes` (lower case; None: any) in `root` and below, without hidden ones and what is in
+    hidden folders, and without folders below that hold drawings of predictions.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -143,7 +108,9 @@ def files_under(root: Path, suffixes: set[str]) -> Iterator[Path]:
             continue
         folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "__MACOSX")
         for file in files:
-            if not file.startswith(".") and os.path.splitext(file)[1].lower() in suffixes:  # noqa: PTH122 (fast)
+            if file.startswith("."):
+                continue
+            if suffixes is None or os.path.splitext(file)[1].lower() in suffixes:  # noqa: PTH122 (fast)
                 yield Path(folder, file)
 
 
@@ -212,14 +179,80 @@ def give_ids(candidates: list[Candidate], wanted: list[str]) -> None:
     for slug in slugs:
         alike[slug.casefold()] += 1  # some file systems do not tell A from a
     for candidate, slug in zip(candidates, slugs, strict=True):
-        unclear = alike[slug.casefold()] > 1 or len(slug) > 100
+        short = slug.encode()[:100].decode(errors="ignore")  # file systems count bytes
+        unclear = alike[slug.casefold()] > 1 or short != slug
         code = hashlib.sha256(candidate.name.encode(errors="surrogatepass")).hexdigest()[:8]
-        candidate.id = f"{slug[:100]}-{code}" if unclear else slug
+        candidate.id = f"{short}-{code}" if unclear else slug
 
 
 def _slug(text: str) -> str:
     text = unicodedata.normalize("NFC", text.replace("/", "-"))
     return re.sub(r"[^\w.-]+", "_", text).strip("._-") or "picture"
+
+
+def label_text(name: object) -> str:
+    """A class's name as a dataset has it: one text for all Unicode forms of it, on one line, all of it UTF-8.
+
+    >>> label_text("Mu\u0308ll") == "M\u00fcll"
+    True
+    """
+    return shown(unicodedata.normalize("NFC", str(name)))
+
+
+def said_of_names(reading: Reading) -> list[Problem]:
+    """Rows for file names that are not UTF-8, and for classes whose names differ only in case or blanks.
+
+    >>> [problem.found for problem in said_of_names(Reading([], ["cat", "Cat", "dog"]))]
+    ["'cat' and 'Cat' differ only in case or blanks; kept apart"]
+    """
+    parts: dict[str, int] = defaultdict(int)
+    for candidate in reading.candidates:
+        if _is_utf8(candidate.name):
+            continue
+        names = candidate.name.split("/")
+        parts["/".join(names[: next(i for i, name in enumerate(names, 1) if not _is_utf8(name))])] += 1
+    advice = "the name is not UTF-8, and DVC cannot track it: rename it"
+    rows = [Problem(part, "", "bad_name", f"{advice} (images: {count})", "noted") for part, count in parts.items()]
+    alike: dict[str, list[str]] = defaultdict(list)
+    for label in reading.labels:
+        alike["".join(label.casefold().split())].append(label)
+    for labels in alike.values():
+        if len(labels) > 1:
+            found = f"{' and '.join(map(repr, labels))} differ only in case or blanks; kept apart"
+            rows.append(Problem("", labels[0], "alike_classes", found, "noted"))
+    return rows
+
+
+def refuse_names(path: Path) -> None:
+    r"""Raises InputError if a file or folder in `path` or below, hidden or not, has a name that is not UTF-8: DVC,
+    which keeps a hash of the source, stops at it and does not say where.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     Path(folder, os.fsdecode(b"caf\xe9.jpg")).touch()
+    ...     try:
+    ...         refuse_names(Path(folder))
+    ...     except InputError as error:
+    ...         print(str(error).removeprefix(folder)[:30])
+    : caf\xe9.jpg: the name is not
+    """
+    found = []
+    for folder, folders, files in os.walk(path):
+        found += [relative(Path(folder, name), path) for name in (*folders, *files) if not _is_utf8(name)]
+    if found:
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        raise InputError(
+            f"{path}: {shown(min(found))}{more}: the name is not UTF-8, and DVC cannot track it: rename it, "
+            f"`convmv -f latin1 -t utf8 -r` does so with all"
+        )
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def without_suffix(name: str) -> str:

@@ -1,13 +1,20 @@
 """What the names of folders say: the split of what lies in them, and its class where folders are classes."""
 
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import InputError
 from pipeline.core.sample import SPLITS
-from pipeline.datasets.formats.reading import Problem, Reading, is_split_name, says_nothing, split_of, splits_in
+from pipeline.datasets.formats.reading import (
+    Problem,
+    Reading,
+    is_split_name,
+    label_text,
+    says_nothing,
+    split_of,
+    splits_in,
+)
 
 Folders = dict[str, tuple[str, ...]]  # a file's name -> the folders above it that are still to be understood
 
@@ -127,7 +134,7 @@ def class_folders(names: Iterable[str], where: Path) -> tuple[dict[str, tuple[st
             f"{where}: {', '.join(tops)} hold folders of splits and are called like no classes; expected "
             f"<split>/<class>/image or <class>/<split>/image, or one of them as the data"
         )
-    labels = {name: (splits.get(name), _label(folders[0])) for name, folders in inner.items()}
+    labels = {name: (splits.get(name), label_text(folders[0])) for name, folders in inner.items()}
     return labels, rows + more
 
 
@@ -157,7 +164,7 @@ def _below_splits(
         by_top[folders[0]][name] = folders[1:]
     for top, split in tops.items():
         for name, folders in _below_one(by_top[top], split).items():
-            labels[name] = (split, _label(folders[0]))
+            labels[name] = (split, label_text(folders[0]))
             found_in[labels[name][1]].add(split)
     if not labels:
         raise InputError(
@@ -183,10 +190,6 @@ def _below_one(files: Folders, split: str | None) -> Folders:
         if not deeper or not only or not (again or says_nothing(only)):
             return inner
         files = deeper
-
-
-def _label(folder: str) -> str:
-    return unicodedata.normalize("NFC", folder)  # a class is one class on every file system
 
 
 def _like_a_split(folder: str, taken: str) -> Problem:

@@ -1,17 +1,16 @@
 """Lists of the files of a split, a name a line, and the splits that a source gives by lists, else by folders."""
 
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
-from urllib.parse import unquote
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_text
 from pipeline.core.sample import SPLITS
+from pipeline.datasets.formats.image_index import one_form
 from pipeline.datasets.formats.reading import (
     CLIP_SUFFIXES,
     IMAGE_SUFFIXES,
@@ -19,6 +18,7 @@ from pipeline.datasets.formats.reading import (
     Problem,
     Reading,
     is_split_name,
+    label_text,
     relative,
     split_of,
     splits_in,
@@ -54,7 +54,7 @@ class Ends:
         self.names = set(names)
         self._alike: dict[str, list[str]] = defaultdict(list)  # by the last part, and by "stem/"
         for name in self.names:
-            last = _key(name).rpartition("/")[2]
+            last = one_form(name).rpartition("/")[2]
             self._alike[last].append(name)
             self._alike[f"{last.rpartition('.')[0] or last}/"].append(name)
         self._by_end: dict[str, dict[str, str | None]] = {}  # of names that are alike; made when asked for
@@ -67,13 +67,10 @@ class Ends:
         >>> Ends(["obj/1.jpg", "obj/2.jpg"]).find("/content/ships/obj/2")
         ('obj/2.jpg', True)
         """
-        texts = dict.fromkeys((entry.replace("\\", "/"), unquote(entry)))
-        return next((hit for text in texts if (hit := self._find(text))), None)
-
-    def _find(self, entry: str) -> tuple[str, bool] | None:
+        entry = entry.replace("\\", "/")
         if entry in self.names:
             return entry, True
-        parts = [part for part in _key(entry).split("/") if part not in ("", ".", "..")]
+        parts = [part for part in one_form(entry).split("/") if part not in ("", ".", "..")]
         if not parts:
             return None
         last, folders = PurePosixPath(parts[-1]), parts[:-1]
@@ -89,7 +86,7 @@ class Ends:
         if ends is None:
             ends = {}
             for name in self._alike[alike]:
-                above = _key(name).split("/")[:-1]
+                above = one_form(name).split("/")[:-1]
                 for i in range(len(above) + 1):
                     end = "/".join(above[i:])
                     ends[end] = None if end in ends else name
@@ -105,10 +102,6 @@ class Ends:
                 one = ends[end]  # None: several end so
                 return (one, i == 0) if one else UNCLEAR
         return UNCLEAR
-
-
-def _key(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _entries(file: Path) -> list[str]:
@@ -150,7 +143,9 @@ def matched(
             entry for entry, hit, name in zip(said, hits_in[file], names, strict=True) if not name and hit != UNCLEAR
         ]
         if classes is not None:
-            missing = [entry for entry in missing if classes.intersection(entry.replace("\\", "/").split("/")[:-1])]
+            missing = [
+                entry for entry in missing if classes.intersection(label_text(entry.replace("\\", "/")).split("/")[:-1])
+            ]
         what = "images" if classes is None else "clips of these classes"
         for count, rule, found in (
             (len(missing), "not_here", f"{len(missing)} {what} are on the list and not here"),

@@ -22,6 +22,7 @@ from pipeline.datasets.formats.reading import (
     Reading,
     files_under,
     give_ids,
+    label_text,
     relative,
     without_suffix,
 )
@@ -74,7 +75,7 @@ def clips(path: Path, labels: Path, split: int, classes: Sequence[str] = ()) -> 
             reading.problems.append(Problem(relative(file, path), "", "no_class", "a clip outside every class folder"))
         elif (label := found[name][1]) in reading.labels:
             match = NAME.match(file.stem)
-            group = match["group"] if match else without_suffix(name)
+            group = match["group"] if match else label_text(without_suffix(name))
             clip = Candidate(file, relative(file, path), split=found[name][0], group=group, clip=file.stem, label=label)
             clip.frames = 1
             reading.candidates.append(clip)
@@ -97,6 +98,7 @@ def recognize(path: Path, labels: Path) -> str | None:  # noqa: ARG001
 
 
 def _chosen(path: Path, class_folders: list[str], wanted: Sequence[str]) -> list[str]:
+    wanted = [label_text(name) for name in wanted]
     for name in wanted:
         if name not in class_folders:
             raise InputError(f"{path}: options.classes: no class folder {name!r}{nearest(name, class_folders)}")

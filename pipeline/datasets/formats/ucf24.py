@@ -6,19 +6,30 @@ Frames count from 0, `end_frame` is the first one without the person, boxes are 
 all tracks are not labelled, though people may be in them: none of those is taken.
 """
 
+import os
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from pipeline.core.errors import InputError
+from pipeline.core.errors import InputError, shown
 from pipeline.core.files import read_json
 from pipeline.core.params import Block, Count
 from pipeline.core.sample import Object
 from pipeline.datasets.formats import ucf101
 from pipeline.datasets.formats.format import Format
-from pipeline.datasets.formats.reading import CLIP_SUFFIXES, Candidate, Problem, Reading, files_under, relative
+from pipeline.datasets.formats.keys import brief, id_text
+from pipeline.datasets.formats.reading import (
+    CLIP_SUFFIXES,
+    Candidate,
+    Problem,
+    Reading,
+    files_under,
+    label_text,
+    relative,
+)
 
 Marks = dict[int, list[Object]]
 
@@ -53,28 +64,57 @@ def read(path: Path, labels: Path, options: Options) -> Reading:
     file, tracks = _annotations(labels)
     reading = ucf101.clips(path, path, options.split)
     reading.labels, kept = [options.label], []
-    tracked = {c.label for c in reading.candidates if c.file.stem in tracks}
-    for label, count in sorted(Counter(c.label for c in reading.candidates if c.label not in tracked).items()):
+    named = _named(reading.candidates, tracks)
+    tracked = {c.label for c in reading.candidates if named[c.name]}
+    where = relative(file, labels.parent)
+    for label, count in sorted(Counter(c.label or "" for c in reading.candidates if c.label not in tracked).items()):
         found = f"class {label}: {count} clips, none with tracks"
-        reading.problems.append(Problem(relative(file, labels.parent), "", "no_label", found, "noted"))
+        reading.problems.append(Problem(where, "", "no_label", found, "noted"))
+    clips_of = Counter(key for keys in named.values() for key in keys)
     for candidate in (c for c in reading.candidates if c.label in tracked):
-        entry = tracks.pop(candidate.file.stem, None)
-        if entry is None:
-            found = f"no tracks in {relative(file, labels.parent)}"
-            reading.problems.append(Problem(candidate.name, "", "no_label", found))
+        keys = named[candidate.name]
+        if fault := _fault(keys, clips_of, where):
+            reading.problems.append(Problem(candidate.name, "", *fault))
             continue
-        marks, problems = _marks(candidate, entry, options.label)
+        marks, problems = _marks(candidate, tracks[keys[0]], options.label)
         reading.problems += problems
         if not marks:
             reading.problems.append(Problem(candidate.name, "", "no_label", "no frame with a box"))
             continue
         candidate.label, candidate.frames, candidate.marks = None, options.frames, marks
         kept.append(candidate)
+    tracks = {key: entry for key, entry in tracks.items() if key not in clips_of}
     if tracks:
         found = f"{len(tracks)} clips with tracks are not here"
         reading.problems.append(Problem(relative(file, labels.parent), "", "not_here", found, "noted"))
     reading.candidates = kept
     return reading
+
+
+def _named(candidates: list[Candidate], tracks: dict[str, Any]) -> dict[str, list[str]]:
+    """Clip -> the keys of `tracks` that mean it: its name, with its class or suffix or without."""
+    by_clip: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for key in tracks:
+        *folders, name = label_text(key.replace("\\", "/")).split("/")
+        stem, suffix = os.path.splitext(name)  # noqa: PTH122 (a name may be a suffix alone)
+        clip = stem if suffix.lower() in CLIP_SUFFIXES else name
+        by_clip[clip].append((key, folders[-1] if folders else ""))
+    found = {}
+    for c in candidates:
+        there = by_clip.get(label_text(c.file.stem), [])
+        found[c.name] = [key for key, label in there if label in ("", c.label)]
+    return found
+
+
+def _fault(keys: list[str], clips_of: Mapping[str, int], where: str) -> tuple[str, str] | None:
+    """The ledger's rule, and what was found, where not just one key means a clip, and that clip alone."""
+    if not keys:
+        return "no_label", f"no tracks in {where}"
+    if len(keys) > 1:
+        return "duplicate_id", f"tracks as {' and as '.join(map(shown, keys))}; expected one of them"
+    if clips_of[keys[0]] > 1:
+        return "ambiguous_file", f"{clips_of[keys[0]]} clips are called {shown(keys[0])}; expected one"
+    return None
 
 
 def recognize(path: Path, labels: Path) -> str | None:
@@ -96,16 +136,27 @@ def _annotations(labels: Path) -> tuple[Path, dict[str, Any]]:
     raise InputError(f"{labels}: no JSON of clips with tracks; expected {{clip: {{'tracks': [...]}}}}")
 
 
+def _frame(value: Any) -> int:
+    """Raises ValueError for what is no number of a frame: 8 and "8" are, 8.5, true and -1 are not."""
+    text = id_text(value)
+    if text is None or not text.strip().isdecimal():
+        raise ValueError(f"frame {brief(value)}")
+    return int(text)
+
+
 def _marks(candidate: Candidate, entry: dict[str, Any], label: str) -> tuple[Marks, list[Problem]]:
     """The boxes of each frame, in pixels; a malformed track is dropped and named."""
     marks: Marks = defaultdict(list)
     problems = []
+    if not isinstance(entry["tracks"], list):
+        found = f"tracks: {brief(entry['tracks'])}, expected a list"
+        return {}, [Problem(candidate.name, "tracks", "bad_row", found, "dropped")]
     for number, track in enumerate(entry["tracks"]):
         key = f"track {number}"
         try:
-            start, end, boxes = int(track["start_frame"]), int(track["end_frame"]), track["boxes_xywh"]
+            start, end, boxes = _frame(track["start_frame"]), _frame(track["end_frame"]), track["boxes_xywh"]
             rows = [tuple(float(v) for v in box) for box in boxes]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             found = f"{error!r}; expected start_frame, end_frame and boxes_xywh"
             problems.append(Problem(candidate.name, key, "bad_box", found, "dropped"))
             continue

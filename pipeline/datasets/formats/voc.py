@@ -5,7 +5,7 @@ Tools that count from 0 write the same XML: a set in which some corner is 0 is t
 A `difficult` object is an ordinary one here. Lists, as those in ImageSets/Main/, give the splits, else folders do.
 """
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException
@@ -14,13 +14,14 @@ from defusedxml.ElementTree import parse
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Object
 from pipeline.datasets.formats.format import Format, NoOptions
+from pipeline.datasets.formats.image_index import ImageIndex
 from pipeline.datasets.formats.reading import (
     Candidate,
-    ImageIndex,
     Problem,
     Reading,
     files_under,
     give_ids,
+    label_text,
     relative,
     upright_size,
     without_suffix,
@@ -54,7 +55,10 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
         root = _parse(file, reading, relative(file, labels, path))
         if root is None:
             continue
-        name = _image_of(file, root, images, reading, relative(file, labels, path))
+        if twice := _twice(root, "filename", "size"):
+            reading.problems.append(Problem(relative(file, labels, path), "", "bad_row", twice))
+            continue
+        name = _image_of(file, root, images, reading, labels)
         if name and name in trees:
             found = f"labels for {name}, as in {trees[name][0].name}"
             reading.problems.append(Problem(relative(file, labels, path), "", "listed_twice", found))
@@ -98,16 +102,27 @@ def _parse(file: Path, reading: Reading, where: str) -> Element | None:
     return root
 
 
-def _image_of(file: Path, root: Element, images: ImageIndex, reading: Reading, where: str) -> str | None:
+def _image_of(file: Path, root: Element, images: ImageIndex, reading: Reading, labels: Path) -> str | None:
     """The name of the image that the XML file labels: the one of the same name, else the one it says."""
     said = (root.findtext("filename") or "").strip()
-    near = ("JPEGImages", "images", Path(where).parent.as_posix())
-    for wanted in (file.stem, said):
-        found = images.find(wanted, near) if wanted else []
-        if len(found) == 1:
-            return found[0]
-    reading.problems.append(Problem(where, "", "missing_file", f"no one image {file.stem} or {said or '-'}"))
+    folder = images.folder_of(file, labels)
+    near = ("JPEGImages", "images")
+    wanted = [PurePosixPath(folder, file.stem).as_posix()]
+    if said:
+        bare = said.replace("\\", "/").rpartition("/")[2]
+        wanted += [said] if bare != said else [PurePosixPath(folder, said).as_posix()]
+    tried = [images.find(name, folder if name == said else "", near) for name in wanted]
+    if one := next((found[0] for found in tried if len(found) == 1), None):
+        return one
+    fault = images.fault(wanted[-1], max(tried, key=len), f"no one image {file.stem} or {said or '-'}")
+    reading.problems.append(Problem(relative(file, labels, images.root), "", *fault))
     return None
+
+
+def _twice(element: Element, *tags: str) -> str:
+    """What is said of an element that has one of `tags` more than once: which is meant nobody can say."""
+    counts = {tag: len(element.findall(tag)) for tag in tags}
+    return ", ".join(f"{count} <{tag}>, expected one" for tag, count in counts.items() if count > 1)
 
 
 def _has_zero(root: Element) -> bool:
@@ -129,7 +144,10 @@ def _candidate(name: str, root: Element, file: Path, base: int, reading: Reading
     candidate = Candidate(file, name, size=size, unsized=unsized)
     for number, thing in enumerate(root.findall("object"), 1):
         key = f"object {number}"
-        label = (thing.findtext("name") or "").strip()
+        label = label_text((thing.findtext("name") or "").strip())
+        if twice := _twice(thing, "name", "bndbox"):
+            reading.problems.append(Problem(name, key, "bad_row", twice, "dropped"))
+            continue
         try:
             left, top, right, bottom = (float(thing.findtext(f"bndbox/{corner}") or "") for corner in CORNERS)
         except ValueError:

@@ -8,48 +8,31 @@ or in a folder of its own. An image without a label file is background, as Ultra
 
 import math
 import re
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
-from pipeline.core.errors import InputError
+from pipeline.core.errors import InputError, shown
 from pipeline.core.files import read_text
 from pipeline.core.sample import VISIBLE, Landmark, Object
 from pipeline.datasets.formats.format import Format, NoOptions
+from pipeline.datasets.formats.image_index import ImageIndex, one_form
+from pipeline.datasets.formats.keys import one_key_each
 from pipeline.datasets.formats.reading import (
     Candidate,
-    ImageIndex,
     Problem,
     Reading,
     files_under,
     give_ids,
-    known_scheme,
     landmark,
-    left_right_pairs,
-    point_names,
     relative,
     without_suffix,
 )
 from pipeline.datasets.formats.split_lists import place, split_lists
-from pipeline.datasets.formats.yaml_splits import YamlSplits, given_by, yaml_splits
+from pipeline.datasets.formats.yaml_splits import given_by
+from pipeline.datasets.formats.yolo_names import Names, found_names, names_of, no_names
 
-NAME_LISTS = ("classes.txt", "obj.names", "_darknet.labels", "predefined_classes.txt")
 NO_LABELS = re.compile(r"(classes|predefined_classes|notes|readme.*|license.*|requirements|train|val|valid|test)\.txt$")
-
-
-@dataclass(slots=True)
-class Names:
-    """What the names file says: landmarks have `numbers` (2 or 3) numbers each."""
-
-    file: Path
-    labels: list[str]
-    points: list[str] = field(default_factory=list)
-    numbers: int = 3
-    pairs: list[tuple[int, int]] = field(default_factory=list)
-    skeleton: list[tuple[int, int]] = field(default_factory=list)
-    splits: YamlSplits | None = None
 
 
 def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG001 (every format is called alike)
@@ -64,44 +47,53 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
     >>> [(o.label, o.box) for o in reading.candidates[0].objects]
     [('cow', (0.25, 0.375, 0.5, 0.25))]
     """
-    names = _names(path, labels)
+    names = names_of(path, labels)
     images = ImageIndex(path)
     reading = Reading([], names.labels, names.points, names.pairs, names.skeleton)
     texts = {f: relative(f, labels, path) for root in (labels, path) for f in sorted(files_under(root, {".txt"}))}
     by_name = {name: file for file, name in reversed(texts.items())}
-    used = set()
-    empty = 0
+    label_files = _label_files(images, by_name)
+    fits = Counter(label_files.values())
     for name, file in images.names.items():
+        text = label_files.get(name)
+        if text is not None and fits[text] > 1:
+            found = f"{shown(text)} fits {fits[text]} images; expected one"
+            reading.problems.append(Problem(name, text, "ambiguous_file", found))
+            continue
         candidate = Candidate(file, name, unsized=True)
-        text = _label_file(name, by_name, images)
-        if text is None:
-            empty += 1
-        else:
-            used.add(by_name[text])
-            if not _read_lines(by_name[text], text, candidate, names, reading):
-                continue
-        reading.candidates.append(candidate)
+        if text is None or _read_lines(by_name[text], text, candidate, names, reading):
+            reading.candidates.append(candidate)
+    _settle_names(reading, names)
     given, lists = given_by(names.splits, images.names, reading, path, labels) if names.splits else ([], [])
     if not (given or lists):
         lists = split_lists(reading, path, labels)
     place(reading, path, images.names, lists, given)
     give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
-    if empty:
+    if empty := len(images.names) - len(label_files):
         found = f"{empty} images without a label file; taken as background"
         reading.problems.append(Problem("", "", "no_label", found, "noted"))
-    used |= {one.file for one in lists}
+    used = {by_name[text] for text in fits} | {one.file for one in lists}
     for file, name in texts.items():
         if file not in used and not NO_LABELS.match(file.name.lower()):
-            reading.problems.append(Problem(name, "", "no_image", "a label file without an image"))
+            found = f"a label file without an image{images.reason(file.stem)}"
+            reading.problems.append(Problem(name, "", "no_image", found))
     return reading
+
+
+def _settle_names(reading: Reading, names: Names) -> None:
+    """Have each class once. Raises InputError where objects have two classes of one name."""
+    numbers = list(enumerate(names.labels))
+    for note in one_key_each(numbers, names.used, f"{names.file}: names", "class"):
+        reading.problems.append(Problem(names.file.name, "names", "duplicate_id", note, "noted"))
+    reading.labels = list(dict.fromkeys(names.labels))
 
 
 def recognize(path: Path, labels: Path) -> str | None:
     texts = [f for f in files_under(labels, {".txt"}) if not NO_LABELS.match(f.name.lower())]
-    names = _found_names(path, labels)
+    names = found_names(path, labels)
     if names is None:
         if like := next((f for f in texts[:20] if _like_labels(f)), None):
-            raise InputError(f"{like}: lines of class and box, but {_no_names(path, labels)}")
+            raise InputError(f"{like}: lines of class and box, but {no_names(path, labels)}")
         return None  # notes beside other labels
     if not texts:
         raise InputError(f"{names.file}: class names, but no text files of class and box in {labels} or below")
@@ -116,64 +108,26 @@ def _like_labels(file: Path) -> bool:
         return False
 
 
-def _names(path: Path, labels: Path) -> Names:
-    if names := _found_names(path, labels):
-        return names
-    raise InputError(f"{labels}: {_no_names(path, labels)}")
+def _label_files(images: ImageIndex, texts: Collection[str]) -> dict[str, str]:
+    """Image -> its label file, of `texts`: of the same name, else of one that is the same text in another form."""
+    places = {name: _places(name, images) for name in images.names}
+    found = {name: next((p for p in own if p in texts), None) for name, own in places.items()}
+    taken = set(found.values())
+    forms: dict[str, list[str]] = defaultdict(list)
+    for text in texts:
+        if text not in taken:
+            forms[one_form(text)].append(text)
+    for name, own in places.items():
+        if found[name] is None:
+            alike = (forms.get(one_form(place), []) for place in own)
+            found[name] = next((there[0] for there in alike if len(there) == 1), None)
+    return {name: text for name, text in found.items() if text is not None}
 
 
-def _no_names(path: Path, labels: Path) -> str:
-    return f"no class names; expected data.yaml, {', '.join(NAME_LISTS[:2])} in {labels} or in {path}"
-
-
-def _found_names(path: Path, labels: Path) -> Names | None:
-    roots = [r for r in dict.fromkeys((labels, path, path / "labels")) if r.is_dir()]
-    for root in roots:
-        for file in sorted(f for kind in ("*.yaml", "*.yml") for f in root.glob(kind) if not f.name.startswith(".")):
-            if names := _from_yaml(file):
-                return names
-        for file in (root / name for name in NAME_LISTS):
-            if file.is_file():
-                lines = (line.strip() for line in read_text(file).split("\n"))
-                return Names(file, [line for line in lines if line])
-    return None
-
-
-def _from_yaml(file: Path) -> Names | None:
-    """None if the file has no `names`. Raises InputError if it is not YAML or a key is not as expected."""
-    text = read_text(file)
-    try:
-        content = YAML(typ="safe").load(text)
-    except (YAMLError, ValueError, RecursionError) as error:
-        raise InputError(f"{file}: not YAML: {error}") from None
-    if not isinstance(content, dict) or "names" not in content:
-        return None
-    labels = content["names"]
-    if isinstance(labels, dict):
-        if sorted(labels) != list(range(len(labels))):
-            raise InputError(f"{file}: names: keys {list(labels)[:5]}; expected 0, 1, 2 and so on")
-        labels = [labels[i] for i in range(len(labels))]
-    if not isinstance(labels, list) or not labels:
-        raise InputError(f"{file}: names: found {labels!r}; expected a list of class names")
-    names = Names(file, [str(label) for label in labels])
-    if shape := content.get("kpt_shape"):
-        if len(shape) != 2 or shape[1] not in (2, 3):
-            raise InputError(f"{file}: kpt_shape: found {shape}; expected [points, 2 or 3]")
-        said = content.get("kpt_names") or {}
-        said = next(iter(said.values()), None) if isinstance(said, dict) else said
-        names.points = [str(p) for p in said] if said and len(said) == shape[0] else point_names(shape[0])
-        names.numbers = shape[1]
-        flipped = content.get("flip_idx")
-        by_index = [(i, j) for i, j in enumerate(flipped or []) if i < j]
-        scheme = known_scheme(0 if said else shape[0])
-        names.pairs = by_index if flipped else left_right_pairs(names.points) or scheme[0]
-        names.skeleton = scheme[1]
-    names.splits = yaml_splits(file, content)
-    return names
-
-
-def _label_file(name: str, texts: dict[str, Path], images: ImageIndex) -> str | None:
-    """The label file of an image: beside it, in the parallel tree, or (if only one can be meant) by its name."""
+def _places(name: str, images: ImageIndex) -> list[str]:
+    """Where the label file of an image may lie: beside it, in the parallel tree, or (if only one image can be meant)
+    by its name.
+    """
     text = PurePosixPath(name).with_suffix(".txt")
     parts = list(text.parts)
     places = [str(text), f"labels/{text}"]
@@ -183,7 +137,7 @@ def _label_file(name: str, texts: dict[str, Path], images: ImageIndex) -> str | 
         places.append("/".join([*parts[:last], *parts[last + 1 :]]))
     if len(images.find(text.stem)) == 1:
         places.append(text.name)
-    return next((place for place in places if place in texts), None)
+    return places
 
 
 def _read_lines(file: Path, where: str, candidate: Candidate, names: Names, reading: Reading) -> bool:
@@ -212,6 +166,7 @@ def _read_lines(file: Path, where: str, candidate: Candidate, names: Names, read
         else:
             cx, cy, w, h = numbers[:4]
             points = _landmarks(numbers[4:], names.numbers)
+            names.used.add(int(index))
             reading.unseen += sum(_unseen(numbers[i : i + 3]) for i in range(4, len(numbers), 3) if names.numbers == 3)
             candidate.objects.append(Object(names.labels[int(index)], (cx - w / 2, cy - h / 2, w, h), points))
             candidate.keys.append(key)

@@ -14,7 +14,7 @@ from pipeline.core.files import new_folder, write_json, write_text
 from pipeline.core.parallel import each
 from pipeline.core.sample import SPLITS, Dataset, Sample, write_dataset, write_samples
 from pipeline.datasets.formats import FORMATS
-from pipeline.datasets.formats.reading import Problem, Reading
+from pipeline.datasets.formats.reading import Problem, Reading, said_of_names
 from pipeline.datasets.ingest.checks import conflicting
 from pipeline.datasets.ingest.gate import Crowd, counted, judge
 from pipeline.datasets.ingest.report import labels_sheet, ledger_text, summary_of
@@ -95,6 +95,7 @@ def _read(name: str, params: DatasetParams, report_folder: Path) -> Reading:
     if not labels.exists():
         raise InputError(f"datasets.{name}.labels: {labels}: no such file or folder")
     reading = FORMATS[params.format].read(path.resolve(), labels.resolve(), params.options)
+    reading.problems += said_of_names(reading)
     if not reading.candidates:
         why = f"nothing usable in {path}: {counted(reading.problems, 'refused', 'dropped') or 'no images'}"
         raise _stopped(name, why, reading.problems, report_folder)

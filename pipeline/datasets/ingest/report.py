@@ -9,6 +9,7 @@ from typing import Any
 
 from PIL import Image
 
+from pipeline.core.errors import shown
 from pipeline.core.image_file import open_image
 from pipeline.core.sample import SPLITS, Dataset, Sample
 from pipeline.datasets.formats.reading import Problem, Reading
@@ -65,7 +66,8 @@ def ledger_text(problems: list[Problem]) -> str:
     text = io.StringIO()
     table = csv.DictWriter(text, ["file", "key", "rule", "found", "done"], lineterminator="\n")
     table.writeheader()
-    table.writerows(asdict(p) for p in sorted(problems, key=lambda p: p.file))
+    for problem in sorted(problems, key=lambda p: p.file):
+        table.writerow({key: shown(cell) for key, cell in asdict(problem).items()})
     return text.getvalue()
 
 

@@ -1,0 +1,77 @@
+"""Keys of a source's rows: ids and names that have to stand once, and by which rows refer to each other."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from pipeline.core.errors import InputError, shown
+from pipeline.datasets.formats.reading import label_text
+
+
+def id_text(value: object) -> str | None:
+    """An id as text, the same for 1, 1.0 and "1"; None for what is no id: true, null, a list, an object, NaN.
+
+    >>> [id_text(value) for value in (1, 1.0, "1", True, None, [1])]
+    ['1', '1', '1', None, None, None]
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return None
+        value = int(value) if value.is_integer() else value
+    return str(value)
+
+
+def brief(value: object) -> str:
+    """A value of a label file as it may stand in the ledger.
+
+    >>> brief([1] * 50)
+    '[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, ...'
+    """
+    text = shown(repr(value))
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def class_name(value: object, where: str) -> str:
+    """The name of a class as a label file has it: text or a number. Raises InputError that begins with `where`."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or not str(value).strip():
+        raise InputError(f"{where}: found {brief(value)}; expected the name of a class")
+    return label_text(value)
+
+
+def refuse_twice(names: Iterable[str], where: str, what: str) -> None:
+    """Raises InputError that begins with `where` if one of the names is there twice, in any Unicode form.
+
+    >>> refuse_twice(["nose", "chin"], "faces.csv: the header", "landmark")
+    """
+    twice = [name for name, count in Counter(map(label_text, names)).items() if count > 1]
+    if twice:
+        raise InputError(f"{where} has {twice[0]!r} twice; expected each {what} once")
+
+
+def one_key_each(labels: Sequence[tuple[Any, str]], used: Iterable[Any], where: str, key: str) -> list[str]:
+    """What is to be noted of (key, class name) where a name has several keys: those that nothing uses do not matter.
+
+    Raises InputError that begins with `where` if objects use two keys of one name: whether these are one class only
+    their owner knows. `key` is what the keys are called.
+
+    >>> one_key_each([(0, "cow"), (1, "cow")], [1], "data.yaml: names", "class")
+    ["'cow' is class 0 and 1; no object has class 0"]
+    """
+    keys: dict[str, list[Any]] = {}
+    for own, label in labels:
+        keys.setdefault(label, []).append(own)
+    used, notes = set(used), []
+    for label, own in keys.items():
+        if len(own) < 2:
+            continue
+        said = f"{label!r} is {key} {' and '.join(map(str, own))}"
+        unused = [k for k in own if k not in used]
+        if len(own) - len(unused) > 1:
+            raise InputError(f"{where}: {said}; expected one {key} for each name")
+        notes.append(f"{said}; no object has {key} {' or '.join(map(str, unused))}")
+    return notes

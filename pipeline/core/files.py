@@ -173,6 +173,8 @@ def read_json(path: Path | str) -> Any:
         raise InputError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; nested too deeply
+        raise InputError(f"{path}: not JSON that can be read: {error}") from None
 
 
 def sha256(path: Path | str) -> str:

@@ -5,6 +5,7 @@ Tools that count from 0 write the same XML: a set in which some corner is 0 is t
 A `difficult` object is an ordinary one here. The images' lists in ImageSets/Main/ give the splits.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError
@@ -77,7 +78,7 @@ def recognize(path: Path, labels: Path) -> str | None:  # noqa: ARG001
     for count, file in enumerate(files_under(labels, {".xml"})):
         if count > 20:  # a folder may be full of other XML files
             break
-        if b"<annotation" in file.read_bytes()[:2000]:
+        if re.search(rb"<annotation[\s>]", file.read_bytes()[:2000]):
             return f"Pascal VOC annotations such as {relative(file, labels)}"
     return None
 

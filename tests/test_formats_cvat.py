@@ -2,8 +2,11 @@
 
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape, quoteattr
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from label_files import boxes, make, notes, read, rows
 
 from pipeline.core.errors import InputError
@@ -192,6 +195,23 @@ def test_what_is_not_read_is_a_row(tmp_path: Path, shape: str, rule: str) -> Non
     assert len(reading.candidates[0].objects) == 1
 
 
+@pytest.mark.parametrize("place", ["task", "job", "project"])
+def test_labels_are_those_of_the_meta(tmp_path: Path, place: str) -> None:
+    meta = f"<meta><{place}><labels>{NAMES}</labels></{place}><dumped>2026-01-02</dumped></meta>"
+    content = xml(meta, image("a.jpg", box(10, 5, 60, 25), box(1, 2, 3, 4, "sheep")))
+    reading = read("cvat", make(tmp_path, {"a.xml": content, "a.jpg": P}))
+    assert (reading.labels, rows(reading)) == (["dog", "cow"], [("a.jpg", "unknown_class", "dropped")])
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"], include_characters="\t\n"), min_size=1))
+def test_labels_are_kept_as_they_are(tmp_path_factory: pytest.TempPathFactory, label: str) -> None:
+    label = label.translate({0xFFFE: "x", 0xFFFF: "x"})  # XML has no such characters
+    shape = f'<box label={quoteattr(label)} xtl="10" ytl="5" xbr="60" ybr="25"/>'
+    named = f"<label><name>{escape(label)}</name></label>"
+    root = make(tmp_path_factory.mktemp("labels"), {"a.jpg": P, "a.xml": xml(image("a.jpg", shape), labels=named)})
+    assert read("cvat", root).labels == [label]
+
+
 def test_attributes_are_noted(tmp_path: Path) -> None:
     named = "<label><name>cow</name><attributes><attribute><name>age</name></attribute></attributes></label>"
     content = xml(image("a.jpg", box(10, 5, 60, 25)), labels=named)
@@ -262,6 +282,14 @@ def test_each_video_has_the_frames_below_its_own_file(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(("count", "groups"), [(2, {None}), (3, {"v0/a.xml", "v1/a.xml", "v2/a.xml"})])
+def test_the_frames_of_a_video_are_a_group_where_there_are_enough(tmp_path: Path, count: int, groups: set[Any]) -> None:
+    files: dict[str, Any] = {}
+    for i in range(count):
+        files |= {f"v{i}/a.xml": video(track(0, tracked(0), tracked(1)))} | frames((0, 1), f"v{i}/frame_{{:06d}}.jpg")
+    assert {c.group for c in read("cvat", make(tmp_path, files)).candidates} == groups
+
+
 def test_a_frame_whose_image_is_missing_or_unclear_is_a_row(tmp_path: Path) -> None:
     content = video(track(0, tracked(0), tracked(1), tracked(2), '<box frame="x"/>'))
     files = {"a.xml": content, "a/frame_000000.PNG": P, "a/frame_000001.PNG": P, "b/frame_000001.PNG": P}
@@ -291,6 +319,16 @@ def test_skeletons_of_a_track(tmp_path: Path) -> None:
 
 
 # --- files
+
+
+def test_each_task_has_the_images_below_its_own_file(tmp_path: Path) -> None:
+    """the frames of two videos, exported as images: of one name, and without a suffix"""
+    files = {f"{n}/a.xml": xml(image("frame_000000", box(10, 5, 60, 25, n))) for n in ("one", "two")}
+    reading = read("cvat", make(tmp_path, files | {f"{n}/images/frame_000000.PNG": P for n in ("one", "two")}))
+    assert {c.name: [o.label for o in c.objects] for c in reading.candidates} == {
+        "one/images/frame_000000.PNG": ["one"],
+        "two/images/frame_000000.PNG": ["two"],
+    }
 
 
 def test_an_image_that_two_files_have_alike_is_one(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from label_files import boxes, make, notes, read, rows
 
 from pipeline.core.errors import InputError
@@ -280,6 +282,12 @@ def test_files_that_cannot_be_read(tmp_path: Path, content: Any, error: str) -> 
 def test_a_first_task_that_is_longer_than_what_is_looked_at(tmp_path: Path) -> None:
     long = task(*[box(id=str(i)) for i in range(6000)])
     assert detect_format(set_of(tmp_path, long))[0] == "label_studio"
+
+
+@given(st.text(min_size=1))
+def test_labels_are_kept_as_they_are(tmp_path_factory: pytest.TempPathFactory, label: str) -> None:
+    root = set_of(tmp_path_factory.mktemp("labels"), task(box(label=label)))
+    assert read("label_studio", root).labels == [label]
 
 
 def test_coco_beside_it_stays_coco(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from defusedxml.ElementTree import iterparse
 
 from pipeline.core.errors import InputError
 from pipeline.core.params import Block
+from pipeline.core.sample import SPLITS
 from pipeline.datasets.formats.cvat_shapes import BROKEN_XML, Shapes, bones, rotation_of
 from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.reading import ImageIndex, Reading, files_under, relative, split_of
@@ -68,6 +69,9 @@ def read(path: Path, labels: Path, options: Options) -> Reading:
     drawings.notes["not_cvat", "other XML files"] = len(every) - len(files)
     drawn = drawings.by_name.values()
     landmarks = list(meta.landmarks | dict.fromkeys(sorted({p.name for d in drawn for p in d.points})))
+    if len({d.group for d in drawn} - {None}) < len(SPLITS):  # too few videos to have one in each split
+        for drawing in drawn:
+            drawing.group = None
     known = [name for name, kind in meta.labels.items() if kind not in ("points", "skeleton")]
     drawings.finish(landmarks, options.image_labels, known)
     place = {name: i for i, name in enumerate(reading.landmarks)}
@@ -214,7 +218,7 @@ class _File:
             where = f"{self.where}: frame {frame}"
             if len(found) == 1:
                 if size := self.drawings.size(found[0], *self.size):
-                    drawing = Drawing(found[0], size, where, split)
+                    drawing = Drawing(found[0], size, where, split, group=self.where)
                     self.drawings.add(self.frames[frame].drawn(drawing, self.drawings))
             elif found:
                 self.drawings.problem(where, "", "ambiguous_file", f"{len(found)} images of that number", "refused")

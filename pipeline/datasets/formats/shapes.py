@@ -48,12 +48,13 @@ class Point:
 
 @dataclass(slots=True)
 class Drawing:
-    """What was drawn on the image `name` of `size` pixels; `labels` are those of the whole image."""
+    """What was drawn on the image `name` of `size` pixels; `labels` are those of the whole image, `group` the video."""
 
     name: str
     size: tuple[int, int]
     where: str
     split: str | None = None
+    group: str | None = None
     labels: list[str] = field(default_factory=list)
     boxes: list[Box] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
@@ -107,7 +108,8 @@ class Drawings:
         """The images that a `name` in the label `file` may mean."""
         folder = relative(file, self.images.root, self.labels).rpartition("/")[0]
         beside = os.path.normpath(f"{folder}/{name}") if folder else name
-        return [beside] if beside in self.images.names else self.images.find(name, (folder, *near))
+        around = (folder, *(f"{folder}/{place}" for place in near), *near)
+        return [beside] if beside in self.images.names else self.images.find(name, around)
 
     def add(self, drawing: Drawing) -> None:
         """Of an image that is there twice, two like drawings are one, and unlike ones are both refused."""
@@ -160,7 +162,7 @@ class Drawings:
 
     def _candidate(self, drawing: Drawing) -> Candidate:
         file = self.images.names[drawing.name]
-        return Candidate(file, drawing.name, split=drawing.split, size=drawing.size)
+        return Candidate(file, drawing.name, split=drawing.split, group=drawing.group, size=drawing.size)
 
     def _classify(self, drawings: list[Drawing]) -> None:
         for drawing in drawings:

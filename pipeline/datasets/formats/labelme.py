@@ -16,7 +16,9 @@ from pipeline.datasets.formats.reading import ImageIndex, Problem, Reading, file
 from pipeline.datasets.formats.shapes import Box, Drawing, Drawings, Point, number
 
 LOOKED_AT = 20  # files of a folder that has one per image
+HEAD = 64 << 10  # bytes of a file in which one of its keys stands, if it is LabelMe's
 LARGEST = 64 << 20  # bytes, with the image in it; what is larger is not looked at to find out the format
+KEYS = {"imagePath", "imageData", "imageHeight", "version", "flags", "lineColor"}
 WHOLE_SETS = ("coco", "instances", "annotations", "keypoints")  # names that files of other formats have
 
 
@@ -78,15 +80,20 @@ def recognize(path: Path, labels: Path) -> str | None:  # noqa: ARG001
 
 
 def _looks(file: Path) -> bool:
+    """Whether it is LabelMe's; a large file of another kind, such as a whole set's, is not read to its end."""
+    with file.open("rb") as opened:
+        head = opened.read(HEAD)
+    begun = any(f'"{key}"'.encode() in head for key in ("shapes", "imagePath", "imageData"))
+    if (len(head) == HEAD and not begun) or head.lstrip().startswith(b"[") or file.stat().st_size > LARGEST:
+        return False
     try:
-        return file.stat().st_size <= LARGEST and _is_labelme(read_json(file))
+        return _is_labelme(read_json(file))
     except InputError:
         return False
 
 
 def _is_labelme(content: Any) -> bool:
-    keys = {"imagePath", "imageData", "imageHeight", "version", "flags", "lineColor"}
-    return isinstance(content, dict) and isinstance(content.get("shapes"), list) and bool(keys & content.keys())
+    return isinstance(content, dict) and isinstance(content.get("shapes"), list) and bool(KEYS & content.keys())
 
 
 class _File:

@@ -122,6 +122,17 @@ def test_keypoints_belong_to_their_parent_or_the_only_box_around_them(tmp_path: 
     ]
 
 
+def test_a_choice_for_a_region_is_no_label_of_the_image(tmp_path: Path) -> None:
+    result = [
+        region("polygonlabels", "p", points=[[1, 2]]),
+        choice("broken", id="p"),
+        choice("cat"),
+        choice("cat", id=""),
+    ]
+    reading = read("label_studio", set_of(tmp_path, task(*result)))
+    assert [c.label for c in reading.candidates] == ["cat"]
+
+
 def test_choices_are_labels_where_no_box_is_drawn(tmp_path: Path) -> None:
     tasks = [task(choice("cat")), task(choice("dog"), image="b.jpg"), task(choice("cat", "dog"), image="c.jpg")]
     reading = read("label_studio", set_of(tmp_path, *tasks, task(image="d.jpg"), images="abcd"))

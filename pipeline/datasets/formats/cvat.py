@@ -26,7 +26,7 @@ from pipeline.datasets.formats.shapes import Drawing, Drawings
 
 LOOKED_AT = 20  # files of a folder that may be full of other XML
 FIRST = {"version", "meta", "image", "track"}  # what CVAT's root begins with
-MOST_FRAMES = 10_000_000
+MOST_FRAMES = 1_000_000  # of a task, nine hours; what says more is not believed
 FRAME = re.compile(r"(.*?)(\d+)$", re.DOTALL)
 
 
@@ -202,7 +202,7 @@ class _File:
             self.drawings.problem(name, key, "unknown_class", found)
             return
         try:
-            if not shapes.take(shape, key, label, group or None):
+            if not shapes.take(shape, key, label, None if group in ("", "0") else group):
                 self.drawings.problem(name, key, "other_shape", f"{shape.tag} {label!r:.60}; expected box or points")
             elif shape.tag == "box" and rotation_of(shape):
                 self.drawings.notes["box_turned", "boxes are turned; of each the box of its ellipse is taken"] += 1

@@ -15,11 +15,11 @@ class Regions:
 
     def __init__(self, regions: list[dict[str, Any]], drawing: Drawing, drawings: Drawings):
         self.regions, self.drawing, self.drawings = regions, drawing, drawings
-        self.shapes = {self._id(r) for r in regions if _shape_of(r)}
-        self.bare = {self._id(r) for r in regions if r.get("type") in ("rectangle", "keypoint")}
         # a label or a choice for one region is a second result with the same id
-        self.labels = {self._id(r): _labels(r) for r in regions if r.get("type") == "labels"}
-        self.hidden = {self._id(r) for r in regions if r.get("type") == "choices" and _words(r) & HIDDEN_WORDS}
+        self.drawn = {self._id(r) for r in regions if r.get("type") != "choices" and not _is_beside(r)} - {""}
+        self.bare = {self._id(r) for r in regions if r.get("type") in ("rectangle", "keypoint")} - {""}
+        self.labels = {self._id(r): _labels(r) for r in regions if r.get("type") == "labels" and self._id(r)}
+        self.hidden = {self._id(r) for r in regions if r.get("type") == "choices" and _words(r) & HIDDEN_WORDS} - {""}
 
     def read(self) -> None:
         points: list[tuple[Point, str | None]] = []
@@ -30,7 +30,7 @@ class Regions:
             elif kind == "choices":
                 self._choice(region)
             elif shape is None:
-                if isinstance(kind, str) and kind in BESIDE:
+                if _is_beside(region):
                     self.drawings.notes["not_read", f"{kind} regions"] += 1
                 elif kind != "labels":
                     self._problem(key, "other_shape", f"{kind!r:.40}; expected rectanglelabels or keypointlabels")
@@ -54,7 +54,7 @@ class Regions:
         self.drawings.problem(self.drawing.name, key, rule, found)
 
     def _choice(self, region: dict[str, Any]) -> None:
-        if self._id(region) not in self.shapes:
+        if self._id(region) not in self.drawn:
             self.drawing.labels += _labels(region)
         elif not _words(region) & HIDDEN_WORDS:
             self.drawings.notes["not_read", "choices for a region"] += 1
@@ -105,6 +105,11 @@ def _shape_of(region: dict[str, Any]) -> str | None:
     if kind in ("keypointlabels", "keypoint") or (kind == "labels" and "width" in value and "x" in value):
         return "keypoint"
     return None
+
+
+def _is_beside(region: dict[str, Any]) -> bool:
+    kind = region.get("type")
+    return isinstance(kind, str) and kind in BESIDE
 
 
 def _labels(region: dict[str, Any]) -> list[str]:

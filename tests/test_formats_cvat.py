@@ -336,7 +336,7 @@ def test_an_image_that_two_files_have_alike_is_one(tmp_path: Path) -> None:
     one, two = xml(image("a.jpg", box(10, 5, 60, 25))), xml(image("a.jpg", box(10, 5, 60, 25)), image("b.jpg"))
     reading = read("cvat", make(tmp_path, {"1.xml": one, "2.xml": two, "a.jpg": P, "b.jpg": P}))
     assert {name: len(found) for name, found in boxes(reading).items()} == {"a.jpg": 1, "b.jpg": 0}
-    assert rows(reading) == [("a.jpg", "listed_twice", "noted")]
+    assert ("a.jpg", "listed_twice", "noted") in rows(reading)
 
 
 def test_an_image_that_two_files_have_otherwise_is_refused(tmp_path: Path) -> None:

@@ -132,6 +132,8 @@ class _Set:
         self.images = ImageIndex(path)
         self.notes: Counter[tuple[str, str]] = Counter()
         self.by_name: dict[str, Candidate] = {}
+        several = len(tables.boxes) > 1
+        self.splits = {file: split_of(*_places(file)) for file in (*tables.boxes, *tables.images) if several}
         self.known: dict[tuple[str, str | None], str | None] = {}  # id, split -> image
 
     def read(self) -> Reading:
@@ -189,10 +191,8 @@ class _Set:
 
     def _split(self, file: Path, row: dict[str, str] | None) -> str | None:
         """What a row says, else the file's name or folders; a single file is the whole set."""
-        said = split_of(row.get("subset", "")) if row else None
-        if said or len(self.tables.boxes) == 1:
-            return said
-        return split_of(*_places(file))
+        said = split_of(row["subset"]) if row and row.get("subset") else None
+        return said or self.splits.get(file)
 
     def _image(self, said: str, split: str | None, folder: Path) -> str | None:
         """The image of an id, in the split's folder if others have one of that name. Asked for once."""

@@ -5,6 +5,7 @@ Tools that count from 0 write the same XML: a set in which some corner is 0 is t
 A `difficult` object is an ordinary one here. Lists, as those in ImageSets/Main/, give the splits, else folders do.
 """
 
+import re
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
 
@@ -78,7 +79,7 @@ def recognize(path: Path, labels: Path) -> str | None:  # noqa: ARG001
     for count, file in enumerate(files_under(labels, {".xml"})):
         if count > 20:  # a folder may be full of other XML files
             break
-        if b"<annotation" in file.read_bytes()[:2000].replace(b"\0", b""):  # of UTF-16
+        if re.search(rb"<annotation[\s>]", file.read_bytes()[:2000].replace(b"\0", b"")):  # of UTF-16 too
             return f"Pascal VOC annotations such as {relative(file, labels)}"
         other = other or file
     if other:

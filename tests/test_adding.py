@@ -43,6 +43,10 @@ FOLDERS: dict[str, dict[str, Any]] = {
     "yolo": {"images/a.jpg": (40, 30), "labels/a.txt": "0 0.5 0.5 0.2 0.2\n", "classes.txt": "cow\n"},
     "voc": {"JPEGImages/a.jpg": (40, 30), "Annotations/a.xml": XML},
     "pts": {"a.jpg": (40, 30), "a.pts": "version: 1\nn_points: 2\n{\n1 2\n3 4\n}\n"},
+    "imagefolder": {
+        "a.jpg": (40, 30),
+        "metadata.jsonl": '{"file_name": "a.jpg", "label": "cow", "objects": {"bbox": [], "categories": []}}',
+    },
     "deeplabcut": {
         "labeled-data/m1/a.png": (40, 30),
         "labeled-data/m1/CollectedData_x.csv": "scorer,x,x\nbodyparts,tail,tail\ncoords,x,y\nlabeled-data/m1/a.png,1,2",
@@ -103,6 +107,8 @@ def raw(params: Path) -> dict[str, Any]:
         ("voc", "localize", "Pascal VOC"),
         ("pts", "localize", r"1 \.pts files of landmarks"),
         ("pts", "detect", r"1 \.pts files"),
+        ("imagefolder", "classify", r"rows of file_name and label in metadata\.jsonl"),
+        ("imagefolder", "detect", "rows of file_name"),
         ("deeplabcut", "localize", r"DeepLabCut's labels in labeled-data/m1/CollectedData_x\.csv"),
         ("landmarks_csv", "localize", r"landmarks in points\.csv"),
         ("landmarks_csv", "detect", "landmarks in"),
@@ -491,15 +497,15 @@ def test_labels_elsewhere_are_looked_at_too(params: Path) -> None:
         ({"name": "herd", "data": "coco", "task": "detect"}, r"params\.yaml: datasets\.herd is there already"),
         (
             {"data": "coco", "task": "classify"},
-            r"data/coco: found coco \(COCO .*\), but classify learns from ucf101, folder, crops",
+            r"data/coco: found coco \(COCO .*\), but classify learns from ucf101, imagefolder, folder, crops",
         ),
         (
             {"data": "folder", "task": "detect"},
-            r"found folder \(2 class .*\), but detect learns from ucf24, coco, deeplabcut, voc, yolo",
+            r"found folder \(2 class .*\), but detect learns from ucf24, imagefolder, coco, deeplabcut, voc, yolo",
         ),
         (
             {"format": "voc", "task": "classify"},
-            r"found voc \(as given\), but classify learns from ucf101, folder, crops",
+            r"found voc \(as given\), but classify learns from ucf101, imagefolder, folder, crops",
         ),
         (
             {"format": "cocoa", "task": "detect"},

@@ -1,0 +1,108 @@
+"""YOLO lines that are labels, and those that are something else: poses, predictions, polygons, rotated boxes."""
+
+from pathlib import Path
+
+import pytest
+from test_formats import make, read
+
+from pipeline.core.errors import InputError
+from pipeline.core.sample import Landmark
+from pipeline.datasets.formats.format import NoOptions
+from pipeline.datasets.formats.reading import Reading
+
+P = (100, 50)
+LINE = "0 0.5 0.4 0.2 0.1"
+POSE = "names: [cow]\nkpt_shape: [2, 3]\n"
+
+
+def read_yolo(root: Path, labels: Path | None = None) -> Reading:
+    return read("yolo", root, labels, NoOptions())
+
+
+def bad_line(tmp_path: Path, line: str, names: str = "names: [cow]\n", good: str = LINE) -> str:
+    """What is said of a line below a good one; it is dropped."""
+    reading = read_yolo(make(tmp_path, {"a.jpg": P, "a.txt": f"{good}\n{line}\n", "data.yaml": names}))
+    assert [(p.file, p.key, p.rule, p.done) for p in reading.problems] == [("a.jpg", "a.txt:2", "bad_line", "dropped")]
+    assert len(reading.candidates[0].objects) == 1
+    return reading.problems[0].found
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (f"{LINE} 0.93", "a prediction? 0.93 after the box may be a confidence or the number of a track"),
+        (f"{LINE} 7", "a prediction? 7 after the box may be"),
+        (f"{LINE} 0.93 7", "a prediction? 0.93 7 after the box may be"),
+        ("0 .1 .1 .2 .1 .2 .2 .1 .2", "four corners: a rotated box or a polygon, not read"),
+        ("0 .1 .1 .2 .1 .2 .2 .1 .2 .9", "four corners: a rotated box or a polygon, not read"),
+        ("0 .1 .1 .2 .1 .2 .2 .1 .2 .3 .3", "a polygon, not read"),
+        ("0 0.5 0.4", "3 numbers, expected 5"),
+        (f"{LINE} nan", "6 numbers, expected 5"),
+    ],
+)
+def test_a_line_that_is_no_labelled_box_says_what_it_is(tmp_path: Path, line: str, said: str) -> None:
+    assert said in bad_line(tmp_path, line)
+
+
+@pytest.mark.parametrize(
+    ("points", "said"),
+    [
+        (".1 .2 2 .3 .4 1 0.9", "a prediction? 0.9 after the landmarks may be a confidence"),
+        (".1 .2 2 .3 .4 1 0.9 3", "a prediction? 0.9 3 after the landmarks"),
+        (
+            ".1 .2 0.87 .3 .4 0.5",
+            "visibility 0.87, expected 0, 1 or 2; a prediction? it may be a landmark's confidence",
+        ),
+        (".1 .2 3 .3 .4 0", "visibility 3, expected 0, 1 or 2"),
+        (".1 .2 .3 .4", "as of landmarks with 2 numbers each, while kpt_shape says 3"),
+        (".1 .2 2", "8 numbers, expected 11"),
+        ("", "5 numbers, expected 11"),
+    ],
+)
+def test_a_pose_line_of_other_numbers_says_why(tmp_path: Path, points: str, said: str) -> None:
+    assert said in bad_line(tmp_path, f"{LINE} {points}", POSE, f"{LINE} .1 .2 2 0 0 0")
+
+
+def test_predictions_alone_are_no_labels(tmp_path: Path) -> None:
+    root = make(tmp_path, {"images/a.jpg": P, "labels/a.txt": f"{LINE} 0.93\n{LINE} 0.4\n", "classes.txt": "cow\n"})
+    with pytest.raises(
+        InputError, match=r"no line is of a label; labels/a\.txt:1: 6 numbers, expected 5; a prediction\?"
+    ):
+        read_yolo(root)
+
+
+@pytest.mark.parametrize(
+    ("yaml", "points", "names", "pairs"),
+    [
+        ("kpt_shape: [2, 3]\n", ".1 .2 2 .3 .4 1", ["point_0", "point_1"], []),
+        ("kpt_shape: [2, 2]\nflip_idx: [1, 0]\n", ".1 .2 .3 .4", ["point_0", "point_1"], [(0, 1)]),
+        ("kpt_shape: [2, 2]\nflip_idx: [0, 1]\nkpt_names: [l, r]\n", ".1 .2 .3 .4", ["l", "r"], []),
+        ("kpt_shape: [2, 3]\nkpt_names: {0: [L eye, R eye]}\n", ".1 .2 2 .3 .4 1", ["L eye", "R eye"], [(0, 1)]),
+    ],
+)
+def test_poses(tmp_path: Path, yaml: str, points: str, names: list[str], pairs: list[tuple[int, int]]) -> None:
+    reading = read_yolo(make(tmp_path, {"a.jpg": P, "a.txt": f"{LINE} {points}", "data.yaml": f"names: [cow]\n{yaml}"}))
+    assert (reading.landmarks, reading.pairs) == (names, pairs)
+    seen = 1 if "2, 3" in yaml else 2
+    assert reading.candidates[0].objects[0].landmarks == [Landmark(0.1, 0.2, 2), Landmark(0.3, 0.4, seen)]
+
+
+@pytest.mark.parametrize(
+    ("yaml", "error"),
+    [
+        ("kpt_shape: [17]", r"kpt_shape: found \[17\]; expected \[points, 2 or 3\]"),
+        ("kpt_shape: 17", "kpt_shape: found 17; expected"),
+        ("kpt_shape: [17, 4]", r"kpt_shape: found \[17, 4\]"),
+        ("kpt_shape: [-1, 3]", r"kpt_shape: found \[-1, 3\]"),
+        ("kpt_shape: [170000000000, 3]", "kpt_shape: found"),
+        ("kpt_shape: [2, 3]\nflip_idx: [1, 2]", r"flip_idx: found \[1, 2\]; expected each of 0 to 1 once"),
+        ("kpt_shape: [3, 3]\nflip_idx: [1, 2, 0]", "flip_idx: 0 becomes 1, which does not become it; expected pairs"),
+        ("kpt_shape: [2, 3]\nflip_idx: 1", "flip_idx: found 1"),
+        ("kpt_shape: [2, 3]\nkpt_names: [a]", r"kpt_names: found \['a'\]; expected 2 names as kpt_shape says"),
+        ("kpt_shape: [2, 3]\nkpt_names: [a, a]", "kpt_names: found .*each once"),
+        ("kpt_shape: [2, 3]\nkpt_names: {0: [a, b], 1: [b, c]}", "kpt_names: .*expected the same for all classes"),
+    ],
+)
+def test_a_pose_that_does_not_fit_itself(tmp_path: Path, yaml: str, error: str) -> None:
+    with pytest.raises(InputError, match=rf"data\.yaml: {error}"):
+        read_yolo(make(tmp_path, {"a.jpg": P, "data.yaml": f"names: [cow, dog]\n{yaml}\n"}))

@@ -106,3 +106,60 @@ def test_poses(tmp_path: Path, yaml: str, points: str, names: list[str], pairs: 
 def test_a_pose_that_does_not_fit_itself(tmp_path: Path, yaml: str, error: str) -> None:
     with pytest.raises(InputError, match=rf"data\.yaml: {error}"):
         read_yolo(make(tmp_path, {"a.jpg": P, "data.yaml": f"names: [cow, dog]\n{yaml}\n"}))
+
+
+# --- darknet
+
+DATA = "classes= 2\ntrain  = data/train.txt\nvalid = data/test.txt\nnames = data/obj.names\nbackup = backup/\n"
+
+
+@pytest.mark.parametrize("top", ["", "darknet/data"])
+@pytest.mark.parametrize("prefix", ["data/obj/", "/home/me/darknet/data/obj/", "C:\\darknet\\data\\obj\\", "obj/"])
+def test_darknet_says_names_and_lists(tmp_path: Path, top: str, prefix: str) -> None:
+    """its paths are relative to the folder that it ran in, with or without which the data is here"""
+    data = tmp_path / "data"
+    root = data.parent if top else data
+    make(data, {f"obj/{i}.jpg": P for i in range(4)} | {f"obj/{i}.txt": f"1 {LINE[2:]}\n" for i in range(4)})
+    lists = {"train.txt": "".join(f"{prefix}{i}.jpg\n" for i in (0, 1)), "test.txt": f"{prefix}2.jpg\r\n{prefix}3.jpg"}
+    make(data, {"obj.data": DATA, "obj.names": "cow\ndog\n", "coco.names": "person\n", **lists})
+    reading = read_yolo(root)
+    assert {c.file.stem: (c.split, c.objects[0].label) for c in reading.candidates} == {
+        "0": ("train", "dog"),
+        "1": ("train", "dog"),
+        "2": ("val", "dog"),
+        "3": ("val", "dog"),
+    }
+    assert (reading.labels, reading.problems) == (["cow", "dog"], [])
+
+
+@pytest.mark.parametrize(
+    ("files", "error"),
+    [
+        ({"obj.data": DATA}, r"obj\.data: names = data/obj\.names: no such file beside it or above"),
+        ({"obj.data": DATA, "obj.names": "cow\n"}, r"obj\.names: 1 names, while obj\.data says classes = 2"),
+        (
+            {"a.data": "names=a.names", "b.data": "names=b.names", "a.names": "x", "b.names": "y"},
+            r"a\.data gives a\.names, b\.data gives b\.names; expected one \.data file",
+        ),
+        (
+            {"classes.txt": "cow\ndog\n", "obj.names": "dog\ncow\n"},
+            r"obj\.names: dog, cow, classes\.txt beside it: cow, dog",
+        ),
+    ],
+)
+def test_names_that_contradict_each_other(tmp_path: Path, files: dict[str, str], error: str) -> None:
+    with pytest.raises(InputError, match=error):
+        read_yolo(make(tmp_path, {"a.jpg": P, "a.txt": LINE, **files}))
+
+
+def test_names_that_stand_twice_or_are_a_tool_s_own_are_no_contradiction(tmp_path: Path) -> None:
+    names = {"classes.txt": "cow\n", "obj.names": "cow\r\n\r\n", "predefined_classes.txt": "dog\nperson\n"}
+    assert read_yolo(make(tmp_path, {"a.jpg": P, "a.txt": LINE, **names})).labels == ["cow"]
+
+
+def test_a_list_of_darknet_s_that_is_not_here_is_said(tmp_path: Path) -> None:
+    files = {"obj.data": DATA, "obj.names": "cow\ndog\n", "train.txt": "a.jpg\n", "weights.data": "\0\1\2"}
+    reading = read_yolo(make(tmp_path, {"a.jpg": P, "a.txt": LINE, **files}))
+    assert [(p.file, p.rule, p.found) for p in reading.problems] == [
+        ("obj.data", "not_here", "valid = data/test.txt: no such file beside it or above")
+    ]

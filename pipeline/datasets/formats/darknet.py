@@ -16,6 +16,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import read_text
 
 LISTS = {"train": "train", "valid": "val", "val": "val", "test": "test"}
+PLACES = ("", "data", "cfg")
 LONGEST = 1 << 16  # bytes: weights and recordings are called .data too
 
 
@@ -30,8 +31,11 @@ class Data:
 
 
 def find(folder: Path) -> Data | None:
-    """The one .data file in `folder`, if there is one that gives names. Raises InputError for several."""
-    found = [data for file in sorted(folder.glob("*.data")) if (data := _read(file))]
+    """The one .data file in `folder`, or where darknet has it in there, that gives names. Raises InputError for several
+    that give different ones.
+    """
+    files = (file for place in PLACES for file in sorted((folder / place).glob("*.data")))
+    found = [data for file in files if (data := _read(file))]
     if len({data.names for data in found}) > 1:
         shown = ", ".join(f"{data.file.name} gives {data.names.name}" for data in found)
         raise InputError(f"{folder}: {shown}; expected one .data file, or a folder for each")

@@ -149,11 +149,22 @@ def _found_names(path: Path, labels: Path) -> Names | None:
                 return names
         if data := darknet.find(root):
             return Names(data.names, darknet.labels_of(data), darknet_data=data)
-        for file in (root / name for name in NAME_LISTS):
-            if file.is_file():
-                lines = (line.strip() for line in read_text(file).split("\n"))
-                return Names(file, [line for line in lines if line])
+        if names := _from_lists([file for name in NAME_LISTS if (file := root / name).is_file()]):
+            return names
     return None
+
+
+def _from_lists(files: list[Path]) -> Names | None:
+    """A class name a line. Raises InputError where two files say different ones."""
+    said = [Names(file, [name for line in read_text(file).split("\n") if (name := line.strip())]) for file in files]
+    # labelImg puts its own twenty classes into predefined_classes.txt, whatever the set has
+    said = [names for names in said if names.file.name != NAME_LISTS[-1]] or said
+    if other := next((names for names in said if names.labels != said[0].labels), None):
+        raise InputError(
+            f"{other.file}: {', '.join(other.labels[:3])}, {said[0].file.name} beside it: "
+            f"{', '.join(said[0].labels[:3])}; expected the same class names, or one of the two files"
+        )
+    return said[0] if said else None
 
 
 def _from_yaml(file: Path) -> Names | None:

@@ -32,10 +32,10 @@ from pipeline.datasets.formats.reading import (
     files_under,
     give_ids,
     relative,
-    split_of,
     upright_size,
     without_suffix,
 )
+from pipeline.datasets.formats.split_lists import place
 
 TABLES = ("metadata.jsonl", "metadata.csv")
 NAME = "file_name"
@@ -93,6 +93,7 @@ def read(path: Path, labels: Path, options: Options) -> Reading:
         where = relative(table, labels, path)
         for line, row in _rows(table, reading, where):
             _take(row, table, f"{where}:{line}", path, work)
+    place(reading, path, images.names, [])
     known = [candidate.id for candidate in reading.candidates]
     if not samples.are_ids(known):
         give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
@@ -170,8 +171,8 @@ def _take(row: dict[str, Any], table: Path, key: str, path: Path, work: Work) ->
     if not isinstance(said, str) or not said.strip():
         work.problem(key.rpartition(":")[0], key, "bad_row", f"{NAME} is {said!r:.40}; expected a path")
         return
-    place = os.path.normpath(table.parent / said.replace("\\", "/"))
-    name = Path(place).relative_to(path).as_posix() if Path(place).is_relative_to(path) else said
+    file = Path(os.path.normpath(table.parent / said.replace("\\", "/")))
+    name = file.relative_to(path).as_posix() if file.is_relative_to(path) else said
     if name not in work.images.names:
         work.problem(name, key, "missing_file", "no such image at or below the folder of its table")
         return
@@ -179,7 +180,7 @@ def _take(row: dict[str, Any], table: Path, key: str, path: Path, work: Work) ->
         work.problem(name, key, "listed_twice", f"there already, in {work.taken[name]}", "dropped")
         return
     work.taken[name] = key
-    candidate = Candidate(work.images.names[name], name, split=split_of(*Path(name).parent.parts))
+    candidate = Candidate(work.images.names[name], name)
     try:
         if {"id", "width", "height"} <= row.keys() <= OWN:
             samples.fill(candidate, row, key, work.own, work.reading)

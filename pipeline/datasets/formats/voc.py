@@ -76,9 +76,9 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
     give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
     reading.labels = sorted({o.label for c in reading.candidates for o in c.objects})
     without = sorted(images.names.keys() - trees.keys())
-    masks = [name for name in without if PurePosixPath(name).parent.name in MASKS]
+    masks = {name for name in without if PurePosixPath(name).parent.name in MASKS}
     if masks:
-        found = f"{len(masks)} masks, as {masks[0]}; not read"
+        found = f"{len(masks)} masks, as {min(masks)}; not read"
         reading.problems.append(Problem("", "", "not_read", found, "noted"))
     for name in (name for name in without if name not in masks):
         reading.problems.append(Problem(name, "", "no_label", "an image without an XML file"))

@@ -178,7 +178,7 @@ def _from_yaml(file: Path) -> Names | None:
         return None
     labels = content["names"]
     if isinstance(labels, dict):
-        if sorted(labels) != list(range(len(labels))):
+        if set(labels) != set(range(len(labels))):
             raise InputError(f"{file}: names: keys {list(labels)[:5]}; expected 0, 1, 2 and so on")
         labels = [labels[i] for i in range(len(labels))]
     if not isinstance(labels, list) or not labels:

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_text
+from pipeline.datasets.formats.split_lists import SplitList
 
 LISTS = {"train": "train", "valid": "val", "val": "val", "test": "test"}
 PLACES = ("", "data", "cfg")
@@ -22,11 +23,11 @@ LONGEST = 1 << 16  # bytes: weights and recordings are called .data too
 
 @dataclass(slots=True)
 class Data:
-    """What a .data file says: the file of names, the lists (split, file), and lists that are not here."""
+    """What a .data file says: the file of names, the lists, and lists that are not here."""
 
     file: Path
     names: Path
-    lists: list[tuple[str, Path]] = field(default_factory=list)
+    lists: list[SplitList] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
 
@@ -71,7 +72,7 @@ def _read(file: Path) -> Data | None:
     data = Data(file, names)
     for key, split in LISTS.items():
         if key in values and (found := _near(file, values[key])):
-            data.lists.append((split, found))
+            data.lists.append(SplitList(split, found))
         elif key in values:
             data.missing.append(f"{key} = {values[key]}")
     return data

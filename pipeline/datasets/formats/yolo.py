@@ -28,7 +28,7 @@ from pipeline.datasets.formats.reading import (
     relative,
     without_suffix,
 )
-from pipeline.datasets.formats.split_lists import Given, place, split_lists
+from pipeline.datasets.formats.split_lists import Given, SplitList, place, split_lists
 from pipeline.datasets.formats.yaml_splits import YamlSplits, given_by, yaml_splits
 from pipeline.datasets.formats.yolo_lines import PREDICTION, LineError, Points, object_of, points_of, unseen_in
 
@@ -92,7 +92,7 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
 
 def _lists(
     names: Names, images: ImageIndex, reading: Reading, path: Path, labels: Path
-) -> tuple[list[Given], list[tuple[str, Path]]]:
+) -> tuple[list[Given], list[SplitList]]:
     """What data.yaml gives, and the lists that it, obj.data or else their own names say are of a split."""
     given, lists = given_by(names.splits, images.names, reading, path, labels) if names.splits else ([], [])
     if data := names.darknet_data:

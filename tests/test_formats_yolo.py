@@ -136,6 +136,7 @@ def test_darknet_says_names_and_lists(tmp_path: Path, top: str, prefix: str) -> 
     ("files", "error"),
     [
         ({"obj.data": DATA}, r"obj\.data: names = data/obj\.names: no such file beside it or above"),
+        ({"obj.data": f"names = {'x' * 400}"}, r"obj\.data: names = x+: no such file beside it or above"),
         ({"obj.data": DATA, "obj.names": "cow\n"}, r"obj\.names: 1 names, while obj\.data says classes = 2"),
         (
             {"a.data": "names=a.names", "b.data": "names=b.names", "a.names": "x", "b.names": "y"},

@@ -8,6 +8,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.sample import ABSENT, SPLITS, VISIBLE, Dataset, Landmark, Object, Sample, read_dataset
 from pipeline.datasets.formats.reading import Candidate, Problem, Reading, point_names
 
+SIDES = 1 << 24  # pixels; a longer side is a mistake
 ID = re.compile(r"[^\W_][\w.~-]{0,199}")  # a file name on every system
 
 
@@ -21,19 +22,19 @@ def dataset_of(folder: Path, reading: Reading) -> bool:
         return False
     try:
         dataset = read_dataset(folder)
-        fault = _fault(dataset)
+        found = _fault_of_dataset(dataset)
     except InputError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        fault = repr(error)
-    if fault:
-        raise InputError(f"{file}: not as ingest writes it: {fault}")
+        found = repr(error)
+    if found:
+        raise InputError(f"{file}: not as ingest writes it: {found}")
     reading.labels, reading.landmarks = dataset.labels, dataset.landmarks
     reading.pairs, reading.skeleton = dataset.pairs, dataset.skeleton
     return True
 
 
-def _fault(dataset: Dataset) -> str:
+def _fault_of_dataset(dataset: Dataset) -> str:
     for key, names in (("labels", dataset.labels), ("landmarks", dataset.landmarks)):
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             return f"{key} {names!r:.40}; expected a list of names"
@@ -54,6 +55,20 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def fault(sample: Sample) -> str:
+    """What is wrong with a sample beside its objects; "" for nothing."""
+    if not (isinstance(sample.id, str) and sample.id):
+        return f"id {sample.id!r:.40}; expected a text"
+    if not all(type(side) is int and 0 < side < SIDES for side in (sample.width, sample.height)):
+        return f"size {sample.width!r:.20} x {sample.height!r:.20}; expected pixels"
+    texts = {name: getattr(sample, name) for name in ("group", "clip", "label")}
+    if wrong := {name: said for name, said in texts.items() if not isinstance(said, str | None)}:
+        return f"{wrong!r:.60}; expected a text"
+    if sample.split not in (None, *SPLITS):
+        return f"split {sample.split!r:.40}; expected one of {', '.join(SPLITS)}"
+    return ""
+
+
 def fill(candidate: Candidate, row: dict[str, Any], key: str, own: bool, reading: Reading) -> None:
     """Set what the row of a `Sample` says; `own`: its classes are those of dataset.json alone.
 
@@ -65,22 +80,15 @@ def fill(candidate: Candidate, row: dict[str, Any], key: str, own: bool, reading
         raise ValueError(f"not a sample: {error!r:.80}") from None
     if sample.scores is not None or any(o.score is not None for o in sample.objects):
         raise InputError(f"{key}: a prediction, by its scores; expected labels")
-    if not (isinstance(sample.id, str) and sample.id):
-        raise ValueError(f"id {sample.id!r:.40}; expected a text")
-    if not all(type(side) is int and side > 0 for side in (sample.width, sample.height)):
-        raise ValueError(f"size {sample.width!r:.20} x {sample.height!r:.20}; expected pixels")
-    texts = {name: getattr(sample, name) for name in ("group", "clip", "label")}
-    if wrong := {name: said for name, said in texts.items() if not isinstance(said, str | None)}:
-        raise ValueError(f"{wrong!r:.60}; expected a text")
-    if sample.split not in (None, *SPLITS):
-        raise ValueError(f"split {sample.split!r:.40}; expected one of {', '.join(SPLITS)}")
+    if found := fault(sample):
+        raise ValueError(found)
     if own and sample.label is not None and sample.label not in reading.labels:
         raise ValueError(f"label {sample.label!r:.40}, which dataset.json does not list")
     candidate.id, candidate.size = sample.id, (sample.width, sample.height)
     candidate.split = sample.split or candidate.split
     candidate.group, candidate.clip, candidate.label = sample.group, sample.clip, sample.label
     for number, thing in enumerate(sample.objects):
-        rule, found = _wrong(thing, own, reading)
+        rule, found = fault_of_object(thing, own, reading)
         if rule:
             reading.problems.append(Problem(candidate.name, f"{key} object {number}", rule, found, "dropped"))
             continue
@@ -90,7 +98,7 @@ def fill(candidate: Candidate, row: dict[str, Any], key: str, own: bool, reading
         candidate.keys.append(f"{key} object {number}")
 
 
-def _wrong(thing: Object, own: bool, reading: Reading) -> tuple[str, str]:
+def fault_of_object(thing: Object, own: bool, reading: Reading) -> tuple[str, str]:
     """The rule that an object breaks, and what was found; two empty texts for none."""
     if not isinstance(thing.label, str) or (own and thing.label not in reading.labels):
         return "unknown_class", f"label {thing.label!r:.40}, which dataset.json does not list"

@@ -8,6 +8,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.sample import ABSENT, SPLITS, VISIBLE, Dataset, Landmark, Object, Sample, read_dataset
 from pipeline.datasets.formats.reading import Candidate, Problem, Reading, point_names
 
+MOST = 1 << 1000
 SIDES = 1 << 24  # pixels; a longer side is a mistake
 ID = re.compile(r"[^\W_][\w.~-]{0,199}")  # a file name on every system
 
@@ -52,7 +53,8 @@ def are_ids(ids: list[str]) -> bool:
 
 
 def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Whether a value of JSON is a number that a float can hold; true and false are none."""
+    return isinstance(value, float) or (type(value) is int and abs(value) < MOST)
 
 
 def fault(sample: Sample) -> str:

@@ -152,6 +152,10 @@ def test_boxes_in_a_csv_and_columns_of_other_names(tmp_path: Path) -> None:
             ("b.jpg", "bad_box", "bbox [1, 2, 3]; expected"),
         ),
         (
+            {"file_name": "b.jpg", "objects": COW | {"bbox": [[1, 2, 3, 10**400]]}},
+            ("b.jpg", "bad_box", "bbox [1, 2, 3, 1000"),
+        ),
+        (
             {"file_name": "b.jpg", "objects": {"bbox": [[1, 2, 3, 4]]}},
             ("b.jpg", "unknown_class", "class None; expected"),
         ),

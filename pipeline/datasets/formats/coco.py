@@ -32,7 +32,6 @@ from pipeline.datasets.formats.split_folders import file_splits, folders_of
 from pipeline.datasets.formats.split_lists import place, split_lists, val_is_train
 
 KEYS = ("images", "annotations", "categories")
-
 SIDES = 1 << 24  # pixels; a longer side is a mistake
 
 

@@ -43,6 +43,14 @@ FOLDERS: dict[str, dict[str, Any]] = {
     "yolo": {"images/a.jpg": (40, 30), "labels/a.txt": "0 0.5 0.5 0.2 0.2\n", "classes.txt": "cow\n"},
     "voc": {"JPEGImages/a.jpg": (40, 30), "Annotations/a.xml": XML},
     "pts": {"a.jpg": (40, 30), "a.pts": "version: 1\nn_points: 2\n{\n1 2\n3 4\n}\n"},
+    "imagefolder": {
+        "a.jpg": (40, 30),
+        "metadata.jsonl": '{"file_name": "a.jpg", "label": "cow", "objects": {"bbox": [], "categories": []}}',
+    },
+    "deeplabcut": {
+        "labeled-data/m1/a.png": (40, 30),
+        "labeled-data/m1/CollectedData_x.csv": "scorer,x,x\nbodyparts,tail,tail\ncoords,x,y\nlabeled-data/m1/a.png,1,2",
+    },
     "landmarks_csv": {"images/a.jpg": (40, 30), "points.csv": "file,nose_x,nose_y,tail_x,tail_y\na.jpg,1,2,3,4\n"},
 }
 
@@ -99,6 +107,9 @@ def raw(params: Path) -> dict[str, Any]:
         ("voc", "localize", "Pascal VOC"),
         ("pts", "localize", r"1 \.pts files of landmarks"),
         ("pts", "detect", r"1 \.pts files"),
+        ("imagefolder", "classify", r"rows of file_name and label in metadata\.jsonl"),
+        ("imagefolder", "detect", "rows of file_name"),
+        ("deeplabcut", "localize", r"DeepLabCut's labels in labeled-data/m1/CollectedData_x\.csv"),
         ("landmarks_csv", "localize", r"landmarks in points\.csv"),
         ("landmarks_csv", "detect", "landmarks in"),
     ],

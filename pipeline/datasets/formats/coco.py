@@ -32,6 +32,7 @@ from pipeline.datasets.formats.split_folders import file_splits, folders_of
 from pipeline.datasets.formats.split_lists import place, split_lists, val_is_train
 
 KEYS = ("images", "annotations", "categories")
+SIDES = 1 << 24  # pixels; a longer side is a mistake
 
 
 def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG001 (every format is called alike)
@@ -223,7 +224,7 @@ class _Rows:
             size = (int(row["width"]), int(row["height"]))
         except (KeyError, TypeError, ValueError, OverflowError):
             size = (0, 0)
-        unsized = min(size) <= 0
+        unsized = not 0 < min(size) <= max(size) < SIDES
         try:
             size = upright_size(file) if unsized else size
         except ValueError as error:
@@ -239,8 +240,8 @@ class _Rows:
             return
         try:
             x, y, w, h = (float(v) for v in row["bbox"])
-        except (KeyError, TypeError, ValueError):
-            found = f"bbox {row.get('bbox')}"
+        except (KeyError, TypeError, ValueError, OverflowError):
+            found = f"bbox {row.get('bbox')!s:.80}"
             self._problem(key, "bad_box", f"{found}; expected [x, y, w, h]", "dropped", candidate.name)
             return
         width, height = candidate.size or (1, 1)
@@ -264,7 +265,7 @@ class _Rows:
             return None
         try:
             values = [float(v) for v in numbers]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return None
         w, h = size
         triples = list(zip(values[::3], values[1::3], values[2::3], strict=True))

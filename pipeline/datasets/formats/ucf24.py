@@ -105,7 +105,7 @@ def _marks(candidate: Candidate, entry: dict[str, Any], label: str) -> tuple[Mar
         try:
             start, end, boxes = int(track["start_frame"]), int(track["end_frame"]), track["boxes_xywh"]
             rows = [tuple(float(v) for v in box) for box in boxes]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             found = f"{error!r}; expected start_frame, end_frame and boxes_xywh"
             problems.append(Problem(candidate.name, key, "bad_box", found, "dropped"))
             continue

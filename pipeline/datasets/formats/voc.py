@@ -2,11 +2,13 @@
 
 VOC counts pixels from 1 and both corners belong to the box, so the box spans (xmin - 1, ymin - 1) to (xmax, ymax).
 Tools that count from 0 write the same XML: a set in which some corner is 0 is taken so, and nothing is subtracted.
+In a VOCdevkit with the folders of several years each has its own images, lists and first pixel.
 A `difficult` object is an ordinary one here. Lists, as those in ImageSets/Main/, give the splits, else folders do.
 """
 
+import math
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException
@@ -26,9 +28,11 @@ from pipeline.datasets.formats.reading import (
     upright_size,
     without_suffix,
 )
-from pipeline.datasets.formats.split_lists import place, split_lists
+from pipeline.datasets.formats.split_lists import Ends, Given, matched, place, split_lists
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
+MASKS = ("SegmentationClass", "SegmentationObject")
+SIDES = 1 << 24  # pixels; a larger side is a mistake
 
 
 def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG001 (every format is called alike)
@@ -55,21 +59,29 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
         root = _parse(file, reading, relative(file, labels, path))
         if root is None:
             continue
-        name = _image_of(file, root, images, reading, relative(file, labels, path))
+        name = _image_of(file, root, images, reading, relative(file, labels, path), _part_of(file, path))
         if name and name in trees:
             found = f"labels for {name}, as in {trees[name][0].name}"
             reading.problems.append(Problem(relative(file, labels, path), "", "listed_twice", found))
         elif name:
             trees[name] = (file, root)
-    base = 0 if any(_has_zero(root) for _, root in trees.values()) else 1
+    parts = {name: _part_of(file, path) for name, (file, _) in trees.items()}
+    from_zero = {parts[name] for name, (_, root) in trees.items() if _has_zero(root)}
     for name, (_, root) in sorted(trees.items()):
+        base = 0 if parts[name] in from_zero else 1
         if candidate := _candidate(name, root, images.names[name], base, reading):
             reading.candidates.append(candidate)
     beside = {name: relative(file, labels, path) for name, (file, _) in trees.items()}
-    place(reading, path, images.names, split_lists(reading, path, labels), beside=beside)
+    given = _given_by_years(parts, images, reading, path)
+    place(reading, path, images.names, [] if given else split_lists(reading, path, labels), given, beside)
     give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
     reading.labels = sorted({o.label for c in reading.candidates for o in c.objects})
-    for name in images.names.keys() - trees.keys():
+    without = sorted(images.names.keys() - trees.keys())
+    masks = {name for name in without if PurePosixPath(name).parent.name in MASKS}
+    if masks:
+        found = f"{len(masks)} masks, as {min(masks)}; not read"
+        reading.problems.append(Problem("", "", "not_read", found, "noted"))
+    for name in (name for name in without if name not in masks):
         reading.problems.append(Problem(name, "", "no_label", "an image without an XML file"))
     return reading
 
@@ -99,12 +111,38 @@ def _parse(file: Path, reading: Reading, where: str) -> Element | None:
     return root
 
 
-def _image_of(file: Path, root: Element, images: ImageIndex, reading: Reading, where: str) -> str | None:
+def _part_of(file: Path, path: Path) -> str:
+    """The folder of a VOCdevkit that an XML file belongs to, relative to `path`: "VOC2007/"; "" where there is but one.
+
+    Two years have the same names for other images, and may count their pixels from 0 and from 1.
+    """
+    above = file.parent
+    while above.name != "Annotations" and above != above.parent:
+        above = above.parent
+    if above.parent == path or not above.parent.is_relative_to(path) or not (above.parent / "JPEGImages").is_dir():
+        return ""
+    return f"{above.parent.relative_to(path).as_posix()}/"
+
+
+def _given_by_years(parts: dict[str, str], images: ImageIndex, reading: Reading, path: Path) -> list[Given]:
+    """What the lists in the folders of a VOCdevkit say, each of the images in its own folder."""
+    given = []
+    for part in sorted(set(parts.values()) - {""}):
+        before = len(reading.problems)
+        lists = split_lists(reading, path / part, path / part)
+        for problem in reading.problems[before:]:
+            problem.file = f"{part}{problem.file}"
+        names = [name for name in images.names if name.startswith(f"{part}JPEGImages/")]
+        given += matched(lists, Ends(names), reading, path)
+    return given
+
+
+def _image_of(file: Path, root: Element, images: ImageIndex, reading: Reading, where: str, part: str) -> str | None:
     """The name of the image that the XML file labels: the one of the same name, else the one it says."""
     said = (root.findtext("filename") or "").strip()
-    near = ("JPEGImages", "images", Path(where).parent.as_posix())
+    near = (f"{part}JPEGImages", "images", Path(where).parent.as_posix())
     for wanted in (file.stem, said):
-        found = images.find(wanted, near) if wanted else []
+        found = [name for name in (images.find(wanted, near) if wanted else []) if name.startswith(part)]
         if len(found) == 1:
             return found[0]
     reading.problems.append(Problem(where, "", "missing_file", f"no one image {file.stem} or {said or '-'}"))
@@ -112,18 +150,28 @@ def _image_of(file: Path, root: Element, images: ImageIndex, reading: Reading, w
 
 
 def _has_zero(root: Element) -> bool:
-    return any((root_text or "").strip() in ("0", "0.0") for root_text in _corner_texts(root))
+    """Whether a corner is at 0, or above by less than a pixel, as where pixels count from 1 none is."""
+    corners = (_number(box, corner) for box in root.iter("bndbox") for corner in ("xmin", "ymin"))
+    return any(0 <= corner < 1 for corner in corners)
 
 
-def _corner_texts(root: Element) -> list[str | None]:
-    return [box.findtext(corner) for box in root.iter("bndbox") for corner in ("xmin", "ymin")]
+def _number(element: Element, name: str) -> float:
+    try:
+        return float(element.findtext(name) or "nan")
+    except ValueError:
+        return math.nan
+
+
+def _said_size(root: Element) -> tuple[int, int] | None:
+    """The size that the XML says, if it is one."""
+    width, height = _number(root, "size/width"), _number(root, "size/height")
+    return (int(width), int(height)) if all(1 <= side < SIDES for side in (width, height)) else None
 
 
 def _candidate(name: str, root: Element, file: Path, base: int, reading: Reading) -> Candidate | None:
     try:
-        size = (int(root.findtext("size/width") or 0), int(root.findtext("size/height") or 0))
-        unsized = min(size) <= 0
-        size = upright_size(file) if unsized else size
+        said = _said_size(root)
+        unsized, size = said is None, said or upright_size(file)
     except ValueError as error:
         reading.problems.append(Problem(name, "size", "unreadable", str(error)))
         return None

@@ -1,9 +1,9 @@
 """YOLO text: per image a file of lines `class cx cy w h` (relative), with landmarks after them in pose sets.
 
-Class names come from `data.yaml` (names, kpt_shape, flip_idx, train, val, test as Ultralytics writes it),
-`classes.txt` or `obj.names`. A label file lies beside its image, in `labels/` where the image is in `images/`,
-or in a folder of its own. An image without a label file is background, as Ultralytics has it. The splits are what
-`data.yaml` says, else what lists (`train.txt`, as darknet has them) or folders say.
+Class names come from `data.yaml` (names, kpt_shape, flip_idx, train, val, test as Ultralytics writes it), the file that
+darknet's `obj.data` names, `classes.txt` or `obj.names`. A label file lies beside its image, in `labels/` where the
+image is in `images/`, or in a folder of its own. An image without a label file is background, as Ultralytics has it.
+The splits are what `data.yaml` or `obj.data` says, else what lists (`train.txt`) or folders say.
 """
 
 import math
@@ -16,7 +16,7 @@ from ruamel.yaml.error import YAMLError
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_text
-from pipeline.core.sample import VISIBLE, Landmark, Object
+from pipeline.datasets.formats import darknet
 from pipeline.datasets.formats.format import Format, NoOptions
 from pipeline.datasets.formats.reading import (
     Candidate,
@@ -25,15 +25,12 @@ from pipeline.datasets.formats.reading import (
     Reading,
     files_under,
     give_ids,
-    known_scheme,
-    landmark,
-    left_right_pairs,
-    point_names,
     relative,
     without_suffix,
 )
-from pipeline.datasets.formats.split_lists import place, split_lists
+from pipeline.datasets.formats.split_lists import Given, SplitList, place, split_lists
 from pipeline.datasets.formats.yaml_splits import YamlSplits, given_by, yaml_splits
+from pipeline.datasets.formats.yolo_lines import PREDICTION, LineError, Points, object_of, points_of, unseen_in
 
 NAME_LISTS = ("classes.txt", "obj.names", "_darknet.labels", "predefined_classes.txt")
 NO_LABELS = re.compile(r"(classes|predefined_classes|notes|readme.*|license.*|requirements|train|val|valid|test)\.txt$")
@@ -41,15 +38,13 @@ NO_LABELS = re.compile(r"(classes|predefined_classes|notes|readme.*|license.*|re
 
 @dataclass(slots=True)
 class Names:
-    """What the names file says: landmarks have `numbers` (2 or 3) numbers each."""
+    """What the file of names, and what lies beside it, says."""
 
     file: Path
     labels: list[str]
-    points: list[str] = field(default_factory=list)
-    numbers: int = 3
-    pairs: list[tuple[int, int]] = field(default_factory=list)
-    skeleton: list[tuple[int, int]] = field(default_factory=list)
+    points: Points = field(default_factory=Points)
     splits: YamlSplits | None = None
+    darknet_data: darknet.Data | None = None
 
 
 def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG001 (every format is called alike)
@@ -66,7 +61,7 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
     """
     names = _names(path, labels)
     images = ImageIndex(path)
-    reading = Reading([], names.labels, names.points, names.pairs, names.skeleton)
+    reading = Reading([], names.labels, names.points.names, names.points.pairs, names.points.skeleton)
     texts = {f: relative(f, labels, path) for root in (labels, path) for f in sorted(files_under(root, {".txt"}))}
     by_name = {name: file for file, name in reversed(texts.items())}
     used = set()
@@ -81,9 +76,8 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
             if not _read_lines(by_name[text], text, candidate, names, reading):
                 continue
         reading.candidates.append(candidate)
-    given, lists = given_by(names.splits, images.names, reading, path, labels) if names.splits else ([], [])
-    if not (given or lists):
-        lists = split_lists(reading, path, labels)
+    _refuse_predictions(reading, labels)
+    given, lists = _lists(names, images, reading, path, labels)
     place(reading, path, images.names, lists, given)
     give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
     if empty:
@@ -94,6 +88,27 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
         if file not in used and not NO_LABELS.match(file.name.lower()):
             reading.problems.append(Problem(name, "", "no_image", "a label file without an image"))
     return reading
+
+
+def _lists(
+    names: Names, images: ImageIndex, reading: Reading, path: Path, labels: Path
+) -> tuple[list[Given], list[SplitList]]:
+    """What data.yaml gives, and the lists that it, obj.data or else their own names say are of a split."""
+    given, lists = given_by(names.splits, images.names, reading, path, labels) if names.splits else ([], [])
+    if data := names.darknet_data:
+        lists = data.lists
+        for said in data.missing:
+            found = f"{said}: no such file beside it or above"
+            reading.problems.append(Problem(relative(data.file, labels, path), "", "not_here", found, "noted"))
+    return given, lists if given or lists else split_lists(reading, path, labels)
+
+
+def _refuse_predictions(reading: Reading, labels: Path) -> None:
+    first = next((p for p in reading.problems if p.rule == "bad_line" and PREDICTION in p.found), None)
+    if first and not any(c.objects for c in reading.candidates):
+        raise InputError(
+            f"{labels}: no line is of a label; {first.key}: {first.found}; expected labels, not predictions"
+        )
 
 
 def recognize(path: Path, labels: Path) -> str | None:
@@ -132,11 +147,24 @@ def _found_names(path: Path, labels: Path) -> Names | None:
         for file in sorted(f for kind in ("*.yaml", "*.yml") for f in root.glob(kind) if not f.name.startswith(".")):
             if names := _from_yaml(file):
                 return names
-        for file in (root / name for name in NAME_LISTS):
-            if file.is_file():
-                lines = (line.strip() for line in read_text(file).split("\n"))
-                return Names(file, [line for line in lines if line])
+        if data := darknet.find(root):
+            return Names(data.names, darknet.labels_of(data), darknet_data=data)
+        if names := _from_lists([file for name in NAME_LISTS if (file := root / name).is_file()]):
+            return names
     return None
+
+
+def _from_lists(files: list[Path]) -> Names | None:
+    """A class name a line. Raises InputError where two files say different ones."""
+    said = [Names(file, [name for line in read_text(file).split("\n") if (name := line.strip())]) for file in files]
+    # labelImg puts its own twenty classes into predefined_classes.txt, whatever the set has
+    said = [names for names in said if names.file.name != NAME_LISTS[-1]] or said
+    if other := next((names for names in said if names.labels != said[0].labels), None):
+        raise InputError(
+            f"{other.file}: {', '.join(other.labels[:3])}, {said[0].file.name} beside it: "
+            f"{', '.join(said[0].labels[:3])}; expected the same class names, or one of the two files"
+        )
+    return said[0] if said else None
 
 
 def _from_yaml(file: Path) -> Names | None:
@@ -150,24 +178,12 @@ def _from_yaml(file: Path) -> Names | None:
         return None
     labels = content["names"]
     if isinstance(labels, dict):
-        if sorted(labels) != list(range(len(labels))):
+        if set(labels) != set(range(len(labels))):
             raise InputError(f"{file}: names: keys {list(labels)[:5]}; expected 0, 1, 2 and so on")
         labels = [labels[i] for i in range(len(labels))]
     if not isinstance(labels, list) or not labels:
         raise InputError(f"{file}: names: found {labels!r}; expected a list of class names")
-    names = Names(file, [str(label) for label in labels])
-    if shape := content.get("kpt_shape"):
-        if len(shape) != 2 or shape[1] not in (2, 3):
-            raise InputError(f"{file}: kpt_shape: found {shape}; expected [points, 2 or 3]")
-        said = content.get("kpt_names") or {}
-        said = next(iter(said.values()), None) if isinstance(said, dict) else said
-        names.points = [str(p) for p in said] if said and len(said) == shape[0] else point_names(shape[0])
-        names.numbers = shape[1]
-        flipped = content.get("flip_idx")
-        by_index = [(i, j) for i, j in enumerate(flipped or []) if i < j]
-        scheme = known_scheme(0 if said else shape[0])
-        names.pairs = by_index if flipped else left_right_pairs(names.points) or scheme[0]
-        names.skeleton = scheme[1]
+    names = Names(file, [str(label) for label in labels], points_of(file, content))
     names.splits = yaml_splits(file, content)
     return names
 
@@ -188,7 +204,6 @@ def _label_file(name: str, texts: dict[str, Path], images: ImageIndex) -> str | 
 
 def _read_lines(file: Path, where: str, candidate: Candidate, names: Names, reading: Reading) -> bool:
     """Whether the file is text: without it nobody knows what is in the image."""
-    expected = 5 + len(names.points) * names.numbers
     try:
         lines = read_text(file).split("\n")
     except InputError as error:
@@ -199,37 +214,12 @@ def _read_lines(file: Path, where: str, candidate: Candidate, names: Names, read
             continue
         key = f"{where}:{number}"
         try:
-            index, *numbers = (float(word) for word in line.split())
-        except ValueError:
-            reading.problems.append(Problem(candidate.name, key, "bad_line", line[:60], "dropped"))
-            continue
-        if len(numbers) + 1 != expected:
-            found = f"{len(numbers) + 1} numbers, expected {expected}"
-            reading.problems.append(Problem(candidate.name, key, "bad_line", found, "dropped"))
-        elif index not in range(len(names.labels)):
-            found = f"class {index:g}, expected 0 to {len(names.labels) - 1}"
-            reading.problems.append(Problem(candidate.name, key, "unknown_class", found, "dropped"))
-        else:
-            cx, cy, w, h = numbers[:4]
-            points = _landmarks(numbers[4:], names.numbers)
-            reading.unseen += sum(_unseen(numbers[i : i + 3]) for i in range(4, len(numbers), 3) if names.numbers == 3)
-            candidate.objects.append(Object(names.labels[int(index)], (cx - w / 2, cy - h / 2, w, h), points))
+            candidate.objects.append(object_of(line, names.labels, len(names.points.names), names.points.each))
             candidate.keys.append(key)
+            reading.unseen += unseen_in(line, names.points.each)
+        except LineError as error:
+            reading.problems.append(Problem(candidate.name, key, error.rule, str(error), "dropped"))
     return True
-
-
-def _unseen(point: list[float]) -> bool:
-    """Whether the point has a place, and a visibility of 0."""
-    return not point[2] and bool(point[0] or point[1])
-
-
-def _landmarks(numbers: list[float], each: int) -> list[Landmark]:
-    """Without a visibility, Ultralytics writes 0 0 for a point that is not there."""
-    points = []
-    for i in range(0, len(numbers), each):
-        x, y = numbers[i : i + 2]
-        points.append(landmark(x, y, numbers[i + 2] if each == 3 else VISIBLE * bool(x or y)))
-    return points
 
 
 FORMAT = Format(

@@ -169,17 +169,6 @@ def test_streams_that_are_closed_are_no_error(project: Path, closed: tuple[int, 
     assert (project / "resolved.yaml").read_bytes() == (ROOT / "resolved.yaml").read_bytes()
 
 
-@pytest.fixture
-def bound() -> tuple[str, ...]:
-    """What a command begins with that is to heed what a file's mode forbids, which root does not."""
-    if os.geteuid():
-        return ()
-    setpriv = shutil.which("setpriv")
-    if not setpriv:
-        pytest.skip("tests run as root, and there is no setpriv to take root's rights away")
-    return (setpriv, "--bounding-set=-all", "--inh-caps=-all")
-
-
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [

@@ -19,7 +19,8 @@ from pipeline import cli
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_json, write_text
 from pipeline.tracking import database
-from pipeline.tracking.store import default_uri
+from pipeline.tracking.store import default_uri, open_store
+from pipeline.tracking.trace.trace import trace
 from pipeline.tracking.track import runs_table, track_all, track_run
 
 RUN, MODEL = "herd", "pocketlens-herd"
@@ -116,9 +117,58 @@ def test_places_of_others_stay(project: Path) -> None:
     track_run(RUN, project)
     moved = project.rename(project.parent / "moved")
     track_run(RUN, moved)
-    places = {e.name: e.artifact_location for e in client(moved).search_experiments()}
-    assert {name: places[name] for name in others} == others
-    assert places["pocketlens"] == (moved / "mlartifacts").as_uri()
+    assert {name: places(moved)[name] for name in others} == others
+    assert places(moved)["pocketlens"] == (moved / "mlartifacts").as_uri()
+
+
+def places(project: Path) -> dict[str, str]:
+    return {e.name: e.artifact_location for e in client(project).search_experiments()}
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_a_folder_of_the_same_name_that_is_elsewhere_stays(project: Path, moves: bool) -> None:
+    """As on a disk that is not mounted now, or beside another project's own database."""
+    other = Path(shutil.copytree(project, project.parent / "other"))
+    track_run(RUN, other)
+    others = {
+        "on a disk": (project.parent / "mnt/nas/team/mlartifacts").as_uri(),
+        "of another": (other / "mlartifacts").as_uri(),
+    }
+    runs = {}
+    for name, place in others.items():
+        mlflow = client(project)
+        runs[name] = mlflow.create_run(mlflow.create_experiment(name, place)).info
+    track_run(RUN, project)
+    project = project.rename(project.parent / "moved") if moves else project
+    track_run(RUN, project)
+    assert {name: places(project)[name] for name in others} == others
+    for name, run in runs.items():
+        assert client(project).get_run(run.run_id).info.artifact_uri == run.artifact_uri, name
+    assert places(project)["pocketlens"] == (project / "mlartifacts").as_uri()
+
+
+def test_a_project_that_was_tracked_before_its_place_was_written_down_can_move(project: Path) -> None:
+    first = track_run(RUN, project)
+    with closing(sqlite3.connect(project / "mlflow.db")) as connection, connection:
+        connection.execute("DELETE FROM experiment_tags")
+    copy = Path(shutil.copytree(project, project.parent / "copy"))
+    moved = project.rename(project.parent / "moved")
+    for there in (moved, copy):
+        assert track_run(RUN, there).mlflow_run == first.mlflow_run
+        assert places(there)["pocketlens"] == (there / "mlartifacts").as_uri()
+        shutil.rmtree(there / "mlartifacts")
+    again = moved.rename(project.parent / "again")
+    assert track_run(RUN, again).refilled
+    assert places(again)["pocketlens"] == (again / "mlartifacts").as_uri()
+
+
+def test_a_project_without_a_run_in_its_store_can_move(project: Path) -> None:
+    with open_store(project, None, "pocketlens"):
+        pass
+    moved = project.rename(project.parent / "moved")
+    track_run(RUN, moved)
+    assert places(moved)["pocketlens"] == (moved / "mlartifacts").as_uri()
+    assert not project.exists()
 
 
 def test_an_experiment_in_a_copy_by_dvc_is_in_the_projects_store(project: Path) -> None:
@@ -170,6 +220,53 @@ def test_the_command_fails_where_a_run_is_not_tracked(
     said = {"skipped": f"error: not tracked: {RUN}", "nothing": "dvc.lock: no finished run; `dvc repro` makes them"}
     assert ended.value.code == 1
     assert said[what] in capsys.readouterr().err
+
+
+def test_who_only_reads_changes_nothing_and_waits_for_nobody(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in a project that was moved, whose database is still to be mended."""
+    first = track_run(RUN, project)
+    moved = project.rename(project.parent / "moved")
+    monkeypatch.setattr(database, "TURN_S", 0)
+    with database.alone(moved / "mlflow.db"):
+        before, held = files(moved), (moved / "mlflow.db").read_bytes()
+        found = trace(moved / f"exports/{RUN}/{RUN}.onnx", moved)
+        assert found["mlflow"] == [first.mlflow_run]
+        assert len(runs_table(moved)) == 1
+        assert runs_table(moved, experiment="another").empty
+        with pytest.raises(InputError, match="another process has tracked for 0 s"):
+            list(track_all(moved))
+    assert (files(moved), (moved / "mlflow.db").read_bytes()) == (before, held)
+    assert not project.exists()
+
+
+def test_a_read_only_project_that_was_moved_is_read(project: Path, bound: tuple[str, ...]) -> None:
+    first = track_run(RUN, project)
+    moved = project.rename(project.parent / "moved")
+    folders = [path for path in (moved, *moved.rglob("*")) if path.is_dir()]
+    (moved / "mlflow.db").chmod(0o444)
+    for folder in folders:
+        folder.chmod(0o555)
+    try:
+        done = subprocess.run(
+            [*bound, sys.executable, "-m", "pipeline.cli", "trace", f"exports/{RUN}/{RUN}.onnx", "--json"],
+            cwd=moved,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        for folder in folders:
+            folder.chmod(0o755)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["mlflow"] == [first.mlflow_run], done.stdout
+
+
+def test_without_a_store_there_are_no_runs_and_none_is_made(project: Path) -> None:
+    (project / "mlflow.db").unlink()
+    before = files(project)
+    assert runs_table(project).empty
+    assert files(project) == before
 
 
 def test_a_damaged_database_is_one_line_with_what_to_do(project: Path) -> None:

@@ -16,9 +16,11 @@ SCHEME = "sqlite:///"
 FILES = "mlartifacts"  # the folder beside a database that has its runs' files
 BUSY_S = 20  # how long a statement waits for another program's to end, as MLflow's own do
 TURN_S = 600  # how long a process waits for the one that tracks a run now, which takes seconds
+WRITTEN = "pocketlens.files"  # the tag of an experiment that holds the place that it was given, beside the database
 # where MLflow writes down places of files; a table that this MLflow does not have is left out
 PLACES = (
     ("experiments", "artifact_location"),
+    ("experiment_tags", "value"),
     ("runs", "artifact_uri"),
     ("model_versions", "source"),
     ("model_versions", "storage_location"),
@@ -76,8 +78,9 @@ def alone(database: Path) -> Iterator[None]:
 def mend(database: Path) -> None:
     """Have the database, if it is there, name the files beside it, where its folder was moved, renamed or copied.
 
-    MLflow writes down absolute places. Those of another project stay as they are. Raises InputError if the file is
-    damaged, or kept locked.
+    MLflow writes down absolute places. Only those move that the project itself gave, which the tag WRITTEN says; of an
+    experiment without that tag, those whose runs have their files here. To be called `alone`. Raises InputError if the
+    file is damaged, or kept locked.
     """
     if not database.exists():
         return
@@ -85,10 +88,19 @@ def mend(database: Path) -> None:
     try:
         with closing(sqlite3.connect(database, timeout=BUSY_S, isolation_level=None)) as connection:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            if "experiments" not in tables:
+            if not tables >= {"experiments", "experiment_tags", "runs"}:
                 return
-            found = [row[0] for row in connection.execute("SELECT DISTINCT artifact_location FROM experiments")]
-            formers = [place for place in found if place != here and _of_a_project(place, database.name)]
+            query = (
+                "SELECT DISTINCT artifact_location, value FROM experiments LEFT JOIN experiment_tags "
+                "ON experiment_tags.experiment_id = experiments.experiment_id AND key = ?"
+            )
+            found = connection.execute(query, (WRITTEN,)).fetchall()
+            others = [(place, written) for place, written in found if place and place != here]
+            formers = {
+                place
+                for place, written in others
+                if written == place or (not written and _is_here(connection, place, database))
+            }
             if formers:
                 connection.execute("BEGIN IMMEDIATE")
                 for former in formers:
@@ -105,14 +117,19 @@ def said_of(database: Path, error: sqlite3.Error) -> str:
     return f"{database}: {error}{advice and '; '}{advice}"
 
 
-def _of_a_project(place: str | None, database: str) -> bool:
-    """Whether this is the folder FILES of a project that was moved away, or copied: it is gone, or beside a database.
-    One of that name on another disk is neither.
+def _is_here(connection: sqlite3.Connection, place: str, database: Path) -> bool:
+    """Whether this is the folder FILES of a project that was moved away, or copied, with its runs' files: it is gone,
+    or beside a database, and files of its runs are beside this one.
     """
-    if not place or not place.startswith(("/", "file:")):
+    if not place.startswith(("/", "file:")):
         return False
     path = Path(url2pathname(urlsplit(place).path) if place.startswith("file:") else place)
-    return path.name == FILES and (not path.exists() or path.with_name(database).exists())
+    if path.name != FILES or (path.exists() and not path.with_name(database.name).exists()):
+        return False
+    runs = connection.execute(
+        "SELECT run_uuid FROM runs WHERE artifact_uri = ? || '/' || run_uuid || '/artifacts'", (place,)
+    )
+    return any((database.parent / FILES / run).is_dir() for (run,) in runs)
 
 
 def _move(connection: sqlite3.Connection, table: str, column: str, former: str, here: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.core.errors import InputError, without_password
-from pipeline.tracking.database import FILES, alone, database_of, mend, said_of, uri_of
+from pipeline.tracking.database import FILES, WRITTEN, alone, database_of, mend, said_of, uri_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -67,21 +67,22 @@ def open_store(project: Path, uri: str | None, experiment: str) -> Iterator[Stor
     """
     uri = whole_uri(project, uri)
     database = database_of(uri)
-    with alone(database) if database else nullcontext(), answering(uri) as client:
-        yield Store(client, _experiment(client, uri, experiment), alone=database is not None)
+    with alone(database) if database else nullcontext():
+        if database:
+            mend(database)
+        with answering(uri) as client:
+            yield Store(client, _experiment(client, uri, experiment), alone=database is not None)
 
 
 @contextmanager
 def answering(uri: str) -> "Iterator[MlflowClient]":
-    """A client of the store at a whole `uri`; raises as `open_store` does."""
+    """A client of the store at a whole `uri`, to read from it as it is; raises as `open_store` does."""
     quiet()
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
     database = database_of(uri)
-    if database:
-        mend(database)
     try:
         yield MlflowClient(tracking_uri=uri, registry_uri=uri)
     except (MlflowException, SQLAlchemyError, OSError) as error:
@@ -124,8 +125,9 @@ def _home(project: Path) -> Path:
 
 def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
     found = client.get_experiment_by_name(name)
+    place = _artifacts_of(uri)
     if found is None:
-        return str(client.create_experiment(name, _artifacts_of(uri)))
+        return str(client.create_experiment(name, place, {WRITTEN: place} if place else None))
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
     if not uri.startswith("http") and str(found.artifact_location).startswith("mlflow-artifacts:"):
@@ -133,6 +135,8 @@ def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
             f"MLflow at {without_password(uri)}: experiment {name!r} was made through a server and keeps its "
             "files there; set MLFLOW_TRACKING_URI to that server, or track.experiment to another name"
         )
+    if place and found.artifact_location == place and WRITTEN not in found.tags:
+        client.set_experiment_tag(found.experiment_id, WRITTEN, place)  # of one that was made before there was this tag
     return str(found.experiment_id)
 
 

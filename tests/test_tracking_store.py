@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -247,14 +248,7 @@ def test_a_read_only_project_that_was_moved_is_read(project: Path, bound: tuple[
     for folder in folders:
         folder.chmod(0o555)
     try:
-        done = subprocess.run(
-            [*bound, sys.executable, "-m", "pipeline.cli", "trace", f"exports/{RUN}/{RUN}.onnx", "--json"],
-            cwd=moved,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = python(moved, "-m", "pipeline.cli", "trace", f"exports/{RUN}/{RUN}.onnx", "--json", before=bound)
     finally:
         for folder in folders:
             folder.chmod(0o755)
@@ -300,7 +294,7 @@ def test_a_database_that_another_program_has_locked_is_waited_for_and_named(
     monkeypatch.setattr(database, "BUSY_S", 0)
     with closing(sqlite3.connect(project / "mlflow.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(InputError, match=r"mlflow\.db: database is locked; another program wrote to it for "):
+        with pytest.raises(InputError, match=r"mlflow\.db: database is locked; another program writes to it: "):
             track_run(RUN, project)
         other.execute("ROLLBACK")
     assert track_run(RUN, project).new
@@ -312,21 +306,60 @@ def test_a_folder_that_cannot_be_made_is_one_line(project: Path) -> None:
         track_run(RUN, project, "sqlite:///file/mlflow.db")
 
 
-def test_a_disk_without_room_is_one_line_and_the_next_track_goes_on(project: Path) -> None:
-    blocks = (project / "mlflow.db").stat().st_size // 2048  # of 512 or 1024 bytes: some of the file can be changed
-    script = f"from pathlib import Path; from pipeline.tracking.track import track_run; track_run({RUN!r}, Path())"
-    done = subprocess.run(
-        ["sh", "-c", f'ulimit -f {blocks}; exec "$@"', "sh", sys.executable, "-c", script],
+TRACK = f"from pathlib import Path; from pipeline.tracking.track import track_run; track_run({RUN!r}, Path())"
+
+
+def python(project: Path, *arguments: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*before, sys.executable, *arguments],
         cwd=project,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def limited(size: int) -> tuple[str, ...]:
+    """What a command begins with whose files are to have this many bytes at most, or half of them."""
+    return ("sh", "-c", f'ulimit -f {size // 1024}; exec "$@"', "sh")  # of 512 or 1024 bytes
+
+
+def test_a_disk_without_room_is_one_line_and_the_next_track_goes_on(project: Path) -> None:
+    done = python(project, "-c", TRACK, before=limited((project / "mlflow.db").stat().st_size // 2))
     last = done.stderr.splitlines()[-1]
     assert "InputError: " in last, done.stderr
-    assert "mlflow.db: disk I/O error; make room on its disk" in last
+    assert "mlflow.db: disk I/O error; make room on the disk" in last
     assert track_run(RUN, project).version == "1"
+
+
+def test_files_without_room_beside_the_database_are_named(project: Path) -> None:
+    size = (project / "mlflow.db").stat().st_size * 8
+    (project / f"exports/{RUN}/more.bin").write_bytes(b"0" * size)
+    commit(project)
+    done = python(project, "-c", TRACK, before=limited(size // 2))
+    last = done.stderr.splitlines()[-1]
+    assert re.search(r"InputError: \S+/mlartifacts/\S+/more\.bin: File too large; make room on the disk", last), last
+    assert (track_run(RUN, project).version, len(kept(project)[0])) == ("1", 1)
+
+
+@pytest.mark.parametrize("folder", ["models", "exports"])
+def test_a_file_of_the_project_that_cannot_be_read_is_not_mlflows(
+    project: Path, folder: str, bound: tuple[str, ...]
+) -> None:
+    file = project / folder / RUN / "model.bin"
+    file.write_bytes(b"weights")
+    commit(project)
+    file.chmod(0)
+    last = python(project, "-c", TRACK, before=bound).stderr.splitlines()[-1]
+    advice = "Permission denied; make it and its folder readable and writable"
+    assert re.search(rf"InputError: (?!MLflow)\S*{folder}/{RUN}/model\.bin: {advice}$", last), last
+
+
+def test_a_place_for_files_that_cannot_be_written_is_named(project: Path, bound: tuple[str, ...]) -> None:
+    (project / "mlartifacts").mkdir(mode=0o555)
+    last = python(project, "-c", TRACK, before=bound).stderr.splitlines()[-1]
+    assert re.search(r"InputError: \S*/mlartifacts/\w+: Permission denied; make it and its folder readable", last), last
 
 
 def test_two_at_once_make_one_run_where_there_is_no_database_yet(project: Path) -> None:

@@ -10,6 +10,7 @@ from urllib.request import url2pathname
 
 from filelock import FileLock, Timeout
 
+from pipeline.core.boundary import known, known_of
 from pipeline.core.errors import InputError
 
 SCHEME = "sqlite:///"
@@ -27,16 +28,7 @@ PLACES = (
     ("logged_models", "artifact_location"),
     ("trace_tags", "value"),
 )
-REBUILD = "move it away and run `pocketlens track`, which makes a new one from the chain's files"
-ADVICE = {
-    "locked": f"another program wrote to it for {BUSY_S} s: end that one, or wait for it",
-    "readonly": "make it and its folder writable",
-    "unable to open": "make it and its folder readable and writable",
-    "full": "make room on its disk",
-    "disk I/O": "make room on its disk, or look whether the disk is sound",
-    "malformed": f"it is damaged: {REBUILD}",
-    "not a database": f"it is damaged: {REBUILD}",
-}
+REBUILD = "it is damaged: move it away and run `pocketlens track`, which makes a new one from the chain's files"
 log = logging.getLogger(__name__)
 
 
@@ -68,7 +60,7 @@ def alone(database: Path) -> Iterator[None]:
     except Timeout:
         raise InputError(f"{database}: another process has tracked for {TURN_S} s; end it, then try again") from None
     except OSError as error:
-        raise InputError(f"{database}: {error}; make its folder writable") from None
+        raise InputError(known(error) or f"{database}: {error}; make its folder writable") from None
     try:
         yield
     finally:
@@ -108,13 +100,7 @@ def mend(database: Path) -> None:
                         _move(connection, table, column, former, here)
                 connection.execute("COMMIT")
     except sqlite3.Error as error:
-        raise InputError(said_of(database, error)) from None
-
-
-def said_of(database: Path, error: sqlite3.Error) -> str:
-    """What is wrong with the file and what to do, in one line."""
-    advice = next((text for word, text in ADVICE.items() if word in str(error)), "")
-    return f"{database}: {error}{advice and '; '}{advice}"
+        raise InputError(known_of(database, error, REBUILD)) from None
 
 
 def _is_here(connection: sqlite3.Connection, place: str, database: Path) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import InputError
-from pipeline.core.files import read_json
+from pipeline.core.files import naming, read_json
 from pipeline.core.params import flat
 from pipeline.core.spec import read_spec
 from pipeline.tracking.database import alone, database_of, mend
@@ -269,7 +269,8 @@ def _log_files(client: "MlflowClient", run_id: str, project: Path, state: RunSta
     client.log_artifacts(run_id, str(project / "exports" / run), "exports")
     if served:
         with tempfile.TemporaryDirectory() as scratch:
-            save(served, Path(scratch, PLACE), run_id)
+            with naming(scratch):
+                save(served, Path(scratch, PLACE), run_id)
             client.log_artifacts(run_id, str(Path(scratch, PLACE)), PLACE)
     # whoever downloads the folder has the verdict on it too: it cannot lie in the folder that `verify` judges. It comes
     # last: where it is, all is there

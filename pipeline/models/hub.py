@@ -36,8 +36,8 @@ def hub_weights(backbone: str) -> dict[str, Tensor]:
     """The weights of timm's whole net, in its names; what the hub's cache on this machine holds is taken from there.
 
     Raises InputError as `hub_page` does, and if nothing answers within SECONDS, or what comes is damaged; OSError where
-    this machine does not take the file, as where its disk is full. A download
-    that has begun takes as long as the network needs; where it stalls, the hub's client gives up within a minute.
+    this machine does not take the file, as where its disk is full. A download that has begun takes as long as the
+    network needs; where it stalls, the hub's client gives up within a minute.
     """
     page = hub_page(backbone)
     repository, _, revision = page.partition("@")

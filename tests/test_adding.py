@@ -1,5 +1,6 @@
 """`add`: a folder becomes two blocks in params.yaml, and the rest of the file stays as it is."""
 
+import codecs
 import contextlib
 import json
 import os
@@ -349,6 +350,22 @@ def test_from_scratch_and_weights_exclude_each_other(params: Path) -> None:
         call(params, settings=["model.pretrained=true"], from_scratch=True)
     said = call(params, settings=["model.pretrained=false"], from_scratch=True)
     assert "the run starts from random weights" in said
+
+
+@pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8])
+@pytest.mark.parametrize("ending", [b"\r\n", b"\n"])
+@pytest.mark.parametrize("text", [SHIPPED, b"datasets: {}\n\nruns: {}", b""])
+def test_ends_of_lines_and_the_mark_of_utf8_stay(params: Path, mark: bytes, ending: bytes, text: bytes) -> None:
+    before = mark + text.replace(b"\n", ending)
+    params.write_bytes(before)
+    call(params)
+    after, own = params.read_bytes(), ending if text else b"\n"
+    assert after.startswith(codecs.BOM_UTF8) == bool(mark)
+    assert after.count(own) == after.count(b"\n")
+    assert after.endswith(own)
+    if text is SHIPPED:
+        assert is_subsequence(before.splitlines(keepends=True), after.splitlines(keepends=True))
+    assert read_params(params).run("mine").task == "classify"
 
 
 # --- settings

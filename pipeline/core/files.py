@@ -115,8 +115,8 @@ def new_file(path: Path | str) -> Iterator[Path]:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write UTF-8 text, and the folders above the file. What UTF-8 has no bytes for, as a file name that is not UTF-8
-    brings, is written as JSON escapes it.
+    """Write UTF-8 text, its ends of lines as they are, and the folders above the file. What UTF-8 has no bytes for, as
+    a file name that is not UTF-8 brings, is written as JSON escapes it.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -125,7 +125,7 @@ def write_text(path: Path | str, text: str) -> None:
     'two cows'
     """
     with new_file(path) as place:
-        place.write_text(text, encoding="utf-8", errors="backslashreplace")
+        place.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
 
 
 def read_text(path: Path | str) -> str:

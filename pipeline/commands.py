@@ -14,7 +14,10 @@ from pipeline.core.errors import InputError
 from pipeline.runtimes.targets import TORCH
 
 DATABASE = Path(".fiftyone")
-CHAIN = ("models", "exports", "reports", "data/sample", "data/ingested", "data/augmented")  # the folders of the stages
+MADE = (  # by the chain: what dvc.yaml has as outs, and `make clean` removes
+    *("data/sample", "data/ingested", "data/augmented", "models", "exports", "reports", "resolved.yaml"),
+    *(".resume", ".features", ".fiftyone", "mlflow.db", "mlflow.db.lock", "mlruns", "mlartifacts", ".pocketlens.log"),
+)
 
 
 def add(args: argparse.Namespace) -> None:
@@ -102,10 +105,13 @@ def _json(value: Any) -> str:
 
 
 def _check_place(option: str, path: Path | None) -> None:
-    """Raises InputError for a place in what the chain makes: DVC removes it before a stage runs again."""
-    for made in CHAIN:
+    """Raises InputError for a place in what the chain makes: DVC removes it before a stage runs again, and
+    `make clean` all of it.
+    """
+    for made in MADE:
         if path is not None and path.resolve().is_relative_to(Path(made).resolve()):
-            raise InputError(f"{option} {path}: lies in {made}/, which the chain makes and removes; expected elsewhere")
+            where = f"is {made}" if Path(made).suffix else f"lies in {made}/"
+            raise InputError(f"{option} {path}: {where}, which the chain makes and removes; expected elsewhere")
 
 
 def _check_made(run: str) -> None:

@@ -10,8 +10,8 @@ from pipeline.core.boundary import exit_code
 def run(body: Callable[[str], str]) -> None:
     """Run `body(name)` and print what it says it made.
 
-    `name` is the dataset or run on the command line ("" for stages without one). An error is shown as one line (see
-    `core.boundary`). Of several processes that torchrun started the first one speaks.
+    `name` is the dataset or run on the command line ("" for stages without one). An error is shown without a
+    traceback (see `core.boundary`). Of several processes that torchrun started the first one speaks.
     """
     os.environ.setdefault("FIFTYONE_DO_NOT_TRACK", "1")
     first = os.environ.get("RANK", "0") == "0"

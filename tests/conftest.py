@@ -175,6 +175,17 @@ def project_environment() -> dict[str, str]:
     }
 
 
+@pytest.fixture
+def bound() -> tuple[str, ...]:
+    """What a command begins with that is to heed what a file's mode forbids, which root does not."""
+    if os.geteuid():
+        return ()
+    setpriv = shutil.which("setpriv")
+    if not setpriv:
+        pytest.skip("tests run as root, and there is no setpriv to take root's rights away")
+    return (setpriv, "--bounding-set=-all", "--inh-caps=-all")
+
+
 @pytest.fixture(scope="session")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of this project in which `dvc repro` ran on the smallest params, for all workers: to be read only."""

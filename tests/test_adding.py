@@ -1,5 +1,6 @@
 """`add`: a folder becomes two blocks in params.yaml, and the rest of the file stays as it is."""
 
+import codecs
 import contextlib
 import json
 import os
@@ -43,6 +44,14 @@ FOLDERS: dict[str, dict[str, Any]] = {
     "yolo": {"images/a.jpg": (40, 30), "labels/a.txt": "0 0.5 0.5 0.2 0.2\n", "classes.txt": "cow\n"},
     "voc": {"JPEGImages/a.jpg": (40, 30), "Annotations/a.xml": XML},
     "pts": {"a.jpg": (40, 30), "a.pts": "version: 1\nn_points: 2\n{\n1 2\n3 4\n}\n"},
+    "imagefolder": {
+        "a.jpg": (40, 30),
+        "metadata.jsonl": '{"file_name": "a.jpg", "label": "cow", "objects": {"bbox": [], "categories": []}}',
+    },
+    "deeplabcut": {
+        "labeled-data/m1/a.png": (40, 30),
+        "labeled-data/m1/CollectedData_x.csv": "scorer,x,x\nbodyparts,tail,tail\ncoords,x,y\nlabeled-data/m1/a.png,1,2",
+    },
     "landmarks_csv": {"images/a.jpg": (40, 30), "points.csv": "file,nose_x,nose_y,tail_x,tail_y\na.jpg,1,2,3,4\n"},
 }
 
@@ -99,6 +108,9 @@ def raw(params: Path) -> dict[str, Any]:
         ("voc", "localize", "Pascal VOC"),
         ("pts", "localize", r"1 \.pts files of landmarks"),
         ("pts", "detect", r"1 \.pts files"),
+        ("imagefolder", "classify", r"rows of file_name and label in metadata\.jsonl"),
+        ("imagefolder", "detect", "rows of file_name"),
+        ("deeplabcut", "localize", r"DeepLabCut's labels in labeled-data/m1/CollectedData_x\.csv"),
         ("landmarks_csv", "localize", r"landmarks in points\.csv"),
         ("landmarks_csv", "detect", "landmarks in"),
     ],
@@ -340,6 +352,22 @@ def test_from_scratch_and_weights_exclude_each_other(params: Path) -> None:
     assert "the run starts from random weights" in said
 
 
+@pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8])
+@pytest.mark.parametrize("ending", [b"\r\n", b"\n"])
+@pytest.mark.parametrize("text", [SHIPPED, b"datasets: {}\n\nruns: {}", b""])
+def test_ends_of_lines_and_the_mark_of_utf8_stay(params: Path, mark: bytes, ending: bytes, text: bytes) -> None:
+    before = mark + text.replace(b"\n", ending)
+    params.write_bytes(before)
+    call(params)
+    after, own = params.read_bytes(), ending if text else b"\n"
+    assert after.startswith(codecs.BOM_UTF8) == bool(mark)
+    assert after.count(own) == after.count(b"\n")
+    assert after.endswith(own)
+    if text is SHIPPED:
+        assert is_subsequence(before.splitlines(keepends=True), after.splitlines(keepends=True))
+    assert read_params(params).run("mine").task == "classify"
+
+
 # --- settings
 
 
@@ -486,15 +514,15 @@ def test_labels_elsewhere_are_looked_at_too(params: Path) -> None:
         ({"name": "herd", "data": "coco", "task": "detect"}, r"params\.yaml: datasets\.herd is there already"),
         (
             {"data": "coco", "task": "classify"},
-            r"data/coco: found coco \(COCO .*\), but classify learns from ucf101, folder, crops",
+            r"data/coco: found coco \(COCO .*\), but classify learns from ucf101, .*folder, crops",
         ),
         (
             {"data": "folder", "task": "detect"},
-            r"found folder \(2 class .*\), but detect learns from ucf24, coco, voc, yolo",
+            r"found folder \(2 class .*\), but detect learns from ucf24, .*coco, .*voc, yolo",
         ),
         (
             {"format": "voc", "task": "classify"},
-            r"found voc \(as given\), but classify learns from ucf101, folder, crops",
+            r"found voc \(as given\), but classify learns from ucf101, .*folder, crops",
         ),
         (
             {"format": "cocoa", "task": "detect"},

@@ -131,6 +131,26 @@ def test_what_is_known_says_what_to_do_and_leaves_no_log(
     assert not (project / LOG).exists()
 
 
+@pytest.mark.parametrize("arguments", [("pipeline.cli", "params"), ("pipeline.cli", "trace", "x"), ("stages.params",)])
+def test_a_folder_that_was_deleted_is_one_line(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    done = python(gone, "-m", *arguments, before=("sh", "-c", 'rmdir "$PWD" && exec "$@"', "sh"))
+    said = "error: the folder that this was started in: No such file or directory; change into the project's\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EFBIG])
+def test_of_a_copy_the_file_that_lacks_the_room_is_named(error: int) -> None:
+    assert known(OSError(error, "no", "models/herd", None, "mlartifacts/herd")).startswith(
+        "mlartifacts/herd: no; make "
+    )
+
+
+def test_of_a_copy_the_file_that_cannot_be_read_is_named() -> None:
+    assert known(OSError(errno.EACCES, "no", "models/herd", None, "mlartifacts/herd")).startswith("models/herd: no; ")
+
+
 def test_of_many_processes_one_speaks_but_each_says_what_nobody_foresaw(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -167,17 +187,6 @@ def test_streams_that_are_closed_are_no_error(project: Path, closed: tuple[int, 
     assert done.stderr == ""
     assert done.stdout == ("" if 1 in closed else "resolved.yaml: 4 datasets, 4 runs\n")
     assert (project / "resolved.yaml").read_bytes() == (ROOT / "resolved.yaml").read_bytes()
-
-
-@pytest.fixture
-def bound() -> tuple[str, ...]:
-    """What a command begins with that is to heed what a file's mode forbids, which root does not."""
-    if os.geteuid():
-        return ()
-    setpriv = shutil.which("setpriv")
-    if not setpriv:
-        pytest.skip("tests run as root, and there is no setpriv to take root's rights away")
-    return (setpriv, "--bounding-set=-all", "--inh-caps=-all")
 
 
 @pytest.mark.parametrize(

@@ -29,15 +29,15 @@ STAGES = sorted(p.stem for p in (ROOT / "stages").glob("[!_]*.py"))
 NAMED = [stage for stage in STAGES if stage not in ("params", "sample", "track", "inspect")]
 
 
-def python(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def python(cwd: Path, *arguments: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     """A Python process in `cwd` that finds the project's code; exit code, stdout and stderr."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
-    line = [sys.executable, *arguments]
+    line = [*before, sys.executable, *arguments]
     return subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
 
-def pocketlens(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return python(cwd, "-m", "pipeline.cli", *arguments)
+def pocketlens(cwd: Path, *arguments: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    return python(cwd, "-m", "pipeline.cli", *arguments, before=before)
 
 
 def error_of(done: subprocess.CompletedProcess[str]) -> str:
@@ -177,6 +177,12 @@ def test_add_fetches_weights_once_and_the_project_keeps_them(project: Path, monk
     monkeypatch.setenv("HF_HOME", str(project / "cache"))
     with hub({name: save(net.state_dict())}) as (address, asked):
         monkeypatch.setenv("HF_ENDPOINT", address)
+        full = error_of(
+            pocketlens(project, "add", "mine", *words, before=("sh", "-c", 'ulimit -f 500; exec "$@"', "sh"))
+        )
+        assert re.match(rf"error: {project}/cache/\S+: File too large; make room on the disk, or raise ", full), full
+        assert "no pretrained weights" not in full
+        asked.clear()
         done = pocketlens(project, "add", "mine", *words)
     assert done.returncode == 0, done.stderr
     file = "weights/mobilenetv2_050.lamb_in1k.safetensors"
@@ -349,6 +355,26 @@ def test_the_model_of_a_run_is_held_by_its_hash_once_it_is_there(tmp_path: Path)
         assert model["pretrained_sha256"] == hashlib.sha256(content).hexdigest()
 
 
+@pytest.mark.parametrize("start", ["models/a", "./models/a", "models/b/../a", "{}/models/a", "{}/link/../models//a"])
+def test_the_model_of_a_run_is_known_however_its_path_is_written(tmp_path: Path, start: str) -> None:
+    weights = f"{start.format(tmp_path)}/model.safetensors"
+    (tmp_path / "params.yaml").write_text(of_models("", weights))
+    assert resolve_params(tmp_path / "params.yaml")["runs"]["b"]["model"]["pretrained"] == "models/a/model.safetensors"
+    (tmp_path / "params.yaml").write_text(of_models(weights))
+    with pytest.raises(InputError, match="the run starts from itself, by a;"):
+        resolve_params(tmp_path / "params.yaml")
+
+
+def test_a_project_behind_a_link_knows_its_runs_models(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "params.yaml").write_text(of_models("", f"{tmp_path}/models/a/model.safetensors"))
+    found = resolve_params(tmp_path / "link/params.yaml")["runs"]["b"]["model"]["pretrained"]
+    assert found == "models/a/model.safetensors"
+    (tmp_path / "params.yaml").write_text(of_models("", f"{tmp_path}/other/models/a/model.safetensors"))
+    with pytest.raises(InputError, match="no such file"):
+        resolve_params(tmp_path / "params.yaml")
+
+
 @pytest.mark.parametrize(
     ("starts", "message"),
     [
@@ -418,7 +444,9 @@ def test_numbers_out_of_their_range_are_named(project: Path, arguments: list[str
     assert message in done.stderr
 
 
-@pytest.mark.parametrize("place", ["models/herd/x", "exports", "data/ingested/herd/x", "reports/../models/x"])
+@pytest.mark.parametrize(
+    "place", ["models/herd/x", "exports", "data/ingested/herd/x", "reports/../models/x", ".features/x", "mlflow.db"]
+)
 @pytest.mark.parametrize(
     "command",
     [["predict", "photo.jpg", "--run", "other", "--draw"], ["cost", "--budget", "macs=1M", "--plot"]],
@@ -427,7 +455,8 @@ def test_nothing_is_written_where_the_chain_removes_it(project: Path, command: l
     (project / "models").mkdir()
     found = error_of(pocketlens(project, *command, place))
     assert re.search(
-        rf"{command[-1]} {place}: lies in \S+/, which the chain makes and removes; expected elsewhere", found
+        rf"{command[-1]} {place}: (lies in \S+/|is mlflow\.db), which the chain makes and removes; expected elsewhere",
+        found,
     )
     assert not list((project / "models").iterdir())
 

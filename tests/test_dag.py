@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from pipeline.augment.params import AugmentParams
+from pipeline.commands import MADE
 from pipeline.datasets.params import DatasetParams, SplitParams
 from pipeline.evaluation.params import DetectPredict, LocalizePredict
 from pipeline.export.params import ExportParams, Ptq, Qat
@@ -142,6 +143,15 @@ def any_name(path: str) -> str:
 def outs_of(stage: str) -> list[str]:
     listed = [out for kind in ("outs", "metrics", "plots") for out in body(stage).get(kind, [])]
     return [next(iter(out)) if isinstance(out, dict) else out for out in listed]
+
+
+def test_a_command_writes_to_no_place_that_is_made_and_removed() -> None:
+    """Those are the outs of dvc.yaml, and what `make clean` removes."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    cleaned = re.findall(r"^clean:.*\n\trm -rf (.*)$", makefile, re.MULTILINE)[0].split()
+    outs = {out for stage in STAGES for out in outs_of(stage)}
+    assert [out for out in outs if not any(out == made or out.startswith(f"{made}/") for made in MADE)] == []
+    assert {*MADE} == {*cleaned, "resolved.yaml"}, "which is committed"
 
 
 def watched(stage: str) -> list[str]:

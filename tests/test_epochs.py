@@ -1,5 +1,6 @@
 """`pocketlens epochs`: a schedule that fits into so many minutes, from what was measured, and nothing else changed."""
 
+import codecs
 import difflib
 import re
 from pathlib import Path
@@ -94,6 +95,11 @@ TRAIN
         ("    train: {batch_size: 4}", "{batch_size", "{epochs: 1, batch_size"),
         ("    train: {}", "{}", "{epochs: 1}"),
         ("    train:\n      patience: 3", "      patience", "      epochs: 1\n      patience"),
+        ("    train: &lone {patience: 3}", "{patience", "{epochs: 1, patience"),
+        ("    train: !!map {}", "{}", "{epochs: 1}"),
+        ("    train: !!map &lone\n      patience: 3", "      patience", "      epochs: 1\n      patience"),
+        ("    train: {epochs: &lone 10}", "&lone 10", "&lone 1"),
+        ("    train:\n      epochs: !!int 10  # ten", "!!int 10", "!!int 1"),
         ("    export: {targets: [onnx_float]}", "    task: classify", "    train: {epochs: 1}\n    task: classify"),
     ],
 )
@@ -124,6 +130,35 @@ def test_a_block_that_runs_share_is_not_changed_for_both(tmp_path: Path, shared:
             InputError, match=rf"share what is to change; write by hand runs\.{name}\.train\.epochs: 1$"
         ):
             write_epochs(params, name, read_params(params).run(name), MEASURED, 1)
+    assert params.read_text() == text
+
+
+@pytest.mark.parametrize("train", ["    train: {epochs: 10}", "    train:\n      patience: 3", "    export: {}"])
+@pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8])
+@pytest.mark.parametrize("ending", ["\r\n", "\n"])
+def test_ends_of_lines_and_the_mark_of_utf8_stay(tmp_path: Path, train: str, mark: bytes, ending: str) -> None:
+    params = tmp_path / "params.yaml"
+    lines = [line + ending for line in FILE.replace("TRAIN", train).splitlines()]
+    lines[1] = lines[1].rstrip() + "\n"  # one that another editor wrote
+    before = mark + "".join(lines).encode()
+    params.write_bytes(before)
+    write_epochs(params, "r", read_params(params).run("r"), MEASURED, 1)
+    assert read_params(params).run("r").train.epochs == 1
+    old, new = (data.splitlines(keepends=True) for data in (before, params.read_bytes()))
+    different = [line for line in new if line not in old]
+    assert len(different) == 1
+    assert different[0].endswith(b"s: 1" + ending.encode()) or different[0].endswith(b"s: 1}" + ending.encode())
+    assert [line for line in old if line not in new] == (
+        [b"    train: {epochs: 10}" + ending.encode()] * (": {e" in train)
+    )
+
+
+def test_what_cannot_be_written_is_not_said_to_be_an_alias(tmp_path: Path) -> None:
+    params = tmp_path / "params.yaml"
+    text = FILE.replace("TRAIN", "    train:\n      epochs: &lone\n        10")
+    params.write_text(text)
+    with pytest.raises(InputError, match=r"is no plain block with a number; write by hand runs\.r\.train\.epochs: 1$"):
+        write_epochs(params, "r", read_params(params).run("r"), MEASURED, 1)
     assert params.read_text() == text
 
 

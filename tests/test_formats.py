@@ -190,6 +190,7 @@ def test_coco_numbered_landmarks_and_a_skeleton_from_0(tmp_path):
     [
         (coco(annotations=[{"bbox": None}]), [("a.jpg", "bad_box", "dropped")]),
         (coco(annotations=[{"bbox": [1, 2, 3]}]), [("a.jpg", "bad_box", "dropped")]),
+        (coco(annotations=[{"bbox": [1, 2, 3, 10**400]}]), [("a.jpg", "bad_box", "dropped")]),
         (coco(annotations=[{"bbox": ["x", 2, 3, 4]}]), [("a.jpg", "bad_box", "dropped")]),
         (coco(annotations=[{"keypoints": []}]), [("a.jpg", "bad_box", "dropped")]),
         (coco(annotations=[BOX | {"category_id": 9}]), [("a.jpg", "unknown_class", "dropped")]),

@@ -48,7 +48,8 @@ def test_every_option_is_read(row: Format) -> None:
 def test_a_format_that_others_have_by_chance_is_asked_last() -> None:
     """class folders of images are in nearly every dataset, and UCF101-24's boxes lie beside UCF101's clips"""
     order = [name for name, row in FORMATS.items() if row.recognize]
-    assert order == ["ucf24", "ucf101", "coco", "voc", "yolo", "pts", "landmarks_csv", "folder"]
+    annotated = ["imagefolder", "labelme", "coco", "label_studio", "deeplabcut", "cvat", "open_images"]
+    assert order == ["ucf24", "ucf101", *annotated, "voc", "yolo", "pts", "landmarks_csv", "folder"]
 
 
 def test_a_format_imports_no_package_beside_core_and_its_own() -> None:

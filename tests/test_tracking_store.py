@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -19,7 +20,8 @@ from pipeline import cli
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_json, write_text
 from pipeline.tracking import database
-from pipeline.tracking.store import default_uri
+from pipeline.tracking.store import default_uri, open_store
+from pipeline.tracking.trace.trace import trace
 from pipeline.tracking.track import runs_table, track_all, track_run
 
 RUN, MODEL = "herd", "pocketlens-herd"
@@ -116,9 +118,58 @@ def test_places_of_others_stay(project: Path) -> None:
     track_run(RUN, project)
     moved = project.rename(project.parent / "moved")
     track_run(RUN, moved)
-    places = {e.name: e.artifact_location for e in client(moved).search_experiments()}
-    assert {name: places[name] for name in others} == others
-    assert places["pocketlens"] == (moved / "mlartifacts").as_uri()
+    assert {name: places(moved)[name] for name in others} == others
+    assert places(moved)["pocketlens"] == (moved / "mlartifacts").as_uri()
+
+
+def places(project: Path) -> dict[str, str]:
+    return {e.name: e.artifact_location for e in client(project).search_experiments()}
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_a_folder_of_the_same_name_that_is_elsewhere_stays(project: Path, moves: bool) -> None:
+    """As on a disk that is not mounted now, or beside another project's own database."""
+    other = Path(shutil.copytree(project, project.parent / "other"))
+    track_run(RUN, other)
+    others = {
+        "on a disk": (project.parent / "mnt/nas/team/mlartifacts").as_uri(),
+        "of another": (other / "mlartifacts").as_uri(),
+    }
+    runs = {}
+    for name, place in others.items():
+        mlflow = client(project)
+        runs[name] = mlflow.create_run(mlflow.create_experiment(name, place)).info
+    track_run(RUN, project)
+    project = project.rename(project.parent / "moved") if moves else project
+    track_run(RUN, project)
+    assert {name: places(project)[name] for name in others} == others
+    for name, run in runs.items():
+        assert client(project).get_run(run.run_id).info.artifact_uri == run.artifact_uri, name
+    assert places(project)["pocketlens"] == (project / "mlartifacts").as_uri()
+
+
+def test_a_project_that_was_tracked_before_its_place_was_written_down_can_move(project: Path) -> None:
+    first = track_run(RUN, project)
+    with closing(sqlite3.connect(project / "mlflow.db")) as connection, connection:
+        connection.execute("DELETE FROM experiment_tags")
+    copy = Path(shutil.copytree(project, project.parent / "copy"))
+    moved = project.rename(project.parent / "moved")
+    for there in (moved, copy):
+        assert track_run(RUN, there).mlflow_run == first.mlflow_run
+        assert places(there)["pocketlens"] == (there / "mlartifacts").as_uri()
+        shutil.rmtree(there / "mlartifacts")
+    again = moved.rename(project.parent / "again")
+    assert track_run(RUN, again).refilled
+    assert places(again)["pocketlens"] == (again / "mlartifacts").as_uri()
+
+
+def test_a_project_without_a_run_in_its_store_can_move(project: Path) -> None:
+    with open_store(project, None, "pocketlens"):
+        pass
+    moved = project.rename(project.parent / "moved")
+    track_run(RUN, moved)
+    assert places(moved)["pocketlens"] == (moved / "mlartifacts").as_uri()
+    assert not project.exists()
 
 
 def test_an_experiment_in_a_copy_by_dvc_is_in_the_projects_store(project: Path) -> None:
@@ -172,6 +223,46 @@ def test_the_command_fails_where_a_run_is_not_tracked(
     assert said[what] in capsys.readouterr().err
 
 
+def test_who_only_reads_changes_nothing_and_waits_for_nobody(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in a project that was moved, whose database is still to be mended."""
+    first = track_run(RUN, project)
+    moved = project.rename(project.parent / "moved")
+    monkeypatch.setattr(database, "TURN_S", 0)
+    with database.alone(moved / "mlflow.db"):
+        before, held = files(moved), (moved / "mlflow.db").read_bytes()
+        found = trace(moved / f"exports/{RUN}/{RUN}.onnx", moved)
+        assert found["mlflow"] == [first.mlflow_run]
+        assert len(runs_table(moved)) == 1
+        assert runs_table(moved, experiment="another").empty
+        with pytest.raises(InputError, match="another process has tracked for 0 s"):
+            list(track_all(moved))
+    assert (files(moved), (moved / "mlflow.db").read_bytes()) == (before, held)
+    assert not project.exists()
+
+
+def test_a_read_only_project_that_was_moved_is_read(project: Path, bound: tuple[str, ...]) -> None:
+    first = track_run(RUN, project)
+    moved = project.rename(project.parent / "moved")
+    folders = [path for path in (moved, *moved.rglob("*")) if path.is_dir()]
+    (moved / "mlflow.db").chmod(0o444)
+    for folder in folders:
+        folder.chmod(0o555)
+    try:
+        done = python(moved, "-m", "pipeline.cli", "trace", f"exports/{RUN}/{RUN}.onnx", "--json", before=bound)
+    finally:
+        for folder in folders:
+            folder.chmod(0o755)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["mlflow"] == [first.mlflow_run], done.stdout
+
+
+def test_without_a_store_there_are_no_runs_and_none_is_made(project: Path) -> None:
+    (project / "mlflow.db").unlink()
+    before = files(project)
+    assert runs_table(project).empty
+    assert files(project) == before
+
+
 def test_a_damaged_database_is_one_line_with_what_to_do(project: Path) -> None:
     (project / "mlflow.db").write_bytes(b"no database" * 1000)
     said = r"^\S*project/mlflow\.db: file is not a database; it is damaged: move it away and run `pocketlens track`"
@@ -203,7 +294,7 @@ def test_a_database_that_another_program_has_locked_is_waited_for_and_named(
     monkeypatch.setattr(database, "BUSY_S", 0)
     with closing(sqlite3.connect(project / "mlflow.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(InputError, match=r"mlflow\.db: database is locked; another program wrote to it for "):
+        with pytest.raises(InputError, match=r"mlflow\.db: database is locked; another program writes to it: "):
             track_run(RUN, project)
         other.execute("ROLLBACK")
     assert track_run(RUN, project).new
@@ -215,21 +306,60 @@ def test_a_folder_that_cannot_be_made_is_one_line(project: Path) -> None:
         track_run(RUN, project, "sqlite:///file/mlflow.db")
 
 
-def test_a_disk_without_room_is_one_line_and_the_next_track_goes_on(project: Path) -> None:
-    blocks = (project / "mlflow.db").stat().st_size // 2048  # of 512 or 1024 bytes: some of the file can be changed
-    script = f"from pathlib import Path; from pipeline.tracking.track import track_run; track_run({RUN!r}, Path())"
-    done = subprocess.run(
-        ["sh", "-c", f'ulimit -f {blocks}; exec "$@"', "sh", sys.executable, "-c", script],
+TRACK = f"from pathlib import Path; from pipeline.tracking.track import track_run; track_run({RUN!r}, Path())"
+
+
+def python(project: Path, *arguments: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*before, sys.executable, *arguments],
         cwd=project,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def limited(size: int) -> tuple[str, ...]:
+    """What a command begins with whose files are to have this many bytes at most, or half of them."""
+    return ("sh", "-c", f'ulimit -f {size // 1024}; exec "$@"', "sh")  # of 512 or 1024 bytes
+
+
+def test_a_disk_without_room_is_one_line_and_the_next_track_goes_on(project: Path) -> None:
+    done = python(project, "-c", TRACK, before=limited((project / "mlflow.db").stat().st_size // 2))
     last = done.stderr.splitlines()[-1]
     assert "InputError: " in last, done.stderr
-    assert "mlflow.db: disk I/O error; make room on its disk" in last
+    assert "mlflow.db: disk I/O error; make room on the disk" in last
     assert track_run(RUN, project).version == "1"
+
+
+def test_files_without_room_beside_the_database_are_named(project: Path) -> None:
+    size = (project / "mlflow.db").stat().st_size * 8
+    (project / f"exports/{RUN}/more.bin").write_bytes(b"0" * size)
+    commit(project)
+    done = python(project, "-c", TRACK, before=limited(size // 2))
+    last = done.stderr.splitlines()[-1]
+    assert re.search(r"InputError: \S+/mlartifacts/\S+/more\.bin: File too large; make room on the disk", last), last
+    assert (track_run(RUN, project).version, len(kept(project)[0])) == ("1", 1)
+
+
+@pytest.mark.parametrize("folder", ["models", "exports"])
+def test_a_file_of_the_project_that_cannot_be_read_is_not_mlflows(
+    project: Path, folder: str, bound: tuple[str, ...]
+) -> None:
+    file = project / folder / RUN / "model.bin"
+    file.write_bytes(b"weights")
+    commit(project)
+    file.chmod(0)
+    last = python(project, "-c", TRACK, before=bound).stderr.splitlines()[-1]
+    advice = "Permission denied; make it and its folder readable and writable"
+    assert re.search(rf"InputError: (?!MLflow)\S*{folder}/{RUN}/model\.bin: {advice}$", last), last
+
+
+def test_a_place_for_files_that_cannot_be_written_is_named(project: Path, bound: tuple[str, ...]) -> None:
+    (project / "mlartifacts").mkdir(mode=0o555)
+    last = python(project, "-c", TRACK, before=bound).stderr.splitlines()[-1]
+    assert re.search(r"InputError: \S*/mlartifacts/\w+: Permission denied; make it and its folder readable", last), last
 
 
 def test_two_at_once_make_one_run_where_there_is_no_database_yet(project: Path) -> None:

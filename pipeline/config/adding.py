@@ -7,10 +7,20 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from pipeline.config.params import NAME, NAMED, RunParams, parse_params, put, read_params, read_settings
+from pipeline.config.params import (
+    NAME,
+    NAMED,
+    RunParams,
+    line_end,
+    parse_params,
+    put,
+    read_params,
+    read_settings,
+    read_text,
+    rewrite,
+)
 from pipeline.config.starting import starting_weights
 from pipeline.core.errors import InputError
-from pipeline.core.files import write_text
 from pipeline.core.params import nearest
 from pipeline.datasets.formats import FORMATS, detect_format, nearest_of
 from pipeline.datasets.formats.reading import refuse_names
@@ -56,7 +66,7 @@ def add(
     for key, value in ({f"model.{k}": v for k, v in net.items() if v} | read_settings(settings)).items():
         _set(dataset, run, key, value)
     text, said = _started(params, name, dataset, run, from_scratch)
-    write_text(params, text)
+    rewrite(params, text)
     return (
         f"{data}: {format} ({reason})\n{said}\n{params}: datasets.{name} and runs.{name} written\n"
         f"next: dvc repro track@{name} (`pocketlens params {name}` lists its knobs)"
@@ -88,7 +98,7 @@ def _started(
 
 def _written(params: Path, name: str, dataset: dict[str, Any], run: dict[str, Any]) -> tuple[str, RunParams]:
     """The text of `params` with both blocks, and the run as it then is."""
-    text = params.read_text(encoding="utf-8")
+    text = read_text(params)
     for section, block in (("datasets", dataset), ("runs", run)):
         text = _insert(text, section, name, block, params)
     return text, parse_params(text, params).run(name)
@@ -126,13 +136,15 @@ def _insert(text: str, section: str, name: str, block: dict[str, Any], params: P
     """Put `name: block` at the end of the top-level `section`, touching no other line."""
     if name in ((YAML(typ="safe").load(text) or {}).get(section) or {}):
         raise InputError(f"{params}: {section}.{name} is there already; choose another name")
-    lines = text.splitlines()
+    lines, ending = text.splitlines(keepends=True), line_end(text)
+    if lines and lines[-1] == lines[-1].rstrip("\r\n"):
+        lines[-1] += ending
     heading = re.compile(rf"{section}:\s*({{\s*}})?\s*(#.*)?$")
     start = next((i for i, line in enumerate(lines) if heading.match(line)), None)
     if start is None:
         if section in (YAML(typ="safe").load(text) or {}):
             raise InputError(f"{params}: {section}: expected it at the start of a line, and its entries below")
-        lines, start = [*lines, f"{section}:"], len(lines)
+        lines, start = [*lines, f"{section}:{ending}"], len(lines)
     lines[start] = re.sub(r"\s*{\s*}", "", lines[start], count=1)
     end = next((i for i in range(start + 1, len(lines)) if re.match(r"[^\s#]", lines[i])), len(lines))
     # blank lines and comments just before the next section belong to that one
@@ -141,8 +153,8 @@ def _insert(text: str, section: str, name: str, block: dict[str, Any], params: P
     yaml = YAML()
     out = io.StringIO()
     yaml.dump({name: block}, out)
-    added = [f"  {line}" for line in out.getvalue().splitlines()]
-    return "\n".join([*lines[:end], *added, *lines[end:]]) + "\n"
+    added = [f"  {line}{ending}" for line in out.getvalue().splitlines()]
+    return "".join([*lines[:end], *added, *lines[end:]])
 
 
 def _as_written(path: Path, params: Path) -> str:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.events import AliasEvent
 
-from pipeline.config.params import RunParams, parse_params, parse_yaml, put, read_text
+from pipeline.config.params import RunParams, line_end, parse_params, parse_yaml, put, read_text, rewrite
 from pipeline.core.errors import InputError
-from pipeline.core.files import write_text
 from pipeline.training.budget import Seconds, fitting, measure
 from pipeline.training.cost import duration
+
+PROPERTIES = r"(?:[&!]\S*\s+)*"  # what YAML has before a value: an anchor, a tag
 
 
 def fit_epochs(params: Path, name: str, minutes: float) -> str:
@@ -42,7 +44,7 @@ def write_epochs(params: Path, name: str, run: RunParams, seconds: Seconds, minu
     if all(knobs[key] == value for key, value in stated.items()):
         return f"{said}\nruns.{name} trains in about {taken}; {params} stays as it is"
     changed = {key: value for key, value in knobs.items() if stated.get(key) != value}
-    write_text(params, _changed(read_text(params), name, changed, params))
+    rewrite(params, _changed(read_text(params), name, changed, params))
     written = ", ".join(f"{key} {value}" for key, value in changed.items())
     return f"{said}\n{params}: runs.{name}: {written}; it trains in about {taken}\nnext: dvc repro track@{name}"
 
@@ -61,7 +63,11 @@ def _changed(text: str, name: str, changed: dict[str, int], params: Path) -> str
         done = False
     if not done:
         by_hand = ", ".join(f"runs.{name}.{key}: {value}" for key, value in changed.items())
-        raise InputError(f"{params}: aliases of YAML share what is to change; write by hand {by_hand}")
+        shared = any(isinstance(event, AliasEvent) for event in YAML().parse(text))
+        why = (
+            "aliases of YAML share what is to change" if shared else "what is to change is no plain block with a number"
+        )
+        raise InputError(f"{params}: {why}; write by hand {by_hand}")
     parse_params(text, params)
     return text
 
@@ -74,15 +80,19 @@ def _with(text: str, path: list[str], value: int) -> str:
     lines = text.splitlines(keepends=True)
     if len(rest) == 1 and rest[0] in node:
         line, column = node.lc.value(rest[0])
-        lines[line] = lines[line][:column] + re.sub(r"^[^\s,}]+", str(value), lines[line][column:])
+        lines[line] = lines[line][:column] + re.sub(
+            rf"^({PROPERTIES})[^\s,}}]+", rf"\g<1>{value}", lines[line][column:], count=1
+        )
         return "".join(lines)
     said = f"{rest[-1]}: {value}"
     for key in reversed(rest[:-1]):
         said = f"{key}: {{{said}}}"
     if not node or node.fa.flow_style():
-        line, column = node.lc.line, node.lc.col + 1  # behind the brace
+        line, column = node.lc.line, node.lc.col
+        before = re.match(PROPERTIES + "{", lines[line][column:])
+        column += before.end() if before else 0  # behind the brace
         lines[line] = lines[line][:column] + said + (", " if node else "") + lines[line][column:]
     else:
         line, column = node.lc.key(next(iter(node)))
-        lines.insert(line, " " * column + said + "\n")
+        lines.insert(line, " " * column + said + line_end(text))
     return "".join(lines)

@@ -4,6 +4,7 @@ The blocks' schemas lie beside the code that reads them; here they are put toget
 from their defaults.
 """
 
+import codecs
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from ruamel.yaml.error import YAMLError
 from pipeline.augment.params import AugmentParams
 from pipeline.config.problems import describe
 from pipeline.core.errors import InputError
+from pipeline.core.files import write_text
 from pipeline.core.params import Block, flat, nearest
 from pipeline.datasets.formats import FORMATS
 from pipeline.datasets.params import DATASETS, DatasetParams
@@ -143,15 +145,29 @@ def read_params(path: Path | str = "params.yaml") -> Params:
 
 
 def read_text(path: Path | str) -> str:
-    """Of params.yaml. Raises InputError if it is missing, cannot be read or is not UTF-8."""
+    """Of params.yaml, its ends of lines as they are, without a mark of UTF-8 (BOM) before it.
+
+    Raises InputError if it is missing, cannot be read or is not UTF-8.
+    """
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
+        return Path(path).read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8: byte {error.object[error.start]:#04x} at {error.start}") from None
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
+
+
+def rewrite(path: Path, text: str) -> None:
+    """Write what `read_text` gave and what was changed in it, with the mark that the file has."""
+    marked = path.read_bytes().startswith(codecs.BOM_UTF8)
+    write_text(path, f"\ufeff{text}" if marked else text)
+
+
+def line_end(text: str) -> str:
+    """What ends the first line of it."""
+    return next((line[len(line.rstrip("\r\n")) :] for line in text.splitlines(keepends=True)), "") or "\n"
 
 
 def parse_params(text: str, path: Path) -> Params:

@@ -43,7 +43,8 @@ def _others_start_from(project: Path) -> list[str]:
     if not (project / FILE).is_file():
         return []
     runs = Resolved(project / FILE).block(dict[str, Any], "runs", default={})
-    source = {name: run_of(str(run["model"].get("pretrained"))) for name, run in runs.items() if "model" in run}
+    starts = {name: str(run["model"].get("pretrained")) for name, run in runs.items() if "model" in run}
+    source = {name: run_of(project, weights) for name, weights in starts.items()}
     found: list[str] = []
     for name in sorted(filter(None, source.values())):
         way: list[str] = []

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ HEADING = (
     "# Written by the stage `params` from params.yaml, where knobs are changed; `pocketlens params` explains them.\n"
 )
 INGEST = "ingest"
+MODEL = "model.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +122,10 @@ def _is_there(params: Path, name: str, runs: Mapping[str, RunParams]) -> bool:
     weights = str(runs[name].model.pretrained)
     where = f"{params}: runs.{name}.model.pretrained: {weights}"
     way: list[str] = []
-    first = source = run_of(weights)
+    first = source = run_of(params.parent, weights)
     while source in runs and source not in way:
         way.append(source)
-        source = run_of(str(runs[source].model.pretrained))
+        source = run_of(params.parent, str(runs[source].model.pretrained))
     if name in way:
         raise InputError(f"{where}: the run starts from itself, by {' and '.join(way)}; expected another one's model")
     if first and first not in runs:
@@ -137,10 +139,13 @@ def _is_there(params: Path, name: str, runs: Mapping[str, RunParams]) -> bool:
     return False
 
 
-def run_of(weights: str) -> str:
-    """The run whose model a path is, models/<run>/model.safetensors; "" if it is none of this project."""
-    parts = Path(weights).parts
-    return parts[1] if len(parts) == 3 and (parts[0], parts[2]) == ("models", "model.safetensors") else ""
+def run_of(project: Path, weights: str) -> str:
+    """The run whose model a path is, however it is written: models/<run>/model.safetensors of the project; "" if it is
+    none of this one.
+    """
+    path = Path(os.path.normpath(project.absolute() / weights))
+    of_model = path.name == MODEL and path.parent.parent.resolve() == (project / "models").resolve()
+    return path.parent.name if of_model else ""
 
 
 def _dataset(block: dict[str, Any]) -> dict[str, Any]:
@@ -152,6 +157,8 @@ def _run(params: Path, name: str, runs: Mapping[str, RunParams]) -> dict[str, An
     run = runs[name]
     block = run.model_dump()
     weights = block["model"]["pretrained"]
+    if isinstance(weights, str) and (of := run_of(params.parent, weights)):
+        block["model"]["pretrained"] = f"models/{of}/{MODEL}"
     if isinstance(weights, str) and _is_there(params, name, runs):
         stated, found = run.model.pretrained_sha256, sha256(params.parent / weights)
         if stated not in (None, found):

@@ -1,6 +1,7 @@
-"""Where what is raised becomes one line on stderr and an exit code: the same for the command and for every stage.
+"""Where what is raised becomes a message on stderr and an exit code: the same for the command and for every stage.
 
-What the user can mend says what to do. What nobody has foreseen is one line too, and its traceback is in a log file.
+What the user can mend says what to do: one line, and more where it lists several things. What nobody has foreseen is
+one line, and its traceback is in a log file.
 """
 
 import errno
@@ -15,8 +16,12 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.core.errors import InputError, without_password
+
+if TYPE_CHECKING:
+    import sqlite3
 
 LOG = ".pocketlens.log"  # in a project; anywhere else, and where that cannot be written, a new file in the temp folder
 LARGEST_LOG = 1 << 20  # bytes: a log that is larger begins anew
@@ -34,6 +39,15 @@ ADVICE = {
     errno.ENOMEM: "make memory free: end other programs",
     errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
 }
+# SQLite's own words for the same, as it has no errno
+SQLITE = {
+    "locked": "another program writes to it: end that one, or wait for it",
+    "readonly": MAKE_WRITABLE,
+    "unable to open": MAKE_WRITABLE,
+    "full": ROOM,
+    "disk I/O": f"{ROOM}, or look whether the disk is sound",
+}
+DAMAGED = re.compile("malformed|not a database")  # in SQLite's words
 WITHOUT_NAME = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM, errno.EMFILE}  # say something without a file
 # libraries that do not raise OSError say it in their own words: safetensors, SQLite, FFmpeg
 FULL = re.compile(
@@ -44,7 +58,7 @@ SHARED = re.compile(r"unable to (write to|open shared memory|allocate shared mem
 
 
 def exit_code(body: Callable[[], object], speaks: bool = True) -> int:
-    """Call `body`, say on stderr in one line what it raised, and return the exit code.
+    """Call `body`, say on stderr what it raised, and return the exit code.
 
     A process that does not speak, as of many that train together, leaves what the user can mend to the one that does.
     A character that the terminal's encoding does not have, as of a file name that is not UTF-8, is printed escaped. A
@@ -55,7 +69,11 @@ def exit_code(body: Callable[[], object], speaks: bool = True) -> int:
     0
     """
     _open_streams()
-    folder = Path.cwd()
+    try:
+        folder = Path.cwd()
+    except OSError as error:  # it was deleted
+        said = f"the folder that this was started in: {error.strerror}; change into the project's"
+        return _failed(said if speaks else "")
     try:
         body()
         sys.stdout.flush()  # here, where it can be said that it fails
@@ -82,7 +100,9 @@ def known(error: BaseException) -> str:
     """
     if isinstance(error, OSError) and error.errno in (ADVICE if error.filename else WITHOUT_NAME):
         advice = ADVICE[error.errno or 0]
-        named = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        copied = error.filename2 if error.errno in WITHOUT_NAME else None  # what is written lacks the room
+        path = copied or error.filename
+        named = f"{os.fsdecode(path)}: " if isinstance(path, str | bytes) else ""
         return f"{named}{error.strerror or os.strerror(error.errno or 0)}; {advice}"
     if isinstance(error, MemoryError):
         return f"{_one_line(error) or 'out of memory'}; {ADVICE[errno.ENOMEM]}"
@@ -91,6 +111,20 @@ def known(error: BaseException) -> str:
     if SHARED.search(str(error)):
         return f"{_one_line(error)}; give /dev/shm more room (docker's --shm-size), or set machine.workers: 0"
     return f"{_one_line(error)}; {ROOM}" if FULL.search(str(error)) else ""
+
+
+def known_of(database: Path, error: "sqlite3.Error", damaged: str) -> str:
+    """The same of an SQLite file, with SQLite's own words; `damaged` says what to do about one that is.
+
+    >>> import sqlite3
+    >>> known_of(Path("mlflow.db"), sqlite3.DatabaseError("file is not a database"), "delete it")
+    'mlflow.db: file is not a database; delete it'
+    """
+    said = str(error)
+    advice = next((advice for word, advice in SQLITE.items() if word in said), "")
+    if DAMAGED.search(said):
+        advice = damaged
+    return f"{database}: {said}{advice and '; '}{advice}"
 
 
 def _failed(said: str, code: int = FAILED, kind: str = "error: ") -> int:

@@ -115,8 +115,8 @@ def new_file(path: Path | str) -> Iterator[Path]:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write UTF-8 text, and the folders above the file. What UTF-8 has no bytes for, as a file name that is not UTF-8
-    brings, is written as JSON escapes it.
+    """Write UTF-8 text, its ends of lines as they are, and the folders above the file. What UTF-8 has no bytes for, as
+    a file name that is not UTF-8 brings, is written as JSON escapes it.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -125,7 +125,7 @@ def write_text(path: Path | str, text: str) -> None:
     'two cows'
     """
     with new_file(path) as place:
-        place.write_text(text, encoding="utf-8", errors="backslashreplace")
+        place.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
 
 
 def read_text(path: Path | str) -> str:
@@ -206,7 +206,7 @@ def read_json(path: Path | str) -> Any:
     except IsADirectoryError:
         raise InputError(f"{path}: a folder; expected a file of JSON") from None
     try:
-        return json.loads(text, object_pairs_hook=_each_key_once)
+        return json.loads(text, object_pairs_hook=each_key_once)
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
     except InputError as error:  # a key that stands twice
@@ -215,7 +215,12 @@ def read_json(path: Path | str) -> Any:
         raise InputError(f"{path}: not JSON that can be read: {error}") from None
 
 
-def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of its `pairs`, as json's `object_pairs_hook`. Raises InputError for a key that stands twice.
+
+    >>> json.loads('{"cows": 2}', object_pairs_hook=each_key_once)
+    {'cows': 2}
+    """
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]

@@ -177,6 +177,6 @@ def read_samples(folder: Path | str) -> list[Sample]:
             samples.append(Sample.from_json(json.loads(line.decode())))
         except UnicodeDecodeError as error:
             raise InputError(f"{path}:{number}: not UTF-8 text (byte {error.start} of the line)") from None
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
             raise InputError(f"{path}:{number}: not a sample: {error!r}") from None
     return samples

@@ -10,31 +10,25 @@ from urllib.request import url2pathname
 
 from filelock import FileLock, Timeout
 
+from pipeline.core.boundary import known, known_of
 from pipeline.core.errors import InputError
 
 SCHEME = "sqlite:///"
 FILES = "mlartifacts"  # the folder beside a database that has its runs' files
 BUSY_S = 20  # how long a statement waits for another program's to end, as MLflow's own do
 TURN_S = 600  # how long a process waits for the one that tracks a run now, which takes seconds
+WRITTEN = "pocketlens.files"  # the tag of an experiment that holds the place that it was given, beside the database
 # where MLflow writes down places of files; a table that this MLflow does not have is left out
 PLACES = (
     ("experiments", "artifact_location"),
+    ("experiment_tags", "value"),
     ("runs", "artifact_uri"),
     ("model_versions", "source"),
     ("model_versions", "storage_location"),
     ("logged_models", "artifact_location"),
     ("trace_tags", "value"),
 )
-REBUILD = "move it away and run `pocketlens track`, which makes a new one from the chain's files"
-ADVICE = {
-    "locked": f"another program wrote to it for {BUSY_S} s: end that one, or wait for it",
-    "readonly": "make it and its folder writable",
-    "unable to open": "make it and its folder readable and writable",
-    "full": "make room on its disk",
-    "disk I/O": "make room on its disk, or look whether the disk is sound",
-    "malformed": f"it is damaged: {REBUILD}",
-    "not a database": f"it is damaged: {REBUILD}",
-}
+REBUILD = "it is damaged: move it away and run `pocketlens track`, which makes a new one from the chain's files"
 log = logging.getLogger(__name__)
 
 
@@ -66,7 +60,7 @@ def alone(database: Path) -> Iterator[None]:
     except Timeout:
         raise InputError(f"{database}: another process has tracked for {TURN_S} s; end it, then try again") from None
     except OSError as error:
-        raise InputError(f"{database}: {error}; make its folder writable") from None
+        raise InputError(known(error) or f"{database}: {error}; make its folder writable") from None
     try:
         yield
     finally:
@@ -76,8 +70,9 @@ def alone(database: Path) -> Iterator[None]:
 def mend(database: Path) -> None:
     """Have the database, if it is there, name the files beside it, where its folder was moved, renamed or copied.
 
-    MLflow writes down absolute places. Those of another project stay as they are. Raises InputError if the file is
-    damaged, or kept locked.
+    MLflow writes down absolute places. Only those move that the project itself gave, which the tag WRITTEN says; of an
+    experiment without that tag, those whose runs have their files here. To be called `alone`. Raises InputError if the
+    file is damaged, or kept locked.
     """
     if not database.exists():
         return
@@ -85,10 +80,19 @@ def mend(database: Path) -> None:
     try:
         with closing(sqlite3.connect(database, timeout=BUSY_S, isolation_level=None)) as connection:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            if "experiments" not in tables:
+            if not tables >= {"experiments", "experiment_tags", "runs"}:
                 return
-            found = [row[0] for row in connection.execute("SELECT DISTINCT artifact_location FROM experiments")]
-            formers = [place for place in found if place != here and _of_a_project(place, database.name)]
+            query = (
+                "SELECT DISTINCT artifact_location, value FROM experiments LEFT JOIN experiment_tags "
+                "ON experiment_tags.experiment_id = experiments.experiment_id AND key = ?"
+            )
+            found = connection.execute(query, (WRITTEN,)).fetchall()
+            others = [(place, written) for place, written in found if place and place != here]
+            formers = {
+                place
+                for place, written in others
+                if written == place or (not written and _is_here(connection, place, database))
+            }
             if formers:
                 connection.execute("BEGIN IMMEDIATE")
                 for former in formers:
@@ -96,23 +100,22 @@ def mend(database: Path) -> None:
                         _move(connection, table, column, former, here)
                 connection.execute("COMMIT")
     except sqlite3.Error as error:
-        raise InputError(said_of(database, error)) from None
+        raise InputError(known_of(database, error, REBUILD)) from None
 
 
-def said_of(database: Path, error: sqlite3.Error) -> str:
-    """What is wrong with the file and what to do, in one line."""
-    advice = next((text for word, text in ADVICE.items() if word in str(error)), "")
-    return f"{database}: {error}{advice and '; '}{advice}"
-
-
-def _of_a_project(place: str | None, database: str) -> bool:
-    """Whether this is the folder FILES of a project that was moved away, or copied: it is gone, or beside a database.
-    One of that name on another disk is neither.
+def _is_here(connection: sqlite3.Connection, place: str, database: Path) -> bool:
+    """Whether this is the folder FILES of a project that was moved away, or copied, with its runs' files: it is gone,
+    or beside a database, and files of its runs are beside this one.
     """
-    if not place or not place.startswith(("/", "file:")):
+    if not place.startswith(("/", "file:")):
         return False
     path = Path(url2pathname(urlsplit(place).path) if place.startswith("file:") else place)
-    return path.name == FILES and (not path.exists() or path.with_name(database).exists())
+    if path.name != FILES or (path.exists() and not path.with_name(database.name).exists()):
+        return False
+    runs = connection.execute(
+        "SELECT run_uuid FROM runs WHERE artifact_uri = ? || '/' || run_uuid || '/artifacts'", (place,)
+    )
+    return any((database.parent / FILES / run).is_dir() for (run,) in runs)
 
 
 def _move(connection: sqlite3.Connection, table: str, column: str, former: str, here: str) -> None:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.core.boundary import WITHOUT_NAME, known, known_of
 from pipeline.core.errors import InputError, without_password
-from pipeline.tracking.database import FILES, alone, database_of, mend, said_of, uri_of
+from pipeline.tracking.database import FILES, REBUILD, WRITTEN, alone, database_of, mend, uri_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -63,25 +64,26 @@ def open_store(project: Path, uri: str | None, experiment: str) -> Iterator[Stor
     """The store with an experiment, which is made, or restored if someone deleted it in the UI.
 
     A database is had by one process at a time, and names the files beside it (`mend`). Raises InputError, now or while
-    it is used, where MLflow or its place for files fails; UnansweredError where a server does not answer.
+    it is used, where MLflow or a file fails; UnansweredError where a server does not answer.
     """
     uri = whole_uri(project, uri)
     database = database_of(uri)
-    with alone(database) if database else nullcontext(), answering(uri) as client:
-        yield Store(client, _experiment(client, uri, experiment), alone=database is not None)
+    with alone(database) if database else nullcontext():
+        if database:
+            mend(database)
+        with answering(uri) as client:
+            yield Store(client, _experiment(client, uri, experiment), alone=database is not None)
 
 
 @contextmanager
 def answering(uri: str) -> "Iterator[MlflowClient]":
-    """A client of the store at a whole `uri`; raises as `open_store` does."""
+    """A client of the store at a whole `uri`, to read from it as it is; raises as `open_store` does."""
     quiet()
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
     database = database_of(uri)
-    if database:
-        mend(database)
     try:
         yield MlflowClient(tracking_uri=uri, registry_uri=uri)
     except (MlflowException, SQLAlchemyError, OSError) as error:
@@ -89,17 +91,23 @@ def answering(uri: str) -> "Iterator[MlflowClient]":
 
 
 def _told(uri: str, database: Path | None, error: Exception) -> InputError:
+    """What names a file says that one, whose it may be; all else is MLflow's."""
     from requests import ConnectionError, Timeout
 
     causes = list(_causes(error))
     ours = next((cause for cause in causes if isinstance(cause, sqlite3.Error)), None)
     if database and ours:
-        return InputError(said_of(database, ours))
+        return InputError(known_of(database, ours, REBUILD))
     place = f"MLflow at {database or without_password(uri)}"
     lost = next((cause for cause in causes if isinstance(cause, ConnectionError | Timeout)), None)
     if lost:
         waited = f"{os.environ[TIMEOUT]} s at most, and {os.environ[RETRIES]} more times ({TIMEOUT}, {RETRIES})"
         return UnansweredError(f"{place} does not answer; waited for it {waited}: {without_password(str(lost))}")
+    said = known(error)
+    if isinstance(error, OSError) and error.filename:  # of the project, the temp folder or the place for files
+        return InputError(said or f"{os.fsdecode(error.filename)}: {error.strerror}")
+    if isinstance(error, OSError) and said:  # a copy into the place for files does not name what it writes
+        return InputError(f"{place}: {said}" if error.errno in WITHOUT_NAME else said)
     return InputError(f"{place}: {error}")
 
 
@@ -124,8 +132,9 @@ def _home(project: Path) -> Path:
 
 def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
     found = client.get_experiment_by_name(name)
+    place = _artifacts_of(uri)
     if found is None:
-        return str(client.create_experiment(name, _artifacts_of(uri)))
+        return str(client.create_experiment(name, place, {WRITTEN: place} if place else None))
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
     if not uri.startswith("http") and str(found.artifact_location).startswith("mlflow-artifacts:"):
@@ -133,6 +142,8 @@ def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
             f"MLflow at {without_password(uri)}: experiment {name!r} was made through a server and keeps its "
             "files there; set MLFLOW_TRACKING_URI to that server, or track.experiment to another name"
         )
+    if place and found.artifact_location == place and WRITTEN not in found.tags:
+        client.set_experiment_tag(found.experiment_id, WRITTEN, place)  # of one that was made before there was this tag
     return str(found.experiment_id)
 
 

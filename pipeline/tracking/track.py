@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import InputError
-from pipeline.core.files import read_json
+from pipeline.core.files import naming, read_json
 from pipeline.core.params import flat
 from pipeline.core.spec import read_spec
-from pipeline.tracking.database import database_of, mend
+from pipeline.tracking.database import alone, database_of, mend
 from pipeline.tracking.dvc_state import RunState, finished_runs, read_state, stale_files
 from pipeline.tracking.params import TrackParams
 from pipeline.tracking.registry import PLACE, Servable, model_name, register, save, servable
@@ -114,8 +114,9 @@ def track_all(project: Path, uri: str | None = None, experiment: str = EXPERIMEN
     if not runs:
         raise InputError(f"{project / 'dvc.lock'}: no finished run; `dvc repro` makes them")
     database = database_of(whole_uri(project, uri))
-    if database:
-        mend(database)  # also where each run is skipped: `make ui` shows what is there
+    if database and database.exists():
+        with alone(database):
+            mend(database)  # also where each run is skipped: `make ui` shows what is there
     stale, skipped, silent = stale_files(project, runs), [], ""
     for run in runs:
         why = f"`dvc repro track@{run}` or `dvc pull` first: {'; '.join(stale[run])}" if stale[run] else silent
@@ -137,15 +138,8 @@ def tracked_as(state: RunState, project: Path, uri: str | None = None) -> list[s
 
     Raises InputError if a store that should be there does not answer.
     """
-    uri = whole_uri(project, uri)
-    database = database_of(uri)
-    if database and not database.exists():
-        return []
     query = f"tags.`pocketlens.run` = '{state.run}' AND tags.`pocketlens.lock` = '{state.lock}'"
-    with answering(uri) as client:
-        experiments = [e.experiment_id for e in client.search_experiments()]
-        found = client.search_runs(experiments, f"{query} AND attributes.status = 'FINISHED'")
-    return [r.info.run_id for r in found]
+    return [r.info.run_id for r in _finished(whole_uri(project, uri), query)]
 
 
 def describe(tracked: Tracked) -> str:
@@ -157,19 +151,14 @@ def describe(tracked: Tracked) -> str:
 
 def runs_table(project: Path, uri: str | None = None, experiment: str = EXPERIMENT) -> Any:
     """A pandas DataFrame of the experiment's finished runs, the newest first: run, lock, commit, started, then the
-    params, then the final figures. A cell is empty (NaN) where a run has no such param or figure.
+    params, then the final figures. A cell is empty (NaN) where a run has no such param or figure. Makes nothing: no
+    rows where there is no store, or no such experiment.
+
+    Raises InputError if a store that should be there does not answer.
     """
     import pandas as pd
 
-    found: list[Run] = []
-    token: str | None = ""
-    with open_store(project, uri, experiment) as store:
-        while token is not None:
-            page = store.client.search_runs(
-                [store.experiment], "attributes.status = 'FINISHED'", page_token=token or None
-            )
-            found += page
-            token = page.token or None
+    found = _finished(whole_uri(project, uri), "", experiment)
     rows = []
     for r in found:
         tags = r.data.tags
@@ -181,6 +170,24 @@ def runs_table(project: Path, uri: str | None = None, experiment: str = EXPERIME
     # those without a prefix are the last epoch's; training keeps the best epoch
     final = pd.DataFrame([{k: v for k, v in r.data.metrics.items() if "/" in k} for r in found])
     return pd.concat([columns, params, final], axis=1)
+
+
+def _finished(uri: str, query: str, experiment: str | None = None) -> list["Run"]:
+    """The finished MLflow runs that `query` finds in an experiment, or in any, as the store at a whole `uri` is now."""
+    database = database_of(uri)
+    if database and not database.exists():
+        return []
+    query = " AND ".join(filter(None, (query, "attributes.status = 'FINISHED'")))
+    found: list[Run] = []
+    token: str | None = ""
+    with answering(uri) as client:
+        known = [client.get_experiment_by_name(experiment)] if experiment else client.search_experiments()
+        experiments = [e.experiment_id for e in known if e]
+        while experiments and token is not None:
+            page = client.search_runs(experiments, query, page_token=token or None)
+            found += page
+            token = page.token or None
+    return found
 
 
 def _find(store: Store, state: RunState) -> "Run | None":
@@ -262,7 +269,8 @@ def _log_files(client: "MlflowClient", run_id: str, project: Path, state: RunSta
     client.log_artifacts(run_id, str(project / "exports" / run), "exports")
     if served:
         with tempfile.TemporaryDirectory() as scratch:
-            save(served, Path(scratch, PLACE), run_id)
+            with naming(scratch):
+                save(served, Path(scratch, PLACE), run_id)
             client.log_artifacts(run_id, str(Path(scratch, PLACE)), PLACE)
     # whoever downloads the folder has the verdict on it too: it cannot lie in the folder that `verify` judges. It comes
     # last: where it is, all is there

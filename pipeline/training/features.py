@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
+from pipeline.core.boundary import known_of
 from pipeline.core.errors import InputError
 from pipeline.core.spec import ModelSpec
 from pipeline.models.backbones import used_modules
@@ -36,14 +37,7 @@ from pipeline.training.targets import Item, targets
 
 BATCH = 32  # the last batch is padded to it: features of an image must not depend on the size of its batch
 CHECK = 4  # bytes of the checksum behind an image's maps
-DAMAGED = "delete it: it is computed anew"
-ADVICE = {
-    "locked": "another program has it open: end that one",
-    "readonly": "make it and its folder writable",
-    "unable to open": "make it and its folder readable and writable",
-    "full": "make room on its disk",
-    "disk I/O": "make room on its disk, or delete it: it is computed anew",
-}
+ANEW = "delete it: it is computed anew"
 FeatureItem = tuple[list[NDArray[np.float16]], Item]
 
 
@@ -89,7 +83,7 @@ class Features(TorchDataset[FeatureItem]):
             (blob,) = self._database.execute(query, (name,)).fetchone() or (b"",)
         blob, check = blob[:-CHECK], blob[-CHECK:]
         if len(blob) != 2 * sum(shape.numel() for shape in self._shapes) or check != checksum(blob):
-            raise InputError(f"{self._file}: of image {item[1].id} not what was written; {DAMAGED}")
+            raise InputError(f"{self._file}: of image {item[1].id} not what was written; {ANEW}")
         flat, maps = np.frombuffer(blob, np.float16), []
         for shape in self._shapes:
             maps.append(flat[: shape.numel()].reshape(shape))
@@ -113,8 +107,7 @@ class Features(TorchDataset[FeatureItem]):
         try:
             yield
         except sqlite3.Error as error:
-            advice = next((text for word, text in ADVICE.items() if word in str(error)), DAMAGED)
-            raise InputError(f"{self._file}: {error}; {advice}") from None
+            raise InputError(known_of(self._file, error, ANEW)) from None
 
     def _compute(self, images: Tensor) -> list[Tensor]:
         """uint8 [N, S, S, 3] -> the maps, float32."""

@@ -12,7 +12,7 @@ from pipeline.datasets.formats.keys import brief, id_text
 from pipeline.datasets.formats.reading import Candidate, Problem, Reading, landmark, upright_size
 from pipeline.datasets.formats.split_folders import folders_of
 
-LONGEST = 1 << 31  # pixels: a side that is longer is a mistake, as is none
+LONGEST = 1 << 24  # pixels: a side that is longer is a mistake, as is none
 CROWD = (1, "1", "true")  # True is 1
 
 

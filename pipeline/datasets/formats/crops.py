@@ -5,6 +5,7 @@ that is tested on has been trained on.
 """
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from pydantic import Field
 from pipeline.core.errors import InputError
 from pipeline.core.params import Block, Seed
 from pipeline.core.sample import SPLITS, Object, Sample, read_dataset, read_samples
+from pipeline.datasets.formats import samples
 from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.keys import refuse_twice
 from pipeline.datasets.formats.reading import Candidate, Problem, Reading, give_ids
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 BACKGROUND = "background"
+FAR = 100  # a box further away, in sides of the image, is a mistake
 TRIES = 50  # tries for one square without an object; a full image may have no room for it
 Square = tuple[int, int, int]  # left, top, side in pixels of the image; it may reach over the edge
 
@@ -62,10 +65,11 @@ def read(path: Path, labels: Path, options: Options) -> Reading:  # noqa: ARG001
     refuse_twice(dataset.labels, f"{path / 'dataset.json'}: labels", "label")
     reading = Reading([], [*dataset.labels, BACKGROUND])
     small = 0
-    samples = {split: read_samples(path / split) for split in SPLITS}
-    refuse_twice((s.id for of_split in samples.values() for s in of_split), f"{path}: metadata.jsonl", "id")
+    by_split = {split: read_samples(path / split) for split in SPLITS}
+    refuse_twice((s.id for samples_ in by_split.values() for s in samples_), f"{path}: metadata.jsonl", "id")
     for split in SPLITS:
-        for sample in samples[split]:
+        for sample in by_split[split]:
+            _refuse_damaged(sample, path / split / "metadata.jsonl", reading)
             file = path / split / sample.file_name
             objects = [o for o in sample.objects if not o.crowd]
             large = [o for o in objects if max(_pixels(o, sample)[2:]) >= options.min_side]
@@ -81,6 +85,19 @@ def read(path: Path, labels: Path, options: Options) -> Reading:  # noqa: ARG001
         reading.problems.append(Problem("", "", "small_object", found, "noted"))
     give_ids(reading.candidates, [c.id for c in reading.candidates])
     return reading
+
+
+def _refuse_damaged(sample: Sample, file: Path, reading: Reading) -> None:
+    """Raise InputError for a row that ingest has not written: nothing is cropped by half."""
+    found = samples.fault(sample) or (
+        "" if isinstance(sample.file_name, str) else f"file_name {sample.file_name!r:.40}"
+    )
+    for thing in sample.objects:
+        found = found or samples.fault_of_object(replace(thing, landmarks=[]), True, reading)[1]
+        if not found and not all(-FAR < side < FAR for side in thing.box):
+            found = f"box {thing.box!r:.80}; expected shares of the image"
+    if found:
+        raise InputError(f"{file}: sample {sample.id!r:.60}: {found}")
 
 
 def square_around(o: Object, sample: Sample, margin: float) -> Square:

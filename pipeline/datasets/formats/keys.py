@@ -3,9 +3,11 @@
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import InputError, shown
+from pipeline.core.files import read_text
 from pipeline.datasets.formats.reading import label_text
 
 
@@ -41,6 +43,20 @@ def class_name(value: object, where: str) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float) or not str(value).strip():
         raise InputError(f"{where}: found {brief(value)}; expected the name of a class")
     return label_text(value)
+
+
+def class_names(labels: Sequence[object], where: str) -> list[str]:
+    """Raises InputError that begins with `where` for what is no name: an empty line between names would shift them.
+
+    >>> class_names(["cow", 7], "data.yaml: names")
+    ['cow', '7']
+    """
+    return [class_name(label, f"{where}: class {number}") for number, label in enumerate(labels)]
+
+
+def class_list(file: Path) -> list[str]:
+    """The names of classes in a file, a name a line. Raises InputError for an empty line before the last name."""
+    return class_names([line.strip() for line in read_text(file).rstrip().split("\n")], str(file))
 
 
 def refuse_twice(names: Iterable[str], where: str, what: str) -> None:

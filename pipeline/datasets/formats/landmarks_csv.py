@@ -16,6 +16,7 @@ from pathlib import Path
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_text
 from pipeline.core.sample import SPLITS
+from pipeline.datasets.formats.deeplabcut import is_deeplabcut
 from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.image_index import ImageIndex
 from pipeline.datasets.formats.keys import refuse_twice
@@ -113,11 +114,16 @@ def recognize(path: Path, labels: Path) -> str | None:
 def _tables(labels: Path, images: ImageIndex) -> list[Table]:
     """The CSV files that hold landmarks; others that lie about are passed over. Raises InputError as `read` does."""
     if labels.is_file():
-        return [_table(labels, _rows(labels), images)]
+        rows = _rows(labels)
+        if is_deeplabcut([row for _, row in rows[:4]]):
+            raise InputError(f"{labels}: the header of DeepLabCut; expected format `deeplabcut` for it")
+        return [_table(labels, rows, images)]
     tables = []
     for file in sorted(files_under(labels, {".csv"})):
         rows = _rows(file)
-        if any(_is_image(row[0], images) and len(row) > 2 for _, row in rows[:2]):
+        if not is_deeplabcut([row for _, row in rows[:4]]) and any(
+            _is_image(row[0], images) and len(row) > 2 for _, row in rows[:2]
+        ):
             tables.append(_table(file, rows, images))
     return tables
 

@@ -1,9 +1,7 @@
 """Clips in UCF101's layout (Soomro et al. 2012, arXiv:1212.0402): `[videos/]<Class>/v_<Class>_gNN_cNN.avi`.
 
 The official lists `ucfTrainTestlist/{trainlist,testlist}0N.txt` say what is train and test; without that folder, lists
-or folders of splits do, else the groups are split by ours. Clips by class folder under other names are taken too: each
-is a group of its own then.
-"""
+or folders of splits do, else the groups are split by ours."""
 
 import re
 from collections.abc import Sequence
@@ -30,6 +28,7 @@ from pipeline.datasets.formats.split_folders import class_folders
 from pipeline.datasets.formats.split_lists import Ends, SplitList, matched, note_unplaced, settled, split_lists
 
 NAME = re.compile(r".+_(?P<group>g\d+)_c\d+$")
+UNREAD_SUFFIXES = {".3gp", ".asf", ".flv", ".m2ts", ".mts", ".ogv", ".rm", ".vob"}
 LISTS = "ucfTrainTestlist"
 
 
@@ -45,7 +44,8 @@ class Options(Block):
 def read(path: Path, labels: Path, options: Options) -> Reading:
     """Raises InputError for a folder without clips, a class that is not there, and fewer than two classes.
 
-    A group number is one `group` in all classes, as in the official lists: clips of one recording stay on one side.
+    A group number is one `group` in all classes, as in the official lists: clips of one recording stay on one side. In
+    its class alone where other lists, or folders, give the splits, as in subsets of UCF101 that people share.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -74,15 +74,17 @@ def clips(path: Path, labels: Path, split: int, classes: Sequence[str] = ()) -> 
         if name not in found:
             reading.problems.append(Problem(relative(file, path), "", "no_class", "a clip outside every class folder"))
         elif (label := found[name][1]) in reading.labels:
-            match = NAME.match(file.stem)
-            group = match["group"] if match else label_text(without_suffix(name))
-            clip = Candidate(file, relative(file, path), split=found[name][0], group=group, clip=file.stem, label=label)
-            clip.frames = 1
+            clip = Candidate(file, relative(file, path), split=found[name][0], label=label, frames=1)
             reading.candidates.append(clip)
-    give_ids(reading.candidates, [c.clip or "" for c in reading.candidates])
-    for candidate in reading.candidates:
-        candidate.clip = candidate.id
+    give_ids(reading.candidates, [c.file.stem for c in reading.candidates])
     _split(reading, split, path, labels)
+    other = _list_folder(path, labels) is None and any(c.split for c in reading.candidates)
+    for candidate in reading.candidates:
+        recording = NAME.match(candidate.file.stem)
+        candidate.clip, candidate.group = candidate.id, label_text(without_suffix(relative(candidate.file, root)))
+        if recording:
+            candidate.group = f"{candidate.label}/{recording['group']}" if other else recording["group"]
+    _note_unread(reading, root, path)
     return reading
 
 
@@ -95,6 +97,12 @@ def recognize(path: Path, labels: Path) -> str | None:  # noqa: ARG001
     if len(classes) > 1:
         return f"{len(files)} clips in {len(classes)} class folders"
     raise InputError(f"{root}: {len(files)} clips, class folders {', '.join(classes) or 'none'}; expected two or more")
+
+
+def _note_unread(reading: Reading, root: Path, path: Path) -> None:
+    for file in sorted(files_under(root, UNREAD_SUFFIXES)):
+        found = f"{file.suffix} is not read; expected one of {', '.join(sorted(CLIP_SUFFIXES))}"
+        reading.problems.append(Problem(relative(file, path), "", "unreadable_clip", found))
 
 
 def _chosen(path: Path, class_folders: list[str], wanted: Sequence[str]) -> list[str]:

@@ -2,9 +2,12 @@
 
 VOC counts pixels from 1 and both corners belong to the box, so the box spans (xmin - 1, ymin - 1) to (xmax, ymax).
 Tools that count from 0 write the same XML: a set in which some corner is 0 is taken so, and nothing is subtracted.
+In a VOCdevkit with the folders of several years each has its own images, lists and first pixel.
 A `difficult` object is an ordinary one here. Lists, as those in ImageSets/Main/, give the splits, else folders do.
 """
 
+import math
+import re
 from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element, ParseError
 
@@ -26,9 +29,11 @@ from pipeline.datasets.formats.reading import (
     upright_size,
     without_suffix,
 )
-from pipeline.datasets.formats.split_lists import place, split_lists
+from pipeline.datasets.formats.split_lists import Ends, Given, matched, place, split_lists
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
+MASKS = ("SegmentationClass", "SegmentationObject")
+SIDES = 1 << 24  # pixels; a larger side is a mistake
 
 
 def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG001 (every format is called alike)
@@ -50,29 +55,24 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
         raise InputError(f"{labels}: no .xml files; expected one per image")
     images = ImageIndex(path)
     reading = Reading([], [])
-    trees: dict[str, tuple[Path, Element]] = {}
-    for file in files:
-        root = _parse(file, reading, relative(file, labels, path))
-        if root is None:
-            continue
-        if twice := _twice(root, "filename", "size"):
-            reading.problems.append(Problem(relative(file, labels, path), "", "bad_row", twice))
-            continue
-        name = _image_of(file, root, images, reading, labels)
-        if name and name in trees:
-            found = f"labels for {name}, as in {trees[name][0].name}"
-            reading.problems.append(Problem(relative(file, labels, path), "", "listed_twice", found))
-        elif name:
-            trees[name] = (file, root)
-    base = 0 if any(_has_zero(root) for _, root in trees.values()) else 1
+    trees = _trees(files, images, reading, labels)
+    parts = {name: _part_of(file, path) for name, (file, _) in trees.items()}
+    from_zero = {parts[name] for name, (_, root) in trees.items() if _has_zero(root)}
     for name, (_, root) in sorted(trees.items()):
+        base = 0 if parts[name] in from_zero else 1
         if candidate := _candidate(name, root, images.names[name], base, reading):
             reading.candidates.append(candidate)
     beside = {name: relative(file, labels, path) for name, (file, _) in trees.items()}
-    place(reading, path, images.names, split_lists(reading, path, labels), beside=beside)
+    given = _given_by_years(parts, images, reading, path)
+    place(reading, path, images.names, [] if given else split_lists(reading, path, labels), given, beside)
     give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
     reading.labels = sorted({o.label for c in reading.candidates for o in c.objects})
-    for name in images.names.keys() - trees.keys():
+    without = sorted(images.names.keys() - trees.keys())
+    masks = {name for name in without if PurePosixPath(name).parent.name in MASKS}
+    if masks:
+        found = f"{len(masks)} masks, as {min(masks)}; not read"
+        reading.problems.append(Problem("", "", "not_read", found, "noted"))
+    for name in (name for name in without if name not in masks):
         reading.problems.append(Problem(name, "", "no_label", "an image without an XML file"))
     return reading
 
@@ -82,12 +82,32 @@ def recognize(path: Path, labels: Path) -> str | None:  # noqa: ARG001
     for count, file in enumerate(files_under(labels, {".xml"})):
         if count > 20:  # a folder may be full of other XML files
             break
-        if b"<annotation" in file.read_bytes()[:2000].replace(b"\0", b""):  # of UTF-16
+        if re.search(rb"<annotation[\s>]", file.read_bytes()[:2000].replace(b"\0", b"")):  # of UTF-16 too
             return f"Pascal VOC annotations such as {relative(file, labels)}"
         other = other or file
     if other:
         raise InputError(f"{other}: XML, but no <annotation> in it")
     return None
+
+
+def _trees(files: list[Path], images: ImageIndex, reading: Reading, labels: Path) -> dict[str, tuple[Path, Element]]:
+    """Image -> its XML file and the root in it."""
+    trees: dict[str, tuple[Path, Element]] = {}
+    for file in files:
+        where = relative(file, labels, images.root)
+        root = _parse(file, reading, where)
+        if root is None:
+            continue
+        if twice := _twice(root, "filename", "size"):
+            reading.problems.append(Problem(where, "", "bad_row", twice))
+            continue
+        name = _image_of(file, root, images, reading, labels, _part_of(file, images.root))
+        if name and name in trees:
+            found = f"labels for {name}, as in {trees[name][0].name}"
+            reading.problems.append(Problem(where, "", "listed_twice", found))
+        elif name:
+            trees[name] = (file, root)
+    return trees
 
 
 def _parse(file: Path, reading: Reading, where: str) -> Element | None:
@@ -102,16 +122,43 @@ def _parse(file: Path, reading: Reading, where: str) -> Element | None:
     return root
 
 
-def _image_of(file: Path, root: Element, images: ImageIndex, reading: Reading, labels: Path) -> str | None:
+def _part_of(file: Path, path: Path) -> str:
+    """The folder of a VOCdevkit that an XML file belongs to, relative to `path`: "VOC2007/"; "" where there is but one.
+
+    Two years have the same names for other images, and may count their pixels from 0 and from 1.
+    """
+    above = file.parent
+    while above.name != "Annotations" and above != above.parent:
+        above = above.parent
+    if above.parent == path or not above.parent.is_relative_to(path) or not (above.parent / "JPEGImages").is_dir():
+        return ""
+    return f"{above.parent.relative_to(path).as_posix()}/"
+
+
+def _given_by_years(parts: dict[str, str], images: ImageIndex, reading: Reading, path: Path) -> list[Given]:
+    """What the lists in the folders of a VOCdevkit say, each of the images in its own folder."""
+    given = []
+    for part in sorted(set(parts.values()) - {""}):
+        before = len(reading.problems)
+        lists = split_lists(reading, path / part, path / part)
+        for problem in reading.problems[before:]:
+            problem.file = f"{part}{problem.file}"
+        names = [name for name in images.names if name.startswith(f"{part}JPEGImages/")]
+        given += matched(lists, Ends(names), reading, path)
+    return given
+
+
+def _image_of(file: Path, root: Element, images: ImageIndex, reading: Reading, labels: Path, part: str) -> str | None:
     """The name of the image that the XML file labels: the one of the same name, else the one it says."""
     said = (root.findtext("filename") or "").strip()
     folder = images.folder_of(file, labels)
-    near = ("JPEGImages", "images")
+    near = (f"{part}JPEGImages", "JPEGImages", "images")
     wanted = [PurePosixPath(folder, file.stem).as_posix()]
     if said:
         bare = said.replace("\\", "/").rpartition("/")[2]
         wanted += [said] if bare != said else [PurePosixPath(folder, said).as_posix()]
     tried = [images.find(name, folder if name == said else "", near) for name in wanted]
+    tried = [[name for name in found if name.startswith(part)] for found in tried]
     if one := next((found[0] for found in tried if len(found) == 1), None):
         return one
     fault = images.fault(wanted[-1], max(tried, key=len), f"no one image {file.stem} or {said or '-'}")
@@ -126,18 +173,28 @@ def _twice(element: Element, *tags: str) -> str:
 
 
 def _has_zero(root: Element) -> bool:
-    return any((root_text or "").strip() in ("0", "0.0") for root_text in _corner_texts(root))
+    """Whether a corner is at 0, or above by less than a pixel, as where pixels count from 1 none is."""
+    corners = (_number(box, corner) for box in root.iter("bndbox") for corner in ("xmin", "ymin"))
+    return any(0 <= corner < 1 for corner in corners)
 
 
-def _corner_texts(root: Element) -> list[str | None]:
-    return [box.findtext(corner) for box in root.iter("bndbox") for corner in ("xmin", "ymin")]
+def _number(element: Element, name: str) -> float:
+    try:
+        return float(element.findtext(name) or "nan")
+    except ValueError:
+        return math.nan
+
+
+def _said_size(root: Element) -> tuple[int, int] | None:
+    """The size that the XML says, if it is one."""
+    width, height = _number(root, "size/width"), _number(root, "size/height")
+    return (int(width), int(height)) if all(1 <= side < SIDES for side in (width, height)) else None
 
 
 def _candidate(name: str, root: Element, file: Path, base: int, reading: Reading) -> Candidate | None:
     try:
-        size = (int(root.findtext("size/width") or 0), int(root.findtext("size/height") or 0))
-        unsized = min(size) <= 0
-        size = upright_size(file) if unsized else size
+        said = _said_size(root)
+        unsized, size = said is None, said or upright_size(file)
     except ValueError as error:
         reading.problems.append(Problem(name, "size", "unreadable", str(error)))
         return None

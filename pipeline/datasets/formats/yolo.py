@@ -1,9 +1,9 @@
 """YOLO text: per image a file of lines `class cx cy w h` (relative), with landmarks after them in pose sets.
 
-Class names come from `data.yaml` (names, kpt_shape, flip_idx, train, val, test as Ultralytics writes it),
-`classes.txt` or `obj.names`. A label file lies beside its image, in `labels/` where the image is in `images/`,
-or in a folder of its own. An image without a label file is background, as Ultralytics has it. The splits are what
-`data.yaml` says, else what lists (`train.txt`, as darknet has them) or folders say.
+Class names come from `data.yaml` (names, kpt_shape, flip_idx, train, val, test as Ultralytics writes it), the file that
+darknet's `obj.data` names, `classes.txt` or `obj.names`. A label file lies beside its image, in `labels/` where the
+image is in `images/`, or in a folder of its own. An image without a label file is background, as Ultralytics has it.
+The splits are what `data.yaml` or `obj.data` says, else what lists (`train.txt`) or folders say.
 """
 
 import math
@@ -14,7 +14,6 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import InputError, shown
 from pipeline.core.files import read_text
-from pipeline.core.sample import VISIBLE, Landmark, Object
 from pipeline.datasets.formats.format import Format, NoOptions
 from pipeline.datasets.formats.image_index import ImageIndex, one_form
 from pipeline.datasets.formats.keys import one_key_each
@@ -24,12 +23,12 @@ from pipeline.datasets.formats.reading import (
     Reading,
     files_under,
     give_ids,
-    landmark,
     relative,
     without_suffix,
 )
-from pipeline.datasets.formats.split_lists import place, split_lists
+from pipeline.datasets.formats.split_lists import Given, SplitList, place, split_lists
 from pipeline.datasets.formats.yaml_splits import given_by
+from pipeline.datasets.formats.yolo_lines import PREDICTION, LineError, class_in, object_of, unseen_in
 from pipeline.datasets.formats.yolo_names import Names, found_names, names_of, no_names
 
 NO_LABELS = re.compile(r"(classes|predefined_classes|notes|readme.*|license.*|requirements|train|val|valid|test)\.txt$")
@@ -49,7 +48,7 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
     """
     names = names_of(path, labels)
     images = ImageIndex(path)
-    reading = Reading([], names.labels, names.points, names.pairs, names.skeleton)
+    reading = Reading([], names.labels, names.points.names, names.points.pairs, names.points.skeleton)
     texts = {f: relative(f, labels, path) for root in (labels, path) for f in sorted(files_under(root, {".txt"}))}
     by_name = {name: file for file, name in reversed(texts.items())}
     label_files = _label_files(images, by_name)
@@ -63,10 +62,9 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
         candidate = Candidate(file, name, unsized=True)
         if text is None or _read_lines(by_name[text], text, candidate, names, reading):
             reading.candidates.append(candidate)
+    _refuse_predictions(reading, labels)
     _settle_names(reading, names)
-    given, lists = given_by(names.splits, images.names, reading, path, labels) if names.splits else ([], [])
-    if not (given or lists):
-        lists = split_lists(reading, path, labels)
+    given, lists = _lists(names, images, reading, path, labels)
     place(reading, path, images.names, lists, given)
     give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
     if empty := len(images.names) - len(label_files):
@@ -86,6 +84,27 @@ def _settle_names(reading: Reading, names: Names) -> None:
     for note in one_key_each(numbers, names.used, f"{names.file}: names", "class"):
         reading.problems.append(Problem(names.file.name, "names", "duplicate_id", note, "noted"))
     reading.labels = list(dict.fromkeys(names.labels))
+
+
+def _lists(
+    names: Names, images: ImageIndex, reading: Reading, path: Path, labels: Path
+) -> tuple[list[Given], list[SplitList]]:
+    """What data.yaml gives, and the lists that it, obj.data or else their own names say are of a split."""
+    given, lists = given_by(names.splits, images.names, reading, path, labels) if names.splits else ([], [])
+    if data := names.darknet_data:
+        lists = data.lists
+        for said in data.missing:
+            found = f"{said}: no such file beside it or above"
+            reading.problems.append(Problem(relative(data.file, labels, path), "", "not_here", found, "noted"))
+    return given, lists if given or lists else split_lists(reading, path, labels)
+
+
+def _refuse_predictions(reading: Reading, labels: Path) -> None:
+    first = next((p for p in reading.problems if p.rule == "bad_line" and PREDICTION in p.found), None)
+    if first and not any(c.objects for c in reading.candidates):
+        raise InputError(
+            f"{labels}: no line is of a label; {first.key}: {first.found}; expected labels, not predictions"
+        )
 
 
 def recognize(path: Path, labels: Path) -> str | None:
@@ -142,7 +161,6 @@ def _places(name: str, images: ImageIndex) -> list[str]:
 
 def _read_lines(file: Path, where: str, candidate: Candidate, names: Names, reading: Reading) -> bool:
     """Whether the file is text: without it nobody knows what is in the image."""
-    expected = 5 + len(names.points) * names.numbers
     try:
         lines = read_text(file).split("\n")
     except InputError as error:
@@ -153,38 +171,13 @@ def _read_lines(file: Path, where: str, candidate: Candidate, names: Names, read
             continue
         key = f"{where}:{number}"
         try:
-            index, *numbers = (float(word) for word in line.split())
-        except ValueError:
-            reading.problems.append(Problem(candidate.name, key, "bad_line", line[:60], "dropped"))
-            continue
-        if len(numbers) + 1 != expected:
-            found = f"{len(numbers) + 1} numbers, expected {expected}"
-            reading.problems.append(Problem(candidate.name, key, "bad_line", found, "dropped"))
-        elif index not in range(len(names.labels)):
-            found = f"class {index:g}, expected 0 to {len(names.labels) - 1}"
-            reading.problems.append(Problem(candidate.name, key, "unknown_class", found, "dropped"))
-        else:
-            cx, cy, w, h = numbers[:4]
-            points = _landmarks(numbers[4:], names.numbers)
-            names.used.add(int(index))
-            reading.unseen += sum(_unseen(numbers[i : i + 3]) for i in range(4, len(numbers), 3) if names.numbers == 3)
-            candidate.objects.append(Object(names.labels[int(index)], (cx - w / 2, cy - h / 2, w, h), points))
+            candidate.objects.append(object_of(line, names.labels, len(names.points.names), names.points.each))
+            names.used.add(class_in(line))
             candidate.keys.append(key)
+            reading.unseen += unseen_in(line, names.points.each)
+        except LineError as error:
+            reading.problems.append(Problem(candidate.name, key, error.rule, str(error), "dropped"))
     return True
-
-
-def _unseen(point: list[float]) -> bool:
-    """Whether the point has a place, and a visibility of 0."""
-    return not point[2] and bool(point[0] or point[1])
-
-
-def _landmarks(numbers: list[float], each: int) -> list[Landmark]:
-    """Without a visibility, Ultralytics writes 0 0 for a point that is not there."""
-    points = []
-    for i in range(0, len(numbers), each):
-        x, y = numbers[i : i + 2]
-        points.append(landmark(x, y, numbers[i + 2] if each == 3 else VISIBLE * bool(x or y)))
-    return points
 
 
 FORMAT = Format(

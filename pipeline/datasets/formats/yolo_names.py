@@ -1,32 +1,30 @@
-"""What a YOLO set says of its classes and landmarks, in `data.yaml` or in a list such as `classes.txt`."""
+"""What a YOLO set says of its classes and landmarks: in `data.yaml`, or in the list of `obj.data` or `classes.txt`."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_text
-from pipeline.datasets.formats.keys import brief, class_name, id_text, refuse_twice
-from pipeline.datasets.formats.reading import known_scheme, label_text, left_right_pairs, point_names
+from pipeline.datasets.formats import darknet
+from pipeline.datasets.formats.keys import brief, class_list, class_names, id_text
 from pipeline.datasets.formats.yaml_splits import YamlSplits, yaml_splits
+from pipeline.datasets.formats.yolo_lines import Points, points_of
 
 NAME_LISTS = ("classes.txt", "obj.names", "_darknet.labels", "predefined_classes.txt")
 
 
 @dataclass(slots=True)
 class Names:
-    """What the names file says: landmarks have `numbers` (2 or 3) numbers each."""
+    """What the file of names, and what lies beside it, says."""
 
     file: Path
     labels: list[str]
-    points: list[str] = field(default_factory=list)
-    numbers: int = 3
-    pairs: list[tuple[int, int]] = field(default_factory=list)
-    skeleton: list[tuple[int, int]] = field(default_factory=list)
+    points: Points = field(default_factory=Points)
     splits: YamlSplits | None = None
+    darknet_data: darknet.Data | None = None
     used: set[int] = field(default_factory=set)  # the classes that objects have
 
 
@@ -46,11 +44,24 @@ def found_names(path: Path, labels: Path) -> Names | None:
         for file in sorted(f for kind in ("*.yaml", "*.yml") for f in root.glob(kind) if not f.name.startswith(".")):
             if names := _from_yaml(file):
                 return names
-        for file in (root / name for name in NAME_LISTS):
-            if file.is_file():
-                lines = [line.strip() for line in read_text(file).rstrip().split("\n")]
-                return Names(file, _class_names(lines, str(file)))
+        if data := darknet.find(root):
+            return Names(data.names, darknet.labels_of(data), darknet_data=data)
+        if names := _from_lists([file for name in NAME_LISTS if (file := root / name).is_file()]):
+            return names
     return None
+
+
+def _from_lists(files: list[Path]) -> Names | None:
+    """A class name a line. Raises InputError where two files say different ones."""
+    # labelImg puts its own twenty classes into predefined_classes.txt, whatever the set has
+    files = [file for file in files if file.name != NAME_LISTS[-1]] or files
+    said = [Names(file, class_list(file)) for file in files]
+    if other := next((names for names in said if names.labels != said[0].labels), None):
+        raise InputError(
+            f"{other.file}: {', '.join(other.labels[:3])}, {said[0].file.name} beside it: "
+            f"{', '.join(said[0].labels[:3])}; expected the same class names, or one of the two files"
+        )
+    return said[0] if said else None
 
 
 def _from_yaml(file: Path) -> Names | None:
@@ -70,42 +81,4 @@ def _from_yaml(file: Path) -> Names | None:
         labels = [by_key[str(i)] for i in range(len(labels))]
     if not isinstance(labels, list) or not labels:
         raise InputError(f"{file}: names: found {labels!r}; expected a list of class names")
-    names = Names(file, _class_names(labels, f"{file}: names"))
-    if shape := content.get("kpt_shape"):
-        _set_points(names, shape, content.get("kpt_names"), content.get("flip_idx"))
-    names.splits = yaml_splits(file, content)
-    return names
-
-
-def _class_names(labels: list[Any], where: str) -> list[str]:
-    """Raises InputError that begins with `where` for what is no name: an empty line between names would shift them."""
-    return [class_name(label, f"{where}: class {number}") for number, label in enumerate(labels)]
-
-
-def _set_points(names: Names, shape: Any, said: Any, flipped: Any) -> None:
-    """Landmarks as `kpt_shape`, `kpt_names` and `flip_idx` have them. Raises InputError if they make no sense."""
-    if not isinstance(shape, list) or len(shape) != 2 or not _is_count(shape[0]) or shape[1] not in (2, 3):
-        raise InputError(f"{names.file}: kpt_shape: found {shape}; expected [points, 2 or 3]")
-    count, names.numbers = shape
-    said = next(iter(said.values()), None) if isinstance(said, dict) else said
-    names.points = point_names(count)
-    if isinstance(said, list) and len(said) == count:
-        names.points = [label_text(point) for point in said]
-        refuse_twice(names.points, f"{names.file}: kpt_names", "landmark")
-    if flipped and not _is_flip(flipped, count):
-        raise InputError(f"{names.file}: flip_idx: found {brief(flipped)}; expected {count} places from 0, in pairs")
-    scheme = known_scheme(0 if said else count)
-    by_index = [(i, j) for i, j in enumerate(flipped or []) if i < j]
-    names.pairs = by_index if flipped else left_right_pairs(names.points) or scheme[0]
-    names.skeleton = scheme[1]
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _is_flip(places: Any, count: int) -> bool:
-    """Whether each place says whose place it takes in the mirror, and that one the other way round."""
-    if not isinstance(places, list) or len(places) != count or not all(type(i) is int for i in places):
-        return False
-    return all(0 <= i < count and places[i] == own for own, i in enumerate(places))
+    return Names(file, class_names(labels, f"{file}: names"), points_of(file, content), yaml_splits(file, content))

@@ -1,0 +1,83 @@
+"""What Hugging Face calls the classes of a dataset: `class_label` names in the YAML head of README.md."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline.core.errors import InputError
+from pipeline.core.files import read_text
+from pipeline.datasets.formats.keys import refuse_twice
+from pipeline.datasets.formats.reading import label_text
+
+
+@dataclass(slots=True)
+class Names:
+    """The names of classes by number; empty where the dataset does not say. `objects` may have others than `images`."""
+
+    images: list[str] = field(default_factory=list)
+    objects: list[str] = field(default_factory=list)
+    _kinds: dict[str, set[type]] = field(default_factory=dict)  # a class without a name -> how it was written
+
+    def label(self, said: Any, of_objects: bool = False) -> str:
+        """The class that a text or number means. Raises ValueError for anything else, and a number without a name."""
+        names = self.objects if of_objects else self.images
+        if isinstance(said, float) and said.is_integer():  # of a column with gaps
+            said = int(said)
+        if isinstance(said, bool) or not isinstance(said, str | int) or said == "":
+            raise ValueError(f"class {said!r:.40}; expected a name or a number")
+        text = label_text(said)
+        if names and text not in names and text.isdecimal():
+            if int(said) >= len(names):
+                raise ValueError(f"class {said}, expected 0 to {len(names) - 1} as README.md has names")
+            return names[int(said)]
+        self._kinds.setdefault(text, set()).add(type(said))
+        return text
+
+    def said_twice(self) -> list[str]:
+        """Classes that were written once as a number and once as a text."""
+        return sorted(name for name, kinds in self._kinds.items() if len(kinds) > 1)
+
+    def in_order(self, seen: set[str]) -> list[str]:
+        """The labels of the dataset: those with a number in its order, then the others, numbers by their size."""
+        known = list(dict.fromkeys([*self.images, *self.objects]))
+        others = sorted(seen - set(known), key=lambda name: (not name.isdecimal(), name.zfill(9), name))
+        return [*known, *others]
+
+
+def of_readme(folder: Path, label: str, objects: str) -> Names:
+    """The names in `folder`/README.md of the columns `label` and `objects`. Raises InputError for broken YAML."""
+    file = folder / "README.md"
+    if not file.is_file():
+        return Names()
+    head = read_text(file).replace("\r\n", "\n").split("---\n")
+    if len(head) < 3 or head[0].strip() or "class_label" not in head[1]:
+        return Names()
+    try:
+        content = YAML(typ="safe").load(head[1])
+    except (YAMLError, ValueError) as error:
+        raise InputError(f"{file}: its head is not YAML: {error}") from None
+    found: dict[str, list[str]] = {}
+    for name, names in _classes(content, ""):
+        refuse_twice(names, f"{file}: class_label of {name}", "class")
+        found.setdefault(name, names)
+    return Names(found.get(label, []), found.get(objects, []))
+
+
+def _classes(value: Any, column: str) -> Iterator[tuple[str, list[str]]]:
+    """(column, names) of each class_label; of columns in a column the outer one's name."""
+    if isinstance(value, list):
+        for part in value:
+            yield from _classes(part, column)
+    elif isinstance(value, dict):
+        names = value["class_label"].get("names") if isinstance(value.get("class_label"), dict) else None
+        if isinstance(names, dict):
+            names = [names[key] for key in sorted(names, key=lambda key: (len(str(key)), str(key)))]
+        if isinstance(names, list):
+            yield column, [label_text(name) for name in names]
+        for key, part in value.items():
+            if key != "class_label":
+                yield from _classes(part, column or str(value.get("name") or ""))

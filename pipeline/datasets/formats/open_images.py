@@ -1,0 +1,275 @@
+"""Open Images' CSV (https://storage.googleapis.com/openimages/web/download_v7.html): a row per box, places as shares.
+
+    ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf,IsDepiction,IsInside
+    000a1249af2bc5f0,xclick,/m/0cmf2,1,0.012,0.195,0.148,0.587,0,1,0,0,0
+
+Columns are found by their names. Classes are codes, whose names are in `class-descriptions-boxable.csv`. A list of
+images (a CSV with ImageID and no LabelName) says which ones without a box have been looked at. The files' lists of
+classes that are verified to be there or not, per image, are not read.
+"""
+
+import csv
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from pipeline.core.errors import InputError
+from pipeline.core.params import Block
+from pipeline.core.sample import SPLITS, Object
+from pipeline.datasets.formats.format import Format
+from pipeline.datasets.formats.image_index import ImageIndex
+from pipeline.datasets.formats.reading import (
+    Candidate,
+    Problem,
+    Reading,
+    files_under,
+    give_ids,
+    label_text,
+    relative,
+    split_of,
+    without_suffix,
+)
+from pipeline.datasets.formats.shapes import number
+from pipeline.datasets.formats.split_lists import place, split_lists
+
+BOX = ("xmin", "xmax", "ymin", "ymax")
+LOOKED_AT = 100  # files of a folder that may be full of other CSV
+UNKNOWN = -1
+
+
+class Options(Block):
+    depictions: bool = True
+    """Whether a drawing or figure of a thing (IsDepiction) is one of its class; otherwise its box is left out."""
+
+
+@dataclass(slots=True)
+class Tables:
+    """A folder's CSV files: of boxes, of images, of names of classes, and of labels of whole images."""
+
+    boxes: list[Path] = field(default_factory=list)
+    images: list[Path] = field(default_factory=list)
+    names: list[Path] = field(default_factory=list)
+    verified: list[Path] = field(default_factory=list)
+
+
+def read(path: Path, labels: Path, options: Options) -> Reading:
+    """`labels` is a CSV of boxes, or a folder with some. Raises InputError if there is none, or none of their images.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     Path(folder, "0a.jpg").touch()
+    ...     _ = Path(folder, "boxes.csv").write_text("ImageID,LabelName,XMin,XMax,YMin,YMax\\n0a,/m/01xq0k1,0,.5,.25,1")
+    ...     _ = Path(folder, "class-descriptions.csv").write_text("/m/01xq0k1,Cattle\\n")
+    ...     reading = read(Path(folder), Path(folder), Options())
+    >>> [(o.label, o.box) for o in reading.candidates[0].objects]
+    [('Cattle', (0.0, 0.25, 0.5, 0.75))]
+    """
+    tables = _tables(labels)
+    if not tables.boxes:
+        raise InputError(f"{labels}: no CSV of boxes; expected the columns ImageID, LabelName, XMin, XMax, YMin, YMax")
+    return _Set(path, labels, tables, options.depictions).read()
+
+
+def recognize(path: Path, labels: Path) -> str | None:  # noqa: ARG001
+    files = [labels] if labels.is_file() else islice(files_under(labels, {".csv"}), LOOKED_AT)
+    found = next((file for file in files if {"imageid", "labelname", *BOX} <= set(_header(file))), None)
+    return f"boxes of Open Images in {relative(found, labels)}" if found else None
+
+
+def _tables(labels: Path) -> Tables:
+    """Of a single file the names of classes are looked for beside it."""
+    tables = Tables()
+    folder = labels.parent if labels.is_file() else labels
+    for file in sorted(files_under(folder, {".csv"})):
+        header = _header(file)
+        if "labelname" in header and "imageid" not in header:
+            tables.names.append(file)
+        elif "imageid" not in header:
+            if len(header) == 2 and header[0].startswith(("/m/", "/g/")):
+                tables.names.append(file)
+        elif {"labelname", *BOX} <= set(header):
+            tables.boxes.append(file)
+        elif "labelname" in header:
+            tables.verified.append(file)
+        else:
+            tables.images.append(file)
+    if labels.is_file():
+        tables.boxes, tables.images = [file for file in tables.boxes if file == labels], []
+    return tables
+
+
+def _header(file: Path) -> list[str]:
+    """The cells of the first line, in small letters; [] of what is no CSV."""
+    with file.open("rb") as opened:
+        line = opened.readline(4096).decode("utf-8-sig", errors="replace")
+    try:
+        return [cell.strip().lower() for cell in next(csv.reader([line]), [])]
+    except csv.Error:
+        return []
+
+
+def _rows(file: Path, header: list[str] | None = None) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line and cells by column. Raises InputError naming the line that is not CSV, or not UTF-8."""
+    line = 0
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as opened:
+            reader = csv.reader(opened)
+            columns = header or [cell.strip().lower() for cell in next(reader)]
+            for row in reader:
+                line = reader.line_num
+                if row:
+                    yield line, dict(zip(columns, row, strict=False))
+    except csv.Error as error:
+        raise InputError(f"{file}:{line + 1}: not CSV: {error}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: not UTF-8 text, after line {line}: {error.reason}") from None
+
+
+class _Set:
+    def __init__(self, path: Path, labels: Path, tables: Tables, depictions: bool):
+        self.path, self.labels, self.tables, self.depictions = path, labels, tables, depictions
+        self.reading = Reading([], [])
+        self.images = ImageIndex(path)
+        self.notes: Counter[tuple[str, str]] = Counter()
+        self.by_name: dict[str, Candidate] = {}
+        several = len(tables.boxes) > 1
+        self.splits = {file: split_of(*_places(file)) for file in (*tables.boxes, *tables.images) if several}
+        self.known: dict[tuple[str, str | None], str | None] = {}  # id, split -> image
+
+    def read(self) -> Reading:
+        names = self._names()
+        # what is held out comes first: an image that a training file names again is not trained on
+        for file in sorted(self.tables.boxes, key=lambda f: -SPLITS.index(self._split(f, None) or "train")):
+            for line, row in _rows(file):
+                self._box(file, line, row, names)
+        self._empty_ones()
+        if not self.by_name:
+            missing = sum(name is None for name in self.known.values())
+            raise InputError(
+                f"{self.path}: none of the {missing} images that {self.labels} names is here; "
+                f"expected files called by their ImageID"
+            )
+        reading = self.reading
+        reading.candidates = [candidate for _, candidate in sorted(self.by_name.items())]
+        if not any(c.split for c in reading.candidates):
+            place(reading, self.path, self.images.names, split_lists(reading, self.path, self.labels), alone=False)
+        give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
+        used = {o.label for c in reading.candidates for o in c.objects}
+        reading.labels = [*dict.fromkeys(n for n in names.values() if n in used), *sorted(used - set(names.values()))]
+        self._said()
+        return reading
+
+    def _said(self) -> None:
+        """The rows about the whole set."""
+        notes = self.notes
+        notes["not_here", "images of the files are not here"] = sum(name is None for name in self.known.values())
+        notes["not_listed", "images that no file names; left out"] = len(self.images.files) - len(self.by_name)
+        empty = sum(not c.objects for c in self.reading.candidates)
+        notes["no_label", "images without a box; taken as background"] = empty
+        words = "files of verified labels of images; a class that nobody looked for counts as not there"
+        notes["not_read", words] = len(self.tables.verified)
+        for (rule, words), count in sorted(notes.items()):
+            if count:
+                self._problem("", "", rule, f"{count} {words}", "noted")
+
+    def _problem(self, file: str, key: str, rule: str, found: str, done: str = "dropped") -> None:
+        self.reading.problems.append(Problem(file, key, rule, found, done))
+
+    def _names(self) -> dict[str, str]:
+        """Code -> name. Two codes of one name keep the code beside it. Raises InputError for a code of two names."""
+        names: dict[str, str] = {}
+        for file in self.tables.names:
+            header = None if "labelname" in _header(file) else ["labelname", "displayname"]
+            for line, row in _rows(file, header):
+                code, name = row.get("labelname", "").strip(), label_text(row.get("displayname", ""))
+                if not code or not name.strip():
+                    self._problem(relative(file, self.labels), f"line {line}", "bad_row", "no code and name", "noted")
+                elif names.setdefault(code, name) != name:
+                    raise InputError(
+                        f"{file}:{line}: {code} is {name!r}, and {names[code]!r} before; expected one name"
+                    )
+        count = Counter(names.values())
+        return {code: name if count[name] == 1 else f"{name} ({code})" for code, name in names.items()}
+
+    def _split(self, file: Path, row: dict[str, str] | None) -> str | None:
+        """What a row says, else the file's name or folders; a single file is the whole set."""
+        said = split_of(row["subset"]) if row and row.get("subset") else None
+        return said or self.splits.get(file)
+
+    def _image(self, said: str, split: str | None, file: Path) -> str | None:
+        """The image of an id, in the split's folder if others have one of that name. Asked for once."""
+        said = said.strip()
+        key = (said, split)
+        if key not in self.known:
+            folders = [name for name in ("train", "validation", "val", "test") if split_of(name) == split]
+            near = (*folders, *(f"{name}/data" for name in folders), *(f"images/{name}" for name in folders))
+            found = self.images.find(said, self.images.folder_of(file, self.labels), near) if said else []
+            if len(found) > 1:
+                self._problem(said, relative(file, self.labels), *self.images.fault(said, found), "refused")
+            self.known[key] = found[0] if len(found) == 1 else None
+        return self.known[key]
+
+    def _candidate(self, name: str, split: str | None) -> Candidate | None:
+        """The image's candidate; None where it is further from training in another file."""
+        known = self.by_name.setdefault(name, Candidate(self.images.names[name], name, split=split))
+        if known.split == split:
+            return known
+        self.notes["listed_twice", f"rows of images that are {known.split or 'of no split'} in other files"] += 1
+        return None
+
+    def _box(self, file: Path, line: int, row: dict[str, str], names: dict[str, str]) -> None:
+        split = self._split(file, row)
+        name = self._image(row.get("imageid", ""), split, file)
+        candidate = self._candidate(name, split) if name else None
+        if candidate is None or name is None:
+            return
+        key, code = f"{relative(file, self.labels, self.path)}:{line}", row.get("labelname", "").strip()
+        try:
+            left, right, top, bottom = (number(row.get(column)) for column in BOX)
+            flags = {flag: number(row.get(flag) or UNKNOWN) for flag in ("isgroupof", "isdepiction", "confidence")}
+        except ValueError as error:
+            self._problem(name, key, "bad_box", str(error))
+            return
+        if not code:
+            self._problem(name, key, "unknown_class", "no LabelName")
+        elif flags["confidence"] == 0:
+            self._problem(name, key, "unverified", f"{names.get(code, code)}: confidence 0 says that it is not there")
+        elif flags["isdepiction"] == 1 and not self.depictions:
+            self.notes["depiction", "boxes of depictions; left out, as options.depictions says"] += 1
+        else:
+            if names and code not in names:
+                self.notes["no_name", f"boxes of {code}, which has no name in the files"] += 1
+            crowd = flags["isgroupof"] == 1
+            box = (left, top, right - left, bottom - top)
+            candidate.objects.append(Object(names.get(code, label_text(code)), box, crowd=crowd))
+            candidate.keys.append(key)
+
+    def _empty_ones(self) -> None:
+        """Images that a list names and that have no box were looked at, and show nothing of the classes: those of
+        splits whose boxes are here."""
+        boxed = {split_of(*_places(file)) for file in self.tables.boxes}
+        for file in self.tables.images:
+            for _, row in _rows(file):
+                if None in boxed or (split_of(row.get("subset", "")) or split_of(*_places(file))) in {*boxed, None}:
+                    split = self._split(file, row)
+                    name = self._image(row.get("imageid", ""), split, file)
+                    if name and name not in self.by_name:
+                        self._candidate(name, split)
+
+
+def _places(file: Path) -> tuple[str, str, str]:
+    """What may say the split: the file's name and the folders that it lies in."""
+    return file.stem, file.parent.name, file.parent.parent.name
+
+
+FORMAT = Format(
+    name="open_images",
+    tasks=("localize", "detect"),
+    Options=Options,
+    read=read,
+    looks_for="CSV with the columns ImageID, LabelName, XMin, XMax, YMin and YMax",
+    recognize=recognize,
+    rank=38,  # columns that no other CSV has
+)

@@ -1,0 +1,260 @@
+"""What the files of annotation tools share: boxes and points that were drawn on an image, made into its objects."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.sample import ABSENT, SPLITS, VISIBLE, Landmark, Object
+from pipeline.datasets.formats.image_index import ImageIndex
+from pipeline.datasets.formats.reading import (
+    Candidate,
+    Problem,
+    Reading,
+    give_ids,
+    label_text,
+    left_right_pairs,
+    upright_size,
+    without_suffix,
+)
+from pipeline.datasets.formats.split_lists import place, split_lists
+
+LONGEST = 1 << 20  # pixels; a side that is said to be longer is not one
+
+
+@dataclass(slots=True)
+class Box:
+    """`box` is x, y, w, h in pixels; `tie` what its points name it by."""
+
+    key: str
+    label: str
+    box: tuple[float, float, float, float]
+    tie: Any = None
+
+    def __post_init__(self) -> None:
+        self.label = label_text(self.label)
+
+
+@dataclass(slots=True)
+class Point:
+    """A landmark in pixels. `ties` are the places of the boxes that it says it belongs to, None where it says none."""
+
+    key: str
+    name: str
+    x: float
+    y: float
+    visibility: int = VISIBLE
+    ties: list[int] | None = None
+
+    def __post_init__(self) -> None:
+        self.name = label_text(self.name)
+
+
+@dataclass(slots=True)
+class Drawing:
+    """What was drawn on the image `name` of `size` pixels; `labels` are those of the whole image, `group` the video."""
+
+    name: str
+    size: tuple[int, int]
+    where: str
+    split: str | None = None
+    group: str | None = None
+    labels: list[str] = field(default_factory=list)
+    boxes: list[Box] = field(default_factory=list)
+    points: list[Point] = field(default_factory=list)
+
+    def content(self) -> Any:
+        boxes = [(b.label, b.box) for b in self.boxes]
+        return sorted(self.labels), sorted(boxes), sorted((p.name, p.x, p.y, p.visibility) for p in self.points)
+
+
+class Drawings:
+    """The drawings of a set, an image once; `notes` counts what is said once for the whole set, by (rule, words)."""
+
+    def __init__(self, reading: Reading, images: ImageIndex, labels: Path):
+        self.reading, self.images, self.labels = reading, images, labels
+        self.by_name: dict[str, Drawing] = {}
+        self.notes: Counter[tuple[str, str]] = Counter()
+        self._refused: set[str] = set()
+
+    def problem(self, file: str, key: str, rule: str, found: str, done: str = "dropped") -> None:
+        self.reading.problems.append(Problem(file, key, rule, found, done))
+
+    def find(self, wanted: Iterable[str], file: Path, near: tuple[str, ...], key: str) -> str | None:
+        """The one image that the first of the names `wanted`, seen from the label file's folder, means; if there is
+        none, the ledger says why."""
+        names = [name for name in dict.fromkeys(wanted) if name] or [""]
+        folder = self.images.folder_of(file, self.labels)
+        for name in names:
+            found = self.images.find(name, folder, near) if name else []
+            if len(found) == 1:
+                return found[0]
+            if found:
+                break
+        else:
+            name, found = names[0], []
+        self.problem(name, key, *self.images.fault(name, found), "refused")
+        return None
+
+    def size(self, name: str, width: Any, height: Any) -> tuple[int, int] | None:
+        """The size that the labels were made for, else the image's; None, and a row, where there is neither."""
+        try:
+            said = (int(number(width)), int(number(height)))
+        except ValueError:
+            said = (0, 0)
+        if all(0 < side <= LONGEST for side in said):
+            return said
+        try:
+            return upright_size(self.images.names[name])
+        except ValueError as error:
+            self.problem(name, "size", "unreadable", str(error), "refused")
+            return None
+
+    def add(self, drawing: Drawing) -> None:
+        """Of an image that is there twice, two like drawings are one, and unlike ones are both refused."""
+        name, before = drawing.name, self.by_name.setdefault(drawing.name, drawing)
+        if before is drawing or name in self._refused:
+            return
+        if before.content() != drawing.content():
+            self._refused.add(name)
+            found = f"in {before.where} and, with other labels, in {drawing.where}"
+            self.problem(name, "", "listed_twice", found, "refused")
+            return
+        before.split, loser = sorted((before.split, drawing.split), key=_from_training, reverse=True)
+        found = f"in {before.where} and {drawing.where}, with the same labels"
+        if loser != before.split:
+            found += f"; listed for {loser or 'no split'} and for {before.split}; taken as {before.split}"
+        self.problem(name, "", "listed_twice", found, "noted")
+
+    def finish(self, landmarks: list[str], image_labels: bool, known: Sequence[str] = ()) -> None:
+        """Make the reading's candidates, and its labels: those `known`, in this order, before others.
+
+        Where no box is drawn in the whole set, or `image_labels` is set, the images' own labels are taken; an image
+        without one is left out, one with several is refused.
+        """
+        landmarks, known = (list(dict.fromkeys(map(label_text, names))) for names in (landmarks, known))
+        drawings = [d for name, d in sorted(self.by_name.items()) if name not in self._refused]
+        boxes = sum(len(d.boxes) for d in drawings)
+        labels = sum(len(d.labels) for d in drawings)
+        if image_labels or (labels and not boxes):
+            self._classify(drawings)
+            self._note(boxes, "not_read", "boxes beside labels of images")
+        else:
+            self._note(labels, "not_read", "labels of images beside boxes; options.image_labels takes them instead")
+            self.reading.landmarks, self.reading.pairs = landmarks, left_right_pairs(landmarks)
+            for drawing in drawings:
+                self.reading.candidates.append(self._with_objects(drawing))
+            empty = sum(not c.objects for c in self.reading.candidates)
+            self._note(empty, "no_label", "images without an object; taken as background")
+        if not any(d.split for d in drawings):
+            lists = split_lists(self.reading, self.images.root, self.labels)
+            place(self.reading, self.images.root, self.images.names, lists, alone=False)
+        used = {o.label for c in self.reading.candidates for o in c.objects}
+        used |= {c.label for c in self.reading.candidates if c.label is not None}
+        self.reading.labels = [*known, *sorted(used - set(known))]
+        give_ids(self.reading.candidates, [without_suffix(c.name) for c in self.reading.candidates])
+        rest = len(self.images.files) - len(self.by_name)
+        self._note(rest, "not_listed", "images that no label file names; left out")
+        for (rule, words), count in sorted(self.notes.items()):
+            if count:
+                self.problem("", "", rule, f"{count} {words}", "noted")
+
+    def _note(self, count: int, rule: str, words: str) -> None:
+        if count > 0:
+            self.notes[rule, words] += count
+
+    def _candidate(self, drawing: Drawing) -> Candidate:
+        file = self.images.names[drawing.name]
+        return Candidate(file, drawing.name, split=drawing.split, group=drawing.group, size=drawing.size)
+
+    def _classify(self, drawings: list[Drawing]) -> None:
+        for drawing in drawings:
+            labels = sorted(set(map(label_text, drawing.labels)))
+            if len(labels) > 1:
+                self.problem(drawing.name, "", "several_labels", f"{', '.join(labels)}; expected one", "refused")
+            elif labels:
+                candidate = self._candidate(drawing)
+                candidate.label = labels[0]
+                self.reading.candidates.append(candidate)
+            else:
+                self.notes["no_label", "images without a label; left out"] += 1
+
+    def _with_objects(self, drawing: Drawing) -> Candidate:
+        candidate = self._candidate(drawing)
+        width, height = drawing.size
+        places = {name: i for i, name in enumerate(self.reading.landmarks)}
+        found: list[dict[int, Landmark]] = [{} for _ in drawing.boxes]
+        for point in drawing.points:
+            box = self._box_of(point, drawing)
+            if box is None:
+                continue
+            if places[point.name] in found[box]:
+                said = f"{point.name}: {drawing.boxes[box].key} has one already"
+                self.problem(drawing.name, point.key, "landmark_twice", said)
+                continue
+            found[box][places[point.name]] = Landmark(point.x / width, point.y / height, point.visibility)
+        for box_, points in zip(drawing.boxes, found, strict=True):
+            x, y, w, h = box_.box
+            landmarks = [points.get(i, Landmark(0.0, 0.0, ABSENT)) for i in range(len(places))]
+            candidate.objects.append(Object(box_.label, (x / width, y / height, w / width, h / height), landmarks))
+            candidate.keys.append(box_.key)
+        return candidate
+
+    def _box_of(self, point: Point, drawing: Drawing) -> int | None:
+        """The place of the box that a point belongs to: the one that it says, else the only one that it lies in."""
+        if point.ties is not None and len(point.ties) == 1:
+            return point.ties[0]
+        asked = range(len(drawing.boxes)) if point.ties is None else point.ties
+        inside = [i for i in asked if holds(drawing.boxes[i].box, point.x, point.y)]
+        if len(inside) == 1:
+            if point.ties is None:
+                self.notes["tied_by_place", "points that say no box; given to the only one that they lie in"] += 1
+            return inside[0]
+        said = f"it lies in {len(inside)} boxes" if asked else "the box that it names is not there"
+        self.problem(drawing.name, point.key, "loose_point", f"{point.name}: {said}; expected one")
+        return None
+
+
+def _from_training(split: str | None) -> int:
+    return -1 if split is None else SPLITS.index(split)
+
+
+def number(value: Any) -> float:
+    """Raises ValueError for what is no finite number, or text of one.
+
+    >>> number("1.5"), number(2)
+    (1.5, 2.0)
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(f"{value!r:.40}, expected a number")  # noqa: TRY004 (one error for all that is no number)
+    try:
+        found = float(value)
+    except (ValueError, OverflowError):
+        found = math.nan
+    if not math.isfinite(found):
+        raise ValueError(f"{value!r:.40}, expected a number")
+    return found
+
+
+def holds(box: tuple[float, float, float, float], x: float, y: float) -> bool:
+    """Whether the point lies in the box, or on its edge."""
+    left, top, w, h = box
+    return left <= x <= left + w and top <= y <= top + h
+
+
+def turned(cx: float, cy: float, w: float, h: float, degrees: float) -> tuple[float, float, float, float]:
+    """The box (x, y, w, h) of the ellipse inscribed in a rectangle about (cx, cy) that is turned by `degrees`.
+
+    The bounding box of the turned rectangle itself is looser than the thing that was outlined.
+
+    >>> turned(50, 50, 40, 20, 0), turned(50, 50, 40, 20, 90)
+    ((30.0, 40.0, 40.0, 20.0), (40.0, 30.0, 20.0, 40.0))
+    """
+    turn = math.radians(degrees % 180)
+    # exact where the rectangle is upright: cos(90 degrees) is not quite 0
+    upright = {0.0: (1.0, 0.0), 90.0: (0.0, 1.0)}
+    cos, sin = upright.get(degrees % 180, (math.cos(turn), math.sin(turn)))
+    half_w, half_h = math.hypot(w / 2 * cos, h / 2 * sin), math.hypot(w / 2 * sin, h / 2 * cos)
+    return cx - half_w, cy - half_h, 2 * half_w, 2 * half_h

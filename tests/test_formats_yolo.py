@@ -1,0 +1,166 @@
+"""YOLO lines that are labels, and those that are something else: poses, predictions, polygons, rotated boxes."""
+
+from pathlib import Path
+
+import pytest
+from test_formats import make, read
+
+from pipeline.core.errors import InputError
+from pipeline.core.sample import Landmark
+from pipeline.datasets.formats.format import NoOptions
+from pipeline.datasets.formats.reading import Reading
+
+P = (100, 50)
+LINE = "0 0.5 0.4 0.2 0.1"
+POSE = "names: [cow]\nkpt_shape: [2, 3]\n"
+
+
+def read_yolo(root: Path, labels: Path | None = None) -> Reading:
+    return read("yolo", root, labels, NoOptions())
+
+
+def bad_line(tmp_path: Path, line: str, names: str = "names: [cow]\n", good: str = LINE) -> str:
+    """What is said of a line below a good one; it is dropped."""
+    reading = read_yolo(make(tmp_path, {"a.jpg": P, "a.txt": f"{good}\n{line}\n", "data.yaml": names}))
+    assert [(p.file, p.key, p.rule, p.done) for p in reading.problems] == [("a.jpg", "a.txt:2", "bad_line", "dropped")]
+    assert len(reading.candidates[0].objects) == 1
+    return reading.problems[0].found
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (f"{LINE} 0.93", "a prediction? 0.93 after the box may be a confidence or the number of a track"),
+        (f"{LINE} 7", "a prediction? 7 after the box may be"),
+        (f"{LINE} 0.93 7", "a prediction? 0.93 7 after the box may be"),
+        ("0 .1 .1 .2 .1 .2 .2 .1 .2", "four corners: a rotated box or a polygon, not read"),
+        ("0 .1 .1 .2 .1 .2 .2 .1 .2 .9", "four corners: a rotated box or a polygon, not read"),
+        ("0 .1 .1 .2 .1 .2 .2 .1 .2 .3 .3", "a polygon, not read"),
+        ("0 0.5 0.4", "3 numbers, expected 5"),
+        (f"{LINE} nan", "6 numbers, expected 5"),
+    ],
+)
+def test_a_line_that_is_no_labelled_box_says_what_it_is(tmp_path: Path, line: str, said: str) -> None:
+    assert said in bad_line(tmp_path, line)
+
+
+@pytest.mark.parametrize(
+    ("points", "said"),
+    [
+        (".1 .2 2 .3 .4 1 0.9", "a prediction? 0.9 after the landmarks may be a confidence"),
+        (".1 .2 2 .3 .4 1 0.9 3", "a prediction? 0.9 3 after the landmarks"),
+        (
+            ".1 .2 0.87 .3 .4 0.5",
+            "visibility 0.87, expected 0, 1 or 2; a prediction? it may be a landmark's confidence",
+        ),
+        (".1 .2 3 .3 .4 0", "visibility 3, expected 0, 1 or 2"),
+        (".1 .2 .3 .4", "as of landmarks with 2 numbers each, while kpt_shape says 3"),
+        (".1 .2 2", "8 numbers, expected 11"),
+        ("", "5 numbers, expected 11"),
+    ],
+)
+def test_a_pose_line_of_other_numbers_says_why(tmp_path: Path, points: str, said: str) -> None:
+    assert said in bad_line(tmp_path, f"{LINE} {points}", POSE, f"{LINE} .1 .2 2 0 0 0")
+
+
+def test_predictions_alone_are_no_labels(tmp_path: Path) -> None:
+    root = make(tmp_path, {"images/a.jpg": P, "labels/a.txt": f"{LINE} 0.93\n{LINE} 0.4\n", "classes.txt": "cow\n"})
+    with pytest.raises(
+        InputError, match=r"no line is of a label; labels/a\.txt:1: 6 numbers, expected 5; a prediction\?"
+    ):
+        read_yolo(root)
+
+
+@pytest.mark.parametrize(
+    ("yaml", "points", "names", "pairs"),
+    [
+        ("kpt_shape: [2, 3]\n", ".1 .2 2 .3 .4 1", ["point_0", "point_1"], []),
+        ("kpt_shape: [2, 2]\nflip_idx: [1, 0]\n", ".1 .2 .3 .4", ["point_0", "point_1"], [(0, 1)]),
+        ("kpt_shape: [2, 2]\nflip_idx: [0, 1]\nkpt_names: [l, r]\n", ".1 .2 .3 .4", ["l", "r"], []),
+        ("kpt_shape: [2, 3]\nkpt_names: {0: [L eye, R eye]}\n", ".1 .2 2 .3 .4 1", ["L eye", "R eye"], [(0, 1)]),
+    ],
+)
+def test_poses(tmp_path: Path, yaml: str, points: str, names: list[str], pairs: list[tuple[int, int]]) -> None:
+    reading = read_yolo(make(tmp_path, {"a.jpg": P, "a.txt": f"{LINE} {points}", "data.yaml": f"names: [cow]\n{yaml}"}))
+    assert (reading.landmarks, reading.pairs) == (names, pairs)
+    seen = 1 if "2, 3" in yaml else 2
+    assert reading.candidates[0].objects[0].landmarks == [Landmark(0.1, 0.2, 2), Landmark(0.3, 0.4, seen)]
+
+
+@pytest.mark.parametrize(
+    ("yaml", "error"),
+    [
+        ("kpt_shape: [17]", r"kpt_shape: found \[17\]; expected \[points, 2 or 3\]"),
+        ("kpt_shape: 17", "kpt_shape: found 17; expected"),
+        ("kpt_shape: [17, 4]", r"kpt_shape: found \[17, 4\]"),
+        ("kpt_shape: [-1, 3]", r"kpt_shape: found \[-1, 3\]"),
+        ("kpt_shape: [170000000000, 3]", "kpt_shape: found"),
+        ("kpt_shape: [2, 3]\nflip_idx: [1, 2]", r"flip_idx: found \[1, 2\]; expected each of 0 to 1 once"),
+        ("kpt_shape: [3, 3]\nflip_idx: [1, 2, 0]", "flip_idx: 0 becomes 1, which does not become it; expected pairs"),
+        ("kpt_shape: [2, 3]\nflip_idx: 1", "flip_idx: found 1"),
+        ("kpt_shape: [2, 3]\nkpt_names: [a]", r"kpt_names: found \['a'\]; expected 2 names as kpt_shape says"),
+        ("kpt_shape: [2, 3]\nkpt_names: [a, a]", "kpt_names has 'a' twice; expected each landmark once"),
+        ("kpt_shape: [2, 3]\nkpt_names: {0: [a, b], 1: [b, c]}", "kpt_names: .*expected the same for all classes"),
+    ],
+)
+def test_a_pose_that_does_not_fit_itself(tmp_path: Path, yaml: str, error: str) -> None:
+    with pytest.raises(InputError, match=rf"data\.yaml: {error}"):
+        read_yolo(make(tmp_path, {"a.jpg": P, "data.yaml": f"names: [cow, dog]\n{yaml}\n"}))
+
+
+# --- darknet
+
+DATA = "classes= 2\ntrain  = data/train.txt\nvalid = data/test.txt\nnames = data/obj.names\nbackup = backup/\n"
+
+
+@pytest.mark.parametrize("top", ["", "darknet/data"])
+@pytest.mark.parametrize("prefix", ["data/obj/", "/home/me/darknet/data/obj/", "C:\\darknet\\data\\obj\\", "obj/"])
+def test_darknet_says_names_and_lists(tmp_path: Path, top: str, prefix: str) -> None:
+    """its paths are relative to the folder that it ran in, with or without which the data is here"""
+    data = tmp_path / "data"
+    root = data.parent if top else data
+    make(data, {f"obj/{i}.jpg": P for i in range(4)} | {f"obj/{i}.txt": f"1 {LINE[2:]}\n" for i in range(4)})
+    lists = {"train.txt": "".join(f"{prefix}{i}.jpg\n" for i in (0, 1)), "test.txt": f"{prefix}2.jpg\r\n{prefix}3.jpg"}
+    make(data, {"obj.data": DATA, "obj.names": "cow\ndog\n", "coco.names": "person\n", **lists})
+    reading = read_yolo(root)
+    assert {c.file.stem: (c.split, c.objects[0].label) for c in reading.candidates} == {
+        "0": ("train", "dog"),
+        "1": ("train", "dog"),
+        "2": ("val", "dog"),
+        "3": ("val", "dog"),
+    }
+    assert (reading.labels, reading.problems) == (["cow", "dog"], [])
+
+
+@pytest.mark.parametrize(
+    ("files", "error"),
+    [
+        ({"obj.data": DATA}, r"obj\.data: names = data/obj\.names: no such file beside it or above"),
+        ({"obj.data": f"names = {'x' * 400}"}, r"obj\.data: names = x+: no such file beside it or above"),
+        ({"obj.data": DATA, "obj.names": "cow\n"}, r"obj\.names: 1 names, while obj\.data says classes = 2"),
+        (
+            {"a.data": "names=a.names", "b.data": "names=b.names", "a.names": "x", "b.names": "y"},
+            r"a\.data gives a\.names, b\.data gives b\.names; expected one \.data file",
+        ),
+        (
+            {"classes.txt": "cow\ndog\n", "obj.names": "dog\ncow\n"},
+            r"obj\.names: dog, cow, classes\.txt beside it: cow, dog",
+        ),
+    ],
+)
+def test_names_that_contradict_each_other(tmp_path: Path, files: dict[str, str], error: str) -> None:
+    with pytest.raises(InputError, match=error):
+        read_yolo(make(tmp_path, {"a.jpg": P, "a.txt": LINE, **files}))
+
+
+def test_names_that_stand_twice_or_are_a_tool_s_own_are_no_contradiction(tmp_path: Path) -> None:
+    names = {"classes.txt": "cow\n", "obj.names": "cow\r\n\r\n", "predefined_classes.txt": "dog\nperson\n"}
+    assert read_yolo(make(tmp_path, {"a.jpg": P, "a.txt": LINE, **names})).labels == ["cow"]
+
+
+def test_a_list_of_darknet_s_that_is_not_here_is_said(tmp_path: Path) -> None:
+    files = {"obj.data": DATA, "obj.names": "cow\ndog\n", "train.txt": "a.jpg\n", "weights.data": "\0\1\2"}
+    reading = read_yolo(make(tmp_path, {"a.jpg": P, "a.txt": LINE, **files}))
+    assert [(p.file, p.rule, p.found) for p in reading.problems] == [
+        ("obj.data", "not_here", "valid = data/test.txt: no such file beside it or above")
+    ]

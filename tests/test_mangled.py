@@ -1,0 +1,221 @@
+"""Label files of which some bytes are others: each reader gives a reading, with rows of the ledger, or an InputError.
+
+POCKETLENS_MANGLED is how many files a reader gets (default 200; the same ones each time, of another number others):
+
+    POCKETLENS_MANGLED=5000 python -m pytest tests/test_mangled.py
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from pipeline.core.errors import InputError
+from pipeline.core.files import write_text
+from pipeline.core.sample import Dataset, Landmark, Object, Sample, write_dataset
+from pipeline.datasets.formats import FORMATS
+from pipeline.datasets.ingest.checks import check_objects
+from pipeline.datasets.ingest.report import ledger_text
+
+COUNT, USUAL = int(os.environ.get("POCKETLENS_MANGLED", "200")), 200
+SIZE = (100, 50)
+THREE = "scorer,a,a,a,a\nbodyparts,l_ear,l_ear,r_ear,r_ear\ncoords,x,y,x,y\n"
+XML = """<annotation><folder>x</folder><filename>a.png</filename><size><width>100</width><height>50</height></size>
+<object><name>cow</name><difficult>1</difficult><bndbox><xmin>11</xmin><ymin>6.5</ymin><xmax>60</xmax><ymax>25</ymax>
+</bndbox><part><name>head</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></part></object>
+</annotation>"""
+COCO = {
+    "images": [{"id": i, "file_name": f"{n}.png", "width": 100, "height": 50} for i, n in enumerate("ab")],
+    "annotations": [
+        {
+            "id": 1,
+            "image_id": 0,
+            "category_id": 7,
+            "bbox": [10, 5, 50, 20],
+            "keypoints": [1, 2, 2, 0, 0, 0],
+            "iscrowd": 0,
+        }
+    ],
+    "categories": [{"id": 7, "name": "cow", "keypoints": ["left", "right"], "skeleton": [[1, 2]]}],
+}
+ROWS = [
+    {"file_name": "a.png", "label": 1, "objects": {"bbox": [[10, 5, 50, 20]], "categories": [0], "iscrowd": [0]}},
+    {"file_name": "b.png", "label": "cat", "objects": [{"bbox": [1, 2, 3, 4], "category": "cow"}], "text": "x"},
+]
+TRACK = {"start_frame": 0, "end_frame": 2, "boxes_xywh": [[1, 2, 3, 4], [2.5, 3, 4, 5]]}
+POSE = "path: ..\ntrain: [images]\nval: val.txt\nnames: {0: cow, 1: dog}\nkpt_shape: [2, 3]\nflip_idx: [1, 0]\n"
+README = "---\ndataset_info:\n  features:\n  - name: label\n    dtype: {class_label: {names: {'0': a, '1': b}}}\n---\n"
+OWN = Sample(
+    "a",
+    "a.png",
+    *SIZE,
+    "train",
+    "g",
+    "c",
+    "day",
+    objects=[Object("cow", (0.1, 0.2, 0.5, 0.4), [Landmark(0.2, 0.2, 1)])],
+)
+LINES = "0 0.5 0.4 0.2 0.1 0.4 0.4 2 0 0 0\n1 0.5 0.5 0.2 0.2 .1 .1 1 .2 .2 2\n"
+# the reader's case: the format, the file that is mangled, its content, and what else lies there
+CASES: dict[str, tuple[str, str, str, dict[str, str]]] = {
+    "coco": ("coco", "instances.json", json.dumps(COCO), {}),
+    "voc": ("voc", "a.xml", XML, {"b.xml": XML}),
+    "voc_list": ("voc", "ImageSets/Main/train.txt", "a\nb\n", {"a.xml": XML, "b.xml": XML}),
+    "yolo": ("yolo", "a.txt", LINES, {"data.yaml": POSE, "val.txt": "b.png\n"}),
+    "yolo_yaml": ("yolo", "data.yaml", POSE, {"a.txt": LINES, "val.txt": "b.png\n"}),
+    "yolo_names": ("yolo", "classes.txt", "cow\ndog\n", {"a.txt": "0 .5 .5 .2 .2\n"}),
+    "pts": (
+        "pts",
+        "a.pts",
+        "version: 1\nn_points: 2\n{\n11 6\n21.5 11\n}\n",
+        {"b.pts": "n_points: 2\n{\n1 2\n3 4\n}\n"},
+    ),
+    "landmarks_csv": ("landmarks_csv", "x.csv", 'file,l_x,l_y,r_x,r_y\na.png,1,2,3,4\n"b.png",,,3,4.5\n', {}),
+    "deeplabcut": ("deeplabcut", "CollectedData_a.csv", THREE + "labeled-data\\m\\a.png,1,2,3,4\nb.png,,,3,4\n", {}),
+    "imagefolder": (
+        "imagefolder",
+        "metadata.jsonl",
+        "".join(json.dumps(row) + "\n" for row in ROWS),
+        {"README.md": README},
+    ),
+    "imagefolder_csv": (
+        "imagefolder",
+        "metadata.csv",
+        'file_name,label,objects\na.png,x,"{""bbox"": [[1, 2, 3, 4]], ""categories"": [""cow""]}"\nb.png,y,\n',
+        {},
+    ),
+    "imagefolder_readme": ("imagefolder", "README.md", README, {"metadata.jsonl": json.dumps(ROWS[0])}),
+    "imagefolder_own": ("imagefolder", "train/metadata.jsonl", OWN.to_line(), {}),
+    "imagefolder_dataset": ("imagefolder", "dataset.json", "", {"train/metadata.jsonl": OWN.to_line()}),
+    "crops": ("crops", "train/metadata.jsonl", OWN.to_line(), {f"{s}/metadata.jsonl": "" for s in ("val", "test")}),
+    "ucf24": ("ucf24", "boxes.json", json.dumps({"v_Run_g01_c01": {"tracks": [TRACK]}}), {}),
+    "ucf101_list": (
+        "ucf101",
+        "ucfTrainTestlist/trainlist01.txt",
+        "Run/v_Run_g01_c01.avi 1\n",
+        {"ucfTrainTestlist/testlist01.txt": "Hop/v_Hop_g02_c01.avi\n"},
+    ),
+}
+# what stands in label files, or is never expected there
+TOKENS = [
+    *(b"NaN", b"nan", b"-1", b"0", b"1e999", b"-0.0", b"9" * 400, b"9" * 5000, b"null", b"true", b"[]", b"{}", b'""'),
+    *(b'"', b"'", b",", b":", b"\n", b"\r", b"\t", b" ", b"\\", b"/", b"<", b">", b"&a;", b"[" * 3000, b'{"a":' * 3000),
+    *(
+        b"\0",
+        b"\xff",
+        b"\xef\xbb\xbf",
+        b"\xff\xfe",
+        b"\xed\xa0\x80",
+        "\u2028".encode(),
+        "\u00df\u0130".encode(),
+        b"\\ud800",
+    ),
+    *(
+        b"../",
+        b"..",
+        b"a.png",
+        b"1",
+        b"2",
+        b"3.5",
+        b"cow",
+        b"id",
+        b"*a",
+        b"&a ",
+        b"!!python/object:os.system",
+        b"2001-99-99",
+    ),
+]
+edits = st.lists(
+    st.tuples(
+        st.sampled_from(["put", "over", "cut", "drop", "twice", "flip"]),
+        st.floats(0, 1),
+        st.integers(1, 30),
+        st.sampled_from(TOKENS) | st.binary(min_size=1, max_size=4),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+def mangled(data: bytes, changes: list[tuple[str, float, int, bytes]]) -> bytes:
+    for way, share, length, token in changes:
+        at = round(share * len(data))
+        end = at + length
+        if way == "put":
+            data = data[:at] + token + data[at:]
+        elif way == "over":
+            data = data[:at] + token + data[at + len(token) :]
+        elif way == "cut":
+            data = data[:at]
+        elif way == "drop":
+            data = data[:at] + data[end:]
+        elif way == "twice":
+            data = data[:end] + data[at:end] + data[end:]
+        else:
+            data = data[:at] + bytes(byte ^ (1 << length % 8) for byte in data[at : at + 1]) + data[at + 1 :]
+    return data
+
+
+@pytest.fixture(scope="module")
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, Path, bytes]:
+    """(format, folder, file to mangle, its content) of a case: small and right."""
+    form, name, content, others = CASES[request.param]
+    root = tmp_path_factory.mktemp(request.param)
+    for other in ("", "train/"):
+        for image in "ab":
+            (root / other).mkdir(exist_ok=True)
+            Image.new("RGB", SIZE).save(root / other / f"{image}.png")
+    for clip in ("Run/v_Run_g01_c01.avi", "Hop/v_Hop_g02_c01.avi"):
+        write_text(root / clip, "")
+    if form == "crops" or "own" in request.param or "dataset" in request.param:
+        write_dataset(root, Dataset("herd", ["cow", "day"], ["nose"]))
+    for other, text in others.items():
+        write_text(root / other, text)
+    if content:
+        write_text(root / name, content)
+    return form, root, root / name, (root / name).read_bytes()
+
+
+@pytest.mark.parametrize("place", CASES, indirect=True)
+def test_a_whole_file_is_read(place: tuple[str, Path, Path, bytes]) -> None:
+    form, root, file, content = place
+    file.write_bytes(content)
+    labels = file if form == "ucf24" else root
+    reading = FORMATS[form].read(root, labels, FORMATS[form].Options())
+    assert reading.candidates
+    assert {p.done for p in reading.problems} <= {"noted", "refused"}
+
+
+@pytest.mark.parametrize("place", CASES, indirect=True)
+@settings(
+    max_examples=COUNT,
+    derandomize=COUNT == USUAL,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(changes=edits)
+def test_a_mangled_file_is_read_or_refused_by_name(place: tuple[str, Path, Path, bytes], changes: Any) -> None:
+    form, root, file, content = place
+    file.write_bytes(mangled(content, changes))
+    labels, row = file if form == "ucf24" else root, FORMATS[form]
+    if row.recognize:
+        try:
+            row.recognize(root, labels)
+        except InputError as error:
+            assert str(root) in str(error)
+    try:
+        reading = row.read(root, labels, row.Options())
+    except InputError as error:
+        assert str(root) in str(error)
+        return
+    assert len({c.id.casefold() for c in reading.candidates}) == len(reading.candidates)
+    for candidate in reading.candidates:
+        assert len(candidate.objects) == len(candidate.keys) or candidate.marks
+        check_objects(candidate.name, candidate.objects, candidate.keys, candidate.size or SIZE)
+        assert {o.label for o in candidate.objects} <= set(reading.labels)
+    ledger_text(reading.problems).encode(errors="backslashreplace")

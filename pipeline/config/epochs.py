@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.events import AliasEvent
 
-from pipeline.config.params import RunParams, line_end, parse_params, parse_yaml, put, read_text, rewrite
+from pipeline.config.params import RunParams, line_end, parse_params, parse_yaml, put, read_text, rewrite, turn
 from pipeline.core.errors import InputError
 from pipeline.training.budget import Seconds, fitting, measure
 from pipeline.training.cost import duration
@@ -44,7 +44,8 @@ def write_epochs(params: Path, name: str, run: RunParams, seconds: Seconds, minu
     if all(knobs[key] == value for key, value in stated.items()):
         return f"{said}\nruns.{name} trains in about {taken}; {params} stays as it is"
     changed = {key: value for key, value in knobs.items() if stated.get(key) != value}
-    rewrite(params, _changed(read_text(params), name, changed, params))
+    with turn(params):
+        rewrite(params, _changed(read_text(params), name, changed, params))
     written = ", ".join(f"{key} {value}" for key, value in changed.items())
     return f"{said}\n{params}: runs.{name}: {written}; it trains in about {taken}\nnext: dvc repro track@{name}"
 

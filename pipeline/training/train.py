@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from pipeline.models.backbones import Pretrained
     from pipeline.models.nets import Net
     from pipeline.training.loading import ImageDataset, Loaders
+    from pipeline.training.progress import SoFar
 
 
-CHECKPOINT = 3  # the form of a checkpoint: one of another form is not resumed
+CHECKPOINT = 4  # the form of a checkpoint: one of another form is not resumed
 
 
 def train_run(
@@ -52,6 +53,7 @@ def train_run(
 
     from pipeline.augment.policies import augmenter
     from pipeline.training import cost, devices, loading
+    from pipeline.training.progress import fine_tuned
 
     pretrained = starting_weights(name, run)
     net, spec = starting_net(name, run, dataset, train, pretrained)
@@ -65,17 +67,18 @@ def train_run(
         begun_with = _fingerprint(run, pretrained, train_folder, val_folder) if fabric.is_global_zero else ""
         checkpoints = resume / name / fabric.broadcast(begun_with)
         resumed, started = (checkpoints / "last.ckpt").is_file(), time.perf_counter()
-        rows, memory = _fit_phases(fabric, net, spec, run, dataset, (varied, plain), checkpoints, features, workers)
+        so_far, memory = _fit_phases(fabric, net, spec, run, dataset, (varied, plain), checkpoints, features, workers)
     if fabric.is_global_zero:
         images = 0 if run.train.frozen_epochs else len(train)
         taken = cost.timing(time.perf_counter() - started, images, spec.trained, resumed, fabric.world_size, memory)
-        write_model(net, spec, rows, model_folder, report)
+        write_model(net, spec, so_far.rows, model_folder, report)
         write_json(report / "training.json", taken)
         shutil.rmtree(resume / name, ignore_errors=True)
     metric, value = next((k, v) for k, v in spec.trained.items() if k.startswith("val_"))
     return (
-        f"{model_folder}: best of {spec.trained['epochs']} epochs is {spec.trained['best_epoch']}, {metric} {value:.4f}"
-        f"{pretrained.told()}"
+        f"{model_folder}: epoch {spec.trained['best_epoch']} is kept, {spec.trained['epochs']} of "
+        f"{spec.trained['planned_epochs']} trained; {metric} {value:.4f}"
+        f"{fine_tuned(so_far, run.train.frozen_epochs) if run.train.epochs else ''}{pretrained.told()}"
     )
 
 
@@ -128,8 +131,9 @@ def _fit_phases(
     checkpoints: Path,
     features: Path,
     workers: int,
-) -> tuple[list[dict[str, float]], int | None]:
-    """Train the head on frozen features, then the net; returns a row per validation, and the `loaders_memory`.
+) -> tuple["SoFar", int | None]:
+    """Train the head on frozen features, then the net, unless val has no mistake left; returns what the validations
+    have shown, and the `loaders_memory`.
 
     The net ends with the weights of the best epoch of all, and `spec.trained` says which that was.
     """
@@ -149,19 +153,20 @@ def _fit_phases(
         phase = Phase(True, run.train.frozen_epochs, run.train.learning_rate)
         loaders = frozen_loaders(datasets, net, features, run, fabric)
         so_far = fit(fabric, net, spec, run, dataset, phase, loaders, checkpoints, so_far, weights)
-    if run.train.epochs:
+    if run.train.epochs and not so_far.perfect:
         phase = Phase(False, run.train.epochs, run.train.learning_rate, run.train.frozen_epochs)
         loaders = image_loaders(run, datasets, workers)
         so_far = fit(fabric, net, spec, run, dataset, phase, loaders, checkpoints, so_far, weights)
         memory = loaders_memory()
     spec.trained |= {
         "epochs": int(so_far.rows[-1]["epoch"]) + 1 - so_far.skipped,
+        "planned_epochs": run.train.frozen_epochs + run.train.epochs,
         "best_epoch": int(so_far.top["epoch"]),
         f"val_{main_metric(spec.task)}": so_far.top["val_metric"],
         "precision": choose_precision(run.train.precision),
     }
     net.eval()
-    return so_far.rows, memory
+    return so_far, memory
 
 
 def image_loaders(

@@ -11,9 +11,9 @@ from test_cli import error_of, pocketlens
 from test_train import pictures, scenes
 
 from pipeline.config.epochs import write_epochs
+from pipeline.config.estimate import Seconds, fitting
 from pipeline.config.params import read_params
 from pipeline.core.errors import InputError
-from pipeline.training.budget import Seconds, fitting
 from pipeline.training.params import ClassifyRun, DetectRun
 
 MEASURED = Seconds(start=20, features=40, frozen_epoch=2, epoch=30, validation=10)

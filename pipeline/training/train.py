@@ -55,7 +55,7 @@ def train_run(
     from pipeline.training import cost, devices, loading
     from pipeline.training.progress import fine_tuned
 
-    pretrained = starting_weights(name, run)
+    pretrained = pretrained_of(name, run)
     net, spec = starting_net(name, run, dataset, train, pretrained)
     fabric = devices.launch(run.train.precision)
     process = loading.Process(fabric.global_rank, fabric.world_size)
@@ -82,7 +82,7 @@ def train_run(
     )
 
 
-def starting_weights(name: str, run: RunParams) -> "Pretrained":
+def pretrained_of(name: str, run: RunParams) -> "Pretrained":
     """What the backbone starts from. Raises InputError for weights that do not fit, or are not the params'."""
     from pipeline.models.backbones import read_pretrained
 
@@ -169,22 +169,12 @@ def _fit_phases(
     return so_far, memory
 
 
-def image_loaders(
-    run: RunParams, datasets: tuple["ImageDataset", "ImageDataset"], workers: int, share: float = 1.0
-) -> "Loaders":
-    """Those of the epochs after the frozen ones; both splits keep in memory what may be kept, or a `share` of it."""
-    from pipeline.training.loading import (
-        KEEP_BYTES,
-        ImageDataset,
-        Loaders,
-        eval_loader,
-        keep_canvases,
-        plain_loader,
-        train_loader,
-    )
+def image_loaders(run: RunParams, datasets: tuple["ImageDataset", "ImageDataset"], workers: int) -> "Loaders":
+    """Those of the epochs after the frozen ones; both splits keep in memory what may be kept."""
+    from pipeline.training.loading import ImageDataset, Loaders, eval_loader, keep_canvases, plain_loader, train_loader
 
     knobs = run.train
-    keep_canvases(*datasets, workers, int(share * KEEP_BYTES))
+    keep_canvases(*datasets, workers)
     mixed: tuple[Any, ...] = ()
     if isinstance(run, DetectRun):
         mixed = (run.train.online.mosaic, run.train.epochs - run.train.online.quiet_epochs)

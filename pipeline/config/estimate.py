@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.core.errors import InputError
 from pipeline.core.sample import read_dataset, read_samples
 from pipeline.training.params import DetectRun, RunParams
-from pipeline.training.train import check_labels, image_loaders, starting_net, starting_weights
+from pipeline.training.train import check_labels, image_loaders, pretrained_of, starting_net
 
 if TYPE_CHECKING:
     from pipeline.training.loading import Loaders
@@ -40,7 +40,7 @@ class Seconds:
         return self.start + frozen + epochs * self.epoch + validations * self.validation
 
 
-def measure(name: str, run: RunParams, train_folder: Path, val_folder: Path, workers: int | None) -> Seconds:
+def estimate(name: str, run: RunParams, train_folder: Path, val_folder: Path, workers: int | None) -> Seconds:
     """Train run `name` for two short epochs of each kind that it has, the second one timed, and write nothing.
 
     Images are drawn evenly from both splits. Raises InputError as `train_run` does.
@@ -55,7 +55,7 @@ def measure(name: str, run: RunParams, train_folder: Path, val_folder: Path, wor
     from pipeline.training.features import frozen_loaders
     from pipeline.training.optimization import Phase
 
-    net, spec = starting_net(name, run, dataset, train, starting_weights(name, run))
+    net, spec = starting_net(name, run, dataset, train, pretrained_of(name, run))
     fabric = devices.launch(run.train.precision)
     some, few = _drawn(train, STEPS * run.train.batch_size), _drawn(val, STEPS * run.train.batch_size)
     varied = loading.ImageDataset(train_folder, some, spec, augmenter(run.train.online.policy, dataset))
@@ -70,8 +70,10 @@ def measure(name: str, run: RunParams, train_folder: Path, val_folder: Path, wor
             features = (time.perf_counter() - begun) * (len(train) + len(val)) / (len(some) + len(few))
             frozen = _timed(fabric, net, spec, run, dataset, Phase(True, 2, run.train.learning_rate), loaders)
         if run.train.epochs:
-            share = len(some) / len(train)  # of what is kept in memory, as of the images
-            loaders = image_loaders(run, parts, devices.loading_processes(fabric, workers), share)
+            workers = devices.loading_processes(fabric, workers)
+            loaders = image_loaders(run, parts, workers)
+            # of what is kept in memory their share, as of the images
+            loading.keep_canvases(*parts, workers, int(loading.KEEP_BYTES * len(some) / len(train)))
             # before the quiet epochs of a detector, which is shown shrunk images until then
             epochs = 2 + (run.train.online.quiet_epochs if isinstance(run, DetectRun) else 0)
             tuned = _timed(fabric, net, spec, run, dataset, Phase(False, epochs, run.train.learning_rate), loaders)

@@ -39,6 +39,8 @@ def write_epochs(params: Path, name: str, run: RunParams, seconds: Seconds, minu
     stated = {"train.frozen_epochs": run.train.frozen_epochs, "train.epochs": run.train.epochs}
     taken = duration(seconds.of(knobs["train.frozen_epochs"], knobs["train.epochs"]))
     said = f"on this machine an epoch takes {duration(seconds.epoch + seconds.validation)}"
+    if run.train.epochs:
+        said += f", the first one {duration(seconds.decoding)} longer"
     if run.train.frozen_epochs:
         said += f", a frozen one {duration(seconds.frozen_epoch)} after {duration(seconds.features)} for features"
     if all(knobs[key] == value for key, value in stated.items()):

@@ -64,7 +64,7 @@ def train_run(
     workers = devices.loading_processes(fabric, workers)
     with devices.together(fabric):
         # the first process reads the data for all
-        begun_with = _fingerprint(run, pretrained, train_folder, val_folder) if fabric.is_global_zero else ""
+        begun_with = fingerprint(run, pretrained, train_folder, val_folder) if fabric.is_global_zero else ""
         checkpoints = resume / name / fabric.broadcast(begun_with)
         resumed, started = (checkpoints / "last.ckpt").is_file(), time.perf_counter()
         so_far, memory = _fit_phases(fabric, net, spec, run, dataset, (varied, plain), checkpoints, features, workers)
@@ -253,7 +253,7 @@ def write_model(net: "Net", spec: "ModelSpec", rows: list[dict[str, float]], mod
         write_text(folder / "history.csv", text.getvalue())
 
 
-def _fingerprint(run: RunParams, pretrained: "Pretrained", *folders: Path) -> str:
+def fingerprint(run: RunParams, pretrained: "Pretrained", *folders: Path) -> str:
     """Of everything that training depends on, by content: params, each file of the data, the weights it starts from.
 
     Names and sizes stay when labels are exchanged or weights replaced. Every file is read once, in order: a second for

@@ -74,12 +74,14 @@ def train_run(
         write_model(net, spec, so_far.rows, model_folder, report)
         write_json(report / "training.json", taken)
         shutil.rmtree(resume / name, ignore_errors=True)
-    metric, value = next((k, v) for k, v in spec.trained.items() if k.startswith("val_"))
-    return (
-        f"{model_folder}: epoch {spec.trained['best_epoch']} is kept, {spec.trained['epochs']} of "
-        f"{spec.trained['planned_epochs']} trained; {metric} {value:.4f}"
-        f"{fine_tuned(so_far, run.train.frozen_epochs) if run.train.epochs else ''}{pretrained.told()}"
-    )
+    tuned = fine_tuned(so_far, run.train.frozen_epochs) if run.train.epochs else ""
+    return f"{model_folder}: {_course(spec.trained)}{tuned}{pretrained.told()}"
+
+
+def _course(trained: dict[str, Any]) -> str:
+    metric, value = next((k, v) for k, v in trained.items() if k.startswith("val_"))
+    epochs = f"{trained['epochs']} of {trained['planned_epochs']} trained"
+    return f"epoch {trained['best_epoch']} is kept, {epochs}; {metric} {value:.4f}"
 
 
 def pretrained_of(name: str, run: RunParams) -> "Pretrained":

@@ -19,7 +19,7 @@ from pipeline.config.params import read_params
 from pipeline.core.sample import SPLITS, read_dataset, read_samples
 from pipeline.models.backbones import read_pretrained
 from pipeline.models.nets import build
-from pipeline.training.devices import launch
+from pipeline.training.devices import launch, together
 from pipeline.training.features import Features
 from pipeline.training.loading import ImageDataset
 from pipeline.training.train import make_spec
@@ -36,12 +36,13 @@ def main() -> None:
     spec = make_spec(asked.run, run, read_dataset(folder), pretrained.mean, pretrained.std)
     net, fabric = build(spec, pretrained), launch("fp32")
     vectors, labels, part = [], [], []
-    for split in SPLITS:
-        samples = read_samples(folder / split)
-        found = Features(ImageDataset(folder / split, samples, spec), net, Path(".features"), fabric)
-        vectors += [found[i][0][0].astype(np.float32).mean(axis=(1, 2)) for i in range(len(samples))]
-        labels += [str(s.label) for s in samples]
-        part += [split] * len(samples)
+    with together(fabric):  # as a training, whose features these are too
+        for split in SPLITS:
+            samples = read_samples(folder / split)
+            found = Features(ImageDataset(folder / split, samples, spec), net, Path(".features"), fabric)
+            vectors += [found[i][0][0].astype(np.float32).mean(axis=(1, 2)) for i in range(len(samples))]
+            labels += [str(s.label) for s in samples]
+            part += [split] * len(samples)
     x, y, is_test = np.stack(vectors), np.array(labels), np.array(part) == "test"
 
     def accuracy(train: np.ndarray, test: np.ndarray) -> float:

@@ -6,13 +6,14 @@ RUN is a classify run of params.yaml with pretrained weights and a pool head. It
 splits.seed 0, 1, ...; each time three classifiers learn from train and are judged on test: the run as it is, its head
 alone (train.epochs=0), and scikit-learn's logistic regression on the pooled features of the pretrained backbone, whose
 C has the lowest log loss on val. Means over the splits with the 95 % interval (Student's t) of the difference from the
-logistic regression, pair by pair. Seconds are those of training, of the regression with its features, which are
-computed anew for each of the three.
+logistic regression, pair by pair. Seconds are medians, from the images of train and val to the weights: features are
+computed anew for each of the three, under the same settings; test is answered after that.
 """
 
 import argparse
 import contextlib
 import io
+import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -35,7 +36,7 @@ from pipeline.models.backbones import read_pretrained
 from pipeline.models.nets import build
 from pipeline.runtimes.answers import predict_samples
 from pipeline.runtimes.targets import open_runtime
-from pipeline.training.devices import launch
+from pipeline.training.devices import launch, together
 from pipeline.training.features import Features
 from pipeline.training.loading import ImageDataset
 from pipeline.training.train import make_spec, train_run
@@ -49,6 +50,8 @@ def main() -> None:
     parser.add_argument("run", nargs="+")
     parser.add_argument("--splits", type=int, default=5)
     asked = parser.parse_args()
+    if asked.splits < 2:
+        parser.error(f"--splits {asked.splits}: expected 2 at least, as there is no interval of one")
     for name in asked.run:
         run = read_params().run(name)
         if not isinstance(run, ClassifyRun) or run.model.head.kind != "pool" or not run.model.pretrained:
@@ -74,9 +77,7 @@ def _compare(name: str, run: ClassifyRun, splits: int) -> None:
                 lambda cache: _trained(name, run, folder, varied, cache),  # noqa: B023
             ]
             for number, (kept, judged) in enumerate(zip(rows.values(), ways, strict=True)):
-                started = time.perf_counter()
-                figures = judged(Path(scratch, f"features{number}"))
-                kept.append({"seconds": time.perf_counter() - started} | figures)
+                kept.append(judged(Path(scratch, f"features{number}")))
     print(f"{name}: {run.model.backbone} at {run.model.size}, {splits} splits, test")
     for way, kept in rows.items():
         print(f"  {way:20}" + "".join(_told(key, kept, rows["logistic regression"]) for key in kept[0]), flush=True)
@@ -98,34 +99,39 @@ def _regression(name: str, run: ClassifyRun, folder: Path, cache: Path) -> Figur
     pretrained, dataset = read_pretrained(run.model.backbone, run.model.pretrained), read_dataset(folder)
     spec = make_spec(name, run, dataset, pretrained.mean, pretrained.std)
     net, fabric = build(spec, pretrained), launch(run.train.precision)
-    vectors, labels = {}, {}
-    for split in SPLITS:
-        samples = read_samples(folder / split)
-        maps = Features(ImageDataset(folder / split, samples, spec), net, cache, fabric)
-        vectors[split] = np.stack([maps[i][0][0].astype(np.float32).mean(axis=(1, 2)) for i in range(len(samples))])
-        labels[split] = [str(s.label) for s in samples]
-    fits = [LogisticRegression(C=c, max_iter=5000).fit(vectors["train"], labels["train"]) for c in STRENGTHS]
-    best = min(fits, key=lambda fit: log_loss(labels["val"], fit.predict_proba(vectors["val"]), labels=fit.classes_))
-    shares = best.predict_proba(vectors["test"])
+    labels = {split: [str(s.label) for s in read_samples(folder / split)] for split in SPLITS}
+
+    def vectors(split: str) -> np.ndarray:
+        maps = Features(ImageDataset(folder / split, read_samples(folder / split), spec), net, cache, fabric)
+        return np.stack([maps[i][0][0].astype(np.float32).mean(axis=(1, 2)) for i in range(len(labels[split]))])
+
+    with together(fabric):
+        started = time.perf_counter()
+        train, val = vectors("train"), vectors("val")
+        fits = [LogisticRegression(C=c, max_iter=5000).fit(train, labels["train"]) for c in STRENGTHS]
+        best = min(fits, key=lambda fit: log_loss(labels["val"], fit.predict_proba(val), labels=fit.classes_))
+        seconds = time.perf_counter() - started
+        shares = best.predict_proba(vectors("test"))
     answers = [dict(zip(map(str, best.classes_), map(float, row), strict=True)) for row in shares]
     found = [
         replace(s, label=max(scores, key=scores.__getitem__), scores=scores)
         for s, scores in zip(read_samples(folder / "test"), answers, strict=True)
     ]
-    return _figures(folder, found)
+    return {"seconds": seconds} | _figures(folder, found)
 
 
 def _trained(name: str, run: ClassifyRun, folder: Path, varied: Path, cache: Path) -> Figures:
     with tempfile.TemporaryDirectory() as scratch:
         model, report, resume = (Path(scratch, part) for part in ("model", "report", "resume"))
         train_run(name, run, varied, folder / "val", model, report, resume, cache)
+        seconds = float(json.loads((report / "training.json").read_text(encoding="utf-8"))["seconds"])
         found = predict_samples(
             open_runtime("torch", model),
             read_spec(model / "model.json"),
             folder / "test",
             read_samples(folder / "test"),
         )
-    return _figures(folder, found)
+    return {"seconds": seconds} | _figures(folder, found)
 
 
 def _figures(folder: Path, found: list[Sample]) -> Figures:

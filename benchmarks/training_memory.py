@@ -49,17 +49,25 @@ def main() -> None:
     if asked.in_folder:
         train(asked)
         return
+    if asked.images < len(LABELS):
+        parser.error(f"--images {asked.images}: expected {len(LABELS)} at least, one of each label")
     with tempfile.TemporaryDirectory() as folder:
         for split, count in (("train", asked.images), ("val", asked.images // 4)):
             samples = photos(Path(folder) / split, count, 320)
             write_samples(Path(folder) / split, samples)
             write_dataset(Path(folder) / split, Dataset("d", LABELS))
         command = [sys.executable, "-m", "benchmarks.training_memory", *sys.argv[1:], CHILD, folder]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            raise SystemExit(f"{done.stderr}\nerror: the training ended with {done.returncode}")
         taken = json.loads((Path(folder) / "report/training.json").read_text(encoding="utf-8"))
-    loading = f"{taken['loaders_peak_memory_bytes'] / 1e6:.0f} MB of those that load"
+    own, loading = (_megabytes(taken[key]) for key in ("peak_memory_bytes", "loaders_peak_memory_bytes"))
     print(f"{asked.backbone} at {asked.size}, batch {asked.batch}, {taken['precision']}, {asked.workers} loaders")
-    print(f"  {taken['peak_memory_bytes'] / 1e6:.0f} MB, {loading}; {taken['images_per_second']} images/s")
+    print(f"  {own}, {loading} of those that load; {taken['images_per_second']} images/s")
+
+
+def _megabytes(value: int | None) -> str:
+    return "memory that the system does not tell" if value is None else f"{value / 1e6:.0f} MB"
 
 
 if __name__ == "__main__":

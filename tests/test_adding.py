@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -418,6 +419,32 @@ def test_backbone_and_pretrained(params: Path) -> None:
     assert (run.model.backbone, run.model.pretrained) == ("resnet18", "weights/w.safetensors")
     assert run.train.frozen_epochs > 0
     assert run.train.backbone_rate < 1
+
+
+def test_all_that_are_added_at_once_are_there(params: Path) -> None:
+    adding = [threading.Thread(target=call, args=(params, f"one{i}")) for i in range(8)]
+    for thread in adding:
+        thread.start()
+    for thread in adding:
+        thread.join()
+    assert {f"one{i}" for i in range(8)} <= set(read_params(params).runs)
+
+
+def test_a_link_stays_one_and_paths_are_the_projects(params: Path, tmp_path: Path) -> None:
+    own = tmp_path / "conf/params.yaml"
+    own.parent.mkdir()
+    params.rename(own)
+    own.chmod(0o640)
+    params.symlink_to(own)
+    call(params)
+    assert (params.is_symlink(), own.stat().st_mode & 0o777) == (True, 0o640)
+    assert read_params(own).dataset("mine").path == "data/folder"
+
+
+def test_a_backbone_that_is_not_known_is_named_also_from_scratch(params: Path) -> None:
+    with pytest.raises(InputError, match=r"backbone 'mobilenetv2_05' is not in timm; did you mean"):
+        call(params, backbone="mobilenetv2_05")
+    assert params.read_bytes() == SHIPPED
 
 
 @pytest.mark.parametrize("given", ["pretrained", "setting"])

@@ -3,20 +3,25 @@
 import codecs
 import difflib
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from test_cli import error_of, pocketlens
 from test_train import pictures, scenes
 
 from pipeline.config.epochs import write_epochs
+from pipeline.config.estimate import Seconds, estimate, fitting
 from pipeline.config.params import read_params
 from pipeline.core.errors import InputError
-from pipeline.training.budget import Seconds, fitting
+from pipeline.core.sample import write_samples
 from pipeline.training.params import ClassifyRun, DetectRun
 
-MEASURED = Seconds(start=20, features=40, frozen_epoch=2, epoch=30, validation=10)
+MEASURED = Seconds(start=20, features=40, frozen_epoch=2, epoch=30, validation=10, decoding=0, end=0)
 
 
 def run(**train: Any) -> ClassifyRun:
@@ -49,6 +54,33 @@ def test_what_fits_is_as_much_as_can_be(frozen: int, epochs: int, minutes: float
     knobs = fitting("r", run(frozen_epochs=frozen, epochs=epochs), MEASURED, minutes)
     assert (knobs["train.frozen_epochs"], knobs["train.epochs"]) == found
     assert MEASURED.of(*found) <= 60 * minutes
+
+
+def test_the_first_epoch_and_the_end_are_counted_once() -> None:
+    slow = replace(MEASURED, decoding=100, end=7)
+    assert slow.of(30, 1) == MEASURED.of(30, 1) + 107
+    assert slow.of(30, 15) == MEASURED.of(30, 15) + 107
+    assert slow.of(30, 0) == MEASURED.of(30, 0)
+    assert fitting("r", run(frozen_epochs=0, epochs=15), slow, 5)["train.epochs"] == 4
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_it_takes_to_decode_large_images_is_counted_once(tmp_path: Path, workers: int) -> None:
+    """They are in memory when the second epoch comes: it has what the net takes alone."""
+    for name, count in (("train", 8), ("val", 4)):
+        samples = pictures(tmp_path / name, count)
+        pixels = np.random.default_rng(0).integers(0, 256, (2400, 3200, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / name / "0.png", compress_level=1)
+        for sample in samples[1:]:
+            shutil.copy(tmp_path / name / "0.png", tmp_path / name / sample.file_name)
+        write_samples(tmp_path / name, [replace(sample, width=3200, height=2400) for sample in samples])
+    net = {"backbone": "mobilenetv2_035", "size": 32}
+    knobs = {"frozen_epochs": 2, "epochs": 9, "batch_size": 4}
+    slow = ClassifyRun.model_validate({"dataset": "d", "task": "classify", "model": net, "train": knobs})
+    seconds = estimate("r", slow, tmp_path / "train", tmp_path / "val", workers)
+    assert seconds.decoding > seconds.epoch + seconds.validation, seconds
+    assert seconds.features > seconds.frozen_epoch, "it decodes them too"
+    assert min(seconds.start, seconds.validation, seconds.end) > 0
 
 
 def test_a_rare_validation_is_counted_as_rare() -> None:

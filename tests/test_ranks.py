@@ -21,7 +21,6 @@ import numpy as np
 import pytest
 import timm
 import torch
-from fsspec.implementations.local import LocalFileOpener
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -137,17 +136,17 @@ def train(root: Path, out: Path, run: Any, kill: tuple[int, str] | None = None, 
     loop.finite_loss, loop.learn_an_epoch = finite_loss, learn_an_epoch
     torch.nn.utils.clip_grad_norm_ = clip_grad_norm
     if kill is not None:
-        save = devices.Fabric.save
+        save = loop.save
 
-        def save_and_be_killed(fabric: Any, path: Path, state: dict[str, Any]) -> None:
-            dies = state["epoch"] == kill[0] and fabric.is_global_zero
+        def save_and_be_killed(t: loop.Training, folder: Path, epoch: int, so_far: Any) -> None:
+            dies = epoch == kill[0] and t.fabric.is_global_zero
             if dies and kill[1] == "before":
                 os.kill(os.getpid(), signal.SIGKILL)
-            save(fabric, path, state)
+            save(t, folder, epoch, so_far)
             if dies:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        devices.Fabric.save = save_and_be_killed
+        loop.save = save_and_be_killed
     places = [root / "train", root / "val", *(out / name for name in PLACES[2:])]
     train_run("r", run, *places, workers=workers)
     return {"losses": steps, "hashes": hashes, "gradients": gradients}
@@ -258,15 +257,15 @@ def test_a_checkpoint_that_is_half_written_is_not_there(tmp_path: Path) -> None:
 
 
 def killed_while_writing(*given: Any) -> Any:
-    commit, commits = LocalFileOpener.commit, list[int]()
+    replace, times = Path.replace, list[int]()
 
-    def commit_or_be_killed(opener: Any) -> None:
-        commits.append(1)
-        if len(commits) == 2:
+    def replace_or_be_killed(path: Path, target: Path) -> Path:
+        times.extend([1] * (target.name == "last.ckpt"))
+        if len(times) == 2:
             os.kill(os.getpid(), signal.SIGKILL)
-        commit(opener)
+        return replace(path, target)
 
-    LocalFileOpener.commit = commit_or_be_killed
+    Path.replace = replace_or_be_killed
     return train(*given)
 
 

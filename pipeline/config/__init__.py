@@ -1,1 +1,1 @@
-"""params.yaml against the schemas, and `pocketlens add`."""
+"""params.yaml against the schemas, `pocketlens add` and `epochs`."""

@@ -18,6 +18,7 @@ from pipeline.config.params import (
     read_settings,
     read_text,
     rewrite,
+    turn,
 )
 from pipeline.config.starting import starting_weights
 from pipeline.core.errors import InputError
@@ -65,35 +66,37 @@ def add(
     run: dict[str, Any] = {"dataset": name, "task": task}
     for key, value in ({f"model.{k}": v for k, v in net.items() if v} | read_settings(settings)).items():
         _set(dataset, run, key, value)
-    text, said = _started(params, name, dataset, run, from_scratch)
-    rewrite(params, text)
+    said = _started(params, name, dataset, run, from_scratch)
+    with turn(params):
+        rewrite(params, _written(params, name, dataset, run)[0])
     return (
         f"{data}: {format} ({reason})\n{said}\n{params}: datasets.{name} and runs.{name} written\n"
         f"next: dvc repro track@{name} (`pocketlens params {name}` lists its knobs)"
     )
 
 
-def _started(
-    params: Path, name: str, dataset: dict[str, Any], run: dict[str, Any], from_scratch: bool
-) -> tuple[str, str]:
-    """The text of `params` with both blocks, the run with weights to start from; and words on these."""
-    text, made = _written(params, name, dataset, run)
+def _started(params: Path, name: str, dataset: dict[str, Any], run: dict[str, Any], from_scratch: bool) -> str:
+    """Give `run` the weights that it starts from; returns words on these. What is wrong with the blocks is raised."""
+    made = _written(params, name, dataset, run)[1]
+    if "backbone" in made.model.model_fields_set:
+        from pipeline.models.backbones import check_known
+
+        check_known(made.model.backbone)
     stated = made.model.pretrained if "pretrained" in made.model.model_fields_set else None
     if from_scratch and stated:
         raise InputError(f"--from-scratch, but model.pretrained is {stated}; expected one of them")
     if stated is None and not from_scratch:
         weights, said = starting_weights(params.parent, made.model.backbone)
         put(run, "model.pretrained", _as_written(weights, params))
-        return _written(params, name, dataset, run)[0], said
-    if (
-        isinstance(stated, str) and (lies := params.parent / stated).is_file()
-    ):  # that of another run may not be made yet
+        return said
+    # that of another run may not be made yet
+    if isinstance(stated, str) and (lies := params.parent / stated).is_file():
         from pipeline.models.backbones import read_pretrained
 
         read_pretrained(made.model.backbone, str(lies))
     if stated is True:
-        return text, "the run starts from timm's weights, which `train` fetches from its hub"
-    return text, f"{stated}: the run starts from these weights" if stated else "the run starts from random weights"
+        return "the run starts from timm's weights, which `train` fetches from its hub"
+    return f"{stated}: the run starts from these weights" if stated else "the run starts from random weights"
 
 
 def _written(params: Path, name: str, dataset: dict[str, Any], run: dict[str, Any]) -> tuple[str, RunParams]:
@@ -135,7 +138,9 @@ def _set(dataset: dict[str, Any], run: dict[str, Any], key: str, value: Any) -> 
 def _insert(text: str, section: str, name: str, block: dict[str, Any], params: Path) -> str:
     """Put `name: block` at the end of the top-level `section`, touching no other line."""
     if name in ((YAML(typ="safe").load(text) or {}).get(section) or {}):
-        raise InputError(f"{params}: {section}.{name} is there already; choose another name")
+        raise InputError(
+            f"{params}: {section}.{name} is there already; choose another name, or remove both of its blocks"
+        )
     lines, ending = text.splitlines(keepends=True), line_end(text)
     if lines and lines[-1] == lines[-1].rstrip("\r\n"):
         lines[-1] += ending
@@ -159,7 +164,7 @@ def _insert(text: str, section: str, name: str, block: dict[str, Any], params: P
 
 def _as_written(path: Path, params: Path) -> str:
     """Relative to the project where the path lies in it (a project can move), else absolute."""
-    root = params.resolve().parent
+    root = params.parent.resolve()
     path = path.resolve()
     written = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
     try:

@@ -8,9 +8,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.events import AliasEvent
 
-from pipeline.config.params import RunParams, line_end, parse_params, parse_yaml, put, read_text, rewrite
+from pipeline.config.estimate import Seconds, estimate, fitting
+from pipeline.config.params import RunParams, line_end, parse_params, parse_yaml, put, read_text, rewrite, turn
 from pipeline.core.errors import InputError
-from pipeline.training.budget import Seconds, fitting, measure
 from pipeline.training.cost import duration
 
 PROPERTIES = r"(?:[&!]\S*\s+)*"  # what YAML has before a value: an anchor, a tag
@@ -29,7 +29,7 @@ def fit_epochs(params: Path, name: str, minutes: float) -> str:
     for folder in folders:
         if not folder.is_dir():
             raise InputError(f"{folder}: not here; `dvc repro augment@{run.dataset}` makes what is measured")
-    seconds = measure(name, run, *folders, known.machine.workers)
+    seconds = estimate(name, run, *folders, known.machine.workers)
     return write_epochs(params, name, run, seconds, minutes)
 
 
@@ -39,12 +39,15 @@ def write_epochs(params: Path, name: str, run: RunParams, seconds: Seconds, minu
     stated = {"train.frozen_epochs": run.train.frozen_epochs, "train.epochs": run.train.epochs}
     taken = duration(seconds.of(knobs["train.frozen_epochs"], knobs["train.epochs"]))
     said = f"on this machine an epoch takes {duration(seconds.epoch + seconds.validation)}"
+    if run.train.epochs:
+        said += f", the first one {duration(seconds.decoding)} longer"
     if run.train.frozen_epochs:
         said += f", a frozen one {duration(seconds.frozen_epoch)} after {duration(seconds.features)} for features"
     if all(knobs[key] == value for key, value in stated.items()):
         return f"{said}\nruns.{name} trains in about {taken}; {params} stays as it is"
     changed = {key: value for key, value in knobs.items() if stated.get(key) != value}
-    rewrite(params, _changed(read_text(params), name, changed, params))
+    with turn(params):
+        rewrite(params, _changed(read_text(params), name, changed, params))
     written = ", ".join(f"{key} {value}" for key, value in changed.items())
     return f"{said}\n{params}: runs.{name}: {written}; it trains in about {taken}\nnext: dvc repro track@{name}"
 

@@ -105,10 +105,19 @@ def _whole(label: str) -> Iterator[None]:
     try:
         yield
     except BrokenProcessPool:
-        raise InputError(
-            f"{label}: one of its processes was ended, as a system does that has no memory left: "
-            "end other programs, then run it again"
-        ) from None
+        raise ended(label) from None
+
+
+def ended(label: str) -> InputError:
+    """What is raised where a process that works for this one was ended from outside.
+
+    >>> str(ended("features"))[:48]
+    'features: one of its processes was ended, as a s'
+    """
+    return InputError(
+        f"{label}: one of its processes was ended, as a system does that has no memory left: "
+        "end other programs, then run it again"
+    )
 
 
 def _one_thread() -> None:

@@ -51,7 +51,7 @@ def loaders_memory() -> int | None:
 def time_left(phase: Phase, epoch: int, learning: float, validating: float | None) -> str:
     """What is said after the first epoch of a phase: the time to its end, from the seconds that this epoch and its
     validation took. A validation that was not seen yet is counted, but has no time. Frozen epochs tell nothing of
-    later ones.
+    later ones; of the others the first one decodes images that later ones find in memory.
     """
     left = range(epoch + 1, phase.epochs)
     validations = sum(is_validated(phase, e) for e in left)
@@ -61,7 +61,9 @@ def time_left(phase: Phase, epoch: int, learning: float, validating: float | Non
     said += f"about {duration(seconds)} to the end of epoch {last}"
     if validating is None and validations:
         said += f", and {validations} validations"
-    return f"frozen {said}; an epoch after them takes longer" if phase.frozen else said
+    if phase.frozen:
+        return f"frozen {said}; an epoch after them takes longer"
+    return f"{said}, less where images stay in memory" if left else said
 
 
 def duration(seconds: float) -> str:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from pipeline.core.errors import InputError
+from pipeline.core.parallel import ended
 
 log = logging.getLogger(__name__)
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # as in malloc.h
@@ -103,7 +104,7 @@ def together(fabric: Fabric) -> Iterator[None]:
     """
     keep_freed_memory()
     try:
-        with _calm(), _repeatable():
+        with _calm(), _repeatable(), _loaders_whole():
             yield
     except InputError as error:
         if not fabric.is_global_zero:
@@ -119,6 +120,20 @@ def together(fabric: Fabric) -> Iterator[None]:
         ) from None
     if fabric.world_size > 1:
         torch.distributed.destroy_process_group()
+
+
+@contextmanager
+def _loaders_whole() -> Iterator[None]:
+    """torch tells of a process that loaded images and was ended wherever the program is at that moment, not only where
+    it asks for the next batch.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker (pid"):
+            raise
+        log.debug("a process that loads has ended", exc_info=error)
+        raise ended("loading images") from None
 
 
 def choose_precision(precision: str) -> str:

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from pipeline.models.nets import Net
 from pipeline.training.loading import ImageDataset
+from pipeline.training.validation import TIES
 
 
 @dataclass
@@ -26,22 +27,30 @@ class SoFar:
     """Validations since then, of this phase."""
     skipped: int = 0
     """Epochs that were left out before the last one."""
+    images: int = 0
+    """Independent ones of val."""
 
     @property
     def top(self) -> dict[str, float]:
         """The row of the best weights."""
         return self.rows[self.place]
 
+    @property
+    def perfect(self) -> bool:
+        """Whether no row can be better than the best one."""
+        return bool(self.rows) and self.top["val_metric"] >= 1 and self.top["val_rank"] >= 1 - TIES
+
     def next_phase(self, images: int) -> None:
         """From here on a row is better that is so by more than a standard error of val, of so many independent images:
         of nets that val cannot tell apart the one that learned less is kept (the one-standard-error rule, Breiman et
-        al. 1984).
+        al. 1984). On a small val that would be more than all of it: a row without a mistake is better than one with.
         """
-        self.waited = 0
+        self.waited, self.images = 0, images
         if self.rows:
             # two right and two wrong answers added (Agresti and Coull 1998): at 1.0 it would be 0
             share = (self.top["val_metric"] * images + 2) / (images + 4)
-            self.rank += math.sqrt(share * (1 - share) / (images + 4))
+            error = math.sqrt(share * (1 - share) / (images + 4))
+            self.rank = max(self.rank, min(self.rank + error, 1 - TIES))
 
     def take(self, row: dict[str, float], net: Net) -> None:
         """Add the row of a validation, and keep the weights of `net` where it is the best."""
@@ -58,6 +67,19 @@ class SoFar:
         if row["val_rank"] >= self.top["val_rank"]:
             self.top.update(row)
             self.best = _copy(net)
+
+
+def fine_tuned(so_far: SoFar, first: int) -> str:
+    """The end of a line that says what came of the epochs from `first` on, where those before were kept."""
+    if so_far.top["epoch"] >= first:
+        return ""
+    tried = [row["val_rank"] for row in so_far.rows if row["epoch"] >= first]
+    if not tried:
+        return "; not fine-tuned: the frozen epochs make no mistake on val, so it cannot show a gain"
+    bar, error = so_far.rank, f"a standard error of {so_far.images} independent val images"
+    frozen = f"the frozen epochs' {so_far.top['val_rank']:.4f}"
+    why = f"{error} above {frozen}" if bar < 1 - TIES else f"no mistake: {error} is all that is left above {frozen}"
+    return f"; fine-tuning is not kept: val_rank {max(tried):.4f} at best, expected more than {bar:.4f}, {why}"
 
 
 def _copy(net: Net) -> dict[str, Tensor]:

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from pipeline.models.backbones import Pretrained
     from pipeline.models.nets import Net
     from pipeline.training.loading import ImageDataset, Loaders
+    from pipeline.training.progress import SoFar
 
 
-CHECKPOINT = 3  # the form of a checkpoint: one of another form is not resumed
+CHECKPOINT = 4  # the form of a checkpoint: one of another form is not resumed
 
 
 def train_run(
@@ -52,8 +53,9 @@ def train_run(
 
     from pipeline.augment.policies import augmenter
     from pipeline.training import cost, devices, loading
+    from pipeline.training.progress import fine_tuned
 
-    pretrained = starting_weights(name, run)
+    pretrained = pretrained_of(name, run)
     net, spec = starting_net(name, run, dataset, train, pretrained)
     fabric = devices.launch(run.train.precision)
     process = loading.Process(fabric.global_rank, fabric.world_size)
@@ -62,24 +64,27 @@ def train_run(
     workers = devices.loading_processes(fabric, workers)
     with devices.together(fabric):
         # the first process reads the data for all
-        begun_with = _fingerprint(run, pretrained, train_folder, val_folder) if fabric.is_global_zero else ""
+        begun_with = fingerprint(run, pretrained, train_folder, val_folder) if fabric.is_global_zero else ""
         checkpoints = resume / name / fabric.broadcast(begun_with)
         resumed, started = (checkpoints / "last.ckpt").is_file(), time.perf_counter()
-        rows, memory = _fit_phases(fabric, net, spec, run, dataset, (varied, plain), checkpoints, features, workers)
+        so_far, memory = _fit_phases(fabric, net, spec, run, dataset, (varied, plain), checkpoints, features, workers)
     if fabric.is_global_zero:
         images = 0 if run.train.frozen_epochs else len(train)
         taken = cost.timing(time.perf_counter() - started, images, spec.trained, resumed, fabric.world_size, memory)
-        write_model(net, spec, rows, model_folder, report)
+        write_model(net, spec, so_far.rows, model_folder, report)
         write_json(report / "training.json", taken)
         shutil.rmtree(resume / name, ignore_errors=True)
-    metric, value = next((k, v) for k, v in spec.trained.items() if k.startswith("val_"))
-    return (
-        f"{model_folder}: best of {spec.trained['epochs']} epochs is {spec.trained['best_epoch']}, {metric} {value:.4f}"
-        f"{pretrained.told()}"
-    )
+    tuned = fine_tuned(so_far, run.train.frozen_epochs) if run.train.epochs else ""
+    return f"{model_folder}: {_course(spec.trained)}{tuned}{pretrained.told()}"
 
 
-def starting_weights(name: str, run: RunParams) -> "Pretrained":
+def _course(trained: dict[str, Any]) -> str:
+    metric, value = next((k, v) for k, v in trained.items() if k.startswith("val_"))
+    epochs = f"{trained['epochs']} of {trained['planned_epochs']} trained"
+    return f"epoch {trained['best_epoch']} is kept, {epochs}; {metric} {value:.4f}"
+
+
+def pretrained_of(name: str, run: RunParams) -> "Pretrained":
     """What the backbone starts from. Raises InputError for weights that do not fit, or are not the params'."""
     from pipeline.models.backbones import read_pretrained
 
@@ -128,8 +133,9 @@ def _fit_phases(
     checkpoints: Path,
     features: Path,
     workers: int,
-) -> tuple[list[dict[str, float]], int | None]:
-    """Train the head on frozen features, then the net; returns a row per validation, and the `loaders_memory`.
+) -> tuple["SoFar", int | None]:
+    """Train the head on frozen features, then the net, unless val has no mistake left; returns what the validations
+    have shown, and the `loaders_memory`.
 
     The net ends with the weights of the best epoch of all, and `spec.trained` says which that was.
     """
@@ -149,37 +155,28 @@ def _fit_phases(
         phase = Phase(True, run.train.frozen_epochs, run.train.learning_rate)
         loaders = frozen_loaders(datasets, net, features, run, fabric)
         so_far = fit(fabric, net, spec, run, dataset, phase, loaders, checkpoints, so_far, weights)
-    if run.train.epochs:
+    if run.train.epochs and not so_far.perfect:
         phase = Phase(False, run.train.epochs, run.train.learning_rate, run.train.frozen_epochs)
         loaders = image_loaders(run, datasets, workers)
         so_far = fit(fabric, net, spec, run, dataset, phase, loaders, checkpoints, so_far, weights)
         memory = loaders_memory()
     spec.trained |= {
         "epochs": int(so_far.rows[-1]["epoch"]) + 1 - so_far.skipped,
+        "planned_epochs": run.train.frozen_epochs + run.train.epochs,
         "best_epoch": int(so_far.top["epoch"]),
         f"val_{main_metric(spec.task)}": so_far.top["val_metric"],
         "precision": choose_precision(run.train.precision),
     }
     net.eval()
-    return so_far.rows, memory
+    return so_far, memory
 
 
-def image_loaders(
-    run: RunParams, datasets: tuple["ImageDataset", "ImageDataset"], workers: int, share: float = 1.0
-) -> "Loaders":
-    """Those of the epochs after the frozen ones; both splits keep in memory what may be kept, or a `share` of it."""
-    from pipeline.training.loading import (
-        KEEP_BYTES,
-        ImageDataset,
-        Loaders,
-        eval_loader,
-        keep_canvases,
-        plain_loader,
-        train_loader,
-    )
+def image_loaders(run: RunParams, datasets: tuple["ImageDataset", "ImageDataset"], workers: int) -> "Loaders":
+    """Those of the epochs after the frozen ones; both splits keep in memory what may be kept."""
+    from pipeline.training.loading import ImageDataset, Loaders, eval_loader, keep_canvases, plain_loader, train_loader
 
     knobs = run.train
-    keep_canvases(*datasets, workers, int(share * KEEP_BYTES))
+    keep_canvases(*datasets, workers)
     mixed: tuple[Any, ...] = ()
     if isinstance(run, DetectRun):
         mixed = (run.train.online.mosaic, run.train.epochs - run.train.online.quiet_epochs)
@@ -258,7 +255,7 @@ def write_model(net: "Net", spec: "ModelSpec", rows: list[dict[str, float]], mod
         write_text(folder / "history.csv", text.getvalue())
 
 
-def _fingerprint(run: RunParams, pretrained: "Pretrained", *folders: Path) -> str:
+def fingerprint(run: RunParams, pretrained: "Pretrained", *folders: Path) -> str:
     """Of everything that training depends on, by content: params, each file of the data, the weights it starts from.
 
     Names and sizes stay when labels are exchanged or weights replaced. Every file is read once, in order: a second for

@@ -16,6 +16,7 @@ from pipeline.models.losses import finite_loss
 from pipeline.ops.decode import decode
 from pipeline.training.devices import gathered, sum_of_all, to_device
 
+TIES = 1e-3  # of val_rank, in which the loss decides
 # how a net's answers are read for the validation metric, whatever is shown of them later
 READ: dict[str, dict[str, Any]] = {
     "classify": {},
@@ -56,5 +57,5 @@ def validate(
         "val_loss": loss,
         "val_metric": metrics[main_metric(spec.task)] or 0.0,
         # on a small val split many epochs reach the same metric: the lower loss decides between them
-        "val_rank": rank(metrics) - 1e-3 * math.tanh(loss),
+        "val_rank": rank(metrics) - TIES * math.tanh(loss),
     }

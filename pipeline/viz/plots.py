@@ -27,8 +27,10 @@ FURTHER = 8  # how many lines away
 MANY = 12  # labels from which names and numbers would overlap
 
 
-def plot_history(rows: Sequence[Mapping[str, float]], path: Path) -> None:
-    """Losses and the val metric over the epochs; `rows` as in history.csv."""
+def plot_history(rows: Sequence[Mapping[str, float]], path: Path, trained: Mapping[str, Any] | None = None) -> None:
+    """Losses and the val metric over the epochs; `rows` as in history.csv. `trained`, as in model.json, says which
+    epoch was kept.
+    """
     figure = Figure(figsize=(9, 3.6))
     losses, metric = figure.subplots(1, 2)
     epochs = [row["epoch"] for row in rows]
@@ -39,6 +41,11 @@ def plot_history(rows: Sequence[Mapping[str, float]], path: Path) -> None:
         axes.set(xlabel="epoch", ylabel=name)
         axes.legend()
     metric.set_ylim(0, 1.02)
+    if trained and "best_epoch" in trained:
+        planned = f" of {trained['planned_epochs']}" if "planned_epochs" in trained else ""
+        figure.suptitle(f"epoch {trained['best_epoch']} is kept, {trained['epochs']}{planned} trained", fontsize=10)
+        for axes in (losses, metric):
+            axes.axvline(trained["best_epoch"], color="0.6", linestyle=":")
     _save(figure, path)
 
 

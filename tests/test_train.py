@@ -45,7 +45,7 @@ from pipeline.models.nets import build, load_model
 from pipeline.runtimes.answers import predict_samples
 from pipeline.runtimes.targets import open_runtime
 from pipeline.training import devices, loop
-from pipeline.training.cost import time_left, timing
+from pipeline.training.cost import Busy, time_left, timing
 from pipeline.training.devices import launch
 from pipeline.training.loading import ImageDataset, eval_loader, plain_loader
 from pipeline.training.optimization import Phase, WholeNet, is_validated, new_optimizer, validation_interval
@@ -545,6 +545,34 @@ def test_a_loss_that_is_not_finite_names_the_pictures(tmp_path: Path, kind: str)
             workers=0,
         )
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("work", "threads", "policy", "said"),
+    [
+        (20.0, 2, None, "other programs keep 0.8 of "),
+        (13.0, 2, None, ""),
+        (20.0, 1, None, ""),
+        (20.0, 2, "PASSIVE", ""),
+    ],
+)
+def test_other_programs_that_keep_the_processors_busy_are_told(
+    monkeypatch: pytest.MonkeyPatch, work: float, threads: int, policy: str | None, said: str
+) -> None:
+    """In 10 seconds training itself has worked 12."""
+    times = iter([(0.0, 100.0, 3.0), (10.0, 100.0 + work, 15.0)])
+    monkeypatch.setattr(Busy, "_now", staticmethod(lambda: next(times)))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if policy:
+        monkeypatch.setenv("OMP_WAIT_POLICY", policy)
+    found = Busy().said()
+    assert found.startswith(said) and bool(found) == bool(said)
+
+
+def test_what_is_counted_as_work_is_there() -> None:
+    clock, work, own = Busy._now()
+    assert clock > 0 and work > own > 0
 
 
 def test_a_damaged_weights_file_is_named_and_not_the_pictures(tmp_path: Path) -> None:

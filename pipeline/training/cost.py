@@ -1,10 +1,16 @@
 """What a training costs: its time and memory, and while it goes on the time to its end."""
 
 import multiprocessing
+import os
+import time
 from typing import Any
+
+import psutil
 
 from pipeline.core.memory import peak_memory
 from pipeline.training.optimization import Phase, is_validated
+
+OTHERS = 0.5  # processors
 
 
 def timing(
@@ -46,6 +52,34 @@ def loaders_memory() -> int | None:
             return None
         total += highest
     return total
+
+
+class Busy:
+    """How busy other programs have kept the processors of this machine since it was made."""
+
+    def __init__(self) -> None:
+        self._begun = self._now()
+
+    @staticmethod
+    def _now() -> tuple[float, float, float]:
+        """Seconds: of the clock, of all processors at work, and of these those of this process and its children."""
+        every, own = psutil.cpu_times(), psutil.Process()
+        used = [own.cpu_times(), *(child.cpu_times() for child in own.children(recursive=True))]
+        work = every.user + every.system + getattr(every, "nice", 0.0)
+        return time.perf_counter(), work, sum(one.user + one.system for one in used)
+
+    def said(self) -> str:
+        """What is to be done where they have taken as much as OTHERS processors; else, or where it is done, ""."""
+        clock, work, own = (now - then for now, then in zip(self._now(), self._begun, strict=True))
+        others = (work - own) / max(clock, 1e-9)
+        import torch
+
+        if others < OTHERS or torch.get_num_threads() < 2 or os.environ.get("OMP_WAIT_POLICY", "").lower() == "passive":
+            return ""
+        return (
+            f"other programs keep {others:.1f} of {psutil.cpu_count()} processors busy; beside them training is many "
+            f"times quicker with OMP_WAIT_POLICY=passive: end it, set that, and it goes on from here"
+        )
 
 
 def time_left(phase: Phase, epoch: int, learning: float, validating: float | None) -> str:

@@ -28,7 +28,7 @@ from pipeline.core.spec import ModelSpec
 from pipeline.models.losses import finite_loss
 from pipeline.models.nets import Net
 from pipeline.models.weights import first_line
-from pipeline.training.cost import time_left
+from pipeline.training.cost import Busy, time_left
 from pipeline.training.devices import circumstances, share_norms, sum_of_all, to_device
 from pipeline.training.loading import Loaders
 from pipeline.training.mixing import shrunk
@@ -80,6 +80,7 @@ def fit(
     averaged, started = cast(WholeNet, t.average.module), epoch
     patience = math.inf if phase.frozen else math.ceil(run.train.patience / validation_interval(phase))
     stopped_at = phase.epochs - last_epochs(run, phase)
+    busy = Busy()
     total, done, quiet = phase.epochs * len(train), epoch * len(train), not fabric.is_global_zero
     with tqdm(total=total, initial=done, mininterval=0.5, disable=quiet) as bar:
         while epoch < phase.epochs:
@@ -99,7 +100,8 @@ def fit(
             if not phase.frozen:
                 save(t, resume_folder, epoch, so_far)
             if epoch == started and fabric.is_global_zero:
-                tqdm.write(time_left(phase, epoch, learned - begun, validating))
+                for said in filter(None, (time_left(phase, epoch, learned - begun, validating), busy.said())):
+                    tqdm.write(said)
             epoch += 1
     settle_norms(t, so_far, loaders, spec, dataset)
     net.load_state_dict(so_far.best)

@@ -1,10 +1,9 @@
-"""What tests of label formats share: files are drawn, read, and mangled."""
+"""What tests of label formats share: files are drawn and read."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.datasets.formats import FORMATS
@@ -48,25 +47,3 @@ def rows(reading: Reading) -> list[tuple[str, str, str]]:
 
 def notes(reading: Reading) -> dict[str, str]:
     return {p.rule: p.found for p in reading.problems if not p.file and p.done == "noted"}
-
-
-WORDS = (b"NaN", b"-1", b"1e999", b"9" * 5000, b"null", b"[]", b"{}", b'"', b"\x00", b"\xff\xfe", b"\xc3", b"true", b"")
-
-
-@st.composite
-def mangled(draw: st.DrawFn, whole: bytes) -> bytes:
-    """Some bytes of a file changed, cut out, put twice, or replaced by words that files of labels have."""
-    spoilt = bytearray(whole)
-    for _ in range(draw(st.integers(1, 4))):
-        start = draw(st.integers(0, len(spoilt)))
-        stop = min(len(spoilt), start + draw(st.one_of(st.integers(0, 12), st.integers(0, len(whole)))))
-        way = draw(st.sampled_from(("word", "bytes", "twice", "cut")))
-        if way == "word":
-            spoilt[start:stop] = draw(st.sampled_from(WORDS))
-        elif way == "bytes":
-            spoilt[start:stop] = draw(st.binary(max_size=8))
-        elif way == "twice":
-            spoilt[start:start] = spoilt[start:stop]
-        else:
-            del spoilt[stop:]
-    return bytes(spoilt)

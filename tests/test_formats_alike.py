@@ -1,5 +1,6 @@
 """One set of boxes, landmarks and background in each form that annotation tools write: ingest makes the same of it."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from pipeline.core.sample import SPLITS, read_dataset, read_samples
-from pipeline.datasets.formats import detect_format
+from pipeline.datasets.formats import FORMATS, detect_format
+from pipeline.datasets.formats.reading import Reading
 from pipeline.datasets.ingest.ingest import ingest
 from pipeline.datasets.params import AnyDataset
 
@@ -105,3 +107,76 @@ def test_ingest_makes_the_same_of_it(tmp_path: Path, files: Any) -> None:
                 (point,) = o.landmarks
                 place = (point.x * WIDTH, point.y * HEIGHT, point.visibility)
                 assert place == pytest.approx((*nose, 2) if nose else (0, 0, 0), abs=1e-9)
+
+
+def one_each(form: str, said: list[str], label: str) -> dict[str, Any]:
+    """The label files of `form` in which each of the images `said` has one thing, called `label`."""
+    if form == "cvat":
+        box = f'<box label="{label}" xtl="6" ytl="4" xbr="30" ybr="20"/>'
+        images = "".join(
+            f'<image id="{i}" name="{name}" width="60" height="40">{box}</image>' for i, name in enumerate(said)
+        )
+        return {"all.xml": f"<annotations><version>1.1</version>{images}</annotations>"}
+    if form == "labelme":
+        shape = {"label": label, "points": [[6, 4], [30, 20]], "shape_type": "rectangle"}
+        return {
+            f"label_{i}.json": {"version": "5", "imagePath": name, "shapes": [shape]} for i, name in enumerate(said)
+        }
+    if form == "label_studio":
+        value = {"x": 10, "y": 10, "width": 40, "height": 40, "rectanglelabels": [label]}
+        result = [{"id": "b", "type": "rectanglelabels", "value": value, "original_width": 60, "original_height": 40}]
+        return {"all.json": [{"data": {"image": name}, "annotations": [{"result": result}]} for name in said]}
+    if form == "open_images":
+        rows = "".join(f'"{name}",/m/01,.1,.5,.1,.5\n' for name in said)
+        return {"boxes.csv": f"ImageID,LabelName,XMin,XMax,YMin,YMax\n{rows}", "names.csv": f"/m/01,{label}\n"}
+    if form == "deeplabcut":
+        rows = "".join(f'"{name}",6,4\n' for name in said)
+        return {"CollectedData_a.csv": f"scorer,a,a\nbodyparts,{label},{label}\ncoords,x,y\n{rows}"}
+    objects = {"bbox": [[6, 4, 24, 16]], "categories": [label]}
+    return {"metadata.jsonl": "\n".join(json.dumps({"file_name": name, "objects": objects}) for name in said)}
+
+
+TOOLS = ("cvat", "labelme", "label_studio", "open_images", "deeplabcut", "imagefolder")
+
+
+def read_one(form: str, root: Path, on_disk: list[str], said: list[str], label: str = "cow") -> Reading:
+    make(root, dict.fromkeys(on_disk, (60, 40)) | one_each(form, said, label))
+    return FORMATS[form].read(root, root, FORMATS[form].Options())
+
+
+@pytest.mark.parametrize("form", TOOLS)
+@pytest.mark.parametrize(
+    ("on_disk", "said"),
+    [
+        ("cam1/Ha\u0308user 1.jpg", "cam1/H\u00e4user 1.jpg"),
+        ("Zu\u0308rich/1.jpg", "Z\u00fcrich/1.jpg"),
+        ("cam1/IMG_1.JPG", "cam1/img_1.jpg"),
+        ("cam1/a b.jpg", "cam1/a%20b.jpg"),
+    ],
+)
+def test_a_name_in_another_form_is_the_same_picture(tmp_path: Path, form: str, on_disk: str, said: str) -> None:
+    reading = read_one(form, tmp_path, [on_disk, "cam2/2.jpg"], [said])
+    assert [c.name for c in reading.candidates if c.objects] == [on_disk]
+    assert [p.rule for p in reading.problems if p.done == "refused"] == []
+
+
+@pytest.mark.parametrize("form", TOOLS)
+def test_another_folders_picture_is_another_picture(tmp_path: Path, form: str) -> None:
+    reading = read_one(form, tmp_path, ["cam1/1.jpg", "cam2/1.jpg", "cam2/2.jpg"], ["cam1/1.jpg", "cam1/2.jpg"])
+    assert [c.name for c in reading.candidates if c.objects] == ["cam1/1.jpg"]
+    assert "missing_file" in {p.rule for p in reading.problems} or form == "open_images"
+
+
+@pytest.mark.parametrize("form", TOOLS)
+def test_names_of_classes_and_landmarks_are_composed(tmp_path: Path, form: str) -> None:
+    reading = read_one(form, tmp_path, ["a.jpg"], ["a.jpg"], "Mu\u0308ll")
+    assert (reading.landmarks if form == "deeplabcut" else reading.labels) == ["M\u00fcll"]
+
+
+@pytest.mark.parametrize(("where", "said"), [("labels/cam1/2.json", "2.jpg"), ("2.json", "cam1/2.jpg")])
+def test_a_label_file_stays_in_the_folder_that_it_names(tmp_path: Path, where: str, said: str) -> None:
+    (label,) = one_each("labelme", [said], "cow").values()
+    root = make(tmp_path, {"images/cam1/1.jpg": (60, 40), "images/cam2/2.jpg": (60, 40), where: label})
+    reading = FORMATS["labelme"].read(root, root, FORMATS["labelme"].Options())
+    assert reading.candidates == []
+    assert [p.rule for p in reading.problems if p.done == "refused"] == ["missing_file"]

@@ -5,14 +5,14 @@ rectangle of its `group_id`, else to the only one that it lies in; its label is 
 true are labels of the image.
 """
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json
 from pipeline.core.params import Block
 from pipeline.datasets.formats.format import Format
-from pipeline.datasets.formats.image_index import ImageIndex
+from pipeline.datasets.formats.image_index import ImageIndex, one_form
 from pipeline.datasets.formats.reading import Problem, Reading, files_under, relative
 from pipeline.datasets.formats.shapes import Box, Drawing, Drawings, Point, number
 
@@ -123,7 +123,11 @@ class _File:
         """The image that the file says, seen from the file's folder; else the one of the file's own name."""
         said = self.content.get("imagePath")
         said = said.replace("\\", "/") if isinstance(said, str) else ""
-        return self.drawings.find([said, self.file.stem], self.file, ("images",), self.where)
+        folder = self.drawings.images.folder_of(self.file, self.drawings.labels)
+        names = [said if "/" in said else PurePosixPath(folder, said).as_posix()] if said else []
+        if one_form(PurePosixPath(said).stem) != one_form(self.file.stem):  # else it says the folder too
+            names.append(PurePosixPath(folder, self.file.stem).as_posix())
+        return self.drawings.find(names, self.file, ("images",), self.where)
 
     def _shape(self, shape: Any, key: str, drawing: Drawing, points: list[tuple[Point, Any]]) -> None:
         name, problem = drawing.name, self.drawings.problem

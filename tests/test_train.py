@@ -550,7 +550,7 @@ def test_a_loss_that_is_not_finite_names_the_pictures(tmp_path: Path, kind: str)
 @pytest.mark.parametrize(
     ("work", "threads", "policy", "said"),
     [
-        (20.0, 2, None, "other programs keep 0.8 of "),
+        (20.0, 2, None, "\nother programs keep 0.8 of "),
         (13.0, 2, None, ""),
         (20.0, 1, None, ""),
         (20.0, 2, "PASSIVE", ""),

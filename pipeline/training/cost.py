@@ -77,7 +77,7 @@ class Busy:
         if others < OTHERS or torch.get_num_threads() < 2 or os.environ.get("OMP_WAIT_POLICY", "").lower() == "passive":
             return ""
         return (
-            f"other programs keep {others:.1f} of {psutil.cpu_count()} processors busy; beside them training is many "
+            f"\nother programs keep {others:.1f} of {psutil.cpu_count()} processors busy; beside them training is many "
             f"times quicker with OMP_WAIT_POLICY=passive: end it, set that, and it goes on from here"
         )
 

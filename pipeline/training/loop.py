@@ -77,10 +77,9 @@ def fit(
     train, val = loaders.train, loaders.val
     t = prepare(fabric, net, spec, run, phase, len(train), weights)
     so_far, epoch = (so_far, 0) if phase.frozen else go_on(t, resume_folder, so_far, independent(val))
-    averaged, started = cast(WholeNet, t.average.module), epoch
+    averaged, started, busy = cast(WholeNet, t.average.module), epoch, Busy()
     patience = math.inf if phase.frozen else math.ceil(run.train.patience / validation_interval(phase))
     stopped_at = phase.epochs - last_epochs(run, phase)
-    busy = Busy()
     total, done, quiet = phase.epochs * len(train), epoch * len(train), not fabric.is_global_zero
     with tqdm(total=total, initial=done, mininterval=0.5, disable=quiet) as bar:
         while epoch < phase.epochs:
@@ -100,8 +99,7 @@ def fit(
             if not phase.frozen:
                 save(t, resume_folder, epoch, so_far)
             if epoch == started and fabric.is_global_zero:
-                for said in filter(None, (time_left(phase, epoch, learned - begun, validating), busy.said())):
-                    tqdm.write(said)
+                tqdm.write(time_left(phase, epoch, learned - begun, validating) + busy.said())
             epoch += 1
     settle_norms(t, so_far, loaders, spec, dataset)
     net.load_state_dict(so_far.best)

@@ -3,10 +3,7 @@
 Several processes share each batch: what a step learns is what one process would learn from the whole of it.
 """
 
-import hashlib
-import io
 import math
-import pickle
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,13 +18,11 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from pipeline.augment.policies import derived_seed
-from pipeline.core.errors import InputError
-from pipeline.core.files import new_file
 from pipeline.core.sample import Dataset
 from pipeline.core.spec import ModelSpec
 from pipeline.models.losses import finite_loss
 from pipeline.models.nets import Net
-from pipeline.models.weights import first_line
+from pipeline.training.checkpoint import read_checkpoint, write_checkpoint
 from pipeline.training.cost import Busy, time_left
 from pipeline.training.devices import circumstances, share_norms, sum_of_all, to_device
 from pipeline.training.loading import Loaders
@@ -50,7 +45,6 @@ from pipeline.training.quick import join_frozen_norms, learning_norms, measure_n
 from pipeline.training.validation import validate
 
 CLIP_NORM = 10.0  # of the gradients
-SHA256 = hashlib.sha256().digest_size  # bytes at the end of a checkpoint, of those before
 MEASURED = 32  # images that batch norm is measured on before each validation, in the batches they came in
 
 
@@ -224,12 +218,7 @@ def save(t: Training, folder: Path, epoch: int, so_far: SoFar) -> None:
     state = {name: part.state_dict() for name, part in t.parts().items()}
     state |= {"epoch": epoch, "so_far": vars(so_far), "circumstances": circumstances(t.fabric)}
     if t.fabric.is_global_zero:
-        written = io.BytesIO()
-        torch.save(state, written)
-        with new_file(folder / "last.ckpt") as place:
-            place.write_bytes(written.getbuffer())
-            with place.open("ab") as file:
-                file.write(hashlib.sha256(written.getbuffer()).digest())
+        write_checkpoint(folder / "last.ckpt", state)
     t.fabric.barrier()
 
 
@@ -241,7 +230,7 @@ def go_on(t: Training, folder: Path, so_far: SoFar, images: int) -> tuple[SoFar,
     then not those of an unbroken one. Raises InputError for a file that is damaged.
     """
     path = folder / "last.ckpt"
-    left = t.fabric.broadcast(_read(path) if t.fabric.is_global_zero and path.is_file() else None)
+    left = t.fabric.broadcast(read_checkpoint(path) if t.fabric.is_global_zero and path.is_file() else None)
     if not left:
         so_far.next_phase(images)
         return so_far, 0
@@ -254,16 +243,3 @@ def go_on(t: Training, folder: Path, so_far: SoFar, images: int) -> tuple[SoFar,
             if was != value:
                 tqdm.write(f"it was begun with {name} {was}, now {value}: the weights can differ in their last bits")
     return SoFar(**left["so_far"]), left["epoch"] + 1
-
-
-def _read(path: Path) -> dict[str, Any]:
-    anew = "remove it to train from the beginning"
-    whole = path.read_bytes()
-    state, digest = whole[:-SHA256], whole[-SHA256:]
-    if hashlib.sha256(state).digest() != digest:  # torch reads what has rotted
-        raise InputError(f"{path}: damaged: its {len(whole)} bytes are not those that were written; {anew}")
-    try:
-        left: dict[str, Any] = torch.load(io.BytesIO(state), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError) as error:
-        raise InputError(f"{path}: not a checkpoint that this torch reads: {first_line(error)}; {anew}") from None
-    return left

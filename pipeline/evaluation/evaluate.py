@@ -45,8 +45,8 @@ def evaluate_run(
     predicted = predict_samples(TorchRuntime(model, None), judged(spec), truth_folder, truth)
     with new_folder(report) as folder:
         metrics = write_report(folder, spec, truth_folder, truth, predicted)
-        plot_history(rows, folder / "plots" / "history.png", spec.trained)
-    name = main_metric(spec.task)
+        name = main_metric(spec.task)
+        plot_history(rows, folder / "plots" / "history.png", spec.run, name, spec.trained)
     value = "undefined" if metrics[name] is None else f"{metrics[name]:.4f}"
     return f"{report}: {name} {value} on {len(truth)} images{_no_better_than_always_one(metrics, truth)}"
 

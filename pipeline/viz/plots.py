@@ -27,9 +27,11 @@ FURTHER = 8  # how many lines away
 MANY = 12  # labels from which names and numbers would overlap
 
 
-def plot_history(rows: Sequence[Mapping[str, float]], path: Path, trained: Mapping[str, Any] | None = None) -> None:
-    """Losses and the val metric over the epochs; `rows` as in history.csv. `trained`, as in model.json, says which
-    epoch was kept.
+def plot_history(
+    rows: Sequence[Mapping[str, float]], path: Path, run: str, measured: str, trained: Mapping[str, Any]
+) -> None:
+    """Losses and the val metric, which is called `measured`, over the epochs of `run`; `rows` as in history.csv.
+    `trained`, as in model.json, says which epoch was kept.
     """
     figure = Figure(figsize=(9, 3.6))
     losses, metric = figure.subplots(1, 2)
@@ -37,15 +39,17 @@ def plot_history(rows: Sequence[Mapping[str, float]], path: Path, trained: Mappi
     for key, name in (("train_loss", "train"), ("val_loss", "val")):
         losses.plot(epochs, [row[key] for row in rows], marker=".", label=name)
     metric.plot(epochs, [row["val_metric"] for row in rows], marker=".", color="C2", label="val")
-    for axes, name in ((losses, "loss"), (metric, "metric")):
+    for axes, name in ((losses, "loss"), (metric, measured)):
         axes.set(xlabel="epoch", ylabel=name)
         axes.legend()
     metric.set_ylim(0, 1.02)
-    if trained and "best_epoch" in trained:
+    title = run
+    if "best_epoch" in trained:
         planned = f" of {trained['planned_epochs']}" if "planned_epochs" in trained else ""
-        figure.suptitle(f"epoch {trained['best_epoch']} is kept, {trained['epochs']}{planned} trained", fontsize=10)
+        title += f": epoch {trained['best_epoch']} is kept, {trained['epochs']}{planned} trained"
         for axes in (losses, metric):
             axes.axvline(trained["best_epoch"], color="0.6", linestyle=":")
+    figure.suptitle(title, fontsize=10)
     _save(figure, path)
 
 
@@ -53,7 +57,7 @@ def plot_budget(
     considered: Mapping[str, Sequence[tuple[float, float]]], fitting: Sequence[tuple[float, float]], path: Path
 ) -> None:
     """Published top-1 in per cent against multiply-adds, points (multiply-adds, top-1): a line per backbone over its
-    resolutions, rings around what fits.
+    resolutions, rings around those that are listed, the best that fit.
     """
     figure = Figure(figsize=(8, 5))
     axes = figure.subplots()
@@ -61,7 +65,7 @@ def plot_budget(
         style = "-" if backbone.startswith("mobilenetv2") else "--"
         line = sorted((macs / 1e6, top1) for macs, top1 in points)
         axes.plot(*zip(*line, strict=True), style, marker=".", label=backbone)
-    rings = {"s": 120, "facecolors": "none", "edgecolors": "black", "label": "fits the budget"}
+    rings = {"s": 120, "facecolors": "none", "edgecolors": "black", "label": "listed"}
     axes.scatter([macs / 1e6 for macs, _ in fitting], [top1 for _, top1 in fitting], **rings)  # type: ignore[arg-type]
     axes.set(xscale="log", xlabel="million multiply-adds", ylabel="published ImageNet top-1, %")
     axes.legend(fontsize=7)

@@ -170,7 +170,7 @@ def rewrite(path: Path, text: str) -> None:
     """Write what `read_text` gave and what was changed in it, with the mark and the rights that the file has; where
     `path` is a link, the file that it leads to. To be called in `turn`.
     """
-    path = path.resolve()
+    path = path.resolve() if path.is_symlink() else path
     marked, mode = path.read_bytes().startswith(codecs.BOM_UTF8), path.stat().st_mode
     write_text(path, f"\ufeff{text}" if marked else text)
     path.chmod(stat.S_IMODE(mode))

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT
@@ -263,3 +265,42 @@ def test_a_write_that_fails_names_its_folder(tmp_path: Path) -> None:
     assert raised.value.filename == str(tmp_path / "models")
     with pytest.raises(InputError, match=r"models: Error: \(os error 28\); make room"), new_folder(tmp_path / "models"):
         raise RuntimeError("Error: (os error 28)")
+
+
+NO_FILES = """
+import resource, sys
+from pathlib import Path
+from pipeline.core.image_file import decode_image, upright_size
+from pipeline.datasets.video import frame_rate
+read = {"decode": decode_image, "size": upright_size, "clip": frame_rate}[sys.argv[1]]
+read(sys.argv[2])  # imports what it needs
+held, (_, most) = [], resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (60, most))
+try:
+    while True:
+        held.append(open("/dev/null"))
+except OSError:
+    pass
+try:
+    read(sys.argv[2])
+except OSError as error:
+    del held
+    print(type(error).__name__, error.errno)
+"""
+
+
+@pytest.mark.parametrize("how", ["decode", "size", "clip"])
+def test_too_many_open_files_spoil_no_image_and_no_clip(tmp_path: Path, how: str) -> None:
+    """Or ingest would leave good ones out."""
+    file = tmp_path / ("a.avi" if how == "clip" else "a.png")
+    if how == "clip":
+        with av.open(str(file), "w") as container:
+            stream = container.add_stream("mpeg4", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")
+            container.mux([*stream.encode(frame), *stream.encode(None)])
+    else:
+        Image.new("RGB", (64, 48)).save(file)
+    command = [sys.executable, "-c", NO_FILES, how, str(file)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["OSError", str(errno.EMFILE)], done.stderr

@@ -38,6 +38,7 @@ ADVICE = {
     errno.EPERM: MAKE_WRITABLE,
     errno.ENOMEM: "make memory free: end other programs",
     errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
+    errno.ENFILE: "end programs that hold many files open",
 }
 # SQLite's own words for the same, as it has no errno
 SQLITE = {
@@ -48,13 +49,19 @@ SQLITE = {
     "disk I/O": f"{ROOM}, or look whether the disk is sound",
 }
 DAMAGED = re.compile("malformed|not a database")  # in SQLite's words
-WITHOUT_NAME = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM, errno.EMFILE}  # say something without a file
+# what says something without a file
+WITHOUT_NAME = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 # libraries that do not raise OSError say it in their own words: safetensors, SQLite, FFmpeg
 FULL = re.compile(
     r"no space left|os error (28|27|122)\b|code: (28|27|122)\b|file too large|disk is full|no usable temporary", re.I
 )
 NO_MEMORY = re.compile(r"DefaultCPUAllocator: can't allocate memory|CUDA out of memory")  # as torch says it
 SHARED = re.compile(r"unable to (write to|open shared memory|allocate shared memory).*/torch_")  # between processes
+
+
+def of_the_machine(error: BaseException) -> bool:
+    """Whether an error that reading a file raised says nothing of the file: there are too many open ones."""
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
 
 
 def exit_code(body: Callable[[], object], speaks: bool = True) -> int:

@@ -24,6 +24,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, PLANAR_CONFIGURATION, TiffImageFile
 
+from pipeline.core.boundary import of_the_machine
 from pipeline.core.errors import InputError
 from pipeline.core.image_data import jpeg_fault, png_fault
 
@@ -105,7 +106,9 @@ def decode_image(source: Path | str | bytes, max_side: int | None = None, whole:
             if fault:
                 _check_data(file, fault)
             return decoded
-    except Exception as error:  # noqa: BLE001  a damaged file makes Pillow's decoders raise almost anything
+    except Exception as error:  # a damaged file makes Pillow's decoders raise almost anything
+        if of_the_machine(error):
+            raise
         raise _refused(source, error) from None
 
 
@@ -121,7 +124,9 @@ def upright_size(file: Path | str) -> tuple[int, int]:
     try:
         with _opened(file) as opened, Image.open(opened, formats=_formats()) as image:
             return _upright_size(image, _orientation(image))
-    except Exception as error:  # noqa: BLE001  as in decode_image
+    except Exception as error:  # as in decode_image
+        if of_the_machine(error):
+            raise
         raise _refused(file, error) from None
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 from PIL import Image
 
+from pipeline.core.boundary import of_the_machine
 from pipeline.core.files import unfinished
 from pipeline.core.image_file import MOST_PIXELS
 
@@ -175,7 +176,9 @@ def _decoding() -> Iterator[None]:
         yield
     except ClipError:
         raise
-    except Exception as error:  # noqa: BLE001  as in core.image_file
+    except Exception as error:  # as in core.image_file
+        if of_the_machine(error):
+            raise
         found = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise ClipError(f"does not decode: {found}") from None
 

@@ -62,7 +62,7 @@ SHARED = re.compile(r"unable to (write to|open shared memory|allocate shared mem
 def of_the_machine(error: BaseException) -> bool:
     """Whether an error that reading a file raised says nothing of the file: there are too many open ones.
 
-    >>> of_the_machine(OSError(errno.EMFILE, "Too many open files")), of_the_machine(OSError(errno.EIO, "no such sector"))
+    >>> of_the_machine(OSError(errno.EMFILE, "too many open files")), of_the_machine(OSError(errno.EIO, "no sector"))
     (True, False)
     """
     return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)

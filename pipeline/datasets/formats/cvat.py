@@ -9,6 +9,7 @@ not there, with occluded="1" hidden; a tracked shape with outside="1" is no obje
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -98,16 +99,14 @@ def recognize(path: Path, labels: Path) -> str | None:  # noqa: ARG001
 def _root_of(file: Path) -> str | None:
     """The root of an XML file, from its beginning; None if that cannot be told, or begins as no file of CVAT does."""
     root = None
-    try:
-        with file.open("rb") as stream:
-            for _, element in iterparse(stream, events=("start",), forbid_dtd=True):
-                if root is not None:
-                    return root if element.tag in FIRST else None
-                root = str(element.tag)
-                if root != "annotations":
-                    return root
-    except BROKEN_XML:  # `read` says what is wrong with a file that begins as CVAT's
-        pass
+    # `read` says what is wrong with a file that begins as CVAT's
+    with suppress(*BROKEN_XML), file.open("rb") as stream:
+        for _, element in iterparse(stream, events=("start",), forbid_dtd=True):
+            if root is not None:
+                return root if element.tag in FIRST else None
+            root = str(element.tag)
+            if root != "annotations":
+                return root
     return root
 
 

@@ -203,7 +203,8 @@ def repro(args: argparse.Namespace) -> None:
 
     line = repro(Path.cwd(), args.targets)
     if line is not None:
-        print(line) if line else None
+        if line:
+            print(line)
         sys.exit(1)
 
 

@@ -1,1 +1,1 @@
-"""params.yaml against the schemas, `pocketlens add` and `epochs`."""
+"""params.yaml against the schemas, `pocketlens add`, `epochs` and `repro`."""

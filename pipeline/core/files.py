@@ -130,7 +130,7 @@ def write_text(path: Path | str, text: str) -> None:
 
 def read_text(path: Path | str) -> str:
     """The text of a file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark; its lines end in "\\n". Raises
-    InputError naming the file and the first byte that is none.
+    InputError naming the file and the first byte that is not text.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:

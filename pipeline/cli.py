@@ -23,6 +23,7 @@ def _run(arguments: list[str] | None) -> None:
     parser = argparse.ArgumentParser(prog="pocketlens", description=__doc__)
     new = parser.add_subparsers(required=True, metavar="COMMAND").add_parser
     _add_parser(new("add", help="write a dataset and a run for a folder of your own into params.yaml"))
+    _convert_parser(new("convert", help="write a labelled dataset in another format"))
     _predict_parser(new("predict", help="what a trained run says of images"))
     _inspect_parser(new("inspect", help="open a run's data and predictions in the FiftyOne App"))
     _demo_parser(new("demo", help="serve the page that runs an exported model in a browser"))
@@ -65,6 +66,20 @@ def _add_parser(parser: argparse.ArgumentParser) -> None:
     start.add_argument("--from-scratch", action="store_true", help="start from random weights")
     _add_settings(parser, "a knob: train.epochs=5, dataset.max_side=320")
     parser.set_defaults(command=commands.add)
+
+
+def _convert_parser(parser: argparse.ArgumentParser) -> None:
+    from pipeline.datasets.formats import FORMATS
+
+    written = ", ".join(name for name, row in FORMATS.items() if row.write)
+    parser.add_argument("source", type=_path, metavar="IN", help="folder with the images or clips")
+    parser.add_argument("out", type=_path, metavar="OUT", help="a new or empty folder")
+    parser.add_argument("--to", type=_word, required=True, metavar="FORMAT", help=written)
+    parser.add_argument("--labels", type=_path, help="folder or file with the labels of IN, where they lie elsewhere")
+    parser.add_argument("--format", type=_word, help="of IN; recognized from the folder if not given")
+    _add_settings(parser, "an option of the format of IN: options.frames=4")
+    parser.add_argument("--json", action="store_true", help="the counts as one JSON object")
+    parser.set_defaults(command=commands.convert)
 
 
 def _cost_parser(parser: argparse.ArgumentParser) -> None:

@@ -27,6 +27,19 @@ def add(args: argparse.Namespace) -> None:
     print(add(Path("params.yaml"), args.name, *dataset, args.backbone, args.pretrained, args.set, args.from_scratch))
 
 
+def convert(args: argparse.Namespace) -> None:
+    from pipeline.config.params import read_settings
+    from pipeline.datasets.convert.convert import convert, summary_line
+
+    _check_place("OUT", args.out)
+    settings = read_settings(args.set)
+    if wrong := [key for key in settings if not key.startswith("options.")]:
+        raise InputError(f"--set {wrong[0]}: expected an option of the format of IN, as options.{wrong[0]}")
+    options = {key.removeprefix("options."): value for key, value in settings.items()}
+    summary = convert(args.source, args.out, args.to, args.format, args.labels, options)
+    print(_json(summary) if args.json else summary_line(summary))
+
+
 def _budget(args: argparse.Namespace) -> None:
     from pipeline.experiments.budget import budget_text, candidates, check_plot, fitting, read_budget, write_plot
 

@@ -13,9 +13,11 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import read_json
 from pipeline.core.sample import SPLITS
 from pipeline.datasets.formats.coco_rows import CocoRows
+from pipeline.datasets.formats.coco_write import WRITER
 from pipeline.datasets.formats.format import Format, NoOptions
 from pipeline.datasets.formats.image_index import ImageIndex
 from pipeline.datasets.formats.keys import brief, class_name, id_text, one_key_each, refuse_twice
+from pipeline.datasets.formats.points import scheme_of
 from pipeline.datasets.formats.reading import (
     Candidate,
     Problem,
@@ -24,7 +26,6 @@ from pipeline.datasets.formats.reading import (
     give_ids,
     known_scheme,
     label_text,
-    left_right_pairs,
     point_names,
     relative,
     without_suffix,
@@ -194,7 +195,7 @@ def _schema(reading: Reading, file: Path, content: dict[str, Any]) -> dict[str, 
         reading.landmarks = point_names(numbered)
         reading.pairs, reading.skeleton = known_scheme(numbered)
     else:
-        reading.pairs = left_right_pairs(reading.landmarks)
+        reading.pairs = scheme_of(reading.landmarks)[0]
     reading.skeleton = reading.skeleton or _bones(file, skeleton, len(reading.landmarks))
     return names
 
@@ -217,4 +218,5 @@ FORMAT = Format(
     looks_for="JSON with images, annotations and categories",
     recognize=recognize,
     rank=30,  # three keys that other JSON does not have together
+    write=WRITER,
 )

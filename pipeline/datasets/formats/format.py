@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pipeline.core.params import Block
 from pipeline.datasets.formats.reading import Reading
+from pipeline.datasets.formats.writing import Writer
 
 Task = Literal["classify", "localize", "detect"]
 
@@ -28,6 +29,8 @@ class Format:
 
     Formats are asked in the order of `rank`, then by name, and the first that recognizes a folder gets it. A rank is
     low where the mark is one that only this format has, and high where other datasets have it by chance.
+
+    `write` says how it is written; a format without it is only read.
     """
 
     name: str
@@ -37,3 +40,4 @@ class Format:
     looks_for: str
     recognize: Callable[[Path, Path], str | None] | None = None
     rank: int = 80
+    write: Writer | None = None

@@ -43,6 +43,15 @@ def name_points(reading: Reading, count: int, names: list[str], pairs: list[list
     reading.pairs = [(a, b) for a, b in pairs] or known or left_right_pairs(names)
 
 
+def scheme_of(names: list[str]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Left-right pairs and skeleton that the names of landmarks say: those of a known scheme if they are numbers alone.
+
+    >>> scheme_of(["nose", "left_eye", "right_eye"])
+    ([(1, 2)], [])
+    """
+    return known_scheme(len(names)) if names == point_names(len(names)) else (left_right_pairs(names), [])
+
+
 def is_labelled(point: Point) -> bool:
     """Whether somebody has set the landmark, whose place is in pixels.
 

@@ -18,6 +18,22 @@ class LabelledSizeError(ValueError):
     """The labels were made for an image of another shape; the message is what was found."""
 
 
+def checked(candidate: Candidate, decoded: DecodedImage) -> tuple[list[Object], list[Problem], int]:
+    """As `check_objects`, the candidate's objects in its upright image. Raises LabelledSizeError as `fit_labels`.
+
+    >>> from PIL import Image
+    >>> candidate = Candidate(None, "1.jpg", objects=[Object("cow", (0.5, 0, 1, 1))], keys=["cow"])
+    >>> image = DecodedImage(Image.new("RGB", (40, 20)), (40, 20), 1, untouched=True)
+    >>> objects, problems, _ = checked(candidate, image)
+    >>> objects[0].box, problems[0].rule
+    ((0.5, 0.0, 0.5, 1.0), 'box_clipped')
+    """
+    objects, unset = hide_unset(candidate, candidate.size or decoded.size)
+    objects = fit_labels(candidate, objects, decoded)
+    objects, problems, clipped_silently = check_objects(candidate.name, objects, candidate.keys, decoded.size)
+    return objects, unset + problems, clipped_silently
+
+
 def hide_unset(candidate: Candidate, size: tuple[int, int]) -> tuple[list[Object], list[Problem]]:
     """The candidate's objects without the landmarks that nobody has set: those at (0, 0) or (-1, -1) pixels of `size`,
     that of the labels; and a problem for each.

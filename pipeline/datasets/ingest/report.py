@@ -62,7 +62,12 @@ def file_count(reading: Reading) -> int:
 
 
 def ledger_text(problems: list[Problem]) -> str:
-    """ledger.csv: a row per problem, by file."""
+    r"""ledger.csv: a row per problem, by file.
+
+    >>> print(ledger_text([Problem("a.jpg", "line 2", "bad_line", "3 numbers", "dropped")]), end="")
+    file,key,rule,found,done
+    a.jpg,line 2,bad_line,3 numbers,dropped
+    """
     text = io.StringIO()
     table = csv.DictWriter(text, ["file", "key", "rule", "found", "done"], lineterminator="\n")
     table.writeheader()

@@ -15,7 +15,7 @@ from PIL import Image
 from pipeline.core.image_file import DecodedImage, ImageFileError, decode_image
 from pipeline.core.sample import Object, Sample
 from pipeline.datasets.formats.reading import Candidate, Problem
-from pipeline.datasets.ingest.checks import LabelledSizeError, check_objects, fit_labels, hide_unset
+from pipeline.datasets.ingest.checks import LabelledSizeError, check_objects, checked
 from pipeline.datasets.ingest.similar import thumbnail
 from pipeline.datasets.video import ClipError, frames
 from pipeline.ops.preprocess import FILL
@@ -62,19 +62,19 @@ def take(
     taken = Taken()
     try:
         decoded = (read or _decoded)(candidate.file, None if candidate.crop else max_side)
-        objects, unset = hide_unset(candidate, candidate.size or decoded.size)
-        objects = fit_labels(candidate, objects, decoded)
+        objects, problems, taken.clipped_silently = checked(candidate, decoded)
     except ImageFileError as error:
         taken.problems.append(Problem(candidate.name, "", error.rule, error.found))
         return taken
     except LabelledSizeError as error:
         taken.problems.append(Problem(candidate.name, "", "size_mismatch", str(error)))
         return taken
-    objects, problems, taken.clipped_silently = check_objects(candidate.name, objects, candidate.keys, decoded.size)
-    taken.problems += unset + problems
+    taken.problems += problems
     taken.size, taken.orientation = decoded.size, decoded.orientation
     if candidate.crop:
-        _write(taken, _cut(decoded.image, candidate.crop, max_side), candidate, candidate.id, folder)
+        square = cut(decoded.image, candidate.crop)
+        square.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
+        _write(taken, square, candidate, candidate.id, folder)
     else:
         taken.brightest = int(np.asarray(decoded.image).max())
         source = candidate.file if decoded.untouched else None
@@ -96,9 +96,7 @@ def _take_clip(candidate: Candidate, folder: Path, max_side: int) -> Taken:
             image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
             _write(taken, image, candidate, f"{candidate.id}-{place:05d}", folder)
             if candidate.marks is not None:
-                marks = [_relative(o, size) for o in candidate.marks[place]]
-                keys = [f"frame {place}, box {i}" for i in range(len(marks))]
-                taken.samples[-1].objects, problems, clipped_silently = check_objects(candidate.name, marks, keys, size)
+                taken.samples[-1].objects, problems, clipped_silently = of_frame(candidate, place, size)
                 taken.problems += problems
                 taken.clipped_silently += clipped_silently
     except ClipError as error:
@@ -107,17 +105,31 @@ def _take_clip(candidate: Candidate, folder: Path, max_side: int) -> Taken:
     return taken
 
 
+def of_frame(candidate: Candidate, place: int, size: tuple[int, int]) -> tuple[list[Object], list[Problem], int]:
+    """As `check_objects`, the objects in the frame at `place` of a clip, which is of `size` pixels.
+
+    >>> clip = Candidate(Path("walk.mp4"), "walk.mp4", frames=1, marks={7: [Object("cow", (8, 0, 16, 24))]})
+    >>> of_frame(clip, 7, (32, 24))[0][0].box
+    (0.25, 0.0, 0.5, 1.0)
+    """
+    marks = [_relative(o, size) for o in (candidate.marks or {}).get(place, [])]
+    return check_objects(candidate.name, marks, [f"frame {place}, box {i}" for i in range(len(marks))], size)
+
+
 def _relative(o: Object, size: tuple[int, int]) -> Object:
     (x, y, w, h), (width, height) = o.box, size
     return replace(o, box=(x / width, y / height, w / width, h / height))
 
 
-def _cut(image: Image.Image, crop: tuple[int, int, int], max_side: int) -> Image.Image:
-    """The square (left, top, side) of the image, grey where it reaches over the edge."""
+def cut(image: Image.Image, crop: tuple[int, int, int]) -> Image.Image:
+    """The square (left, top, side) of the image, grey where it reaches over the edge.
+
+    >>> cut(Image.new("RGB", (4, 4)), (2, 2, 4)).getpixel((3, 3)) == (FILL, FILL, FILL)
+    True
+    """
     left, top, side = crop
     square = Image.new("RGB", (side, side), (FILL, FILL, FILL))
     square.paste(image, (-left, -top))
-    square.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
     return square
 
 

@@ -42,7 +42,15 @@ class _Seen:
 
 
 def doubts(reading: Reading, taken: Sequence[Taken]) -> list[str]:
-    """What makes the set look like one in another unit or convention: a sentence each, with the numbers."""
+    """What makes the set look like one in another unit or convention: a sentence each, with the numbers.
+
+    >>> from pathlib import Path
+    >>> from pipeline.core.sample import Object
+    >>> box = Object("cow", (0.001, 0.001, 0.002, 0.004))
+    >>> reading = Reading([Candidate(Path("a.jpg"), "a.jpg", objects=[box], size=(100, 100))], ["cow"])
+    >>> doubts(reading, [Taken(size=(100, 100))])[0][:34]
+    'all 1 boxes are below two pixels, '
+    """
     said = [_of_boxes(list(_boxes(reading, taken))), _of_landmarks(reading), _of_pixels(reading, taken)]
     return [sentence for sentence in said if sentence]
 

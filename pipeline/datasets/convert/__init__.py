@@ -1,0 +1,1 @@
+"""A dataset of one format written in another."""

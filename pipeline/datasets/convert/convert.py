@@ -1,0 +1,205 @@
+"""Labelled images or clips in one format -> the same in another, with a ledger of what did not go over."""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from pipeline.core.errors import InputError
+from pipeline.core.files import new_folder, write_text
+from pipeline.core.params import nearest
+from pipeline.core.sample import SPLITS, Dataset
+from pipeline.datasets.convert.copying import Copying
+from pipeline.datasets.formats import FORMATS, detect_format
+from pipeline.datasets.formats.format import Format
+from pipeline.datasets.formats.naming import placed
+from pipeline.datasets.formats.reading import Problem, Reading, said_of_names
+from pipeline.datasets.formats.writing import KINDS, SET_KINDS, Lost, Writer, held_set, kept
+from pipeline.datasets.ingest.gate import REPEATED, counted
+from pipeline.datasets.ingest.report import ledger_text
+from pipeline.datasets.ingest.units import doubts
+
+LEDGER = "export_ledger.csv"
+
+
+def convert(
+    source: Path,
+    out: Path,
+    to: str,
+    format: str | None = None,
+    labels: Path | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write the dataset in `source` (its labels elsewhere: `labels`) into the new or empty folder `out` in the format
+    `to`; returns the counts that `summary_line` tells.
+
+    Its own format is recognized, if none is given; `options` are those of its format. Images are copied as they are,
+    where the target has names for such; labels go through the checks of `ingest`, and nothing is scaled, split or
+    taken for a duplicate. `out` is there whole, with its export_ledger.csv, or not at all.
+
+    Raises InputError for folders, formats and options that are not as expected, for a source without anything usable,
+    and where the target has no place for what the source is about.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> import json
+    >>> from PIL import Image
+    >>> with TemporaryDirectory() as folder:
+    ...     herd = Path(folder, "herd")
+    ...     herd.mkdir()
+    ...     Image.new("RGB", (20, 10)).save(herd / "1.png")
+    ...     _ = Path(herd, "classes.txt").write_text("cow"), Path(herd, "1.txt").write_text("0 0.5 0.5 0.2 0.4")
+    ...     summary = convert(herd, Path(folder, "out"), "coco")
+    ...     rows = json.loads(Path(folder, "out/annotations/instances.json").read_text())
+    >>> summary["images"], rows["annotations"][0]["bbox"]
+    ({'in': 1, 'out': 1, 'refused': 0}, [8, 3, 4, 4])
+    """
+    writer = _writer(to)
+    _check_places(source, labels or source, out)
+    row, reading = _read(source, labels or source, format, options or {})
+    kinds = _kinds(source, reading, to, writer)
+    names, renamed = placed(reading.candidates, writer)
+    lost = Lost(renamed)
+    dataset = Dataset(source.resolve().name, reading.labels, reading.landmarks, reading.pairs, reading.skeleton)
+    with new_folder(out.resolve()) as folder:
+        copying = Copying(reading.candidates, names, folder, kinds, lost)
+        writer.write(folder, held_set(dataset, kinds), copying.samples(), lost)
+        problems = [*reading.problems, *(p for taken in copying.taken for p in taken.problems)]
+        if not any(taken.samples for taken in copying.taken):
+            raise _nothing(source, problems)
+        problems += [Problem("", "", "other_unit", doubt, "noted") for doubt in doubts(reading, copying.taken)]
+        problems += [*_of_set(dataset, kinds, copying.used), *lost.rows()]
+        write_text(folder / LEDGER, ledger_text(problems))
+    return {"source": str(source), "format": row.name, "out": str(out), "to": to, **_counts(reading, copying, problems)}
+
+
+def summary_line(summary: dict[str, Any]) -> str:
+    """What `convert` returned, for people.
+
+    >>> images, objects = {"in": 3, "out": 2, "refused": 1}, {"in": 5, "out": 4, "dropped": 1}
+    >>> counts = {"splits": {"train": 2}, "images": images, "objects": objects, "rows": 2}
+    >>> summary_line({"source": "a", "format": "voc", "out": "b", "to": "coco", **counts})
+    'a (voc) -> b (coco): images 3 = 2 + 1 refused, objects 5 = 4 + 1 dropped; train 2; 2 rows in export_ledger.csv'
+    """
+    images, objects, splits = summary["images"], summary["objects"], summary["splits"]
+    divided = f"; {', '.join(f'{split} {number}' for split, number in splits.items())}" if splits else ""
+    return (
+        f"{summary['source']} ({summary['format']}) -> {summary['out']} ({summary['to']}): "
+        f"images {images['in']} = {images['out']} + {images['refused']} refused, "
+        f"objects {objects['in']} = {objects['out']} + {objects['dropped']} dropped{divided}; "
+        f"{summary['rows']} rows in {LEDGER}"
+    )
+
+
+def _writer(to: str) -> Writer:
+    written = [name for name, row in FORMATS.items() if row.write]
+    writer = FORMATS[to].write if to in FORMATS else None
+    if writer is None:
+        only_read = f"{to} is only read" if to in FORMATS else "no such format"
+        raise InputError(f"--to {to}: {only_read}{nearest(to, written)}")
+    return writer
+
+
+def _check_places(source: Path, labels: Path, out: Path) -> None:
+    """Raises InputError before anything is read."""
+    for place in dict.fromkeys((source, labels)):
+        if not place.exists():
+            raise InputError(f"{place}: no such file or folder")
+        if out.resolve().is_relative_to(place.resolve()) or place.resolve().is_relative_to(out.resolve()):
+            raise InputError(f"{out}: it and {place} lie in each other; expected a folder elsewhere")
+    if not source.is_dir():
+        raise InputError(f"{source}: not a folder; expected one of images or clips")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: a file; expected a new or empty folder")
+    if out.is_dir() and (there := next(out.iterdir(), None)):
+        raise InputError(f"{out}: not empty ({there.name} is in it); expected a new or empty folder")
+
+
+def _read(source: Path, labels: Path, format: str | None, options: Mapping[str, Any]) -> tuple[Format, Reading]:
+    name = format or detect_format(source, labels)[0]
+    if name not in FORMATS:
+        raise InputError(f"--format {name}: no such format{nearest(name, FORMATS)}")
+    row = FORMATS[name]
+    reading = row.read(source.resolve(), labels.resolve(), _options(row, options))
+    if not reading.candidates:
+        raise _nothing(source, reading.problems)
+    reading.problems += said_of_names(reading)
+    return row, reading
+
+
+def _nothing(source: Path, problems: list[Problem]) -> InputError:
+    why = counted(problems, "refused", "dropped") or "no images"
+    return InputError(f"{source}: nothing usable in it: {why}")
+
+
+def _options(row: Format, said: Mapping[str, Any]) -> Any:
+    known = row.Options.model_fields
+    if unknown := [key for key in said if key not in known]:
+        has = nearest(unknown[0], known) if known else " and no other"
+        raise InputError(f"options.{unknown[0]}: {row.name} has no such option{has}")
+    try:
+        return row.Options(**said)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise InputError(f"options.{key}: {first['msg']}, found {first['input']!r}") from None
+
+
+def _kinds(source: Path, reading: Reading, to: str, writer: Writer) -> frozenset[str]:
+    """What the target keeps of this set. Raises InputError if that is nothing of what the set is about."""
+    boxes = any(c.objects or c.marks for c in reading.candidates)
+    about = "boxes" if boxes else "image_labels" if any(c.label is not None for c in reading.candidates) else ""
+    kinds = kept(writer, boxes)
+    if about and about not in kinds:
+        others = [name for name, row in FORMATS.items() if row.write and about in row.write.keeps]
+        holds = [KINDS[name].words for name in ("image_labels", "boxes", "landmarks") if name in writer.keeps]
+        raise InputError(
+            f"{source}: has {KINDS[about].words}, but {to} holds {' and '.join(holds)}"
+            f"{'; expected --to ' + ' or '.join(others) if others else ''}"
+        )
+    return kinds
+
+
+def _of_set(dataset: Dataset, kinds: frozenset[str], used: set[str]) -> list[Problem]:
+    """Rows for what the set has as a whole, and the target has no place for."""
+    without = held_set(dataset, kinds)
+    listed = "classes" in kinds or dataset.labels == sorted(used)
+    classes = f"{', '.join(dataset.labels[:20])}: only those that images have are there, without an order"
+    gone = {
+        "classes": "" if listed else classes,
+        "pairs": _gone(dataset.pairs, without.pairs),
+        "skeleton": _gone(dataset.skeleton, without.skeleton),
+    }
+    rows = [(key, f"{SET_KINDS[key]}: {found}") for key, found in gone.items() if found]
+    return [Problem("", key, "not_kept", found, "dropped") for key, found in rows]
+
+
+def _gone(before: list[tuple[int, int]], after: list[tuple[int, int]]) -> str:
+    there = {tuple(sorted(pair)) for pair in after}
+    lost = [pair for pair in before if tuple(sorted(pair)) not in there]
+    return ", ".join(f"{a} and {b}" for a, b in lost)
+
+
+def _counts(reading: Reading, copying: Copying, problems: list[Problem]) -> dict[str, Any]:
+    """Images and objects that were found in the source, and what became of them; by_rule counts rows of the ledger."""
+    refused = sum(p.done == "refused" for p in reading.problems)
+    dropped = sum(p.done == "dropped" and p.rule not in REPEATED for p in reading.problems)
+    left_out = sum(p.done == "dropped" for taken in copying.taken for p in taken.problems)
+    unwritten = sum(p.done == "dropped" for p in copying.lost.problems)
+    there = [sample.split for taken in copying.taken for sample in taken.samples]
+    return {
+        "images": {
+            "in": sum(taken.seen for taken in copying.taken) + refused,
+            "out": len(there),
+            "refused": sum(not taken.samples for taken in copying.taken) + refused,
+        },
+        "objects": {
+            "in": copying.objects["read"] + dropped,
+            "out": copying.objects["checked"] - unwritten,
+            "dropped": left_out + unwritten + copying.objects["refused"] + dropped,
+        },
+        "splits": {split: there.count(split) for split in SPLITS if split in there},
+        "rows": len(problems),
+        "by_rule": dict(sorted(Counter(p.rule for p in problems).items())),
+    }

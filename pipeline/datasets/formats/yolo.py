@@ -30,6 +30,7 @@ from pipeline.datasets.formats.split_lists import Given, SplitList, place, split
 from pipeline.datasets.formats.yaml_splits import given_by
 from pipeline.datasets.formats.yolo_lines import PREDICTION, LineError, class_in, object_of, unseen_in
 from pipeline.datasets.formats.yolo_names import Names, found_names, names_of, no_names
+from pipeline.datasets.formats.yolo_write import WRITER
 
 NO_LABELS = re.compile(r"(classes|predefined_classes|notes|readme.*|license.*|requirements|train|val|valid|test)\.txt$")
 
@@ -188,4 +189,5 @@ FORMAT = Format(
     looks_for="text files of class and box, with a file of class names",
     recognize=recognize,
     rank=50,  # text files and a list of names may also be notes beside other labels
+    write=WRITER,
 )

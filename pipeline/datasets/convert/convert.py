@@ -69,7 +69,7 @@ def convert(
         if not any(taken.samples for taken in copying.taken):
             raise _nothing(source, problems)
         problems += [Problem("", "", "other_unit", doubt, "noted") for doubt in doubts(reading, copying.taken)]
-        problems += [*_of_set(dataset, kinds, copying.used), *lost.rows()]
+        problems += [*_of_set(dataset, kinds, copying), *lost.rows()]
         write_text(folder / LEDGER, ledger_text(problems))
     return {"source": str(source), "format": row.name, "out": str(out), "to": to, **_counts(reading, copying, problems)}
 
@@ -125,6 +125,9 @@ def _read(source: Path, labels: Path, format: str | None, options: Mapping[str, 
     if not reading.candidates:
         raise _nothing(source, reading.problems)
     reading.problems += said_of_names(reading)
+    if any(c.split for c in reading.candidates):
+        for c in reading.candidates:
+            c.split = c.split or "train"  # as in ingest; the ledger says so
     return row, reading
 
 
@@ -161,12 +164,15 @@ def _kinds(source: Path, reading: Reading, to: str, writer: Writer) -> frozenset
     return kinds
 
 
-def _of_set(dataset: Dataset, kinds: frozenset[str], used: set[str]) -> list[Problem]:
+def _of_set(dataset: Dataset, kinds: frozenset[str], copying: Copying) -> list[Problem]:
     """Rows for what the set has as a whole, and the target has no place for."""
     without = held_set(dataset, kinds)
-    listed = "classes" in kinds or dataset.labels == sorted(used)
+    listed = "classes" in kinds or dataset.labels == sorted(copying.used)
     classes = f"{', '.join(dataset.labels[:20])}: only those that images have are there, without an order"
+    splits = sorted({c.split or "" for c in copying.candidates})
+    alone = "" if len(splits) > 1 else splits[0]
     gone = {
+        "lone_split": f"{alone}; read again, it is the whole set" if alone and "lone_split" not in kinds else "",
         "classes": "" if listed else classes,
         "pairs": _gone(dataset.pairs, without.pairs),
         "skeleton": _gone(dataset.skeleton, without.skeleton),

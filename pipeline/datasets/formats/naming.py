@@ -4,7 +4,7 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from itertools import chain, count
+from itertools import chain, count, takewhile
 from pathlib import PurePosixPath
 
 from pipeline.datasets.formats.reading import Candidate, Problem, is_split_name, says_nothing
@@ -31,12 +31,12 @@ def placed(candidates: list[Candidate], writer: Writer) -> tuple[list[str], list
     bare = [_bare(name) for name in own]
     forms = [_one_form(writer.place(c.split, name)) for c, name in zip(candidates, bare, strict=True)]
     times = Counter(forms)
-    wanted = [short if times[form] == 1 else name for name, short, form in zip(own, bare, forms, strict=True)]
+    wanted = [short if times[form] == 1 else _joined(name) for name, short, form in zip(own, bare, forms, strict=True)]
     safe = [_safe(name) for name in wanted]
     keys = [_key(writer.place(c.split, name), writer) for c, name in zip(candidates, safe, strict=True)]
     there, given = set(keys), set()
     found, rows = [], []
-    for c, name, written, key in zip(candidates, wanted, safe, keys, strict=True):
+    for c, name, short, written, key in zip(candidates, wanted, bare, safe, keys, strict=True):
         place = writer.place(c.split, written)
         if key in given:
             others = (writer.place(c.split, other) for other in _others(written, c))
@@ -44,7 +44,7 @@ def placed(candidates: list[Candidate], writer: Writer) -> tuple[list[str], list
             there.add(_key(place, writer))
         given.add(key)
         found.append(place)
-        if place != writer.place(c.split, name):
+        if place != writer.place(c.split, short):
             what = "another image has that name" if written == name else "the name cannot be written as it is"
             rows.append(Problem(c.name, "", "renamed", f"written as {found[-1]}: {what}", "noted"))
     return found, rows
@@ -63,10 +63,18 @@ def _suffixed(candidate: Candidate, writer: Writer) -> str:
 
 def _bare(name: str) -> str:
     """Without the folders at the top that only say that images, or those of a split, lie there."""
-    *folders, base = name.split("/")
-    while folders and (is_split_name(folders[0]) or says_nothing(folders[0])):
-        folders.pop(0)
-    return "/".join((*folders, base))
+    return name.split("/", _plain(name))[-1]
+
+
+def _joined(name: str) -> str:
+    """With these folders as the beginning of what lies in them: a layout has such folders of its own."""
+    return name.replace("/", "-", _plain(name))
+
+
+def _plain(name: str) -> int:
+    """How many folders at the top only say that images, or those of a split, lie there."""
+    folders = takewhile(lambda folder: is_split_name(folder) or says_nothing(folder), name.split("/")[:-1])
+    return len(list(folders))
 
 
 def _safe(name: str) -> str:

@@ -56,6 +56,7 @@ KINDS = {
 # what a set has as a whole; `both` is a class of an image that has boxes too
 SET_KINDS = {
     "both": "classes of images beside boxes",
+    "lone_split": "a split that all images have",
     "classes": "the list of classes",
     "pairs": "left-right pairs of landmarks that their names do not say",
     "skeleton": "lines between landmarks",

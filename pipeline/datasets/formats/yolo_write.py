@@ -97,7 +97,7 @@ def _in_a_line(values: list[Any]) -> CommentedSeq:
 WRITER = Writer(
     place=_place,
     write=_write,
-    keeps=frozenset({"boxes", "landmarks", "hidden", "splits", "classes", "pairs"}),
+    keeps=frozenset({"boxes", "landmarks", "hidden", "splits", "lone_split", "classes", "pairs"}),
     stems=True,
     suffixes=READ_BY_ULTRALYTICS,
 )

@@ -212,8 +212,9 @@ def test_what_is_read_again_is_what_the_format_holds(form: str, about: str) -> N
             dataset = Dataset("", reading.labels, reading.landmarks, reading.pairs, reading.skeleton)
             holds = held_set(dataset, kinds)
             assert held_set(holds, kinds) == holds
-            used = {o.label for c in reading.candidates for o in c.objects} | {c.label for c in reading.candidates}
-            listed = holds.labels if "classes" in kinds else sorted(used - {None})
+            used = {o.label for c in reading.candidates for o in c.objects}
+            used |= {c.label for c in reading.candidates if c.label is not None}
+            listed = holds.labels if "classes" in kinds else sorted(used)
             assert (back.labels, back.landmarks) == (listed, holds.landmarks)
             assert (_pairs(back.pairs), _pairs(back.skeleton)) == (_pairs(holds.pairs), _pairs(holds.skeleton))
 

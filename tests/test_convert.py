@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,9 @@ from PIL import Image
 
 from pipeline import cli
 from pipeline.core.errors import InputError
+from pipeline.core.sample import Dataset, Landmark, Object, Sample, write_dataset, write_samples
 from pipeline.datasets.convert.convert import convert
+from pipeline.datasets.video import ClipWriter
 from tests.label_files import make, read
 
 COWS = {
@@ -147,3 +151,118 @@ def test_names_that_would_be_one_are_told_apart(tmp_path: Path) -> None:
         place = written.get(name, f"written as images/{name}").removeprefix("written as ")
         assert back[place][0] == pytest.approx(x, abs=1e-9), name
     assert len({name.casefold() for name in back}) == len(back)
+
+
+def test_what_the_target_has_no_place_for_is_in_the_ledger(tmp_path: Path) -> None:
+    points = [Landmark(0.5, 0.5, 1), Landmark(0.25, 0.5, 2)]
+    samples = [
+        Sample("one", "train/1.png", 40, 20, "train", "g1", "walk", "field", objects=[
+            Object("cow", (0.0, 0.0, 0.5, 0.5), points),
+            Object("cow", (0.0, 0.0, 1.0, 1.0), points, crowd=True),
+        ]),
+        Sample("two", "val/2.png", 40, 20, "val", None, None, "field"),
+    ]  # fmt: skip
+    source = tmp_path / "herd"
+    make(source, {sample.file_name: (40, 20) for sample in samples})
+    write_dataset(source, Dataset("herd", ["cow", "field"], ["head", "tail"], [(0, 1)], [(0, 1)]))
+    write_samples(source, samples)
+    convert(source, tmp_path / "out", "yolo")
+    said = {(row["key"], row["rule"]): row["found"] for row in ledger(tmp_path / "out")}
+    assert said == {
+        ("image_labels", "not_kept"): "classes of images: 2, the first in train/1.png",
+        ("crowds", "not_kept"): "boxes that are marked as crowds: 1, the first in train/1.png",
+        ("groups", "not_kept"): "images of a group: 1, the first in train/1.png",
+        ("clips", "not_kept"): "images of a clip: 1, the first in train/1.png",
+        ("ids", "not_kept"): "ids of images: 2, the first in train/1.png",
+        ("skeleton", "not_kept"): "lines between landmarks: 0 and 1",
+    }
+    convert(source, tmp_path / "coco", "coco")
+    found = {row["key"]: row["found"] for row in ledger(tmp_path / "coco")}
+    assert found.keys() == {"image_labels", "groups", "clips", "ids", "pairs"}
+    assert found["pairs"] == "left-right pairs of landmarks that their names do not say: 0 and 1"
+
+
+def test_frames_of_clips_are_written_as_images(tmp_path: Path) -> None:
+    clip = tmp_path / "people/run/v_run_g01_c01.avi"
+    clip.parent.mkdir(parents=True)
+    writer = ClipWriter(clip, Fraction(10))
+    for _ in range(12):
+        writer.add(Image.new("RGB", (64, 48), (200, 90, 30)))
+    writer.close()
+    boxes = [[8, 0, 16, 24]] * 12
+    track = {"start_frame": 0, "end_frame": 12, "boxes_xywh": boxes}
+    make(tmp_path, {"people/jump/v_jump_g02_c01.avi": "no clip", "boxes.json": {
+        "v_run_g01_c01": {"tracks": [track]}, "v_jump_g02_c01": {"tracks": [track]},
+    }})  # fmt: skip
+    source, labels = tmp_path / "people", tmp_path / "boxes.json"
+    summary = convert(source, tmp_path / "out", "coco", "ucf24", labels, {"frames": 3})
+    assert summary["images"] == {"in": 4, "out": 3, "refused": 1}
+    assert summary["objects"] == {"in": 3, "out": 3, "dropped": 0}
+    back = read("coco", tmp_path / "out").candidates
+    assert [c.name for c in back] == [f"images/run/v_run_g01_c01-{place:05d}.jpg" for place in (2, 6, 10)]
+    assert [c.objects[0].box for c in back] == [(0.125, 0.0, 0.25, 0.5)] * 3
+    with Image.open(back[0].file) as image:
+        assert image.size == (64, 48)
+    assert [row["found"] for row in ledger(tmp_path / "out") if row["rule"] == "written_anew"] == [
+        "frames of clips, written as JPEG: 3, the first in run/v_run_g01_c01.avi"
+    ]
+
+
+def test_an_image_that_exif_turns_keeps_its_bytes_and_its_labels_are_of_the_upright_one(tmp_path: Path) -> None:
+    herd = make(tmp_path / "herd", {"data.yaml": "names: [cow]", "1.txt": "0 0.25 0.5 0.5 1", "2.txt": ""})
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 20)).save(herd / "1.jpg", exif=exif)
+    Image.new("RGB", (40, 20)).save(herd / "2.jpg")
+    convert(herd, tmp_path / "out", "coco")
+    assert (tmp_path / "out/images/1.jpg").read_bytes() == (herd / "1.jpg").read_bytes()
+    rows = json.loads((tmp_path / "out/annotations/instances.json").read_text())
+    assert [(i["width"], i["height"]) for i in rows["images"]] == [(20, 40), (40, 20)]
+    assert rows["annotations"][0]["bbox"] == [0, 0, 10, 40]
+    assert "turned_by_exif" in {row["rule"] for row in ledger(tmp_path / "out")}
+
+
+def test_images_that_the_target_cannot_name_are_written_as_png(tmp_path: Path) -> None:
+    herd = make(tmp_path / "herd", {"data.yaml": "names: [cow]", "1.txt": "0 0.25 0.5 0.5 1", "1.gif": ""})
+    Image.new("RGB", (40, 20), (200, 0, 0)).save(herd / "1.gif")
+    summary = convert(herd, tmp_path / "out", "yolo")
+    assert summary["by_rule"]["written_anew"] == 1
+    with Image.open(tmp_path / "out/images/1.png") as image:
+        assert (image.format, image.size, image.getpixel((0, 0))) == ("PNG", (40, 20), (200, 0, 0))
+    convert(herd, tmp_path / "coco", "coco")
+    assert (tmp_path / "coco/images/1.gif").read_bytes() == (herd / "1.gif").read_bytes()
+
+
+def test_crops_are_written_as_images(tmp_path: Path) -> None:
+    source = tmp_path / "herd"
+    for split in ("train", "val", "test"):
+        make(source, {f"{split}/1.png": (80, 60)})
+        cow = Object("cow", (0, 0, 0.5, 1))
+        write_samples(source / split, [Sample(f"{split}1", "1.png", 80, 60, split, objects=[cow])])
+    write_dataset(source, Dataset("herd", ["cow"]))
+    summary = convert(source, tmp_path / "out", "coco", "crops", options={"backgrounds": 1})
+    assert summary["splits"] == {"train": 2, "val": 2, "test": 2}
+    found = {c.name: c for c in read("coco", tmp_path / "out").candidates}
+    crop = found["train/train1-0.jpg"]
+    assert crop.size == (72, 72)
+    assert crop.objects[0].label == "cow"
+
+
+@pytest.mark.parametrize("to", ["coco", "yolo"])
+def test_names_that_are_not_utf8_are_written_as_what_is(tmp_path: Path, to: str) -> None:
+    herd = make(tmp_path / "herd", {"data.yaml": "names: [cow]", "1.jpg": (9, 9), "1.txt": "0 0.5 0.5 1 1"})
+    for suffix in (".jpg", ".txt"):
+        (herd / f"1{suffix}").rename(herd / (os.fsdecode(b"caf\xe9") + suffix))
+    convert(herd, tmp_path / "out", to)
+    assert (tmp_path / "out/images/caf_.jpg").is_file()
+    assert ("caf\\xe9.jpg", "renamed") in {(row["file"], row["rule"]) for row in ledger(tmp_path / "out")}
+    assert [len(c.objects) for c in read(to, tmp_path / "out").candidates] == [1]
+
+
+def test_images_without_a_split_beside_others_are_train_as_for_ingest(tmp_path: Path) -> None:
+    samples = [Sample("a", "1.png", 9, 9, "val"), Sample("b", "2.png", 9, 9, objects=[Object("cow", (0, 0, 1, 1))])]
+    herd = make(tmp_path / "herd", {sample.file_name: (9, 9) for sample in samples})
+    write_dataset(herd, Dataset("herd", ["cow"]))
+    write_samples(herd, samples)
+    assert convert(herd, tmp_path / "out", "coco")["splits"] == {"train": 1, "val": 1}
+    assert "no_split" in {row["rule"] for row in ledger(tmp_path / "out")}

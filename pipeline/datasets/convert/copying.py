@@ -83,7 +83,7 @@ class Copying:
         if PurePosixPath(candidate.name).suffix == file.suffix:
             shutil.copyfile(candidate.file, file)
             if decoded.orientation > 1:
-                said = "images that EXIF turns, copied as they are; labels are of the upright image"
+                said = "images that EXIF turns, copied as they are under labels of the upright image"
                 self.lost.count("turned_by_exif", said, candidate.name)
         else:
             decoded.image.save(file, "PNG", compress_level=1)
@@ -120,7 +120,7 @@ class Copying:
         self.used |= {o.label for o in sample.objects} | ({sample.label} if sample.label is not None else set())
         for key, kind in KINDS.items():
             if key not in self.kinds and (number := kind.count(sample)):
-                self.lost.count("not_kept", f"{kind.words}: no place for them", name, number, "dropped", key)
+                self.lost.count("not_kept", kind.words, name, number, "dropped", key)
         self.objects["checked"] += len(sample.objects)
 
 

@@ -78,7 +78,7 @@ class Lost:
     def rows(self) -> list[Problem]:
         """All that was lost, as rows of a ledger."""
         counted = [
-            Problem("", key, rule, f"{number} {words}; the first in {first}", done)
+            Problem("", key, rule, f"{words}: {number}, the first in {first}", done)
             for (key, rule, words, done), (number, first) in self._counts.items()
         ]
         return [*counted, *self.problems]

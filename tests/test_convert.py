@@ -170,9 +170,9 @@ def test_what_the_target_has_no_place_for_is_in_the_ledger(tmp_path: Path) -> No
     said = {(row["key"], row["rule"]): row["found"] for row in ledger(tmp_path / "out")}
     assert said == {
         ("image_labels", "not_kept"): "classes of images: 2, the first in train/1.png",
-        ("crowds", "not_kept"): "boxes that are marked as crowds: 1, the first in train/1.png",
-        ("groups", "not_kept"): "images of a group: 1, the first in train/1.png",
-        ("clips", "not_kept"): "images of a clip: 1, the first in train/1.png",
+        ("crowds", "not_kept"): "marks of a crowd: 1, the first in train/1.png",
+        ("groups", "not_kept"): "groups of images: 1, the first in train/1.png",
+        ("clips", "not_kept"): "clips of images: 1, the first in train/1.png",
         ("ids", "not_kept"): "ids of images: 2, the first in train/1.png",
         ("skeleton", "not_kept"): "lines between landmarks: 0 and 1",
     }

@@ -24,6 +24,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import write_text
 from pipeline.core.markdown import table
 from pipeline.datasets.formats import FORMATS
+from pipeline.datasets.formats.writing import KINDS, SET_KINDS
 from pipeline.runtimes.targets import targets_table
 
 Tables = Mapping[str, Callable[[], str]]
@@ -45,6 +46,18 @@ def formats_table() -> str:
         options = ", ".join(f"`{name}`" for name in row.Options.model_fields)
         rows.append([f"`{row.name}`", found_out, ", ".join(row.tasks), options])
     return table(["format", "found out by", "tasks", "options"], rows)
+
+
+def both_ways_table() -> str:
+    """The formats with what is kept of a set that is written in them and read again."""
+    rows = []
+    for row in FORMATS.values():
+        keeps = row.write.keeps if row.write else ()
+        words = [kind.words for name, kind in KINDS.items() if name in keeps]
+        words += [said for name, said in SET_KINDS.items() if name in keeps]
+        tolerance = f"; to {row.write.tolerance:g} pixels" if row.write and row.write.tolerance else ""
+        rows.append([f"`{row.name}`", "yes", "yes" if row.write else "no", f"{', '.join(words)}{tolerance}"])
+    return table(["format", "read", "written", "what is kept"], rows)
 
 
 def format_options_table() -> str:
@@ -93,6 +106,7 @@ TABLES: dict[str, Tables] = {
         "dataset-knobs": dataset_knobs_table,
         "policies": policies_table,
         "formats": formats_table,
+        "formats-both-ways": both_ways_table,
         "format-options": format_options_table,
     },
     "docs/export.md": {"targets": targets_table},

@@ -34,7 +34,7 @@ KINDS = {
     "image_labels": Kind("classes of images", lambda s: s.label is not None, lambda s: replace(s, label=None)),
     "boxes": Kind("boxes", lambda s: len(s.objects), lambda s: replace(s, objects=[])),
     "crowds": Kind(
-        "boxes that are marked as crowds",
+        "marks of a crowd",
         lambda s: sum(o.crowd for o in s.objects),
         _of_objects(lambda o: replace(o, crowd=False)),
     ),
@@ -44,19 +44,19 @@ KINDS = {
         _of_objects(lambda o: replace(o, landmarks=[])),
     ),
     "hidden": Kind(
-        "landmarks that are labelled as hidden",
+        "marks of a hidden landmark",
         lambda s: sum(p.visibility == HIDDEN for p in _all_points(s)),
         _of_objects(_unhidden),
     ),
-    "splits": Kind("images of a split", lambda s: s.split is not None, lambda s: replace(s, split=None)),
-    "groups": Kind("images of a group", lambda s: s.group is not None, lambda s: replace(s, group=None)),
-    "clips": Kind("images of a clip", lambda s: s.clip is not None, lambda s: replace(s, clip=None)),
+    "splits": Kind("splits of images", lambda s: s.split is not None, lambda s: replace(s, split=None)),
+    "groups": Kind("groups of images", lambda s: s.group is not None, lambda s: replace(s, group=None)),
+    "clips": Kind("clips of images", lambda s: s.clip is not None, lambda s: replace(s, clip=None)),
     "ids": Kind("ids of images", lambda _: 1, lambda s: replace(s, id="")),
 }
 # what a set has as a whole; `both` is a class of an image that has boxes too
 SET_KINDS = {
     "both": "classes of images beside boxes",
-    "lone_split": "a split that all images have",
+    "lone_split": "a split that is the only one",
     "classes": "the list of classes",
     "pairs": "left-right pairs of landmarks that their names do not say",
     "skeleton": "lines between landmarks",

@@ -14,6 +14,7 @@ from pipeline import cli
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Dataset, Landmark, Object, Sample, write_dataset, write_samples
 from pipeline.datasets.convert.convert import convert
+from pipeline.datasets.formats import detect_format
 from pipeline.datasets.video import ClipWriter
 from tests.label_files import make, read
 
@@ -266,3 +267,30 @@ def test_images_without_a_split_beside_others_are_train_as_for_ingest(tmp_path: 
     write_samples(herd, samples)
     assert convert(herd, tmp_path / "out", "coco")["splits"] == {"train": 1, "val": 1}
     assert "no_split" in {row["rule"] for row in ledger(tmp_path / "out")}
+
+
+def test_labels_in_another_unit_are_said_in_the_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    boxes = [{"id": i, "image_id": 1, "category_id": 1, "bbox": [0.1, 0.1, 0.2, 0.1 * i]} for i in (1, 2)]
+    coco = {"images": [{"id": 1, "file_name": "1.jpg"}], "annotations": boxes, "categories": [{"id": 1, "name": "cow"}]}
+    herd = make(tmp_path / "herd", {"1.jpg": (40, 20), "cows.json": coco})
+    cli.main(["convert", str(herd), str(tmp_path / "out"), "--to", "yolo"])
+    assert "; all 2 boxes are below two pixels, such as" in capsys.readouterr().out
+    assert "other_unit" in {row["rule"] for row in ledger(tmp_path / "out")}
+
+
+def test_what_is_written_is_recognized(tmp_path: Path) -> None:
+    herd = make(tmp_path / "herd", COWS)
+    for to in ("coco", "yolo"):
+        convert(herd, tmp_path / to, to)
+        assert detect_format(tmp_path / to)[0] == to
+
+
+def test_pairs_that_share_a_landmark_are_no_flip(tmp_path: Path) -> None:
+    points = [Landmark(0.5, 0.5)] * 3
+    samples = [Sample("a", "1.png", 9, 9, objects=[Object("cow", (0, 0, 1, 1), points)])]
+    herd = make(tmp_path / "herd", {"1.png": (9, 9)})
+    write_dataset(herd, Dataset("herd", ["cow"], ["a", "b", "c"], [(0, 1), (0, 2)]))
+    write_samples(herd, samples)
+    convert(herd, tmp_path / "out", "yolo")
+    assert read("yolo", tmp_path / "out").pairs == [(0, 1)]
+    assert ("pairs", "not_kept") in {(row["key"], row["rule"]) for row in ledger(tmp_path / "out")}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from PIL import Image
 
 from pipeline.cli import TASKS
 from pipeline.config.params import parse_params
@@ -124,11 +125,14 @@ def test_a_wrong_option_is_named(form: str, options: str, message: str) -> None:
 
 ADDED = '''"""Images listed in a file `roll.txt`: a name and a class a line."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.core.params import Block, Count
+from pipeline.core.sample import Dataset, Sample
 from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.reading import Candidate, Reading, give_ids
+from pipeline.datasets.formats.writing import Lost, Writer
 
 
 class Options(Block):
@@ -148,7 +152,12 @@ def recognize(path: Path, labels: Path) -> str | None:
     return "a roll" if (labels / "roll.txt").is_file() else None
 
 
-FORMAT = Format("roll", ("classify",), Options, read, "a roll of images, roll.txt", recognize)
+def write(folder: Path, dataset: Dataset, samples: Iterable[Sample], lost: Lost) -> None:
+    (folder / "roll.txt").write_text("a\\nb\\nc\\n" + "".join(f"{s.file_name} {s.label}\\n" for s in samples))
+
+
+WRITER = Writer(lambda split, name: name, write, frozenset({"image_labels"}))
+FORMAT = Format("roll", ("classify",), Options, read, "a roll of images, roll.txt", recognize, write=WRITER)
 '''
 
 
@@ -170,6 +179,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "data/mine").mkdir(parents=True)
     (root / "data/mine/roll.txt").write_text("a\nb\nc\n1.jpg cat\n2.jpg dog\n", encoding="utf-8")
     (root / "data/none").mkdir()
+    for name in ("cat/1.png", "dog/2.png"):
+        (root / "data/pets" / name).parent.mkdir(parents=True)
+        Image.new("RGB", (9, 9)).save(root / "data/pets" / name)
     return root
 
 
@@ -216,6 +228,15 @@ def test_error_sentences_know_it(pocketlens: Command, arguments: list[str], mess
     assert re.search(message.replace("?", r"\?"), done.stderr), done.stderr
 
 
+def test_a_set_is_converted_to_it(project: Path, pocketlens: Command) -> None:
+    assert re.search(r"--to FORMAT .*\broll\b", pocketlens("convert", "-h").stdout)
+    done = pocketlens("convert", "data/pets", "rolled", "--to", "roll")
+    assert done.returncode == 0, done.stderr
+    assert (project / "rolled/roll.txt").read_text() == "a\nb\nc\ncat/1.png cat\ndog/2.png dog\n"
+    done = pocketlens("convert", "data/pets", "coco", "--to", "coco")
+    assert re.search("data/pets: has classes of images, but coco holds .*; expected --to .*roll", done.stderr)
+
+
 def test_an_unknown_option_of_it_is_named(project: Path, pocketlens: Command) -> None:
     text = with_dataset(block("roll", "    options: {skp: 1}\n"))
     (project / "params.yaml").write_text(text, encoding="utf-8")
@@ -229,6 +250,7 @@ def test_the_docs_tables_get_it(project: Path) -> None:
     text = (project / "docs/datasets.md").read_text(encoding="utf-8")
     assert "| `roll` | a roll of images, roll.txt | classify | `skip` |" in text
     assert "| `roll` | `skip` | `3` | Lines of a heading. |" in text
+    assert "| `roll` | yes | yes | classes of images |" in text
 
 
 @pytest.mark.parametrize(

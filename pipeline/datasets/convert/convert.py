@@ -68,17 +68,19 @@ def convert(
         problems = [*reading.problems, *(p for taken in copying.taken for p in taken.problems)]
         if not any(taken.samples for taken in copying.taken):
             raise _nothing(source, problems)
-        problems += [Problem("", "", "other_unit", doubt, "noted") for doubt in doubts(reading, copying.taken)]
+        doubtful = doubts(reading, copying.taken)
+        problems += [Problem("", "", "other_unit", doubt, "noted") for doubt in doubtful]
         problems += [*_of_set(dataset, kinds, copying), *lost.rows()]
         write_text(folder / LEDGER, ledger_text(problems))
-    return {"source": str(source), "format": row.name, "out": str(out), "to": to, **_counts(reading, copying, problems)}
+    places = {"source": str(source), "format": row.name, "out": str(out), "to": to}
+    return {**places, **_counts(reading, copying, problems), "doubts": doubtful}
 
 
 def summary_line(summary: dict[str, Any]) -> str:
     """What `convert` returned, for people.
 
     >>> images, objects = {"in": 3, "out": 2, "refused": 1}, {"in": 5, "out": 4, "dropped": 1}
-    >>> counts = {"splits": {"train": 2}, "images": images, "objects": objects, "rows": 2}
+    >>> counts = {"splits": {"train": 2}, "images": images, "objects": objects, "rows": 2, "doubts": []}
     >>> summary_line({"source": "a", "format": "voc", "out": "b", "to": "coco", **counts})
     'a (voc) -> b (coco): images 3 = 2 + 1 refused, objects 5 = 4 + 1 dropped; train 2; 2 rows in export_ledger.csv'
     """
@@ -88,7 +90,7 @@ def summary_line(summary: dict[str, Any]) -> str:
         f"{summary['source']} ({summary['format']}) -> {summary['out']} ({summary['to']}): "
         f"images {images['in']} = {images['out']} + {images['refused']} refused, "
         f"objects {objects['in']} = {objects['out']} + {objects['dropped']} dropped{divided}; "
-        f"{summary['rows']} rows in {LEDGER}"
+        f"{summary['rows']} rows in {LEDGER}{''.join(f'; {doubt}' for doubt in summary['doubts'])}"
     )
 
 

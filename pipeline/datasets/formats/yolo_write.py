@@ -31,13 +31,15 @@ def _write(folder: Path, dataset: Dataset, samples: Iterable[Sample], lost: Lost
     for sample in samples:
         splits.add(sample.split)
         lines = [_line(o, numbers[o.label], len(dataset.landmarks)) for o in sample.objects]
-        write_text(folder / _label_file(sample.file_name), "".join(lines))
+        file = folder / _label_file(sample.file_name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("".join(lines), encoding="utf-8", newline="\n")
     content: dict[str, Any] = {split: f"images/{split}" for split in SPLITS if split in splits}
     if not {"train", "val"} <= splits:
         found = "data.yaml has not both of train and val, without which Ultralytics does not train"
         lost.problems.append(Problem("", "", "no_split", found, "noted"))
     content |= {"nc": len(dataset.labels), "names": dict(enumerate(_quoted(dataset.labels)))}
-    write_text(folder / "data.yaml", _yaml(content | _points(dataset)))
+    write_text(folder / "data.yaml", _yaml(content | _points(dataset, lost)))
 
 
 def _label_file(image: str) -> str:
@@ -59,14 +61,18 @@ def _inside(value: float) -> float:
     return min(max(value, 0.0), 1.0)
 
 
-def _points(dataset: Dataset) -> dict[str, Any]:
+def _points(dataset: Dataset, lost: Lost) -> dict[str, Any]:
     """What data.yaml says of landmarks, whose names it has only where they are more than numbers."""
     count = len(dataset.landmarks)
     if not count:
         return {}
     flipped = list(range(count))
     for a, b in dataset.pairs:
-        flipped[a], flipped[b] = b, a
+        if (flipped[a], flipped[b]) == (a, b):
+            flipped[a], flipped[b] = b, a
+        else:
+            found = f"{a} and {b}, of which one is of another pair: flip_idx has room for one"
+            lost.problems.append(Problem("", "pairs", "not_kept", found, "noted"))
     said: dict[str, Any] = {"kpt_shape": _in_a_line([count, 3]), "flip_idx": _in_a_line(flipped)}
     if dataset.landmarks != point_names(count):
         names = _in_a_line(_quoted(dataset.landmarks))

@@ -176,12 +176,14 @@ def test_images_without_objects_are_written(tmp_path: Path, form: str) -> None:
 @pytest.mark.parametrize("form", WRITERS)
 def test_text_is_utf8_with_plain_ends_of_lines_on_any_system(tmp_path: Path, form: str) -> None:
     source = herd(tmp_path / "herd")
-    # an open() that leaves the encoding to the system is an error here
-    python = [sys.executable, "-X", "warn_default_encoding", "-W", "error::EncodingWarning"]
     command = ["convert", str(source), str(tmp_path / "out"), "--to", form, "--format", "imagefolder"]
-    done = subprocess.run(
-        [*python, "-m", "pipeline.cli", *command], capture_output=True, text=True, check=False, cwd=ROOT
+    # an open() that leaves the encoding to the system is an error here
+    program = (
+        "import warnings; warnings.filterwarnings('error', category=EncodingWarning, module=r'pipeline\\.'); "
+        f"from pipeline import cli; cli.main({command!r})"
     )
+    line = [sys.executable, "-X", "warn_default_encoding", "-c", program]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     for file in (f for f in (tmp_path / "out").rglob("*") if f.is_file() and f.suffix not in (".jpg", ".png")):
         text = file.read_bytes().decode()

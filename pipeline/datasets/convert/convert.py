@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,7 @@ def convert(
     `to`; returns the counts that `summary_line` tells.
 
     Its own format is recognized, if none is given; `options` are those of its format. Images are copied as they are,
-    where the target has names for such; labels go through the checks of `ingest`, and nothing is scaled, split or
-    taken for a duplicate. `out` is there whole, with its export_ledger.csv, or not at all.
+    where the target has names for such; labels pass the checks of `ingest`. `out` is there whole, or not at all.
 
     Raises InputError for folders, formats and options that are not as expected, for a source without anything usable,
     and where the target has no place for what the source is about.
@@ -64,7 +64,8 @@ def convert(
     dataset = Dataset(source.resolve().name, reading.labels, reading.landmarks, reading.pairs, reading.skeleton)
     with new_folder(out.resolve()) as folder:
         copying = Copying(reading.candidates, names, folder, kinds, lost)
-        writer.write(folder, held_set(dataset, kinds), copying.samples(), lost)
+        with closing(copying.samples()) as samples:  # its threads end before the folder is moved or removed
+            writer.write(folder, held_set(dataset, kinds), samples, lost)
         problems = [*reading.problems, *(p for taken in copying.taken for p in taken.problems)]
         if not any(taken.samples for taken in copying.taken):
             raise _nothing(source, problems)
@@ -72,8 +73,8 @@ def convert(
         problems += [Problem("", "", "other_unit", doubt, "noted") for doubt in doubtful]
         problems += [*_of_set(dataset, kinds, copying), *lost.rows()]
         write_text(folder / LEDGER, ledger_text(problems))
-    places = {"source": str(source), "format": row.name, "out": str(out), "to": to}
-    return {**places, **_counts(reading, copying, problems), "doubts": doubtful}
+    summary = {"source": str(source), "format": row.name, "out": str(out), "to": to, "doubts": doubtful}
+    return summary | _counts(reading, copying, problems)
 
 
 def summary_line(summary: dict[str, Any]) -> str:

@@ -1,19 +1,23 @@
 """`pocketlens convert`: what is copied, what is refused, what the ledger says of both."""
 
 import csv
+import errno
 import json
 import os
+import shutil
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
+from joblib import cpu_count
 from PIL import Image
 
 from pipeline import cli
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Dataset, Landmark, Object, Sample, write_dataset, write_samples
 from pipeline.datasets.convert.convert import convert
+from pipeline.datasets.convert.copying import in_threads
 from pipeline.datasets.formats import detect_format
 from pipeline.datasets.video import ClipWriter
 from tests.label_files import make, read
@@ -294,3 +298,35 @@ def test_pairs_that_share_a_landmark_are_no_flip(tmp_path: Path) -> None:
     convert(herd, tmp_path / "out", "yolo")
     assert read("yolo", tmp_path / "out").pairs == [(0, 1)]
     assert ("pairs", "not_kept") in {(row["key"], row["rule"]) for row in ledger(tmp_path / "out")}
+
+
+def test_a_full_disk_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    herd = make(tmp_path / "herd", COWS)
+    copy = shutil.copyfile
+
+    def full(source: Path, target: Path) -> None:
+        if source.name == "2.png":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        copy(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(SystemExit):
+        cli.main(["convert", str(herd), str(tmp_path / "out"), "--to", "coco"])
+    assert f"error: {tmp_path / 'out'}: No space left on device" in capsys.readouterr().err
+    assert {p.name for p in tmp_path.iterdir()} == {"herd"}
+
+
+def test_only_a_few_images_are_decoded_ahead() -> None:
+    begun = []
+
+    def work(number: int) -> int:
+        begun.append(number)
+        return number
+
+    many = in_threads(work, range(10_000))
+    assert next(many) == 0
+    assert len(begun) <= 2 * cpu_count() + 1
+    many.close()
+    assert len(begun) <= 2 * cpu_count() + 1

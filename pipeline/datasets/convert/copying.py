@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -80,7 +80,7 @@ class Copying:
                     self.lost.count("not_kept", kind.words, candidate.name, number, "dropped", key)
 
 
-def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result]:
     """`function` of each item, in order, a few ahead of what is taken: decoders let other threads work.
 
     >>> list(in_threads(len, ["cow", "goat"]))

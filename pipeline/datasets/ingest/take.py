@@ -42,7 +42,12 @@ class Taken:
 
 
 def by_file(candidates: list[Candidate]) -> list[list[Candidate]]:
-    """The crops of one file, which stand in a row, together; anything else alone."""
+    """The crops of one file, which stand in a row, together; anything else alone.
+
+    >>> crops = [Candidate(Path("a.jpg"), f"a.jpg#{i}", crop=(i, 0, 8)) for i in range(2)]
+    >>> [len(members) for members in by_file([*crops, Candidate(Path("b.jpg"), "b.jpg")])]
+    [2, 1]
+    """
     rows = groupby(enumerate(candidates), lambda row: (row[1].file, 0) if row[1].crop else (row[1].file, row[0]))
     return [[candidate for _, candidate in members] for _, members in rows]
 

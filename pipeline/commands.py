@@ -15,7 +15,7 @@ from pipeline.runtimes.targets import TORCH
 
 DATABASE = Path(".fiftyone")
 MADE = (  # by the chain: what dvc.yaml has as outs, and `make clean` removes
-    *("data/sample", "data/ingested", "data/augmented", "models", "exports", "reports", "resolved.yaml"),
+    *("data/sample", "data/ingested", "data/augmented", "models", "exports", "reports", "resolved.yaml", "splits"),
     *(".resume", ".features", ".fiftyone", "mlflow.db", "mlflow.db.lock", "mlruns", "mlartifacts", ".pocketlens.log"),
 )
 

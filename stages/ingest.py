@@ -12,7 +12,7 @@ def main(name: str) -> str:
     from pipeline.datasets.ingest.ingest import ingest
 
     data = Path("data/ingested") / name
-    summary = ingest(name, params, data, Path("reports/ingest") / name)
+    summary = ingest(name, params, data, Path("reports/ingest") / name, Path("splits") / f"{name}.csv")
     splits = ", ".join(f"{count} {split}" for split, count in summary["splits"].items())
     return f"{data}: {summary['kept']} of {summary['seen']} images ({splits}), {summary['refused']} refused"
 

@@ -88,6 +88,9 @@ def test_what_came_in_is_what_went_out_and_nothing_leaks(chain: Path, dataset: s
         assert all((ingested / split / s.file_name).is_file() for s in samples)
     with (chain / f"reports/ingest/{dataset}/ledger.csv").open(newline="") as file:
         assert csv.DictReader(file).fieldnames == ["file", "key", "rule", "found", "done"]
+    with (chain / f"splits/{dataset}.csv").open(newline="") as file:
+        recorded = {row["file"]: row["split"] for row in csv.DictReader(file)}
+    assert set(recorded.values()) == ({"train", "val"} if dataset == "actions" else set()), "the source has test"
     augmented = read_samples(chain / "data/augmented" / dataset)
     train = {s.id for s in splits["train"]}
     assert {s.id.split("~")[0] for s in augmented} == train

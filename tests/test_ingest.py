@@ -66,13 +66,24 @@ def run(tmp_path, block, name="data"):
         "contact_sheet.jpg",
     }
     assert json.loads((tmp_path / "reports" / name / "summary.json").read_text()) == summary
+    rows = [row["done"] for row in rows_of(tmp_path, name)]
+    assert summary["refused"] == rows.count("refused")
+    objects, clips = summary["objects"], summary["clips"]
+    assert objects["kept"] == sum(len(s.objects) for s in samples) == objects["seen"] - objects["dropped"]
+    assert objects["dropped"] >= rows.count("dropped")
+    assert clips["seen"] == clips["kept"] + clips["refused"]
+    assert clips["kept"] == len({s.clip for s in samples if s.clip}) or block.format not in ("ucf101", "ucf24")
     assert summary["leaks"] == {"groups": 0, "near_duplicates": 0}
     return summary, {s.id: s for s in samples}
 
 
-def ledger(tmp_path, name="data"):
+def rows_of(tmp_path, name="data"):
     with (tmp_path / "reports" / name / "ledger.csv").open(newline="") as file:
-        return {(row["file"], row["key"], row["rule"], row["done"]) for row in csv.DictReader(file)}
+        return list(csv.DictReader(file))
+
+
+def ledger(tmp_path, name="data"):
+    return {(row["file"], row["key"], row["rule"], row["done"]) for row in rows_of(tmp_path, name)}
 
 
 def hashes(folder):

@@ -45,7 +45,7 @@ def divide(reading: Reading, taken: list[Taken], params: DatasetParams, record: 
         params.near_duplicates,
         params.near_duplicate_bits,
     )
-    pairs = [(there[a].id, there[b].id) for a, b in found.pairs()]
+    pairs = _ids(there, found.pairs())
     given, recorded = given_splits(there), record.of(there, names)
     splits, leaks = assign(there, pairs, params.splits, recorded)
     problems += _part_rows(there, names, found, splits, given, set(recorded.images), leaks)
@@ -53,12 +53,9 @@ def divide(reading: Reading, taken: list[Taken], params: DatasetParams, record: 
     if crowd and crowd.emptied:
         alone = set(assign(there, [], params.splits, recorded)[0].values())
         crowd.emptied = [split for split in crowd.emptied if split in alone]
-    drawn = {
-        name: (s.group or "", splits[s.id])
-        for name, s in zip(names, there, strict=True)
-        if s.id not in leaks and given.get(s.id, "train") == "train" and set(given.values()) != set(SPLITS)
-    }
-    record = record.extended(drawn, names, params.splits)
+    record = record.extended(_drawn(there, names, splits, given, leaks), names, params.splits)
+    # two that were recorded apart may be in one set by an image that is left out
+    pairs = _ids(there, [(a, b) for a, b in found.pairs() if _beside(there, a, b, splits) or found.alike(a, b)])
     groups = joined(there, pairs)
     for name, s in zip(names, there, strict=True):
         s.split, s.group = splits[s.id], s.group or groups.get(s.id)
@@ -66,6 +63,28 @@ def divide(reading: Reading, taken: list[Taken], params: DatasetParams, record: 
             gone[s.id] = Problem(name, s.id if s.clip else "", "leak", leaks[s.id])
     kept = [s for s in there if s.id not in gone]
     return Divided(kept, pairs, [*problems, *record.notes(), *_still(kept, pairs), *gone.values()], crowd, record)
+
+
+def _drawn(
+    samples: list[Sample], names: list[str], splits: dict[str, str], given: dict[str, str], leaks: dict[str, str]
+) -> dict[str, tuple[str, str]]:
+    """File -> (group, split) of images that stay, where the split is not the source's word."""
+    said = set(given.values())
+    if said == set(SPLITS):
+        return {}
+    return {
+        name: (s.group or "", splits[s.id])
+        for name, s in zip(names, samples, strict=True)
+        if s.id not in leaks and splits[s.id] not in said - {"train"}
+    }
+
+
+def _ids(samples: list[Sample], pairs: list[tuple[int, int]]) -> list[tuple[str, str]]:
+    return [(samples[a].id, samples[b].id) for a, b in pairs]
+
+
+def _beside(samples: list[Sample], a: int, b: int, splits: dict[str, str]) -> bool:
+    return splits[samples[a].id] == splits[samples[b].id]
 
 
 def _part_rows(

@@ -12,6 +12,7 @@ from pipeline.core.parallel import each
 from pipeline.core.sample import SPLITS, Dataset, Sample, write_dataset, write_samples
 from pipeline.datasets.formats import FORMATS
 from pipeline.datasets.formats.reading import Problem, Reading, said_of_names
+from pipeline.datasets.ingest.accounts import unread
 from pipeline.datasets.ingest.divide import divide
 from pipeline.datasets.ingest.gate import counted, judge
 from pipeline.datasets.ingest.record import Record, read_record, write_record
@@ -58,8 +59,7 @@ def ingest(
         for split in SPLITS:
             write_samples(folder / split, [s for s in samples if s.split == split])
         write_dataset(folder, dataset)
-        seen, clipped = sum(t.seen for t in taken), sum(t.clipped_silently for t in taken)
-        summary = summary_of(params, reading, samples, divided.pairs, problems, seen, clipped)
+        summary = summary_of(params, reading, taken, samples, divided.pairs, problems)
         summary["recorded"] = divided.record.counts(c.name for c in reading.candidates)
         with new_folder(report_folder) as reports:
             write_json(reports / "summary.json", summary)
@@ -89,7 +89,7 @@ def _read(name: str, params: DatasetParams, report_folder: Path) -> Reading:
     if not labels.exists():
         raise InputError(f"datasets.{name}.labels: {labels}: no such file or folder")
     reading = FORMATS[params.format].read(path.resolve(), labels.resolve(), params.options)
-    reading.problems += said_of_names(reading)
+    reading.problems += said_of_names(reading) + unread(reading, path.resolve(), labels.resolve())
     if not reading.candidates:
         why = f"nothing usable in {path}: {counted(reading.problems, 'refused', 'dropped') or 'no images'}"
         raise _stopped(name, why, reading.problems, report_folder)

@@ -52,7 +52,7 @@ class Record:
         return Recorded({s.id: row.split for s, row in rows if row}, dict(groups))
 
     def extended(self, drawn: dict[str, tuple[str, str]], there: Iterable[str], params: SplitParams) -> "Record":
-        """The record from now on: of `drawn`, file -> (group, split); and what it says of files that are not `there`."""
+        """The record from now on: of `drawn`, file -> (group, split), and as it was of files that are not `there`."""
         here = {shown(name) for name in there}
         rows = {file: row for file, row in self.rows.items() if file not in here}
         for name, (group, split) in drawn.items():
@@ -86,28 +86,13 @@ def read_record(path: Path, params: SplitParams) -> Record:
     """
     if not path.exists():
         return Record()
-    rows: dict[str, Row] = {}
     table = csv.reader(io.StringIO(read_text(path)), strict=True)
-    first = None
     try:
-        for cells in table:
-            if table.line_num == 1:
-                if cells != HEADER:
-                    raise ValueError(f"found {','.join(cells)!r:.80}; expected {','.join(HEADER)!r}")
-                continue
-            row = _row(cells)
-            first = first or row
-            if row.file in rows:
-                raise ValueError(f"{row.file!r} is there twice; expected each file once")
-            if (row.val, row.test, row.seed) != (first.val, first.test, first.seed):
-                raise ValueError(f"val, test and seed are not those of the first row: {','.join(cells)!r:.80}")
-            rows[row.file] = row
-        if not table.line_num:
-            raise ValueError(f"an empty file; expected {','.join(HEADER)!r}")
+        rows = _rows(table)
     except (ValueError, csv.Error) as error:
         advice = "bring it back from git; without it all images are drawn anew"
         raise InputError(f"{path}:{max(1, table.line_num)}: {error}; {advice}") from None
-    if first and (first.val, first.test, first.seed) != (params.val, params.test, params.seed):
+    if any((row.val, row.test, row.seed) != (params.val, params.test, params.seed) for row in rows.values()):
         return Record(before={file: row.split for file, row in rows.items()})
     return Record(rows)
 
@@ -118,6 +103,23 @@ def write_record(path: Path, record: Record) -> None:
     table.writeheader()
     table.writerows(asdict(row) for _, row in sorted(record.rows.items()))
     write_text(path, text.getvalue())
+
+
+def _rows(table: Iterable[list[str]]) -> dict[str, Row]:
+    """The rows by file. Raises ValueError saying what is wrong with the last one that was read."""
+    lines = iter(table)
+    if (header := next(lines, [])) != HEADER:
+        raise ValueError(f"found {','.join(header)!r:.80}; expected {','.join(HEADER)!r}")
+    rows: dict[str, Row] = {}
+    for cells in lines:
+        row = _row(cells)
+        first = next(iter(rows.values()), row)
+        if row.file in rows:
+            raise ValueError(f"{row.file!r} is there twice; expected each file once")
+        if (row.val, row.test, row.seed) != (first.val, first.test, first.seed):
+            raise ValueError(f"val, test and seed are not those of the first row: {','.join(cells)!r:.80}")
+        rows[row.file] = row
+    return rows
 
 
 def _row(cells: list[str]) -> Row:

@@ -1,4 +1,4 @@
-"""What a record of splits decides: images that it has stay where they were, and new ones tied to one of them go there."""
+"""What a record of splits decides: its images stay where they were, and new ones that are tied to them go there."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -9,80 +9,77 @@ from pipeline.core.sample import Sample
 
 @dataclass(slots=True)
 class Recorded:
-    """Id -> split of images that were assigned before, and group -> splits, those of images that are gone among them."""
+    """Id -> split of images that were assigned before, and group -> splits, also those of images that are gone."""
 
     images: dict[str, str] = field(default_factory=dict)
     groups: dict[str, set[str]] = field(default_factory=dict)
 
 
-def settle(
-    groups: list[list[Sample]], alike: list[list[Sample]], given: dict[str, str], recorded: Recorded
-) -> tuple[dict[str, str], dict[str, str]]:
-    """(id -> split, id -> why it must go) of the recorded images and of new ones that share a group or are alike.
+class Tie:
+    """Images of one `group`, or alike; the splits that some of them have, each with the group or one that has it."""
 
-    `groups` and `alike` are all images in sets, `given` the source's own splits. A recorded image never goes, and moves
-    only where the source places it now. A new one that is tied to images of two splits goes. What is tied to none is
-    not in the answer. With the new ones recorded, the answer is the same again.
-    """
-    sets = [_Set("group", c, recorded.groups.get(c[0].group or "", set())) for c in groups if c[0].group]
-    sets += [_Set("near-duplicate", c) for c in alike if len(c) > 1]
-    of: dict[str, list[_Set]] = {s.id: [] for c in groups for s in c}
-    for one in sets:
-        for s in one.members:
-            of[s.id].append(one)
-    held_out = {i: split for i, split in given.items() if split != "train"}
-    splits = {i: split for i, split in recorded.images.items() if i not in held_out}
-    leaks: dict[str, str] = {}
-    for i, split in splits.items():
-        for one in of[i]:
-            one.take(i, split)
-    stay = []
-    for i, split in held_out.items():  # before the others, which are held to those of them that stay
-        if any(side != split for one in of[i] for side in one.sides):
-            splits[i], leaks[i] = split, f"{_said(of[i])}, itself in {split}"
-        else:
-            stay.append(i)
-    firm = [one for one in sets if one.sides]
-    for i in stay:
-        for one in of[i]:
-            one.take(i, held_out[i])
-    _spread(firm, of, held_out, splits, leaks)
-    return splits, leaks
-
-
-class _Set:
-    """Images that belong on one side, and the splits that some of them have, each with one that has it."""
-
-    def __init__(self, what: str, members: list[Sample], sides: Iterable[str] = ()) -> None:
-        self.what, self.members = what, members
-        self.sides = dict.fromkeys(sorted(sides), members[0].group or "")
+    def __init__(self, group: str | None, members: list[Sample], sides: Iterable[str] = ()) -> None:
+        self.group, self.members = group, members
+        self.sides = dict.fromkeys(sides, group or "")
 
     def take(self, i: str, split: str) -> None:
-        self.sides[split] = min(i, self.sides.get(split, i))
+        self.sides[split] = self.group or min(i, self.sides.get(split, i))
 
 
-def _spread(
-    firm: list[_Set], of: dict[str, list[_Set]], held_out: dict[str, str], splits: dict[str, str], leaks: dict[str, str]
-) -> None:
-    """Give what is in a set with a recorded image, or with one that got its split here, that split, or have it go."""
-    waiting = deque(s.id for one in firm for s in one.members)
-    reached = {id(one) for one in firm}
+def ties_of(groups: list[list[Sample]], alike: list[list[Sample]], recorded: Recorded) -> dict[str, list[Tie]]:
+    """Id -> what ties an image to others; `groups` and `alike` are all images, in sets."""
+    ties = [Tie(None, c) for c in alike if len(c) > 1]
+    ties += [Tie(c[0].group, c, recorded.groups.get(c[0].group, ())) for c in groups if c[0].group]
+    of: dict[str, list[Tie]] = {s.id: [] for c in groups for s in c}
+    for tie in ties:
+        for s in tie.members:
+            of[s.id].append(tie)
+    return of
+
+
+def settle(of: dict[str, list[Tie]], given: dict[str, str], recorded: Recorded) -> tuple[dict[str, str], set[str]]:
+    """(id -> split, ids that must go) of the recorded images and of new ones that are tied to them.
+
+    `of` are the ties of all images, by id in order, `given` the source's own splits. A recorded image never goes, and
+    moves only where the source places it now. A new one that is tied to images of two splits goes. What is tied to no
+    recorded image, nor to one that is, is not in the answer. With the new ones recorded, the answer is the same again.
+    """
+    held_out = {i: given[i] for i in of if given.get(i, "train") != "train"}
+    splits = {i: split for i, split in recorded.images.items() if i not in held_out}
+    for i, split in splits.items():
+        for tie in of[i]:
+            tie.take(i, split)
+    firm = {id(tie): tie for i in of for tie in of[i] if tie.sides}
+    # before the others, which are held to those of them that stay
+    gone = {i for i, split in held_out.items() if any(side != split for tie in of[i] for side in tie.sides)}
+    splits |= {i: held_out[i] for i in gone}
+    for i, split in held_out.items():
+        for tie in of[i] if i not in gone else ():
+            tie.take(i, split)
+    waiting = deque(s.id for tie in firm.values() for s in tie.members)
     while waiting:
         i = waiting.popleft()
         if i in splits or i in held_out:
             continue
-        sides = {side for one in of[i] for side in one.sides}
+        sides = {side for tie in of[i] for side in tie.sides}
         splits[i] = min(sides)
         if len(sides) > 1:
-            leaks[i] = _said(of[i])
+            gone.add(i)
             continue
-        for one in of[i]:
-            one.take(i, splits[i])
-            if id(one) not in reached:
-                reached.add(id(one))
-                waiting += [s.id for s in one.members]
+        for tie in of[i]:
+            tie.take(i, splits[i])
+            if id(tie) not in firm:
+                firm[id(tie)] = tie
+                waiting += [s.id for s in tie.members]
+    return splits, gone
 
 
-def _said(sets: list[_Set]) -> str:
-    ties = [f"{one.what} of {twin} in {side}" for one in sets for side, twin in sorted(one.sides.items())]
-    return f"{' and '.join(ties)}, as recorded"
+def said_ties(ties: list[Tie], given: str | None) -> str:
+    """Why an image goes whose `ties` have all the splits that there are in the end; `given` is the source's for it."""
+    found = [
+        f"{'group' if tie.group else 'near-duplicate of'} {twin} in {side}"
+        for tie in ties
+        for side, twin in sorted(tie.sides.items())
+    ]
+    itself = f", itself in {given}" if given else ""
+    return f"{' and '.join(found)}, as recorded{itself}"

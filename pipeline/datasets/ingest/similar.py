@@ -31,6 +31,7 @@ class NearDuplicates:
     sets: list[list[int]] = field(default_factory=list)
     chains: list[list[int]] = field(default_factory=list)
     likeness: "Likeness | None" = None
+    digests: Sequence[str] = ()
 
     def pairs(self) -> list[tuple[int, int]]:
         """The first image of each set with each other one of it."""
@@ -47,6 +48,12 @@ class NearDuplicates:
                 for a, b in self._like(nearer, further):
                     found.setdefault(a, b)
         return found
+
+    def alike(self, a: int, b: int) -> bool:
+        """Whether the two images of a set are so themselves, and not through others of it."""
+        if self.digests[a] == self.digests[b]:
+            return True
+        return self.likeness is not None and len(self.likeness.alike(np.array([a]), np.array([b]))[0]) > 0
 
     def _like(self, left: Indices, right: Indices) -> Iterator[tuple[int, int]]:
         if self.likeness is None or not len(right):
@@ -80,7 +87,7 @@ def near_duplicates(
     >>> near_duplicates(np.stack([rising, rising + 1, rising[:, ::-1]]), ["a", "b", "c"], [None] * 3).sets
     [[0, 1]]
     """
-    found = NearDuplicates()
+    found = NearDuplicates(digests=digests)
     if how == "off" or not len(digests):
         return found
     first: dict[str, int] = {}

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from pipeline.core.errors import InputError
 from pipeline.core.sample import SPLITS, Sample
-from pipeline.datasets.ingest.settled import Recorded, settle
+from pipeline.datasets.ingest.settled import Recorded, said_ties, settle, ties_of
 from pipeline.datasets.params import SplitParams
 
 Pairs = Iterable[tuple[str, str]]
@@ -32,10 +32,12 @@ def assign(
     True
     """
     given = given_splits(samples)
-    groups, alike = _components(samples, []), _components(samples, pairs, by_group=False)
-    splits, leaks = settle(groups, alike, given, recorded) if recorded else ({}, {})
+    alike, recorded = _components(samples, pairs, by_group=False), recorded or Recorded()
+    ties = ties_of(_components(samples, []), alike, recorded)
+    splits, gone = settle(ties, given, recorded)
     placed = set(splits)
     free = [s for s in samples if s.id not in placed]
+    stay = [s for s in samples if s.id in placed and s.id not in gone and given.get(s.id, "train") == "train"]
     tied = [(a.id, b.id) for c in alike for a, b in pairwise(s for s in c if s.id not in placed)]
     training = []
     for component in _components(free, tied):
@@ -43,14 +45,17 @@ def assign(
         splits |= {s.id: given.get(s.id) or max(said, key=SPLITS.index) for s in component}
         if said == {"train"}:
             training.append(component)
-    if samples and "train" not in {split for i, split in splits.items() if i not in leaks}:
+    if samples and "train" not in {split for i, split in splits.items() if i not in gone}:
         raise InputError(f"the source has images for {' and '.join(sorted(set(splits.values())))}, none for train")
     shares = {
         split: share for split, share in (("val", params.val), ("test", params.test)) if split not in given.values()
     }
-    there = [s for s in samples if s.id in placed and s.id not in leaks and given.get(s.id, "train") == "train"]
-    splits |= _stratified(training, {"train": 1 - sum(shares.values()), **shares}, params.seed, _parts(there, splits))
-    return splits, leaks | _leaks(_components(free, []), _components(free, tied, by_group=False), splits)
+    splits |= _stratified(training, {"train": 1 - sum(shares.values()), **shares}, params.seed, _parts(stay, splits))
+    leaks = _leaks(_components(free, []), _components(free, tied, by_group=False), splits)
+    for s in free if gone else ():
+        for tie in ties[s.id] if s.id not in leaks else ():
+            tie.take(s.id, splits[s.id])
+    return splits, leaks | {i: said_ties(ties[i], given.get(i)) for i in gone}
 
 
 def given_splits(samples: Sequence[Sample]) -> dict[str, str]:

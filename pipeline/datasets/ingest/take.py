@@ -27,7 +27,8 @@ QUALITY = 95
 class Taken:
     """What came of one image or clip; `seen` images were in it. The first three lists go together.
 
-    Of an image: its upright `size` and EXIF `orientation`, as decode_image has them, and its `brightest` value.
+    `size` is that of the upright image, or of a clip's frames; of an image also its EXIF `orientation`, as decode_image
+    has it, and its `brightest` value.
     """
 
     samples: list[Sample] = field(default_factory=list)
@@ -92,7 +93,7 @@ def _take_clip(candidate: Candidate, folder: Path, max_side: int) -> Taken:
     taken = Taken()
     try:
         for place, _, image in frames(candidate.file, candidate.frames or 1, candidate.marks):
-            size = image.size
+            size = taken.size = image.size
             image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
             _write(taken, image, candidate, f"{candidate.id}-{place:05d}", folder)
             if candidate.marks is not None:

@@ -202,6 +202,20 @@ def trace(args: argparse.Namespace) -> None:
     print(_json(found) if args.json else trace_text(found))
 
 
+def ledger(args: argparse.Namespace) -> None:
+    from pipeline.experiments.sheets import check_sheet, difference_sheet
+    from pipeline.experiments.versions import difference, difference_text, open_version
+
+    if args.sheet:
+        _check_place("--sheet", args.sheet)
+        check_sheet(args.sheet)
+    with open_version(args.before, Path.cwd()) as before, open_version(args.now, Path.cwd()) as now:
+        found = difference(before, now)
+        print(_json(found.to_json()) if args.json else difference_text(found))
+        if args.sheet:
+            difference_sheet(found, args.sheet)
+
+
 def track(_args: argparse.Namespace) -> None:
     from pipeline.config.params import read_params
     from pipeline.tracking.track import track_all

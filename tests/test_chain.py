@@ -97,6 +97,23 @@ def test_what_came_in_is_what_went_out_and_nothing_leaks(chain: Path, dataset: s
     assert read_dataset(chain / "data/augmented" / dataset).labels == read_dataset(ingested).labels
 
 
+def test_a_dataset_is_compared_with_what_it_was_at_a_revision(project: Path) -> None:
+    for command in (
+        ["add", "dvc.lock"],
+        ["-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "lock"],
+    ):
+        in_project(project, "git", *command)
+    metadata = project / "data/ingested/herd/test/metadata.jsonl"
+    metadata.chmod(0o644)
+    *rows, last = metadata.read_text().splitlines()
+    metadata.write_text("".join(f"{row}\n" for row in rows))
+    found = json.loads(in_project(project, "pocketlens", "ledger", "herd@HEAD", "herd", "--json").stdout)
+    assert found["removed"] == [json.loads(last)["id"]]
+    assert found["changed"] == found["added"] == []
+    said = in_project(project, "pocketlens", "ledger", "herd@v1", "herd", check=False).stderr
+    assert re.match("error: herd@v1: .*; expected a revision whose dvc.lock has it, and DVC its data\n", said)
+
+
 def test_metrics_show_lists_the_runs_float_and_int8(project: Path) -> None:
     shown = json.loads(in_project(project, "dvc", "metrics", "show", "--json").stdout)
     files = shown[""]["data"]

@@ -32,12 +32,12 @@ def object_counts(
     reading: Reading, taken: list[Taken], samples: list[Sample], problems: list[Problem]
 ) -> dict[str, int]:
     """`seen` objects in images and clips that are there are `kept` in `samples` and `dropped` ones: a row of labels
-    that was dropped is one, and so is each object of an image that was refused.
+    that was dropped is one, and so is each object that was read of an image that was refused.
     """
     stay = {s.id for s in samples}
     kept = sum(len(s.objects) for s in samples)
     lost = sum(_lost(c, t, stay) for c, t in zip(reading.candidates, taken, strict=True))
-    dropped = lost + sum(p.done == "dropped" for p in problems)
+    dropped = reading.lost + lost + sum(p.done == "dropped" for p in problems)
     return {"seen": kept + dropped, "kept": kept, "dropped": dropped}
 
 
@@ -59,19 +59,14 @@ def unread(reading: Reading, path: Path, labels: Path) -> list[Problem]:
     """A row for each of the two folders with files that are no image, clip or text of labels, and that no other row
     names: how many of each suffix. Images beside clips, and clips beside images, are such files too.
     """
-    media = CLIP_SUFFIXES if any(c.frames is not None for c in reading.candidates) else IMAGE_SUFFIXES
+    passed = TEXTS | (CLIP_SUFFIXES if any(c.frames is not None for c in reading.candidates) else IMAGE_SUFFIXES)
     known = {c.file for c in reading.candidates}
     named = {p.file for p in reading.problems}
     rows = []
     apart = labels.is_dir() and not labels.is_relative_to(path)
     for root in (path, labels) if apart else (path,):
-        others = [
-            file
-            for file in files_under(root, None)
-            if file.suffix.lower() not in media | TEXTS
-            and file not in known
-            and relative(file, path, labels) not in named
-        ]
+        others = [f for f in files_under(root, None) if f.suffix.lower() not in passed and f not in known]
+        others = [f for f in others if relative(f, path, labels) not in named]
         if others:
             count = Counter(file.suffix.lower() or "no suffix" for file in others)
             said = ", ".join(f"{number} {suffix}" for suffix, number in count.most_common(SHOWN))

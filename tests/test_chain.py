@@ -114,6 +114,21 @@ def test_a_dataset_is_compared_with_what_it_was_at_a_revision(project: Path) -> 
     assert re.match("error: herd@v1: .*; expected a revision whose dvc.lock has it, and DVC its data\n", said)
 
 
+def test_leaks_are_priced_by_the_backbone_of_the_run(project: Path) -> None:
+    """By the features that its training would cache, and with them again."""
+    ask = ["pocketlens", "leaks", "herd", "--split", "ours", "--json", "--sheet", "sheet.jpg"]
+    done = in_project(project, *ask)
+    found = json.loads(done.stdout)
+    assert found["images"] == json.loads((project / "reports/ingest/herd/summary.json").read_text())["splits"]
+    assert found["price"]["images"] == found["images"]["test"]
+    assert found["price"]["all"] == found["price"]["clean"]
+    assert (found["pairs"], (project / "sheet.jpg").exists()) == ([], False)
+    assert "not written, as there is nothing to draw" in done.stderr
+    caches = {file.name: file.stat().st_size for file in (project / ".features").iterdir()}
+    assert json.loads(in_project(project, *ask).stdout) == found
+    assert {file.name: file.stat().st_size for file in (project / ".features").iterdir()} == caches
+
+
 def test_metrics_show_lists_the_runs_float_and_int8(project: Path) -> None:
     shown = json.loads(in_project(project, "dvc", "metrics", "show", "--json").stdout)
     files = shown[""]["data"]

@@ -8,6 +8,7 @@ from PIL import Image
 from pipeline.core.errors import InputError
 from pipeline.core.files import new_file
 from pipeline.core.image_file import open_image
+from pipeline.experiments.leaks import Images, Leaks
 from pipeline.experiments.versions import Difference, Version
 from pipeline.viz.sheets import contact_sheet, draw
 
@@ -33,6 +34,18 @@ def difference_sheet(found: Difference, path: Path) -> None:
     tiles = []
     for i, text in list(what.items())[:PAIRS]:
         tiles += [(_drawn(found.before, i), f"{i}\nbefore"), (_drawn(found.now, i), f"{i}\n{text}")]
+    write_sheet(tiles, path)
+
+
+def leaks_sheet(found: Leaks, images: Images, path: Path) -> None:
+    """Write a picture of the worst pairs, the held-out image first. Raises InputError as `check_sheet` does."""
+    samples = {s.id: s for s in images.samples}
+    tiles = []
+    for pair in found.pairs[:PAIRS]:
+        far = "" if pair.bits is None else f", {pair.bits} bits apart"
+        for i, split, said in ((pair.held_out, pair.splits[0], pair.kind + far), (pair.twin, pair.splits[1], "")):
+            s = samples[i]
+            tiles.append((draw(open_image(images.folder / s.file_name), s, images.dataset), f"{split}: {i}\n{said}"))
     write_sheet(tiles, path)
 
 

@@ -147,7 +147,7 @@ class Likeness:
         for number in apart:
             near &= number[rows, None] != number[columns]
         a, b = np.nonzero(near)
-        same = self._differing(rows[a], columns[b]) <= self.bits
+        same = self.differing(rows[a], columns[b]) <= self.bits
         a, b = a[same], b[same]
         if len(a) > near.size // 16:
             correlation = (self._centred(rows) @ self._centred(columns).T)[a, b]
@@ -161,7 +161,7 @@ class Likeness:
         same = correlation >= CORRELATION
         return a[same], b[same]
 
-    def _differing(self, left: Indices, right: Indices) -> Indices:
+    def differing(self, left: Indices, right: Indices) -> Indices:
         """In how many bits the hashes of each pair differ."""
         return np.bitwise_count(self.words[:, left] ^ self.words[:, right]).sum(axis=0, dtype=np.int64)
 

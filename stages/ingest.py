@@ -1,4 +1,4 @@
-"""python -m stages.ingest DATASET: data in its owner's format -> data/ingested/DATASET/, reports/ingest/DATASET/."""
+"""python -m stages.ingest DATASET: its owner's data -> data/ingested/DATASET/, reports/ingest/DATASET/, splits/."""
 
 from pathlib import Path
 

@@ -207,7 +207,8 @@ def nearest_labels(train: NDArray[np.float32], labels: list[str], asked: NDArray
 
 
 def priced(leaks: Leaks, images: Images, features: NDArray[np.float32], backbone: str) -> Price | None:
-    """What the leaks between train and the split that is furthest from it are worth; None without images for it.
+    """What the leaks between train and the split that is furthest from it are worth; None without images, or
+    with one label.
 
     `features` [N, C] are of the images, in their order. An image's label is its own, or that of most of its objects.
     """
@@ -216,7 +217,7 @@ def priced(leaks: Leaks, images: Images, features: NDArray[np.float32], backbone
     labels = [_label(s) for s in images.samples]
     train = [i for i, s in enumerate(images.samples) if s.split == "train"]
     test = [i for i, s in enumerate(images.samples) if s.split == held_out]
-    if not train or not test:
+    if not train or not test or len(set(labels)) < 2:
         return None
 
     def right(gallery: list[int]) -> NDArray[np.bool_]:

@@ -11,7 +11,6 @@ from pipeline.datasets.formats.reading import (
     Problem,
     Reading,
     files_under,
-    relative,
 )
 from pipeline.datasets.ingest.take import Taken
 
@@ -66,10 +65,10 @@ def unread(reading: Reading, path: Path, labels: Path) -> list[Problem]:
     apart = labels.is_dir() and not labels.is_relative_to(path)
     for root in (path, labels) if apart else (path,):
         others = [f for f in files_under(root, None) if f.suffix.lower() not in passed and f not in known]
-        others = [f for f in others if relative(f, path, labels) not in named]
+        others = [f for f in others if f.relative_to(root).as_posix() not in named]
         if others:
             count = Counter(file.suffix.lower() or "no suffix" for file in others)
             said = ", ".join(f"{number} {suffix}" for suffix, number in count.most_common(SHOWN))
-            found = f"{len(others)} other files ({said}), such as {relative(min(others), path, labels)}"
+            found = f"{len(others)} other files ({said}), such as {min(others).relative_to(root).as_posix()}"
             rows.append(Problem("", "", "not_read", found, "noted"))
     return rows

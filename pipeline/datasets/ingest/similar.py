@@ -65,7 +65,11 @@ class NearDuplicates:
 
 
 def thumbnail(image: Image.Image) -> NDArray[np.uint8]:
-    """uint8 [16, 17]: the grey image that near-duplicates are told by."""
+    """uint8 [16, 17]: the grey image that near-duplicates are told by.
+
+    >>> thumbnail(Image.new("RGB", (640, 480), (9, 9, 9))).shape
+    (16, 17)
+    """
     return np.asarray(image.convert("L").resize((17, 16), Image.Resampling.BOX))
 
 

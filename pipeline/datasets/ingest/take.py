@@ -43,13 +43,26 @@ class Taken:
 
 
 def by_file(candidates: list[Candidate]) -> list[list[Candidate]]:
-    """The crops of one file, which stand in a row, together; anything else alone."""
+    """The crops of one file, which stand in a row, together; anything else alone.
+
+    >>> crops = [Candidate(Path("a.jpg"), f"a.jpg#{i}", crop=(i, 0, 8)) for i in range(2)]
+    >>> [len(row) for row in by_file([*crops, Candidate(Path("b.jpg"), "b.jpg")])]
+    [2, 1]
+    """
     rows = groupby(enumerate(candidates), lambda row: (row[1].file, 0) if row[1].crop else (row[1].file, row[0]))
     return [[candidate for _, candidate in members] for _, members in rows]
 
 
 def take_all(candidates: list[Candidate], folder: Path, max_side: int) -> list[Taken]:
-    """`take` of each, of one file, which is decoded once."""
+    """`take` of each, of one file, which is decoded once.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     Image.new("RGB", (80, 60)).save(f"{folder}/source.png")
+    ...     [taken] = take_all([Candidate(Path(folder, "source.png"), "source.png", "one")], Path(folder), max_side=64)
+    >>> [(s.file_name, s.width, s.height) for s in taken.samples]
+    [('one.jpg', 64, 48)]
+    """
     read = lru_cache(maxsize=1)(_decoded) if len(candidates) > 1 else _decoded
     return [take(candidate, folder, max_side, read) for candidate in candidates]
 

@@ -85,5 +85,5 @@ lock: setup ## compile requirements.lock anew from pyproject.toml, and LiteRT's 
 	$(BIN)/uv pip compile requirements-litert.in --quiet --upgrade --universal --python-version 3.11 \
 		--no-emit-index-url --no-header -o requirements-litert.lock
 
-clean: ## remove what the chain made (DVC's cache stays, so that a repro brings it back at once)
+clean: ## remove what the chain made; DVC's cache brings it back with the next repro, and splits/ is no such thing: it stays
 	rm -rf data/sample data/ingested data/augmented models exports reports .resume .features .fiftyone mlflow.db mlflow.db.lock mlruns mlartifacts .pocketlens.log

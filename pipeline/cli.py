@@ -35,6 +35,8 @@ def _run(arguments: list[str] | None) -> None:
         new("epochs", help="write the epochs that fit into so many minutes, measured here, into params.yaml")
     )
     _params_parser(new("params", help="every knob of a run, its meaning, and whether it is a default"))
+    _ledger_parser(new("ledger", help="what has changed between two versions of a dataset, image by image"))
+    _leaks_parser(new("leaks", help="images on both sides of a dataset's splits, and what they are worth"))
     track = new("track", help="rebuild the MLflow runs from the chain's files where they are missing")
     track.set_defaults(command=commands.track)
     again = new("repro", help="run the chain: what params.yaml, data and code have changed since the last time")
@@ -143,6 +145,28 @@ def _trace_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=_path, help="of exports, models, reports or data; or a copy of one, anywhere")
     parser.add_argument("--json", action="store_true", help="all that is known, as one JSON object")
     parser.set_defaults(command=commands.trace)
+
+
+def _ledger_parser(parser: argparse.ArgumentParser) -> None:
+    what = "a folder of ingested data, a dataset of params.yaml, or NAME@REV, as it was at a revision of git"
+    parser.add_argument("before", type=_word, metavar="A", help=what)
+    parser.add_argument("now", type=_word, metavar="B", help="the other one")
+    _add_report(parser, "draw the images that have changed, before and now")
+    parser.set_defaults(command=commands.ledger)
+
+
+def _leaks_parser(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset", type=_word, help="of params.yaml")
+    what = "the splits of the source as its owner has it (default), or those that ingest has made"
+    parser.add_argument("--split", choices=("given", "ours"), default="given", help=what)
+    parser.add_argument("--run", type=_word, help="whose backbone prices them (default: the first run on the dataset)")
+    _add_report(parser, "draw the worst pairs")
+    parser.set_defaults(command=commands.leaks)
+
+
+def _add_report(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--json", action="store_true", help="all that was found, as one JSON object")
+    parser.add_argument("--sheet", type=_path, metavar="FILE", help=f"{what}, a new .jpg or .png")
 
 
 def _epochs_parser(parser: argparse.ArgumentParser) -> None:

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Sized
 from contextlib import closing
 from dataclasses import asdict
 from functools import partial
@@ -15,7 +16,7 @@ from pipeline.runtimes.targets import TORCH
 
 DATABASE = Path(".fiftyone")
 MADE = (  # by the chain: what dvc.yaml has as outs, and `make clean` removes
-    *("data/sample", "data/ingested", "data/augmented", "models", "exports", "reports", "resolved.yaml"),
+    *("data/sample", "data/ingested", "data/augmented", "models", "exports", "reports", "resolved.yaml", "splits"),
     *(".resume", ".features", ".fiftyone", "mlflow.db", "mlflow.db.lock", "mlruns", "mlartifacts", ".pocketlens.log"),
 )
 
@@ -200,6 +201,53 @@ def trace(args: argparse.Namespace) -> None:
 
     found = trace(args.file, Path.cwd(), os.environ.get("MLFLOW_TRACKING_URI"))
     print(_json(found) if args.json else trace_text(found))
+
+
+def ledger(args: argparse.Namespace) -> None:
+    from pipeline.experiments.sheets import check_sheet, difference_sheet
+    from pipeline.experiments.versions import difference, difference_text, open_version
+
+    if args.sheet:
+        _check_place("--sheet", args.sheet)
+        check_sheet(args.sheet)
+    with open_version(args.before, Path.cwd()) as before, open_version(args.now, Path.cwd()) as now:
+        found = difference(before, now)
+        print(_json(found.to_json()) if args.json else difference_text(found))
+        if args.sheet and _to_draw(args.sheet, found.changed or found.added or found.removed):
+            difference_sheet(found, args.sheet)
+
+
+def leaks(args: argparse.Namespace) -> None:
+    from pipeline.config.params import read_params
+    from pipeline.experiments import leaks
+    from pipeline.experiments.probe import pooled_features
+    from pipeline.experiments.sheets import check_sheet, leaks_sheet
+
+    params = read_params()
+    dataset = params.dataset(args.dataset)
+    run = args.run or next((name for name, run in params.runs.items() if run.dataset == args.dataset), None)
+    if run and params.run(run).dataset != args.dataset:
+        raise InputError(f"--run {run}: its dataset is {params.run(run).dataset}; expected a run on {args.dataset}")
+    if args.sheet:
+        _check_place("--sheet", args.sheet)
+        check_sheet(args.sheet)
+    ingested = Path("data/ingested") / args.dataset
+    given = args.split == "given"
+    with leaks.source_images(args.dataset, dataset) if given else leaks.ingested_images(ingested) as images:
+        found = leaks.find_leaks(images, dataset.near_duplicate_bits)
+        if run:
+            what = images.dataset, images.folder, images.samples, Path(".features")
+            features = pooled_features(run, params.run(run), *what)
+            found.price = leaks.priced(found, images, features, params.run(run).model.backbone)
+        print(_json(found.to_json()) if args.json else leaks.leaks_text(found))
+        if args.sheet and _to_draw(args.sheet, found.pairs):
+            leaks_sheet(found, images, args.sheet)
+
+
+def _to_draw(sheet: Path, found: Sized) -> bool:
+    if not found:
+        print(f"{sheet}: not written, as there is nothing to draw", file=sys.stderr)
+    return bool(found)
 
 
 def track(_args: argparse.Namespace) -> None:

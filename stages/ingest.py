@@ -1,4 +1,4 @@
-"""python -m stages.ingest DATASET: data in its owner's format -> data/ingested/DATASET/, reports/ingest/DATASET/."""
+"""python -m stages.ingest DATASET: its owner's data -> data/ingested/DATASET/, reports/ingest/DATASET/, splits/."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ def main(name: str) -> str:
     from pipeline.datasets.ingest.ingest import ingest
 
     data = Path("data/ingested") / name
-    summary = ingest(name, params, data, Path("reports/ingest") / name)
+    summary = ingest(name, params, data, Path("reports/ingest") / name, Path("splits") / f"{name}.csv")
     splits = ", ".join(f"{count} {split}" for split, count in summary["splits"].items())
     return f"{data}: {summary['kept']} of {summary['seen']} images ({splits}), {summary['refused']} refused"
 

@@ -74,7 +74,10 @@ def main(stage: str, name: str) -> None:
     read = digest([p for p in data if not is_drawn(p) and "plots" not in p.parts])
     inputs = f"{[(key, at(resolved, key)) for key in keys]} {read}"
     for listed in (out for kind in ("outs", "metrics", "plots") for out in body.get(kind, [])):
+        kept = isinstance(listed, dict) and next(iter(listed.values())).get("persist")
         out = Path(filled(next(iter(listed)) if isinstance(listed, dict) else listed, name, item))
+        if kept and out.exists():
+            continue  # what the stage itself reads, and adds to when there is more data
         if out.suffix or is_drawn(out):
             write(out, inputs)
         else:

@@ -88,10 +88,45 @@ def test_what_came_in_is_what_went_out_and_nothing_leaks(chain: Path, dataset: s
         assert all((ingested / split / s.file_name).is_file() for s in samples)
     with (chain / f"reports/ingest/{dataset}/ledger.csv").open(newline="") as file:
         assert csv.DictReader(file).fieldnames == ["file", "key", "rule", "found", "done"]
+    with (chain / f"splits/{dataset}.csv").open(newline="") as file:
+        recorded = {row["file"]: row["split"] for row in csv.DictReader(file)}
+    assert set(recorded.values()) == ({"train", "val"} if dataset == "actions" else set()), "the source has test"
     augmented = read_samples(chain / "data/augmented" / dataset)
     train = {s.id for s in splits["train"]}
     assert {s.id.split("~")[0] for s in augmented} == train
     assert read_dataset(chain / "data/augmented" / dataset).labels == read_dataset(ingested).labels
+
+
+def test_a_dataset_is_compared_with_what_it_was_at_a_revision(project: Path) -> None:
+    for command in (
+        ["add", "dvc.lock"],
+        ["-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "lock"],
+    ):
+        in_project(project, "git", *command)
+    metadata = project / "data/ingested/herd/test/metadata.jsonl"
+    metadata.chmod(0o644)
+    *rows, last = metadata.read_text().splitlines()
+    metadata.write_text("".join(f"{row}\n" for row in rows))
+    found = json.loads(in_project(project, "pocketlens", "ledger", "herd@HEAD", "herd", "--json").stdout)
+    assert found["removed"] == [json.loads(last)["id"]]
+    assert found["changed"] == found["added"] == []
+    said = in_project(project, "pocketlens", "ledger", "herd@v1", "herd", check=False).stderr
+    assert re.match("error: herd@v1: .*; expected a revision whose dvc.lock has it, and DVC its data\n", said)
+
+
+def test_leaks_are_priced_by_the_backbone_of_the_run(project: Path) -> None:
+    """By the features that its training would cache, and with them again."""
+    ask = ["pocketlens", "leaks", "herd", "--split", "ours", "--json", "--sheet", "sheet.jpg"]
+    done = in_project(project, *ask)
+    found = json.loads(done.stdout)
+    assert found["images"] == json.loads((project / "reports/ingest/herd/summary.json").read_text())["splits"]
+    assert found["price"]["images"] == found["images"]["test"]
+    assert found["price"]["all"] == found["price"]["clean"]
+    assert (found["pairs"], (project / "sheet.jpg").exists()) == ([], False)
+    assert "not written, as there is nothing to draw" in done.stderr
+    caches = {file.name: file.stat().st_size for file in (project / ".features").iterdir()}
+    assert json.loads(in_project(project, *ask).stdout) == found
+    assert {file.name: file.stat().st_size for file in (project / ".features").iterdir()} == caches
 
 
 def test_metrics_show_lists_the_runs_float_and_int8(project: Path) -> None:

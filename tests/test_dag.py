@@ -151,7 +151,7 @@ def test_a_command_writes_to_no_place_that_is_made_and_removed() -> None:
     cleaned = re.findall(r"^clean:.*\n\trm -rf (.*)$", makefile, re.MULTILINE)[0].split()
     outs = {out for stage in STAGES for out in outs_of(stage)}
     assert [out for out in outs if not any(out == made or out.startswith(f"{made}/") for made in MADE)] == []
-    assert {*MADE} == {*cleaned, "resolved.yaml"}, "which is committed"
+    assert {*MADE} == {*cleaned, "resolved.yaml", "splits"}, "which are committed"
 
 
 def watched(stage: str) -> list[str]:

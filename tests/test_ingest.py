@@ -66,13 +66,24 @@ def run(tmp_path, block, name="data"):
         "contact_sheet.jpg",
     }
     assert json.loads((tmp_path / "reports" / name / "summary.json").read_text()) == summary
+    rows = [row["done"] for row in rows_of(tmp_path, name)]
+    assert summary["refused"] == rows.count("refused")
+    objects, clips = summary["objects"], summary["clips"]
+    assert objects["kept"] == sum(len(s.objects) for s in samples) == objects["seen"] - objects["dropped"]
+    assert objects["dropped"] >= rows.count("dropped")
+    assert clips["seen"] == clips["kept"] + clips["refused"]
+    assert clips["kept"] == len({s.clip for s in samples if s.clip}) or block.format not in ("ucf101", "ucf24")
     assert summary["leaks"] == {"groups": 0, "near_duplicates": 0}
     return summary, {s.id: s for s in samples}
 
 
-def ledger(tmp_path, name="data"):
+def rows_of(tmp_path, name="data"):
     with (tmp_path / "reports" / name / "ledger.csv").open(newline="") as file:
-        return {(row["file"], row["key"], row["rule"], row["done"]) for row in csv.DictReader(file)}
+        return list(csv.DictReader(file))
+
+
+def ledger(tmp_path, name="data"):
+    return {(row["file"], row["key"], row["rule"], row["done"]) for row in rows_of(tmp_path, name)}
 
 
 def hashes(folder):
@@ -390,7 +401,7 @@ def test_a_wrong_path_is_named(tmp_path, form, path, labels, error):
     [
         ("folder", "alpaca", "alpaca", 385, {}),
         ("yolo", "alpaca", "alpaca-labels", 385, {"no_label": 1}),
-        ("voc", "bccd", "bccd", 200, {"box_zero_area": 1}),
+        ("voc", "bccd", "bccd", 200, {"box_zero_area": 1, "not_read": 1}),
         ("ucf101", "ucf101", "ucf101", 72, {"not_here": 2}),
     ],
 )
@@ -411,8 +422,8 @@ def test_real_faces(tmp_path):
     root = Path(os.environ["POCKETLENS_REAL_DATA"]) / "faces68"
     summary, samples = run(tmp_path, params("landmarks_csv", root))
     # other frames of the same shots are in both lists: those that look alike stay in test
-    assert {(rule, done) for _, _, rule, done in ledger(tmp_path)} == {("leak", "refused")}
-    assert (summary["seen"], summary["kept"], summary["by_rule"]) == (120, 108, {"leak": 12})
+    assert {(rule, done) for _, _, rule, done in ledger(tmp_path)} == {("leak", "refused"), ("not_read", "noted")}
+    assert (summary["seen"], summary["kept"], summary["by_rule"]) == (120, 108, {"leak": 12, "not_read": 1})
     assert summary["splits"]["test"] == 30
     assert all(len(s.objects) == 1 and len(s.objects[0].landmarks) == 68 for s in samples.values())
     dataset = read_dataset(tmp_path / "data" / "set")

@@ -236,6 +236,25 @@ def test_make_repro_trains_anew_what_starts_from_a_run_that_was_trained_anew(pro
     assert repro(project) == []
 
 
+def test_a_record_of_splits_is_there_when_ingest_runs_and_is_no_other_state(project: Path) -> None:
+    record = project / "splits/herd.csv"
+    assert "?? splits/" in in_project(project, "git", "status", "--porcelain").stdout, "to be committed"
+    lock = read_state(project, "herd", "herd").lock
+    before = record.read_bytes()
+    set_params(project, {"datasets.herd.max_side": 200})
+    assert {"ingest@herd"} < set(repro(project))
+    assert record.read_bytes() == before, "DVC takes other outs away"
+    set_params(project, {"datasets.herd.max_side": 320})
+    repro(project)
+    assert read_state(project, "herd", "herd").lock == lock
+    record.write_bytes(before + b"another row, as a colleague has committed it\n")
+    assert "splits/herd.csv" in in_project(project, "dvc", "status").stdout
+    assert repro(project) == ["ingest@herd"]
+    assert record.read_bytes() != before
+    assert read_state(project, "herd", "herd").lock == lock
+    assert repro(project) == []
+
+
 def test_a_mistake_leaves_resolved_yaml_as_it_was(project: Path) -> None:
     before = (project / "resolved.yaml").read_bytes()
     edit("params.yaml", " epochs: ", " epochz: ")(project)

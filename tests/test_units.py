@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from test_ingest import coco, ledger, params, picture, run, write_coco
+from test_ingest import clip, coco, ledger, params, picture, run, write_coco
 
 from pipeline.core.errors import InputError
 
@@ -187,3 +187,18 @@ def test_labels_without_a_size_on_images_that_exif_turns(tmp_path):
     assert summary["by_rule"]["turned_unsized"] == 1
     summary, _ = run(tmp_path, write(tmp_path / "coco", "coco", BOX, {"exif": exif}), "coco_out")
     assert "turned_unsized" not in summary["by_rule"]
+
+
+def test_boxes_on_clips_are_asked_too(tmp_path):
+    """In pixels of the clip, each of its frames that is labelled."""
+    tracks = {}
+    for g in range(1, 7):
+        clip(tmp_path / "clips" / "Run" / f"v_Run_g{g:02d}_c01.avi", g, count=4)
+        clip(tmp_path / "clips" / "Hop" / f"v_Hop_g{g:02d}_c01.avi", 50 + g, count=4)
+        track = {"start_frame": 0, "end_frame": 4, "boxes_xywh": [[0.1, 0.2, 0.5, 0.5]] * 4}
+        tracks |= {f"v_{label}_g{g:02d}_c01": {"tracks": [track]} for label in ("Run", "Hop")}
+    (tmp_path / "boxes.json").write_text(json.dumps(tracks))
+    block = params("ucf24", tmp_path / "clips", tmp_path / "boxes.json", options={"frames": 2})
+    with pytest.raises(InputError, match=r"all 48 boxes are below two pixels, such as .* \(96 x 72\).*shares"):
+        run(tmp_path, block)
+    run(tmp_path, block.model_copy(update={"other_units": "note"}), "noted")

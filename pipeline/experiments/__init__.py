@@ -1,1 +1,1 @@
-"""Runs compared: backbones, baselines, budgets."""
+"""Runs compared: backbones, baselines, budgets; and datasets: two versions, the sides of a split."""

@@ -20,6 +20,7 @@ from pipeline.core.params import flat
 OF_RUN = ("train", "evaluate", "export", "verify")
 OF_DATASET = ("ingest", "augment")
 TIMED = ("training.json", "verify.json")  # outs with what a clock says: no stage depends on one, no state has them
+RECORDS = "splits/"  # which split each image is in says the data too; of images that are gone a state knows nothing
 DRAWN = ("contact_sheet.jpg", "worst.jpg", "best.jpg", "plots")  # of data that a state has: another colour is no other
 
 
@@ -126,7 +127,8 @@ def timed(path: str) -> bool:
 
 def _steady_outs(entry: dict[str, Any]) -> dict[str, str]:
     outs = _hashes(entry.get("outs", []))
-    return {path: md5 for path, md5 in outs.items() if not timed(path) and path.rpartition("/")[2] not in DRAWN}
+    steady = {path: md5 for path, md5 in outs.items() if not timed(path) and not path.startswith(RECORDS)}
+    return {path: md5 for path, md5 in steady.items() if path.rpartition("/")[2] not in DRAWN}
 
 
 def _params(entry: dict[str, Any]) -> dict[str, Any]:

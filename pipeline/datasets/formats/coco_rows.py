@@ -98,6 +98,8 @@ class CocoRows:
             self.other_type["image_id"] += isinstance(row["image_id"], str) != (image in self.texts)
             self.other_type["category_id"] += isinstance(row["category_id"], str) != (label in self.category_texts)
             self._annotate(candidate, row, named, label)
+        else:
+            self.reading.lost += 1
 
     def _say_of_ids(self) -> None:
         """Rows on what the ids of the file are like, and changes nothing."""

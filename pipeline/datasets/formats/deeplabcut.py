@@ -240,6 +240,7 @@ def _take(reading: Reading, candidate: Candidate, table: Table, key: str, row: l
         candidate.size = upright_size(candidate.file)
     except ValueError as error:
         reading.problems.append(Problem(candidate.name, "size", "unreadable", str(error)))
+        reading.lost += len(found)
         return False
     for individual, points in found.items():
         candidate.objects.append(object_of(points, reading.labels[0], candidate.size))

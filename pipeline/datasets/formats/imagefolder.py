@@ -194,6 +194,8 @@ def _take(row: dict[str, Any], table: Path, key: str, path: Path, work: Work) ->
             if row.get(work.options.objects):
                 candidate.size = _size(candidate, work)
                 if candidate.size is None:
+                    _fill(candidate, row, key, work)
+                    work.reading.lost += len(candidate.objects)
                     return
             _fill(candidate, row, key, work)
     except InputError:

@@ -239,6 +239,7 @@ def _take(reading: Reading, candidate: Candidate, taken: dict[str, str], key: st
         candidate.size, candidate.unsized = upright_size(file), True
     except ValueError as error:
         reading.problems.append(Problem(name, "size", "unreadable", str(error)))
+        reading.lost += any(map(is_labelled, points))
         return
     if any(map(is_labelled, points)):
         candidate.objects.append(object_of(points, reading.labels[0], candidate.size))

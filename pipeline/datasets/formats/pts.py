@@ -142,6 +142,7 @@ def _add(reading: Reading, file: Path, name: str, where: str, points: list[Point
         size = upright_size(file)
     except ValueError as error:
         reading.problems.append(Problem(name, "size", "unreadable", str(error)))
+        reading.lost += any(map(is_labelled, points))
         return
     candidate = Candidate(file, name, size=size, unsized=True)
     if any(map(is_labelled, points)):

@@ -74,7 +74,7 @@ class Candidate:
 @dataclass(slots=True)
 class Reading:
     """All that a source says. `labels` in the order of the class indices; `pairs` and `skeleton` 0-based; `unseen` of
-    the landmarks have a place and a visibility of 0.
+    the landmarks have a place and a visibility of 0; `lost` objects are of images that were refused on reading.
     """
 
     candidates: list[Candidate]
@@ -84,6 +84,7 @@ class Reading:
     skeleton: list[tuple[int, int]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     unseen: int = 0
+    lost: int = 0
 
 
 def files_under(root: Path, suffixes: set[str] | None) -> Iterator[Path]:

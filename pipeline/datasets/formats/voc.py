@@ -107,6 +107,8 @@ def _trees(files: list[Path], images: ImageIndex, reading: Reading, labels: Path
             reading.problems.append(Problem(where, "", "listed_twice", found))
         elif name:
             trees[name] = (file, root)
+        if not name or trees[name][1] is not root:
+            reading.lost += len(root.findall("object"))
     return trees
 
 
@@ -197,6 +199,7 @@ def _candidate(name: str, root: Element, file: Path, base: int, reading: Reading
         unsized, size = said is None, said or upright_size(file)
     except ValueError as error:
         reading.problems.append(Problem(name, "size", "unreadable", str(error)))
+        reading.lost += len(root.findall("object"))
         return None
     candidate = Candidate(file, name, size=size, unsized=unsized)
     for number, thing in enumerate(root.findall("object"), 1):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Sample
 from pipeline.datasets.formats.reading import Candidate, Problem, Reading
+from pipeline.datasets.ingest.accounts import objects_read
 from pipeline.datasets.ingest.report import file_count
 from pipeline.datasets.ingest.splits import labels_of
 from pipeline.datasets.ingest.take import Taken
@@ -126,10 +127,7 @@ def _objects(candidate: Candidate, taken: Taken) -> int:
     if taken.samples:
         dropped = sum(p.done == "dropped" and p.rule not in REPEATED for p in taken.problems)
         return dropped + sum(len(s.objects) for s in taken.samples)
-    if candidate.marks:
-        share = min(1.0, (candidate.frames or 1) / len(candidate.marks))
-        return round(share * sum(map(len, candidate.marks.values())))
-    return len(candidate.objects)
+    return objects_read(candidate)
 
 
 def _emptied(candidate: Candidate, taken: Taken, dropped: Counter[str]) -> list[bool]:

@@ -2,12 +2,9 @@
 
 import shutil
 from collections import defaultdict
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import new_folder, write_json, write_text
@@ -15,33 +12,28 @@ from pipeline.core.parallel import each
 from pipeline.core.sample import SPLITS, Dataset, Sample, write_dataset, write_samples
 from pipeline.datasets.formats import FORMATS
 from pipeline.datasets.formats.reading import Problem, Reading, said_of_names
-from pipeline.datasets.ingest.checks import conflicting
-from pipeline.datasets.ingest.gate import Crowd, counted, judge
+from pipeline.datasets.ingest.accounts import unread
+from pipeline.datasets.ingest.divide import divide
+from pipeline.datasets.ingest.gate import counted, judge
+from pipeline.datasets.ingest.record import Record, read_record, write_record
 from pipeline.datasets.ingest.report import labels_sheet, ledger_text, summary_of
-from pipeline.datasets.ingest.similar import near_duplicates
-from pipeline.datasets.ingest.splits import assign, by_source, joined, labels_of, said_leak
-from pipeline.datasets.ingest.take import Taken, by_file, take_all
+from pipeline.datasets.ingest.splits import labels_of
+from pipeline.datasets.ingest.take import by_file, take_all
 from pipeline.datasets.ingest.units import doubts, notes
 from pipeline.datasets.params import DatasetParams
 
 
-@dataclass(slots=True)
-class Divided:
-    """`samples` that stay, each with its split, by id; the ids of near-duplicates; all problems; see gate.Crowd."""
-
-    samples: list[Sample]
-    pairs: list[tuple[str, str]]
-    problems: list[Problem]
-    crowd: Crowd | None
-
-
-def ingest(name: str, params: DatasetParams, data_folder: Path, report_folder: Path) -> dict[str, Any]:
+def ingest(
+    name: str, params: DatasetParams, data_folder: Path, report_folder: Path, record_file: Path | None = None
+) -> dict[str, Any]:
     """Read, check, scale and split a dataset; returns the summary.
 
-    Writes `data_folder`/{dataset.json,train,val,test} and `report_folder`/{summary.json,ledger.csv,contact_sheet.jpg}.
-    Raises InputError naming the path or class when nothing sensible can be made of it, and when a larger share than
-    `refuse_over` is lost; the ledger is there then, the data is not.
+    Writes `data_folder`/{dataset.json,train,val,test} and `report_folder`/{summary.json,ledger.csv,contact_sheet.jpg},
+    and last `record_file`, where each image keeps the split that it has there. Raises InputError naming the path or
+    class when nothing sensible can be made of it, and when a larger share than `refuse_over` is lost; the ledger is
+    there then, the data is not.
     """
+    record = read_record(record_file, params.splits) if record_file else Record()
     reading = _read(name, params, report_folder)
     with new_folder(data_folder) as folder:
         images = folder / ".images"
@@ -49,7 +41,7 @@ def ingest(name: str, params: DatasetParams, data_folder: Path, report_folder: P
         work = partial(take_all, folder=images, max_side=params.max_side)
         taken = [one for row in each(work, by_file(reading.candidates), f"ingest {name}") for one in row]
         try:
-            divided = _divide(reading, taken, params)
+            divided = divide(reading, taken, params, record)
         except InputError as error:
             raise _stopped(
                 name, error, [*reading.problems, *(p for t in taken for p in t.problems)], report_folder
@@ -67,8 +59,8 @@ def ingest(name: str, params: DatasetParams, data_folder: Path, report_folder: P
         for split in SPLITS:
             write_samples(folder / split, [s for s in samples if s.split == split])
         write_dataset(folder, dataset)
-        seen, clipped = sum(t.seen for t in taken), sum(t.clipped_silently for t in taken)
-        summary = summary_of(params, reading, samples, divided.pairs, problems, seen, clipped)
+        summary = summary_of(params, reading, taken, samples, divided.pairs, problems)
+        summary["recorded"] = divided.record.counts(c.name for c in reading.candidates)
         with new_folder(report_folder) as reports:
             write_json(reports / "summary.json", summary)
             write_text(reports / "ledger.csv", ledger_text(problems))
@@ -77,6 +69,8 @@ def ingest(name: str, params: DatasetParams, data_folder: Path, report_folder: P
             judge(params, reading, taken, samples, problems, divided.crowd, doubtful)
         except InputError as error:
             raise InputError(f"datasets.{name}: {error}; see {report_folder / 'ledger.csv'}") from None
+    if record_file:
+        write_record(record_file, divided.record)
     return summary
 
 
@@ -95,60 +89,11 @@ def _read(name: str, params: DatasetParams, report_folder: Path) -> Reading:
     if not labels.exists():
         raise InputError(f"datasets.{name}.labels: {labels}: no such file or folder")
     reading = FORMATS[params.format].read(path.resolve(), labels.resolve(), params.options)
-    reading.problems += said_of_names(reading)
+    reading.problems += said_of_names(reading) + unread(reading, path.resolve(), labels.resolve())
     if not reading.candidates:
         why = f"nothing usable in {path}: {counted(reading.problems, 'refused', 'dropped') or 'no images'}"
         raise _stopped(name, why, reading.problems, report_folder)
     return reading
-
-
-def _divide(reading: Reading, taken: list[Taken], params: DatasetParams) -> Divided:
-    """Raises InputError when nothing is left for train."""
-    problems = [*reading.problems, *(p for t in taken for p in t.problems)]
-    samples = [s for t in taken for s in t.samples]
-    names = [c.name for c, t in zip(reading.candidates, taken, strict=True) for _ in t.samples]
-    digests = [d for t in taken for d in t.digests]
-    thumbnails = [x for t in taken for x in t.thumbnails]
-    gone = conflicting(samples, digests, names)
-    stay = sorted((i for i, s in enumerate(samples) if s.id not in gone), key=lambda i: samples[i].id)
-    there = [samples[i] for i in stay]
-    found = near_duplicates(
-        np.array([thumbnails[i] for i in stay]),
-        [digests[i] for i in stay],
-        [s.group for s in there],
-        params.near_duplicates,
-        params.near_duplicate_bits,
-    )
-    pairs = [(there[a].id, there[b].id) for a, b in found.pairs()]
-    splits, leaks = assign(there, pairs, params.splits)
-    placed = by_source(there)
-    apart = found.apart([SPLITS.index(splits[s.id]) for s in there])
-    for a, b in apart.items():
-        if placed and there[a].split and there[b].split:
-            leaks.setdefault(there[a].id, said_leak("near-duplicate", there[b].id, there[a].id, splits))
-    if own := [a for a in apart if there[a].id not in leaks]:
-        what = f"{len(own)} images of a long row, as of a moving camera, are like one in a split further from training"
-        problems.append(Problem(names[stay[own[0]]], "", "near_duplicates_apart", what, "noted"))
-    sides = {split for i, split in splits.items() if i not in leaks}
-    largest = _largest(there, found.sets, placed)
-    crowd = None
-    if largest:
-        alone = sides if len(sides) == len(SPLITS) else set(assign(there, [], params.splits)[0].values())
-        emptied = [split for split in SPLITS if split in alone - sides]
-        crowd = Crowd(len(largest), len(there), names[stay[largest[0]]], emptied)
-    groups = joined(there, pairs)
-    for i, s in zip(stay, there, strict=True):
-        s.split, s.group = splits[s.id], s.group or groups.get(s.id)
-        if s.id in leaks:
-            gone[s.id] = Problem(names[i], s.id if s.clip else "", "leak", leaks[s.id])
-    return Divided([s for s in there if s.id not in gone], pairs, [*problems, *gone.values()], crowd)
-
-
-def _largest(samples: list[Sample], sets: list[list[int]], placed: bool) -> list[int]:
-    """Of the sets of near-duplicates, without those that the source itself puts on one side."""
-    sides = [(s.split or "train") if placed else None for s in samples]
-    free = [members for members in sets if sides[members[0]] is None or len({sides[i] for i in members}) > 1]
-    return max(free, key=len, default=[])
 
 
 def _dataset(

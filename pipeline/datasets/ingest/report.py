@@ -13,7 +13,9 @@ from pipeline.core.errors import shown
 from pipeline.core.image_file import open_image
 from pipeline.core.sample import SPLITS, Dataset, Sample
 from pipeline.datasets.formats.reading import Problem, Reading
+from pipeline.datasets.ingest.accounts import clip_counts, object_counts
 from pipeline.datasets.ingest.splits import labels_of, leak_report
+from pipeline.datasets.ingest.take import Taken
 from pipeline.datasets.params import DatasetParams
 from pipeline.viz.sheets import contact_sheet, draw
 
@@ -23,16 +25,15 @@ TILES = 24  # images on the contact sheet
 def summary_of(
     params: DatasetParams,
     reading: Reading,
+    taken: list[Taken],
     samples: list[Sample],
     pairs: list[tuple[str, str]],
     problems: list[Problem],
-    seen: int,
-    clipped: int,
 ) -> dict[str, Any]:
-    """summary.json. `seen` images were in the files that were read, `clipped` boxes reached over the edge by less
-    than a pixel; `samples` are those that stay, `pairs` the ids of near-duplicates.
+    """summary.json: what came in, what stays, and all rows by rule; `samples` are those that stay, `pairs` the ids of
+    near-duplicates.
     """
-    seen += sum(p.done == "refused" for p in reading.problems)
+    seen = sum(t.seen for t in taken) + sum(p.done == "refused" for p in reading.problems)
     labels: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
     for s in samples:
         labels[str(s.split)].update([s.label] if s.label is not None else [o.label for o in s.objects])
@@ -43,8 +44,10 @@ def summary_of(
         "seen": seen,
         "kept": len(samples),
         "refused": seen - len(samples),
+        "clips": clip_counts(reading, taken, kept),
+        "objects": object_counts(reading, taken, samples, problems),
         "by_rule": dict(sorted(Counter(p.rule for p in problems).items())),
-        "clipped_within_a_pixel": clipped,
+        "clipped_within_a_pixel": sum(t.clipped_silently for t in taken),
         "splits": {split: sum(s.split == split for s in samples) for split in SPLITS},
         "labels": {split: dict(sorted(count.items())) for split, count in labels.items()},
         "near_duplicate_pairs": sum(a in kept and b in kept for a, b in pairs),

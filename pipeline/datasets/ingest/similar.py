@@ -31,6 +31,7 @@ class NearDuplicates:
     sets: list[list[int]] = field(default_factory=list)
     chains: list[list[int]] = field(default_factory=list)
     likeness: "Likeness | None" = None
+    digests: Sequence[str] = ()
 
     def pairs(self) -> list[tuple[int, int]]:
         """The first image of each set with each other one of it."""
@@ -48,6 +49,12 @@ class NearDuplicates:
                     found.setdefault(a, b)
         return found
 
+    def alike(self, a: int, b: int) -> bool:
+        """Whether the two images of a set are so themselves, and not through others of it."""
+        if self.digests[a] == self.digests[b]:
+            return True
+        return self.likeness is not None and len(self.likeness.alike(np.array([a]), np.array([b]))[0]) > 0
+
     def _like(self, left: Indices, right: Indices) -> Iterator[tuple[int, int]]:
         if self.likeness is None or not len(right):
             return
@@ -58,7 +65,11 @@ class NearDuplicates:
 
 
 def thumbnail(image: Image.Image) -> NDArray[np.uint8]:
-    """uint8 [16, 17]: the grey image that near-duplicates are told by."""
+    """uint8 [16, 17]: the grey image that near-duplicates are told by.
+
+    >>> thumbnail(Image.new("RGB", (640, 480), (9, 9, 9))).shape
+    (16, 17)
+    """
     return np.asarray(image.convert("L").resize((17, 16), Image.Resampling.BOX))
 
 
@@ -80,7 +91,7 @@ def near_duplicates(
     >>> near_duplicates(np.stack([rising, rising + 1, rising[:, ::-1]]), ["a", "b", "c"], [None] * 3).sets
     [[0, 1]]
     """
-    found = NearDuplicates()
+    found = NearDuplicates(digests=digests)
     if how == "off" or not len(digests):
         return found
     first: dict[str, int] = {}
@@ -140,7 +151,7 @@ class Likeness:
         for number in apart:
             near &= number[rows, None] != number[columns]
         a, b = np.nonzero(near)
-        same = self._differing(rows[a], columns[b]) <= self.bits
+        same = self.differing(rows[a], columns[b]) <= self.bits
         a, b = a[same], b[same]
         if len(a) > near.size // 16:
             correlation = (self._centred(rows) @ self._centred(columns).T)[a, b]
@@ -154,7 +165,7 @@ class Likeness:
         same = correlation >= CORRELATION
         return a[same], b[same]
 
-    def _differing(self, left: Indices, right: Indices) -> Indices:
+    def differing(self, left: Indices, right: Indices) -> Indices:
         """In how many bits the hashes of each pair differ."""
         return np.bitwise_count(self.words[:, left] ^ self.words[:, right]).sum(axis=0, dtype=np.int64)
 

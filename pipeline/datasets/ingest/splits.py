@@ -3,22 +3,26 @@
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from pipeline.core.errors import InputError
 from pipeline.core.sample import SPLITS, Sample
+from pipeline.datasets.ingest.settled import Recorded, said_ties, settle, ties_of
 from pipeline.datasets.params import SplitParams
 
 Pairs = Iterable[tuple[str, str]]
 
 
-def assign(samples: Sequence[Sample], pairs: Pairs, params: SplitParams) -> tuple[dict[str, str], dict[str, str]]:
+def assign(
+    samples: Sequence[Sample], pairs: Pairs, params: SplitParams, recorded: Recorded | None = None
+) -> tuple[dict[str, str], dict[str, str]]:
     """(id -> split, id -> why it must go), the same for any order of `samples`; `pairs` are near-duplicate ids.
 
     The source's split is kept, unless it puts everything into one; what it does not place counts as train. Splits
     that it does not have are taken out of train with the shares of `params`: whole groups, near-duplicates joined,
     stratified by label as far as groups allow (a label of three groups is in all three splits). Where the source
-    itself has a group or near-duplicates on two sides, the copies nearer to training must go. Raises InputError
-    when nothing is left for train.
+    itself has a group or near-duplicates on two sides, the copies nearer to training must go. What is `recorded`
+    stays where it was, and what is tied to it goes there; see settle. Raises InputError when nothing is left for train.
 
     >>> samples = [Sample(f"{i}", f"{i}.jpg", 64, 64, group=f"clip{i // 2}", label="cow") for i in range(12)]
     >>> splits, leaks = assign(samples, [("1", "2")], SplitParams(val=0.2, test=0.2, seed=0))
@@ -27,22 +31,36 @@ def assign(samples: Sequence[Sample], pairs: Pairs, params: SplitParams) -> tupl
     >>> splits["0"] == splits["1"] == splits["2"] == splits["3"]  # two groups that a near-duplicate joins
     True
     """
-    pairs = list(pairs)
-    given = {s.id: s.split for s in samples if s.split} if by_source(samples) else {}
-    splits: dict[str, str] = {}
+    given = given_splits(samples)
+    alike, recorded = _components(samples, pairs, by_group=False), recorded or Recorded()
+    ties = ties_of(_components(samples, []), alike, recorded)
+    splits, gone = settle(ties, given, recorded)
+    placed = set(splits)
+    free = [s for s in samples if s.id not in placed]
+    stay = [s for s in samples if s.id in placed and s.id not in gone and given.get(s.id, "train") == "train"]
+    tied = [(a.id, b.id) for c in alike for a, b in pairwise(s for s in c if s.id not in placed)]
     training = []
-    for component in _components(samples, pairs):
+    for component in _components(free, tied):
         said = {given[s.id] for s in component if s.id in given} or {"train"}
         splits |= {s.id: given.get(s.id) or max(said, key=SPLITS.index) for s in component}
         if said == {"train"}:
             training.append(component)
-    if samples and "train" not in splits.values():
+    if samples and "train" not in {split for i, split in splits.items() if i not in gone}:
         raise InputError(f"the source has images for {' and '.join(sorted(set(splits.values())))}, none for train")
     shares = {
         split: share for split, share in (("val", params.val), ("test", params.test)) if split not in given.values()
     }
-    splits |= _stratified(training, {"train": 1 - sum(shares.values()), **shares}, params.seed)
-    return splits, _leaks(samples, pairs, splits)
+    splits |= _stratified(training, {"train": 1 - sum(shares.values()), **shares}, params.seed, _parts(stay, splits))
+    leaks = _leaks(_components(free, []), _components(free, tied, by_group=False), splits)
+    for s in free if gone else ():
+        for tie in ties[s.id] if s.id not in leaks else ():
+            tie.take(s.id, splits[s.id])
+    return splits, leaks | {i: said_ties(ties[i], given.get(i)) for i in gone}
+
+
+def given_splits(samples: Sequence[Sample]) -> dict[str, str]:
+    """Id -> the split that the source says; empty where it puts everything into one."""
+    return {s.id: s.split for s in samples if s.split} if by_source(samples) else {}
 
 
 def by_source(samples: Sequence[Sample]) -> bool:
@@ -89,11 +107,9 @@ def labels_of(sample: Sample) -> set[str]:
     return {sample.label} if sample.label is not None else {o.label for o in sample.objects}
 
 
-def _leaks(samples: Sequence[Sample], pairs: list[tuple[str, str]], splits: dict[str, str]) -> dict[str, str]:
+def _leaks(groups: list[list[Sample]], alike: list[list[Sample]], splits: dict[str, str]) -> dict[str, str]:
     """Ids on the training side of a group, or of a set of near-duplicates, that lies on two sides."""
     leaks = {}
-    groups = _components(samples, [])
-    alike = _components(samples, pairs, by_group=False)
     for sets, what in ((groups, "group"), (alike, "near-duplicate")):
         for members in sets:
             stay = [s for s in members if s.id not in leaks]
@@ -132,15 +148,29 @@ def _components(samples: Sequence[Sample], pairs: Pairs, by_group: bool = True) 
     return sorted(members.values(), key=lambda c: c[0].id)
 
 
-def _stratified(components: list[list[Sample]], shares: dict[str, float], seed: int) -> dict[str, str]:
-    """Whole components to splits, the rarest label first, each to the split that lacks most of the label."""
-    sizes = [Counter(label for s in c for label in labels_of(s) or {""}) for c in components]
+def _parts(samples: list[Sample], splits: dict[str, str]) -> list[tuple[list[Sample], str]]:
+    """Images that have their split, group by group, with it; a group that was recorded in two is two."""
+    parts = defaultdict(list)
+    for s in samples:
+        parts[s.group or s.id, s.group is None, splits[s.id]].append(s)
+    return [(members, split) for (_, _, split), members in sorted(parts.items())]
+
+
+def _stratified(
+    components: list[list[Sample]], shares: dict[str, float], seed: int, placed: list[tuple[list[Sample], str]]
+) -> dict[str, str]:
+    """Whole components to splits, the rarest label first, each to the split that lacks most of the label, where those
+    that are `placed` are there already.
+    """
+    placed = [(members, split) for members, split in placed if split in shares]
     chance = [_chance(c, seed) for c in components]
+    components = [*components, *(members for members, _ in placed)]
+    sizes = [Counter(label for s in c for label in labels_of(s) or {""}) for c in components]
     by_label: dict[str, list[int]] = defaultdict(list)
     for i, size in enumerate(sizes):
         for label in size:
             by_label[label].append(i)
-    place: dict[int, str] = {}
+    place = {i: split for i, (_, split) in enumerate(placed, len(chance))}
     for label, members in sorted(by_label.items(), key=lambda item: (len(item[1]), item[0])):
         lack = {split: share * sum(sizes[i][label] for i in members) for split, share in shares.items()}
         for i in members:

@@ -27,7 +27,8 @@ QUALITY = 95
 class Taken:
     """What came of one image or clip; `seen` images were in it. The first three lists go together.
 
-    Of an image: its upright `size` and EXIF `orientation`, as decode_image has them, and its `brightest` value.
+    `size` is that of the upright image, or of a clip's frames; of an image also its EXIF `orientation`, as decode_image
+    has it, and its `brightest` value.
     """
 
     samples: list[Sample] = field(default_factory=list)
@@ -53,7 +54,15 @@ def by_file(candidates: list[Candidate]) -> list[list[Candidate]]:
 
 
 def take_all(candidates: list[Candidate], folder: Path, max_side: int) -> list[Taken]:
-    """`take` of each, of one file, which is decoded once."""
+    """`take` of each, of one file, which is decoded once.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     Image.new("RGB", (80, 60)).save(f"{folder}/source.png")
+    ...     [taken] = take_all([Candidate(Path(folder, "source.png"), "source.png", "one")], Path(folder), max_side=64)
+    >>> [(s.file_name, s.width, s.height) for s in taken.samples]
+    [('one.jpg', 64, 48)]
+    """
     read = lru_cache(maxsize=1)(_decoded) if len(candidates) > 1 else _decoded
     return [take(candidate, folder, max_side, read) for candidate in candidates]
 
@@ -97,7 +106,7 @@ def _take_clip(candidate: Candidate, folder: Path, max_side: int) -> Taken:
     taken = Taken()
     try:
         for place, _, image in frames(candidate.file, candidate.frames or 1, candidate.marks):
-            size = image.size
+            size = taken.size = image.size
             image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
             _write(taken, image, candidate, f"{candidate.id}-{place:05d}", folder)
             if candidate.marks is not None:

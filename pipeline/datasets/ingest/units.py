@@ -119,6 +119,9 @@ def _boxes(reading: Reading, taken: Sequence[Taken]) -> Iterator[_Seen]:
         size = candidate.size or one.size
         if size is None or one.size is None or candidate.crop:
             continue
+        for o in (o for marks in (candidate.marks or {}).values() for o in marks):  # in pixels
+            if min(o.box[2:]) > 0 and all(map(math.isfinite, o.box)):
+                yield _Seen(candidate, one, o.box, size)
         for o in candidate.objects:
             x, y, w, h = o.box
             points = [(p.x * size[0], p.y * size[1]) for p in o.landmarks if p.visibility]

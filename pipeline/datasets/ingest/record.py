@@ -1,0 +1,137 @@
+"""Which split each image of a dataset was assigned to, kept as a file so that it stays there when images are added."""
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from pipeline.core.errors import InputError, shown
+from pipeline.core.files import read_text, write_text
+from pipeline.core.sample import SPLITS, Sample
+from pipeline.datasets.formats.reading import Problem
+from pipeline.datasets.ingest.settled import Recorded
+from pipeline.datasets.params import SplitParams
+
+
+@dataclass(slots=True)
+class Row:
+    """An image or clip by its `file` relative to the source, and the source's `group` for it, if any. `before` is the
+    split that it had before other `splits` in params.yaml drew all anew; `val`, `test` and `seed` are those of now.
+    """
+
+    file: str
+    group: str
+    split: str
+    before: str
+    val: float
+    test: float
+    seed: int
+
+
+HEADER = [f.name for f in fields(Row)]
+
+
+@dataclass(slots=True)
+class Record:
+    """The rows of a record by file. `before`, of one that other params made, are the splits that no longer hold."""
+
+    rows: dict[str, Row] = field(default_factory=dict)
+    before: dict[str, str] = field(default_factory=dict)
+
+    def of(self, samples: Iterable[Sample], names: Iterable[str]) -> Recorded:
+        """What it says of `samples`, which are of the files of these `names`."""
+        rows = ((s, self.rows.get(shown(name))) for s, name in zip(samples, names, strict=True))
+        groups: dict[str, set[str]] = defaultdict(set)
+        for row in self.rows.values():
+            if row.group:
+                groups[row.group].add(row.split)
+        return Recorded({s.id: row.split for s, row in rows if row}, dict(groups))
+
+    def extended(self, drawn: dict[str, tuple[str, str]], there: Iterable[str], params: SplitParams) -> "Record":
+        """The record from now on: of `drawn`, file -> (group, split), and as it was of files that are not `there`."""
+        here = {shown(name) for name in there}
+        rows = {file: row for file, row in self.rows.items() if file not in here}
+        for name, (group, split) in drawn.items():
+            file = shown(name)
+            old = self.rows[file].before if file in self.rows else self.before.get(file, "")
+            rows[file] = Row(file, shown(group), split, old, params.val, params.test, params.seed)
+        return Record(rows)
+
+    def counts(self, names: Iterable[str]) -> dict[str, int]:
+        """How many files it has, how many of them are not among the source's `names`, and of how many other params
+        have changed the split.
+        """
+        gone = self.rows.keys() - {shown(name) for name in names}
+        return {"files": len(self.rows), "gone": len(gone), "moved": len(self._moved())}
+
+    def notes(self) -> list[Problem]:
+        """A row for the ledger if other params have drawn the splits anew."""
+        before = sum(row.before != "" for row in self.rows.values())
+        if not before:
+            return []
+        found = f"other val, test or seed in splits: {before} files were drawn anew, {len(self._moved())} have moved"
+        return [Problem("", "", "drawn_anew", found, "noted")]
+
+    def _moved(self) -> list[Row]:
+        return [row for row in self.rows.values() if row.before not in ("", row.split)]
+
+
+def read_record(path: Path, params: SplitParams) -> Record:
+    """The record at `path`, an empty one if there is none. Raises InputError naming the line that is not one of a
+    record.
+    """
+    if not path.exists():
+        return Record()
+    table = csv.reader(io.StringIO(read_text(path)), strict=True)
+    try:
+        rows = _rows(table)
+    except (ValueError, csv.Error) as error:
+        advice = "bring it back from git; without it all images are drawn anew"
+        raise InputError(f"{path}:{max(1, table.line_num)}: {error}; {advice}") from None
+    if any((row.val, row.test, row.seed) != (params.val, params.test, params.seed) for row in rows.values()):
+        return Record(before={file: row.split for file, row in rows.items()})
+    return Record(rows)
+
+
+def write_record(path: Path, record: Record) -> None:
+    text = io.StringIO()
+    table = csv.DictWriter(text, HEADER, lineterminator="\n")
+    table.writeheader()
+    table.writerows(asdict(row) for _, row in sorted(record.rows.items()))
+    write_text(path, text.getvalue())
+
+
+def _rows(table: Iterable[list[str]]) -> dict[str, Row]:
+    """The rows by file. Raises ValueError saying what is wrong with the last one that was read."""
+    lines = iter(table)
+    if (header := next(lines, [])) != HEADER:
+        raise ValueError(f"found {','.join(header)!r:.80}; expected {','.join(HEADER)!r}")
+    rows: dict[str, Row] = {}
+    for cells in lines:
+        row = _row(cells)
+        first = next(iter(rows.values()), row)
+        if row.file in rows:
+            raise ValueError(f"{row.file!r} is there twice; expected each file once")
+        if (row.val, row.test, row.seed) != (first.val, first.test, first.seed):
+            raise ValueError(f"val, test and seed are not those of the first row: {','.join(cells)!r:.80}")
+        rows[row.file] = row
+    return rows
+
+
+def _row(cells: list[str]) -> Row:
+    if len(cells) != len(HEADER):
+        raise ValueError(f"found {len(cells)} cells; expected {len(HEADER)}: {','.join(HEADER)}")
+    file, group, split, before, *drawn = cells
+    if not file:
+        raise ValueError("no file; expected the name of an image or clip")
+    if split not in SPLITS or before not in ("", *SPLITS):
+        raise ValueError(f"split {split!r}, before {before!r}; expected {', '.join(SPLITS)}")
+    try:
+        params = SplitParams(val=float(drawn[0]), test=float(drawn[1]), seed=int(drawn[2]))
+    except (ValueError, ValidationError):
+        raise ValueError(f"val, test, seed: {','.join(drawn)!r}; expected numbers as in params.yaml") from None
+    return Row(file, group, split, before, params.val, params.test, params.seed)

@@ -1,0 +1,154 @@
+"""Two versions of a dataset, compared by id: each change is found, named and drawn, and nothing else is."""
+
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from pipeline.cli import main
+from pipeline.core.errors import InputError
+from pipeline.core.sample import SPLITS, Dataset, Landmark, Object, Sample, write_dataset, write_samples
+from pipeline.experiments.versions import LISTED, Change, compare_objects, difference, difference_text, open_version
+
+COW, GOAT = Object("cow", (0.1, 0.1, 0.3, 0.4)), Object("goat", (0.6, 0.5, 0.2, 0.2))
+FACE = Object("cow", (0.1, 0.1, 0.3, 0.4), [Landmark(0.2, 0.2), Landmark(0.3, 0.2), Landmark(0, 0, 0)])
+
+
+def write(folder, images, labels=("cow", "goat")):
+    """`images`: a sample each with the seed of its pixels."""
+    for split in SPLITS:
+        (folder / split).mkdir(parents=True)
+        write_samples(folder / split, [s for s, _ in images if s.split == split])
+    for s, seed in images:
+        pixels = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((64, 48)).save(folder / s.split / s.file_name)
+    write_dataset(folder, Dataset("set", list(labels), ["a", "b", "c"], [], [(0, 1)]))
+    return folder
+
+
+def sample(i, split="train", label=None, objects=()):
+    return Sample(str(i), f"{i}.png", 64, 48, split, label=label, objects=list(objects))
+
+
+BEFORE = [
+    (sample("same", objects=[COW, GOAT]), 0),
+    (sample("gone"), 1),
+    (sample("side"), 2),
+    (sample("pixels", objects=[COW]), 3),
+    (sample("class", label="cow"), 4),
+    (sample("box", objects=[COW, GOAT]), 5),
+    (sample("name", objects=[COW, GOAT]), 6),
+    (sample("far", objects=[GOAT]), 7),
+    (sample("points", objects=[FACE]), 8),
+    (sample("crowd", objects=[COW]), 9),
+    (sample("more", objects=[COW]), 10),
+]
+NOW = [
+    (sample("same", objects=[GOAT, COW]), 0),  # another order is no change
+    (sample("new"), 11),
+    (sample("side", "test"), 2),
+    (sample("pixels", objects=[COW]), 33),
+    (sample("class", label="goat"), 4),
+    (sample("box", objects=[replace(COW, box=(0.1, 0.1, 0.3, 0.2)), GOAT]), 5),
+    (sample("name", objects=[replace(COW, label="yak"), GOAT]), 6),
+    (sample("far", objects=[replace(GOAT, box=(0.0, 0.0, 0.2, 0.2))]), 7),
+    (sample("points", objects=[replace(FACE, landmarks=[Landmark(0.2, 0.3), *FACE.landmarks[1:]])]), 8),
+    (sample("crowd", objects=[replace(COW, crowd=True)]), 9),
+    (sample("more", objects=[COW, GOAT]), 10),
+]
+CHANGES = {
+    "side": {"split": "train -> test"},
+    "pixels": {"pixels": "other pixels"},
+    "class": {"label": "cow -> goat"},
+    "box": {"boxes_moved": "cow box IoU 0.50"},
+    "name": {"relabelled": "cow -> yak"},
+    "far": {"objects_added": "+ goat", "objects_removed": "- goat"},
+    "points": {"landmarks_moved": "cow 1 points by 0.100"},
+    "crowd": {"relabelled": "cow -> cow (crowd)"},
+    "more": {"objects_added": "+ goat"},
+}
+
+
+@pytest.fixture
+def versions(tmp_path):
+    return write(tmp_path / "a", BEFORE), write(tmp_path / "b", NOW, ("cow", "goat", "yak"))
+
+
+def compared(a, b):
+    with open_version(str(a), a.parent) as before, open_version(str(b), b.parent) as now:
+        return difference(before, now)
+
+
+def test_each_change_is_found_and_nothing_else(versions):
+    found = compared(*versions)
+    assert {change.id: change.kinds() for change in found.changed} == CHANGES
+    assert (found.added, found.removed) == (["new"], ["gone"])
+    assert found.counts() == {
+        **{"added": 1, "removed": 1, "unchanged": 1, "split": 1, "label": 1, "pixels": 1, "relabelled": 2},
+        **{"objects_added": 2, "objects_removed": 1, "boxes_moved": 1, "landmarks_moved": 1},
+    }
+    back = compared(*reversed(versions))
+    assert {change.id for change in back.changed} == set(CHANGES)
+    assert (back.added, back.removed) == (["gone"], ["new"])
+    assert compared(versions[0], versions[0]).counts()["unchanged"] == len(BEFORE)
+
+
+def test_the_command_prints_and_draws(versions, tmp_path, capsys):
+    sheet = tmp_path / "sheet.png"
+    main(["ledger", *map(str, versions), "--sheet", str(sheet)])
+    said = capsys.readouterr().out
+    heading = f"{versions[0]}: 11 images -> {versions[1]}: 11 images\nadded 1  removed 1  unchanged 1  split 1"
+    assert said.startswith(heading)
+    assert "\nlabels: cow, goat -> cow, goat, yak\n" in said
+    assert "\n  box: cow box IoU 0.50\n" in said
+    with Image.open(sheet) as image:
+        assert image.size[0] > 1200
+        seen = {colour for _, colour in image.getcolors(maxcolors=2**24)}
+    assert {(64, 255, 96), (200, 200, 200)} <= seen, "truth, and where nothing is"
+    with pytest.raises(SystemExit):
+        main(["ledger", *map(str, versions), "--sheet", str(sheet)])
+    assert "is there already; expected a new file" in capsys.readouterr().err
+    main(["ledger", *map(str, versions), "--json"])
+    row = json.loads(capsys.readouterr().out)
+    assert row["counts"]["boxes_moved"] == 1
+    (box,) = (change for change in row["changed"] if change["id"] == "box")
+    assert box == {"id": "box", "boxes_moved": [["cow", pytest.approx(0.5), pytest.approx(0.1)]]}
+
+
+@given(st.lists(st.tuples(st.sampled_from(["cow", "goat"]), st.integers(0, 3), st.integers(0, 3)), max_size=5))
+def test_objects_are_accounted_for(rows):
+    """Every object that is not the same is in one pair, or came or went."""
+    before = [Object(label, (0.1 * x, 0.1 * y, 0.2, 0.2)) for label, x, y in rows]
+    for now in (before[::-1], before[1:], [replace(o, label="goat") for o in before]):
+        change = Change("1")
+        compare_objects(before, now, change)
+        assert len(before) - len(change.objects_removed) == len(now) - len(change.objects_added)
+
+
+def test_many_changes_are_counted_and_some_are_named(tmp_path):
+    images = [(sample(f"{i:02d}", label="cow"), 0) for i in range(50)]
+    a = write(tmp_path / "a", images)
+    b = write(tmp_path / "b", [(replace(s, label="goat"), 0) for s, _ in images])
+    text = difference_text(compared(a, b))
+    assert text.splitlines()[1] == "label 50"
+    assert text.endswith(f"  and {50 - LISTED} more")
+
+
+def test_what_is_no_version_is_named(versions, tmp_path):
+    with pytest.raises(
+        InputError, match=r"herd: no ingested data in .*; expected its folder, a dataset's name or NAME@"
+    ):
+        compared(versions[0], versions[0].parent / "herd")
+    with (
+        pytest.raises(InputError, match=re.escape("herd@HEAD: ") + ".*; expected a revision whose dvc.lock has it"),
+        open_version("herd@HEAD", tmp_path),
+    ):
+        pass
+    (versions[1] / "train" / "box.png").unlink()
+    with pytest.raises(InputError, match=r"box.png: no such file, though metadata.jsonl"):
+        compared(*versions)

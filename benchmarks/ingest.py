@@ -3,9 +3,10 @@
     python -m benchmarks.ingest [--counts 1000,10000] [--frames 10000]
 
 Draws class folders of that many JPEG files of 96 x 72 pixels, each another image, and ingests them: milliseconds an
-image, images a second, and how much memory the process had at its highest above what it began with. The loop does
-what anyone would write: open, RGB, scale down, save. Each runs in a process of its own; `ingest` on all cores that it
-may use, the loop on one. `--frames`: so many thumbnails of a fixed camera, and what near-duplicates take alone.
+image by the clock and of CPU, with that of all processes that work for it, and how much memory the process had at its
+highest above what it began with. The loop does what anyone would write: open, RGB, scale down, save. Each runs in a
+process of its own; `ingest` on all cores that it may use, the loop on one. `--frames`: so many thumbnails of a fixed
+camera, and what near-duplicates take alone.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 from PIL import Image
 
 from pipeline.core.memory import peak_memory
@@ -36,19 +38,22 @@ def main() -> None:
     if asked.alone:
         _measure(*asked.alone)
         return
-    print("   images  ingest ms  images/s   loop ms  images/s  memory MB", flush=True)
+    print("   images  ingest ms    CPU ms  images/s   loop ms    CPU ms  images/s  memory MB", flush=True)
     for count in map(int, asked.counts.split(",")):
         with tempfile.TemporaryDirectory() as name:
             draw(Path(name) / "set", count)
-            taken, memory = _alone("ingest", name)
-            plain, _ = _alone("loop", name)
+            taken, cpu, memory = _alone("ingest", name)
+            plain, plain_cpu, _ = _alone("loop", name)
         print(
-            f"{count:9,} {1000 * taken / count:10.2f} {count / taken:9.0f} {1000 * plain / count:9.2f} "
-            f"{count / plain:9.0f} {memory / 1e6:10.0f}",
+            f"{count:9,} {1000 * taken / count:10.2f} {1000 * cpu / count:9.2f} {count / taken:9.0f} "
+            f"{1000 * plain / count:9.2f} {1000 * plain_cpu / count:9.2f} {count / plain:9.0f} {memory / 1e6:10.0f}",
             flush=True,
         )
-    taken, memory = _alone("frames", str(asked.frames))
-    print(f"near-duplicates of {asked.frames:,} frames of a fixed camera: {taken:.1f} s, {memory / 1e6:.0f} MB")
+    taken, cpu, memory = _alone("frames", str(asked.frames))
+    print(
+        f"near-duplicates of {asked.frames:,} frames of a fixed camera: {taken:.1f} s, {cpu:.1f} s of CPU, "
+        f"{memory / 1e6:.0f} MB"
+    )
 
 
 def draw(root: Path, count: int) -> None:
@@ -86,18 +91,24 @@ def fixed_camera(frames: str) -> None:
     assert [len(s) for s in found.sets] == [count]
 
 
-def _alone(call: str, given: str) -> tuple[float, int]:
-    """Seconds, and bytes above what the process had before, of one of CALLS in a process of its own."""
+def _alone(call: str, given: str) -> tuple[float, float, int]:
+    """Seconds, seconds of CPU, and bytes above what it had before, of one of CALLS in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.ingest", "--alone", call, given]
     said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    seconds, memory = said.split()
-    return float(seconds), int(memory)
+    seconds, cpu, memory = said.split()
+    return float(seconds), float(cpu), int(memory)
 
 
 def _measure(call: str, given: str) -> None:
-    before, start = peak_memory() or 0, time.perf_counter()
+    before, cpu, start = peak_memory() or 0, _cpu_seconds(), time.perf_counter()
     CALLS[call](given)
-    print(time.perf_counter() - start, (peak_memory() or 0) - before)
+    print(time.perf_counter() - start, _cpu_seconds() - cpu, (peak_memory() or 0) - before)
+
+
+def _cpu_seconds() -> float:
+    """Of this process and those that work for it, which wait for more work."""
+    times = [one.cpu_times() for one in (psutil.Process(), *psutil.Process().children(recursive=True))]
+    return sum(t.user + t.system for t in times)
 
 
 CALLS: dict[str, Callable[[str], None]] = {"ingest": ingested, "loop": loop, "frames": fixed_camera}

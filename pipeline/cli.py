@@ -24,6 +24,7 @@ def _run(arguments: list[str] | None) -> None:
     new = parser.add_subparsers(required=True, metavar="COMMAND").add_parser
     _add_parser(new("add", help="write a dataset and a run for a folder of your own into params.yaml"))
     _convert_parser(new("convert", help="write a labelled dataset in another format"))
+    _download_parser(new("download", help="a public dataset, as a folder that `add` takes"))
     _predict_parser(new("predict", help="what a trained run says of images"))
     _inspect_parser(new("inspect", help="open a run's data and predictions in the FiftyOne App"))
     _demo_parser(new("demo", help="serve the page that runs an exported model in a browser"))
@@ -82,6 +83,18 @@ def _convert_parser(parser: argparse.ArgumentParser) -> None:
     _add_settings(parser, "an option of the format of IN: options.frames=4")
     parser.add_argument("--json", action="store_true", help="the counts as one JSON object")
     parser.set_defaults(command=commands.convert)
+
+
+def _download_parser(parser: argparse.ArgumentParser) -> None:
+    from pipeline.datasets.public.sets import SETS
+
+    width = max(map(len, SETS))
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "\n".join(f"  {name:{width}}  {row.what} ({row.size}; {row.licence})" for name, row in SETS.items())
+    parser.add_argument("set", type=_word, help=", ".join(SETS))
+    parser.add_argument("--max", type=_count, metavar="N", help="the first N images or clips of each split")
+    parser.add_argument("--to", type=_path, metavar="FOLDER", help="a new folder (default: data/public/SET)")
+    parser.set_defaults(command=commands.download)
 
 
 def _cost_parser(parser: argparse.ArgumentParser) -> None:

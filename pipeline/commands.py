@@ -41,6 +41,13 @@ def convert(args: argparse.Namespace) -> None:
     print(_json(summary) if args.json else summary_line(summary))
 
 
+def download(args: argparse.Namespace) -> None:
+    from pipeline.datasets.public.download import download
+
+    _check_place("--to", args.to)
+    print(download(args.set, args.to or Path("data/public") / args.set, args.max))
+
+
 def _budget(args: argparse.Namespace) -> None:
     from pipeline.experiments.budget import budget_text, candidates, check_plot, fitting, read_budget, write_plot
 

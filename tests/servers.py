@@ -7,6 +7,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def hub(files: dict[str, bytes]) -> Iterator[tuple[str, list[str]]]:
             """Nothing into the tests' output."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         try:
             yield f"http://127.0.0.1:{server.server_port}", asked
         finally:
@@ -82,3 +83,111 @@ def silent() -> Iterator[str]:
     """The address of a server that takes every call and never answers."""
     with socket.create_server(("127.0.0.1", 0), backlog=16) as listening:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+@dataclass
+class Served:
+    """A file of `files_served`, and how it is served: each connection of the first ones ends after so many bytes of
+    `cuts`, each of the first answers has a status of `statuses`.
+    """
+
+    content: bytes
+    tag: str = '"1"'
+    date: str = ""
+    length: bool = True
+    chunked: bool = False
+    ranges: bool = True
+    heeds_if_range: bool = True
+    moved_to: str = ""
+    cuts: list[int] = field(default_factory=list)
+    statuses: list[int] = field(default_factory=list)
+
+
+@contextmanager
+def files_served(files: dict[str, Served]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Serves `files` by path over HTTP/1.1. Yields its address and a list of what it was asked for: path and Range."""
+    asked: list[tuple[str, str]] = []
+
+    class Files(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            name = self.path.strip("/")
+            asked.append((name, self.headers.get("Range", "")))
+            file = files.get(name)
+            status = 404 if file is None else file.statuses.pop(0) if file.statuses else 200
+            if file is None or status != 200:
+                self.send_response(status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            if file.moved_to:
+                self.send_response(302)
+                self.send_header("Location", file.moved_to)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            self.send(file)
+
+        def send(self, file: Served) -> None:
+            start, same = 0, self.headers.get("If-Range", "") in ("", file.tag, file.date)
+            if file.ranges and self.headers.get("Range") and (same or not file.heeds_if_range):
+                start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+            past = start and start >= len(file.content)
+            self.send_response(416 if past else 206 if start else 200)
+            body = b"" if past else file.content[start:]
+            if start:
+                span = "*" if past else f"{start}-{len(file.content) - 1}"
+                self.send_header("Content-Range", f"bytes {span}/{len(file.content)}")
+            for header, value in (("ETag", file.tag), ("Last-Modified", file.date)):
+                if value:
+                    self.send_header(header, value)
+            if file.chunked:
+                self.send_header("Transfer-Encoding", "chunked")
+            elif file.length:
+                self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            cut = file.cuts.pop(0) if file.cuts else len(body)
+            if file.chunked:
+                self.wfile.write(b"%x\r\n%s" % (len(body), body[:cut]))
+                self.wfile.write(b"\r\n0\r\n\r\n" if cut >= len(body) else b"")
+            else:
+                self.wfile.write(body[:cut])
+            self.close_connection = cut < len(body) or not (file.length or file.chunked)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing into the tests' output."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Files) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", asked
+        finally:
+            server.shutdown()
+
+
+@contextmanager
+def silent_after(content: bytes, sent: int) -> Iterator[str]:
+    """The address of a server that sends so many bytes of `content` and then nothing, until the block ends."""
+    ended = threading.Event()
+
+    class Slow(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("ETag", '"1"')
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content[:sent])
+            self.wfile.flush()
+            ended.wait(PATIENCE)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing into the tests' output."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            ended.set()
+            server.shutdown()

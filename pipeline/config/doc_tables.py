@@ -25,6 +25,7 @@ from pipeline.core.files import write_text
 from pipeline.core.markdown import table
 from pipeline.datasets.formats import FORMATS
 from pipeline.datasets.formats.writing import KINDS, SET_KINDS
+from pipeline.datasets.public.sets import sets_table
 from pipeline.runtimes.targets import targets_table
 
 Tables = Mapping[str, Callable[[], str]]
@@ -108,6 +109,7 @@ TABLES: dict[str, Tables] = {
         "formats": formats_table,
         "formats-both-ways": both_ways_table,
         "format-options": format_options_table,
+        "public-sets": sets_table,
     },
     "docs/export.md": {"targets": targets_table},
     "docs/models.md": {"heads": heads_table},

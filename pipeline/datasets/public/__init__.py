@@ -1,0 +1,1 @@
+"""Public datasets: fetched, checked, unpacked and laid out so that a format reads them"""

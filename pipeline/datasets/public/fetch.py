@@ -1,0 +1,268 @@
+"""Files over HTTP: what came stays and is gone on with, and a file is whole and checked or not there.
+
+RFC 9110: Range and If-Range ask for the rest of the same version; 206 is that rest, 200 the whole file anew.
+"""
+
+import hashlib
+import re
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import sha256
+from ipaddress import ip_address
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from tqdm import tqdm
+
+from pipeline.core.errors import InputError, without_password
+from pipeline.core.files import link_or_copy, naming, new_file, read_json, write_json
+
+if TYPE_CHECKING:
+    from requests import Response, Session
+
+CONNECTING, ANSWERING = 20, 60  # seconds without a word from the server
+PAUSES = (1.0, 4.0, 15.0)  # seconds before another try where the last one brought nothing
+AT_ONCE = 8  # small files
+BLOCK = 1 << 20  # bytes
+BUSY = (408, 429, 500, 502, 503, 504)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file at `url`, with the `checksum` that is known of it ("sha256:..." or "md5:..."); "" if none is published."""
+
+    url: str
+    checksum: str = ""
+
+    @property
+    def name(self) -> str:
+        return unquote(PurePosixPath(urlsplit(self.url).path).name)
+
+
+class Downloads:
+    """Brings files into `folder`. Of files without a published checksum `seen`, a JSON file, has the one that they had
+    at the first download, and a later one is held to it.
+    """
+
+    def __init__(self, folder: Path, seen: Path) -> None:
+        self._folder, self._seen = folder, seen
+        self._known: dict[str, str] = read_json(seen) if seen.is_file() else {}
+        self._new: dict[str, str] = {}
+        self._sessions: dict[bool, Session] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def get(self, file: RemoteFile) -> Path:
+        """The file, whole and checked, in `folder`. Raises InputError naming its address; what came of it stays."""
+        place = self._folder / file.name
+        expected = file.checksum or self._known.get(file.url, "")
+        part = self._folder / f"{file.name}.part"
+        kind, _, digits = expected.partition(":")
+        if place.is_file() and (
+            not expected or _digest(place, kind) == digits
+        ):  # of a try that ended later, or by hand
+            self._note(file, place)
+            return place
+        resumed = self._bring(file, part)
+        found = _digest(part, kind) if expected else ""
+        if found != digits and resumed:  # the server's file may be another one than that which it began with
+            part.unlink()
+            self._bring(file, part)
+            found = _digest(part, kind)
+        if found != digits:
+            part.unlink()
+            by = "published" if file.checksum else f"it had at the first download, in {self._seen}"
+            raise InputError(
+                f"{without_password(file.url)}: {kind} {found}; expected {digits}, as {by}. What came is removed: "
+                "try again, and if it stays so, the publisher has another file there"
+            )
+        part.replace(place)
+        _beside(part).unlink(missing_ok=True)
+        self._note(file, place)
+        return place
+
+    def get_all(self, places: Mapping[str, Path], label: str) -> None:
+        """Small files, by address, several at once; those that came stay in `folder` too. Raises InputError for the
+        first that does not come.
+        """
+        kept = {url: self._folder / "single" / f"{sha256(url.encode()).hexdigest()[:16]}.whole" for url in places}
+        missing = {url: file for url, file in kept.items() if not file.is_file()}
+        for url in missing:
+            self._session(url)  # before threads ask for it
+        with ThreadPoolExecutor(AT_ONCE) as pool, tqdm(total=len(places), desc=label, unit="file") as bar:
+            bar.update(len(places) - len(missing))
+            try:
+                for _ in pool.map(self._get_small, missing, missing.values()):
+                    bar.update()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        for url, place in places.items():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            link_or_copy(kept[url], place)
+
+    def remember(self) -> None:
+        """Write the checksums of files that have none published into `seen`: to be called once they proved good."""
+        if self._new:
+            write_json(self._seen, dict(sorted({**self._known, **self._new}.items())))
+
+    def _note(self, file: RemoteFile, place: Path) -> None:
+        if not file.checksum and file.url not in self._known:
+            self._new[file.url] = f"sha256:{_digest(place, 'sha256')}"
+
+    def _get_small(self, url: str, place: Path) -> None:
+        with new_file(place) as unfinished:
+            self._bring(RemoteFile(url), unfinished, quiet=True)
+            _beside(unfinished).unlink(missing_ok=True)
+
+    def _bring(self, file: RemoteFile, part: Path, quiet: bool = False) -> bool:
+        """The whole of `file` into `part`; returns whether some of it was there before."""
+        from requests import RequestException
+        from urllib3.exceptions import HTTPError
+
+        if _is_whole(file, part):  # ended before its name
+            return True
+        pauses, resumed = iter(PAUSES), False
+        while True:
+            before = _size(part)
+            try:
+                return self._request(file, part, quiet) > 0 or resumed
+            except (RequestException, HTTPError, _CutError) as error:
+                if _size(part) > before:
+                    pauses, resumed = iter(PAUSES), True
+                    continue
+                pause = next(pauses, None)
+                if pause is None or _hopeless(error):
+                    kept = f"; {_size(part):,} bytes of it are kept: the same command goes on there" if before else ""
+                    raise InputError(f"{without_password(file.url)}: {_reason(error)}{kept}") from None
+                time.sleep(pause)
+
+    def _request(self, file: RemoteFile, part: Path, quiet: bool) -> int:
+        """One request that ends with the whole file in `part`; returns the byte that it began at."""
+        have, version = _partial(file, part)
+        headers = {"Accept-Encoding": "identity", "User-Agent": "pocketlens"}
+        if have:
+            headers |= {"Range": f"bytes={have}-"} | ({"If-Range": version} if version else {})
+        with self._session(file.url).get(
+            file.url, headers=headers, stream=True, timeout=(CONNECTING, ANSWERING)
+        ) as answer:
+            if answer.status_code in BUSY:
+                raise _CutError(f"the server answers {answer.status_code} {answer.reason}")
+            began = _began(answer, have, version)
+            if began is None:  # of another version, or past its end
+                part.unlink()
+                return self._request(file, part, quiet)
+            if not answer.ok:
+                raise InputError(
+                    f"{without_password(file.url)}: the server answers {answer.status_code} {answer.reason}"
+                )
+            length = answer.headers.get("Content-Length", "")
+            total = began + int(length) if length.isdecimal() else None
+            write_json(_beside(part), {"url": file.url, "version": _version(answer), "total": total})
+            with naming(part), part.open("ab" if began else "wb") as out, _bar(file, began, total, quiet) as bar:
+                # not stream(), which drops what came of a block when the connection ends in it
+                while block := answer.raw.read1(BLOCK, decode_content=False):
+                    out.write(block)
+                    bar.update(len(block))
+            ends = "chunked" in answer.headers.get("Transfer-Encoding", "")
+        if total is not None and _size(part) != total:
+            raise _CutError(f"the connection ended after {_size(part):,} of {total:,} bytes")
+        if total is None and not (ends or file.checksum or file.url in self._known):
+            part.unlink()
+            raise InputError(
+                f"{without_password(file.url)}: the server does not say how long the file is, and no checksum is "
+                "known: nothing tells whether all of it came"
+            )
+        return began
+
+    def _session(self, url: str) -> "Session":
+        """One that uses the proxies of the environment, but not for this machine itself."""
+        from requests import Session
+        from requests.adapters import HTTPAdapter
+
+        own = _is_loopback(urlsplit(url).hostname or "")
+        if own not in self._sessions:
+            session = self._sessions[own] = Session()
+            session.trust_env = not own
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, HTTPAdapter(pool_maxsize=AT_ONCE))
+        return self._sessions[own]
+
+
+class _CutError(Exception):
+    """The server ended before the file did."""
+
+
+def _began(answer: "Response", have: int, version: str) -> int | None:
+    """The byte that the answer begins at; None if what is there is no beginning of the server's file."""
+    if answer.status_code == 206:
+        said = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
+        same = not (version and _version(answer)) or version == _version(answer)
+        return have if said and int(said[1]) == have and same else None
+    return None if answer.status_code == 416 and have else 0
+
+
+def _version(answer: "Response") -> str:
+    """What If-Range may be given: a strong ETag, else the date."""
+    tag = answer.headers.get("ETag", "")
+    return tag if tag.startswith('"') else answer.headers.get("Last-Modified", "")
+
+
+def _partial(file: RemoteFile, part: Path) -> tuple[int, str]:
+    """How many bytes can be gone on from, and of which version they are; none where nothing would tell a mixture."""
+    state = _state(file, part)
+    version = state.get("version", "")
+    return (_size(part), version) if state and (version or file.checksum) else (0, "")
+
+
+def _is_whole(file: RemoteFile, part: Path) -> bool:
+    return part.is_file() and _state(file, part).get("total") == _size(part)
+
+
+def _state(file: RemoteFile, part: Path) -> dict[str, Any]:
+    """What the server said of the file whose beginning is in `part`; empty if that is of another address."""
+    said: dict[str, Any] = read_json(_beside(part)) if _beside(part).is_file() else {}
+    return said if said.get("url") == file.url else {}
+
+
+def _beside(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _digest(path: Path, kind: str) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, kind).hexdigest()
+
+
+def _bar(file: RemoteFile, began: int, total: int | None, quiet: bool) -> Any:
+    sizes: dict[str, Any] = {"total": total, "initial": began, "unit": "B", "unit_scale": True, "unit_divisor": 1000}
+    return tqdm(desc=file.name, disable=quiet, mininterval=0.5, **sizes)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _hopeless(error: Exception) -> bool:
+    from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema, SSLError, TooManyRedirects
+
+    return isinstance(error, InvalidSchema | InvalidURL | MissingSchema | SSLError | TooManyRedirects)
+
+
+def _reason(error: Exception) -> str:
+    from requests import ConnectionError, ConnectTimeout, Timeout
+
+    if isinstance(error, ConnectTimeout | Timeout):
+        return f"no answer in {CONNECTING if isinstance(error, ConnectTimeout) else ANSWERING} seconds"
+    inner = getattr(error.args[0], "reason", error) if error.args else error  # of urllib3, which says it in a few words
+    said = without_password(" ".join(str(inner).split()))
+    return f"not reachable ({said})" if isinstance(error, ConnectionError) else said

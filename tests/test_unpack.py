@@ -1,0 +1,135 @@
+"""Archives: nothing leads out of the folder, what is broken is said, and RAR needs a program."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline.core.errors import InputError
+from pipeline.datasets.public import unpack as code
+from pipeline.datasets.public.unpack import members, unpack
+from tests.archives import rarred, tarred, zipped
+
+FILES = {"set/a/1.jpg": b"one" * 1000, "set/b/2.jpg": b"two" * 1000, "set/list.txt": b"1 2"}
+RAR_PROGRAM = next((name for name in code.RAR_PROGRAMS if shutil.which(name)), None)
+needs_rar = pytest.mark.skipif(RAR_PROGRAM is None, reason=f"none of {', '.join(code.RAR_PROGRAMS)} is on PATH")
+MAKES = {
+    "a.zip": zipped,
+    "a.tar.gz": tarred,
+    "a.tar": lambda path, files: tarred(path, files, mode="w"),
+    "plain.tar.gz": lambda path, files: tarred(path, files, mode="w"),  # as UCF101's subset is
+    "a.tar.xz": lambda path, files: tarred(path, files, mode="w:xz"),
+    "a.rar": rarred,
+}
+EACH = [pytest.param(name, marks=needs_rar if name.endswith("rar") else ()) for name in MAKES]
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_files_go_where_they_are_told(tmp_path, name):
+    archive = MAKES[name](tmp_path / name, FILES)
+    assert members(archive) == sorted(FILES)
+    for folder, place, expected in (
+        ("all", lambda name: name, FILES),
+        ("some", lambda name: f"x/{name[-5:]}" if name.endswith("jpg") else None, {
+            "x/1.jpg": FILES["set/a/1.jpg"], "x/2.jpg": FILES["set/b/2.jpg"]}),
+    ):  # fmt: skip
+        (tmp_path / folder).mkdir()
+        unpack(archive, tmp_path / folder, place)
+        assert files_in(tmp_path / folder) == expected
+
+
+@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("path", ["../out.jpg", "set/../../out.jpg", "/tmp/out.jpg"])
+def test_a_path_that_leads_out_is_refused(tmp_path, name, path):
+    (tmp_path / "in").mkdir()
+    archive = MAKES[name](tmp_path / name, {**FILES, path: b"gotcha"})
+    with pytest.raises(InputError, match=r"out\.jpg: leads out of the folder"):
+        unpack(archive, tmp_path / "in", lambda name: name)
+    assert not list(tmp_path.rglob("out.jpg"))
+
+
+@pytest.mark.parametrize("where", ["backslash", "drive"])
+def test_so_is_one_of_windows(tmp_path, where):
+    (tmp_path / "in").mkdir()
+    name = {"backslash": "set\\..\\..\\out.jpg", "drive": "C:/out.jpg"}[where]
+    with pytest.raises(InputError, match="leads out of the folder"):
+        unpack(tarred(tmp_path / "a.tar", {name: b"gotcha"}), tmp_path / "in", lambda name: name)
+
+
+def test_links_are_refused(tmp_path):
+    (tmp_path / "in").mkdir()
+    for archive in (
+        tarred(tmp_path / "a.tar.gz", FILES, {"set/link.jpg": "../../secret"}),
+        zipped(tmp_path / "a.zip", {**FILES, "set/link.jpg": b"../../secret"}, links=("set/link.jpg",)),
+    ):
+        with pytest.raises(InputError, match=r"set/link\.jpg: a link.*; expected files only"):
+            unpack(archive, tmp_path / "in", lambda name: name)
+        unpack(archive, tmp_path / "in", lambda name: None if "link" in name else name)
+        assert files_in(tmp_path / "in") == FILES
+
+
+@pytest.mark.parametrize("name", [name for name in MAKES if name != "a.rar"])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+def test_half_an_archive_is_said_and_removed(tmp_path, name, share):
+    archive = MAKES[name](tmp_path / name, {**FILES, "set/3.jpg": bytes(i * i % 251 for i in range(40_000))})
+    whole = archive.read_bytes()
+    archive.write_bytes(whole[: int(len(whole) * share)])
+    (tmp_path / "in").mkdir()
+    with pytest.raises(InputError, match=r"not a whole tar, zip or RAR archive .* is removed"):
+        unpack(archive, tmp_path / "in", lambda name: name)
+    assert not archive.exists()
+
+
+def test_a_changed_byte_is_said(tmp_path):
+    archive = zipped(tmp_path / "a.zip", {"a.bin": bytes(i * i % 251 for i in range(40_000))})
+    content = bytearray(archive.read_bytes())
+    content[300] ^= 1
+    archive.write_bytes(content)
+    (tmp_path / "in").mkdir()
+    with pytest.raises(InputError, match="not a whole"):
+        unpack(archive, tmp_path / "in", lambda name: name)
+
+
+def test_a_page_of_html_is_no_archive(tmp_path):
+    page = tmp_path / "a.zip"
+    page.write_text("<!DOCTYPE html><title>Sign in</title>")
+    with pytest.raises(
+        InputError, match=r"a\.zip: not a whole .*; it began with b'<!DOCTYPE html><titl' and is removed"
+    ):
+        members(page)
+
+
+def test_what_does_not_fit_on_the_disk_is_said_before(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2000))
+    (tmp_path / "in").mkdir()
+    with pytest.raises(InputError, match=r"a\.tar\.gz: 0 MB more are needed on the disk of .*in, 0 MB are free"):
+        unpack(tarred(tmp_path / "a.tar.gz", FILES), tmp_path / "in", lambda name: name)
+    assert files_in(tmp_path / "in") == {}
+
+
+def test_without_a_program_for_rar_the_error_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    archive = rarred(tmp_path / "a.rar", FILES)
+    (tmp_path / "in").mkdir()
+    with pytest.raises(InputError, match=r"no program here unpacks RAR; install one of bsdtar, unrar, .*is kept"):
+        unpack(archive, tmp_path / "in", lambda name: name)
+    assert archive.exists()
+
+
+@pytest.mark.parametrize("ends", ["exit 3", "exit 0"])
+def test_a_program_that_fails_or_leaves_files_out_is_said(tmp_path, monkeypatch, ends):
+    program = tmp_path / "bin/unrar"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\necho cannot >&2\n{ends}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent))
+    (tmp_path / "in").mkdir()
+    expected = "unrar ended with 3: cannot" if ends == "exit 3" else "did not come out of it as it is listed, by unrar"
+    with pytest.raises(InputError, match=expected):
+        unpack(rarred(tmp_path / "a.rar", FILES), tmp_path / "in", lambda name: name)
+    assert files_in(tmp_path / "in") == {}

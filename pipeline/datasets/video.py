@@ -1,18 +1,23 @@
 """A clip as evenly spaced images, by PyAV."""
 
 import errno
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.container import InputContainer
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
 from PIL import Image
 
 from pipeline.core.boundary import of_the_machine
 from pipeline.core.files import unfinished
 from pipeline.core.image_file import MOST_PIXELS
+from pipeline.datasets.keyframes import NotAsToldError, frames_by_keyframes
 
+ROOM = 64 << 20  # bytes of a clip's frames that are kept, so that it is decoded once
 WHOLE = 0.9  # a clip of which less than this share decodes is broken
 
 
@@ -27,7 +32,8 @@ def frames(
 
     They are the middles of `count` equal parts of the frames that decode, in the order of their timestamps; a clip
     with fewer frames gives those it has. With `among`, the places that may be taken, the parts are of those. Upright
-    and with square pixels, as a player shows them. Raises ClipError.
+    and with square pixels, as a player shows them. Where the container tells which frames there are, and those that are
+    taken decode as it tells, the others are not looked at. Raises ClipError.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -38,20 +44,28 @@ def frames(
     ...     [(place, image.size) for place, _, image in frames(Path(folder, "clip.mp4"), 2)]
     [(2, (64, 48)), (6, (64, 48))]
     """
-    times = _decoded_times(path)
+    try:
+        sought = _sought(path, count, among)
+    except (ClipError, NotAsToldError):
+        sought = None
+    if sought is not None:
+        yield from sought
+        return
+    kept: list[tuple[av.VideoFrame, Fraction]] = []
+    times = _decoded_times(path, kept)
     # containers may hold frames out of order, and without timestamps the order of decoding is all there is
     order = sorted(range(len(times)), key=lambda i: (times[i] is None, times[i] or 0, i))
     open_to = range(len(order)) if among is None else sorted(place for place in among if 0 <= place < len(order))
     if not open_to:
         raise ClipError(f"none of the {len(order)} frames that decode is labelled")
-    count = min(count, len(open_to))
-    places = [open_to[(2 * i + 1) * len(open_to) // (2 * count)] for i in range(count)]
+    places = _middles(open_to, count)
     wanted = {order[place]: place for place in places}
     taken: dict[int, tuple[float | None, Image.Image]] = {}
-    for i, (frame, aspect) in enumerate(_decode(path)):
+    to_rgb = VideoReformatter()
+    for i, (frame, aspect) in enumerate(kept or _decode(path)):
         if i in wanted:
-            taken[wanted[i]] = (frame.time if frame.pts is not None else None, _upright(frame, aspect))
-        if len(taken) == count:
+            taken[wanted[i]] = (frame.time if frame.pts is not None else None, _upright(frame, aspect, to_rgb))
+        if len(taken) == len(places):
             break
     for place in places:
         yield place, *taken[place]
@@ -69,8 +83,9 @@ def stream(path: Path | str) -> Iterator[Image.Image]:
     ...     len(list(stream(Path(folder, "clip.mp4"))))
     3
     """
+    to_rgb = VideoReformatter()
     for frame, aspect in _decode(path):
-        yield _upright(frame, aspect)
+        yield _upright(frame, aspect, to_rgb)
 
 
 def frame_rate(path: Path | str) -> Fraction:
@@ -174,7 +189,7 @@ def _decoding() -> Iterator[None]:
     """Raises ClipError for what a spoilt clip makes FFmpeg, PyAV and Pillow raise, which is almost anything."""
     try:
         yield
-    except ClipError:
+    except (ClipError, NotAsToldError):
         raise
     except Exception as error:  # as in core.image_file
         if of_the_machine(error):
@@ -183,9 +198,43 @@ def _decoding() -> Iterator[None]:
         raise ClipError(f"does not decode: {found}") from None
 
 
-def _decoded_times(path: Path | str) -> list[int | None]:
-    """The timestamp of each frame that decodes; what the container declares is often wrong."""
-    times = [frame.pts for frame, _ in _decode(path)]
+def _middles(open_to: Sequence[int], count: int) -> list[int]:
+    """Of `count` equal parts."""
+    count = min(count, len(open_to))
+    return [open_to[(2 * i + 1) * len(open_to) // (2 * count)] for i in range(count)]
+
+
+def _sought(
+    path: Path | str, count: int, among: Collection[int] | None
+) -> list[tuple[int, float | None, Image.Image]] | None:
+    """What `frames` gives, by keyframes; None where the whole clip has to be decoded. Raises NotAsToldError too."""
+
+    def wanted(length: int) -> list[int]:
+        if among is None:
+            return _middles(range(length), count)
+        # a place behind the end, or none at all, is for those to tell who know all frames
+        return _middles(sorted(among), count) if among and max(among) < length and min(among) >= 0 else []
+
+    to_rgb = VideoReformatter()
+    with _decoding(), av.open(_url(path)) as container:
+        stream = _video(container)
+        found = frames_by_keyframes(container, stream, wanted)
+        aspect = Fraction(stream.sample_aspect_ratio or 1)
+        return [(p, frame.time, _upright(frame, aspect, to_rgb)) for p, frame in found or ()] or None
+
+
+def _decoded_times(path: Path | str, kept: list[tuple[av.VideoFrame, Fraction]]) -> list[int | None]:
+    """The timestamp of each frame that decodes; what the container declares is often wrong. `kept` gets the frames, if
+    there is ROOM for all of them.
+    """
+    times, room = [], ROOM
+    for frame, aspect in _decode(path):
+        times.append(frame.pts)
+        if room > 0:
+            kept.append((frame, aspect))
+            room -= sum(plane.buffer_size for plane in frame.planes)
+        else:
+            kept.clear()
     with _decoding(), av.open(_url(path)) as container:
         declared = container.streams.video[0].frames
     if not times or len(times) < WHOLE * declared:
@@ -196,22 +245,29 @@ def _decoded_times(path: Path | str) -> list[int | None]:
 def _decode(path: Path | str) -> Iterator[tuple[av.VideoFrame, Fraction]]:
     """Each frame with the width of its pixels over their height. Raises ClipError."""
     with _decoding(), av.open(_url(path)) as container:
-        if not container.streams.video:
-            raise ClipError("no video stream in it")
-        stream = container.streams.video[0]
-        if stream.codec_context is None:
-            raise ClipError("no decoder for the video stream in it")
-        stream.codec_context.thread_count = 1  # clips, not frames, are spread over the cores
+        stream = _video(container)
         aspect = Fraction(stream.sample_aspect_ratio or 1)
         for frame in container.decode(stream):
             yield frame, aspect
 
 
-def _upright(frame: av.VideoFrame, aspect: Fraction) -> Image.Image:
+def _video(container: InputContainer) -> VideoStream:
+    if not container.streams.video:
+        raise ClipError("no video stream in it")
+    stream = container.streams.video[0]
+    if stream.codec_context is None:
+        raise ClipError("no decoder for the video stream in it")
+    stream.codec_context.thread_count = 1  # clips, not frames, are spread over the cores
+    return stream
+
+
+def _upright(frame: av.VideoFrame, aspect: Fraction, to_rgb: VideoReformatter) -> Image.Image:
     width = max(1, round(frame.width * aspect))
     if width * frame.height > MOST_PIXELS:
         raise ClipError(f"{width} x {frame.height} pixels; expected at most {MOST_PIXELS}")
     with _decoding():
-        image = frame.to_image(width=width, height=frame.height, threads=1)
+        # one for all frames: to make it takes as long as a frame's conversion does, and more
+        pixels = to_rgb.reformat(frame, width, frame.height, "rgb24", threads=1).to_ndarray()
         turns = round(frame.rotation / 90) % 4  # counter-clockwise, as Pillow turns
+    image = Image.fromarray(pixels)
     return image.rotate(90 * turns, expand=True) if turns else image

@@ -1,0 +1,78 @@
+"""A few frames of a clip, decoded from the keyframe before each: what lies between is not looked at."""
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+
+import av
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+# each packet of these is a frame, and nothing before a keyframe is needed for what is shown after it
+CODECS = ("h264", "hevc", "mpeg4", "mjpeg")
+NOT_CODED = 16  # bytes: a packet of MPEG-4 that is as small may say that there is no new frame
+
+
+def frames_by_keyframes(
+    container: InputContainer, stream: VideoStream, wanted: Callable[[int], list[int]]
+) -> Iterator[tuple[int, av.VideoFrame]] | None:
+    """The frames that `wanted` chooses of their number, by place in the order of timestamps, and each with its place.
+
+    None where the container does not tell which frames there are: it does if it declares as many as it has packets,
+    each a frame, whole, and with a timestamp of its own. What it tells is held to what decodes: NotAsToldError at the
+    first frame that is another one or is damaged.
+    """
+    name = stream.codec_context.name
+    if name not in CODECS:
+        return None
+    times: list[int] = []
+    keys: list[int] = []
+    for packet in container.demux(stream):
+        if not packet.size:
+            continue
+        whole = not (packet.is_corrupt or packet.is_discard or (name == "mpeg4" and packet.size <= NOT_CODED))
+        if not whole or packet.pts is None:
+            return None
+        times.append(packet.pts)
+        if packet.is_keyframe:
+            keys.append(packet.pts)
+    times.sort()
+    keys.sort()
+    if keys[:1] != times[:1] or len(set(times)) != len(times) or len(times) != stream.frames:
+        return None
+    return _sought(container, stream, wanted(len(times)), times, keys)
+
+
+class NotAsToldError(Exception):
+    """What decodes is not what the container tells."""
+
+
+def _sought(
+    container: InputContainer, stream: VideoStream, places: list[int], times: list[int], keys: list[int]
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    after: dict[int, dict[int, int]] = defaultdict(dict)
+    for place in sorted(places):
+        after[keys[bisect_right(keys, times[place]) - 1]][times[place]] = place
+    known = set(times)
+    for key, chosen in after.items():
+        yield from _after(container, stream, key, chosen, known)
+
+
+def _after(
+    container: InputContainer, stream: VideoStream, key: int, chosen: dict[int, int], times: set[int]
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Those of one keyframe, by timestamp. What no other frame needs is not decoded unless it is chosen."""
+    container.seek(key, stream=stream)
+    before = key - 1
+    for packet in container.demux(stream):
+        stream.codec_context.skip_frame = "DEFAULT" if packet.pts in chosen else "NONREF"
+        for frame in stream.decode(packet):
+            if frame.pts is not None and frame.pts < key:  # shown before the keyframe, decoded after it
+                continue
+            if frame.pts is None or frame.pts <= before or frame.pts not in times or frame.is_corrupt:
+                raise NotAsToldError
+            if (before := frame.pts) in chosen:
+                yield chosen.pop(before), frame
+            if not chosen:
+                return
+    raise NotAsToldError

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.datasets import video
 from pipeline.datasets.video import ClipError, ClipWriter, frame_rate, frames, stream
 
 LEVELS = 30  # a frame's grey level says which one it is: 5 levels a frame
@@ -153,3 +154,114 @@ def test_odd_videos(name, size, count):
     assert {image.size for _, _, image in found} == {size}
     times = [time for _, time, _ in found]
     assert times == sorted(times)
+
+
+def encoded(path, count, codec="libx264", options=None, size=(64, 48)):
+    """A clip of noise that moves, in which no frame could be another one, and which is no new scene each time."""
+    noise = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+    with av.open(str(path), "w") as container:
+        made = container.add_stream(codec, rate=25, options=options or {})
+        (made.width, made.height), made.pix_fmt = size, "yuv420p"
+        for i in range(count):
+            pixels = np.ascontiguousarray(np.roll(noise, i, axis=1))
+            container.mux(made.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(made.encode(None))
+    return path
+
+
+def looked_at(monkeypatch):
+    """Counts the frames that are decoded where the whole clip is."""
+    decoded, whole = [], video._decode
+
+    def counted(path):
+        for frame in whole(path):
+            decoded.append(frame)
+            yield frame
+
+    monkeypatch.setattr(video, "_decode", counted)
+    return decoded
+
+
+def as_the_whole_clip_has_them(monkeypatch, path, count, among=None):
+    with monkeypatch.context() as patch:
+        patch.setattr(video, "frames_by_keyframes", lambda *_: None)
+        return [(place, time, image.tobytes()) for place, time, image in frames(path, count, among)]
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("c.mp4", "libx264", {"g": "10"}),
+        ("c.mp4", "libx264", {"g": "10", "bf": "3", "x264-params": "open-gop=1:b-pyramid=normal:scenecut=0"}),
+        ("c.mp4", "libx264", {"g": "1"}),
+        ("c.mov", "libx264", {"g": "250", "bf": "0"}),
+        ("c.mp4", "libx265", {"g": "10", "x265-params": "log-level=none:bframes=3:open-gop=1"}),
+        ("c.avi", "mpeg4", {"g": "12"}),
+        ("c.mp4", "mpeg4", {"g": "12", "bf": "2"}),
+        ("c.avi", "mjpeg", {}),
+    ],
+)
+@pytest.mark.parametrize(("count", "among"), [(1, None), (5, None), (60, None), (3, range(21, 40))])
+def test_frames_by_keyframes_are_those_of_the_whole_clip(tmp_path, monkeypatch, name, codec, options, count, among):
+    if codec not in av.codecs_available:
+        pytest.skip(f"this FFmpeg has no {codec}")
+    made = encoded(tmp_path / name, 60, codec, options) if codec != "mjpeg" else clip(tmp_path / name, 50, codec=codec)
+    expected = as_the_whole_clip_has_them(monkeypatch, made, count, among)
+    decoded = looked_at(monkeypatch)
+    assert [(place, time, image.tobytes()) for place, time, image in frames(made, count, among)] == expected
+    assert decoded == []
+
+
+def short_of_a_frame(path):
+    """As some of UCF101: an MPEG-4 packet that says there is no new frame, which the index counts as one."""
+    source = encoded(path.with_name("whole.avi"), 40, "mpeg4", {"g": "12"})
+    with av.open(str(source)) as given, av.open(str(path), "w") as container:
+        made = container.add_stream_from_template(given.streams.video[0])
+        for i, packet in enumerate(packet for packet in given.demux(video=0) if packet.size):
+            out = av.Packet(not_coded(bytes(packet))) if i == 27 else packet
+            out.pts, out.dts, out.time_base, out.stream = packet.pts, packet.dts, packet.time_base, made
+            container.mux(out)
+    return path
+
+
+def not_coded(packet):
+    """The beginning of a VOP up to and with the bit vop_coded, as 0; 25 frames a second have 5 bits of time."""
+    bits = "".join(f"{byte:08b}" for byte in packet[4:12])
+    kind, rest = bits[:2], bits[2:]
+    seconds = rest.index("0") + 1
+    head = kind + rest[: seconds + 1 + 5 + 1] + "0"
+    head += "0" + "1" * (-(len(head) + 1) % 8)
+    return packet[:4] + bytes(int(head[i : i + 8], 2) for i in range(0, len(head), 8))
+
+
+def cut(path):
+    data = encoded(path, 40, "mpeg4", {"g": "12"}).read_bytes()
+    path.write_bytes(data[: int(len(data) * 0.95)])
+
+
+def damaged(path):
+    data = bytearray(encoded(path, 40, "mpeg4", {"g": "12"}).read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 200] = random.Random(1).randbytes(200)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(("spoil", "count"), [(short_of_a_frame, 3), (short_of_a_frame, 39), (cut, 3), (damaged, 40)])
+def test_a_clip_that_is_not_as_it_tells_is_decoded_in_whole(tmp_path, monkeypatch, spoil, count):
+    path = tmp_path / "c.avi"
+    spoil(path)
+    expected = as_the_whole_clip_has_them(monkeypatch, path, count)
+    decoded = looked_at(monkeypatch)
+    assert [(place, time, image.tobytes()) for place, time, image in frames(path, count)] == expected
+    assert decoded
+    assert spoil is not short_of_a_frame or len(decoded) == 39
+
+
+def test_a_clip_that_is_too_large_to_keep_is_decoded_twice(tmp_path, monkeypatch):
+    path = encoded(tmp_path / "c.mkv", 20, "mpeg4")  # Matroska does not say how many frames there are
+    decoded = looked_at(monkeypatch)
+    expected = [(place, image.tobytes()) for place, _, image in frames(path, 20)]
+    assert len(decoded) == 20
+    monkeypatch.setattr(video, "ROOM", 10_000)
+    decoded.clear()
+    assert [(place, image.tobytes()) for place, _, image in frames(path, 20)] == expected
+    assert len(decoded) == 40

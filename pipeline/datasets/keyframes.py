@@ -63,16 +63,20 @@ def _after(
 ) -> Iterator[tuple[int, av.VideoFrame]]:
     """Those of one keyframe, by timestamp. What no other frame needs is not decoded unless it is chosen."""
     container.seek(key, stream=stream)
-    before = key - 1
+    before, whole = key - 1, None
     for packet in container.demux(stream):
-        stream.codec_context.skip_frame = "DEFAULT" if packet.pts in chosen else "NONREF"
+        if (wanted := packet.pts in chosen) != whole:
+            whole = wanted
+            stream.codec_context.skip_frame = "DEFAULT" if whole else "NONREF"
         for frame in stream.decode(packet):
-            if frame.pts is not None and frame.pts < key:  # shown before the keyframe, decoded after it
+            pts = frame.pts
+            if pts is not None and pts < key:  # shown before the keyframe, decoded after it
                 continue
-            if frame.pts is None or frame.pts <= before or frame.pts not in times or frame.is_corrupt:
+            if pts is None or pts <= before or pts not in times or frame.is_corrupt:
                 raise NotAsToldError
-            if (before := frame.pts) in chosen:
-                yield chosen.pop(before), frame
-            if not chosen:
-                return
+            if pts in chosen:
+                yield chosen.pop(pts), frame
+                if not chosen:
+                    return
+            before = pts
     raise NotAsToldError

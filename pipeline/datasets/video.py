@@ -267,7 +267,7 @@ def _upright(frame: av.VideoFrame, aspect: Fraction, to_rgb: VideoReformatter) -
         raise ClipError(f"{width} x {frame.height} pixels; expected at most {MOST_PIXELS}")
     with _decoding():
         # one for all frames: to make it takes as long as a frame's conversion does, and more
-        pixels = to_rgb.reformat(frame, width, frame.height, "rgb24", threads=1).to_ndarray()
+        plane = to_rgb.reformat(frame, width, frame.height, "rgb24", threads=1).planes[0]
+        image = Image.frombytes("RGB", (width, frame.height), memoryview(plane), "raw", "RGB", plane.line_size, 1)
         turns = round(frame.rotation / 90) % 4  # counter-clockwise, as Pillow turns
-    image = Image.fromarray(pixels)
     return image.rotate(90 * turns, expand=True) if turns else image

@@ -1,10 +1,15 @@
-"""The programs behind the figures in the docs say what is wrong with what they are asked."""
+"""The programs behind the figures in the docs: what is wrong with what they are asked is said, and like meets like."""
 
 import sys
+from fractions import Fraction
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from benchmarks import recipe, training_memory
+from benchmarks import extract_frames, recipe, training_memory
+from pipeline.datasets.video import ClipWriter
 
 
 @pytest.mark.parametrize(
@@ -27,3 +32,18 @@ def test_a_training_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(sys, "argv", ["benchmark", "--images", "4", "--backbone", "nosuch"])
     with pytest.raises(SystemExit, match=r"nosuch[\s\S]*error: the training ended with 1$"):
         training_memory.main()
+
+
+def test_readers_take_the_same_frames(tmp_path: Path) -> None:
+    writer = ClipWriter(tmp_path / "c.mp4", Fraction(25))
+    for i in range(40):
+        writer.add(Image.new("RGB", (64, 48), (6 * i,) * 3))
+    writer.close()
+    for count in (8, 0):
+        found = {
+            name: [round(np.asarray(image).mean() / 6) for image in read(str(tmp_path / "c.mp4"), count, 1)]
+            for name, read in extract_frames.READERS.items()
+            if not extract_frames.missing(name)
+        }
+        assert {"ours", "OpenCV", "PyAV"} <= set(found)
+        assert set(map(tuple, found.values())) == {tuple(extract_frames.places(40, count))}

@@ -130,7 +130,8 @@ def files_served(files: dict[str, Served]) -> Iterator[tuple[str, list[tuple[str
             self.send(file)
 
         def send(self, file: Served) -> None:
-            start, same = 0, self.headers.get("If-Range", "") in ("", file.tag, file.date)
+            start, asked_for = 0, self.headers.get("If-Range", "")
+            same = asked_for in ("", file.tag, file.date) and not asked_for.startswith("W/")
             if file.ranges and self.headers.get("Range") and (same or not file.heeds_if_range):
                 start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
             past = start and start >= len(file.content)

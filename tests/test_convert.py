@@ -330,3 +330,15 @@ def test_only_a_few_images_are_decoded_ahead() -> None:
     assert len(begun) <= 2 * cpu_count() + 1
     many.close()
     assert len(begun) <= 2 * cpu_count() + 1
+
+
+def test_of_one_split_alone_a_bare_name_is_the_image_in_its_folder(tmp_path: Path) -> None:
+    names = ("1.png", "1.jpg", "a/1.png")
+    samples = [Sample(f"i{i}", f"train/{name}", 9, 9, "train") for i, name in enumerate(names)]
+    samples[0].objects = [Object("cow", (0, 0, 1, 1))]
+    herd = make(tmp_path / "herd", {sample.file_name: (9, 9) for sample in samples})
+    write_dataset(herd, Dataset("herd", ["cow"]))
+    write_samples(herd, samples)
+    convert(herd, tmp_path / "out", "coco")
+    back = {c.name: len(c.objects) for c in read("coco", tmp_path / "out").candidates}
+    assert back == {"train/1.png": 1, "train/1.jpg": 0, "train/a/1.png": 0}

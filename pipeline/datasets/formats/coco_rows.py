@@ -9,7 +9,7 @@ from pipeline.core.errors import InputError, shown
 from pipeline.core.sample import ABSENT, Landmark, Object
 from pipeline.datasets.formats.image_index import ImageIndex
 from pipeline.datasets.formats.keys import brief, id_text
-from pipeline.datasets.formats.reading import Candidate, Problem, Reading, landmark, upright_size
+from pipeline.datasets.formats.reading import Candidate, Problem, Reading, landmark, split_of, upright_size
 from pipeline.datasets.formats.split_folders import folders_of
 
 LONGEST = 1 << 24  # pixels: a side that is longer is a mistake, as is none
@@ -32,7 +32,8 @@ class CocoRows:
     ):
         self.file, self.content, self.where, self.names, self.reading = file, content, where, names, reading
         (self.folder, self.called), self.images, self.split = place, images, split
-        self.near = ("images", *folders_of(split, images.names))
+        # a single file is the whole set, whatever split its name has, and its images still lie in that folder
+        self.near = ("images", *folders_of(split or split_of(file.stem), images.names))
         self.ids: Counter[str | None] = Counter()  # of annotations
         self.texts: set[str] = set()  # image ids that are text in the file
         self.category_texts = {row["id"] for row in content["categories"] if isinstance(row["id"], str)}

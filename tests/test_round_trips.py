@@ -160,7 +160,7 @@ def alike(found: Sample, expected: Sample, writer: Writer, size: tuple[int, int]
             yield f"{key}: {getattr(found, key)!r}, expected {getattr(expected, key)!r}"
     if len(found.objects) != len(expected.objects):
         yield f"{len(found.objects)} objects, expected {len(expected.objects)}"
-    near = [max(EXACT, writer.tolerance / side) for side in size]
+    near = [EXACT + writer.tolerance / side for side in size]
     for o, other in zip(found.objects, expected.objects, strict=False):
         if (o.label, o.crowd) != (other.label, other.crowd):
             yield f"{o.label!r} {o.crowd}, expected {other.label!r} {other.crowd}"

@@ -25,8 +25,9 @@ from pipeline.datasets.formats.reading import (
 )
 from pipeline.datasets.formats.split_folders import folder_splits, refuse_unknown
 
-IMAGE_SETS = "ImageSets/Main"  # Pascal VOC's
+IMAGE_SETS, VOC_IMAGES = "ImageSets/Main", "JPEGImages"  # Pascal VOC's
 PLACES = ("", "ImageSets", "splits", "lists", "meta")  # where others have lists
+VOC_SUFFIXES = ("", *sorted(IMAGE_SUFFIXES))
 UNCLEAR = ("", False)  # several files fit
 
 
@@ -70,6 +71,9 @@ class Ends:
         entry = entry.replace("\\", "/")
         if entry in self.names:
             return entry, True
+        voc = [name for suffix in VOC_SUFFIXES if (name := f"{VOC_IMAGES}/{entry}{suffix}") in self.names]
+        if len(voc) == 1:  # `1` is never `a/1`, which ends in the same
+            return voc[0], True
         parts = [part for part in one_form(entry).split("/") if part not in ("", ".", "..")]
         if not parts:
             return None

@@ -29,7 +29,8 @@ from pipeline.datasets.formats.reading import (
     upright_size,
     without_suffix,
 )
-from pipeline.datasets.formats.split_lists import Ends, Given, matched, place, split_lists
+from pipeline.datasets.formats.split_lists import VOC_IMAGES, Ends, Given, matched, place, split_lists
+from pipeline.datasets.formats.voc_write import SPACE, WRITER
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 MASKS = ("SegmentationClass", "SegmentationObject")
@@ -130,7 +131,7 @@ def _part_of(file: Path, path: Path) -> str:
     above = file.parent
     while above.name != "Annotations" and above != above.parent:
         above = above.parent
-    if above.parent == path or not above.parent.is_relative_to(path) or not (above.parent / "JPEGImages").is_dir():
+    if above.parent == path or not above.parent.is_relative_to(path) or not (above.parent / VOC_IMAGES).is_dir():
         return ""
     return f"{above.parent.relative_to(path).as_posix()}/"
 
@@ -143,16 +144,20 @@ def _given_by_years(parts: dict[str, str], images: ImageIndex, reading: Reading,
         lists = split_lists(reading, path / part, path / part)
         for problem in reading.problems[before:]:
             problem.file = f"{part}{problem.file}"
-        names = [name for name in images.names if name.startswith(f"{part}JPEGImages/")]
+        names = [name for name in images.names if name.startswith(f"{part}{VOC_IMAGES}/")]
         given += matched(lists, Ends(names), reading, path)
     return given
 
 
 def _image_of(file: Path, root: Element, images: ImageIndex, reading: Reading, labels: Path, part: str) -> str | None:
     """The name of the image that the XML file labels: the one of the same name, else the one it says."""
+    own = (root.findtext("filename") or "").replace("\\", "/").rpartition("/")[2]
     said = (root.findtext("filename") or "").strip()
     folder = images.folder_of(file, labels)
-    near = (f"{part}JPEGImages", "JPEGImages", "images")
+    near = (f"{part}{VOC_IMAGES}", VOC_IMAGES, "images")
+    twin = PurePosixPath(re.sub(r"(^|/)Annotations(?=/|$)", rf"\1{VOC_IMAGES}", folder, count=1))
+    if PurePosixPath(own).stem == file.stem and (twin / own).as_posix() in images.names:
+        return (twin / own).as_posix()
     wanted = [PurePosixPath(folder, file.stem).as_posix()]
     if said:
         bare = said.replace("\\", "/").rpartition("/")[2]
@@ -201,7 +206,7 @@ def _candidate(name: str, root: Element, file: Path, base: int, reading: Reading
     candidate = Candidate(file, name, size=size, unsized=unsized)
     for number, thing in enumerate(root.findall("object"), 1):
         key = f"object {number}"
-        label = label_text((thing.findtext("name") or "").strip())
+        label = _label(thing)
         if twice := _twice(thing, "name", "bndbox"):
             reading.problems.append(Problem(name, key, "bad_row", twice, "dropped"))
             continue
@@ -223,6 +228,13 @@ def _candidate(name: str, root: Element, file: Path, base: int, reading: Reading
     return candidate
 
 
+def _label(thing: Element) -> str:
+    """The class; blanks at its ends are those of the file's layout, unless XML's own attribute says otherwise."""
+    name = thing.find("name")
+    text = "" if name is None else name.text or ""
+    return label_text(text if name is not None and name.get(SPACE) == "preserve" else text.strip())
+
+
 FORMAT = Format(
     name="voc",
     tasks=("localize", "detect"),
@@ -231,4 +243,5 @@ FORMAT = Format(
     looks_for="XML files with an annotation as their root",
     recognize=recognize,
     rank=40,  # a root element that other XML does not have
+    write=WRITER,
 )

@@ -21,6 +21,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.params import Block
 from pipeline.core.sample import SPLITS
 from pipeline.datasets.formats.cvat_shapes import BROKEN_XML, Shapes, bones, rotation_of
+from pipeline.datasets.formats.cvat_write import WRITER
 from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.image_index import ImageIndex
 from pipeline.datasets.formats.reading import Reading, files_under, relative, split_of
@@ -168,7 +169,9 @@ class _File:
         said, subset, place = image.get("name") or "", image.get("subset") or "", image.get("id") or "?"
         where = f"{self.where}: image {place}"
         near = (f"images/{subset}", "images", subset) if subset else ("images",)
-        name = self.drawings.find([said], self.file, near, where)
+        own = PurePosixPath(self.drawings.images.folder_of(self.file, self.drawings.labels), near[0], said).as_posix()
+        wanted = own if own in self.drawings.images.names else said  # as CVAT exports them; `said` may be another one
+        name = self.drawings.find([wanted], self.file, near, where)
         size = self.drawings.size(name, image.get("width"), image.get("height")) if name else None
         if not name or not size:
             return
@@ -264,4 +267,5 @@ FORMAT = Format(
     looks_for="XML files with annotations as their root",
     recognize=recognize,
     rank=36,  # a root element that other XML does not have; it begins like VOC's
+    write=WRITER,
 )

@@ -124,8 +124,17 @@ def test_voc_names_what_whole_pixels_lose(tmp_path: Path) -> None:
 
 def test_voc_tells_images_of_one_name_apart_by_their_folders(tmp_path: Path) -> None:
     """As labels by the file's name, and as lines of a list, where `1` is an end of `a/1` and that one of `b/a/1`."""
-    images = ("train/1.jpg", "train/a/1.jpg", "val/b/a/1.jpg", "val/1.jpg.png", "train/ x .jpg", 'val/"y".jpg')
-    boxes = {name: Object("cow", (0.1 * number, 0.0, 0.5, 0.5)) for number, name in enumerate(images)}
+    images = (
+        "train/1.jpg",
+        "train/a/1.jpg",
+        "val/b/a/1.jpg",
+        "val/1.jpg.png",
+        "train/ x .jpg",
+        'val/"y".jpg',
+        "val/x y.PNG",
+        "train/x%20y.png",
+    )
+    boxes = {name: Object("cow", (0.06 * number, 0.0, 0.5, 0.5)) for number, name in enumerate(images)}
     to("voc", ours(tmp_path / "herd", {name: [box] for name, box in boxes.items()}), tmp_path / "out")
     back = {c.name: c for c in read("voc", tmp_path / "out").candidates}
     for name, box in boxes.items():

@@ -73,8 +73,9 @@ def as_pixels(thing: Object, width: int = 70, height: int = 30) -> list[float]:
 def test_globox_reads_the_boxes(tmp_path: Path, form: str) -> None:
     source = herd(tmp_path / "herd")
     to(form, source, tmp_path / "out")
-    expected = {Path(c.name).name: c.objects for c in read("imagefolder", source).candidates}
+    expected = {c.name: c.objects for c in read("imagefolder", source).candidates}
     if form == "voc":
+        expected = {Path(name).name: things for name, things in expected.items()}
         found, near = AnnotationSet.from_pascal_voc(tmp_path / "out/Annotations"), 0.5 + 1e-9
     else:
         found, near = AnnotationSet.from_cvat(tmp_path / "out/annotations.xml"), 1e-9
@@ -102,6 +103,19 @@ def test_voc_is_laid_out_as_its_devkit(tmp_path: Path) -> None:
     things = [said(thing, "name", "difficult", *corners) for thing in root.iter("object")]
     assert things == [["cow", "0", "24", "5", "58", "24"], ["goat", "0", "1", "1", "70", "30"]]
     assert root_of(tmp_path / "out/Annotations/2.xml").find("object") is None
+
+
+def test_voc_lists_its_classes_as_cvat_and_datumaro_do(tmp_path: Path) -> None:
+    to("voc", herd(tmp_path / "herd"), tmp_path / "out")
+    listed = tmp_path / "out/labelmap.txt"
+    assert listed.read_text() == "# label:color_rgb:parts:actions\ngoat:::\ncow:::\n"
+    exported = (
+        "# label:color_rgb:parts:actions\r\nbackground:0,0,0::\r\nsheep: black:9,9,9:head,leg:\r\ncow:0,0,9::\r\n"
+    )
+    listed.write_text(exported, newline="")
+    assert read("voc", tmp_path / "out").labels == ["sheep: black", "cow", "goat"]
+    listed.unlink()
+    assert read("voc", tmp_path / "out").labels == ["cow", "goat"]
 
 
 def test_voc_names_what_whole_pixels_lose(tmp_path: Path) -> None:
@@ -147,6 +161,8 @@ def test_voc_tells_images_of_one_name_apart_by_their_folders(tmp_path: Path) -> 
 def test_a_class_of_voc_keeps_blanks_that_are_its_own(tmp_path: Path) -> None:
     box = Object(" cow ", (0.0, 0.0, 0.5, 0.5))
     to("voc", ours(tmp_path / "herd", {"1.jpg": [box]}, " cow ", "cow"), tmp_path / "out")
+    assert read("voc", tmp_path / "out").labels == [" cow ", "cow"]
+    (tmp_path / "out/labelmap.txt").unlink()
     assert read("voc", tmp_path / "out").labels == [" cow "]
     file = tmp_path / "out/Annotations/1.xml"
     file.write_text(file.read_text().replace(' xml:space="preserve"', ""))
@@ -165,7 +181,7 @@ def test_cvat_has_all_that_its_loader_asks_for(tmp_path: Path) -> None:
     images = [image.attrib for image in root.iter("image")]
     size = {"width": "70", "height": "30"}
     assert images == [
-        {"id": str(number), "name": f"{number + 1}.jpg", "subset": split, **size}
+        {"id": str(number), "name": f"{split}/{number + 1}.jpg", "subset": split, **size}
         for number, split in enumerate(("train", "train", "val"))
     ]
     cow, goat = root.iter("box")
@@ -192,18 +208,6 @@ def test_no_class_of_cvat_is_called_like_a_skeleton(tmp_path: Path) -> None:
     assert rows(reading) == []
 
 
-def test_cvat_finds_an_image_below_the_folder_of_its_split_first(tmp_path: Path) -> None:
-    """`images/1.jpg` is another image than `1.jpg`, whose place is just that"""
-    image = (
-        '<image id="{}" name="{}" width="70" height="30"><box label="cow" xtl="{}" ytl="0" xbr="9" ybr="9"/></image>'
-    )
-    content = image.format(0, "1.jpg", 1) + image.format(1, "images/1.jpg", 2)
-    files = {"images/1.jpg": (70, 30), "images/images/1.jpg": (70, 30)}
-    make(tmp_path, {**files, "annotations.xml": f"<annotations><version>1.1</version>{content}</annotations>"})
-    found = {c.name: c.objects[0].box[0] * 70 for c in read("cvat", tmp_path).candidates}
-    assert found == {"images/1.jpg": pytest.approx(1), "images/images/1.jpg": pytest.approx(2)}
-
-
 def test_label_studio_can_import_the_tasks(tmp_path: Path) -> None:
     to("label_studio", herd(tmp_path / "herd", points=3), tmp_path / "out")
     tasks = json.loads((tmp_path / "out/tasks.json").read_text(encoding="utf-8"))
@@ -214,6 +218,9 @@ def test_label_studio_can_import_the_tasks(tmp_path: Path) -> None:
     assert [len(task["annotations"]) for task in tasks] == [1, 1, 1]
     assert tasks[1]["annotations"][0] == {"result": []}
     config = root_of(tmp_path / "out/label_config.xml")
+    assert [(e.get("value"), e.get("model_index")) for e in config.iterfind("KeyPointLabels/Label")] == [
+        *(("tail", "0"), ("left_eye", "1"), ("right_eye", "2")),
+    ]
     controls = {element.get("name"): element for element in config if element.tag != "Image"}
     for region in tasks[0]["annotations"][0]["result"]:
         control = controls[region["from_name"]]

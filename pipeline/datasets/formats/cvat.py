@@ -169,9 +169,7 @@ class _File:
         said, subset, place = image.get("name") or "", image.get("subset") or "", image.get("id") or "?"
         where = f"{self.where}: image {place}"
         near = (f"images/{subset}", "images", subset) if subset else ("images",)
-        own = PurePosixPath(self.drawings.images.folder_of(self.file, self.drawings.labels), near[0], said).as_posix()
-        wanted = own if own in self.drawings.images.names else said  # as CVAT exports them; `said` may be another one
-        name = self.drawings.find([wanted], self.file, near, where)
+        name = self.drawings.find([said], self.file, near, where)
         size = self.drawings.size(name, image.get("width"), image.get("height")) if name else None
         if not name or not size:
             return

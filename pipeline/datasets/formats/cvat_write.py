@@ -1,4 +1,4 @@
-"""CVAT for images, XML 1.1, written: `annotations.xml` with a project's layout, `images/train/...`.
+"""CVAT for images, XML 1.1, written: `annotations.xml` beside `images/`, whose folders are splits.
 
 Landmarks are a skeleton of a label of its own (`cow_points` for the class `cow`), which has one group_id with its box.
 Numbers are the shortest that read back as they were; CVAT's own export rounds to hundredths of a pixel.
@@ -89,7 +89,7 @@ def _picture(dataset: Dataset) -> str:
 
 
 def _image(sample: Sample, number: int, dataset: Dataset, skeletons: dict[str, str]) -> Element:
-    name = sample.file_name.removeprefix(_place(sample.split, ""))
+    name = sample.file_name.removeprefix(f"{IMAGES}/")  # what CVAT calls it in a task of the whole folder
     said = {"id": str(number), "name": name} | ({"subset": sample.split} if sample.split else {})
     image = Element("image", {**said, "width": str(sample.width), "height": str(sample.height)})
     for group, o in enumerate(sample.objects, 1):

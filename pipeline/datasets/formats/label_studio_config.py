@@ -38,7 +38,8 @@ def config_of(dataset: Dataset) -> str:
         _add(boxes, "Label", dataset.labels)
     if dataset.landmarks:
         points = SubElement(view, "KeyPointLabels", name=POINT, toName="image", strokeWidth="3")
-        _add(points, "Label", dataset.landmarks)
+        for number, name in enumerate(dataset.landmarks):  # Label Studio's export to COCO asks for the order
+            SubElement(points, "Label", value=name, model_index=str(number))
         asked = {"name": HIDDEN, "toName": "image", "perRegion": "true", "whenTagName": POINT}
         _add(SubElement(view, "Choices", asked), "Choice", ["hidden"])
     if dataset.labels:

@@ -15,6 +15,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse
 
 from pipeline.core.errors import InputError
+from pipeline.core.files import read_text
 from pipeline.core.sample import Object
 from pipeline.datasets.formats.format import Format, NoOptions
 from pipeline.datasets.formats.image_index import ImageIndex
@@ -30,7 +31,7 @@ from pipeline.datasets.formats.reading import (
     without_suffix,
 )
 from pipeline.datasets.formats.split_lists import VOC_IMAGES, Ends, Given, matched, place, split_lists
-from pipeline.datasets.formats.voc_write import SPACE, WRITER
+from pipeline.datasets.formats.voc_write import LABELMAP, LABELMAP_HEAD, SPACE, WRITER
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 MASKS = ("SegmentationClass", "SegmentationObject")
@@ -67,7 +68,9 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
     given = _given_by_years(parts, images, reading, path)
     place(reading, path, images.names, [] if given else split_lists(reading, path, labels), given, beside)
     give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
-    reading.labels = sorted({o.label for c in reading.candidates for o in c.objects})
+    used = {o.label for c in reading.candidates for o in c.objects}
+    known = _listed(labels / LABELMAP, used)
+    reading.labels = [*known, *sorted(used - set(known))]
     without = sorted(images.names.keys() - trees.keys())
     masks = {name for name in without if PurePosixPath(name).parent.name in MASKS}
     if masks:
@@ -233,6 +236,15 @@ def _label(thing: Element) -> str:
     name = thing.find("name")
     text = "" if name is None else name.text or ""
     return label_text(text if name is not None and name.get(SPACE) == "preserve" else text.strip())
+
+
+def _listed(file: Path, used: set[str]) -> list[str]:
+    """The classes in a labelmap.txt, as CVAT and Datumaro have it; none without. That of masks for nothing is none."""
+    if not file.is_file():
+        return []
+    rows = [line.rsplit(":", 3) for line in read_text(file).split("\n") if line.strip() != LABELMAP_HEAD]
+    names = {label_text(row[0]): row[1] for row in rows if len(row) == 4 and row[0]}
+    return [name for name, color in names.items() if name in used or (name, color) != ("background", "0,0,0")]
 
 
 FORMAT = Format(

@@ -1,6 +1,7 @@
 """Pascal VOC, written: `JPEGImages/`, `Annotations/` with an XML file per image, splits as lists in `ImageSets/Main/`.
 
-Corners are whole pixels that count from 1, as in VOC's own files: each side of a box is off by up to half a pixel.
+Classes are listed in `labelmap.txt`, without which CVAT and Datumaro take those of VOC alone. Corners are whole pixels
+that count from 1, as in VOC's own files: each side of a box is off by up to half a pixel.
 """
 
 from collections.abc import Iterable
@@ -11,11 +12,12 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from pipeline.core.files import write_text
 from pipeline.core.sample import Dataset, Object, Sample
-from pipeline.datasets.formats.reading import IMAGE_SUFFIXES, Problem
+from pipeline.datasets.formats.reading import IMAGE_SUFFIXES, Problem, label_text
 from pipeline.datasets.formats.split_lists import IMAGE_SETS, VOC_IMAGES
 from pipeline.datasets.formats.writing import Lost, Writer
 from pipeline.datasets.formats.xml_names import refuse_in_xml
 
+LABELMAP, LABELMAP_HEAD = "labelmap.txt", "# label:color_rgb:parts:actions"
 SPACE = "{http://www.w3.org/XML/1998/namespace}space"
 NARROWEST = 2  # pixels; corners that are one pixel are taken for a slip, here and elsewhere
 Corners = tuple[int, int, int, int]
@@ -28,6 +30,8 @@ def _place(split: str | None, name: str) -> str:  # noqa: ARG001 (lists say the 
 
 def _write(folder: Path, dataset: Dataset, samples: Iterable[Sample], lost: Lost) -> None:
     refuse_in_xml(dataset)
+    lines = [LABELMAP_HEAD, *(f"{label_text(label)}:::" for label in dataset.labels)]
+    write_text(folder / LABELMAP, "".join(f"{line}\n" for line in lines))
     (folder / IMAGE_SETS).mkdir(parents=True)
     with ExitStack() as stack:
         lists: dict[str, IO[str]] = {}
@@ -115,7 +119,7 @@ def _ends(start: float, length: float, side: int) -> tuple[int, int, bool]:
 WRITER = Writer(
     place=_place,
     write=_write,
-    keeps=frozenset({"boxes", "splits", "lone_split"}),
+    keeps=frozenset({"boxes", "splits", "lone_split", "classes"}),
     tolerance=0.5,
     stems=True,
 )

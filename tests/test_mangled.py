@@ -61,6 +61,10 @@ OWN = Sample(
     "day",
     objects=[Object("cow", (0.1, 0.2, 0.5, 0.4), [Landmark(0.2, 0.2, 1)])],
 )
+COLUMNS = {
+    **{"file_name": "a.png", "id": "a", "width": 100, "height": 50, "group": "g", "label": "day"},
+    "objects": {"bbox": [[10.0, 5, 50, 20]], "categories": ["cow"], "iscrowd": [1], "keypoints": [[[1.5, 2, 2]]]},
+}
 LINES = "0 0.5 0.4 0.2 0.1 0.4 0.4 2 0 0 0\n1 0.5 0.5 0.2 0.2 .1 .1 1 .2 .2 2\n"
 CVAT_IMAGES = """<?xml version="1.0" encoding="utf-8"?>
 <annotations><version>1.1</version><meta><task><labels>
@@ -130,6 +134,10 @@ LABEL_STUDIO = [
         "predictions": [],
     }
 ]
+CONFIG = """<View><RectangleLabels name="box"><Label value="cow"/></RectangleLabels>
+<KeyPointLabels name="landmark"><Label value="nose" model_index="0"/></KeyPointLabels>
+<Choices name="hidden" perRegion="true"><Choice value="hidden"/></Choices>
+<Choices name="label"><Choice value="day"/></Choices></View>"""
 CLASSES = "LabelName,DisplayName\n/m/0cmf2,Bird\n"
 OPEN_IMAGES = """ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf,IsDepiction
 a,xclick,/m/01xq0k1,1,0.012,0.195,0.148,0.587,0,1,0,0
@@ -140,6 +148,7 @@ b,xclick,/m/0cmf2,1,0.5,0.75,0.148,0.587,0,0,0,1
 CASES: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "coco": ("coco", "instances.json", json.dumps(COCO), {}),
     "voc": ("voc", "a.xml", XML, {"b.xml": XML}),
+    "voc_labelmap": ("voc", "labelmap.txt", "# label:color_rgb:parts:actions\ncow:::\n", {"a.xml": XML, "b.xml": XML}),
     "voc_list": ("voc", "ImageSets/Main/train.txt", "a\nb\n", {"a.xml": XML, "b.xml": XML}),
     "yolo": ("yolo", "a.txt", LINES, {"data.yaml": POSE, "val.txt": "b.png\n"}),
     "yolo_yaml": ("yolo", "data.yaml", POSE, {"a.txt": LINES, "val.txt": "b.png\n"}),
@@ -166,6 +175,8 @@ CASES: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     ),
     "imagefolder_readme": ("imagefolder", "README.md", README, {"metadata.jsonl": json.dumps(ROWS[0])}),
     "imagefolder_own": ("imagefolder", "train/metadata.jsonl", OWN.to_line(), {}),
+    "imagefolder_own_columns": ("imagefolder", "train/metadata.jsonl", json.dumps(COLUMNS), {}),
+    "imagefolder_columns": ("imagefolder", "train/metadata.jsonl", json.dumps(COLUMNS), {}),
     "imagefolder_dataset": ("imagefolder", "dataset.json", "", {"train/metadata.jsonl": OWN.to_line()}),
     "crops": ("crops", "train/metadata.jsonl", OWN.to_line(), {f"{s}/metadata.jsonl": "" for s in ("val", "test")}),
     "ucf24": ("ucf24", "boxes.json", json.dumps({"v_Run_g01_c01": {"tracks": [TRACK]}}), {}),
@@ -173,6 +184,7 @@ CASES: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "cvat_video": ("cvat", "annotations.xml", CVAT_VIDEO, {f"frame_00000{i}.jpg": SIZE for i in range(2)}),
     "labelme": ("labelme", "a.json", json.dumps(LABELME), {"b.json": LABELME | {"imagePath": "b.png"}}),
     "label_studio": ("label_studio", "tasks.json", json.dumps(LABEL_STUDIO), {}),
+    "label_studio_config": ("label_studio", "label_config.xml", CONFIG, {"tasks.json": LABEL_STUDIO}),
     "open_images": ("open_images", "train-annotations-bbox.csv", OPEN_IMAGES, {"classes.csv": "/m/0cmf2,Bird"}),
     "open_images_names": ("open_images", "class-descriptions.csv", CLASSES, {"boxes.csv": OPEN_IMAGES}),
     "ucf101_list": (

@@ -3,12 +3,13 @@
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -160,7 +161,7 @@ def alike(found: Sample, expected: Sample, writer: Writer, size: tuple[int, int]
             yield f"{key}: {getattr(found, key)!r}, expected {getattr(expected, key)!r}"
     if len(found.objects) != len(expected.objects):
         yield f"{len(found.objects)} objects, expected {len(expected.objects)}"
-    near = [max(EXACT, writer.tolerance / side) for side in size]
+    near = [EXACT + writer.tolerance / side for side in size]
     for o, other in zip(found.objects, expected.objects, strict=False):
         if (o.label, o.crowd) != (other.label, other.crowd):
             yield f"{o.label!r} {o.crowd}, expected {other.label!r} {other.crowd}"
@@ -175,6 +176,17 @@ def alike(found: Sample, expected: Sample, writer: Writer, size: tuple[int, int]
 def _corners(box: tuple[float, float, float, float]) -> tuple[float, ...]:
     x, y, w, h = box
     return x, y, x + w, y + h
+
+
+def one_box(c: Candidate, pixels: float) -> bool:
+    """Whether two boxes of one class may be one to within so many pixels: of these one is left, with a row for it."""
+    near = [2 * pixels / side for side in (c.size or (1, 1)) * 2]
+    return any(
+        pixels
+        and a.label == b.label
+        and all(abs(x - y) <= d for x, y, d in zip(_corners(a.box), _corners(b.box), near, strict=True))
+        for a, b in combinations(c.objects, 2)
+    )
 
 
 def _pairs(pairs: list[tuple[int, int]]) -> set[tuple[int, ...]]:
@@ -192,6 +204,7 @@ def test_what_is_read_again_is_what_the_format_holds(form: str, about: str) -> N
             source, out = Path(place, "herd"), Path(place, "out")
             source.mkdir()
             reading = written(source, made)
+            assume(not any(one_box(c, writer.tolerance) for c in reading.candidates))
             assert len(reading.candidates) == len(made.samples)
             summary = convert(source.resolve(), out, form, "imagefolder")
             assert summary["images"]["in"] == summary["images"]["out"] == len(made.samples)

@@ -21,6 +21,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.params import Block
 from pipeline.core.sample import SPLITS
 from pipeline.datasets.formats.cvat_shapes import BROKEN_XML, Shapes, bones, rotation_of
+from pipeline.datasets.formats.cvat_write import WRITER
 from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.image_index import ImageIndex
 from pipeline.datasets.formats.reading import Reading, files_under, relative, split_of
@@ -264,4 +265,5 @@ FORMAT = Format(
     looks_for="XML files with annotations as their root",
     recognize=recognize,
     rank=36,  # a root element that other XML does not have; it begins like VOC's
+    write=WRITER,
 )

@@ -25,6 +25,7 @@ from pipeline.core.sample import Object, Sample
 from pipeline.datasets.formats import class_names, samples
 from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.image_index import ImageIndex
+from pipeline.datasets.formats.imagefolder_write import WRITER
 from pipeline.datasets.formats.reading import (
     Candidate,
     Problem,
@@ -188,7 +189,11 @@ def _take(row: dict[str, Any], table: Path, key: str, path: Path, work: Work) ->
     work.taken[name] = key
     candidate = Candidate(work.images.names[name], name)
     try:
-        if {"id", "width", "height"} <= row.keys() <= OWN:
+        if _is_written(row):
+            samples.fill(candidate, {**row, "objects": []}, key, work.own, work.reading)
+            for number, thing in enumerate(_things(row["objects"], "keypoints")):
+                _add(candidate, thing, f"{key} object {number}", work, written=True)
+        elif {"id", "width", "height"} <= row.keys() <= OWN:
             samples.fill(candidate, row, key, work.own, work.reading)
         else:
             if row.get(work.options.objects):
@@ -204,6 +209,13 @@ def _take(row: dict[str, Any], table: Path, key: str, path: Path, work: Work) ->
         work.problem(name, key, "bad_row", str(error))
         return
     work.reading.candidates.append(candidate)
+
+
+def _is_written(row: dict[str, Any]) -> bool:
+    """Whether `convert` wrote the row: a `Sample` but for its objects, which are lists by key in pixels."""
+    texts = isinstance(row.get("id"), str) and isinstance(row.get("label"), str | None)
+    lists = isinstance(row.get("objects"), dict) and "bbox" in row["objects"]
+    return texts and lists and {"id", "width", "height"} <= row.keys() <= OWN
 
 
 def _size(candidate: Candidate, work: Work) -> tuple[int, int] | None:
@@ -234,12 +246,12 @@ def _fill(candidate: Candidate, row: dict[str, Any], key: str, work: Work) -> No
         raise ValueError(f"neither {work.options.label} nor {work.options.objects}")
 
 
-def _things(objects: Any) -> list[dict[str, Any]]:
-    """A dict for each object, of a list of such, or of lists by key. Raises ValueError."""
+def _things(objects: Any, *more: str) -> list[dict[str, Any]]:
+    """A dict for each object, of a list of such, or of lists by key, with `more` keys than usual. Raises ValueError."""
     if isinstance(objects, dict):
         lists = {key: value for key, value in objects.items() if isinstance(value, list)}
         boxes = lists.get("bbox", [])
-        known = {k: v for k, v in lists.items() if k in ("bbox", *CLASSES, *CROWDS)}
+        known = {k: v for k, v in lists.items() if k in ("bbox", *CLASSES, *CROWDS, *more)}
         if wrong := [k for k, v in known.items() if len(v) != len(boxes)]:
             raise ValueError(f"{len(boxes)} of bbox, {len(known[wrong[0]])} of {wrong[0]}; expected as many")
         return [{k: v[i] for k, v in known.items()} for i in range(len(boxes))]
@@ -248,20 +260,28 @@ def _things(objects: Any) -> list[dict[str, Any]]:
     return objects
 
 
-def _add(candidate: Candidate, thing: dict[str, Any], key: str, work: Work) -> None:
+def _add(candidate: Candidate, thing: dict[str, Any], key: str, work: Work, written: bool = False) -> None:
+    """Add an object; of one that `convert` wrote the landmarks too."""
     box, wide, high = thing.get("bbox"), *(candidate.size or (1, 1))
     if not (isinstance(box, list) and len(box) == 4 and all(map(samples.is_number, box))):
         work.problem(candidate.name, key, "bad_box", f"bbox {box!r:.60}; expected [x, y, w, h]", "dropped")
         return
-    said = next((thing[name] for name in CLASSES if thing.get(name) is not None), None)
+    said: Any = next((thing[name] for name in CLASSES if thing.get(name) is not None), None)
     try:
-        label = work.names.label(said, of_objects=True)
+        label = said if written and work.own else work.names.label(said, of_objects=True)
     except ValueError as error:
         work.problem(candidate.name, key, "unknown_class", str(error), "dropped")
         return
     crowd = any(thing.get(name) for name in CROWDS)
     x, y, w, h = box
-    candidate.objects.append(Object(label, (x / wide, y / high, w / wide, h / high), crowd=crowd))
+    found = Object(label, (x / wide, y / high, w / wide, h / high), crowd=crowd)
+    rule, fault = "", ""
+    if written:
+        rule, fault = samples.place_points(found, thing.get("keypoints"), (wide, high), work.own, work.reading)
+    if rule:
+        work.problem(candidate.name, key, rule, fault, "dropped")
+        return
+    candidate.objects.append(found)
     candidate.keys.append(key)
 
 
@@ -273,4 +293,5 @@ FORMAT = Format(
     looks_for="metadata.jsonl or metadata.csv with a file_name and its label or objects",
     recognize=recognize,
     rank=25,  # a file's name and a column's that stand together in no other
+    write=WRITER,
 )

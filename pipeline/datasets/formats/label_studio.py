@@ -21,8 +21,17 @@ from pipeline.core.files import read_json
 from pipeline.core.params import Block
 from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.image_index import ImageIndex
+from pipeline.datasets.formats.label_studio_config import names_in
 from pipeline.datasets.formats.label_studio_regions import Regions
-from pipeline.datasets.formats.reading import IMAGE_SUFFIXES, Reading, files_under, relative
+from pipeline.datasets.formats.label_studio_write import WRITER
+from pipeline.datasets.formats.reading import (
+    IMAGE_SUFFIXES,
+    Reading,
+    files_under,
+    is_split_name,
+    relative,
+    split_of,
+)
 from pipeline.datasets.formats.shapes import Drawing, Drawings
 from pipeline.datasets.formats.split_folders import file_splits
 
@@ -74,7 +83,10 @@ def read(path: Path, labels: Path, options: Options) -> Reading:
             else:
                 drawings.problem(where, f"task number {place}", "bad_row", "no object with data", "refused")
     drawn = drawings.by_name.values()
-    drawings.finish(sorted({p.name for d in drawn for p in d.points}), options.image_labels)
+    said = names_in(labels if labels.is_dir() else labels.parent)
+    known = said.boxes if any(d.boxes for d in drawn) and not options.image_labels else said.images
+    seen = sorted({p.name for d in drawn for p in d.points})
+    drawings.finish([*said.landmarks, *seen], options.image_labels, known)
     return reading
 
 
@@ -134,7 +146,7 @@ class _Task:
         size = self.drawings.size(name, first.get("original_width"), first.get("original_height"))
         if size is None:
             return
-        drawing = Drawing(name, size, self.where, split)
+        drawing = Drawing(name, size, self.where, _said_split(self.task["data"]) or split)
         Regions(regions, drawing, self.drawings).read()
         self.drawings.add(drawing)
 
@@ -176,6 +188,11 @@ class _Task:
         return [*names, *last, *(UPLOADED.sub("", name, count=1) for name in last)]
 
 
+def _said_split(data: dict[str, Any]) -> str | None:
+    said = data.get("split")
+    return split_of(said) if isinstance(said, str) and is_split_name(said) else None
+
+
 def _suffix(text: str) -> str:
     return PurePosixPath(unquote(text.partition("?")[0])).suffix.lower()
 
@@ -196,4 +213,5 @@ FORMAT = Format(
     looks_for="JSON with a list of tasks, each with data and annotations",
     recognize=recognize,
     rank=34,  # two keys of a list's first object
+    write=WRITER,
 )

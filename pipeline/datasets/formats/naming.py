@@ -94,7 +94,7 @@ def _safe(name: str) -> str:
 
 
 def _is_forbidden(character: str) -> bool:
-    return character == "\\" or unicodedata.category(character) in FORBIDDEN
+    return character in "\\\ufffe\uffff" or unicodedata.category(character) in FORBIDDEN
 
 
 def _short(part: str) -> str:

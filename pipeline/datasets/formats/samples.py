@@ -114,3 +114,16 @@ def fault_of_object(thing: Object, own: bool, reading: Reading) -> tuple[str, st
         if not (is_number(p.x) and is_number(p.y) and type(p.visibility) is int and 0 <= p.visibility <= VISIBLE):
             return "bad_landmarks", f"{p.x!r:.20}, {p.y!r:.20}, {p.visibility!r:.20}; expected x, y and 0, 1 or 2"
     return "", ""
+
+
+def place_points(thing: Object, points: Any, size: tuple[int, int], own: bool, reading: Reading) -> tuple[str, str]:
+    """Give an object its landmarks, `points` of x, y in pixels and visibility, None for none; as `fault_of_object`."""
+    try:
+        found = [(float(x), float(y), int(seen)) for x, y, seen in points or []]
+    except (TypeError, ValueError, OverflowError):
+        return "bad_landmarks", f"{points!r:.60}; expected a list of x, y and visibility"
+    thing.landmarks = [Landmark(x / size[0], y / size[1], seen) for x, y, seen in found]
+    rule, fault = fault_of_object(thing, own, reading)
+    absent = [Landmark(0.0, 0.0, ABSENT) for _ in reading.landmarks]
+    thing.landmarks = [p if p.visibility else Landmark(0.0, 0.0, ABSENT) for p in thing.landmarks] or absent
+    return rule, fault

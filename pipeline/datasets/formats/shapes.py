@@ -9,13 +9,13 @@ from typing import Any
 
 from pipeline.core.sample import ABSENT, SPLITS, VISIBLE, Landmark, Object
 from pipeline.datasets.formats.image_index import ImageIndex
+from pipeline.datasets.formats.points import scheme_of
 from pipeline.datasets.formats.reading import (
     Candidate,
     Problem,
     Reading,
     give_ids,
     label_text,
-    left_right_pairs,
     upright_size,
     without_suffix,
 )
@@ -143,7 +143,8 @@ class Drawings:
             self._note(boxes, "not_read", "boxes beside labels of images")
         else:
             self._note(labels, "not_read", "labels of images beside boxes; options.image_labels takes them instead")
-            self.reading.landmarks, self.reading.pairs = landmarks, left_right_pairs(landmarks)
+            self.reading.landmarks = landmarks
+            self.reading.pairs, self.reading.skeleton = scheme_of(landmarks)
             for drawing in drawings:
                 self.reading.candidates.append(self._with_objects(drawing))
             empty = sum(not c.objects for c in self.reading.candidates)

@@ -22,10 +22,11 @@ from pipeline.datasets.formats.reading import (
     relative,
     split_of,
     splits_in,
+    without_suffix,
 )
 from pipeline.datasets.formats.split_folders import folder_splits, refuse_unknown
 
-IMAGE_SETS = "ImageSets/Main"  # Pascal VOC's
+IMAGE_SETS, VOC_IMAGES = "ImageSets/Main", "JPEGImages"  # Pascal VOC's
 PLACES = ("", "ImageSets", "splits", "lists", "meta")  # where others have lists
 UNCLEAR = ("", False)  # several files fit
 
@@ -57,6 +58,10 @@ class Ends:
             last = one_form(name).rpartition("/")[2]
             self._alike[last].append(name)
             self._alike[f"{last.rpartition('.')[0] or last}/"].append(name)
+        self._of_voc: dict[str, str] = {}  # in VOC's folder `1` is `1.jpg`, never `a/1.jpg`; "" where two would fit
+        for name in (name for name in self.names if name.startswith(f"{VOC_IMAGES}/")):
+            for key in (name, without_suffix(name)):
+                self._of_voc[key] = "" if key in self._of_voc else name
         self._by_end: dict[str, dict[str, str | None]] = {}  # of names that are alike; made when asked for
 
     def find(self, entry: str) -> tuple[str, bool] | None:
@@ -68,8 +73,8 @@ class Ends:
         ('obj/2.jpg', True)
         """
         entry = entry.replace("\\", "/")
-        if entry in self.names:
-            return entry, True
+        if name := entry if entry in self.names else self._of_voc.get(f"{VOC_IMAGES}/{entry}"):
+            return name, True
         parts = [part for part in one_form(entry).split("/") if part not in ("", ".", "..")]
         if not parts:
             return None

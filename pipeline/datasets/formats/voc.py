@@ -15,6 +15,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse
 
 from pipeline.core.errors import InputError
+from pipeline.core.files import read_text
 from pipeline.core.sample import Object
 from pipeline.datasets.formats.format import Format, NoOptions
 from pipeline.datasets.formats.image_index import ImageIndex
@@ -29,7 +30,8 @@ from pipeline.datasets.formats.reading import (
     upright_size,
     without_suffix,
 )
-from pipeline.datasets.formats.split_lists import Ends, Given, matched, place, split_lists
+from pipeline.datasets.formats.split_lists import VOC_IMAGES, Ends, Given, matched, place, split_lists
+from pipeline.datasets.formats.voc_write import LABELMAP, LABELMAP_HEAD, SPACE, WRITER
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 MASKS = ("SegmentationClass", "SegmentationObject")
@@ -66,7 +68,9 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
     given = _given_by_years(parts, images, reading, path)
     place(reading, path, images.names, [] if given else split_lists(reading, path, labels), given, beside)
     give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
-    reading.labels = sorted({o.label for c in reading.candidates for o in c.objects})
+    used = {o.label for c in reading.candidates for o in c.objects}
+    known = _listed(labels / LABELMAP, used)
+    reading.labels = [*known, *sorted(used - set(known))]
     without = sorted(images.names.keys() - trees.keys())
     masks = {name for name in without if PurePosixPath(name).parent.name in MASKS}
     if masks:
@@ -132,7 +136,7 @@ def _part_of(file: Path, path: Path) -> str:
     above = file.parent
     while above.name != "Annotations" and above != above.parent:
         above = above.parent
-    if above.parent == path or not above.parent.is_relative_to(path) or not (above.parent / "JPEGImages").is_dir():
+    if above.parent == path or not above.parent.is_relative_to(path) or not (above.parent / VOC_IMAGES).is_dir():
         return ""
     return f"{above.parent.relative_to(path).as_posix()}/"
 
@@ -145,16 +149,20 @@ def _given_by_years(parts: dict[str, str], images: ImageIndex, reading: Reading,
         lists = split_lists(reading, path / part, path / part)
         for problem in reading.problems[before:]:
             problem.file = f"{part}{problem.file}"
-        names = [name for name in images.names if name.startswith(f"{part}JPEGImages/")]
+        names = [name for name in images.names if name.startswith(f"{part}{VOC_IMAGES}/")]
         given += matched(lists, Ends(names), reading, path)
     return given
 
 
 def _image_of(file: Path, root: Element, images: ImageIndex, reading: Reading, labels: Path, part: str) -> str | None:
     """The name of the image that the XML file labels: the one of the same name, else the one it says."""
+    own = (root.findtext("filename") or "").replace("\\", "/").rpartition("/")[2]
     said = (root.findtext("filename") or "").strip()
     folder = images.folder_of(file, labels)
-    near = (f"{part}JPEGImages", "JPEGImages", "images")
+    near = (f"{part}{VOC_IMAGES}", VOC_IMAGES, "images")
+    twin = PurePosixPath(re.sub(r"(^|/)Annotations(?=/|$)", rf"\1{VOC_IMAGES}", folder, count=1))
+    if PurePosixPath(own).stem == file.stem and (twin / own).as_posix() in images.names:
+        return (twin / own).as_posix()
     wanted = [PurePosixPath(folder, file.stem).as_posix()]
     if said:
         bare = said.replace("\\", "/").rpartition("/")[2]
@@ -204,7 +212,7 @@ def _candidate(name: str, root: Element, file: Path, base: int, reading: Reading
     candidate = Candidate(file, name, size=size, unsized=unsized)
     for number, thing in enumerate(root.findall("object"), 1):
         key = f"object {number}"
-        label = label_text((thing.findtext("name") or "").strip())
+        label = _label(thing)
         if twice := _twice(thing, "name", "bndbox"):
             reading.problems.append(Problem(name, key, "bad_row", twice, "dropped"))
             continue
@@ -226,6 +234,22 @@ def _candidate(name: str, root: Element, file: Path, base: int, reading: Reading
     return candidate
 
 
+def _label(thing: Element) -> str:
+    """The class; blanks at its ends are those of the file's layout, unless XML's own attribute says otherwise."""
+    name = thing.find("name")
+    text = "" if name is None else name.text or ""
+    return label_text(text if name is not None and name.get(SPACE) == "preserve" else text.strip())
+
+
+def _listed(file: Path, used: set[str]) -> list[str]:
+    """The classes in a labelmap.txt, as CVAT and Datumaro have it; none without. That of masks for nothing is none."""
+    if not file.is_file():
+        return []
+    rows = [line.rsplit(":", 3) for line in read_text(file).split("\n") if line.strip() != LABELMAP_HEAD]
+    names = {label_text(row[0]): row[1] for row in rows if len(row) == 4 and row[0]}
+    return [name for name, color in names.items() if name in used or (name, color) != ("background", "0,0,0")]
+
+
 FORMAT = Format(
     name="voc",
     tasks=("localize", "detect"),
@@ -234,4 +258,5 @@ FORMAT = Format(
     looks_for="XML files with an annotation as their root",
     recognize=recognize,
     rank=40,  # a root element that other XML does not have
+    write=WRITER,
 )

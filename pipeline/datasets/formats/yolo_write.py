@@ -4,19 +4,15 @@
 An image without objects has an empty file.
 """
 
-import io
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedSeq
-from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from pipeline.core.files import write_text
 from pipeline.core.sample import ABSENT, SPLITS, Dataset, Landmark, Object, Sample
 from pipeline.datasets.formats.reading import Problem, point_names
 from pipeline.datasets.formats.writing import Lost, Writer
+from pipeline.datasets.formats.yaml_text import in_a_line, quoted, yaml_text
 
 READ_BY_ULTRALYTICS = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
@@ -38,8 +34,8 @@ def _write(folder: Path, dataset: Dataset, samples: Iterable[Sample], lost: Lost
     if not {"train", "val"} <= splits:
         found = "data.yaml has not both of train and val, without which Ultralytics does not train"
         lost.problems.append(Problem("", "", "no_split", found, "noted"))
-    content |= {"nc": len(dataset.labels), "names": dict(enumerate(_quoted(dataset.labels)))}
-    write_text(folder / "data.yaml", _yaml(content | _points(dataset, lost)))
+    content |= {"nc": len(dataset.labels), "names": dict(enumerate(quoted(dataset.labels)))}
+    write_text(folder / "data.yaml", yaml_text(content | _points(dataset, lost)))
 
 
 def _label_file(image: str) -> str:
@@ -73,31 +69,11 @@ def _points(dataset: Dataset, lost: Lost) -> dict[str, Any]:
         else:
             found = f"{a} and {b}, of which one is of another pair: flip_idx has room for one"
             lost.problems.append(Problem("", "pairs", "not_kept", found, "noted"))
-    said: dict[str, Any] = {"kpt_shape": _in_a_line([count, 3]), "flip_idx": _in_a_line(flipped)}
+    said: dict[str, Any] = {"kpt_shape": in_a_line([count, 3]), "flip_idx": in_a_line(flipped)}
     if dataset.landmarks != point_names(count):
-        names = _in_a_line(_quoted(dataset.landmarks))
+        names = in_a_line(quoted(dataset.landmarks))
         said["kpt_names"] = {number: names for number, _ in enumerate(dataset.labels)}
     return said
-
-
-def _yaml(content: dict[str, Any]) -> str:
-    yaml = YAML()
-    yaml.width = 1 << 30
-    yaml.representer.ignore_aliases = lambda _: True
-    out = io.StringIO()
-    yaml.dump(content, out)
-    return out.getvalue()
-
-
-def _quoted(names: list[str]) -> list[str]:
-    """Without quotes, classes called yes or 1 would be no text."""
-    return [DoubleQuotedScalarString(name) for name in names]
-
-
-def _in_a_line(values: list[Any]) -> CommentedSeq:
-    line = CommentedSeq(values)
-    line.fa.set_flow_style()
-    return line
 
 
 WRITER = Writer(

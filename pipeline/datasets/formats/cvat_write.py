@@ -1,0 +1,126 @@
+"""CVAT for images, XML 1.1, written: `annotations.xml` beside `images/`, whose folders are splits.
+
+Landmarks are a skeleton of a label of its own (`cow_points` for the class `cow`), which has one group_id with its box.
+Numbers are the shortest that read back as they were; CVAT's own export rounds to hundredths of a pixel.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+from pipeline.core.sample import ABSENT, HIDDEN, Dataset, Object, Sample
+from pipeline.datasets.formats.coco_write import in_pixels
+from pipeline.datasets.formats.writing import Lost, Writer
+from pipeline.datasets.formats.xml_names import refuse_in_xml
+
+IMAGES = "images"
+
+
+def _place(split: str | None, name: str) -> str:
+    return f"{IMAGES}/{split}/{name}" if split else f"{IMAGES}/{name}"
+
+
+def _write(folder: Path, dataset: Dataset, samples: Iterable[Sample], lost: Lost) -> None:  # noqa: ARG001
+    refuse_in_xml(dataset)
+    skeletons = _skeletons(dataset)
+    with (folder / "annotations.xml").open("w", encoding="utf-8", newline="\n") as file:
+        file.write('<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n')
+        _add(file, _meta(dataset, skeletons))
+        for number, sample in enumerate(samples):
+            _add(file, _image(sample, number, dataset, skeletons))
+        file.write("</annotations>\n")
+
+
+def _add(file: IO[str], element: Element) -> None:
+    indent(element, level=1)
+    file.write(f"  {tostring(element, encoding='unicode').strip()}\n")
+
+
+def _skeletons(dataset: Dataset) -> dict[str, str]:
+    """Class -> the label of its skeletons, which no class is called."""
+    found: dict[str, str] = {}
+    for label in dataset.labels if dataset.landmarks else []:
+        name = f"{label}_points"
+        while name in dataset.labels or name in found.values():
+            name += "_"
+        found[label] = name
+    return found
+
+
+def _meta(dataset: Dataset, skeletons: dict[str, str]) -> Element:
+    """Without the labels, CVAT refuses the shapes."""
+    meta = Element("meta")
+    task = SubElement(meta, "task")
+    SubElement(task, "name").text = dataset.name
+    SubElement(task, "mode").text = "annotation"
+    labels = SubElement(task, "labels")
+    for name in dataset.labels:
+        _label(labels, name, "any")
+    for name in skeletons.values():
+        SubElement(_label(labels, name, "skeleton"), "svg").text = _picture(dataset)
+        for landmark in dataset.landmarks:
+            SubElement(_label(labels, landmark, "points"), "parent").text = name
+    return meta
+
+
+def _label(labels: Element, name: str, kind: str) -> Element:
+    label = SubElement(labels, "label")
+    SubElement(label, "name").text = name
+    SubElement(label, "type").text = kind
+    SubElement(label, "attributes")
+    return label
+
+
+def _picture(dataset: Dataset) -> str:
+    """The skeleton as SVG without its root: landmarks on a circle, the places in percent; CVAT draws it as it likes."""
+    step = 2 * math.pi / len(dataset.landmarks)
+    places = [(50 + 40 * math.sin(i * step), 50 - 40 * math.cos(i * step)) for i in range(len(dataset.landmarks))]
+    parts = []
+    for a, b in dataset.skeleton:
+        ends = {f"{axis}{end}": f"{places[i][k]:.1f}" for end, i in ((1, a), (2, b)) for k, axis in enumerate("xy")}
+        ends |= {"data-type": "edge", "data-node-from": str(a + 1), "data-node-to": str(b + 1)}
+        parts.append(Element("line", ends))
+    for i, (name, (x, y)) in enumerate(zip(dataset.landmarks, places, strict=True), 1):
+        said = {"r": "1.5", "cx": f"{x:.1f}", "cy": f"{y:.1f}", "data-type": "element node", "data-element-id": str(i)}
+        parts.append(Element("circle", {**said, "data-node-id": str(i), "data-label-name": name}))
+    return "".join(tostring(part, encoding="unicode") for part in parts)
+
+
+def _image(sample: Sample, number: int, dataset: Dataset, skeletons: dict[str, str]) -> Element:
+    name = sample.file_name.removeprefix(f"{IMAGES}/")  # what CVAT calls it in a task of the whole folder
+    said = {"id": str(number), "name": name} | ({"subset": sample.split} if sample.split else {})
+    image = Element("image", {**said, "width": str(sample.width), "height": str(sample.height)})
+    for group, o in enumerate(sample.objects, 1):
+        image.extend(_shapes(o, group, sample, dataset.landmarks, skeletons))
+    if sample.label is not None:
+        SubElement(image, "tag", {"label": sample.label, "source": "file"})
+    return image
+
+
+def _shapes(o: Object, group: int, sample: Sample, names: list[str], skeletons: dict[str, str]) -> Iterator[Element]:
+    """The box, and the skeleton if a landmark is labelled."""
+    x, y, w, h = o.box
+    sides = (sample.width, sample.height)
+    corners = zip(("xtl", "ytl", "xbr", "ybr"), (x, y, x + w, y + h), sides * 2, strict=True)
+    known = any(p.visibility for p in o.landmarks)
+    common = {"source": "file", "z_order": "0"} | ({"group_id": str(group)} if known else {})
+    place = {key: str(in_pixels(value, side)) for key, value, side in corners}
+    yield Element("box", {"label": o.label, "occluded": "0", **place, **common})
+    if not known:
+        return
+    skeleton = Element("skeleton", {"label": skeletons[o.label], **common})
+    for name, p in zip(names, o.landmarks, strict=True):
+        at = (x + w / 2, y + h / 2) if p.visibility == ABSENT else (p.x, p.y)  # where a person looks for it
+        flags = {"outside": str(int(p.visibility == ABSENT)), "occluded": str(int(p.visibility == HIDDEN))}
+        points = ",".join(str(in_pixels(value, side)) for value, side in zip(at, sides, strict=True))
+        SubElement(skeleton, "points", {"label": name, "source": "file", **flags, "points": points})
+    yield skeleton
+
+
+WRITER = Writer(
+    place=_place,
+    write=_write,
+    keeps=frozenset({"image_labels", "boxes", "landmarks", "hidden", "splits", "lone_split", "classes", "skeleton"}),
+)

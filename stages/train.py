@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from pipeline.core.machine import MachineParams
 from pipeline.core.resolved import Resolved
-from pipeline.training.params import TRAINED_BY, AnyRun, MachineParams
+from pipeline.training.params import TRAINED_BY, AnyRun
 from pipeline.training.train import train_run
 from stages import run
 

@@ -1,4 +1,4 @@
-"""Map a function over files on this machine's cores."""
+"""Map a function over files, on this machine's cores or with the workers of a Dask scheduler."""
 
 import multiprocessing
 import os
@@ -9,20 +9,67 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+from uuid import uuid4
 
 from joblib import Parallel, cpu_count, delayed
 from tqdm import tqdm
 
 from pipeline.core.errors import InputError
+from pipeline.core.machine import PROCESSES
+
+if TYPE_CHECKING:
+    from pipeline.core.cluster import Cluster
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+_CLUSTER: ContextVar["Cluster | None"] = ContextVar("cluster", default=None)
+
+
+@contextmanager
+def over(parallel: str) -> Iterator[None]:
+    """Until the block ends, have `each` run where `machine.parallel` says: "processes" of this machine, or the workers
+    of a Dask scheduler, "dask://host:port". Raises InputError if no scheduler answers there.
+
+    >>> with over("processes"):
+    ...     each(len, ["cow", "goat"], "count", jobs=1)
+    [3, 4]
+    """
+    if parallel == PROCESSES:
+        yield
+        return
+    try:
+        from pipeline.core.cluster import connected
+    except ImportError as error:
+        why = f"machine.parallel: {parallel}: the package distributed is not here ({error})"
+        raise InputError(f"{why}; `pip install 'pocketlens[dask]'` brings it") from None
+    with connected(parallel) as cluster:
+        token = _CLUSTER.set(cluster)
+        try:
+            yield
+        finally:
+            _CLUSTER.reset(token)
+
+
+def on_cluster() -> bool:
+    """Whether `each` sends work to other machines just now.
+
+    >>> on_cluster()
+    False
+    """
+    return _CLUSTER.get() is not None
 
 
 def each(
-    function: Callable[[Item], Result], items: Iterable[Item], label: str, jobs: int | None = None
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    label: str,
+    jobs: int | None = None,
+    reads: Callable[[Item], Path] | None = None,
+    writes: Path | None = None,
+    ended: Callable[[Item], Result] | None = None,
 ) -> list[Result]:
     """`[function(item) for item in items]` in that order, under a progress bar named `label`.
 
@@ -30,10 +77,16 @@ def each(
     pickle; one job, or one item, stays in this process. What `function` raises is raised here; InputError where one of
     the processes was ended.
 
+    In a block of `over` other machines do the work, unless `jobs` is 1. They find the file that an item is read from
+    (`reads`) and the folder that `function` writes into (`writes`), or InputError says who does not. An item that ends
+    the process that takes it, wherever it is tried, has what `ended` makes of it; without that InputError names it.
+
     >>> each(len, ["cow", "goat"], "count", jobs=1)
     [3, 4]
     """
     items = list(items)
+    if jobs != 1 and items and (cluster := _CLUSTER.get()):
+        return cluster.each(function, items, label, reads, writes, ended)
     jobs = min(jobs or cpu_count(), max(1, len(items)))
     if jobs == 1:
         return [function(item) for item in tqdm(items, label, mininterval=0.5)]
@@ -45,6 +98,30 @@ def each(
         )
     with _whole(label):
         return list(tqdm(ready, label, total=len(items), mininterval=0.5))
+
+
+@contextmanager
+def own_place(path: Path) -> Iterator[Path]:
+    """Yield a place beside `path` that no other process writes to, to be moved there: of several machines two may do
+    the same work, where one was taken for lost.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     with own_place(Path(folder, "note.txt")) as place:
+    ...         size = place.write_text("two cows")
+    ...     [path.name for path in Path(folder).iterdir()]
+    ['note.txt']
+    """
+    place = path.with_name(f".{uuid4().hex}")
+    try:
+        yield place
+        place.replace(path)
+    except OSError as error:
+        if error.filename == str(place):
+            error.filename = str(path)
+        raise
+    finally:
+        place.unlink(missing_ok=True)  # also where both are links to one file, which a move leaves as it is
 
 
 def _in_folder(folder: str, function: Callable[[Item], Result], item: Item) -> Result:

@@ -18,7 +18,7 @@ from pipeline.datasets.ingest.gate import counted, judge
 from pipeline.datasets.ingest.record import Record, read_record, write_record
 from pipeline.datasets.ingest.report import labels_sheet, ledger_text, summary_of
 from pipeline.datasets.ingest.splits import labels_of
-from pipeline.datasets.ingest.take import by_file, take_all
+from pipeline.datasets.ingest.take import by_file, ended, source, take_all
 from pipeline.datasets.ingest.units import doubts, notes
 from pipeline.datasets.params import DatasetParams
 
@@ -39,7 +39,9 @@ def ingest(
         images = folder / ".images"
         images.mkdir()
         work = partial(take_all, folder=images, max_side=params.max_side)
-        taken = [one for row in each(work, by_file(reading.candidates), f"ingest {name}") for one in row]
+        files = by_file(reading.candidates)
+        rows = each(work, files, f"ingest {name}", reads=source, writes=images, ended=ended)
+        taken = [one for row in rows for one in row]
         try:
             divided = divide(reading, taken, params, record)
         except InputError as error:

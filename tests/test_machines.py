@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import numpy as np
 import pytest
 from machines import cluster, fall, fatal, halve, only_here, place_of, process_of, scheduler
 from PIL import Image
+from test_predict import picture, save_model
 
+from pipeline.augment import offline
 from pipeline.augment.offline import augment_dataset
 from pipeline.augment.params import AugmentParams
 from pipeline.core import cluster as machines
@@ -22,9 +25,11 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import sha256
 from pipeline.core.image_file import ImageFileError, open_image
 from pipeline.core.parallel import each, on_cluster, over
+from pipeline.core.sample import Sample
 from pipeline.datasets.ingest import ingest as ingest_module
 from pipeline.datasets.ingest.ingest import ingest
 from pipeline.datasets.params import DATASETS
+from pipeline.inference.predict import predict_sources
 
 IMAGES = 60
 
@@ -49,7 +54,7 @@ def test_results_come_in_the_order_of_the_items(client: None) -> None:
 
 
 def test_the_error_of_the_first_item_is_raised_here(client: None) -> None:
-    with pytest.raises(ValueError, match="^39 ends in 39"):
+    with pytest.raises(ValueError, match=r"^39 ends in 39"):
         each(halve, range(300), "halve")
 
 
@@ -83,7 +88,9 @@ def test_a_folder_that_is_not_shared_is_said(client: None, monkeypatch: pytest.M
     assert list(place.iterdir()) == []
     with monkeypatch.context() as patch:
         patch.setattr(Path, "touch", lambda _: None)
-        with pytest.raises(InputError, match=r"^out: the Dask worker \S+ does not find what is written there; expected"):
+        with pytest.raises(
+            InputError, match=r"^out: the Dask worker \S+ does not find what is written there; expected"
+        ):
             each(str, [1], "write", writes=place)
     with monkeypatch.context() as patch:
         patch.setattr(Path, "cwd", lambda: Path("/no/such/folder"))
@@ -103,13 +110,12 @@ def test_a_worker_with_other_versions_is_refused(client: None, monkeypatch: pyte
 def test_where_no_scheduler_answers_the_address_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machines, "CONNECT_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # as one that speaks something else
-        port = silent.getsockname()[1]
-        with pytest.raises(InputError, match=rf"parallel: dask://127\.0\.0\.1:{port}: no Dask scheduler: what listens"):
-            with over(f"dask://127.0.0.1:{port}"):
-                pass
-    with pytest.raises(InputError, match=rf"dask://127\.0\.0\.1:{port}: no Dask scheduler: Timed out .* --port {port}"):
-        with over(f"dask://127.0.0.1:{port}"):
+        address = f"dask://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(InputError, match=rf"parallel: {address}: no Dask scheduler: what listens"), over(address):
             pass
+    tried = r"Timed out trying to connect to tcp://\S+ after 0\.5 s; `dask scheduler --port"
+    with pytest.raises(InputError, match=rf"parallel: {address}: no Dask scheduler: {tried}"), over(address):
+        pass
 
 
 def test_a_scheduler_without_workers_and_one_that_ends_are_said(
@@ -121,7 +127,9 @@ def test_a_scheduler_without_workers_and_one_that_ends_are_said(
             each(str, [1], "some")
         monkeypatch.setattr(machines, "ALONE_S", 60.0)
         monkeypatch.setattr(machines.Work, "_start", ending(machines.Work._start, process))
-        with pytest.raises(InputError, match=rf"^machine\.parallel: {address}: the scheduler has ended, or the network"):
+        with pytest.raises(
+            InputError, match=rf"^machine\.parallel: {address}: the scheduler has ended, or the network"
+        ):
             each(str, [1], "some")
 
 
@@ -131,3 +139,84 @@ def ending(start: Callable[..., None], process: subprocess.Popen[str]) -> Callab
         os.killpg(process.pid, signal.SIGKILL)
 
     return body
+
+
+def draw(root: Path) -> None:
+    """Class folders of IMAGES images, of which one is broken and one is too large to be decoded."""
+    drawn = np.random.default_rng(0)
+    for i in range(IMAGES):
+        folder = root / ("cow", "goat")[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        cells = drawn.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        Image.fromarray(cells).resize((80, 60), Image.Resampling.BICUBIC).save(folder / f"{i // 2:02d}.jpg")
+    (root / "cow" / "broken.jpg").write_bytes(b"no image")
+    Image.new("1", (15000, 13000)).save(root / "goat" / "bomb.png")
+
+
+def ingested(root: Path) -> Any:
+    """Of all that came of `set`: the hash of its files, their number, and the ledger."""
+    block = {"format": "folder", "path": str(root / "set"), "labels": str(root / "set"), "max_side": 64}
+    data, reports = Path("data"), Path("reports")
+    summary = ingest("farm", DATASETS["folder"].model_validate(block), data, reports)
+    assert not [*data.rglob(".*")], "nothing unfinished is left"
+    return sha256(data), sha256(reports), summary["kept"], (reports / "ledger.csv").read_text()
+
+
+def killing(take: Callable[[Any], None], killed: list[int]) -> Callable[[Any], None]:
+    """Once a first batch has come back, a worker is killed that has others."""
+
+    def body(work: Any) -> None:
+        take(work)
+        if not killed:
+            busy = next(worker for worker, keys in work._client.processing().items() if keys)
+            killed.append(work._client.run(os.getpid, workers=[busy])[busy])
+            os.kill(killed[0], signal.SIGKILL)
+
+    return body
+
+
+def test_a_worker_that_dies_on_the_way_changes_nothing(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(tmp_path / "set")
+    monkeypatch.chdir(tmp_path)
+    alone = ingested(tmp_path)
+    assert alone[2] == IMAGES
+    assert alone[3].count("\n") == 3
+    killed: list[int] = []
+    monkeypatch.setattr(machines, "BATCH", 3)
+    monkeypatch.setattr(machines.Work, "_take", killing(machines.Work._take, killed))
+    with over(address):
+        assert ingested(tmp_path) == alone
+        assert killed
+        knobs = AugmentParams(policy="photo_geometry", copies=1)
+        with monkeypatch.context() as patch:
+            patch.setattr(offline, "FEW", 0)
+            copied = augment_dataset(Path("data"), Path("there"), Path("told"), knobs)
+    assert augment_dataset(Path("data"), Path("here"), Path("said"), knobs) == copied
+    assert (sha256("there"), sha256("told")) == (sha256("here"), sha256("said"))
+
+
+def test_an_image_that_ends_each_worker_is_a_row_of_the_ledger(
+    client: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(tmp_path / "set")
+    monkeypatch.setattr(ingest_module, "take_all", fatal)
+    _, _, kept, ledger = ingested(tmp_path)
+    assert kept == IMAGES - 1
+    assert "cow/07.jpg,,unreadable,the process that decodes it is ended,refused" in ledger.splitlines()
+
+
+def test_predictions_of_other_machines_are_those_of_this_one(client: None, tmp_path: Path) -> None:
+    save_model(tmp_path / "models" / "r", "detect")
+    files = [str(picture(tmp_path / "pictures" / f"{i:02d}.png", seed=i)) for i in range(20)]
+    files[7:7] = [str(tmp_path / "nosuch.png")]
+    asked = files, "r", "torch", Path("models"), Path("exports")
+    found: list[list[Sample]] = []
+    for where in (nullcontext(), over("processes")):
+        found.append([])
+        with where, pytest.raises(InputError, match=r"nosuch\.png: not an image that decodes: no such file"):
+            found[-1].extend(predict_sources(*asked))
+    there, here = found
+    assert len(there) == 20
+    assert [s.to_json() for s in there] == [s.to_json() for s in here]

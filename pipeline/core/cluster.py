@@ -125,7 +125,7 @@ def _client(parallel: str, address: str) -> Client:
         except Exception as error:  # noqa: BLE001  said below
             found.append(error)
 
-    # in a thread: the library waits for ever for a server that speaks something else, as the one of Dask's own dashboard
+    # in a thread: the library waits for ever for a server that speaks something else, as that of Dask's dashboard
     thread = threading.Thread(target=connect, daemon=True)
     thread.start()
     thread.join(2 * CONNECT_S)
@@ -262,9 +262,7 @@ def _marked(folder: Path | None) -> Iterator[Path | None]:
         marker.unlink(missing_ok=True)
 
 
-def _of_ended(
-    item: Any, label: str, reads: Callable[[Any], Path] | None, ended: Callable[[Any], Any] | None
-) -> Any:
+def _of_ended(item: Any, label: str, reads: Callable[[Any], Path] | None, ended: Callable[[Any], Any] | None) -> Any:
     if ended:
         return ended(item)
     raise InputError(

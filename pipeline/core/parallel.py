@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -37,20 +37,23 @@ def over(parallel: str) -> Iterator[None]:
     ...     each(len, ["cow", "goat"], "count", jobs=1)
     [3, 4]
     """
-    if parallel == PROCESSES:
-        yield
-        return
-    try:
-        from pipeline.core.cluster import connected
-    except ImportError as error:
-        why = f"machine.parallel: {parallel}: the package distributed is not here ({error})"
-        raise InputError(f"{why}; `pip install 'pocketlens[dask]'` brings it") from None
-    with connected(parallel) as cluster:
+    with _connected(parallel) as cluster:
         token = _CLUSTER.set(cluster)
         try:
             yield
         finally:
             _CLUSTER.reset(token)
+
+
+def _connected(parallel: str) -> "AbstractContextManager[Cluster | None]":
+    if parallel == PROCESSES:
+        return nullcontext()
+    try:
+        from pipeline.core.cluster import connected
+    except ImportError as error:
+        why = f"machine.parallel: {parallel}: the package distributed is not here ({error})"
+        raise InputError(f"{why}; `pip install 'pocketlens[dask]'` brings it") from None
+    return connected(parallel)
 
 
 def on_cluster() -> bool:

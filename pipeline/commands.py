@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 DATABASE = Path(".fiftyone")
 MADE = (  # by the chain: what dvc.yaml has as outs, and `make clean` removes
     *("data/sample", "data/ingested", "data/augmented", "models", "exports", "reports", "resolved.yaml", "splits"),
-    *(".resume", ".features", ".fiftyone", "mlflow.db", "mlflow.db.lock", "mlruns", "mlartifacts", ".pocketlens.log"),
+    *(".fetched", ".resume", ".features", ".fiftyone", ".pocketlens.log"),
+    *("mlflow.db", "mlflow.db.lock", "mlruns", "mlartifacts"),
 )
 
 

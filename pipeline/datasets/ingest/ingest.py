@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.errors import InputError
+from pipeline.core.errors import InputError, without_password
 from pipeline.core.files import new_folder, write_json, write_text
 from pipeline.core.parallel import each
 from pipeline.core.sample import SPLITS, Dataset, Sample, write_dataset, write_samples
@@ -21,12 +21,18 @@ from pipeline.datasets.ingest.splits import labels_of
 from pipeline.datasets.ingest.take import by_file, ended, source, take_all
 from pipeline.datasets.ingest.units import doubts, notes
 from pipeline.datasets.params import DatasetParams
+from pipeline.datasets.remote import FETCHED, here
 
 
 def ingest(
-    name: str, params: DatasetParams, data_folder: Path, report_folder: Path, record_file: Path | None = None
+    name: str,
+    params: DatasetParams,
+    data_folder: Path,
+    report_folder: Path,
+    record_file: Path | None = None,
+    fetched: Path = FETCHED,
 ) -> dict[str, Any]:
-    """Read, check, scale and split a dataset; returns the summary.
+    """Read, check, scale and split a dataset; returns the summary. What lies elsewhere is kept in the folder `fetched`.
 
     Writes `data_folder`/{dataset.json,train,val,test} and `report_folder`/{summary.json,ledger.csv,contact_sheet.jpg},
     and last `record_file`, where each image keeps the split that it has there. Raises InputError naming the path or
@@ -34,7 +40,7 @@ def ingest(
     there then, the data is not.
     """
     record = read_record(record_file, params.splits) if record_file else Record()
-    reading = _read(name, params, report_folder)
+    reading = _read(name, params, report_folder, fetched)
     with new_folder(data_folder) as folder:
         images = folder / ".images"
         images.mkdir()
@@ -83,17 +89,20 @@ def _stopped(name: str, why: object, problems: list[Problem], report_folder: Pat
     return InputError(f"datasets.{name}: {why}; see {report_folder / 'ledger.csv'}")
 
 
-def _read(name: str, params: DatasetParams, report_folder: Path) -> Reading:
-    path, labels = Path(params.path), Path(params.labels)
+def _read(name: str, params: DatasetParams, report_folder: Path, fetched: Path) -> Reading:
+    path, gone = here(params.path, fetched)
+    labels, gone_labels = (path, []) if params.labels == params.path else here(params.labels, fetched)
     if not path.is_dir():
         what = "not a folder" if path.exists() else "no such folder"
         raise InputError(f"datasets.{name}.path: {path}: {what}")
     if not labels.exists():
         raise InputError(f"datasets.{name}.labels: {labels}: no such file or folder")
     reading = FORMATS[params.format].read(path.resolve(), labels.resolve(), params.options)
+    reading.problems[:0] = [*gone, *gone_labels]
     reading.problems += said_of_names(reading) + unread(reading, path.resolve(), labels.resolve())
     if not reading.candidates:
-        why = f"nothing usable in {path}: {counted(reading.problems, 'refused', 'dropped') or 'no images'}"
+        lost = counted(reading.problems, "refused", "dropped") or "no images"
+        why = f"nothing usable in {without_password(params.path)}: {lost}"
         raise _stopped(name, why, reading.problems, report_folder)
     return reading
 
@@ -120,6 +129,7 @@ def _dataset(
             missing = " and ".join(split for split in SPLITS if split not in found_in)
             found = f"images or groups with it: {groups}; none in {missing}"
             problems.append(Problem("", label, "few_images", found, "noted"))
-    source = {"format": params.format, "path": params.path, "labels": params.labels}
+    places = without_password(params.path), without_password(params.labels)
+    source = {"format": params.format, "path": places[0], "labels": places[1]}
     labels = [label for label in reading.labels if label in used]
     return Dataset(name, labels, reading.landmarks, reading.pairs, reading.skeleton, source, counts)

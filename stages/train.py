@@ -13,6 +13,8 @@ def train(name: str) -> str:
     resolved = Resolved()
     params = resolved.blocks(AnyRun, "runs", name, only=TRAINED_BY)
     data = params.dataset
+    # not among the stage's params: it changes no result
+    machine = resolved.block(MachineParams, "machine", default=MachineParams())
     return train_run(
         name,
         params,
@@ -22,8 +24,8 @@ def train(name: str) -> str:
         report=Path("reports/train") / name,
         resume=Path(".resume"),  # outside DVC's outs: DVC removes those before a stage runs
         features=Path(".features"),
-        # not among the stage's params: the number of workers changes no result
-        workers=resolved.block(MachineParams, "machine", default=MachineParams()).workers,
+        parallel=machine.parallel,
+        workers=machine.workers,
     )
 
 

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from machines import cluster, fall, fatal, halve, only_here, place_of, process_of, scheduler
 from PIL import Image
+from test_features import net_of, pictures, spec
 from test_predict import picture, save_model
 
 from pipeline.augment import offline
@@ -30,6 +32,8 @@ from pipeline.datasets.ingest import ingest as ingest_module
 from pipeline.datasets.ingest.ingest import ingest
 from pipeline.datasets.params import DATASETS
 from pipeline.inference.predict import predict_sources
+from pipeline.training.devices import launch
+from pipeline.training.features import Features
 
 IMAGES = 60
 
@@ -220,3 +224,25 @@ def test_predictions_of_other_machines_are_those_of_this_one(client: None, tmp_p
     there, here = found
     assert len(there) == 20
     assert [s.to_json() for s in there] == [s.to_json() for s in here]
+
+
+def test_features_of_other_machines_are_those_of_this_one(
+    client: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = spec("pool")
+    net, seen = net_of(made), pictures(tmp_path / "p", made, 70)
+
+    def kept(folder: str) -> tuple[list[Any], list[Any], list[str]]:
+        found = Features(seen, net, Path(folder), launch("fp32"))
+        with sqlite3.connect(next(Path(folder).glob("*.sqlite"))) as database:
+            rows = database.execute("SELECT image, maps FROM features ORDER BY image").fetchall()
+        return rows, [found[i][1][1:] for i in range(70)], sorted(f.suffix for f in Path(folder).iterdir())
+
+    there = kept("there")
+    with over("processes"):
+        here = kept("here")
+    assert len(there[0]) == 70
+    assert there == here
+    with monkeypatch.context() as patch:
+        patch.setattr(Features, "_insert", None)  # nothing is made anew
+        assert kept("here")[1] == here[1]

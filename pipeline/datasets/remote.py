@@ -55,7 +55,7 @@ def kept(place: str, cache: Path) -> Path:
     """The same place without a look at what is elsewhere: it is there as it was fetched last.
 
     >>> kept("s3://farm/herd/", Path(".fetched")).as_posix()
-    '.fetched/0dbb1cfd0c3e4b6a/herd'
+    '.fetched/52d1eadfc78aa4fa/herd'
     """
     if not is_url(place):
         return Path(place)
@@ -143,10 +143,10 @@ def _held(listed: Path, place: Path, wanted: dict[str, str], objects: dict[str, 
         rows[row.name] = row
     held = set()
     for name, key in tqdm(wanted.items(), "what was fetched before", mininterval=0.5, leave=False):
-        row, file = rows.get(name), place / name if name else place
+        was, file = rows.get(name), place / name if name else place
         info = objects[key]
-        same = row and (row.key, row.size, row.version) == (key, info["size"], _version(info))
-        if same and row and file.is_file() and sha256(file) == row.sha256:
+        same = was and (was.key, was.size, was.version) == (key, info["size"], _version(info))
+        if same and was and file.is_file() and sha256(file) == was.sha256:
             held.add(name)
     write_text(listed, "".join(_line(rows[name]) for name in sorted(held)))
     return held

@@ -6,9 +6,11 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -109,6 +111,14 @@ def test_a_worker_with_other_versions_is_refused(client: None, monkeypatch: pyte
     found = rf"^the Dask worker \S+ has {what} {re.escape(there[what])}, here 0\.1: start all workers in"
     with pytest.raises(InputError, match=found):
         each(str, [1], "some")
+
+
+def test_a_worker_without_this_project_is_said(client: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("only_here")
+    exec("def same(item):\n    return item\nsame.__module__ = 'only_here'", module.__dict__)
+    monkeypatch.setitem(sys.modules, "only_here", module)
+    with pytest.raises(InputError, match=r"has not what is asked for \(No module named 'only_here'\); start all of"):
+        each(module.same, [1], "some")
 
 
 def test_where_no_scheduler_answers_the_address_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -174,6 +174,13 @@ class Cluster:
                 f"machine.parallel: {self._name}: the scheduler had no worker for {ALONE_S:g} s; "
                 f"start some in this folder: `dask worker {self._name.removeprefix(DASK)} --nworkers 4 --nthreads 1`"
             ) from None
+        except RuntimeError as error:
+            if not isinstance(error.__cause__, ImportError):
+                raise
+            raise InputError(
+                f"machine.parallel: {self._name}: the scheduler or a worker has not what is asked for "
+                f"({error.__cause__}); start all of them with the project's own .venv"
+            ) from None
         except (CancelledError, CommClosedError):
             raise InputError(
                 f"machine.parallel: {self._name}: the scheduler has ended, or the network to it; run it again"

@@ -18,6 +18,7 @@ from moto.server import ThreadedMotoServer
 from PIL import Image
 from ruamel.yaml import YAML
 
+from pipeline import cli
 from pipeline.core.errors import InputError
 from pipeline.core.files import sha256
 from pipeline.datasets import remote
@@ -268,3 +269,19 @@ def test_dvc_runs_ingest_again_when_an_object_was_changed(s3: Any, bucket: str, 
     assert "didn't change, skipping" in said("dvc", "repro")
     s3.pipe(f"{bucket}/set/cow/6.jpg", jpeg(tmp_path, 6))
     assert "data/ingested/farm: 7 of 7 images" in said("dvc", "repro")
+
+
+def test_add_writes_the_url_and_recognizes_what_is_there(
+    s3: Any, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(4):
+        s3.pipe(f"{bucket}/set/{('cow', 'goat')[i % 2]}/{i}.jpg", jpeg(tmp_path, i))
+    url = f"s3://{bucket}/set"
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text("datasets: {}\nruns: {}\n")
+    cli.main(["add", "farm", "--data", url, "--task", "classify", "--from-scratch"])
+    written = YAML(typ="safe").load(Path("params.yaml"))["datasets"]["farm"]
+    assert written == {"format": "folder", "path": url, "labels": url}
+    names = asked(monkeypatch)
+    ingest("farm", DATASETS["folder"].model_validate(written), Path("data"), Path("reports"))
+    assert names == [], "add has fetched it"

@@ -12,16 +12,17 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import sha256 as hash_of
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fsspec import AbstractFileSystem
-from fsspec.core import url_to_fs
 from tqdm import tqdm
 
 from pipeline.core.errors import InputError, without_password
 from pipeline.core.files import LONGEST_NAME, sha256, write_text
 from pipeline.core.parallel import own_place
 from pipeline.datasets.formats.reading import Problem
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
 
 URL = re.compile(r"[a-z][a-z0-9+.-]+(://|::)", re.IGNORECASE)  # C:\ is a disk
 FETCHED = Path(".fetched")  # in a project
@@ -85,6 +86,8 @@ def fetch(url: str, cache: Path) -> tuple[Path, list[Problem]]:
     ...     place.name, [file.name for file in place.iterdir()], problems
     ('herd', ['a b.txt'], [])
     """
+    from fsspec.core import url_to_fs
+
     said = without_password(url)
     try:
         with _named(said, "cannot be listed"):
@@ -171,7 +174,7 @@ def _remove_others(place: Path, wanted: dict[str, str]) -> None:
 
 
 def _fetch_all(
-    system: AbstractFileSystem, url: str, listed: Path, place: Path, missing: dict[str, dict[str, Any]]
+    system: "AbstractFileSystem", url: str, listed: Path, place: Path, missing: dict[str, dict[str, Any]]
 ) -> list[Problem]:
     """Fetch the objects of this information, by the names of their files; a row for each that was changed."""
     problems: list[Problem] = []
@@ -196,7 +199,9 @@ def _fetch_all(
     return sorted(problems, key=lambda problem: problem.file)
 
 
-def _fetch_one(system: AbstractFileSystem, url: str, place: Path, name: str, info: dict[str, Any]) -> Fetched | Problem:
+def _fetch_one(
+    system: "AbstractFileSystem", url: str, place: Path, name: str, info: dict[str, Any]
+) -> Fetched | Problem:
     key, file = info["name"], place / name if name else place
     file.unlink(missing_ok=True)  # of an older version
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -211,7 +216,7 @@ def _fetch_one(system: AbstractFileSystem, url: str, place: Path, name: str, inf
     return Fetched(name, key, file.stat().st_size, _version(info), sha256(file))
 
 
-def _copy(system: AbstractFileSystem, info: dict[str, Any], file: Path) -> str:
+def _copy(system: "AbstractFileSystem", info: dict[str, Any], file: Path) -> str:
     """Write the object to `file`; returns how it differs from the one that was listed, "" if it does not."""
     # a time is given another way in a list than of one object
     before = info if any(map(info.get, CODES)) else system.info(info["name"])

@@ -211,12 +211,14 @@ def test_a_worker_that_dies_on_the_way_changes_nothing(
     assert (sha256("there"), sha256("told")) == (sha256("here"), sha256("said"))
 
 
-def test_an_image_that_ends_each_worker_is_a_row_of_the_ledger(
+def test_an_image_that_ends_each_process_is_a_row_of_the_ledger(
     client: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw(tmp_path / "set")
     monkeypatch.setattr(ingest_module, "take_all", fatal)
-    _, _, kept, ledger = ingested(tmp_path)
+    *hashes, kept, ledger = ingested(tmp_path)
+    with over("processes"):
+        assert ingested(tmp_path) == (*hashes, kept, ledger)
     assert kept == IMAGES - 1
     assert "cow/07.jpg,,unreadable,the process that decodes it is ended,refused" in ledger.splitlines()
 

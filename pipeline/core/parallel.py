@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+AHEAD = 8  # items, for each process, that may have been begun when one was ended
 _CLUSTER: ContextVar["Cluster | None"] = ContextVar("cluster", default=None)
 
 
@@ -77,12 +78,12 @@ def each(
     """`[function(item) for item in items]` in that order, under a progress bar named `label`.
 
     Runs in `jobs` processes (None: as many as this process may use cores), so `function`, items and results must
-    pickle; one job, or one item, stays in this process. What `function` raises is raised here; InputError where one of
-    the processes was ended.
+    pickle; one job, or one item, stays in this process. What `function` raises is raised here. Where a process was
+    ended, the items that it may have had are tried again, each alone; one that ends its process then too has what
+    `ended` makes of it. Without `ended` that is an InputError.
 
     In a block of `over` other machines do the work, unless `jobs` is 1. They find the file that an item is read from
-    (`reads`) and the folder that `function` writes into (`writes`), or InputError says who does not. An item that ends
-    the process that takes it, wherever it is tried, has what `ended` makes of it; without that InputError names it.
+    (`reads`) and the folder that `function` writes into (`writes`), or InputError says who does not.
 
     >>> each(len, ["cow", "goat"], "count", jobs=1)
     [3, 4]
@@ -93,14 +94,51 @@ def each(
     jobs = min(jobs or cpu_count(), max(1, len(items)))
     if jobs == 1:
         return [function(item) for item in tqdm(items, label, mininterval=0.5)]
+    results: list[Result] = []
+    with _whole(label), tqdm(total=len(items), desc=label, mininterval=0.5) as bar:
+        while len(results) < len(items):
+            try:
+                for result in _in_processes(function, items[len(results) :], jobs):
+                    results.append(result)
+                    bar.update()
+            except BrokenProcessPool:
+                if ended is None:
+                    raise
+                suspects = items[len(results) :][: AHEAD * jobs]
+                for result in _one_by_one(function, suspects, ended):
+                    results.append(result)
+                    bar.update()
+    return results
+
+
+def _in_processes(function: Callable[[Item], Result], items: list[Item], jobs: int) -> Iterator[Result]:
     folder = str(Path.cwd())
     # max_nbytes=None: arrays are pickled, because joblib's memory-mapped files stay on disk if the process is killed
     with _deaf():
         ready = Parallel(n_jobs=jobs, return_as="generator", max_nbytes=None)(
             delayed(_in_folder)(folder, function, item) for item in items
         )
-    with _whole(label):
-        return list(tqdm(ready, label, total=len(items), mininterval=0.5))
+    yield from ready
+
+
+def _one_by_one(
+    function: Callable[[Item], Result], items: list[Item], ended: Callable[[Item], Result]
+) -> Iterator[Result]:
+    """The results in a process that has nothing else to do: where it is ended, it is clear by which item."""
+    pool, folder = None, str(Path.cwd())
+    try:
+        for item in items:
+            pool = pool or ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+            try:
+                with _deaf():
+                    future = pool.submit(_in_folder, folder, function, item)
+                yield future.result()
+            except BrokenProcessPool:
+                pool = None
+                yield ended(item)
+    finally:
+        if pool:
+            pool.shutdown(cancel_futures=True)
 
 
 @contextmanager

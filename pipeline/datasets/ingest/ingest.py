@@ -18,7 +18,7 @@ from pipeline.datasets.ingest.gate import counted, judge
 from pipeline.datasets.ingest.record import Record, read_record, write_record
 from pipeline.datasets.ingest.report import labels_sheet, ledger_text, summary_of
 from pipeline.datasets.ingest.splits import labels_of
-from pipeline.datasets.ingest.take import by_file, ended, source, take_all
+from pipeline.datasets.ingest.take import Taken, by_file, ended, source, take_all
 from pipeline.datasets.ingest.units import doubts, notes
 from pipeline.datasets.params import DatasetParams
 from pipeline.datasets.remote import FETCHED, here
@@ -44,10 +44,7 @@ def ingest(
     with new_folder(data_folder) as folder:
         images = folder / ".images"
         images.mkdir()
-        work = partial(take_all, folder=images, max_side=params.max_side)
-        files = by_file(reading.candidates)
-        rows = each(work, files, f"ingest {name}", reads=source, writes=images, ended=ended)
-        taken = [one for row in rows for one in row]
+        taken = _take(name, params, reading, images)
         try:
             divided = divide(reading, taken, params, record)
         except InputError as error:
@@ -80,6 +77,13 @@ def ingest(
     if record_file:
         write_record(record_file, divided.record)
     return summary
+
+
+def _take(name: str, params: DatasetParams, reading: Reading, images: Path) -> list[Taken]:
+    """What comes of each candidate, with its images in the folder `images`."""
+    work = partial(take_all, folder=images, max_side=params.max_side)
+    rows = each(work, by_file(reading.candidates), f"ingest {name}", reads=source, writes=images, ended=ended)
+    return [one for row in rows for one in row]
 
 
 def _stopped(name: str, why: object, problems: list[Problem], report_folder: Path) -> InputError:

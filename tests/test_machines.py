@@ -182,8 +182,9 @@ def killing(take: Callable[[Any], None], killed: list[int]) -> Callable[[Any], N
     def body(work: Any) -> None:
         take(work)
         if not killed:
-            busy = next(worker for worker, keys in work._client.processing().items() if keys)
-            killed.append(work._client.run(os.getpid, workers=[busy])[busy])
+            processes = work._client.run(os.getpid)
+            busy = next((worker for worker, keys in work._client.processing().items() if keys), min(processes))
+            killed.append(processes[busy])
             os.kill(killed[0], signal.SIGKILL)
 
     return body

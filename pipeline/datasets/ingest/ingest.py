@@ -48,13 +48,12 @@ def ingest(
         try:
             divided = divide(reading, taken, params, record)
         except InputError as error:
-            raise _stopped(
-                name, error, [*reading.problems, *(p for t in taken for p in t.problems)], report_folder
-            ) from None
+            found = [*reading.problems, *(p for t in taken for p in t.problems)]
+            raise _stopped(name, error, found, report_folder) from None
         samples, problems = divided.samples, divided.problems
         doubtful = doubts(reading, taken)
-        problems += notes(reading, taken)
-        problems += [Problem("", "", "other_unit", doubt, "noted") for doubt in doubtful]
+        doubted = [Problem("", "", "other_unit", doubt, "noted") for doubt in doubtful]
+        problems += notes(reading, taken) + doubted
         for split in SPLITS:
             (folder / split).mkdir()
         for s in samples:

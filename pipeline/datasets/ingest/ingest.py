@@ -25,14 +25,9 @@ from pipeline.datasets.remote import FETCHED, here
 
 
 def ingest(
-    name: str,
-    params: DatasetParams,
-    data_folder: Path,
-    report_folder: Path,
-    record_file: Path | None = None,
-    fetched: Path = FETCHED,
+    name: str, params: DatasetParams, data_folder: Path, report_folder: Path, record_file: Path | None = None
 ) -> dict[str, Any]:
-    """Read, check, scale and split a dataset; returns the summary. What lies elsewhere is kept in the folder `fetched`.
+    """Read, check, scale and split a dataset; returns the summary. What lies elsewhere is fetched into .fetched/.
 
     Writes `data_folder`/{dataset.json,train,val,test} and `report_folder`/{summary.json,ledger.csv,contact_sheet.jpg},
     and last `record_file`, where each image keeps the split that it has there. Raises InputError naming the path or
@@ -40,7 +35,7 @@ def ingest(
     there then, the data is not.
     """
     record = read_record(record_file, params.splits) if record_file else Record()
-    reading = _read(name, params, report_folder, fetched)
+    reading = _read(name, params, report_folder)
     with new_folder(data_folder) as folder:
         images = folder / ".images"
         images.mkdir()
@@ -52,8 +47,7 @@ def ingest(
             raise _stopped(name, error, found, report_folder) from None
         samples, problems = divided.samples, divided.problems
         doubtful = doubts(reading, taken)
-        doubted = [Problem("", "", "other_unit", doubt, "noted") for doubt in doubtful]
-        problems += notes(reading, taken) + doubted
+        problems += notes(reading, taken) + [Problem("", "", "other_unit", doubt, "noted") for doubt in doubtful]
         for split in SPLITS:
             (folder / split).mkdir()
         for s in samples:
@@ -92,9 +86,9 @@ def _stopped(name: str, why: object, problems: list[Problem], report_folder: Pat
     return InputError(f"datasets.{name}: {why}; see {report_folder / 'ledger.csv'}")
 
 
-def _read(name: str, params: DatasetParams, report_folder: Path, fetched: Path) -> Reading:
-    path, gone = here(params.path, fetched)
-    labels, gone_labels = (path, []) if params.labels == params.path else here(params.labels, fetched)
+def _read(name: str, params: DatasetParams, report_folder: Path) -> Reading:
+    path, gone = here(params.path, FETCHED)
+    labels, gone_labels = (path, []) if params.labels == params.path else here(params.labels, FETCHED)
     if not path.is_dir():
         what = "not a folder" if path.exists() else "no such folder"
         raise InputError(f"datasets.{name}.path: {path}: {what}")

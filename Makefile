@@ -86,4 +86,4 @@ lock: setup ## compile requirements.lock anew from pyproject.toml, and LiteRT's 
 		--no-emit-index-url --no-header -o requirements-litert.lock
 
 clean: ## remove what the chain made; DVC's cache brings it back with the next repro, and splits/ is no such thing: it stays
-	rm -rf data/sample data/ingested data/augmented models exports reports .resume .features .fiftyone mlflow.db mlflow.db.lock mlruns mlartifacts .pocketlens.log
+	rm -rf data/sample data/ingested data/augmented models exports reports .fetched .resume .features .fiftyone mlflow.db mlflow.db.lock mlruns mlartifacts .pocketlens.log

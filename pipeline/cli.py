@@ -54,8 +54,8 @@ def _add_parser(parser: argparse.ArgumentParser) -> None:
     from pipeline.datasets.formats import FORMATS
 
     parser.add_argument("name", type=_word, help="of the new dataset and run")
-    parser.add_argument("--data", type=_path, required=True, help="folder with the images or clips")
-    parser.add_argument("--labels", type=_path, help="folder or file with the labels, where they lie elsewhere")
+    parser.add_argument("--data", type=_place, required=True, help="folder with the images or clips, or its URL")
+    parser.add_argument("--labels", type=_place, help="folder or file with the labels, where they lie elsewhere")
     parser.add_argument("--task", choices=TASKS, required=True)
     parser.add_argument("--format", type=_word, help=f"{', '.join(FORMATS)}; recognized from the folder if not given")
     parser.add_argument("--backbone", type=_word, help="any timm name (default mobilenetv2_100)")
@@ -203,6 +203,12 @@ def _word(text: str) -> str:
 
 def _path(text: str) -> Path:
     return Path(_word(text))
+
+
+def _place(text: str) -> Path | str:
+    from pipeline.datasets.remote import is_url
+
+    return _word(text) if is_url(text) else _path(text)
 
 
 def _words(text: str) -> list[str]:

@@ -9,15 +9,19 @@ from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import InputError
 from pipeline.runtimes.targets import TORCH
 
+if TYPE_CHECKING:
+    from pipeline.core.machine import MachineParams
+
 DATABASE = Path(".fiftyone")
 MADE = (  # by the chain: what dvc.yaml has as outs, and `make clean` removes
     *("data/sample", "data/ingested", "data/augmented", "models", "exports", "reports", "resolved.yaml", "splits"),
-    *(".resume", ".features", ".fiftyone", "mlflow.db", "mlflow.db.lock", "mlruns", "mlartifacts", ".pocketlens.log"),
+    *(".fetched", ".resume", ".features", ".fiftyone", ".pocketlens.log"),
+    *("mlflow.db", "mlflow.db.lock", "mlruns", "mlartifacts"),
 )
 
 
@@ -91,6 +95,7 @@ def cost(args: argparse.Namespace) -> None:
 
 
 def predict(args: argparse.Namespace) -> None:
+    from pipeline.core.parallel import over
     from pipeline.inference.predict import predict_sources, prediction_text
 
     _check_made(args.run)
@@ -99,7 +104,7 @@ def predict(args: argparse.Namespace) -> None:
     # an exported file brings along what it was exported with
     shown = _shown(args.run) if args.target == TORCH else None
     answers = predict_sources(args.sources, args.run, args.target, *places, args.every, args.frames, shown)
-    with closing(answers):  # Ctrl+C while printing finishes the drawings too
+    with over(_machine().parallel), closing(answers):  # Ctrl+C while printing finishes the drawings too
         for prediction in answers:
             print(_json(prediction.to_json()) if args.json else prediction_text(prediction))
 
@@ -153,6 +158,13 @@ def _shown(run: str) -> dict[str, Any] | None:
 
     params = read_params() if Path("params.yaml").is_file() else None
     return params.runs[run].predict.model_dump() if params and run in params.runs else None
+
+
+def _machine() -> "MachineParams":
+    from pipeline.config.params import read_params
+    from pipeline.core.machine import MachineParams
+
+    return read_params().machine if Path("params.yaml").is_file() else MachineParams()
 
 
 def epochs(args: argparse.Namespace) -> None:

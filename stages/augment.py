@@ -3,16 +3,21 @@
 from pathlib import Path
 
 from pipeline.augment.params import AugmentParams
+from pipeline.core.machine import MachineParams
+from pipeline.core.parallel import over
 from pipeline.core.resolved import Resolved
 from stages import run
 
 
 def main(name: str) -> str:
-    params = Resolved().block(AugmentParams, "datasets", name, "augment")
+    resolved = Resolved()
+    params = resolved.block(AugmentParams, "datasets", name, "augment")
+    machine = resolved.block(MachineParams, "machine", default=MachineParams())
     from pipeline.augment.offline import augment_dataset
 
     out = Path("data/augmented") / name
-    made = augment_dataset(Path("data/ingested") / name, out, Path("reports/augment") / name, params)
+    with over(machine.parallel):
+        made = augment_dataset(Path("data/ingested") / name, out, Path("reports/augment") / name, params)
     stayed = f" ({made['stayed']} unmoved)" if made["stayed"] else ""
     return f"{out}: {made['originals']} images and {made['copies']} copies{stayed} by policy {params.policy}"
 

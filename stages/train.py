@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from pipeline.core.machine import MachineParams
 from pipeline.core.resolved import Resolved
-from pipeline.training.params import TRAINED_BY, AnyRun, MachineParams
+from pipeline.training.params import TRAINED_BY, AnyRun
 from pipeline.training.train import train_run
 from stages import run
 
@@ -12,6 +13,8 @@ def train(name: str) -> str:
     resolved = Resolved()
     params = resolved.blocks(AnyRun, "runs", name, only=TRAINED_BY)
     data = params.dataset
+    # not among the stage's params: it changes no result
+    machine = resolved.block(MachineParams, "machine", default=MachineParams())
     return train_run(
         name,
         params,
@@ -21,8 +24,8 @@ def train(name: str) -> str:
         report=Path("reports/train") / name,
         resume=Path(".resume"),  # outside DVC's outs: DVC removes those before a stage runs
         features=Path(".features"),
-        # not among the stage's params: the number of workers changes no result
-        workers=resolved.block(MachineParams, "machine", default=MachineParams()).workers,
+        parallel=machine.parallel,
+        workers=machine.workers,
     )
 
 

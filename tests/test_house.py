@@ -31,6 +31,8 @@ OWNERS = {
     "lightning_fabric": ("training",),
     "onnx": ("export", "verification"),
     "executorch": ("export", "runtimes", "verification"),
+    "distributed": ("core",),
+    "fsspec": ("datasets",),
 }
 TABLES = ("pipeline.augment.policies", "pipeline.datasets.formats", "pipeline.export.targets")
 # what no module names, though it is used: name -> how

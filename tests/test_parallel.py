@@ -67,6 +67,10 @@ def test_a_process_that_was_ended_is_said_in_one_line(over):
         over(end_itself, range(6), "halve")
 
 
+def test_an_item_that_ends_its_process_is_told_from_the_rest():
+    assert each(end_itself, range(40), "halve", 2, ended=lambda n: -n) == [-n if n == 2 else n for n in range(40)]
+
+
 WAITING = """
 import signal, sys
 from functools import partial

@@ -156,9 +156,9 @@ CHANGES: list[tuple[str, Edit, set[str]]] = [
         herds("evaluate", *FROM_EXPORT) | {"inspect"},
     ),
     (
-        "machine.workers and a comment in params.yaml",
+        "machine.workers, machine.parallel and a comment in params.yaml",
         both(
-            knob(machine__workers=0),
+            knob(machine__workers=0, machine__parallel="dask://head-node:8786"),
             edit("params.yaml", "datasets:\n", "# what there is to learn from\ndatasets:\n"),
         ),
         set(),

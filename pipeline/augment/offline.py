@@ -13,7 +13,7 @@ from pipeline.augment.selftest import self_test
 from pipeline.core.errors import InputError
 from pipeline.core.files import link_or_copy, new_folder, write_json
 from pipeline.core.image_file import open_image
-from pipeline.core.parallel import each
+from pipeline.core.parallel import each, own_place
 from pipeline.core.sample import Dataset, Object, Sample, read_dataset, read_samples, write_dataset, write_samples
 from pipeline.viz.sheets import contact_sheet, draw
 
@@ -38,7 +38,7 @@ def augment_dataset(ingested: Path, out: Path, reports: Path, params: AugmentPar
     with new_folder(out) as folder:
         work = _Copying(ingested / "train", folder, augment, params.copies, params.seed)
         few = len(samples) * params.copies < FEW
-        made = each(work, samples, f"augment {dataset.name}", 1 if few else None)
+        made = each(work, samples, f"augment {dataset.name}", 1 if few else None, work.file_of, folder)
         rows = [row for rows, _ in made for row in rows]
         write_samples(folder, rows)
         write_dataset(folder, replace(dataset, counts={"train": len(rows)}))
@@ -60,13 +60,17 @@ class _Copying:
     copies: int
     seed: int
 
+    def file_of(self, sample: Sample) -> Path:
+        return self.source / sample.file_name
+
     def __call__(self, sample: Sample) -> tuple[list[Sample], int]:
         target = self.out / sample.file_name
         target.parent.mkdir(parents=True, exist_ok=True)
-        path = self.source / sample.file_name
+        path = self.file_of(sample)
         if not path.is_file():
             raise InputError(f"{path}: no such file; {self.source / 'metadata.jsonl'} names it")
-        link_or_copy(path, target)
+        with own_place(target) as place:
+            link_or_copy(path, place)
         rows, stayed = [sample], 0
         pixels = _pixels(path)  # without copies too: a broken image should stop here, not in training
         for number in range(1, self.copies + 1):
@@ -78,7 +82,8 @@ class _Copying:
                 group=sample.group or sample.id,
                 objects=objects,
             )
-            Image.fromarray(varied).save(self.out / copy.file_name, "JPEG", quality=QUALITY)
+            with own_place(self.out / copy.file_name) as place:
+                Image.fromarray(varied).save(place, "JPEG", quality=QUALITY)
             rows.append(copy)
             stayed += rejected == DRAWS
         return rows, stayed

@@ -25,21 +25,24 @@ from pipeline.core.errors import InputError
 from pipeline.core.params import nearest
 from pipeline.datasets.formats import FORMATS, detect_format, nearest_of
 from pipeline.datasets.formats.reading import refuse_names
+from pipeline.datasets.remote import FETCHED, fetch
 
 
 def add(
     params: Path,
     name: str,
-    data: Path,
+    data: Path | str,
     task: str,
     format: str | None,
-    labels: Path | None,
+    labels: Path | str | None,
     backbone: str | None,
     pretrained: Path | None,
     settings: list[str],
     from_scratch: bool = False,
 ) -> str:
     """Write blocks datasets.`name` and runs.`name` into the file `params`, keeping the rest of its text.
+
+    `data` and `labels` are paths, or URLs, of which a copy is fetched into the project.
 
     `settings` are "key=value": a knob of the run (train.epochs=5, verify.tolerance=0.05), or of the dataset with
     "dataset." before it. What is not set stays a default of the schemas, but for the weights that the run starts from:
@@ -52,14 +55,12 @@ def add(
     if not NAME.fullmatch(name):
         raise InputError(f"name {name!r}: expected {NAMED}")
     read_params(params)
-    for option, path in (("--data", data), ("--labels", labels), ("--pretrained", pretrained)):
-        if path is not None and not path.exists():
-            raise InputError(f"{option} {path}: no such file or folder")
     if pretrained is not None and not pretrained.is_file():
-        raise InputError(f"--pretrained {pretrained}: not a file; expected one of weights")
-    for path in dict.fromkeys((data, labels or data)):
-        refuse_names(path)
-    format, reason = _format_of(data, labels, format, task)
+        what = "not a file; expected one of weights" if pretrained.exists() else "no such file or folder"
+        raise InputError(f"--pretrained {pretrained}: {what}")
+    found = _found("--data", data, params)
+    found_labels = None if labels is None else found if labels == data else _found("--labels", labels, params)
+    format, reason = _format_of(found, found_labels, format, task)
     paths = {"path": _as_written(data, params), "labels": _as_written(labels or data, params)}
     dataset: dict[str, Any] = {"format": format, **paths}
     net = {"backbone": backbone, "pretrained": _as_written(pretrained, params) if pretrained else None}
@@ -73,6 +74,15 @@ def add(
         f"{data}: {format} ({reason})\n{said}\n{params}: datasets.{name} and runs.{name} written\n"
         f"next: dvc repro track@{name} (`pocketlens params {name}` lists its knobs)"
     )
+
+
+def _found(option: str, place: Path | str, params: Path) -> Path:
+    """The path, or what was fetched from the URL."""
+    path = place if isinstance(place, Path) else fetch(place, params.parent / FETCHED)[0]
+    if not path.exists():
+        raise InputError(f"{option} {path}: no such file or folder")
+    refuse_names(path)
+    return path
 
 
 def _started(params: Path, name: str, dataset: dict[str, Any], run: dict[str, Any], from_scratch: bool) -> str:
@@ -162,8 +172,10 @@ def _insert(text: str, section: str, name: str, block: dict[str, Any], params: P
     return "".join([*lines[:end], *added, *lines[end:]])
 
 
-def _as_written(path: Path, params: Path) -> str:
-    """Relative to the project where the path lies in it (a project can move), else absolute."""
+def _as_written(path: Path | str, params: Path) -> str:
+    """Relative to the project where the path lies in it (a project can move), else absolute. A URL as it is."""
+    if isinstance(path, str):
+        return path
     root = params.parent.resolve()
     path = path.resolve()
     written = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()

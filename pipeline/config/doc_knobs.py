@@ -12,13 +12,13 @@ from pydantic import TypeAdapter
 from pipeline.augment.params import AugmentParams
 from pipeline.augment.policies import POLICIES
 from pipeline.config.params import AnyRun
+from pipeline.core.machine import MachineParams
 from pipeline.core.markdown import table
 from pipeline.core.params import TASKS, Block
 from pipeline.datasets.params import DATASETS
 from pipeline.datasets.synthetic.params import SampleParams
 from pipeline.models.heads import HEADS
 from pipeline.tracking.params import TrackParams
-from pipeline.training.params import MachineParams
 
 HEAD = "model.head."  # of a run: these have a table of their own
 OTHER_BACKBONE = "resnet18"  # any that is no MobileNet

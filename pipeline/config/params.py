@@ -24,6 +24,7 @@ from pipeline.augment.params import AugmentParams
 from pipeline.config.problems import describe
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_text
+from pipeline.core.machine import MachineParams
 from pipeline.core.params import Block, flat, nearest
 from pipeline.datasets.formats import FORMATS
 from pipeline.datasets.params import DATASETS, DatasetParams
@@ -95,7 +96,7 @@ class Params(Block):
     """Labelled images, each in the format that their owner has them in."""
     runs: dict[str, AnyRun] = {}
     """A net each, from a dataset to the files that ship."""
-    machine: training.MachineParams = training.MachineParams()
+    machine: MachineParams = MachineParams()
     """What this machine can do; it reruns nothing."""
     track: TrackParams = TrackParams()
     """Where runs are tracked."""

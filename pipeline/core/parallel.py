@@ -1,4 +1,4 @@
-"""Map a function over files on this machine's cores."""
+"""Map a function over files, on this machine's cores or with the workers of a Dask scheduler."""
 
 import multiprocessing
 import os
@@ -8,43 +8,161 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+from uuid import uuid4
 
 from joblib import Parallel, cpu_count, delayed
 from tqdm import tqdm
 
 from pipeline.core.errors import InputError
+from pipeline.core.machine import PROCESSES
+
+if TYPE_CHECKING:
+    from pipeline.core.cluster import Cluster
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+AHEAD = 8  # items, for each process, that may have been begun when one was ended
+_CLUSTER: ContextVar["Cluster | None"] = ContextVar("cluster", default=None)
+
+
+@contextmanager
+def over(parallel: str) -> Iterator[None]:
+    """Until the block ends, have `each` run where `machine.parallel` says: "processes" of this machine, or the workers
+    of a Dask scheduler, "dask://host:port". Raises InputError if no scheduler answers there.
+
+    >>> with over("processes"):
+    ...     each(len, ["cow", "goat"], "count", jobs=1)
+    [3, 4]
+    """
+    with _connected(parallel) as cluster:
+        token = _CLUSTER.set(cluster)
+        try:
+            yield
+        finally:
+            _CLUSTER.reset(token)
+
+
+def _connected(parallel: str) -> "AbstractContextManager[Cluster | None]":
+    if parallel == PROCESSES:
+        return nullcontext()
+    try:
+        from pipeline.core.cluster import connected
+    except ImportError as error:
+        why = f"machine.parallel: {parallel}: the package distributed is not here ({error})"
+        raise InputError(f"{why}; `pip install 'pocketlens[dask]'` brings it") from None
+    return connected(parallel)
+
+
+def on_cluster() -> bool:
+    """Whether `each` sends work to other machines just now.
+
+    >>> on_cluster()
+    False
+    """
+    return _CLUSTER.get() is not None
 
 
 def each(
-    function: Callable[[Item], Result], items: Iterable[Item], label: str, jobs: int | None = None
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    label: str,
+    jobs: int | None = None,
+    reads: Callable[[Item], Path] | None = None,
+    writes: Path | None = None,
+    ended: Callable[[Item], Result] | None = None,
 ) -> list[Result]:
     """`[function(item) for item in items]` in that order, under a progress bar named `label`.
 
     Runs in `jobs` processes (None: as many as this process may use cores), so `function`, items and results must
-    pickle; one job, or one item, stays in this process. What `function` raises is raised here; InputError where one of
-    the processes was ended.
+    pickle; one job, or one item, stays in this process. What `function` raises is raised here. Where a process was
+    ended, the items that it may have had are tried again, each alone; one that ends its process then too has what
+    `ended` makes of it. Without `ended` that is an InputError.
+
+    In a block of `over` other machines do the work, unless `jobs` is 1. They find the file that an item is read from
+    (`reads`) and the folder that `function` writes into (`writes`), or InputError says who does not.
 
     >>> each(len, ["cow", "goat"], "count", jobs=1)
     [3, 4]
     """
     items = list(items)
+    if jobs != 1 and items and (cluster := _CLUSTER.get()):
+        return cluster.each(function, items, label, reads, writes, ended)
     jobs = min(jobs or cpu_count(), max(1, len(items)))
     if jobs == 1:
         return [function(item) for item in tqdm(items, label, mininterval=0.5)]
+    results: list[Result] = []
+    with _whole(label), tqdm(total=len(items), desc=label, mininterval=0.5) as bar:
+        while len(results) < len(items):
+            try:
+                for result in _in_processes(function, items[len(results) :], jobs):
+                    results.append(result)
+                    bar.update()
+            except BrokenProcessPool:
+                if ended is None:
+                    raise
+                suspects = items[len(results) :][: AHEAD * jobs]
+                for result in _one_by_one(function, suspects, ended):
+                    results.append(result)
+                    bar.update()
+    return results
+
+
+def _in_processes(function: Callable[[Item], Result], items: list[Item], jobs: int) -> Iterator[Result]:
     folder = str(Path.cwd())
     # max_nbytes=None: arrays are pickled, because joblib's memory-mapped files stay on disk if the process is killed
     with _deaf():
         ready = Parallel(n_jobs=jobs, return_as="generator", max_nbytes=None)(
             delayed(_in_folder)(folder, function, item) for item in items
         )
-    with _whole(label):
-        return list(tqdm(ready, label, total=len(items), mininterval=0.5))
+    yield from ready
+
+
+def _one_by_one(
+    function: Callable[[Item], Result], items: list[Item], ended: Callable[[Item], Result]
+) -> Iterator[Result]:
+    """The results in a process that has nothing else to do: where it is ended, it is clear by which item."""
+    pool, folder = None, str(Path.cwd())
+    try:
+        for item in items:
+            pool = pool or ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+            try:
+                with _deaf():
+                    future = pool.submit(_in_folder, folder, function, item)
+                yield future.result()
+            except BrokenProcessPool:
+                pool = None
+                yield ended(item)
+    finally:
+        if pool:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def own_place(path: Path) -> Iterator[Path]:
+    """Yield a place beside `path` that no other process writes to, to be moved there: of several machines two may do
+    the same work, where one was taken for lost.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     with own_place(Path(folder, "note.txt")) as place:
+    ...         size = place.write_text("two cows")
+    ...     [path.name for path in Path(folder).iterdir()]
+    ['note.txt']
+    """
+    place = path.with_name(f".{uuid4().hex}")
+    try:
+        yield place
+        place.replace(path)
+    except OSError as error:
+        if error.filename == str(place):
+            error.filename = str(path)
+        raise
+    finally:
+        place.unlink(missing_ok=True)  # also where both are links to one file, which a move leaves as it is
 
 
 def _in_folder(folder: str, function: Callable[[Item], Result], item: Item) -> Result:

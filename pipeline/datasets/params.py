@@ -37,9 +37,9 @@ class DatasetParams(Block):
     format: str
     """How the labels are written; `pocketlens add` recognizes it."""
     path: Annotated[str, Field(min_length=1)]
-    """Where the images or clips are."""
+    """Where the images or clips are: a folder, or a URL as s3://bucket/folder."""
     labels: Annotated[str, Field(min_length=1)]
-    """Where the labels are: the same folder, another one, or a file."""
+    """Where the labels are: the same folder, another one, or a file; or a URL."""
     options: Block
     """What the format can be told."""
     splits: SplitParams = SplitParams()

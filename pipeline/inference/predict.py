@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from pipeline.core.errors import InputError
-from pipeline.core.files import new_file
+from pipeline.core.files import new_file, sha256
 from pipeline.core.image_file import ImageFileError, open_image
+from pipeline.core.parallel import each, on_cluster
 from pipeline.core.sample import Dataset, Sample, write_dataset
 from pipeline.core.spec import ModelSpec, model_folder, read_spec
 from pipeline.datasets.formats.reading import CLIP_SUFFIXES, DRAWINGS, IMAGE_SUFFIXES, files_under
@@ -89,9 +90,9 @@ def predict_sources(
     file of exports/<run> by its target's name; `predict` is the run's block of that name (None: see
     `evaluation.params.with_predict`). With `drawings`, each image is written there with its prediction drawn in, a clip
     as a clip, and the predictions as metadata.jsonl and dataset.json. Decoding, resizing, the model and drawing each
-    have a thread; few images are held at once, and closing ends them. Raises InputError for an unknown run or
-    target, drawings that would go among other files or cannot be written, and at the end for files that do not decode:
-    the others are answered all the same.
+    have a thread; few images are held at once, and closing ends them. In a block of `parallel.over` other machines
+    answer what is not drawn. Raises InputError for an unknown run or target, drawings that would go among other files
+    or cannot be written, and at the end for files that do not decode: the others are answered all the same.
 
     >>> from tempfile import TemporaryDirectory
     >>> from safetensors.torch import save_file
@@ -107,30 +108,68 @@ def predict_sources(
     >>> sorted(sample.scores)
     ['goat', 'sheep']
     """
-    runtime, spec = _model(run, target, models, exports, predict)
-    dataset = Dataset(spec.dataset, spec.labels, spec.landmarks, spec.pairs, spec.skeleton)
-    bad: list[str] = []
+    place, spec = _model(run, target, models, exports, predict)
     files = [file for source in sources for file in _files(source)]
-    steps: list[Callable[[Any], Any]] = [partial(_resized, spec), partial(_predicted, runtime, spec)]
-    with ExitStack() as stack:
-        if drawings is not None:
-            folder = DrawingFolder(drawings, [file.name for file in files if file.camera is None])
-            steps.append(stack.enter_context(_Drawings(folder, dataset)).add)
-        for _, sample in stack.enter_context(closing(overlapped(_shots(files, every, most, bad), *steps))):
-            yield sample
+    bad: list[str] = []
+    if on_cluster() and drawings is None and all(file.camera is None for file in files):
+        answer = _There(target, place, sha256(place), spec, every)
+        for samples, found in each(answer, files, "predict", reads=_file_of):
+            yield from samples
+            bad += found
+    else:
+        yield from _here(open_runtime(target, place), spec, files, _shots(files, every, most, bad), drawings)
     if bad:
         more = f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
         raise InputError("; ".join(bad[:NAMED]) + more)
 
 
+def _here(
+    runtime: Runtime, spec: ModelSpec, files: list[_Source], shots: Generator[Shot, None, None], drawings: Path | None
+) -> Generator[Sample, None, None]:
+    steps: list[Callable[[Any], Any]] = [partial(_resized, spec), partial(_predicted, runtime, spec)]
+    with ExitStack() as stack:
+        if drawings is not None:
+            folder = DrawingFolder(drawings, [file.name for file in files if file.camera is None])
+            dataset = Dataset(spec.dataset, spec.labels, spec.landmarks, spec.pairs, spec.skeleton)
+            steps.append(stack.enter_context(_Drawings(folder, dataset)).add)
+        for _, sample in stack.enter_context(closing(overlapped(shots, *steps))):
+            yield sample
+
+
 def _model(
     run: str, target: str, models: Path, exports: Path, predict: Mapping[str, Any] | None
-) -> tuple[Runtime, ModelSpec]:
+) -> tuple[Path, ModelSpec]:
     folder = model_folder(models, run)
     place = folder if target == TORCH else exported_file(exports / run, target)
     spec = read_spec((folder if target == TORCH else exports / run) / "model.json")
-    spec = with_predict(spec, predict)
-    return open_runtime(target, place), spec
+    return place, with_predict(spec, predict)
+
+
+@dataclass(frozen=True, slots=True)
+class _There:
+    """A file -> what the model at `place` says of it, and what is bad; the process keeps the model for the next one."""
+
+    target: str
+    place: Path
+    sha256: str
+    spec: ModelSpec
+    every: int
+
+    def __call__(self, file: _Source) -> tuple[list[Sample], list[str]]:
+        runtime, bad = _same_runtime(self.target, self.place, self.sha256), list[str]()
+        shots = _shots([file], self.every, None, bad, shown=False)
+        return [_predicted(runtime, self.spec, _resized(self.spec, shot))[1] for shot in shots], bad
+
+
+@lru_cache(maxsize=1)
+def _same_runtime(target: str, place: Path, code: str) -> Runtime:
+    if not place.exists() or sha256(place) != code:
+        raise InputError(f"{place}: not the same model on all machines; expected a shared folder")
+    return open_runtime(target, place)
+
+
+def _file_of(file: _Source) -> Path:
+    return Path(file.name)
 
 
 def _resized(spec: ModelSpec, shot: Shot) -> tuple[Shot, Images, Frame]:
@@ -164,11 +203,13 @@ def _files(source: str) -> list[_Source]:
     return [_Source(str(f)) for f in found]
 
 
-def _shots(files: list[_Source], every: int, most: int | None, bad: list[str]) -> Generator[Shot, None, None]:
+def _shots(
+    files: list[_Source], every: int, most: int | None, bad: list[str], shown: bool = True
+) -> Generator[Shot, None, None]:
     """The images of all `files`; what does not decode is added to `bad`."""
     from pipeline.datasets.video import ClipError, camera, frame_rate, stream
 
-    with tqdm(files, "predict", unit="file", mininterval=0.5, disable=None) as bar:
+    with tqdm(files, "predict", unit="file", mininterval=0.5, disable=None if shown else True) as bar:
         for file in bar:
             name, live = file.name, file.camera is not None
             if not live and Path(name).suffix.lower() not in CLIP_SUFFIXES:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import sqlite3
 import zlib
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from tqdm import tqdm
 
 from pipeline.core.boundary import known_of
 from pipeline.core.errors import InputError
+from pipeline.core.parallel import each, on_cluster
 from pipeline.core.spec import ModelSpec
 from pipeline.models.backbones import used_modules
 from pipeline.models.nets import Net
@@ -32,10 +34,10 @@ from pipeline.training.loading import (
     eval_loader,
     own_batches,
 )
+from pipeline.training.maps import BATCH, NET, Elsewhere, flat_maps, maps_of, names_of, parts_in
 from pipeline.training.params import RunParams
 from pipeline.training.targets import Item, targets
 
-BATCH = 32  # the last batch is padded to it: features of an image must not depend on the size of its batch
 CHECK = 4  # bytes of the checksum behind an image's maps
 ANEW = "delete it: it is computed anew"
 FeatureItem = tuple[list[NDArray[np.float16]], Item]
@@ -46,7 +48,8 @@ class Features(TorchDataset[FeatureItem]):
 
     They lie in `folder`/<key>.sqlite under a hash of the image on the canvas, with a checksum behind each. The key is
     made of the layers that were used and their weights, the normalization and the precision. What is missing is
-    computed now, batch by batch: a kill loses one. Of several processes of a machine each computes its share. Raises
+    computed now, batch by batch: a kill loses one. Of several processes of a machine each computes its share; in a
+    block of `parallel.over` other machines do. Raises
     InputError, also when an item is taken, for a file that is damaged or cannot be written.
     """
 
@@ -56,18 +59,21 @@ class Features(TorchDataset[FeatureItem]):
         self._net = net.eval().to(self._device).to(memory_format=torch.channels_last)
         side = self.spec.size
         blank = torch.zeros(1, side, side, 3, dtype=torch.uint8)
-        self._shapes = [m.shape[1:] for m in self._compute(blank)]
+        self._shapes = [m.shape[1:] for m in maps_of(self._net, self.spec, blank, self._half, self._device)]
         folder.mkdir(parents=True, exist_ok=True)
         self._file = folder / f"{self._key()}.sqlite"
         with self._said():
             self._database = sqlite3.connect(self._file, timeout=60)
             self._database.execute("CREATE TABLE IF NOT EXISTS features (image BLOB PRIMARY KEY, maps BLOB)")
         self._rows: list[tuple[bytes, Item]] = []
+        if on_cluster():
+            self._rows = self._from_elsewhere(dataset)
+            return
         here = Process(fabric.local_rank, int(os.environ["LOCAL_WORLD_SIZE"]) if fabric.world_size > 1 else 1)
         loader = eval_loader(dataset, BATCH)
         batches = tqdm(loader, "features", mininterval=0.5, disable=None if fabric.is_global_zero else True)
         for number, (images, _, items) in enumerate(batches):
-            names = [hashlib.sha256(image.numpy()).digest() for image in images]
+            names = names_of(images)
             self._rows += zip(names, items, strict=True)
             if here.owns(number):
                 self._keep(names, images)
@@ -96,11 +102,29 @@ class Features(TorchDataset[FeatureItem]):
             known = [self._database.execute(query, (name,)).fetchone() for name in names]
         if all(known):
             return
-        filled = torch.cat([images, images[:1].expand(BATCH - len(images), -1, -1, -1)])
-        flat = torch.cat([m.flatten(1) for m in self._compute(filled)], dim=1).half().cpu().numpy()
+        self._insert(names, flat_maps(self._net, self.spec, images, self._half, self._device))
+
+    def _insert(self, names: list[bytes], flat: NDArray[np.float16]) -> None:
         rows = [(name, (maps := flat[i].tobytes()) + checksum(maps)) for i, name in enumerate(names)]
         with self._said(), self._database:
             self._database.executemany("INSERT OR IGNORE INTO features VALUES (?, ?)", rows)
+
+    def _from_elsewhere(self, dataset: ImageDataset) -> list[tuple[bytes, Item]]:
+        """The rows of all images, by other machines. They leave maps in a folder, as those of a broken run did."""
+        parts, samples = self._file.with_suffix(".parts"), dataset.samples
+        parts.mkdir(exist_ok=True)
+        self._take_in(parts)
+        torch.save(self._net, parts / NET)
+        work = Elsewhere(dataset.folder, parts, self._file, self.spec, self._half, torch.get_num_threads())
+        batches = [samples[i : i + BATCH] for i in range(0, len(samples), BATCH)]
+        made = each(work, batches, "features", reads=work.file_of, writes=parts)
+        self._take_in(parts)
+        shutil.rmtree(parts)
+        return [row for names, items in made for row in zip(names, items, strict=True)]
+
+    def _take_in(self, parts: Path) -> None:
+        for names, flat in parts_in(parts):
+            self._insert(names, flat)
 
     @contextmanager
     def _said(self) -> Iterator[None]:
@@ -108,14 +132,6 @@ class Features(TorchDataset[FeatureItem]):
             yield
         except sqlite3.Error as error:
             raise InputError(known_of(self._file, error, ANEW)) from None
-
-    def _compute(self, images: Tensor) -> list[Tensor]:
-        """uint8 [N, S, S, 3] -> the maps, float32."""
-        mean, std = (torch.tensor(v, device=self._device).view(3, 1, 1) * 255 for v in (self.spec.mean, self.spec.std))
-        normal = (images.to(self._device).permute(0, 3, 1, 2).float() - mean) / std
-        with torch.no_grad(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
-            maps = self._net.features(normal.contiguous(memory_format=torch.channels_last))
-        return [m.float() for m in maps]
 
     def _key(self) -> str:
         digest = hashlib.sha256(repr((CHECK, self.spec.mean, self.spec.std, self._half, self._device.type)).encode())

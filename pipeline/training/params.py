@@ -244,11 +244,3 @@ class DetectRun(_Run):
 RunParams = ClassifyRun | LocalizeRun | DetectRun
 AnyRun = Annotated[RunParams, Field(discriminator="task")]
 TRAINED_BY = ("dataset", "task", "model", "train")  # blocks of a run
-
-
-class MachineParams(Block):
-    """What this machine can do: it changes how long the chain takes, never what it makes, and reruns nothing."""
-
-    workers: Annotated[int, Field(ge=0)] | None = None
-    """Processes that load training images; 0 loads them in the training process. null: 1, or 0 on at most
-    two cores without a GPU, which training itself keeps busy."""

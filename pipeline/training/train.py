@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import new_folder, sha256, write_json, write_text
+from pipeline.core.machine import PROCESSES
+from pipeline.core.parallel import over
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples
 from pipeline.models.heads import HEADS
 from pipeline.training.params import DetectRun, RunParams
@@ -37,15 +39,16 @@ def train_run(
     report: Path,
     resume: Path,
     features: Path,
+    parallel: str = PROCESSES,
     workers: int | None = None,
 ) -> str:
     """Train run `name` on `train_folder`, choose the best epoch on `val_folder`; returns a line that says how it went.
 
     Writes `model_folder`/{model.json, model.safetensors} and `report`/{history.csv, training.json}.
     Checkpoints live in `resume`/<fingerprint of params, data and weights>, so that a killed run goes on, and only with
-    what it began with. What a frozen backbone makes of the images is kept in the folder `features`. `workers` processes
-    load the training images (None: see `devices.loading_processes`); any number of them gives the same weights. Of
-    several processes that torchrun started all train, and the first one writes.
+    what it began with. What a frozen backbone makes of images is kept in the folder `features`; one process on a CPU
+    has it made as `parallel` says. `workers` processes load training images (None: `devices.loading_processes`); any
+    number of them gives the same weights. Of several processes that torchrun started all train, the first one writes.
     """
     dataset = read_dataset(train_folder)
     train, val = read_samples(train_folder), read_samples(val_folder)
@@ -67,7 +70,8 @@ def train_run(
         begun_with = fingerprint(run, pretrained, train_folder, val_folder) if fabric.is_global_zero else ""
         checkpoints = resume / name / fabric.broadcast(begun_with)
         resumed, started = (checkpoints / "last.ckpt").is_file(), time.perf_counter()
-        so_far, memory = _fit_phases(fabric, net, spec, run, dataset, (varied, plain), checkpoints, features, workers)
+        how = checkpoints, features, parallel, workers
+        so_far, memory = _fit_phases(fabric, net, spec, run, dataset, (varied, plain), *how)
     if fabric.is_global_zero:
         images = 0 if run.train.frozen_epochs else len(train)
         taken = cost.timing(time.perf_counter() - started, images, spec.trained, resumed, fabric.world_size, memory)
@@ -132,6 +136,7 @@ def _fit_phases(
     datasets: tuple["ImageDataset", "ImageDataset"],
     checkpoints: Path,
     features: Path,
+    parallel: str,
     workers: int,
 ) -> tuple["SoFar", int | None]:
     """Train the head on frozen features, then the net, unless val has no mistake left; returns what the validations
@@ -153,7 +158,8 @@ def _fit_phases(
     so_far = SoFar()
     if run.train.frozen_epochs:
         phase = Phase(True, run.train.frozen_epochs, run.train.learning_rate)
-        loaders = frozen_loaders(datasets, net, features, run, fabric)
+        with over(parallel if fabric.world_size == 1 and fabric.device.type == "cpu" else PROCESSES):
+            loaders = frozen_loaders(datasets, net, features, run, fabric)
         so_far = fit(fabric, net, spec, run, dataset, phase, loaders, checkpoints, so_far, weights)
     if run.train.epochs and not so_far.perfect:
         phase = Phase(False, run.train.epochs, run.train.learning_rate, run.train.frozen_epochs)

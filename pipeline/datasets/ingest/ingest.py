@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.errors import InputError
+from pipeline.core.errors import InputError, without_password
 from pipeline.core.files import new_folder, write_json, write_text
 from pipeline.core.parallel import each
 from pipeline.core.sample import SPLITS, Dataset, Sample, write_dataset, write_samples
@@ -18,15 +18,16 @@ from pipeline.datasets.ingest.gate import counted, judge
 from pipeline.datasets.ingest.record import Record, read_record, write_record
 from pipeline.datasets.ingest.report import labels_sheet, ledger_text, summary_of
 from pipeline.datasets.ingest.splits import labels_of
-from pipeline.datasets.ingest.take import by_file, take_all
+from pipeline.datasets.ingest.take import Taken, by_file, ended, source, take_all
 from pipeline.datasets.ingest.units import doubts, notes
 from pipeline.datasets.params import DatasetParams
+from pipeline.datasets.remote import FETCHED, here
 
 
 def ingest(
     name: str, params: DatasetParams, data_folder: Path, report_folder: Path, record_file: Path | None = None
 ) -> dict[str, Any]:
-    """Read, check, scale and split a dataset; returns the summary.
+    """Read, check, scale and split a dataset; returns the summary. What lies elsewhere is fetched into .fetched/.
 
     Writes `data_folder`/{dataset.json,train,val,test} and `report_folder`/{summary.json,ledger.csv,contact_sheet.jpg},
     and last `record_file`, where each image keeps the split that it has there. Raises InputError naming the path or
@@ -38,18 +39,15 @@ def ingest(
     with new_folder(data_folder) as folder:
         images = folder / ".images"
         images.mkdir()
-        work = partial(take_all, folder=images, max_side=params.max_side)
-        taken = [one for row in each(work, by_file(reading.candidates), f"ingest {name}") for one in row]
+        taken = _take(name, params, reading, images)
         try:
             divided = divide(reading, taken, params, record)
         except InputError as error:
-            raise _stopped(
-                name, error, [*reading.problems, *(p for t in taken for p in t.problems)], report_folder
-            ) from None
+            found = [*reading.problems, *(p for t in taken for p in t.problems)]
+            raise _stopped(name, error, found, report_folder) from None
         samples, problems = divided.samples, divided.problems
         doubtful = doubts(reading, taken)
-        problems += notes(reading, taken)
-        problems += [Problem("", "", "other_unit", doubt, "noted") for doubt in doubtful]
+        problems += notes(reading, taken) + [Problem("", "", "other_unit", doubt, "noted") for doubt in doubtful]
         for split in SPLITS:
             (folder / split).mkdir()
         for s in samples:
@@ -74,6 +72,13 @@ def ingest(
     return summary
 
 
+def _take(name: str, params: DatasetParams, reading: Reading, images: Path) -> list[Taken]:
+    """What comes of each candidate, with its images in the folder `images`."""
+    work = partial(take_all, folder=images, max_side=params.max_side)
+    rows = each(work, by_file(reading.candidates), f"ingest {name}", reads=source, writes=images, ended=ended)
+    return [one for row in rows for one in row]
+
+
 def _stopped(name: str, why: object, problems: list[Problem], report_folder: Path) -> InputError:
     """The error for a dataset of which there is nothing but its ledger, which is written here."""
     with new_folder(report_folder) as reports:
@@ -82,16 +87,19 @@ def _stopped(name: str, why: object, problems: list[Problem], report_folder: Pat
 
 
 def _read(name: str, params: DatasetParams, report_folder: Path) -> Reading:
-    path, labels = Path(params.path), Path(params.labels)
+    path, gone = here(params.path, FETCHED)
+    labels, gone_labels = (path, []) if params.labels == params.path else here(params.labels, FETCHED)
     if not path.is_dir():
         what = "not a folder" if path.exists() else "no such folder"
         raise InputError(f"datasets.{name}.path: {path}: {what}")
     if not labels.exists():
         raise InputError(f"datasets.{name}.labels: {labels}: no such file or folder")
     reading = FORMATS[params.format].read(path.resolve(), labels.resolve(), params.options)
+    reading.problems[:0] = [*gone, *gone_labels]
     reading.problems += said_of_names(reading) + unread(reading, path.resolve(), labels.resolve())
     if not reading.candidates:
-        why = f"nothing usable in {path}: {counted(reading.problems, 'refused', 'dropped') or 'no images'}"
+        lost = counted(reading.problems, "refused", "dropped") or "no images"
+        why = f"nothing usable in {without_password(params.path)}: {lost}"
         raise _stopped(name, why, reading.problems, report_folder)
     return reading
 
@@ -118,6 +126,7 @@ def _dataset(
             missing = " and ".join(split for split in SPLITS if split not in found_in)
             found = f"images or groups with it: {groups}; none in {missing}"
             problems.append(Problem("", label, "few_images", found, "noted"))
-    source = {"format": params.format, "path": params.path, "labels": params.labels}
+    places = without_password(params.path), without_password(params.labels)
+    source = {"format": params.format, "path": places[0], "labels": places[1]}
     labels = [label for label in reading.labels if label in used]
     return Dataset(name, labels, reading.landmarks, reading.pairs, reading.skeleton, source, counts)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.core.image_file import DecodedImage, ImageFileError, decode_image
+from pipeline.core.parallel import own_place
 from pipeline.core.sample import Object, Sample
 from pipeline.datasets.formats.reading import Candidate, Problem
 from pipeline.datasets.ingest.checks import LabelledSizeError, check_objects, checked
@@ -98,6 +99,18 @@ def take(
     return taken
 
 
+def ended(candidates: list[Candidate]) -> list[Taken]:
+    """In place of `take_all` for a file that ends each process that decodes it."""
+    found = "the process that decodes it is ended"
+    rules = ["unreadable" if c.frames is None else "unreadable_clip" for c in candidates]
+    return [Taken(problems=[Problem(c.name, "", rule, found)]) for c, rule in zip(candidates, rules, strict=True)]
+
+
+def source(candidates: list[Candidate]) -> Path:
+    """The one file that they are of."""
+    return candidates[0].file
+
+
 def _decoded(file: Path, max_side: int | None) -> DecodedImage:
     return decode_image(file, max_side, whole=True)
 
@@ -161,12 +174,13 @@ def _write(
     `exact`: as <name>.png. An image that was not scaled is trained on as `predict` sees it in its own file.
     """
     file = folder / f"{name}{'.png' if exact and not source else '.jpg'}"
-    if source:
-        shutil.copyfile(source, file)  # no hard link: whoever edits the copy must not edit the source
-    elif exact:
-        image.save(file, "PNG", compress_level=1)  # half the time of the usual 6, for 4 % more bytes
-    else:
-        image.save(file, "JPEG", quality=QUALITY)
+    with own_place(file) as place:
+        if source:
+            shutil.copyfile(source, place)  # no hard link: whoever edits the copy must not edit the source
+        elif exact:
+            image.save(place, "PNG", compress_level=1)  # half the time of the usual 6, for 4 % more bytes
+        else:
+            image.save(place, "JPEG", quality=QUALITY)
     c = candidate
     taken.samples.append(Sample(name, file.name, *image.size, c.split, c.group, c.clip, c.label))
     taken.thumbnails.append(thumbnail(image))

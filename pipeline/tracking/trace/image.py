@@ -46,9 +46,10 @@ def _source(project: Path, original: Sample, dataset: dict[str, Any]) -> dict[st
     from pydantic import ValidationError
 
     from pipeline.datasets.formats import FORMATS
+    from pipeline.datasets.remote import FETCHED, is_url, kept
 
     format = FORMATS[dataset["format"]]
-    path, labels = project / dataset["path"], project / dataset["labels"]
+    path, labels = (project / kept(dataset[key], FETCHED) for key in ("path", "labels"))
     try:
         # the options as they were recorded, with defaults for those that the format has got since
         options = format.Options.model_validate(dataset.get("options", {}))
@@ -58,5 +59,6 @@ def _source(project: Path, original: Sample, dataset: dict[str, Any]) -> dict[st
     for c in candidates:
         frame = original.id.removeprefix(f"{c.id}-") if c.frames else ""
         if original.id == c.id or (frame.isdigit() and original.clip == c.clip):
-            return {"source": str(Path(dataset["path"]) / c.name), **({"frame": int(frame)} if frame else {})}
+            place = f"{dataset['path']}/{c.name}" if is_url(dataset["path"]) else str(Path(dataset["path"]) / c.name)
+            return {"source": place, **({"frame": int(frame)} if frame else {})}
     return {"source": None, "why": f"{path} no longer has an image of this id"}

@@ -1,0 +1,253 @@
+"""Data that lies elsewhere, as in S3: its objects as files of a folder here, each as it was when they were listed.
+
+The objects are listed once and fetched one by one. What was fetched before, and is the same there and here, stays; so a
+fetch that was broken off goes on. fsspec knows how to talk to the place: s3, gs, az, http, sftp and what else it has.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from hashlib import sha256 as hash_of
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from pipeline.core.errors import InputError, without_password
+from pipeline.core.files import LONGEST_NAME, sha256, write_text
+from pipeline.core.parallel import own_place
+from pipeline.datasets.formats.reading import Problem
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+URL = re.compile(r"[a-z][a-z0-9+.-]+(://|::)", re.IGNORECASE)  # C:\ is a disk
+FETCHED = Path(".fetched")  # in a project
+TOGETHER = 16  # objects that are fetched at once
+# what tells two versions of an object apart, in the words of the file systems; the first that both have is compared
+CODES = ("ETag", "etag", "md5Hash", "content_md5")
+VERSIONS = (*CODES, "mtime", "LastModified", "last_modified", "updated", "created")
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A line of the list beside the files: the name here, the object there, and what was written."""
+
+    name: str
+    key: str
+    size: int
+    version: str
+    sha256: str
+
+
+def here(place: str, cache: Path) -> tuple[Path, list[Problem]]:
+    """A path of params.yaml as it is; of a URL the copy in `cache`, and what is not in it: see `fetch`.
+
+    >>> here("data/herd", FETCHED)[0].as_posix()
+    'data/herd'
+    """
+    return fetch(place, cache) if is_url(place) else (Path(place), [])
+
+
+def kept(place: str, cache: Path) -> Path:
+    """The same place without a look at what is elsewhere: it is there as it was fetched last.
+
+    >>> kept("s3://farm/herd/", Path(".fetched")).as_posix()
+    '.fetched/52d1eadfc78aa4fa/herd'
+    """
+    if not is_url(place):
+        return Path(place)
+    return cache / hash_of(place.encode()).hexdigest()[:16] / (place.rstrip("/").rpartition("/")[2] or "all")
+
+
+def is_url(place: str) -> bool:
+    """Whether a place of params.yaml is elsewhere, and no path.
+
+    >>> is_url("s3://farm/herd"), is_url("data/herd"), is_url("C:/herd")
+    (True, False, False)
+    """
+    return URL.match(place) is not None
+
+
+def fetch(url: str, cache: Path) -> tuple[Path, list[Problem]]:
+    """What lies at `url`, an object or all below it, as a file or folder in `cache`; and a row for each object that is
+    not there: its name cannot be a file's, or it was changed since it was listed.
+
+    Raises InputError if nothing is there, it cannot be read, or the one object that is meant was changed.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     Path(folder, "herd").mkdir()
+    ...     _ = Path(folder, "herd", "a b.txt").write_text("two cows")
+    ...     place, problems = fetch(f"file://{folder}/herd", Path(folder, "cache"))
+    ...     place.name, [file.name for file in place.iterdir()], problems
+    ('herd', ['a b.txt'], [])
+    """
+    from fsspec.core import url_to_fs
+
+    said = without_password(url)
+    try:
+        with _named(said, "cannot be listed"):
+            # an instance of its own remembers no older listing
+            system, root = url_to_fs(url, skip_instance_cache=True)
+            objects = {key: info for key, info in system.find(root, detail=True).items() if not key.endswith("/")}
+            system.invalidate_cache()
+    except FileNotFoundError:  # no such bucket
+        objects = {}
+    if not objects:
+        raise InputError(f"{said}: nothing is there")
+    place = kept(url, cache)
+    if alone := list(objects) == [root]:
+        wanted, problems = {"": root}, list[Problem]()
+    else:
+        wanted, problems = _named_as_files(objects, root)
+    listed = place.with_name("list.jsonl")
+    held = _held(listed, place, wanted, objects)
+    _remove_others(place, wanted)
+    missing = [name for name in wanted if name not in held]
+    problems += _fetch_all(system, said, listed, place, {name: objects[wanted[name]] for name in missing})
+    if alone and problems:
+        raise InputError(f"{said}: {problems[0].found}; run it again")
+    return place, problems
+
+
+def _named_as_files(objects: dict[str, Any], root: str) -> tuple[dict[str, str], list[Problem]]:
+    """Name of a file below the folder -> key of its object; slashes that follow each other are one."""
+    wanted: dict[str, str] = {}
+    problems = []
+    for key in sorted(objects):
+        parts = [part for part in key[len(root.rstrip("/")) :].split("/") if part]
+        name = "/".join(parts)
+        if name in wanted:
+            problems.append(Problem(name, key, "bad_name", f"the same file name as that of {wanted[name]}"))
+        elif any(part in (".", "..") or "\0" in part or len(part.encode()) > LONGEST_NAME for part in parts):
+            problems.append(Problem(name, key, "bad_name", "no file can be called like that"))
+        else:
+            wanted[name] = key
+    folders = {"/".join(parts[:i]) for parts in (n.split("/") for n in wanted) for i in range(1, len(parts))}
+    for name in sorted(folders & wanted.keys()):
+        problems.append(Problem(name, wanted.pop(name), "bad_name", "called like the folder of other objects"))
+    return wanted, problems
+
+
+def _held(listed: Path, place: Path, wanted: dict[str, str], objects: dict[str, Any]) -> set[str]:
+    """Names of those that were fetched before and are here, byte by byte, as they are there."""
+    if not listed.exists():
+        return set()
+    rows: dict[str, Fetched] = {}
+    for line in listed.read_text(encoding="utf-8").splitlines():
+        try:
+            row = Fetched(**json.loads(line))
+        except (ValueError, TypeError):  # the last one, where a kill cut it short
+            continue
+        rows[row.name] = row
+    held = set()
+    for name, key in tqdm(wanted.items(), "what was fetched before", mininterval=0.5, leave=False):
+        was, file = rows.get(name), place / name if name else place
+        info = objects[key]
+        same = was and (was.key, was.size, was.version) == (key, info["size"], _version(info))
+        if same and was and file.is_file() and sha256(file) == was.sha256:
+            held.add(name)
+    write_text(listed, "".join(_line(rows[name]) for name in sorted(held)))
+    return held
+
+
+def _line(row: Fetched) -> str:
+    return json.dumps(asdict(row)) + "\n"
+
+
+def _remove_others(place: Path, wanted: dict[str, str]) -> None:
+    """Files that no object has now, and the folders that are empty then."""
+    if place.is_file() and "" not in wanted:
+        place.unlink()
+    if not place.is_dir():
+        return
+    for file in sorted(place.rglob("*"), reverse=True):
+        if file.is_dir() and not file.is_symlink():
+            if not any(file.iterdir()):
+                file.rmdir()
+        elif file.relative_to(place).as_posix() not in wanted:
+            file.unlink()
+
+
+def _fetch_all(
+    system: "AbstractFileSystem", url: str, listed: Path, place: Path, missing: dict[str, dict[str, Any]]
+) -> list[Problem]:
+    """Fetch the objects of this information, by the names of their files; a row for each that was changed."""
+    problems: list[Problem] = []
+    total = sum(info["size"] or 0 for info in missing.values())
+    listed.parent.mkdir(parents=True, exist_ok=True)
+    pool = ThreadPoolExecutor(TOGETHER)
+    try:
+        with listed.open("a", encoding="utf-8") as rows, tqdm(
+            desc=f"fetch {url}", total=total, unit="B", unit_scale=True, mininterval=0.5
+        ) as bar:  # fmt: skip
+            at_work = {pool.submit(_fetch_one, system, url, place, *row): row[0] for row in missing.items()}
+            for future in as_completed(at_work):
+                row = future.result()
+                if isinstance(row, Fetched):
+                    rows.write(_line(row))
+                    rows.flush()
+                    bar.update(row.size)
+                else:
+                    problems.append(row)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return sorted(problems, key=lambda problem: problem.file)
+
+
+def _fetch_one(
+    system: "AbstractFileSystem", url: str, place: Path, name: str, info: dict[str, Any]
+) -> Fetched | Problem:
+    key, file = info["name"], place / name if name else place
+    file.unlink(missing_ok=True)  # of an older version
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with _named(f"{url}: {key}", "cannot be read"), own_place(file) as fetched:
+            changed = _copy(system, info, fetched)
+    except FileNotFoundError:
+        changed = "gone since it was listed"
+    if changed:
+        file.unlink(missing_ok=True)
+        return Problem(name or file.name, "", "changed_while_reading", changed)
+    return Fetched(name, key, file.stat().st_size, _version(info), sha256(file))
+
+
+def _copy(system: "AbstractFileSystem", info: dict[str, Any], file: Path) -> str:
+    """Write the object to `file`; returns how it differs from the one that was listed, "" if it does not."""
+    # a time is given another way in a list than of one object
+    before = info if any(map(info.get, CODES)) else system.info(info["name"])
+    system.get_file(info["name"], str(file))
+    size = file.stat().st_size
+    if info["size"] not in (None, size):
+        return f"changed since it was listed: {info['size']} bytes then, {size} read"
+    return _differs(before, system.info(info["name"]))
+
+
+def _version(info: dict[str, Any]) -> str:
+    return next((f"{key} {info[key]}" for key in VERSIONS if info.get(key)), "")
+
+
+def _differs(listed: dict[str, Any], now: dict[str, Any]) -> str:
+    """What is another, for people; "" if nothing is."""
+    for key in ("size", *VERSIONS):
+        if listed.get(key) and now.get(key):
+            if listed[key] != now[key]:
+                return f"changed since it was listed: {key} {listed[key]} then, {now[key]} now"
+            if key != "size":
+                break
+    return ""
+
+
+@contextmanager
+def _named(what: str, how: str) -> Iterator[None]:
+    """Each file system raises its own: no rights, no network, no such bucket, a package that is not installed."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # noqa: BLE001  and is said
+        raise InputError(f"{what}: {how}: {type(error).__name__}: {' '.join(str(error).split())}") from None

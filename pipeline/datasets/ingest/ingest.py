@@ -4,6 +4,7 @@ import shutil
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 from pipeline.core.errors import InputError
@@ -36,8 +37,7 @@ def ingest(
     record = read_record(record_file, params.splits) if record_file else Record()
     reading = _read(name, params, report_folder)
     with new_folder(data_folder) as folder:
-        images = folder / ".images"
-        images.mkdir()
+        images = Path(mkdtemp(dir=folder))  # a name that the processes of a run which was killed do not know
         work = partial(take_all, folder=images, max_side=params.max_side)
         taken = [one for row in each(work, by_file(reading.candidates), f"ingest {name}") for one in row]
         try:

@@ -104,8 +104,9 @@ def _decoded(file: Path, max_side: int | None) -> DecodedImage:
 
 def _take_clip(candidate: Candidate, folder: Path, max_side: int) -> Taken:
     taken = Taken()
+    faults: list[str] = []
     try:
-        for place, _, image in frames(candidate.file, candidate.frames or 1, candidate.marks):
+        for place, _, image in frames(candidate.file, candidate.frames or 1, candidate.marks, faults):
             size = taken.size = image.size
             image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
             _write(taken, image, candidate, f"{candidate.id}-{place:05d}", folder)
@@ -116,6 +117,8 @@ def _take_clip(candidate: Candidate, folder: Path, max_side: int) -> Taken:
     except ClipError as error:
         return Taken(problems=[Problem(candidate.name, "", "unreadable_clip", str(error))])
     taken.seen = len(taken.samples)
+    if faults:
+        taken.problems.append(Problem(candidate.name, "", "damaged_clip", "; ".join(faults), "noted"))
     return taken
 
 

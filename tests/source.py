@@ -20,7 +20,7 @@ def _state(root: Path) -> dict[str, tuple[object, ...]]:
     for folder, folders, files in os.walk(root):
         for path in (Path(folder, name) for name in ("", *folders, *files)):
             about = path.lstat()
-            content = os.readlink(path) if path.is_symlink() else ""
+            content = str(path.readlink()) if path.is_symlink() else ""
             if not content and path.is_file() and os.access(path, os.R_OK):
                 content = hashlib.sha256(path.read_bytes()).hexdigest()
             found[str(path)] = (content, about.st_mode, about.st_mtime_ns, about.st_size, about.st_ino)

@@ -17,7 +17,8 @@ SIZE = (60, 40)
 @dataclass
 class Row:
     """An image by the name that a label has for it, the size that labels are for, and its boxes in pixels, each as
-    left, top, right, bottom; of formats of landmarks the first box's two corners are the landmarks.
+    left, top, right, bottom. In formats of landmarks two of these are the corners of the first box, two the other
+    corners of a good one; where the box has no width, all are there.
     """
 
     name: str
@@ -39,7 +40,7 @@ def coco(rows: list[Row]) -> Files:
         for x0, y0, x1, y1 in r.boxes
     ]
     annotations = [{"id": i, **box} for i, box in enumerate(boxes)]
-    categories = [{"id": i, "name": label} for i, label in enumerate(labels) if label != "unknown"]
+    categories = [{"id": i, "name": label} for i, label in enumerate(labels) if label]
     return {"labels/herd.json": {"images": images, "annotations": annotations, "categories": categories}}
 
 
@@ -112,7 +113,9 @@ def open_images(rows: list[Row]) -> Files:
     lines: list[list[Any]] = [["ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax"]]
     for r in rows:
         w, h = r.size
-        lines += [[STEM(r.name), f"/m/{r.label}", x0 / w, x1 / w, y0 / h, y1 / h] for x0, y0, x1, y1 in r.boxes]
+        lines += [
+            [STEM(r.name), r.label and f"/m/{r.label}", x0 / w, x1 / w, y0 / h, y1 / h] for x0, y0, x1, y1 in r.boxes
+        ]
     images = [["ImageID"], *([STEM(r.name)] for r in rows)]
     return {"boxes.csv": table(lines), "names.csv": "/m/cow,cow\n", "images.csv": table(images)}
 
@@ -126,23 +129,29 @@ def imagefolder(rows: list[Row]) -> Files:
     return {"metadata.jsonl": "\n".join(lines)}
 
 
+def landmarks(r: Row) -> list[Any]:
+    x0, y0, x1, y1 = r.boxes[0]
+    w, h = r.size
+    return [x0, y0, x1, y1, *((x0, y0) * 2 if x0 == x1 else (0.1 * w, 0.6 * h, 0.6 * w, 0.1 * h))]
+
+
 def pts(rows: list[Row]) -> Files:
     files = {}
     for r in rows:
-        ((x0, y0, x1, y1), *_) = r.boxes
-        points = f"{x0 + 1} {y0 + 1}\n{x1 + 1} {y1 + 1}"  # they count from 1
-        files[f"{STEM(r.name)}.pts"] = f"version: 1\nn_points: 2\n{{\n{points}\n}}"
+        values = iter(landmarks(r))
+        points = "\n".join(f"{x + 1} {y + 1}" for x, y in zip(values, values, strict=True))  # they count from 1
+        files[f"{STEM(r.name)}.pts"] = f"version: 1\nn_points: 4\n{{\n{points}\n}}"
     return files
 
 
 def landmarks_csv(rows: list[Row]) -> Files:
-    lines = [["image", "head_x", "head_y", "tail_x", "tail_y"], *([r.name, *r.boxes[0]] for r in rows)]
-    return {"points.csv": table(lines)}
+    header = [f"{point}_{axis}" for point in "abcd" for axis in "xy"]
+    return {"points.csv": table([["image", *header], *([r.name, *landmarks(r)] for r in rows)])}
 
 
 def deeplabcut(rows: list[Row]) -> Files:
-    header = [["scorer", *["anna"] * 4], ["bodyparts", "head", "head", "tail", "tail"], ["coords", *["x", "y"] * 2]]
-    return {"CollectedData_anna.csv": table([*header, *([r.name, *r.boxes[0]] for r in rows)])}
+    header = [["scorer", *["anna"] * 8], ["bodyparts", *"aabbccdd"], ["coords", *["x", "y"] * 4]]
+    return {"CollectedData_anna.csv": table([*header, *([r.name, *landmarks(r)] for r in rows)])}
 
 
 BOXES = {f.__name__: f for f in (coco, voc, yolo, cvat, labelme, label_studio, open_images, imagefolder)}

@@ -198,7 +198,11 @@ def _decoded_times(path: Path | str) -> tuple[list[int | None], list[str]]:
         damaged += frame.is_corrupt
     with _decoding(), av.open(_url(path)) as container:
         stream = container.streams.video[0]
-        declared, seconds, rate = stream.frames, LENGTH.fullmatch(stream.metadata.get("DURATION", "")), stream.average_rate
+        declared, seconds, rate = (
+            stream.frames,
+            LENGTH.fullmatch(stream.metadata.get("DURATION", "")),
+            stream.average_rate,
+        )
     if not times or len(times) < WHOLE * declared:
         raise ClipError(f"{len(times)} of {declared or 'its'} frames decode")
     faults = []

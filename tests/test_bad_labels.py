@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from label_sets import BOX, BOXES, POINTS, SETS, SIZE, SIZED, Row, write_files
+from label_sets import BOX, POINTS, SETS, SIZED, Row, write_files
 from source import unchanged
 from test_bad_images import scene
 from test_ingest import ledger, params, run

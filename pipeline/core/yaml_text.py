@@ -11,8 +11,8 @@ MOST = 1_000_000  # values, each counted as often as aliases name it
 
 
 def yaml_value(text: str, where: str) -> Any:
-    """The value of a YAML text. Raises InputError that begins with `where` if it is not YAML, or a bomb: few lines whose
-    aliases are millions of values, or a value that holds itself.
+    """The value of a YAML text. Raises InputError that begins with `where` if it is not YAML, or a bomb: few lines
+    whose aliases are millions of values, or a value that holds itself.
 
     >>> yaml_value("names: {0: cow, 1: goat}", "data.yaml")
     {'names': {0: 'cow', 1: 'goat'}}

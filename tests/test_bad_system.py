@@ -1,5 +1,5 @@
-"""A machine on which ingest cannot go on: a full disk, files and folders without leave. One line names the file and what
-to do; the older data stays, nothing half is left, and the source is as it was.
+"""A machine on which ingest cannot go on: a full disk, files and folders without leave. One line names the file and
+what to do; the older data stays, nothing half is left, and the source is as it was.
 """
 
 import os

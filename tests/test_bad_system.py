@@ -12,7 +12,10 @@ from conftest import ROOT
 from label_sets import SETS, Row, write_files
 from source import unchanged
 from test_bad_images import scene
+from test_bad_labels import block
 from test_ingest import hashes
+
+from pipeline.datasets.ingest.ingest import ingest
 
 PROGRAM = """
 import resource, sys
@@ -53,7 +56,7 @@ def fill(root: Path, form: str = "coco", count: int = 12) -> Path:
 def test_a_full_disk_is_one_line_and_the_old_data_stays(tmp_path: Path, jobs: int) -> None:
     """Here a file may not be longer than so many bytes."""
     root, out = fill(tmp_path / "herd"), tmp_path / "out"
-    assert run("coco", root, out)[0] == 0
+    ingest("set", block("coco", root), out / "data" / "set", out / "reports" / "set")
     before = hashes(out)
     with unchanged(root):
         code, said = run("coco", root, out, jobs, 800)

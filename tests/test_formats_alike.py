@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from label_files import make
+from label_sets import SETS, Row, write_files
 from PIL import Image
 from pydantic import TypeAdapter
 
@@ -171,6 +172,23 @@ def test_another_folders_picture_is_another_picture(tmp_path: Path, form: str) -
 def test_names_of_classes_and_landmarks_are_composed(tmp_path: Path, form: str) -> None:
     reading = read_one(form, tmp_path, ["a.jpg"], ["a.jpg"], "Mu\u0308ll")
     assert (reading.landmarks if form == "deeplabcut" else reading.labels) == ["M\u00fcll"]
+
+
+@pytest.mark.parametrize("form", ["coco", "cvat", "label_studio", "open_images", "landmarks_csv"])
+def test_of_several_files_each_means_the_folder_that_it_is_called_like(tmp_path: Path, form: str) -> None:
+    """As exports of several cameras beside each other have bare names."""
+    make(tmp_path, {f"{name}.jpg": (60, 40) for name in ("cam1/1", "cam2/1", "cam2/2")})
+    for called, left in (("cam1", 6.0), ("cam2", 12.0)):
+        rows = [Row(name, boxes=[(left, 4.0, 36.0, 24.0)]) for name in ("1.jpg", "2.jpg")]
+        names = ("names.csv", "images.csv")
+        files = {name: content for name, content in SETS[form](rows).items() if name not in names}
+        write_files(tmp_path, {f"labels/{called}{Path(name).suffix}": content for name, content in files.items()})
+    reading = FORMATS[form].read(tmp_path, tmp_path, FORMATS[form].Options())
+    corners = {c.name: [o.landmarks[0].x if o.landmarks else o.box[0] for o in c.objects] for c in reading.candidates}
+    assert corners == {
+        f"{name}.jpg": [pytest.approx(x)] for name, x in (("cam1/1", 0.1), ("cam2/1", 0.2), ("cam2/2", 0.2))
+    }
+    assert ("missing_file" in {p.rule for p in reading.problems}) == (form != "open_images")
 
 
 @pytest.mark.parametrize(("where", "said"), [("labels/cam1/2.json", "2.jpg"), ("2.json", "cam1/2.jpg")])

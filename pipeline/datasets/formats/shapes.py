@@ -71,12 +71,16 @@ class Drawing:
 
 
 class Drawings:
-    """The drawings of a set, an image once; `notes` counts what is said once for the whole set, by (rule, words)."""
+    """The drawings of a set, an image once; `notes` counts what is said once for the whole set, by (rule, words).
 
-    def __init__(self, reading: Reading, images: ImageIndex, labels: Path):
+    Of several `files`, each of many images, the name of one may say in which folder its images lie.
+    """
+
+    def __init__(self, reading: Reading, images: ImageIndex, labels: Path, files: Sequence[Path] = ()):
         self.reading, self.images, self.labels = reading, images, labels
         self.by_name: dict[str, Drawing] = {}
         self.notes: Counter[tuple[str, str]] = Counter()
+        self._called = {file: file.stem for file in files} if len(files) > 1 else {}
         self._refused: set[str] = set()
 
     def problem(self, file: str, key: str, rule: str, found: str, done: str = "dropped") -> None:
@@ -88,7 +92,7 @@ class Drawings:
         names = [name for name in dict.fromkeys(wanted) if name] or [""]
         folder = self.images.folder_of(file, self.labels)
         for name in names:
-            found = self.images.find(name, folder, near) if name else []
+            found = self.images.find(name, folder, near, self._called.get(file, "")) if name else []
             if len(found) == 1:
                 return found[0]
             if found:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import InputError
 from pipeline.core.params import Block
@@ -135,7 +135,7 @@ class _Set:
         self.notes: Counter[tuple[str, str]] = Counter()
         self.by_name: dict[str, Candidate] = {}
         several = len(tables.boxes) > 1
-        self.splits = {file: split_of(*_places(file)) for file in (*tables.boxes, *tables.images) if several}
+        self.splits = {file: split_of(*self._places(file)) for file in (*tables.boxes, *tables.images) if several}
         self.known: dict[tuple[str, str | None, Path], str | None] = {}  # id, split, file -> image
 
     def read(self) -> Reading:
@@ -254,19 +254,19 @@ class _Set:
     def _empty_ones(self) -> None:
         """Images that a list names and that have no box were looked at, and show nothing of the classes: those of
         splits whose boxes are here."""
-        boxed = {split_of(*_places(file)) for file in self.tables.boxes}
+        boxed = {split_of(*self._places(file)) for file in self.tables.boxes}
         for file in self.tables.images:
             for _, row in _rows(file):
-                if None in boxed or (split_of(row.get("subset", "")) or split_of(*_places(file))) in {*boxed, None}:
+                if None in boxed or (split_of(row.get("subset", "")) or split_of(*self._places(file))) in {*boxed, None}:
                     split = self._split(file, row)
                     name = self._image(row.get("imageid", ""), split, file)
                     if name and name not in self.by_name:
                         self._candidate(name, split)
 
-
-def _places(file: Path) -> tuple[str, str, str]:
-    """What may say the split: the file's name and the folders that it lies in."""
-    return file.stem, file.parent.name, file.parent.parent.name
+    def _places(self, file: Path) -> list[str]:
+        """What may say the split: the file's name and the folders of the set that it lies in, the nearest first."""
+        folders = PurePosixPath(relative(file, self.labels, self.path)).parent.parts
+        return [file.stem, *reversed(folders)]
 
 
 FORMAT = Format(

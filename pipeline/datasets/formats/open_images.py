@@ -257,7 +257,10 @@ class _Set:
         boxed = {split_of(*self._places(file)) for file in self.tables.boxes}
         for file in self.tables.images:
             for _, row in _rows(file):
-                if None in boxed or (split_of(row.get("subset", "")) or split_of(*self._places(file))) in {*boxed, None}:
+                if None in boxed or (split_of(row.get("subset", "")) or split_of(*self._places(file))) in {
+                    *boxed,
+                    None,
+                }:
                     split = self._split(file, row)
                     name = self._image(row.get("imageid", ""), split, file)
                     if name and name not in self.by_name:

@@ -115,7 +115,8 @@ def files_under(root: Path, suffixes: set[str] | None) -> Iterator[Path]:
 
 
 def _unread(error: OSError) -> None:
-    raise error
+    if not isinstance(error, NotADirectoryError | FileNotFoundError):
+        raise error
 
 
 def relative(file: Path, *roots: Path) -> str:

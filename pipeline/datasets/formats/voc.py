@@ -17,7 +17,7 @@ from defusedxml.ElementTree import parse
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Object
 from pipeline.datasets.formats.format import Format, NoOptions
-from pipeline.datasets.formats.image_index import ImageIndex
+from pipeline.datasets.formats.image_index import ImageIndex, one_form
 from pipeline.datasets.formats.reading import (
     Candidate,
     Problem,
@@ -33,6 +33,7 @@ from pipeline.datasets.formats.split_lists import Ends, Given, matched, place, s
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 MASKS = ("SegmentationClass", "SegmentationObject")
+ELSEWHERE = re.compile(r"[/\\]|[A-Za-z][A-Za-z0-9+.-]*:")  # how a path of a machine, or an address, begins
 SIDES = 1 << 24  # pixels; a larger side is a mistake
 
 
@@ -157,8 +158,15 @@ def _image_of(file: Path, root: Element, images: ImageIndex, reading: Reading, l
     near = (f"{part}JPEGImages", "JPEGImages", "images")
     wanted = [PurePosixPath(folder, file.stem).as_posix()]
     if said:
-        bare = said.replace("\\", "/").rpartition("/")[2]
+        inner, _, bare = said.replace("\\", "/").rpartition("/")
         wanted += [said] if bare != said else [PurePosixPath(folder, said).as_posix()]
+        if (
+            not folder
+            and inner
+            and not ELSEWHERE.match(said)
+            and one_form(PurePosixPath(bare).stem) == one_form(file.stem)
+        ):
+            wanted = [said]  # it says the folder too, which the XML's own name does not
     tried = [images.find(name, folder if name == said else "", near) for name in wanted]
     tried = [[name for name in found if name.startswith(part)] for found in tried]
     if one := next((found[0] for found in tried if len(found) == 1), None):

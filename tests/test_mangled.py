@@ -209,6 +209,8 @@ TOKENS = [
         b"&a ",
         b"!!python/object:os.system",
         b"2001-99-99",
+        b"&b [*b]",
+        b'<!DOCTYPE a [<!ENTITY a "aa">]>',
     ),
 ]
 edits = st.lists(

@@ -126,3 +126,10 @@ def test_a_link_in_the_folders_place_is_replaced_and_what_it_leads_to_stays(tmp_
         (folder / "a").touch()
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["a"]
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["a", "elsewhere", "mine", "out"]
+
+
+def test_a_file_in_the_folders_place_stays(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(InputError, match="out: a file; expected a folder"), new_folder(tmp_path / "out"):
+        pass
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("out", "mine")]

@@ -18,7 +18,7 @@ except ImportError:  # on Windows
 def sole(place: Path, path: Path) -> Iterator[None]:
     """Make the folder `place`, or empty the one that a run which was ended has left; while this lasts, it is this
     process's alone. On an error it is removed. Raises InputError, which names `path`, what the folder is to become,
-    where another process has it.
+    where another process has it, or a file has that name.
 
     The system takes the lock back when the process ends, however it does; no file of it is left.
 
@@ -29,6 +29,8 @@ def sole(place: Path, path: Path) -> Iterator[None]:
     ...         list(place.iterdir())
     []
     """
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path}: a file; expected a folder, or nothing of that name")
     place.mkdir(exist_ok=True)
     handle = _held(place)
     if handle is None:

@@ -251,11 +251,7 @@ def refuse_names(path: Path) -> None:
 
 
 def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return not any("\ud800" <= character <= "\udfff" for character in name)  # what stands for a byte that is none
 
 
 def without_suffix(name: str) -> str:

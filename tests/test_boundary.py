@@ -16,7 +16,7 @@ from conftest import ROOT
 from PIL import Image
 
 from pipeline.core import boundary
-from pipeline.core.boundary import LOG, exit_code, known
+from pipeline.core.boundary import LOG, exit_code, known, of_the_machine
 from pipeline.core.errors import InputError
 from pipeline.core.files import naming, new_folder
 
@@ -304,3 +304,42 @@ def test_too_many_open_files_spoil_no_image_and_no_clip(tmp_path: Path, how: str
     command = [sys.executable, "-c", NO_FILES, how, str(file)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["OSError", str(errno.EMFILE)], done.stderr
+
+
+NO_MEMORY = """
+import resource, sys
+from pipeline.core.image_file import decode_image
+from pipeline.datasets.video import frames
+read = {"image": decode_image, "clip": lambda file: list(frames(file, 1))}[sys.argv[1]]
+read(sys.argv[3])  # imports what it needs
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 30_000_000, resource.getrlimit(resource.RLIMIT_AS)[1]))
+try:
+    read(sys.argv[2])
+except BaseException as error:
+    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    print(isinstance(error, MemoryError) or getattr(error, "errno", None) == 12, repr(error))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit of memory is Linux's")
+@pytest.mark.parametrize("how", ["image", "clip"])
+def test_too_little_memory_spoils_no_image_and_no_clip(tmp_path: Path, how: str) -> None:
+    """Of what is to be read one is small, and read before memory is short."""
+    for name, size in (("large", (6400, 6400)), ("small", (64, 48))):
+        if how == "image":
+            Image.new("RGB", size).save(tmp_path / name, "PNG", compress_level=1)
+        else:
+            with av.open(str(tmp_path / name), "w", format="avi") as container:
+                stream = container.add_stream("mpeg4", rate=25)
+                stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+                frame = av.VideoFrame.from_ndarray(np.zeros((*size[::-1], 3), np.uint8), format="rgb24")
+                container.mux([*stream.encode(frame), *stream.encode(None)])
+    command = [sys.executable, "-c", NO_MEMORY, how, str(tmp_path / "large"), str(tmp_path / "small")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.split()[:1] == ["True"], done.stdout + done.stderr
+
+
+def test_a_file_that_asks_for_more_memory_than_any_needs_is_spoilt() -> None:
+    assert not of_the_machine(MemoryError())
+    assert not of_the_machine(OSError(errno.ENOMEM, "Cannot allocate memory"))

@@ -194,8 +194,8 @@ def test_frames_of_clips_are_written_as_images(tmp_path: Path) -> None:
     for _ in range(12):
         writer.add(Image.new("RGB", (64, 48), (200, 90, 30)))
     writer.close()
-    boxes = [[8, 0, 16, 24]] * 12
-    track = {"start_frame": 0, "end_frame": 12, "boxes_xywh": boxes}
+    boxes = [[8, 0, 16, 24]] * 14  # of two frames that are not there
+    track = {"start_frame": 0, "end_frame": 14, "boxes_xywh": boxes}
     make(tmp_path, {"people/jump/v_jump_g02_c01.avi": "no clip", "boxes.json": {
         "v_run_g01_c01": {"tracks": [track]}, "v_jump_g02_c01": {"tracks": [track]},
     }})  # fmt: skip
@@ -211,6 +211,8 @@ def test_frames_of_clips_are_written_as_images(tmp_path: Path) -> None:
     assert [row["found"] for row in ledger(tmp_path / "out") if row["rule"] == "written_anew"] == [
         "frames of clips, written as JPEG: 3, the first in run/v_run_g01_c01.avi"
     ]
+    said = [row["found"] for row in ledger(tmp_path / "out") if row["rule"] == "damaged_clip"]
+    assert said == ["2 labelled frames, from 12 on, are behind its end"]
 
 
 def test_an_image_that_exif_turns_keeps_its_bytes_and_its_labels_are_of_the_upright_one(tmp_path: Path) -> None:

@@ -95,3 +95,41 @@ def test_a_name_that_is_not_utf_8_survives_in_json(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"file": name})
     assert (tmp_path / "a.json").read_bytes().isascii()
     assert read_json(tmp_path / "a.json") == {"file": name}
+
+
+def test_what_a_killed_run_left_goes_with_the_next(tmp_path: Path) -> None:
+    """Whenever it was killed: while it wrote, or while it put the new folder in the old one's place."""
+    for left in (".out.unfinished", ".out.replaced"):
+        (tmp_path / left / "deep").mkdir(parents=True)
+        (tmp_path / left / "deep" / "rest").touch()
+    with new_folder(tmp_path / "out") as folder:
+        assert list(folder.iterdir()) == []
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_is_made_by_one_at_a_time(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "out") as folder:
+        (folder / "a").touch()
+        with pytest.raises(InputError, match="out: another process is making it"), new_folder(tmp_path / "out"):
+            pass
+        assert (folder / "a").exists()
+    with new_folder(tmp_path / "out") as folder:
+        pass
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_link_in_the_folders_place_is_replaced_and_what_it_leads_to_stays(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "mine").touch()
+    (tmp_path / "out").symlink_to("elsewhere")
+    with new_folder(tmp_path / "out") as folder:
+        (folder / "a").touch()
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a"]
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a", "elsewhere", "mine", "out"]
+
+
+def test_a_file_in_the_folders_place_stays(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(InputError, match="out: a file; expected a folder"), new_folder(tmp_path / "out"):
+        pass
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("out", "mine")]

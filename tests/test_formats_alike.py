@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from label_files import make
+from label_sets import SETS, Row, write_files
 from PIL import Image
 from pydantic import TypeAdapter
 
@@ -173,6 +174,23 @@ def test_names_of_classes_and_landmarks_are_composed(tmp_path: Path, form: str) 
     assert (reading.landmarks if form == "deeplabcut" else reading.labels) == ["M\u00fcll"]
 
 
+@pytest.mark.parametrize("form", ["coco", "cvat", "label_studio", "open_images", "landmarks_csv"])
+def test_of_several_files_each_means_the_folder_that_it_is_called_like(tmp_path: Path, form: str) -> None:
+    """As exports of several cameras beside each other have bare names."""
+    make(tmp_path, {f"{name}.jpg": (60, 40) for name in ("cam1/1", "cam2/1", "cam2/2")})
+    for called, left in (("cam1", 6.0), ("cam2", 12.0)):
+        rows = [Row(name, boxes=[(left, 4.0, 36.0, 24.0)]) for name in ("1.jpg", "2.jpg")]
+        names = ("names.csv", "images.csv")
+        files = {name: content for name, content in SETS[form](rows).items() if name not in names}
+        write_files(tmp_path, {f"labels/{called}{Path(name).suffix}": content for name, content in files.items()})
+    reading = FORMATS[form].read(tmp_path, tmp_path, FORMATS[form].Options())
+    corners = {c.name: [o.landmarks[0].x if o.landmarks else o.box[0] for o in c.objects] for c in reading.candidates}
+    assert corners == {
+        f"{name}.jpg": [pytest.approx(x)] for name, x in (("cam1/1", 0.1), ("cam2/1", 0.2), ("cam2/2", 0.2))
+    }
+    assert ("missing_file" in {p.rule for p in reading.problems}) == (form != "open_images")
+
+
 @pytest.mark.parametrize(("where", "said"), [("labels/cam1/2.json", "2.jpg"), ("2.json", "cam1/2.jpg")])
 def test_a_label_file_stays_in_the_folder_that_it_names(tmp_path: Path, where: str, said: str) -> None:
     (label,) = one_each("labelme", [said], "cow").values()
@@ -180,3 +198,50 @@ def test_a_label_file_stays_in_the_folder_that_it_names(tmp_path: Path, where: s
     reading = FORMATS["labelme"].read(root, root, FORMATS["labelme"].Options())
     assert reading.candidates == []
     assert [p.rule for p in reading.problems if p.done == "refused"] == ["missing_file"]
+
+
+def only_points(form: str, twice: bool) -> dict[str, Any]:
+    """Two images with a nose and a tail, or two noses, and no box."""
+    files: dict[str, Any] = {}
+    names = ("nose", "nose" if twice else "tail")
+    for image in ("a", "b"):
+        places = list(zip(names, ((6, 4), (36, 24)), strict=True))
+        if form == "labelme":
+            shapes = [{"label": name, "points": [list(p)], "shape_type": "point"} for name, p in places]
+            files[f"{image}.json"] = {"version": "5", "imagePath": f"{image}.jpg", "shapes": shapes}
+        elif form == "label_studio":
+            result = [
+                {"id": f"k{i}", "type": "keypointlabels", "original_width": WIDTH, "original_height": HEIGHT}
+                | {"value": {"x": x / WIDTH * 100, "y": y / HEIGHT * 100, "keypointlabels": [name]}}
+                for i, (name, (x, y)) in enumerate(places)
+            ]
+            task = {"data": {"image": f"{image}.jpg"}, "annotations": [{"result": result}]}
+            files["all.json"] = [*files.get("all.json", []), task]
+        else:
+            points = "".join(f'<points label="{name}" points="{x},{y}"/>' for name, (x, y) in places)
+            image_of = f'<image id="1" name="{image}.jpg" width="60" height="40">{points}</image>'
+            before = files.get("all.xml", "<annotations><version>1.1</version></annotations>")
+            files["all.xml"] = before.replace("</annotations>", f"{image_of}</annotations>")
+    return files
+
+
+@pytest.mark.parametrize("form", ["cvat", "labelme", "label_studio"])
+def test_points_without_any_box_are_one_object_an_image(tmp_path: Path, form: str) -> None:
+    root = make(tmp_path, {"a.jpg": (60, 40), "b.jpg": (60, 40)} | only_points(form, False))
+    reading = FORMATS[form].read(root, root, FORMATS[form].Options())
+    assert (reading.labels, reading.landmarks) == (["object"], ["nose", "tail"])
+    for candidate in reading.candidates:
+        (o,) = candidate.objects
+        assert o.box == pytest.approx((0.1, 0.1, 0.5, 0.5))
+        assert [(p.x, p.y) for p in o.landmarks] == [pytest.approx(p) for p in ((0.1, 0.1), (0.6, 0.6))]
+        assert candidate.unsized == (form == "labelme")
+    assert [p.rule for p in reading.problems] == ["box_made"]
+
+
+@pytest.mark.parametrize("form", ["cvat", "labelme", "label_studio"])
+def test_points_of_several_objects_without_boxes_say_what_to_do(tmp_path: Path, form: str) -> None:
+    root = make(tmp_path, {"a.jpg": (60, 40), "b.jpg": (60, 40)} | only_points(form, True))
+    reading = FORMATS[form].read(root, root, FORMATS[form].Options())
+    loose = [p for p in reading.problems if p.rule == "loose_point"]
+    assert len(loose) == 4
+    assert all("draw a box around each object" in p.found for p in loose)

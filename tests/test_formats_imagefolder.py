@@ -178,7 +178,7 @@ def test_bad_rows(tmp_path: Path, row: Any, problem: tuple[str, str, str]) -> No
         ({}, r"no metadata\.jsonl or metadata\.csv"),
         ({"metadata.csv": "", "metadata.jsonl": ""}, r"metadata\.csv: metadata\.jsonl is beside it; expected one of"),
         ({"metadata.csv": "file_name,label,label\na.jpg,x,y\n"}, "column 'label' twice"),
-        ({"metadata.jsonl": "{}", "README.md": "---\nclass_label: [\n---\n"}, r"README\.md: its head is not YAML"),
+        ({"metadata.jsonl": "{}", "README.md": "---\nclass_label: [\n---\n"}, r"README\.md: its head: not YAML"),
         (
             {"metadata.jsonl": lines({"file_name": "a.jpg", "label": "x"}), "dataset.json": {}},
             r"dataset\.json: not as ingest",

@@ -71,3 +71,23 @@ def test_corners_and_sizes_as_floats_and_parts_of_objects(tmp_path: Path) -> Non
     (o,) = candidate.objects
     assert (o.label, candidate.size) == ("cow", P)
     assert o.box == pytest.approx((0.115, 0.125, 0.4925, 0.375))  # from 0, as a part of it begins there
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ("cam1/1.jpg", None),  # which did not arrive
+        ("cam2/1.jpg", "images/cam2/1.jpg"),
+        ("cam2\\1.jpg", "images/cam2/1.jpg"),
+        ("1.jpg", "images/cam2/1.jpg"),
+        ("/home/anna/cam1/1.jpg", "images/cam2/1.jpg"),  # of another machine: the XML's own name
+        ("cam1/2.jpg", "images/cam2/1.jpg"),  # a template that nobody changed
+    ],
+)
+def test_an_xml_beside_no_image_means_the_folder_that_it_says(tmp_path: Path, said: str, found: str | None) -> None:
+    box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+    xml = f"<annotation><filename>{said}</filename><object><name>cow</name>{box}</object></annotation>"
+    root = make(tmp_path, {"images/cam1/3.jpg": (60, 40), "images/cam2/1.jpg": (60, 40), "1.xml": xml})
+    reading = read_voc(root)
+    assert [c.name for c in reading.candidates] == ([found] if found else [])
+    assert ("1.xml", "missing_file", "refused") in rules(reading) or found

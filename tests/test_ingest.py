@@ -353,6 +353,7 @@ def test_boxes_on_clips(tmp_path):
         ("ucfTrainTestlist", "", "no_lists", "noted"),
         ("Run/v_Run_g03_c01.avi", "track 1", "bad_box", "dropped"),
         ("Run/v_Run_g02_c01.avi", "frame 10, box 1", "box_clipped", "clipped"),
+        ("Run/v_Run_g02_c01.avi", "", "damaged_clip", "noted"),  # labels go on behind its 12 frames
         ("Hop/v_Hop_g04_c01.avi", "", "no_label", "refused"),
         ("Hop/v_Hop_g05_c01.avi", "", "no_label", "refused"),
     }
@@ -402,7 +403,7 @@ def test_a_wrong_path_is_named(tmp_path, form, path, labels, error):
         ("folder", "alpaca", "alpaca", 385, {}),
         ("yolo", "alpaca", "alpaca-labels", 385, {"no_label": 1}),
         ("voc", "bccd", "bccd", 200, {"box_zero_area": 1, "not_read": 1}),
-        ("ucf101", "ucf101", "ucf101", 72, {"not_here": 2}),
+        ("ucf101", "ucf101", "ucf101", 72, {"not_here": 2, "damaged_clip": 1}),
     ],
 )
 def test_real_sets(tmp_path, form, path, labels, kept, rules):

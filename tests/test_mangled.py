@@ -221,6 +221,8 @@ TOKENS = [
         b"&a ",
         b"!!python/object:os.system",
         b"2001-99-99",
+        b"&b [*b]",
+        b'<!DOCTYPE a [<!ENTITY a "aa">]>',
     ),
 ]
 edits = st.lists(

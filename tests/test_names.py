@@ -393,3 +393,13 @@ def test_a_class_with_a_line_break_stays_on_one_line(tmp_path):
     for name in ("two\nlines/1.jpg", "one/1.jpg"):
         picture(tmp_path / name)
     assert FORMATS["folder"].read(tmp_path, tmp_path, None).labels == ["one", "two\\nlines"]
+
+
+def test_test_dev_is_one_split(tmp_path):
+    """Its images are those of a label file of the test split, not of one called val and test."""
+    for folder in ("train2017", "test-dev2017"):
+        picture(tmp_path / folder / "1.jpg", folder)
+    index = ImageIndex(tmp_path)
+    assert index.find("1.jpg", called="image_info_test2017") == ["test-dev2017/1.jpg"]
+    assert index.find("1.jpg", called="image_info_test-dev2017") == ["test-dev2017/1.jpg"]
+    assert index.find("test-dev2017/1.jpg") == ["test-dev2017/1.jpg"]

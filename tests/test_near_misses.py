@@ -8,6 +8,8 @@ from drawn import SIZE, VOC, coco, draw, write
 from PIL import Image
 
 from pipeline.core.errors import InputError
+from pipeline.core.files import read_json, write_json
+from pipeline.datasets.formats import coco as coco_format
 from pipeline.datasets.formats import detect_format, nearest_of
 
 LINE = "0 .5 .5 .2 .2\n"
@@ -98,3 +100,16 @@ def test_a_folder_that_the_task_cannot_learn_from_names_the_nearest_that_it_can(
     write(root, "labels/1.txt", LINE)
     assert detect_format(root)[0] == "folder"
     assert "; nearest: yolo, but" in nearest_of("detect", root)
+
+
+def test_of_a_folder_full_of_json_only_the_largest_are_read(tmp_path, monkeypatch):
+    """To find out the format: those of a whole set are larger than those of an image."""
+    categories = [{"id": 1, "name": "cow"}]
+    images = [{"id": i, "file_name": f"{i}.jpg"} for i in range(50)]
+    write_json(tmp_path / "b.json", {"images": images, "annotations": [], "categories": categories})
+    for i in range(100):
+        write_json(tmp_path / "frames" / f"{i}.json", {"frame": i})
+    read = []
+    monkeypatch.setattr(coco_format, "read_json", lambda file: read.append(file) or read_json(file))
+    assert coco_format.recognize(tmp_path, tmp_path) == "COCO annotations in b.json"
+    assert len(read) == coco_format.LOOKED_AT

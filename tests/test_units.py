@@ -4,10 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from label_sets import SETS, Row, write_files
 from PIL import Image
 from test_ingest import clip, coco, ledger, params, picture, run, write_coco
 
 from pipeline.core.errors import InputError
+from pipeline.core.sample import Landmark, Object, Sample
+from pipeline.datasets.formats import FORMATS
 
 COUNT, SIZE = 24, (300, 240)
 BOX = (40.0, 30.0, 200.0, 150.0)  # x, y, w, h in pixels
@@ -76,6 +79,39 @@ def test_another_unit_stops_it_and_can_be_allowed(tmp_path, form, box, found):
     assert ("", "", "other_unit", "noted") in ledger(tmp_path)
     if form == "coco":
         run(tmp_path, block.model_copy(update={"other_units": "note"}), "allowed")
+
+
+OTHERS = {
+    "cvat": {SHARES: "below two pixels", PERCENT: "percent for pixels"},
+    "labelme": {SHARES: "below two pixels", PERCENT: "percent for pixels"},
+    "imagefolder": {SHARES: "below two pixels", PERCENT: "percent for pixels"},
+    "deeplabcut": {SHARES: "below two pixels", PERCENT: "percent for pixels"},
+    "label_studio": {scaled(SIZE[0] / 100, SIZE[1] / 100): "reach over the edge"},  # pixels for percent
+    "open_images": {scaled(*SIZE): "reach over the edge"},  # pixels for shares
+}
+
+
+@pytest.mark.parametrize(("form", "box"), [(form, box) for form, boxes in OTHERS.items() for box in (BOX, *boxes)])
+def test_so_it_is_in_the_formats_of_tools(tmp_path, form, box):
+    x, y, w, h = box
+    rows = [Row(f"{i}.jpg", SIZE, [(x, y, x + w, y + h)]) for i in range(COUNT)]
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for i, row in enumerate(rows):
+        if form == "deeplabcut":  # its other two landmarks lie where the maker puts them
+            row.size = (10 * x, 10 * y)
+        turned = {"exif": exif} if box == BOX and form in ("deeplabcut", "imagefolder") else {}
+        picture(tmp_path / "herd" / row.name, i, SIZE, **turned)
+    write_files(tmp_path / "herd", SETS[form](rows))
+    options = {name: f.get_default(call_default_factory=True) for name, f in FORMATS[form].Options.model_fields.items()}
+    block = params(form, tmp_path / "herd", options=options)
+    if box == BOX:
+        rules = run(tmp_path, block)[0]["by_rule"]
+        assert "other_unit" not in rules
+        assert rules.get("turned_unsized", 0) == (form in ("deeplabcut", "imagefolder"))
+        return
+    with pytest.raises(InputError, match=OTHERS[form][box]):
+        run(tmp_path, block)
 
 
 def test_one_small_box_is_a_small_box(tmp_path):
@@ -156,6 +192,19 @@ def test_landmarks_of_which_none_counts_as_labelled(tmp_path, form):
         (tmp_path / "data.yaml").write_text("names: [cow]\nkpt_shape: [2, 3]\n")
     with pytest.raises(InputError, match=r"none of 40 landmarks that have a place counts as labelled.*expected 1"):
         run(tmp_path, params(form, tmp_path))
+
+
+def test_so_are_those_of_an_ingested_form(tmp_path):
+    landmark = Landmark(0.2, 0.2, 0)
+    (tmp_path / "train").mkdir()
+    samples = [
+        Sample(f"{i}", f"{i}.jpg", *SIZE, objects=[Object("cow", (0.1, 0.1, 0.5, 0.5), [landmark])]) for i in range(5)
+    ]
+    for i, s in enumerate(samples):
+        picture(tmp_path / "train" / s.file_name, i, SIZE)
+    (tmp_path / "train" / "metadata.jsonl").write_text("\n".join(s.to_line() for s in samples))
+    reading = FORMATS["imagefolder"].read(tmp_path, tmp_path, FORMATS["imagefolder"].Options())
+    assert reading.unseen == 5
 
 
 @pytest.mark.parametrize(("most", "stops"), [(4095, True), (65535, False)])

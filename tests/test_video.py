@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -265,3 +266,48 @@ def test_a_clip_that_is_too_large_to_keep_is_decoded_twice(tmp_path, monkeypatch
     decoded.clear()
     assert [(place, image.tobytes()) for place, _, image in frames(path, 20)] == expected
     assert len(decoded) == 40
+
+
+def noise(path, count, codec, size=(128, 96)):
+    """A clip that takes many bytes, so that damage falls into its frames."""
+    draw = np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        made = container.add_stream(codec, rate=25)
+        (made.width, made.height), made.pix_fmt = size, "yuv420p"
+        for _ in range(count):
+            pixels = draw.integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+            container.mux(made.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(made.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "cut", "found"),
+    [
+        ("c.avi", "mpeg4", 0.95, r"(\d+) of 40 declared frames decode; 1 of \1 frames decode with damage"),
+        ("c.mkv", "mpeg4", 0.6, r"\d+ frames decode, of about 40 by its length"),
+        ("c.webm", "libvpx", 0.6, r"\d+ frames decode, of about 40 by its length"),
+    ],
+)
+def test_fewer_frames_than_declared_are_said(tmp_path, name, codec, cut, found):
+    path, notes = noise(tmp_path / name, 40, codec), []
+    assert len(list(frames(path, 4, notes=notes))) == 4
+    assert notes == []
+    path.write_bytes(path.read_bytes()[: int(cut * path.stat().st_size)])
+    assert len(list(frames(path, 4, notes=notes))) == 4
+    assert re.match(found, "; ".join(notes))
+
+
+def test_damage_in_the_middle_is_said(tmp_path):
+    path, notes = noise(tmp_path / "c.avi", 40, "mpeg4"), []
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 200] = random.Random(1).randbytes(200)
+    path.write_bytes(data)
+    assert len(list(frames(path, 40, notes=notes))) == 40
+    assert notes == ["1 of 40 frames decode with damage"]
+
+
+def test_labels_behind_the_end_are_said(tmp_path):
+    notes = []
+    assert [place for place, _, _ in frames(clip(tmp_path / "c.avi", 10), 4, {3, 8, 10, 30}, notes)] == [3, 8]
+    assert notes == ["2 labelled frames, from 10 on, are behind its end"]

@@ -26,6 +26,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import write_text
 from pipeline.core.machine import MachineParams
 from pipeline.core.params import Block, flat, nearest
+from pipeline.core.yaml_text import yaml_value
 from pipeline.datasets.formats import FORMATS
 from pipeline.datasets.params import DATASETS, DatasetParams
 from pipeline.datasets.synthetic.params import SampleParams
@@ -213,10 +214,7 @@ def parse_params(text: str, path: Path) -> Params:
 
 def parse_yaml(text: str, path: Path) -> Any:
     """What params.yaml states, before any default. Raises InputError if it is not YAML, or not keys and values."""
-    try:
-        raw = YAML(typ="safe").load(text)
-    except YAMLError as error:
-        raise InputError(f"{path}: not YAML: {error}") from None
+    raw = yaml_value(text, str(path))
     if raw is not None and not isinstance(raw, dict):
         raise InputError(f"{path}: expected keys and values (datasets: ..., runs: ...), found {raw!r}")
     return raw or {}

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 LOG = ".pocketlens.log"  # in a project; anywhere else, and where that cannot be written, a new file in the temp folder
 LARGEST_LOG = 1 << 20  # bytes: a log that is larger begins anew
+LARGEST_FILE = 1 << 30  # bytes that decoding the largest image takes, with its copies
 LONGEST = 300  # characters of an unforeseen error's message
 FAILED, INTERRUPTED, NOBODY_READS = 1, 130, 141  # as a shell has it of a program that SIGINT or SIGPIPE ended
 ROOM = "make room on the disk"
@@ -60,12 +61,23 @@ SHARED = re.compile(r"unable to (write to|open shared memory|allocate shared mem
 
 
 def of_the_machine(error: BaseException) -> bool:
-    """Whether an error that reading a file raised says nothing of the file: there are too many open ones.
+    """Whether an error that reading a file raised says nothing of the file: there are too many open ones, or there is
+    too little memory. What asks for more than any good file needs is damaged: then the memory for such a one is there.
 
     >>> of_the_machine(OSError(errno.EMFILE, "too many open files")), of_the_machine(OSError(errno.EIO, "no sector"))
     (True, False)
     """
-    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
+    number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, MemoryError) or number == errno.ENOMEM:
+        return not _has_memory()
+    return number in (errno.EMFILE, errno.ENFILE)
+
+
+def _has_memory() -> bool:
+    try:
+        return len(bytearray(LARGEST_FILE)) > 0  # of zeros, which the system promises and gives only if they are used
+    except MemoryError:
+        return False
 
 
 def exit_code(body: Callable[[], object], speaks: bool = True) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 from pipeline.core.boundary import FULL, ROOM, SHARED, WITHOUT_NAME
 from pipeline.core.errors import InputError
+from pipeline.core.sole import remove, sole
 
 LONGEST_NAME = 255  # bytes of a file's name, on the usual file systems
 # UTF-32 begins like UTF-16
@@ -27,7 +28,8 @@ MARKS = (
 
 @contextmanager
 def new_folder(path: Path | str) -> Iterator[Path]:
-    """Yield an empty folder beside `path`; on success it takes the place of `path`, on an error it is removed.
+    """Yield an empty folder beside `path`; on success it takes the place of `path`, on an error it is removed. What a
+    run that was killed has left beside `path` goes. Raises InputError while another process makes the same folder.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -39,17 +41,14 @@ def new_folder(path: Path | str) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     place = unfinished(path)
-    shutil.rmtree(place, ignore_errors=True)
-    with naming(path):
-        place.mkdir()
-    try:
-        with naming(path):
-            yield place
-    except BaseException:
-        shutil.rmtree(place, ignore_errors=True)
-        raise
-    shutil.rmtree(path, ignore_errors=True)
-    place.replace(path)
+    old = place.with_suffix(".replaced")
+    with naming(path), sole(place, path):
+        remove(old)
+        yield place
+        if path.exists() or path.is_symlink():
+            path.rename(old)  # at no moment is `path` half a folder
+        place.replace(path)
+        remove(old)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """A clip as evenly spaced images, by PyAV."""
 
 import errno
+import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -19,6 +20,7 @@ from pipeline.datasets.keyframes import NotAsToldError, frames_by_keyframes
 
 ROOM = 64 << 20  # bytes of a clip's frames that are kept, so that it is decoded once
 WHOLE = 0.9  # a clip of which less than this share decodes is broken
+LENGTH = re.compile(r"(\d+):(\d+):(\d+\.?\d*)")  # as Matroska has it
 
 
 class ClipError(ValueError):
@@ -26,14 +28,15 @@ class ClipError(ValueError):
 
 
 def frames(
-    path: Path | str, count: int, among: Collection[int] | None = None
+    path: Path | str, count: int, among: Collection[int] | None = None, notes: list[str] | None = None
 ) -> Iterator[tuple[int, float | None, Image.Image]]:
     """Yield `count` images as (place in the clip from 0, seconds or None, RGB image), evenly spaced.
 
     They are the middles of `count` equal parts of the frames that decode, in the order of their timestamps; a clip
     with fewer frames gives those it has. With `among`, the places that may be taken, the parts are of those. Upright
     and with square pixels, as a player shows them. Where the container tells which frames there are, and those that are
-    taken decode as it tells, the others are not looked at. Raises ClipError.
+    taken decode as it tells, the others are not looked at. `notes` gets what is wrong with a clip of which images are
+    taken all the same. Raises ClipError.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -52,12 +55,16 @@ def frames(
         yield from sought
         return
     kept: list[tuple[av.VideoFrame, Fraction]] = []
-    times = _decoded_times(path, kept)
+    times, faults = _decoded_times(path, kept)
     # containers may hold frames out of order, and without timestamps the order of decoding is all there is
     order = sorted(range(len(times)), key=lambda i: (times[i] is None, times[i] or 0, i))
     open_to = range(len(order)) if among is None else sorted(place for place in among if 0 <= place < len(order))
     if not open_to:
         raise ClipError(f"none of the {len(order)} frames that decode is labelled")
+    if behind := [place for place in among or () if place >= len(order)]:
+        faults.append(f"{len(behind)} labelled frames, from {min(behind)} on, are behind its end")
+    if notes is not None:
+        notes += faults
     places = _middles(open_to, count)
     wanted = {order[place]: place for place in places}
     taken: dict[int, tuple[float | None, Image.Image]] = {}
@@ -223,23 +230,39 @@ def _sought(
         return [(p, frame.time, _upright(frame, aspect, to_rgb)) for p, frame in found or ()] or None
 
 
-def _decoded_times(path: Path | str, kept: list[tuple[av.VideoFrame, Fraction]]) -> list[int | None]:
-    """The timestamp of each frame that decodes; what the container declares is often wrong. `kept` gets the frames, if
-    there is ROOM for all of them.
+def _decoded_times(path: Path | str, kept: list[tuple[av.VideoFrame, Fraction]]) -> tuple[list[int | None], list[str]]:
+    """The timestamp of each frame that decodes, as what the container declares is often wrong; and what is wrong.
+
+    `kept` gets the frames, if there is ROOM for all of them.
     """
-    times, room = [], ROOM
+    times, damaged, room = [], 0, ROOM
     for frame, aspect in _decode(path):
         times.append(frame.pts)
+        damaged += frame.is_corrupt
         if room > 0:
             kept.append((frame, aspect))
             room -= sum(plane.buffer_size for plane in frame.planes)
         else:
             kept.clear()
     with _decoding(), av.open(_url(path)) as container:
-        declared = container.streams.video[0].frames
+        stream = container.streams.video[0]
+        declared, seconds, rate = (
+            stream.frames,
+            LENGTH.fullmatch(stream.metadata.get("DURATION", "")),
+            stream.average_rate,
+        )
     if not times or len(times) < WHOLE * declared:
         raise ClipError(f"{len(times)} of {declared or 'its'} frames decode")
-    return times
+    faults = []
+    if len(times) < declared:
+        faults.append(f"{len(times)} of {declared} declared frames decode")
+    if not declared and seconds and rate:  # Matroska and WebM say how long they are, and no number
+        expected = round((int(seconds[1]) * 3600 + int(seconds[2]) * 60 + float(seconds[3])) * rate)
+        if len(times) < WHOLE * expected:
+            faults.append(f"{len(times)} frames decode, of about {expected} by its length")
+    if damaged:
+        faults.append(f"{damaged} of {len(times)} frames decode with damage")
+    return times, faults
 
 
 def _decode(path: Path | str) -> Iterator[tuple[av.VideoFrame, Fraction]]:

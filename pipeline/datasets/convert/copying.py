@@ -18,7 +18,7 @@ from pipeline.core.sample import Sample
 from pipeline.datasets.formats.reading import Candidate, Problem
 from pipeline.datasets.formats.writing import KINDS, Lost, held
 from pipeline.datasets.ingest.checks import LabelledSizeError, checked
-from pipeline.datasets.ingest.take import QUALITY, Taken, by_file, cut, of_frame
+from pipeline.datasets.ingest.take import QUALITY, Taken, by_file, cut, of_damage, of_frame
 from pipeline.datasets.video import ClipError, frames
 
 Item = TypeVar("Item")
@@ -150,15 +150,17 @@ def _place(candidate: Candidate, decoded: DecodedImage, file: Path) -> tuple[tup
 
 def _clip(candidate: Candidate, name: str, folder: Path) -> Copied:
     taken = Taken()
+    faults: list[str] = []
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     try:
-        for place, _, image in frames(candidate.file, candidate.frames or 1, candidate.marks):
+        for place, _, image in frames(candidate.file, candidate.frames or 1, candidate.marks, faults):
             taken.samples.append(_frame(candidate, f"{name}-{place:05d}.jpg", image, place, folder, taken))
     except ClipError as error:
         for sample in taken.samples:
             (folder / sample.file_name).unlink()
         return _refused(candidate, "unreadable_clip", str(error))
     taken.seen = len(taken.samples)
+    taken.problems += of_damage(candidate.name, faults)
     dropped = sum(problem.done == "dropped" for problem in taken.problems)
     there = sum(len(sample.objects) for sample in taken.samples)
     return Copied(taken, dropped + there, [("written_anew", "frames of clips, written as JPEG")] * taken.seen)

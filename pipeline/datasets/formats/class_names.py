@@ -5,11 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
-from pipeline.core.errors import InputError
 from pipeline.core.files import read_text
+from pipeline.core.yaml_text import yaml_value
 from pipeline.datasets.formats.keys import refuse_twice
 from pipeline.datasets.formats.reading import label_text
 
@@ -56,10 +53,7 @@ def of_readme(folder: Path, label: str, objects: str) -> Names:
     head = read_text(file).replace("\r\n", "\n").split("---\n")
     if len(head) < 3 or head[0].strip() or "class_label" not in head[1]:
         return Names()
-    try:
-        content = YAML(typ="safe").load(head[1])
-    except (YAMLError, ValueError) as error:
-        raise InputError(f"{file}: its head is not YAML: {error}") from None
+    content = yaml_value(head[1], f"{file}: its head")
     found: dict[str, list[str]] = {}
     for name, names in _classes(content, ""):
         refuse_twice(names, f"{file}: class_label of {name}", "class")

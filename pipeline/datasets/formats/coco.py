@@ -6,6 +6,8 @@ of images. Segmentations are not read.
 """
 
 import re
+from collections.abc import Iterable
+from heapq import nlargest
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,8 @@ from pipeline.datasets.formats.reading import (
 from pipeline.datasets.formats.split_folders import file_splits
 from pipeline.datasets.formats.split_lists import place, split_lists, val_is_train
 
+LOOKED_AT = 20  # files of a folder that may be full of other JSON: those of a whole set are the largest
+DEEP = 3
 KEYS = ("images", "annotations", "categories")
 
 
@@ -84,23 +88,29 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
 
 def recognize(path: Path, labels: Path) -> str | None:  # noqa: ARG001
     misses: list[str] = []
-    if files := _annotation_files(labels, misses):
+    if files := _annotation_files(labels, misses, LOOKED_AT):
         return f"COCO annotations in {', '.join(relative(f, labels) for f in list(files)[:3])}"
     if misses:
         raise InputError(misses[0])
     return None
 
 
-def _annotation_files(labels: Path, misses: list[str] | None = None) -> dict[Path, dict[str, Any]]:
+def _annotation_files(
+    labels: Path, misses: list[str] | None = None, most: int | None = None
+) -> dict[Path, dict[str, Any]]:
     """The files that hold COCO annotations; other JSON (results, captions) is passed over.
 
-    `misses` gets what is against those that nearly do; without it a file that is no JSON is an InputError.
+    `misses` gets what is against those that nearly do; without it a file that is no JSON is an InputError. With `most`
+    only so many are read, the largest.
     """
     found = {}
-    files = [labels] if labels.is_file() else sorted(files_under(labels, {".json"}))
-    for file in files:
-        if file != labels and len(file.relative_to(labels).parts) > 3:
-            continue
+    every: Iterable[Path] = [labels]
+    if not labels.is_file():
+        every = (f for f in files_under(labels, {".json"}) if len(f.relative_to(labels).parts) <= DEEP)
+    files = (
+        every if most is None else nlargest(most, every, key=lambda file: file.stat().st_size if file.exists() else 0)
+    )
+    for file in sorted(files):
         try:
             content = read_json(file)
         except InputError as error:

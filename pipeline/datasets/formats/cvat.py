@@ -66,7 +66,7 @@ def read(path: Path, labels: Path, options: Options) -> Reading:
     if not files:
         raise InputError(f"{labels}: no XML of CVAT (root <annotations>)")
     reading, meta = Reading([], []), Meta()
-    drawings = Drawings(reading, ImageIndex(path), labels)
+    drawings = Drawings(reading, ImageIndex(path), labels, files)
     splits = file_splits([relative(file, labels, path) for file in files], labels, reading)
     for file in files:
         where = relative(file, labels, path)

@@ -237,7 +237,7 @@ def _take(reading: Reading, candidate: Candidate, table: Table, key: str, row: l
         if any(points):
             found[individual] = points
     try:
-        candidate.size = upright_size(candidate.file)
+        candidate.size, candidate.unsized = upright_size(candidate.file), True
     except ValueError as error:
         reading.problems.append(Problem(candidate.name, "size", "unreadable", str(error)))
         reading.lost += len(found)

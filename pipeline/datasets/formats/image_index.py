@@ -28,6 +28,7 @@ PLAIN = re.compile(
 LABEL_SUFFIXES = {".txt", ".xml", ".json", ".jsonl", ".csv", ".pts", ".yaml", ".yml", ".npy", ".mat", ".md"}
 URL = re.compile(r"[a-z][a-z0-9+.-]+://[^/]*", re.IGNORECASE)
 WORDS = re.compile(r"[\s_.-]+|(?<=\D)(?=\d)|(?<=\d)(?=\D)")
+TEST_DEV = re.compile(r"test[\s_.-]*dev|dev[\s_.-]*test")  # one split, see `split_of`
 Folders = tuple[str, ...]
 
 
@@ -289,9 +290,8 @@ def _telling(folders: Sequence[str]) -> Folders:
 
 @lru_cache(1 << 16)
 def _told(folder: str) -> str:
-    return "_".join(
-        split_of(word) or word for word in WORDS.split(one_form(folder)) if word and not PLAIN.fullmatch(word)
-    )
+    words = WORDS.split(TEST_DEV.sub("test", one_form(folder)))
+    return "_".join(split_of(word) or word for word in words if word and not PLAIN.fullmatch(word))
 
 
 def _split_words(told: str) -> bool:

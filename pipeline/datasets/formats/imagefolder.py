@@ -197,7 +197,7 @@ def _take(row: dict[str, Any], table: Path, key: str, path: Path, work: Work) ->
             samples.fill(candidate, row, key, work.own, work.reading)
         else:
             if row.get(work.options.objects):
-                candidate.size = _size(candidate, work)
+                candidate.size, candidate.unsized = _size(candidate, work), True
                 if candidate.size is None:
                     _fill(candidate, row, key, work)
                     work.reading.lost += len(candidate.objects)

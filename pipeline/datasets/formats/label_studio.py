@@ -68,7 +68,7 @@ def read(path: Path, labels: Path, options: Options) -> Reading:
     if not files:
         _refuse(labels)
     reading = Reading([], [])
-    drawings = Drawings(reading, ImageIndex(path), labels)
+    drawings = Drawings(reading, ImageIndex(path), labels, files)
     splits = file_splits([relative(file, labels, path) for file in files], labels, reading)
     for file in files:
         content = read_json(file)

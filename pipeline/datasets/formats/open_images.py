@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import InputError
 from pipeline.core.params import Block
@@ -135,8 +135,8 @@ class _Set:
         self.notes: Counter[tuple[str, str]] = Counter()
         self.by_name: dict[str, Candidate] = {}
         several = len(tables.boxes) > 1
-        self.splits = {file: split_of(*_places(file)) for file in (*tables.boxes, *tables.images) if several}
-        self.known: dict[tuple[str, str | None], str | None] = {}  # id, split -> image
+        self.splits = {file: split_of(*self._places(file)) for file in (*tables.boxes, *tables.images) if several}
+        self.known: dict[tuple[str, str | None, Path], str | None] = {}  # id, split, file -> image
 
     def read(self) -> Reading:
         names = self._names()
@@ -146,9 +146,8 @@ class _Set:
                 self._box(file, line, row, names)
         self._empty_ones()
         if not self.by_name:
-            missing = sum(name is None for name in self.known.values())
             raise InputError(
-                f"{self.path}: none of the {missing} images that {self.labels} names is here; "
+                f"{self.path}: none of the {self._missing()} images that {self.labels} names is here; "
                 f"expected files called by their ImageID"
             )
         reading = self.reading
@@ -164,7 +163,7 @@ class _Set:
     def _said(self) -> None:
         """The rows about the whole set."""
         notes = self.notes
-        notes["not_here", "images of the files are not here"] = sum(name is None for name in self.known.values())
+        notes["not_here", "images of the files are not here"] = self._missing()
         notes["not_listed", "images that no file names; left out"] = len(self.images.files) - len(self.by_name)
         empty = sum(not c.objects for c in self.reading.candidates)
         notes["no_label", "images without a box; taken as background"] = empty
@@ -173,6 +172,11 @@ class _Set:
         for (rule, words), count in sorted(notes.items()):
             if count:
                 self._problem("", "", rule, f"{count} {words}", "noted")
+
+    def _missing(self) -> int:
+        """How many images no file finds here."""
+        every = {(said, split) for said, split, _ in self.known}
+        return len(every - {(said, split) for (said, split, _), name in self.known.items() if name})
 
     def _problem(self, file: str, key: str, rule: str, found: str, done: str = "dropped") -> None:
         self.reading.problems.append(Problem(file, key, rule, found, done))
@@ -201,11 +205,12 @@ class _Set:
     def _image(self, said: str, split: str | None, file: Path) -> str | None:
         """The image of an id, in the split's folder if others have one of that name. Asked for once."""
         said = said.strip()
-        key = (said, split)
+        key = (said, split, file)
         if key not in self.known:
             folders = [name for name in ("train", "validation", "val", "test") if split_of(name) == split]
             near = (*folders, *(f"{name}/data" for name in folders), *(f"images/{name}" for name in folders))
-            found = self.images.find(said, self.images.folder_of(file, self.labels), near) if said else []
+            called = file.stem if len(self.tables.boxes) > 1 and split is None else ""
+            found = self.images.find(said, self.images.folder_of(file, self.labels), near, called) if said else []
             if len(found) > 1:
                 self._problem(said, relative(file, self.labels), *self.images.fault(said, found), "refused")
             self.known[key] = found[0] if len(found) == 1 else None
@@ -249,19 +254,22 @@ class _Set:
     def _empty_ones(self) -> None:
         """Images that a list names and that have no box were looked at, and show nothing of the classes: those of
         splits whose boxes are here."""
-        boxed = {split_of(*_places(file)) for file in self.tables.boxes}
+        boxed = {split_of(*self._places(file)) for file in self.tables.boxes}
         for file in self.tables.images:
             for _, row in _rows(file):
-                if None in boxed or (split_of(row.get("subset", "")) or split_of(*_places(file))) in {*boxed, None}:
+                if None in boxed or (split_of(row.get("subset", "")) or split_of(*self._places(file))) in {
+                    *boxed,
+                    None,
+                }:
                     split = self._split(file, row)
                     name = self._image(row.get("imageid", ""), split, file)
                     if name and name not in self.by_name:
                         self._candidate(name, split)
 
-
-def _places(file: Path) -> tuple[str, str, str]:
-    """What may say the split: the file's name and the folders that it lies in."""
-    return file.stem, file.parent.name, file.parent.parent.name
+    def _places(self, file: Path) -> list[str]:
+        """What may say the split: the file's name and the folders of the set that it lies in, the nearest first."""
+        folders = PurePosixPath(relative(file, self.labels, self.path)).parent.parts
+        return [file.stem, *reversed(folders)]
 
 
 FORMAT = Format(

@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -49,10 +49,10 @@ class Candidate:
 
     `file` is absolute, `name` its path relative to the source in POSIX form, `id` made of that. `size` is the width
     and height in pixels that the labels were made for, where the source says; `unsized`: it does not, and that is the
-    upright image's. `keys` names each object in the
-    ledger. A clip has `frames`, the number of images to take, and may have `marks`: the objects of each frame that is
-    labelled, by its place from 0, boxes in pixels; only such frames are taken. Of an image with a `crop` (left, top,
-    side in pixels, it may reach over the edge) that square is taken, and the labels are relative to it.
+    upright image's. `keys` names each object in the ledger. A clip has `frames`, the number of images to take, and may
+    have `marks`: the objects of each frame that is labelled, by its place from 0, boxes in pixels; only such frames are
+    taken. Of an image with a `crop` (left, top, side in pixels, it may reach over the edge) that square is taken, and
+    the labels are relative to it.
     """
 
     file: Path
@@ -89,7 +89,7 @@ class Reading:
 
 def files_under(root: Path, suffixes: set[str] | None) -> Iterator[Path]:
     """Files with one of `suffixes` (lower case; None: any) in `root` and below, without hidden ones and what is in
-    hidden folders, and without folders below that hold drawings of predictions.
+    hidden folders, and without folders below that hold drawings of predictions. One that cannot be read is an OSError.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -99,7 +99,7 @@ def files_under(root: Path, suffixes: set[str] | None) -> Iterator[Path]:
     ['a.JPG']
     """
     walked = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
+    for folder, folders, files in os.walk(root, onerror=_unread, followlinks=True):
         if (real := os.path.realpath(folder)) in walked:  # a link to a folder above would go round for ever
             folders.clear()
             continue
@@ -109,10 +109,14 @@ def files_under(root: Path, suffixes: set[str] | None) -> Iterator[Path]:
             continue
         folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "__MACOSX")
         for file in files:
-            if file.startswith("."):
-                continue
-            if suffixes is None or os.path.splitext(file)[1].lower() in suffixes:  # noqa: PTH122 (fast)
+            suffix = os.path.splitext(file)[1].lower()  # noqa: PTH122 (fast)
+            if not file.startswith(".") and (suffixes is None or suffix in suffixes):
                 yield Path(folder, file)
+
+
+def _unread(error: OSError) -> None:
+    if not isinstance(error, NotADirectoryError | FileNotFoundError):
+        raise error
 
 
 def relative(file: Path, *roots: Path) -> str:
@@ -176,9 +180,7 @@ def _words(name: str) -> list[str]:
 def give_ids(candidates: list[Candidate], wanted: list[str]) -> None:
     """Ids that are safe file names, made of the `wanted` texts; where two would be alike, all of them get a hash."""
     slugs = [_slug(text) for text in wanted]
-    alike: dict[str, int] = defaultdict(int)
-    for slug in slugs:
-        alike[slug.casefold()] += 1  # some file systems do not tell A from a
+    alike = Counter(slug.casefold() for slug in slugs)  # some file systems do not tell A from a
     for candidate, slug in zip(candidates, slugs, strict=True):
         short = slug.encode()[:100].decode(errors="ignore")  # file systems count bytes
         unclear = alike[slug.casefold()] > 1 or short != slug
@@ -249,11 +251,7 @@ def refuse_names(path: Path) -> None:
 
 
 def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return not any("\ud800" <= character <= "\udfff" for character in name)  # what stands for a byte that is none
 
 
 def without_suffix(name: str) -> str:

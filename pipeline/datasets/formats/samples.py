@@ -94,6 +94,7 @@ def fill(candidate: Candidate, row: dict[str, Any], key: str, own: bool, reading
         if rule:
             reading.problems.append(Problem(candidate.name, f"{key} object {number}", rule, found, "dropped"))
             continue
+        reading.unseen += sum(not p.visibility and bool(p.x or p.y) for p in thing.landmarks)
         absent = [Landmark(0.0, 0.0, ABSENT) for _ in reading.landmarks]
         thing.landmarks = [p if p.visibility else Landmark(0.0, 0.0, ABSENT) for p in thing.landmarks] or absent
         candidate.objects.append(thing)

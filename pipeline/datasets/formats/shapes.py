@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.core.sample import ABSENT, SPLITS, VISIBLE, Landmark, Object
 from pipeline.datasets.formats.image_index import ImageIndex
-from pipeline.datasets.formats.points import scheme_of
+from pipeline.datasets.formats.points import object_of, scheme_of
 from pipeline.datasets.formats.reading import (
     Candidate,
     Problem,
@@ -21,6 +21,7 @@ from pipeline.datasets.formats.reading import (
 )
 from pipeline.datasets.formats.split_lists import place, split_lists
 
+OBJECT = "object"  # what an object is called that only points show
 LONGEST = 1 << 20  # pixels; a side that is said to be longer is not one
 
 
@@ -71,13 +72,19 @@ class Drawing:
 
 
 class Drawings:
-    """The drawings of a set, an image once; `notes` counts what is said once for the whole set, by (rule, words)."""
+    """The drawings of a set, an image once; `notes` counts what is said once for the whole set, by (rule, words).
 
-    def __init__(self, reading: Reading, images: ImageIndex, labels: Path):
+    Of several `files`, each of many images, the name of one may say in which folder its images lie.
+    """
+
+    def __init__(self, reading: Reading, images: ImageIndex, labels: Path, files: Sequence[Path] = ()):
         self.reading, self.images, self.labels = reading, images, labels
         self.by_name: dict[str, Drawing] = {}
         self.notes: Counter[tuple[str, str]] = Counter()
+        self._called = {file: file.stem for file in files} if len(files) > 1 else {}
         self._refused: set[str] = set()
+        self._loose = ""
+        self._unsized: set[str] = set()  # images of which no label says the size
 
     def problem(self, file: str, key: str, rule: str, found: str, done: str = "dropped") -> None:
         self.reading.problems.append(Problem(file, key, rule, found, done))
@@ -88,7 +95,7 @@ class Drawings:
         names = [name for name in dict.fromkeys(wanted) if name] or [""]
         folder = self.images.folder_of(file, self.labels)
         for name in names:
-            found = self.images.find(name, folder, near) if name else []
+            found = self.images.find(name, folder, near, self._called.get(file, "")) if name else []
             if len(found) == 1:
                 return found[0]
             if found:
@@ -106,6 +113,7 @@ class Drawings:
             said = (0, 0)
         if all(0 < side <= LONGEST for side in said):
             return said
+        self._unsized.add(name)
         try:
             return upright_size(self.images.names[name])
         except ValueError as error:
@@ -132,7 +140,7 @@ class Drawings:
         """Make the reading's candidates, and its labels: those `known`, in this order, before others.
 
         Where no box is drawn in the whole set, or `image_labels` is set, the images' own labels are taken; an image
-        without one is left out, one with several is refused.
+        without one is left out, one with several is refused. Without those too, an image's points are one object.
         """
         landmarks, known = (list(dict.fromkeys(map(label_text, names))) for names in (landmarks, known))
         drawings = [d for name, d in sorted(self.by_name.items()) if name not in self._refused]
@@ -141,10 +149,13 @@ class Drawings:
         if image_labels or (labels and not boxes):
             self._classify(drawings)
             self._note(boxes, "not_read", "boxes beside labels of images")
+            self._note(sum(len(d.points) for d in drawings), "not_read", "points beside labels of images")
         else:
             self._note(labels, "not_read", "labels of images beside boxes; options.image_labels takes them instead")
             self.reading.landmarks = landmarks
             self.reading.pairs, self.reading.skeleton = scheme_of(landmarks)
+            if not boxes:
+                self._around_points([d for d in drawings if d.points])
             for drawing in drawings:
                 self.reading.candidates.append(self._with_objects(drawing))
             empty = sum(not c.objects for c in self.reading.candidates)
@@ -166,9 +177,31 @@ class Drawings:
         if count > 0:
             self.notes[rule, words] += count
 
+    def _around_points(self, drawings: list[Drawing]) -> None:
+        """One object of the points of each image, if no name stands twice in any: else nobody says whose they are."""
+        if any(len({p.name for p in d.points}) < len(d.points) for d in drawings):
+            self._loose = (
+                "no box is drawn in the whole set, and an image has two points of a name: draw a box around each object"
+            )
+            return
+        for drawing in drawings:
+            (x, y, w, h), (wide, high) = (
+                object_of([(p.x, p.y) for p in drawing.points], "", drawing.size).box,
+                drawing.size,
+            )
+            drawing.boxes.append(Box("points", OBJECT, (x * wide, y * high, w * wide, h * high)))
+            for point in drawing.points:
+                point.ties = [0]
+        words = (
+            f"images have points, and no box is drawn in the whole set; their points are one object, called {OBJECT}"
+        )
+        self._note(len(drawings), "box_made", words)
+
     def _candidate(self, drawing: Drawing) -> Candidate:
-        file = self.images.names[drawing.name]
-        return Candidate(file, drawing.name, split=drawing.split, group=drawing.group, size=drawing.size)
+        file, unsized = self.images.names[drawing.name], drawing.name in self._unsized
+        return Candidate(
+            file, drawing.name, split=drawing.split, group=drawing.group, size=drawing.size, unsized=unsized
+        )
 
     def _classify(self, drawings: list[Drawing]) -> None:
         for drawing in drawings:
@@ -214,7 +247,7 @@ class Drawings:
                 self.notes["tied_by_place", "points that say no box; given to the only one that they lie in"] += 1
             return inside[0]
         said = f"it lies in {len(inside)} boxes" if asked else "the box that it names is not there"
-        self.problem(drawing.name, point.key, "loose_point", f"{point.name}: {said}; expected one")
+        self.problem(drawing.name, point.key, "loose_point", f"{point.name}: {self._loose or f'{said}; expected one'}")
         return None
 
 

@@ -18,7 +18,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import read_text
 from pipeline.core.sample import Object
 from pipeline.datasets.formats.format import Format, NoOptions
-from pipeline.datasets.formats.image_index import ImageIndex
+from pipeline.datasets.formats.image_index import ImageIndex, one_form
 from pipeline.datasets.formats.reading import (
     Candidate,
     Problem,
@@ -35,6 +35,7 @@ from pipeline.datasets.formats.voc_write import LABELMAP, LABELMAP_HEAD, SPACE, 
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 MASKS = ("SegmentationClass", "SegmentationObject")
+ELSEWHERE = re.compile(r"[/\\]|[A-Za-z][A-Za-z0-9+.-]*:")  # how a path of a machine, or an address, begins
 SIDES = 1 << 24  # pixels; a larger side is a mistake
 
 
@@ -165,8 +166,15 @@ def _image_of(file: Path, root: Element, images: ImageIndex, reading: Reading, l
         return (twin / own).as_posix()
     wanted = [PurePosixPath(folder, file.stem).as_posix()]
     if said:
-        bare = said.replace("\\", "/").rpartition("/")[2]
+        inner, _, bare = said.replace("\\", "/").rpartition("/")
         wanted += [said] if bare != said else [PurePosixPath(folder, said).as_posix()]
+        if (
+            not folder
+            and inner
+            and not ELSEWHERE.match(said)
+            and one_form(PurePosixPath(bare).stem) == one_form(file.stem)
+        ):
+            wanted = [said]  # it says the folder too, which the XML's own name does not
     tried = [images.find(name, folder if name == said else "", near) for name in wanted]
     tried = [[name for name in found if name.startswith(part)] for found in tried]
     if one := next((found[0] for found in tried if len(found) == 1), None):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import InputError
+from pipeline.datasets.formats.keys import brief
 from pipeline.datasets.formats.reading import SPLIT_NAMES, Problem, Reading, relative
 from pipeline.datasets.formats.split_lists import Given, SplitList
 
@@ -28,7 +29,9 @@ def yaml_splits(file: Path, content: dict[object, object]) -> YamlSplits:
             continue
         entries = [said] if isinstance(said, str) else said
         if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
-            raise InputError(f"{file}: {key}: found {said!r}; expected a folder, a list of images, or several of them")
+            raise InputError(
+                f"{file}: {key}: found {brief(said)}; expected a folder, a list of images, or several of them"
+            )
         splits.entries.setdefault(SPLIT_NAMES[str(key).lower()], []).extend(entries)
     return splits
 

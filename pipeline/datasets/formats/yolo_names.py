@@ -3,11 +3,9 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_text
+from pipeline.core.yaml_text import yaml_value
 from pipeline.datasets.formats import darknet
 from pipeline.datasets.formats.keys import brief, class_list, class_names, id_text
 from pipeline.datasets.formats.yaml_splits import YamlSplits, yaml_splits
@@ -66,11 +64,7 @@ def _from_lists(files: list[Path]) -> Names | None:
 
 def _from_yaml(file: Path) -> Names | None:
     """None if the file has no `names`. Raises InputError if it is not YAML or a key is not as expected."""
-    text = read_text(file)
-    try:
-        content = YAML(typ="safe").load(text)
-    except (YAMLError, ValueError, RecursionError) as error:
-        raise InputError(f"{file}: not YAML: {error}") from None
+    content = yaml_value(read_text(file), str(file))
     if not isinstance(content, dict) or "names" not in content:
         return None
     labels = content["names"]
@@ -80,5 +74,5 @@ def _from_yaml(file: Path) -> Names | None:
             raise InputError(f"{file}: names: keys {brief(list(labels)[:5])}; expected 0, 1, 2 and so on, each once")
         labels = [by_key[str(i)] for i in range(len(labels))]
     if not isinstance(labels, list) or not labels:
-        raise InputError(f"{file}: names: found {labels!r}; expected a list of class names")
+        raise InputError(f"{file}: names: found {brief(labels)}; expected a list of class names")
     return Names(file, class_names(labels, f"{file}: names"), points_of(file, content), yaml_splits(file, content))

@@ -5,6 +5,7 @@ from collections import defaultdict
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from pipeline.core.errors import InputError, without_password
 from pipeline.core.files import new_folder, write_json, write_text
@@ -37,7 +38,7 @@ def ingest(
     record = read_record(record_file, params.splits) if record_file else Record()
     reading = _read(name, params, report_folder)
     with new_folder(data_folder) as folder:
-        images = folder / ".images"
+        images = folder / f".{uuid4().hex}"  # a name that the processes of a run which was killed do not know
         images.mkdir()
         taken = _take(name, params, reading, images)
         try:

@@ -117,8 +117,9 @@ def _decoded(file: Path, max_side: int | None) -> DecodedImage:
 
 def _take_clip(candidate: Candidate, folder: Path, max_side: int) -> Taken:
     taken = Taken()
+    faults: list[str] = []
     try:
-        for place, _, image in frames(candidate.file, candidate.frames or 1, candidate.marks):
+        for place, _, image in frames(candidate.file, candidate.frames or 1, candidate.marks, faults):
             size = taken.size = image.size
             image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
             _write(taken, image, candidate, f"{candidate.id}-{place:05d}", folder)
@@ -129,7 +130,17 @@ def _take_clip(candidate: Candidate, folder: Path, max_side: int) -> Taken:
     except ClipError as error:
         return Taken(problems=[Problem(candidate.name, "", "unreadable_clip", str(error))])
     taken.seen = len(taken.samples)
+    taken.problems += of_damage(candidate.name, faults)
     return taken
+
+
+def of_damage(name: str, faults: list[str]) -> list[Problem]:
+    """The row about a clip of which images are taken, for what `frames` found wrong with it.
+
+    >>> [problem.found for problem in of_damage("walk.avi", ["9 of 10 declared frames decode"])]
+    ['9 of 10 declared frames decode']
+    """
+    return [Problem(name, "", "damaged_clip", "; ".join(faults), "noted")] if faults else []
 
 
 def of_frame(candidate: Candidate, place: int, size: tuple[int, int]) -> tuple[list[Object], list[Problem], int]:

@@ -1,0 +1,84 @@
+"""A folder that one process at a time fills."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pipeline.core.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+@contextmanager
+def sole(place: Path, path: Path) -> Iterator[None]:
+    """Make the folder `place`, or empty the one that a run which was ended has left; while this lasts, it is this
+    process's alone. On an error it is removed. Raises InputError, which names `path`, what the folder is to become,
+    where another process has it, or a file has that name.
+
+    The system takes the lock back when the process ends, however it does; no file of it is left.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     place = Path(folder, ".herd.unfinished")
+    ...     with sole(place, Path(folder, "herd")):
+    ...         list(place.iterdir())
+    []
+    """
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path}: a file; expected a folder, or nothing of that name")
+    place.mkdir(exist_ok=True)
+    handle = _held(place)
+    if handle is None:
+        raise InputError(f"{path}: another process is making it; wait for that one to end, then run it again")
+    try:
+        for entry in list(place.iterdir()):
+            remove(entry)
+        yield
+    except BaseException:
+        remove(place)
+        raise
+    finally:
+        if handle >= 0:
+            os.close(handle)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with all in it, as far as that is possible.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     Path(folder, "herd").mkdir()
+    ...     remove(Path(folder, "herd"))
+    ...     list(Path(folder).iterdir())
+    []
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
+def _held(place: Path) -> int | None:
+    """The handle of the folder, locked: -1 where the system has no such locks, None where another process has it, or
+    has finished it meanwhile.
+    """
+    if fcntl is None:
+        return -1
+    handle = os.open(place, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    except OSError:  # a file system without locks
+        return handle
+    if place.exists() and os.path.samestat(os.fstat(handle), place.stat()):
+        return handle
+    os.close(handle)
+    return None

@@ -173,6 +173,19 @@ def test_a_set_that_grows_and_shrinks(tmp_path, animals):
     assert all(abs(dogs[split] - share * 54) <= 1 for split, share in (("val", 0.25), ("test", 0.2)))
 
 
+def test_names_that_are_written_alike_are_two_rows(tmp_path):
+    names = [f"{i}{mark}.jpg" for i in range(12) for mark in ("\t", "\\t", "\\\\t", "\n", "\\n", "\udce9", "\\xe9")]
+    samples = [Sample(str(i), "", 8, 8, group=names[i - i % 2]) for i in range(len(names))]
+    splits, _ = assign(samples, [], PARAMS, None)
+    drawn = {name: (s.group, splits[s.id]) for s, name in zip(samples, names, strict=True)}
+    write_record(tmp_path / "set.csv", Record().extended(drawn, names, PARAMS))
+    record = read_record(tmp_path / "set.csv", PARAMS)
+    assert len(record.rows) == len(names)
+    assert record.of(samples, names).images == splits
+    assert record.of(samples, names).groups == {s.group: {splits[s.id]} for s in samples}
+    assert record.counts(names) == {"files": len(names), "gone": 0, "moved": 0}
+
+
 def test_an_image_that_joins_two_splits_goes(tmp_path, animals):
     _, file = recorded_run(tmp_path)
     sides = {row["split"]: row["file"] for row in rows(file) if row["file"].startswith("cat")}

@@ -44,28 +44,32 @@ class Record:
 
     def of(self, samples: Iterable[Sample], names: Iterable[str]) -> Recorded:
         """What it says of `samples`, which are of the files of these `names`."""
-        rows = ((s, self.rows.get(shown(name))) for s, name in zip(samples, names, strict=True))
-        groups: dict[str, set[str]] = defaultdict(set)
+        splits_of: dict[str, set[str]] = defaultdict(set)
         for row in self.rows.values():
-            if row.group:
-                groups[row.group].add(row.split)
-        return Recorded({s.id: row.split for s, row in rows if row}, dict(groups))
+            splits_of[row.group].add(row.split)
+        found = Recorded()
+        for s, name in zip(samples, names, strict=True):
+            if row := self.rows.get(_written(name)):
+                found.images[s.id] = row.split
+            if s.group and _written(s.group) in splits_of:
+                found.groups[s.group] = splits_of[_written(s.group)]
+        return found
 
     def extended(self, drawn: dict[str, tuple[str, str]], there: Iterable[str], params: SplitParams) -> "Record":
         """The record from now on: of `drawn`, file -> (group, split), and as it was of files that are not `there`."""
-        here = {shown(name) for name in there}
+        here = {_written(name) for name in there}
         rows = {file: row for file, row in self.rows.items() if file not in here}
         for name, (group, split) in drawn.items():
-            file = shown(name)
+            file = _written(name)
             old = self.rows[file].before if file in self.rows else self.before.get(file, "")
-            rows[file] = Row(file, shown(group), split, old, params.val, params.test, params.seed)
+            rows[file] = Row(file, _written(group), split, old, params.val, params.test, params.seed)
         return Record(rows)
 
     def counts(self, names: Iterable[str]) -> dict[str, int]:
         """How many files it has, how many of them are not among the source's `names`, and of how many other params
         have changed the split.
         """
-        gone = self.rows.keys() - {shown(name) for name in names}
+        gone = self.rows.keys() - {_written(name) for name in names}
         return {"files": len(self.rows), "gone": len(gone), "moved": len(self._moved())}
 
     def notes(self) -> list[Problem]:
@@ -78,6 +82,11 @@ class Record:
 
     def _moved(self) -> list[Row]:
         return [row for row in self.rows.values() if row.before not in ("", row.split)]
+
+
+def _written(name: str) -> str:
+    """The name on one line, as no other name is written."""
+    return shown(name.replace("\\", "\\\\"))
 
 
 def read_record(path: Path, params: SplitParams) -> Record:

@@ -37,11 +37,12 @@ def stars(edges, ids):
 def step(samples, edges, record, params=PARAMS):
     """What stays with its split, what goes, and the record from now on."""
     names = [f"{s.id}.jpg" for s in samples]
-    recorded = record.of(samples, names)
+    pixels = dict.fromkeys(names, "")
+    recorded = record.of(samples, names, pixels)
     splits, leaks = assign(samples, stars(edges, [s.id for s in samples]), params, recorded)
     kept = {i: split for i, split in splits.items() if i not in leaks}
     drawn = {f"{s.id}.jpg": (s.group or "", kept[s.id]) for s in samples if s.id in kept}
-    return kept, leaks, record.extended(drawn, names, params)
+    return kept, leaks, record.extended(drawn, pixels, params)
 
 
 @st.composite
@@ -178,12 +179,26 @@ def test_names_that_are_written_alike_are_two_rows(tmp_path):
     samples = [Sample(str(i), "", 8, 8, group=names[i - i % 2]) for i in range(len(names))]
     splits, _ = assign(samples, [], PARAMS, None)
     drawn = {name: (s.group, splits[s.id]) for s, name in zip(samples, names, strict=True)}
-    write_record(tmp_path / "set.csv", Record().extended(drawn, names, PARAMS))
+    pixels = dict.fromkeys(names, "")
+    write_record(tmp_path / "set.csv", Record().extended(drawn, pixels, PARAMS))
     record = read_record(tmp_path / "set.csv", PARAMS)
     assert len(record.rows) == len(names)
-    assert record.of(samples, names).images == splits
-    assert record.of(samples, names).groups == {s.group: {splits[s.id]} for s in samples}
+    assert record.of(samples, names, pixels).images == splits
+    assert record.of(samples, names, pixels).groups == {s.group: {splits[s.id]} for s in samples}
     assert record.counts(names) == {"files": len(names), "gone": 0, "moved": 0}
+
+
+def test_an_image_that_is_moved_to_another_class_keeps_its_split(tmp_path, animals):
+    recorded_run(tmp_path)
+    before = {row["file"]: row["split"] for row in rows(tmp_path / "splits" / "set.csv")}
+    moved = [name for name, split in before.items() if split != "train" and name.startswith("cat")]
+    for name in moved:
+        (animals / name).rename(animals / "dog" / f"was-{name.removeprefix('cat/')}")
+    recorded_run(tmp_path)
+    after = {row["file"]: row["split"] for row in rows(tmp_path / "splits" / "set.csv")}
+    assert moved
+    assert [after[f"dog/was-{name.removeprefix('cat/')}"] for name in moved] == [before[name] for name in moved]
+    assert before.items() <= after.items()
 
 
 def test_an_image_that_joins_two_splits_goes(tmp_path, animals):
@@ -266,23 +281,24 @@ def test_an_ingest_that_is_killed_and_runs_again(tmp_path, animals, monkeypatch,
     assert [hashes(tmp_path / part) for part in ("data", "reports", "splits")] == whole
 
 
-HEAD, ROW = ",".join(HEADER), "a.jpg,,train,,0.2,0.2,0"
+HEAD, ROW = ",".join(HEADER), "a.jpg,,,train,,0.2,0.2,0"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"1: found ''; expected 'file,group,split,before,val,test,seed'"),
+        ("", r"1: found ''; expected 'file,group,pixels,split,before,val,test,seed'"),
         ("file,split\na.jpg,train\n", r"1: found 'file,split'; expected 'file,group"),
-        (f"{HEAD}\n{ROW}\n<<<<<<< HEAD\n", r"3: found 1 cells; expected 7"),
+        (f"{HEAD}\n{ROW}\n<<<<<<< HEAD\n", r"3: a mark of a merge, '<<<<<<< HEAD'"),
+        (f"{HEAD}\n{ROW}\nb.jpg,train\n", r"3: found 2 cells; expected 8"),
         (f"{HEAD}\n{ROW}\n{ROW}\n", r"3: 'a.jpg' is there twice"),
-        (f"{HEAD}\n{ROW}\nb.jpg,,tset,,0.2,0.2,0\n", r"3: split 'tset', before ''; expected train, val, test"),
-        (f"{HEAD}\n{ROW}\nb.jpg,,test,x,0.2,0.2,0\n", r"3: split 'test', before 'x'; expected train, val, test"),
-        (f"{HEAD}\n,,train,,0.2,0.2,0\n", r"2: no file"),
-        (f"{HEAD}\na.jpg,,train,,x,0.2,0\n", r"2: val, test, seed: 'x,0.2,0'; expected numbers"),
-        (f"{HEAD}\na.jpg,,train,,0.2,nan,0\n", r"2: val, test, seed"),
-        (f"{HEAD}\n{ROW}\nb.jpg,,test,,0.2,0.2,1\n", r"3: val, test and seed are not those of the first row"),
-        (f'{HEAD}\n"a.jpg,,train,,0.2,0.2,0\n', r"2: unexpected end of data"),
+        (f"{HEAD}\n{ROW}\nb.jpg,,,tset,,0.2,0.2,0\n", r"3: split 'tset', before ''; expected train, val, test"),
+        (f"{HEAD}\n{ROW}\nb.jpg,,,test,x,0.2,0.2,0\n", r"3: split 'test', before 'x'; expected train, val, test"),
+        (f"{HEAD}\n,,,train,,0.2,0.2,0\n", r"2: no file"),
+        (f"{HEAD}\na.jpg,,,train,,x,0.2,0\n", r"2: val, test, seed: 'x,0.2,0'; expected numbers"),
+        (f"{HEAD}\na.jpg,,,train,,0.2,nan,0\n", r"2: val, test, seed"),
+        (f"{HEAD}\n{ROW}\nb.jpg,,,test,,0.2,0.2,1\n", r"3: val, test and seed are not those of the first row"),
+        (f'{HEAD}\n"a.jpg,,,train,,0.2,0.2,0\n', r"2: unexpected end of data"),
     ],
 )
 def test_a_damaged_record_is_named_with_its_line(tmp_path, text, message):
@@ -296,8 +312,9 @@ def test_a_damaged_record_is_named_with_its_line(tmp_path, text, message):
 def test_a_record_reads_back(tmp_path_factory, drawn):
     file = tmp_path_factory.getbasetemp() / "record.csv"
     names = [name for name, _ in drawn]
-    record = Record().extended({name: ("g,\n\ud800", split) for name, split in drawn}, names, PARAMS)
+    record = Record().extended({name: ("g,\n\ud800", split) for name, split in drawn}, dict.fromkeys(names, ""), PARAMS)
     write_record(file, record)
     assert read_record(file, PARAMS) == record
     samples = [Sample(str(i), "", 8, 8) for i in range(len(drawn))]
-    assert record.of(samples, names).images == {str(i): split for i, (_, split) in enumerate(drawn)}
+    expected = {str(i): split for i, (_, split) in enumerate(drawn)}
+    assert record.of(samples, names, dict.fromkeys(names, "")).images == expected

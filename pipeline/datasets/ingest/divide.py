@@ -1,5 +1,7 @@
 """Images that were taken -> train, val and test: what contradicts another one or would leak is left out."""
 
+import hashlib
+from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,14 +48,15 @@ def divide(reading: Reading, taken: list[Taken], params: DatasetParams, record: 
         params.near_duplicate_bits,
     )
     pairs = _ids(there, found.pairs())
-    given, recorded = given_splits(there), record.of(there, names)
+    pixels = _pixels(names, [digests[i] for i in stay])
+    given, recorded = given_splits(there), record.of(there, names, pixels)
     splits, leaks = assign(there, pairs, params.splits, recorded)
     problems += _part_rows(there, names, found, splits, given, set(recorded.images), leaks)
     crowd = _crowd(there, names, found, given, {split for i, split in splits.items() if i not in leaks})
     if crowd and crowd.emptied:
         alone = set(assign(there, [], params.splits, recorded)[0].values())
         crowd.emptied = [split for split in crowd.emptied if split in alone]
-    record = record.extended(_drawn(there, names, splits, given, leaks), names, params.splits)
+    record = record.extended(_drawn(there, names, splits, given, leaks), pixels, params.splits)
     # two that were recorded apart may be in one set by an image that is left out
     pairs = _ids(there, [(a, b) for a, b in found.pairs() if _beside(there, a, b, splits) or found.alike(a, b)])
     groups = joined(there, pairs)
@@ -63,6 +66,14 @@ def divide(reading: Reading, taken: list[Taken], params: DatasetParams, record: 
             gone[s.id] = Problem(name, s.id if s.clip else "", "leak", leaks[s.id])
     kept = [s for s in there if s.id not in gone]
     return Divided(kept, pairs, [*problems, *record.notes(), *_still(kept, pairs), *gone.values()], crowd, record)
+
+
+def _pixels(names: list[str], digests: list[str]) -> dict[str, str]:
+    """What tells the content of each file from others: of the digests of its images, in order."""
+    of_file: dict[str, list[str]] = defaultdict(list)
+    for name, digest in zip(names, digests, strict=True):
+        of_file[name].append(digest)
+    return {name: hashlib.sha256("".join(found).encode()).hexdigest()[:16] for name, found in of_file.items()}
 
 
 def _drawn(

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
@@ -19,12 +19,14 @@ from pipeline.datasets.params import SplitParams
 
 @dataclass(slots=True)
 class Row:
-    """An image or clip by its `file` relative to the source, and the source's `group` for it, if any. `before` is the
-    split that it had before other `splits` in params.yaml drew all anew; `val`, `test` and `seed` are those of now.
+    """An image or clip by its `file` relative to the source, and the source's `group` for it, if any. `pixels` tells it
+    from others, under whatever name. `before` is the split that it had before other `splits` in params.yaml drew all
+    anew; `val`, `test` and `seed` are those of now.
     """
 
     file: str
     group: str
+    pixels: str
     split: str
     before: str
     val: float
@@ -42,27 +44,43 @@ class Record:
     rows: dict[str, Row] = field(default_factory=dict)
     before: dict[str, str] = field(default_factory=dict)
 
-    def of(self, samples: Iterable[Sample], names: Iterable[str]) -> Recorded:
-        """What it says of `samples`, which are of the files of these `names`."""
+    def of(self, samples: Iterable[Sample], names: Iterable[str], pixels: Mapping[str, str]) -> Recorded:
+        """What it says of `samples`, which are of the files of these `names`; `pixels` of each name. A file that it
+        does not know, with the pixels of one that is gone, is that one: moved, say to the folder of another class.
+        """
+        gone = self._gone(pixels)
         splits_of: dict[str, set[str]] = defaultdict(set)
         for row in self.rows.values():
             splits_of[row.group].add(row.split)
         found = Recorded()
         for s, name in zip(samples, names, strict=True):
-            if row := self.rows.get(_written(name)):
+            row = self.rows.get(_written(name)) or gone.get(pixels[name])
+            if row:
                 found.images[s.id] = row.split
             if s.group and _written(s.group) in splits_of:
                 found.groups[s.group] = splits_of[_written(s.group)]
         return found
 
-    def extended(self, drawn: dict[str, tuple[str, str]], there: Iterable[str], params: SplitParams) -> "Record":
-        """The record from now on: of `drawn`, file -> (group, split), and as it was of files that are not `there`."""
-        here = {_written(name) for name in there}
+    def _gone(self, names: Iterable[str]) -> dict[str, Row]:
+        """The rows by pixels of files that are not among the `names`; without those of which there are two splits."""
+        rows: dict[str, Row] = {}
+        here, unclear = {_written(name) for name in names}, {""}
+        for row in self.rows.values():
+            if row.file not in here and rows.setdefault(row.pixels, row).split != row.split:
+                unclear.add(row.pixels)
+        return {pixels: row for pixels, row in rows.items() if pixels not in unclear}
+
+    def extended(self, drawn: dict[str, tuple[str, str]], pixels: Mapping[str, str], params: SplitParams) -> "Record":
+        """The record from now on: of `drawn`, file -> (group, split), and as it was of files that are not there any
+        more, which are those without `pixels`.
+        """
+        here = {_written(name) for name in pixels}
         rows = {file: row for file, row in self.rows.items() if file not in here}
+        drawn_with = params.val, params.test, params.seed
         for name, (group, split) in drawn.items():
             file = _written(name)
             old = self.rows[file].before if file in self.rows else self.before.get(file, "")
-            rows[file] = Row(file, _written(group), split, old, params.val, params.test, params.seed)
+            rows[file] = Row(file, _written(group), pixels[name], split, old, *drawn_with)
         return Record(rows)
 
     def counts(self, names: Iterable[str]) -> dict[str, int]:
@@ -132,9 +150,11 @@ def _rows(table: Iterable[list[str]]) -> dict[str, Row]:
 
 
 def _row(cells: list[str]) -> Row:
+    if cells and cells[0].startswith(("<<<<<<< ", "=======", ">>>>>>> ")):
+        raise ValueError(f"a mark of a merge, {','.join(cells)!r:.40}")
     if len(cells) != len(HEADER):
         raise ValueError(f"found {len(cells)} cells; expected {len(HEADER)}: {','.join(HEADER)}")
-    file, group, split, before, *drawn = cells
+    file, group, pixels, split, before, *drawn = cells
     if not file:
         raise ValueError("no file; expected the name of an image or clip")
     if split not in SPLITS or before not in ("", *SPLITS):
@@ -143,4 +163,4 @@ def _row(cells: list[str]) -> Row:
         params = SplitParams(val=float(drawn[0]), test=float(drawn[1]), seed=int(drawn[2]))
     except (ValueError, ValidationError):
         raise ValueError(f"val, test, seed: {','.join(drawn)!r}; expected numbers as in params.yaml") from None
-    return Row(file, group, split, before, params.val, params.test, params.seed)
+    return Row(file, group, pixels, split, before, params.val, params.test, params.seed)

@@ -16,7 +16,7 @@ ELSEWHERE = (
     *("pocketlens add cells", "pocketlens slide crops", "pocketlens compare"),
 )
 # what the commands name that a user has of their own
-OWN = {"~/pictures/birds": "alpaca", "photos": "alpaca/alpaca", "~/new": "alpaca/not alpaca"}
+OWN = {"~/pictures/birds": "alpaca", "photos": "alpaca/alpaca", "~/new": "alpaca/not alpaca", "~/bccd": "herd"}
 SMALLER = "--backbone mobilenetv2_050 --set dataset.refuse_over=0.2 " + " ".join(
     f"--set {knob}"
     for knob in (

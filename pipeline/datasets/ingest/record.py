@@ -50,12 +50,11 @@ class Record:
         """
         gone = self._gone(pixels)
         splits_of: dict[str, set[str]] = defaultdict(set)
-        for row in self.rows.values():
-            splits_of[row.group].add(row.split)
+        for recorded in self.rows.values():
+            splits_of[recorded.group].add(recorded.split)
         found = Recorded()
         for s, name in zip(samples, names, strict=True):
-            row = self.rows.get(_written(name)) or gone.get(pixels[name])
-            if row:
+            if row := self.rows.get(_written(name)) or gone.get(pixels[name]):
                 found.images[s.id] = row.split
             if s.group and _written(s.group) in splits_of:
                 found.groups[s.group] = splits_of[_written(s.group)]

@@ -34,14 +34,14 @@ def tarred(path: Path, files: Mapping[str, bytes], links: Mapping[str, str] | No
     return path
 
 
-def rarred(path: Path, files: Mapping[str, bytes]) -> Path:
+def rarred(path: Path, files: Mapping[str, bytes], links: tuple[str, ...] = ()) -> Path:
     """RAR 4 with files stored as they are: the mark, an archive's header, a header and the bytes of each, an end."""
     parts = [b"Rar!\x1a\x07\x00", _header(0x73, 0, b"\0" * 6)]
     for name, content in files.items():
         fields = struct.pack(
             "<IIBIIBBHI",
             *(len(content), len(content), 3, binascii.crc32(content), 0x5A21_0000, 20, 0x30, len(name.encode())),
-            0o100644,
+            LINK >> 16 if name in links else 0o100644,
         )
         parts += [_header(0x74, 0x8000, fields + name.encode()), content]
     path.write_bytes(b"".join([*parts, _header(0x7B, 0x4000, b"")]))

@@ -43,6 +43,50 @@ def test_files_go_where_they_are_told(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", EACH)
+def test_names_are_neither_options_nor_patterns(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    program = tmp_path / "prog"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\ncat\n")
+    program.chmod(0o755)
+    names = [f"--use-compress-program={program}", f"--use-compress-program={program} a.jpg", "-P", "@list", "[*?", "*"]
+    archive = MAKES[name](tmp_path / name, {one: one.encode() for one in names})
+    for number, wanted in enumerate(names):
+        (tmp_path / f"{number}").mkdir()
+        unpack(archive, tmp_path / f"{number}", lambda name, wanted=wanted: name if name == wanted else None)
+        assert files_in(tmp_path / f"{number}") == {wanted: wanted.encode()}
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_two_files_for_one_place_are_refused(tmp_path, name):
+    archive = MAKES[name](tmp_path / name, {"a/1.jpg": b"one", "b/1.jpg": b"two"})
+    (tmp_path / "in").mkdir()
+    with pytest.raises(InputError, match=r"a/1\.jpg and b/1\.jpg would both become x/1\.jpg"):
+        unpack(archive, tmp_path / "in", lambda name: f"x/{name[-5:]}")
+
+
+@needs_rar
+def test_so_is_a_name_that_an_archive_has_twice(tmp_path):
+    (tmp_path / "in").mkdir()
+    for archive in (
+        rarred(tmp_path / "a.rar", {"1.jpg": b"one", "./1.jpg": b"two"}),
+        tarred(tmp_path / "a.tar", {"1.jpg": b"one", "./1.jpg": b"two"}),
+        zipped(tmp_path / "a.zip", {"1.jpg": b"one", "./1.jpg": b"two"}),
+    ):
+        with pytest.raises(InputError, match=r"1\.jpg and (\./)?1\.jpg would both become (\./)?1\.jpg"):
+            unpack(archive, tmp_path / "in", lambda name: name)
+
+
+@needs_rar
+def test_a_link_in_a_rar_archive_is_refused_wherever_it_is(tmp_path):
+    archive = rarred(tmp_path / "a.rar", {**FILES, "set/link": b"../../secret"}, links=("set/link",))
+    (tmp_path / "in").mkdir()
+    with pytest.raises(InputError, match=r"set/link: a link; expected files only"):
+        unpack(archive, tmp_path / "in", lambda name: None if "link" in name else name)
+    assert files_in(tmp_path / "in") == {}
+
+
+@pytest.mark.parametrize("name", EACH)
 @pytest.mark.parametrize("path", ["../out.jpg", "set/../../out.jpg", "/tmp/out.jpg"])
 def test_a_path_that_leads_out_is_refused(tmp_path, name, path):
     (tmp_path / "in").mkdir()

@@ -87,7 +87,7 @@ def oxford_pets(files: Files, url: str, folder: Path) -> Callable[..., None]:
     labels |= {f"annotations/trimaps/{s}.png": b"png" for s in stems} | {"annotations/trimaps/._a.png": b"mac"}
     labels |= {f"annotations/{name}.txt": "".join(f"{s} 1 1 1\n" for s in of).encode()
                for name, of in (("trainval", train), ("test", test))}  # fmt: skip
-    photos = {f"images/{s}.jpg": jpeg(i * 20) for i, s in enumerate(stems)} | {"images/Abyssinian_1.mat": b"matlab"}
+    photos = {f"images/{s}.jpg": jpeg(i * 20) for i, s in enumerate(stems)} | {"images/Bengal_1.mat": b"matlab"}
     files["images.tar.gz"] = Served(tarred(folder / "i", photos).read_bytes())
     files["annotations.tar.gz"] = Served(tarred(folder / "a", labels).read_bytes())
     return layouts.oxford_pets(RemoteFile(f"{url}/images.tar.gz"), RemoteFile(f"{url}/annotations.tar.gz"))

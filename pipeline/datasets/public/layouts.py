@@ -57,7 +57,7 @@ def ucf101(clips: RemoteFile, lists: RemoteFile) -> Bring:
 
         def place(name: str) -> str | None:
             clip = "/".join(PurePosixPath(name).parts[-2:])
-            return f"videos/{clip}" if most is None or clip in wanted else None
+            return f"videos/{clip}" if clip.endswith(".avi") and (most is None or clip in wanted) else None
 
         unpack(downloads.get(clips), folder, place)
 
@@ -109,8 +109,9 @@ def oxford_pets(images: RemoteFile, annotations: RemoteFile) -> Bring:
         wanted = first(split_of, most, split_of.__getitem__, _breed)
 
         def place(name: str) -> str | None:
-            stem = PurePosixPath(name).stem
-            return f"images/{split_of[stem]}/{_breed(stem)}/{stem}.jpg" if stem in wanted else None
+            stem, suffix = PurePosixPath(name).stem, PurePosixPath(name).suffix  # .mat lie beside some images
+            photo = suffix == ".jpg" and stem in wanted
+            return f"images/{split_of[stem]}/{_breed(stem)}/{stem}.jpg" if photo else None
 
         unpack(downloads.get(images), folder, place)
         if most is not None:

@@ -288,10 +288,10 @@ def test_small_files_come_at_once_and_once(tmp_path, served):
     files, url, asked = served
     for i in range(20):
         files[f"{i}.jpg"] = Served(
-            CONTENT[i : i + 1000], cuts=[500] if i == 3 else [], statuses=[404] if i == 9 else []
+            CONTENT[i : i + 1000], cuts=[500] if i == 3 else [], statuses=[403] if i == 9 else []
         )
     places = {f"{url}/{i}.jpg": tmp_path / f"images/{i}.jpg" for i in range(20)}
-    with pytest.raises(InputError, match=r"9\.jpg: the server answers 404"):
+    with pytest.raises(InputError, match=r"9\.jpg: the server answers 403"):
         downloads(tmp_path).get_all(places, "images")
     assert not (tmp_path / "images").exists()
     downloads(tmp_path).get_all(places, "images")

@@ -175,11 +175,14 @@ def coco(annotations: RemoteFile, member: str, images: RemoteFile) -> Bring:
             unpack(downloads.get(images), folder, lambda name: f"images/{PurePosixPath(name).name}")
             return
         said = read_json(labels)
-        said["images"] = sorted(said["images"], key=lambda row: row["id"])[:most]
+        rows = sorted(said["images"], key=lambda row: row["id"])[:most]
+        for row in rows:
+            if PurePosixPath(row["file_name"]).name != row["file_name"]:
+                raise InputError(f"{labels}: image {row['id']}: file_name {row['file_name']!r}; expected a name alone")
+        downloads.get_all({row["coco_url"]: folder / "images" / row["file_name"] for row in rows}, "images")
+        said["images"] = [row for row in rows if row["coco_url"] not in downloads.gone]
         kept = {row["id"] for row in said["images"]}
         said["annotations"] = [row for row in said["annotations"] if row["image_id"] in kept]
         write_json(labels, said)
-        places = {row["coco_url"]: folder / "images" / row["file_name"] for row in said["images"]}
-        downloads.get_all(places, "images")
 
     return bring

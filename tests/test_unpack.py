@@ -8,7 +8,7 @@ import pytest
 from pipeline.core.errors import InputError
 from pipeline.datasets.public import unpack as code
 from pipeline.datasets.public.unpack import members, unpack
-from tests.archives import rarred, tarred, zipped
+from tests.archives import rarred, tarred, with_flags, zipped
 
 FILES = {"set/a/1.jpg": b"one" * 1000, "set/b/2.jpg": b"two" * 1000, "set/list.txt": b"1 2"}
 RAR_PROGRAM = next((name for name in code.RAR_PROGRAMS if shutil.which(name)), None)
@@ -123,9 +123,38 @@ def test_half_an_archive_is_said_and_removed(tmp_path, name, share):
     whole = archive.read_bytes()
     archive.write_bytes(whole[: int(len(whole) * share)])
     (tmp_path / "in").mkdir()
-    with pytest.raises(InputError, match=r"not a whole tar, zip or RAR archive .* is removed"):
+    with pytest.raises(InputError, match=r"not a whole tar, zip or RAR archive .* kept as .*\.refused"):
         unpack(archive, tmp_path / "in", lambda name: name)
     assert not archive.exists()
+    assert len(list(tmp_path.glob("*.refused"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"flags": 1}, r"1\.jpg: is encrypted; expected an archive without a password"),
+        (
+            {"method": 9},
+            r"cannot be unpacked here \(.*compression.*\); the archive is kept",
+        ),  # Deflate64, as Windows writes large ones
+    ],
+)
+def test_a_sound_archive_that_cannot_be_read_is_kept(tmp_path, how, said):
+    archive = with_flags(zipped(tmp_path / "a.zip", FILES), **how)
+    (tmp_path / "in").mkdir()
+    with pytest.raises(InputError, match=said):
+        unpack(archive, tmp_path / "in", lambda name: name)
+    assert archive.exists()
+    assert files_in(tmp_path / "in") == {}
+
+
+@pytest.mark.parametrize("how", [{"flags": 0x80}, {"file_flags": 0x04}])  # the list of files, or their bytes
+def test_an_encrypted_rar_is_kept(tmp_path, how):
+    archive = rarred(tmp_path / "a.rar", FILES, **how)
+    (tmp_path / "in").mkdir()
+    with pytest.raises(InputError, match="encrypted; expected an archive without a password"):
+        unpack(archive, tmp_path / "in", lambda name: name)
+    assert archive.exists()
 
 
 def test_a_changed_byte_is_said(tmp_path):
@@ -142,7 +171,8 @@ def test_a_page_of_html_is_no_archive(tmp_path):
     page = tmp_path / "a.zip"
     page.write_text("<!DOCTYPE html><title>Sign in</title>")
     with pytest.raises(
-        InputError, match=r"a\.zip: not a whole .*; it began with b'<!DOCTYPE html><titl' and is removed"
+        InputError,
+        match=r"a\.zip: not a whole .*; it began with b'<!DOCTYPE html><titl' and is kept as a\.zip\.refused",
     ):
         members(page)
 

@@ -10,6 +10,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import new_file, write_text
 from pipeline.datasets.public.fetch import Downloads, RemoteFile
 from pipeline.datasets.public.layouts import Bring
+from pipeline.datasets.public.unpack import set_aside
 
 SPLITS = {"train": "train", "validation": "val", "test": "test"}
 ID = re.compile("[0-9a-f]+")
@@ -49,10 +50,9 @@ def _rows(file: Path, label: str, most: int | None) -> tuple[list[list[str]], li
         reader = csv.reader(text)
         header = next(reader, [])
         if not {"ImageID", "LabelName"} <= set(header):
-            file.unlink()
             raise InputError(
                 f"{file}: begins with {','.join(header)[:60]!r}; expected ImageID, LabelName and the sides of boxes. "
-                "It is removed, so that the next try fetches it anew"
+                f"It {set_aside(file)}"
             )
         at, of = header.index("ImageID"), header.index("LabelName")
         full = most or MOST_OTHERS

@@ -19,6 +19,8 @@ from pipeline.core.files import new_folder
 
 Place = Callable[[str], str | None]  # the path of a file in its archive -> where it goes in the folder; None: nowhere
 RAR = b"Rar!\x1a\x07"
+ENCRYPTED = 0x1  # flag of a file in a zip
+WITHOUT_PASSWORD = "is encrypted; expected an archive without a password, this one is kept"
 # programs that unpack RAR, with what they are given; never a name of a file in it, which may read as an option
 RAR_PROGRAMS = {
     "bsdtar": ("-xf", "{archive}", "-C", "{folder}"),
@@ -76,6 +78,8 @@ def _unpack_zip(archive: Path, folder: Path, place: Place) -> None:
             target = None if info.is_dir() else places.of(info.filename)
             if target is None:
                 continue
+            if info.flag_bits & ENCRYPTED:
+                raise InputError(f"{archive}: {shown(info.filename)}: {WITHOUT_PASSWORD}")
             if stat.S_ISLNK(info.external_attr >> 16):
                 raise InputError(f"{archive}: {shown(info.filename)}: a link; expected files only")
             _check_room(archive, info.file_size, folder)
@@ -122,6 +126,8 @@ def _rar_sizes(archive: Path) -> dict[str, int]:
 
     paths = _Places(archive, lambda name: name)
     with rarfile.RarFile(archive) as packed:
+        if packed.needs_password():
+            raise InputError(f"{archive}: {WITHOUT_PASSWORD}")
         found = {}
         for info in packed.infolist():
             if info.is_dir():
@@ -173,17 +179,29 @@ def _is_rar(archive: Path) -> bool:
 
 @contextmanager
 def _reading(archive: Path) -> Iterator[None]:
-    """Removes an archive of which the libraries raise that it is broken or none, and raises InputError."""
+    """Sets an archive aside of which the libraries raise that it is broken or none, and raises InputError; a sound one
+    that they cannot unpack stays where it is.
+    """
     import rarfile
 
-    broken = (tarfile.TarError, zipfile.BadZipFile, rarfile.Error, gzip.BadGzipFile, lzma.LZMAError, zlib.error)
+    none = (tarfile.TarError, zipfile.BadZipFile, rarfile.NotRarFile, rarfile.BadRarFile)
+    broken = (gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError)
     try:
         yield
-    except (*broken, EOFError, RuntimeError) as error:
+    except (*none, *broken) as error:
         with archive.open("rb") as file:
             begins = file.read(20)
-        archive.unlink()
         raise InputError(
             f"{archive}: not a whole tar, zip or RAR archive ({' '.join(str(error).split())}); it began with "
-            f"{begins!r} and is removed, so that the next try fetches it anew"
+            f"{begins!r} and {set_aside(archive)}"
         ) from None
+    except (rarfile.Error, NotImplementedError) as error:
+        said = " ".join(str(error).split())
+        raise InputError(f"{archive}: cannot be unpacked here ({said}); the archive is kept") from None
+
+
+def set_aside(file: Path) -> str:
+    """Rename a file that is not what it should be, so that the next try fetches it; returns words that say so."""
+    aside = file.with_name(f"{file.name}.refused")
+    file.replace(aside)
+    return f"is kept as {aside.name}, so that the next try fetches it anew"

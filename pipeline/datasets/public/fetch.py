@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from filelock import FileLock
 from tqdm import tqdm
 
 from pipeline.core.errors import InputError, without_password
@@ -63,9 +64,13 @@ class Downloads:
         expected = file.checksum or self._known.get(file.url, "")
         part = self._folder / f"{file.name}.part"
         kind, _, digits = expected.partition(":")
-        if place.is_file() and (
-            not expected or _digest(place, kind) == digits
-        ):  # of a try that ended later, or by hand
+        by = "published" if file.checksum else f"it had at the first download, in {self._seen}"
+        if place.is_file():  # of a try that ended later, or put there by hand
+            if expected and (found := _digest(place, kind)) != digits:
+                raise InputError(
+                    f"{place}: {kind} {found}; expected {digits}, as {by}. It is kept: remove it, or put the right one "
+                    "in its place, and run it again"
+                )
             self._note(file, place)
             return place
         resumed = self._bring(file, part)
@@ -76,7 +81,6 @@ class Downloads:
             found = _digest(part, kind)
         if found != digits:
             part.unlink()
-            by = "published" if file.checksum else f"it had at the first download, in {self._seen}"
             raise InputError(
                 f"{without_password(file.url)}: {kind} {found}; expected {digits}, as {by}. What came is removed: "
                 "try again, and if it stays so, the publisher has another file there"
@@ -114,7 +118,9 @@ class Downloads:
     def remember(self) -> None:
         """Write the checksums of files that have none published into `seen`: to be called once they proved good."""
         if self._new:
-            write_json(self._seen, dict(sorted({**self._known, **self._new}.items())))
+            with FileLock(self._seen.with_name(f"{self._seen.name}.lock")):  # other sets have theirs in it too
+                known = read_json(self._seen) if self._seen.is_file() else {}
+                write_json(self._seen, dict(sorted({**self._new, **known}.items())))
 
     def _note(self, file: RemoteFile, place: Path) -> None:
         if not file.checksum and file.url not in self._known:
@@ -136,23 +142,28 @@ class Downloads:
 
         if _is_whole(file, part):  # ended before its name
             return True
-        pauses, resumed = iter(PAUSES), False
+        pauses, resumed, most = iter(PAUSES), False, _size(part)
         while True:
-            before = _size(part)
             try:
-                return self._request(file, part, quiet) > 0 or resumed
+                while (began := self._request(file, part, quiet)) is None:
+                    part.unlink(missing_ok=True)
             except (RequestException, HTTPError, CutError) as error:
-                if _size(part) > before:
-                    pauses, resumed = iter(PAUSES), True
+                if _size(part) > most:
+                    pauses, resumed, most = iter(PAUSES), True, _size(part)
                     continue
                 pause = next(pauses, None)
                 if pause is None or is_hopeless(error):
-                    kept = f"; {_size(part):,} bytes of it are kept: the same command goes on there" if before else ""
+                    have = 0 if quiet else _partial(file, part)[0]  # a small file is begun anew
+                    kept = f"; {have:,} bytes of it are kept: the same command goes on there" if have else ""
                     raise InputError(f"{without_password(file.url)}: {_reason(error)}{kept}") from None
                 time.sleep(pause)
+            else:
+                return began > 0 or resumed
 
-    def _request(self, file: RemoteFile, part: Path, quiet: bool) -> int:
-        """One request that ends with the whole file in `part`; returns the byte that it began at."""
+    def _request(self, file: RemoteFile, part: Path, quiet: bool) -> int | None:
+        """One request that ends with the whole file in `part`; returns the byte that it began at, None where what is in
+        `part` is of another version, or past the end of the server's file.
+        """
         have, version = _partial(file, part)
         headers = {"Accept-Encoding": "identity", "User-Agent": "pocketlens"}
         if have:
@@ -163,9 +174,11 @@ class Downloads:
             if answer.status_code in BUSY:
                 raise CutError(f"the server answers {answer.status_code} {answer.reason}")
             began = began_at(answer, have, version)
-            if began is None:  # of another version, or past its end
-                part.unlink()
-                return self._request(file, part, quiet)
+            if began is None and not have:
+                span = answer.headers.get("Content-Range", "a part without its place")
+                raise CutError(f"the server answers with {span}, which was not asked for")
+            if began is None:
+                return None
             if answer.status_code in GONE:
                 raise GoneError(file.url, answer)
             if not answer.ok:

@@ -255,6 +255,18 @@ def test_what_is_there_is_not_fetched_again(tmp_path, monkeypatch, served):
         download("voc2007", tmp_path / "set")
 
 
+@pytest.mark.parametrize("to", [".", "../here", "in/.."])
+def test_a_set_comes_into_the_folder_that_one_is_in(tmp_path, monkeypatch, served, to):
+    put(monkeypatch, "coco128", served, tmp_path / "made")
+    here = tmp_path / "sets/here"
+    here.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    said = download("coco128", Path(to), 2)
+    assert said.splitlines()[0].startswith(f"{here}: coco128, 7 files")
+    assert (here / "data.yaml").is_file()
+    assert sorted(p.name for p in here.parent.iterdir()) == [".downloads", "here"]
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "set").mkdir()
     (tmp_path / "set/mine.jpg").write_bytes(b"mine")

@@ -31,6 +31,8 @@ coco128, coco-val2017, voc2007
     if name not in SETS:
         raise InputError(f"set {name!r}{nearest(name, SETS)}")
     asked = {"set": name, "max": most}
+    if not to.name or ".." in to.parts:  # "." has no name to put another one beside
+        to = to.resolve()
     if not _is_there(to, asked):
         work = to.parent / WORK
         work.mkdir(parents=True, exist_ok=True)

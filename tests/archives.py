@@ -21,6 +21,20 @@ def zipped(path: Path, files: Mapping[str, bytes], links: tuple[str, ...] = ()) 
     return path
 
 
+def with_flags(path: Path, flags: int = 0, method: int | None = None) -> Path:
+    """The zip at `path` with `flags` of its files set, and their `method` of compression another one."""
+    content = bytearray(path.read_bytes())
+    for mark, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        start = content.find(mark)
+        while start >= 0:
+            content[start + at] |= flags
+            if method is not None:
+                content[start + at + 2] = method
+            start = content.find(mark, start + 4)
+    path.write_bytes(content)
+    return path
+
+
 def tarred(path: Path, files: Mapping[str, bytes], links: Mapping[str, str] | None = None, mode: str = "w:gz") -> Path:
     with tarfile.open(path, mode) as out:
         for name, content in files.items():
@@ -34,16 +48,18 @@ def tarred(path: Path, files: Mapping[str, bytes], links: Mapping[str, str] | No
     return path
 
 
-def rarred(path: Path, files: Mapping[str, bytes]) -> Path:
+def rarred(
+    path: Path, files: Mapping[str, bytes], links: tuple[str, ...] = (), flags: int = 0, file_flags: int = 0
+) -> Path:
     """RAR 4 with files stored as they are: the mark, an archive's header, a header and the bytes of each, an end."""
-    parts = [b"Rar!\x1a\x07\x00", _header(0x73, 0, b"\0" * 6)]
+    parts = [b"Rar!\x1a\x07\x00", _header(0x73, flags, b"\0" * 6)]
     for name, content in files.items():
         fields = struct.pack(
             "<IIBIIBBHI",
             *(len(content), len(content), 3, binascii.crc32(content), 0x5A21_0000, 20, 0x30, len(name.encode())),
-            0o100644,
+            LINK >> 16 if name in links else 0o100644,
         )
-        parts += [_header(0x74, 0x8000, fields + name.encode()), content]
+        parts += [_header(0x74, 0x8000 | file_flags, fields + name.encode()), content]
     path.write_bytes(b"".join([*parts, _header(0x7B, 0x4000, b"")]))
     return path
 

@@ -88,7 +88,7 @@ def silent() -> Iterator[str]:
 @dataclass
 class Served:
     """A file of `files_served`, and how it is served: each connection of the first ones ends after so many bytes of
-    `cuts`, each of the first answers has a status of `statuses`.
+    `cuts`, each of the first answers has a status of `statuses` and, unless it is "", a Content-Range of `spans`.
     """
 
     content: bytes
@@ -101,6 +101,7 @@ class Served:
     moved_to: str = ""
     cuts: list[int] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
+    spans: list[str] = field(default_factory=list)
 
 
 @contextmanager
@@ -135,11 +136,12 @@ def files_served(files: dict[str, Served]) -> Iterator[tuple[str, list[tuple[str
             if file.ranges and self.headers.get("Range") and (same or not file.heeds_if_range):
                 start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
             past = start and start >= len(file.content)
-            self.send_response(416 if past else 206 if start else 200)
+            span = f"bytes {'*' if past else f'{start}-{len(file.content) - 1}'}/{len(file.content)}" if start else ""
+            span = (file.spans.pop(0) if file.spans else "") or span
+            self.send_response(416 if past else 206 if span else 200)
             body = b"" if past else file.content[start:]
-            if start:
-                span = "*" if past else f"{start}-{len(file.content) - 1}"
-                self.send_header("Content-Range", f"bytes {span}/{len(file.content)}")
+            if span:
+                self.send_header("Content-Range", span)
             for header, value in (("ETag", file.tag), ("Last-Modified", file.date)):
                 if value:
                     self.send_header(header, value)

@@ -22,7 +22,7 @@ from pipeline.datasets.public import download as code
 from pipeline.datasets.public import fetch, layouts
 from pipeline.datasets.public.download import download
 from pipeline.datasets.public.fetch import RemoteFile
-from pipeline.datasets.public.open_images import open_images
+from pipeline.datasets.public.open_images_subset import open_images
 from pipeline.datasets.public.sets import SETS
 from tests.archives import rarred, tarred, zipped
 from tests.servers import Served, files_served
@@ -87,7 +87,7 @@ def oxford_pets(files: Files, url: str, folder: Path) -> Callable[..., None]:
     labels |= {f"annotations/trimaps/{s}.png": b"png" for s in stems} | {"annotations/trimaps/._a.png": b"mac"}
     labels |= {f"annotations/{name}.txt": "".join(f"{s} 1 1 1\n" for s in of).encode()
                for name, of in (("trainval", train), ("test", test))}  # fmt: skip
-    photos = {f"images/{s}.jpg": jpeg(i * 20) for i, s in enumerate(stems)} | {"images/Abyssinian_1.mat": b"matlab"}
+    photos = {f"images/{s}.jpg": jpeg(i * 20) for i, s in enumerate(stems)} | {"images/Bengal_1.mat": b"matlab"}
     files["images.tar.gz"] = Served(tarred(folder / "i", photos).read_bytes())
     files["annotations.tar.gz"] = Served(tarred(folder / "a", labels).read_bytes())
     return layouts.oxford_pets(RemoteFile(f"{url}/images.tar.gz"), RemoteFile(f"{url}/annotations.tar.gz"))
@@ -255,6 +255,18 @@ def test_what_is_there_is_not_fetched_again(tmp_path, monkeypatch, served):
         download("voc2007", tmp_path / "set")
 
 
+@pytest.mark.parametrize("to", [".", "../here", "in/.."])
+def test_a_set_comes_into_the_folder_that_one_is_in(tmp_path, monkeypatch, served, to):
+    put(monkeypatch, "coco128", served, tmp_path / "made")
+    here = tmp_path / "sets/here"
+    here.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    said = download("coco128", Path(to), 2)
+    assert said.splitlines()[0].startswith(f"{here}: coco128, 7 files")
+    assert (here / "data.yaml").is_file()
+    assert sorted(p.name for p in here.parent.iterdir()) == [".downloads", "here"]
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "set").mkdir()
     (tmp_path / "set/mine.jpg").write_bytes(b"mine")
@@ -304,6 +316,48 @@ def test_a_page_in_place_of_a_table_is_said(tmp_path, monkeypatch, served):
         InputError, match=r"validation\.csv: begins with '<html>sign in first</html>'; expected ImageID"
     ):
         download("alpaca", tmp_path / "set")
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (b"../../x,xclick,/m/0pcr,1,0,1,0,1,0", r"'../../x'; expected ImageID in hexadecimal digits"),
+        (b"0a1,xclick", "2 cells; expected the 9 of the header"),
+    ],
+)
+def test_a_row_that_is_none_of_boxes_is_said_with_its_number(tmp_path, monkeypatch, served, row, said):
+    put(monkeypatch, "alpaca", served, tmp_path / "made")
+    table = served[0]["train.csv"]
+    table.content = table.content.replace(b"\r\n", b"\r\n" + row + b"\r\n", 1)
+    with pytest.raises(InputError, match=rf"train\.csv:2: {said}"):
+        download("alpaca", tmp_path / "set")
+    assert not (tmp_path / "set").exists()
+
+
+def test_a_blank_row_is_none(tmp_path, monkeypatch, served):
+    put(monkeypatch, "alpaca", served, tmp_path / "made")
+    served[0]["train.csv"].content += b"\r\n"
+    assert [counts(args) for args in adds(download("alpaca", tmp_path / "set"))] == [all for all, _ in COUNTS["alpaca"]]
+
+
+@pytest.mark.parametrize(("name", "photo"), [("alpaca", "test/2000.jpg"), ("coco-val2017", "val2017/4.jpg")])
+def test_a_photo_that_is_gone_is_counted_and_the_others_come(tmp_path, monkeypatch, served, name, photo):
+    put(monkeypatch, name, served, tmp_path / "made")
+    del served[0][photo]
+    said = download(name, tmp_path / "set", 2)
+    assert said.splitlines()[1] == f"1 image is no longer on the server and not in the set: {served[1]}/{photo}"
+    assert download(name, tmp_path / "set", 2) == said
+    lacking = [{**few, s: few[s] - 1} for _, few in COUNTS[name] for s in ["test" if name == "alpaca" else None]]
+    assert [counts(args) for args in adds(said)] == lacking
+
+
+def test_many_photos_that_are_gone_are_an_error(tmp_path, monkeypatch, served):
+    put(monkeypatch, "alpaca", served, tmp_path / "made")
+    for photo in ("test/2000.jpg", "test/2001.jpg"):
+        del served[0][photo]
+    with pytest.raises(InputError, match=r"200.\.jpg: the server answers 404 .*2 of 18 images.* at most 1"):
+        download("alpaca", tmp_path / "set")
+    assert not (tmp_path / "set").exists()
 
 
 def test_two_downloads_of_a_set_do_not_meet(tmp_path, monkeypatch, served):

@@ -6,14 +6,17 @@ import json
 import multiprocessing
 import random
 from collections.abc import Iterator
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
+from filelock import FileLock, Timeout
+from tqdm import tqdm
 
 from pipeline.core.errors import InputError
 from pipeline.datasets.public import fetch
 from pipeline.datasets.public.fetch import Downloads, RemoteFile
-from tests.servers import Served, files_served, silent, silent_after
+from tests.servers import PATIENCE, Served, files_served, silent, silent_after
 
 CONTENT = random.Random(0).randbytes(300_000)
 OTHER = random.Random(1).randbytes(300_000)
@@ -78,30 +81,112 @@ def test_a_killed_download_is_gone_on_with_by_the_next_process(tmp_path, served)
     assert asked == [("a.zip", "bytes=120003-")]
 
 
-def fetched_without_end(folder: Path, url: str) -> None:
+def fetched_without_end(folder: Path, url: str, came: Event) -> None:
+    class Bar(tqdm):  # type: ignore[type-arg]
+        def update(self, n: float | None = 1) -> None:
+            super().update(n)
+            if self.n >= 90_000:
+                came.set()
+
+    fetch.tqdm = Bar  # type: ignore[misc]
     downloads(folder).get(RemoteFile(url))
 
 
 def test_kill_9_leaves_what_came(tmp_path, served):
     files, url, asked = served
     with silent_after(CONTENT, 90_000) as slow:
-        process = multiprocessing.get_context("spawn").Process(
-            target=fetched_without_end, args=(tmp_path, f"{slow}/a.zip"), daemon=True
-        )
+        context = multiprocessing.get_context("spawn")
+        came = context.Event()
+        process = context.Process(target=fetched_without_end, args=(tmp_path, f"{slow}/a.zip", came), daemon=True)
         process.start()
-        part = tmp_path / "work/a.zip.part"
-        while not (part.is_file() and part.stat().st_size == 90_000):
-            assert process.is_alive()
-            process.join(0.05)
+        assert came.wait(PATIENCE)
         process.kill()
         process.join()
+    part = tmp_path / "work/a.zip.part"
+    have = part.stat().st_size
+    assert 0 < have <= 90_000  # but for what was not written out yet
     state = part.with_name("a.zip.part.json")
     assert json.loads(state.read_text())["total"] == len(CONTENT)
     # the port is another one now
     state.write_text(state.read_text().replace(slow, url))
     files["a.zip"] = Served(CONTENT)
     assert downloads(tmp_path).get(RemoteFile(f"{url}/a.zip")).read_bytes() == CONTENT
-    assert asked == [("a.zip", "bytes=90000-")]
+    assert asked == [("a.zip", f"bytes={have}-")]
+
+
+def test_a_file_that_was_put_there_is_taken_or_refused_and_stays(tmp_path, served):
+    _, url, asked = served
+    place = tmp_path / "work/a.zip"
+    place.parent.mkdir()
+    place.write_bytes(CONTENT)
+    assert downloads(tmp_path).get(RemoteFile(f"{url}/a.zip", checksum(CONTENT))) == place
+    assert downloads(tmp_path).get(RemoteFile(f"{url}/a.zip")) == place
+    with pytest.raises(InputError, match=r"work/a\.zip: sha256 .*; expected .*, as published\. It is kept: remove it"):
+        downloads(tmp_path).get(RemoteFile(f"{url}/a.zip", checksum(OTHER)))
+    assert place.read_bytes() == CONTENT
+    assert asked == []
+
+
+def test_what_is_not_gone_on_with_is_not_said_to_be(tmp_path, served):
+    files, url, _ = served
+    files["a.zip"] = Served(CONTENT, tag="", cuts=[100_000, 0, 0, 0])  # nothing tells a mixture of two versions
+    files["small.jpg"] = Served(CONTENT, cuts=[100_000, 0, 0, 0])
+    with pytest.raises(InputError, match=r"a\.zip: ((?!kept).)*$"):
+        downloads(tmp_path).get(RemoteFile(f"{url}/a.zip"))
+    with pytest.raises(InputError, match=r"small\.jpg: ((?!kept).)*$"):
+        downloads(tmp_path).get_all({f"{url}/small.jpg": tmp_path / "small.jpg"}, "images")
+    assert not (tmp_path / "small.jpg").exists()
+
+
+@pytest.mark.parametrize(("span", "began"), [("bytes 5-9/10", False), ("lines 0-9/10", False), ("bytes 5-9/10", True)])
+def test_a_part_that_was_not_asked_for_is_not_taken(tmp_path, served, span, began):
+    files, url, asked = served
+    if began:
+        files["a.zip"] = Served(CONTENT, cuts=[100_000, 0, 0, 0])
+        with pytest.raises(InputError, match="are kept"):
+            downloads(tmp_path).get(RemoteFile(f"{url}/a.zip"))
+    files["a.zip"] = Served(CONTENT, spans=[span] * 9)
+    del asked[:]
+    with pytest.raises(InputError, match=rf"a\.zip: the server answers with {span}, which was not asked for"):
+        downloads(tmp_path).get(RemoteFile(f"{url}/a.zip"))
+    assert len(asked) == 3 + began  # the first try and PAUSES
+
+
+def test_a_server_that_cuts_and_never_goes_on_is_given_up(tmp_path, served):
+    files, url, asked = served
+    files["a.zip"] = Served(CONTENT, cuts=[100_000, 0] * 50, spans=["", "bytes 5-9/10"] * 50)
+    with pytest.raises(InputError, match=r"a\.zip: "):
+        downloads(tmp_path).get(RemoteFile(f"{url}/a.zip"))
+    assert len(asked) < 10
+
+
+def test_two_sets_remember_their_checksums(tmp_path, served):
+    files, url, _ = served
+    files |= {"a.zip": Served(CONTENT), "b.zip": Served(OTHER)}
+    one, two = (Downloads(tmp_path / name, tmp_path / "seen.json") for name in ("one", "two"))
+    one.get(RemoteFile(f"{url}/a.zip"))
+    two.get(RemoteFile(f"{url}/b.zip"))
+    one.remember()
+    two.remember()
+    assert json.loads((tmp_path / "seen.json").read_text()) == {
+        f"{url}/a.zip": checksum(CONTENT), f"{url}/b.zip": checksum(OTHER)}  # fmt: skip
+
+
+def test_remembering_has_a_lock_of_its_own(tmp_path, served, monkeypatch):
+    files, url, _ = served
+    files["a.zip"] = Served(CONTENT)
+    one = downloads(tmp_path)
+    one.get(RemoteFile(f"{url}/a.zip"))
+    (tmp_path / "seen.json").write_text("{}")
+
+    def read(path: Path) -> dict[str, str]:
+        with pytest.raises(Timeout):
+            FileLock(tmp_path / "seen.json.lock").acquire(timeout=0)
+        return json.loads(path.read_text())
+
+    monkeypatch.setattr(fetch, "read_json", read)
+    one.remember()
+    assert json.loads((tmp_path / "seen.json").read_text()) == {f"{url}/a.zip": checksum(CONTENT)}
 
 
 def test_what_is_whole_and_has_no_name_yet_is_not_fetched_again(tmp_path, served):
@@ -288,10 +373,10 @@ def test_small_files_come_at_once_and_once(tmp_path, served):
     files, url, asked = served
     for i in range(20):
         files[f"{i}.jpg"] = Served(
-            CONTENT[i : i + 1000], cuts=[500] if i == 3 else [], statuses=[404] if i == 9 else []
+            CONTENT[i : i + 1000], cuts=[500] if i == 3 else [], statuses=[403] if i == 9 else []
         )
     places = {f"{url}/{i}.jpg": tmp_path / f"images/{i}.jpg" for i in range(20)}
-    with pytest.raises(InputError, match=r"9\.jpg: the server answers 404"):
+    with pytest.raises(InputError, match=r"9\.jpg: the server answers 403"):
         downloads(tmp_path).get_all(places, "images")
     assert not (tmp_path / "images").exists()
     downloads(tmp_path).get_all(places, "images")

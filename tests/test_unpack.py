@@ -8,7 +8,7 @@ import pytest
 from pipeline.core.errors import InputError
 from pipeline.datasets.public import unpack as code
 from pipeline.datasets.public.unpack import members, unpack
-from tests.archives import rarred, tarred, zipped
+from tests.archives import rarred, tarred, with_flags, zipped
 
 FILES = {"set/a/1.jpg": b"one" * 1000, "set/b/2.jpg": b"two" * 1000, "set/list.txt": b"1 2"}
 RAR_PROGRAM = next((name for name in code.RAR_PROGRAMS if shutil.which(name)), None)
@@ -40,6 +40,50 @@ def test_files_go_where_they_are_told(tmp_path, name):
         (tmp_path / folder).mkdir()
         unpack(archive, tmp_path / folder, place)
         assert files_in(tmp_path / folder) == expected
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_names_are_neither_options_nor_patterns(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    program = tmp_path / "prog"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\ncat\n")
+    program.chmod(0o755)
+    names = [f"--use-compress-program={program}", f"--use-compress-program={program} a.jpg", "-P", "@list", "[*?", "*"]
+    archive = MAKES[name](tmp_path / name, {one: one.encode() for one in names})
+    for number, wanted in enumerate(names):
+        (tmp_path / f"{number}").mkdir()
+        unpack(archive, tmp_path / f"{number}", lambda name, wanted=wanted: name if name == wanted else None)
+        assert files_in(tmp_path / f"{number}") == {wanted: wanted.encode()}
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_two_files_for_one_place_are_refused(tmp_path, name):
+    archive = MAKES[name](tmp_path / name, {"a/1.jpg": b"one", "b/1.jpg": b"two"})
+    (tmp_path / "in").mkdir()
+    with pytest.raises(InputError, match=r"a/1\.jpg and b/1\.jpg would both become x/1\.jpg"):
+        unpack(archive, tmp_path / "in", lambda name: f"x/{name[-5:]}")
+
+
+@needs_rar
+def test_so_is_a_name_that_an_archive_has_twice(tmp_path):
+    (tmp_path / "in").mkdir()
+    for archive in (
+        rarred(tmp_path / "a.rar", {"1.jpg": b"one", "./1.jpg": b"two"}),
+        tarred(tmp_path / "a.tar", {"1.jpg": b"one", "./1.jpg": b"two"}),
+        zipped(tmp_path / "a.zip", {"1.jpg": b"one", "./1.jpg": b"two"}),
+    ):
+        with pytest.raises(InputError, match=r"1\.jpg and (\./)?1\.jpg would both become (\./)?1\.jpg"):
+            unpack(archive, tmp_path / "in", lambda name: name)
+
+
+@needs_rar
+def test_a_link_in_a_rar_archive_is_refused_wherever_it_is(tmp_path):
+    archive = rarred(tmp_path / "a.rar", {**FILES, "set/link": b"../../secret"}, links=("set/link",))
+    (tmp_path / "in").mkdir()
+    with pytest.raises(InputError, match=r"set/link: a link; expected files only"):
+        unpack(archive, tmp_path / "in", lambda name: None if "link" in name else name)
+    assert files_in(tmp_path / "in") == {}
 
 
 @pytest.mark.parametrize("name", EACH)
@@ -79,9 +123,38 @@ def test_half_an_archive_is_said_and_removed(tmp_path, name, share):
     whole = archive.read_bytes()
     archive.write_bytes(whole[: int(len(whole) * share)])
     (tmp_path / "in").mkdir()
-    with pytest.raises(InputError, match=r"not a whole tar, zip or RAR archive .* is removed"):
+    with pytest.raises(InputError, match=r"not a whole tar, zip or RAR archive .* kept as .*\.refused"):
         unpack(archive, tmp_path / "in", lambda name: name)
     assert not archive.exists()
+    assert len(list(tmp_path.glob("*.refused"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"flags": 1}, r"1\.jpg: is encrypted; expected an archive without a password"),
+        (
+            {"method": 9},
+            r"cannot be unpacked here \(.*compression.*\); the archive is kept",
+        ),  # Deflate64, as Windows writes large ones
+    ],
+)
+def test_a_sound_archive_that_cannot_be_read_is_kept(tmp_path, how, said):
+    archive = with_flags(zipped(tmp_path / "a.zip", FILES), **how)
+    (tmp_path / "in").mkdir()
+    with pytest.raises(InputError, match=said):
+        unpack(archive, tmp_path / "in", lambda name: name)
+    assert archive.exists()
+    assert files_in(tmp_path / "in") == {}
+
+
+@pytest.mark.parametrize("how", [{"flags": 0x80}, {"file_flags": 0x04}])  # the list of files, or their bytes
+def test_an_encrypted_rar_is_kept(tmp_path, how):
+    archive = rarred(tmp_path / "a.rar", FILES, **how)
+    (tmp_path / "in").mkdir()
+    with pytest.raises(InputError, match="encrypted; expected an archive without a password"):
+        unpack(archive, tmp_path / "in", lambda name: name)
+    assert archive.exists()
 
 
 def test_a_changed_byte_is_said(tmp_path):
@@ -98,7 +171,8 @@ def test_a_page_of_html_is_no_archive(tmp_path):
     page = tmp_path / "a.zip"
     page.write_text("<!DOCTYPE html><title>Sign in</title>")
     with pytest.raises(
-        InputError, match=r"a\.zip: not a whole .*; it began with b'<!DOCTYPE html><titl' and is removed"
+        InputError,
+        match=r"a\.zip: not a whole .*; it began with b'<!DOCTYPE html><titl' and is kept as a\.zip\.refused",
     ):
         members(page)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from pipeline.core.errors import InputError
+from pipeline.core.errors import InputError, without_password
 from pipeline.core.files import new_folder, read_json, write_json
 from pipeline.core.params import nearest
 from pipeline.datasets.public.fetch import Downloads
@@ -31,6 +31,8 @@ coco128, coco-val2017, voc2007
     if name not in SETS:
         raise InputError(f"set {name!r}{nearest(name, SETS)}")
     asked = {"set": name, "max": most}
+    if not to.name or ".." in to.parts:  # "." has no name to put another one beside
+        to = to.resolve()
     if not _is_there(to, asked):
         work = to.parent / WORK
         work.mkdir(parents=True, exist_ok=True)
@@ -40,7 +42,8 @@ coco128, coco-val2017, voc2007
         except Timeout:
             raise InputError(f"{work / name}: another download of {name} is at work there") from None
     lines = [f"pocketlens add {line.format(to=shlex.quote(to.as_posix()))}" for line in SETS[name].add]
-    return "\n".join([f"{to}: {name}, {_files(to):,} files (licence: {SETS[name].licence})", "next:", *lines])
+    there = f"{to}: {name}, {_files(to):,} files (licence: {SETS[name].licence})"
+    return "\n".join([there, *_gone(read_json(to / RECORD).get("gone", [])), "next:", *lines])
 
 
 def _bring(name: str, to: Path, most: int | None, asked: dict[str, str | int | None]) -> None:
@@ -48,7 +51,7 @@ def _bring(name: str, to: Path, most: int | None, asked: dict[str, str | int | N
     downloads = Downloads(work / name, work / "seen.json")
     with new_folder(to) as folder:
         SETS[name].bring(downloads, folder, most)
-        write_json(folder / RECORD, asked)
+        write_json(folder / RECORD, {**asked, "gone": sorted(map(without_password, downloads.gone))})
     downloads.remember()
     shutil.rmtree(work / name)
 
@@ -59,11 +62,20 @@ def _is_there(to: Path, asked: dict[str, str | int | None]) -> bool:
         return False
     if not (to / RECORD).is_file():
         raise InputError(f"{to}: is there already; expected a new or empty folder")
-    found = read_json(to / RECORD)
+    found = {key: value for key, value in read_json(to / RECORD).items() if key != "gone"}
     if found != asked:
         said = " ".join(f"{key} {value}" for key, value in found.items() if value is not None)
         raise InputError(f"{to}: has {said} already; expected another folder, or that one removed")
     return True
+
+
+def _gone(addresses: list[str]) -> list[str]:
+    """A line that says so, if any are."""
+    if not addresses:
+        return []
+    few = ", ".join(addresses[:3]) + (", ..." if len(addresses) > 3 else "")
+    are = "1 image is" if len(addresses) == 1 else f"{len(addresses):,} images are"
+    return [f"{are} no longer on the server and not in the set: {few}"]
 
 
 def _files(folder: Path) -> int:

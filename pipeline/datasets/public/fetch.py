@@ -4,7 +4,6 @@ RFC 9110: Range and If-Range ask for the rest of the same version; 206 is that r
 """
 
 import hashlib
-import re
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,19 +14,23 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from filelock import FileLock
 from tqdm import tqdm
 
 from pipeline.core.errors import InputError, without_password
 from pipeline.core.files import link_or_copy, naming, new_file, read_json, write_json
+from pipeline.datasets.public.answers import CutError, GoneError, answered, began_at, is_hopeless, version_of
 
 if TYPE_CHECKING:
-    from requests import Response, Session
+    from requests import Session
 
 CONNECTING, ANSWERING = 20, 60  # seconds without a word from the server
 PAUSES = (1.0, 4.0, 15.0)  # seconds before another try where the last one brought nothing
 AT_ONCE = 8  # small files
 BLOCK = 1 << 20  # bytes
 BUSY = (408, 429, 500, 502, 503, 504)
+GONE = (404, 410)
+MOST_GONE = 0.03  # of small files
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ class Downloads:
         self._known: dict[str, str] = read_json(seen) if seen.is_file() else {}
         self._new: dict[str, str] = {}
         self._sessions: dict[bool, Session] = {}
+        self.gone: list[str] = []  # addresses of small files that their server has no longer
         folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, file: RemoteFile) -> Path:
@@ -60,9 +64,13 @@ class Downloads:
         expected = file.checksum or self._known.get(file.url, "")
         part = self._folder / f"{file.name}.part"
         kind, _, digits = expected.partition(":")
-        if place.is_file() and (
-            not expected or _digest(place, kind) == digits
-        ):  # of a try that ended later, or by hand
+        by = "published" if file.checksum else f"it had at the first download, in {self._seen}"
+        if place.is_file():  # of a try that ended later, or put there by hand
+            if expected and (found := _digest(place, kind)) != digits:
+                raise InputError(
+                    f"{place}: {kind} {found}; expected {digits}, as {by}. It is kept: remove it, or put the right one "
+                    "in its place, and run it again"
+                )
             self._note(file, place)
             return place
         resumed = self._bring(file, part)
@@ -73,7 +81,6 @@ class Downloads:
             found = _digest(part, kind)
         if found != digits:
             part.unlink()
-            by = "published" if file.checksum else f"it had at the first download, in {self._seen}"
             raise InputError(
                 f"{without_password(file.url)}: {kind} {found}; expected {digits}, as {by}. What came is removed: "
                 "try again, and if it stays so, the publisher has another file there"
@@ -84,9 +91,10 @@ class Downloads:
         return place
 
     def get_all(self, places: Mapping[str, Path], label: str) -> None:
-        """Small files, by address, several at once; those that came stay in `folder` too. Raises InputError for the
-        first that does not come.
+        """Small files, by address, several at once; those that came stay in `folder` too, those that are gone are in
+        `gone`. Raises InputError for the first that does not come, and where more than MOST_GONE of all are gone.
         """
+        most = max(1, int(MOST_GONE * len(places)))
         kept = {url: self._folder / "single" / f"{sha256(url.encode()).hexdigest()[:16]}.whole" for url in places}
         missing = {url: file for url, file in kept.items() if not file.is_file()}
         for url in missing:
@@ -94,28 +102,38 @@ class Downloads:
         with ThreadPoolExecutor(AT_ONCE) as pool, tqdm(total=len(places), desc=label, unit="file") as bar:
             bar.update(len(places) - len(missing))
             try:
-                for _ in pool.map(self._get_small, missing, missing.values()):
+                for gone in pool.map(self._get_small, missing, missing.values()):
                     bar.update()
-            except BaseException:
+                    self.gone += [] if gone is None else [gone.url]
+                    if gone and len(self.gone) > most:
+                        raise InputError(
+                            f"{gone}; {len(self.gone)} of {len(places)} {label} are gone, at most {most} may"
+                        )
+            finally:
                 pool.shutdown(cancel_futures=True)
-                raise
-        for url, place in places.items():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            link_or_copy(kept[url], place)
+        for url in places.keys() - self.gone:
+            places[url].parent.mkdir(parents=True, exist_ok=True)
+            link_or_copy(kept[url], places[url])
 
     def remember(self) -> None:
         """Write the checksums of files that have none published into `seen`: to be called once they proved good."""
         if self._new:
-            write_json(self._seen, dict(sorted({**self._known, **self._new}.items())))
+            with FileLock(self._seen.with_name(f"{self._seen.name}.lock")):  # other sets have theirs in it too
+                known = read_json(self._seen) if self._seen.is_file() else {}
+                write_json(self._seen, dict(sorted({**self._new, **known}.items())))
 
     def _note(self, file: RemoteFile, place: Path) -> None:
         if not file.checksum and file.url not in self._known:
             self._new[file.url] = f"sha256:{_digest(place, 'sha256')}"
 
-    def _get_small(self, url: str, place: Path) -> None:
-        with new_file(place) as unfinished:
-            self._bring(RemoteFile(url), unfinished, quiet=True)
-            _beside(unfinished).unlink(missing_ok=True)
+    def _get_small(self, url: str, place: Path) -> GoneError | None:
+        try:
+            with new_file(place) as unfinished:
+                self._bring(RemoteFile(url), unfinished, quiet=True)
+                _beside(unfinished).unlink(missing_ok=True)
+        except GoneError as error:
+            return error
+        return None
 
     def _bring(self, file: RemoteFile, part: Path, quiet: bool = False) -> bool:
         """The whole of `file` into `part`; returns whether some of it was there before."""
@@ -124,23 +142,28 @@ class Downloads:
 
         if _is_whole(file, part):  # ended before its name
             return True
-        pauses, resumed = iter(PAUSES), False
+        pauses, resumed, most = iter(PAUSES), False, _size(part)
         while True:
-            before = _size(part)
             try:
-                return self._request(file, part, quiet) > 0 or resumed
-            except (RequestException, HTTPError, _CutError) as error:
-                if _size(part) > before:
-                    pauses, resumed = iter(PAUSES), True
+                while (began := self._request(file, part, quiet)) is None:
+                    part.unlink(missing_ok=True)
+            except (RequestException, HTTPError, CutError) as error:
+                if _size(part) > most:
+                    pauses, resumed, most = iter(PAUSES), True, _size(part)
                     continue
                 pause = next(pauses, None)
-                if pause is None or _hopeless(error):
-                    kept = f"; {_size(part):,} bytes of it are kept: the same command goes on there" if before else ""
+                if pause is None or is_hopeless(error):
+                    have = 0 if quiet else _partial(file, part)[0]  # a small file is begun anew
+                    kept = f"; {have:,} bytes of it are kept: the same command goes on there" if have else ""
                     raise InputError(f"{without_password(file.url)}: {_reason(error)}{kept}") from None
                 time.sleep(pause)
+            else:
+                return began > 0 or resumed
 
-    def _request(self, file: RemoteFile, part: Path, quiet: bool) -> int:
-        """One request that ends with the whole file in `part`; returns the byte that it began at."""
+    def _request(self, file: RemoteFile, part: Path, quiet: bool) -> int | None:
+        """One request that ends with the whole file in `part`; returns the byte that it began at, None where what is in
+        `part` is of another version, or past the end of the server's file.
+        """
         have, version = _partial(file, part)
         headers = {"Accept-Encoding": "identity", "User-Agent": "pocketlens"}
         if have:
@@ -149,18 +172,20 @@ class Downloads:
             file.url, headers=headers, stream=True, timeout=(CONNECTING, ANSWERING)
         ) as answer:
             if answer.status_code in BUSY:
-                raise _CutError(f"the server answers {answer.status_code} {answer.reason}")
-            began = _began(answer, have, version)
-            if began is None:  # of another version, or past its end
-                part.unlink()
-                return self._request(file, part, quiet)
+                raise CutError(f"the server answers {answer.status_code} {answer.reason}")
+            began = began_at(answer, have, version)
+            if began is None and not have:
+                span = answer.headers.get("Content-Range", "a part without its place")
+                raise CutError(f"the server answers with {span}, which was not asked for")
+            if began is None:
+                return None
+            if answer.status_code in GONE:
+                raise GoneError(file.url, answer)
             if not answer.ok:
-                raise InputError(
-                    f"{without_password(file.url)}: the server answers {answer.status_code} {answer.reason}"
-                )
+                raise InputError(answered(file.url, answer))
             length = answer.headers.get("Content-Length", "")
             total = began + int(length) if length.isdecimal() else None
-            write_json(_beside(part), {"url": file.url, "version": _version(answer), "total": total})
+            write_json(_beside(part), {"url": file.url, "version": version_of(answer), "total": total})
             with naming(part), part.open("ab" if began else "wb") as out, _bar(file, began, total, quiet) as bar:
                 # not stream(), which drops what came of a block when the connection ends in it
                 while block := answer.raw.read1(BLOCK, decode_content=False):
@@ -168,7 +193,7 @@ class Downloads:
                     bar.update(len(block))
             ends = "chunked" in answer.headers.get("Transfer-Encoding", "")
         if total is not None and _size(part) != total:
-            raise _CutError(f"the connection ended after {_size(part):,} of {total:,} bytes")
+            raise CutError(f"the connection ended after {_size(part):,} of {total:,} bytes")
         if total is None and not (ends or file.checksum or file.url in self._known):
             part.unlink()
             raise InputError(
@@ -189,25 +214,6 @@ class Downloads:
             for scheme in ("http://", "https://"):
                 session.mount(scheme, HTTPAdapter(pool_maxsize=AT_ONCE))
         return self._sessions[own]
-
-
-class _CutError(Exception):
-    """The server ended before the file did."""
-
-
-def _began(answer: "Response", have: int, version: str) -> int | None:
-    """The byte that the answer begins at; None if what is there is no beginning of the server's file."""
-    if answer.status_code == 206:
-        said = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
-        same = not (version and _version(answer)) or version == _version(answer)
-        return have if said and int(said[1]) == have and same else None
-    return None if answer.status_code == 416 and have else 0
-
-
-def _version(answer: "Response") -> str:
-    """What If-Range may be given: a strong ETag, else the date."""
-    tag = answer.headers.get("ETag", "")
-    return tag if tag.startswith('"') else answer.headers.get("Last-Modified", "")
 
 
 def _partial(file: RemoteFile, part: Path) -> tuple[int, str]:
@@ -250,12 +256,6 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _hopeless(error: Exception) -> bool:
-    from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema, SSLError, TooManyRedirects
-
-    return isinstance(error, InvalidSchema | InvalidURL | MissingSchema | SSLError | TooManyRedirects)
 
 
 def _reason(error: Exception) -> str:

@@ -57,7 +57,7 @@ def ucf101(clips: RemoteFile, lists: RemoteFile) -> Bring:
 
         def place(name: str) -> str | None:
             clip = "/".join(PurePosixPath(name).parts[-2:])
-            return f"videos/{clip}" if most is None or clip in wanted else None
+            return f"videos/{clip}" if clip.endswith(".avi") and (most is None or clip in wanted) else None
 
         unpack(downloads.get(clips), folder, place)
 
@@ -109,8 +109,9 @@ def oxford_pets(images: RemoteFile, annotations: RemoteFile) -> Bring:
         wanted = first(split_of, most, split_of.__getitem__, _breed)
 
         def place(name: str) -> str | None:
-            stem = PurePosixPath(name).stem
-            return f"images/{split_of[stem]}/{_breed(stem)}/{stem}.jpg" if stem in wanted else None
+            stem, suffix = PurePosixPath(name).stem, PurePosixPath(name).suffix  # .mat lie beside some images
+            photo = suffix == ".jpg" and stem in wanted
+            return f"images/{split_of[stem]}/{_breed(stem)}/{stem}.jpg" if photo else None
 
         unpack(downloads.get(images), folder, place)
         if most is not None:
@@ -174,11 +175,14 @@ def coco(annotations: RemoteFile, member: str, images: RemoteFile) -> Bring:
             unpack(downloads.get(images), folder, lambda name: f"images/{PurePosixPath(name).name}")
             return
         said = read_json(labels)
-        said["images"] = sorted(said["images"], key=lambda row: row["id"])[:most]
+        rows = sorted(said["images"], key=lambda row: row["id"])[:most]
+        for row in rows:
+            if PurePosixPath(row["file_name"]).name != row["file_name"]:
+                raise InputError(f"{labels}: image {row['id']}: file_name {row['file_name']!r}; expected a name alone")
+        downloads.get_all({row["coco_url"]: folder / "images" / row["file_name"] for row in rows}, "images")
+        said["images"] = [row for row in rows if row["coco_url"] not in downloads.gone]
         kept = {row["id"] for row in said["images"]}
         said["annotations"] = [row for row in said["annotations"] if row["image_id"] in kept]
         write_json(labels, said)
-        places = {row["coco_url"]: folder / "images" / row["file_name"] for row in said["images"]}
-        downloads.get_all(places, "images")
 
     return bring

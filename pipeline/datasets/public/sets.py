@@ -9,7 +9,7 @@ from pipeline.core.markdown import table
 from pipeline.datasets.public import layouts
 from pipeline.datasets.public.fetch import RemoteFile
 from pipeline.datasets.public.layouts import Bring
-from pipeline.datasets.public.open_images import open_images
+from pipeline.datasets.public.open_images_subset import open_images
 
 
 @dataclass(frozen=True, slots=True)

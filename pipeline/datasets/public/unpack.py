@@ -1,7 +1,6 @@
 """Archives (tar in any compression, zip, RAR) into a folder: regular files only, and none outside of it."""
 
 import gzip
-import itertools
 import lzma
 import shutil
 import stat
@@ -20,15 +19,16 @@ from pipeline.core.files import new_folder
 
 Place = Callable[[str], str | None]  # the path of a file in its archive -> where it goes in the folder; None: nowhere
 RAR = b"Rar!\x1a\x07"
-# programs that unpack RAR, with what they are given: {archive}, {folder} and, for {names}, the files or nothing for all
+ENCRYPTED = 0x1  # flag of a file in a zip
+WITHOUT_PASSWORD = "is encrypted; expected an archive without a password, this one is kept"
+# programs that unpack RAR, with what they are given; never a name of a file in it, which may read as an option
 RAR_PROGRAMS = {
-    "bsdtar": ("-xf", "{archive}", "-C", "{folder}", "{names}"),
-    "unrar": ("x", "-inul", "-o+", "{archive}", "{names}", "{folder}/"),
-    "unar": ("-quiet", "-no-directory", "-output-directory", "{folder}", "{archive}", "{names}"),
-    "7zz": ("x", "-y", "-bd", "-o{folder}", "{archive}", "{names}"),
-    "7z": ("x", "-y", "-bd", "-o{folder}", "{archive}", "{names}"),
+    "bsdtar": ("-xf", "{archive}", "-C", "{folder}"),
+    "unrar": ("x", "-inul", "-o+", "{archive}", "{folder}/"),
+    "unar": ("-quiet", "-no-directory", "-output-directory", "{folder}", "{archive}"),
+    "7zz": ("x", "-y", "-bd", "-o{folder}", "{archive}"),
+    "7z": ("x", "-y", "-bd", "-o{folder}", "{archive}"),
 }
-AT_A_TIME = 1000  # names that a program is given
 
 
 def members(archive: Path) -> list[str]:
@@ -47,7 +47,7 @@ def unpack(archive: Path, folder: Path, place: Place) -> None:
     """Write the files of `archive` that have a place into `folder`.
 
     Raises InputError naming the archive: for one that is broken or none, a path that leads out of the folder, a link,
-    too little room on the disk, and a RAR archive where no program is installed that unpacks it.
+    two files for one place, too little room on the disk, and a RAR archive where no program unpacks it.
     """
     with _reading(archive):
         if _is_rar(archive):
@@ -59,27 +59,29 @@ def unpack(archive: Path, folder: Path, place: Place) -> None:
 
 
 def _unpack_tar(archive: Path, folder: Path, place: Place) -> None:
+    places = _Places(archive, place)
     with tarfile.open(archive) as tar:
         for member in tqdm(tar, f"unpack {archive.name}", unit="file", mininterval=0.5):
-            target = None if member.isdir() else place(member.name)
+            target = None if member.isdir() else places.of(member.name)
             if target is None:
                 continue
             if not member.isfile():
                 raise InputError(f"{archive}: {shown(member.name)}: a link or device; expected files only")
-            _check(archive, member.name, target)
             _check_room(archive, member.size, folder)
             tar.extract(member.replace(name=target, deep=False), folder, set_attrs=False, filter="data")
 
 
 def _unpack_zip(archive: Path, folder: Path, place: Place) -> None:
+    places = _Places(archive, place)
     with zipfile.ZipFile(archive) as packed:
         for info in tqdm(packed.infolist(), f"unpack {archive.name}", unit="file", mininterval=0.5):
-            target = None if info.is_dir() else place(info.filename)
+            target = None if info.is_dir() else places.of(info.filename)
             if target is None:
                 continue
+            if info.flag_bits & ENCRYPTED:
+                raise InputError(f"{archive}: {shown(info.filename)}: {WITHOUT_PASSWORD}")
             if stat.S_ISLNK(info.external_attr >> 16):
                 raise InputError(f"{archive}: {shown(info.filename)}: a link; expected files only")
-            _check(archive, info.filename, target)
             _check_room(archive, info.file_size, folder)
             file = folder / target
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -88,13 +90,10 @@ def _unpack_zip(archive: Path, folder: Path, place: Place) -> None:
 
 
 def _unpack_rar(archive: Path, folder: Path, place: Place) -> None:
-    """By the first of RAR_PROGRAMS that is installed; what it wrote is held to the archive's own list."""
-    sizes = _rar_sizes(archive)
-    targets = {name: target for name in sizes if (target := place(name)) is not None}
-    for name, target in targets.items():
-        _check(archive, name, name)
-        _check(archive, name, target)
-    _check_room(archive, sum(sizes[name] for name in targets), folder)
+    """All of it, by the first of RAR_PROGRAMS that is installed; what has a place is held to the archive's own list."""
+    sizes, places = _rar_sizes(archive), _Places(archive, place)
+    targets = {name: target for name in sizes if (target := places.of(name)) is not None}
+    _check_room(archive, sum(sizes.values()), folder)
     program = next((name for name in RAR_PROGRAMS if shutil.which(name)), None)
     if program is None:
         raise InputError(
@@ -102,46 +101,69 @@ def _unpack_rar(archive: Path, folder: Path, place: Place) -> None:
             "`apt install libarchive-tools`), then run it again: the archive is kept"
         )
     with new_folder(folder / ".rar") as whole:
-        _run_rar(program, archive, whole, [] if len(targets) == len(sizes) else sorted(targets))
+        _run_rar(program, archive, whole)
         for name, target in targets.items():
-            file = whole / name
-            if file.is_symlink() or not file.is_file() or file.stat().st_size != sizes[name]:
+            file = whole.resolve() / name
+            if not file.is_file() or file.resolve() != file or file.stat().st_size != sizes[name]:
                 raise InputError(f"{archive}: {shown(name)} did not come out of it as it is listed, by {program}")
             (folder / target).parent.mkdir(parents=True, exist_ok=True)
             file.replace(folder / target)
     shutil.rmtree(folder / ".rar")
 
 
-def _run_rar(program: str, archive: Path, folder: Path, names: list[str]) -> None:
+def _run_rar(program: str, archive: Path, folder: Path) -> None:
     paths = {"archive": str(archive.absolute()), "folder": str(folder.absolute())}
-    for start in range(0, max(1, len(names)), AT_A_TIME):
-        some = names[start : start + AT_A_TIME]
-        words = [some if word == "{names}" else [word.format(**paths)] for word in RAR_PROGRAMS[program]]
-        given = [program, *itertools.chain.from_iterable(words)]
-        done = subprocess.run(given, capture_output=True, text=True, errors="replace", check=False)
-        if done.returncode:
-            said = " ".join((done.stderr or done.stdout).split())[-300:]
-            raise InputError(f"{archive}: {program} ended with {done.returncode}: {said}")
+    given = [program, *(word.format(**paths) for word in RAR_PROGRAMS[program])]
+    done = subprocess.run(given, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode:
+        said = " ".join((done.stderr or done.stdout).split())[-300:]
+        raise InputError(f"{archive}: {program} ended with {done.returncode}: {said}")
 
 
 def _rar_sizes(archive: Path) -> dict[str, int]:
+    """Of each file in the archive. Raises InputError for a path that leads out, a link, and two files of one path."""
     import rarfile
 
+    paths = _Places(archive, lambda name: name)
     with rarfile.RarFile(archive) as packed:
+        if packed.needs_password():
+            raise InputError(f"{archive}: {WITHOUT_PASSWORD}")
         found = {}
         for info in packed.infolist():
             if info.is_dir():
+                _inside(archive, info.filename, info.filename)
                 continue
+            paths.of(info.filename)
             if not info.is_file():
                 raise InputError(f"{archive}: {shown(info.filename)}: a link; expected files only")
             found[info.filename] = info.file_size
         return found
 
 
-def _check(archive: Path, name: str, target: str) -> None:
-    parts = PurePosixPath(target.replace("\\", "/"))
-    if parts.is_absolute() or ".." in parts.parts or parts.parts[:1] == () or ":" in parts.parts[0]:
+class _Places:
+    """Where the files of `archive` go by `place`: each inside of the folder, and no two to one place."""
+
+    def __init__(self, archive: Path, place: Place) -> None:
+        self._archive, self._place = archive, place
+        self._taken: dict[PurePosixPath, str] = {}
+
+    def of(self, name: str) -> str | None:
+        target = self._place(name)
+        if target is None:
+            return None
+        path = _inside(self._archive, name, target)
+        if path in self._taken:
+            both = f"{shown(self._taken[path])} and {shown(name)}"
+            raise InputError(f"{self._archive}: {both} would both become {shown(target)}; expected one of them")
+        self._taken[path] = name
+        return target
+
+
+def _inside(archive: Path, name: str, target: str) -> PurePosixPath:
+    path = PurePosixPath(target.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or not path.parts or ":" in path.parts[0]:
         raise InputError(f"{archive}: {shown(name)}: leads out of the folder that it is unpacked into")
+    return path
 
 
 def _check_room(archive: Path, size: int, folder: Path) -> None:
@@ -157,17 +179,29 @@ def _is_rar(archive: Path) -> bool:
 
 @contextmanager
 def _reading(archive: Path) -> Iterator[None]:
-    """Removes an archive of which the libraries raise that it is broken or none, and raises InputError."""
+    """Sets an archive aside of which the libraries raise that it is broken or none, and raises InputError; a sound one
+    that they cannot unpack stays where it is.
+    """
     import rarfile
 
-    broken = (tarfile.TarError, zipfile.BadZipFile, rarfile.Error, gzip.BadGzipFile, lzma.LZMAError, zlib.error)
+    none = (tarfile.TarError, zipfile.BadZipFile, rarfile.NotRarFile, rarfile.BadRarFile)
+    broken = (gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError)
     try:
         yield
-    except (*broken, EOFError, RuntimeError) as error:
+    except (*none, *broken) as error:
         with archive.open("rb") as file:
             begins = file.read(20)
-        archive.unlink()
         raise InputError(
             f"{archive}: not a whole tar, zip or RAR archive ({' '.join(str(error).split())}); it began with "
-            f"{begins!r} and is removed, so that the next try fetches it anew"
+            f"{begins!r} and {set_aside(archive)}"
         ) from None
+    except (rarfile.Error, NotImplementedError) as error:
+        said = " ".join(str(error).split())
+        raise InputError(f"{archive}: cannot be unpacked here ({said}); the archive is kept") from None
+
+
+def set_aside(file: Path) -> str:
+    """Rename a file that is not what it should be, so that the next try fetches it; returns words that say so."""
+    aside = file.with_name(f"{file.name}.refused")
+    file.replace(aside)
+    return f"is kept as {aside.name}, so that the next try fetches it anew"

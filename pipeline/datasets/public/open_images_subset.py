@@ -1,7 +1,8 @@
 """A class of Open Images, and as many other images, in class folders and with boxes: only these images are fetched."""
 
 import csv
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 
@@ -9,8 +10,10 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import new_file, write_text
 from pipeline.datasets.public.fetch import Downloads, RemoteFile
 from pipeline.datasets.public.layouts import Bring
+from pipeline.datasets.public.unpack import set_aside
 
 SPLITS = {"train": "train", "validation": "val", "test": "test"}
+ID = re.compile("[0-9a-f]+")
 MOST_OTHERS = 20_000  # images without the class that are kept in mind while the file is read
 
 
@@ -41,22 +44,21 @@ def open_images(label: str, name: str, boxes: Mapping[str, RemoteFile], images: 
 
 def _rows(file: Path, label: str, most: int | None) -> tuple[list[list[str]], list[str]]:
     """The header and the rows of `most` images with the class, and as many ids of images without it, in the order of
-    the file, which has the rows of an image together. Raises InputError for a file that is none of boxes.
+    the file, which has the rows of an image together. Raises InputError for a file or row that is none of boxes.
     """
     with file.open(encoding="utf-8", errors="replace", newline="") as text:
         reader = csv.reader(text)
         header = next(reader, [])
         if not {"ImageID", "LabelName"} <= set(header):
-            file.unlink()
             raise InputError(
                 f"{file}: begins with {','.join(header)[:60]!r}; expected ImageID, LabelName and the sides of boxes. "
-                "It is removed, so that the next try fetches it anew"
+                f"It {set_aside(file)}"
             )
         at, of = header.index("ImageID"), header.index("LabelName")
         full = most or MOST_OTHERS
         rows, count = [header], 0
         others: list[str] = []
-        for image, group in groupby(reader, lambda row: row[at]):
+        for image, group in groupby(_whole(file, reader, len(header), at), lambda row: row[at]):
             found = [row for row in group if row[of] == label]
             if found and count != most:
                 rows += found
@@ -66,3 +68,15 @@ def _rows(file: Path, label: str, most: int | None) -> tuple[list[list[str]], li
             if count == most and len(others) == full:
                 break
     return rows, others[:count]
+
+
+def _whole(file: Path, reader: Iterator[list[str]], cells: int, at: int) -> Iterator[list[str]]:
+    """The rows without blank ones, each with all its cells and, `at` its place, the id of an image."""
+    for number, row in enumerate(reader, 2):
+        if not row:
+            continue
+        if len(row) != cells:
+            raise InputError(f"{file}:{number}: {len(row)} cells; expected the {cells} of the header")
+        if not ID.fullmatch(row[at]):  # it becomes part of a path and of an address
+            raise InputError(f"{file}:{number}: {row[at][:40]!r}; expected ImageID in hexadecimal digits")
+        yield row

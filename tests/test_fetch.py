@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import io
 import json
 import multiprocessing
 import random
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock, Timeout
+from PIL import Image
 from tqdm import tqdm
 
 from pipeline.core.errors import InputError
@@ -134,7 +136,7 @@ def test_what_is_not_gone_on_with_is_not_said_to_be(tmp_path, served):
     with pytest.raises(InputError, match=r"a\.zip: ((?!kept).)*$"):
         downloads(tmp_path).get(RemoteFile(f"{url}/a.zip"))
     with pytest.raises(InputError, match=r"small\.jpg: ((?!kept).)*$"):
-        downloads(tmp_path).get_all({f"{url}/small.jpg": tmp_path / "small.jpg"}, "images")
+        downloads(tmp_path).get_images({f"{url}/small.jpg": tmp_path / "small.jpg"})
     assert not (tmp_path / "small.jpg").exists()
 
 
@@ -369,18 +371,35 @@ def test_a_full_disk_names_the_file_and_keeps_it(tmp_path, served, monkeypatch):
         downloads(tmp_path).get(RemoteFile(f"{url}/a.zip"))
 
 
-def test_small_files_come_at_once_and_once(tmp_path, served):
+def picture(i):
+    out = io.BytesIO()
+    Image.new("RGB", (64, 48), (i, 0, 0)).save(out, "BMP")
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("content", [b"<html>log in</html>", b""])
+def test_what_is_no_image_is_not_taken_for_one(tmp_path, served, content):
+    files, url, _ = served
+    files["1.jpg"] = Served(content)
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"1\.jpg: what came is no image: "):
+            downloads(tmp_path).get_images({f"{url}/1.jpg": tmp_path / "images/1.jpg"})
+        assert not (tmp_path / "images").exists()
+    files["1.jpg"] = Served(picture(1))
+    downloads(tmp_path).get_images({f"{url}/1.jpg": tmp_path / "images/1.jpg"})
+    assert (tmp_path / "images/1.jpg").read_bytes() == picture(1)
+
+
+def test_images_come_at_once_and_once(tmp_path, served):
     files, url, asked = served
     for i in range(20):
-        files[f"{i}.jpg"] = Served(
-            CONTENT[i : i + 1000], cuts=[500] if i == 3 else [], statuses=[403] if i == 9 else []
-        )
+        files[f"{i}.jpg"] = Served(picture(i), cuts=[500] if i == 3 else [], statuses=[403] if i == 9 else [])
     places = {f"{url}/{i}.jpg": tmp_path / f"images/{i}.jpg" for i in range(20)}
     with pytest.raises(InputError, match=r"9\.jpg: the server answers 403"):
-        downloads(tmp_path).get_all(places, "images")
+        downloads(tmp_path).get_images(places)
     assert not (tmp_path / "images").exists()
-    downloads(tmp_path).get_all(places, "images")
-    assert all(places[f"{url}/{i}.jpg"].read_bytes() == CONTENT[i : i + 1000] for i in range(20))
+    downloads(tmp_path).get_images(places)
+    assert all(places[f"{url}/{i}.jpg"].read_bytes() == picture(i) for i in range(20))
     assert len(list((tmp_path / "images").iterdir())) == 20
     names = [name for name, span in asked if not span]
     assert sorted(names) == sorted([f"{i}.jpg" for i in range(20)] + ["9.jpg"])

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from pipeline.core.errors import InputError, without_password
 from pipeline.core.files import link_or_copy, naming, new_file, read_json, write_json
+from pipeline.core.image_file import ImageFileError, upright_size
 from pipeline.datasets.public.answers import CutError, GoneError, answered, began_at, is_hopeless, version_of
 
 if TYPE_CHECKING:
@@ -90,8 +91,8 @@ class Downloads:
         self._note(file, place)
         return place
 
-    def get_all(self, places: Mapping[str, Path], label: str) -> None:
-        """Small files, by address, several at once; those that came stay in `folder` too, those that are gone are in
+    def get_images(self, places: Mapping[str, Path]) -> None:
+        """Images, by address, several at once; those that came stay in `folder` too, those that are gone are in
         `gone`. Raises InputError for the first that does not come, and where more than MOST_GONE of all are gone.
         """
         most = max(1, int(MOST_GONE * len(places)))
@@ -99,15 +100,15 @@ class Downloads:
         missing = {url: file for url, file in kept.items() if not file.is_file()}
         for url in missing:
             self._session(url)  # before threads ask for it
-        with ThreadPoolExecutor(AT_ONCE) as pool, tqdm(total=len(places), desc=label, unit="file") as bar:
+        with ThreadPoolExecutor(AT_ONCE) as pool, tqdm(total=len(places), desc="images", unit="file") as bar:
             bar.update(len(places) - len(missing))
             try:
-                for gone in pool.map(self._get_small, missing, missing.values()):
+                for gone in pool.map(self._get_image, missing, missing.values()):
                     bar.update()
                     self.gone += [] if gone is None else [gone.url]
                     if gone and len(self.gone) > most:
                         raise InputError(
-                            f"{gone}; {len(self.gone)} of {len(places)} {label} are gone, at most {most} may"
+                            f"{gone}; {len(self.gone)} of {len(places)} images are gone, at most {most} may"
                         )
             finally:
                 pool.shutdown(cancel_futures=True)
@@ -126,11 +127,14 @@ class Downloads:
         if not file.checksum and file.url not in self._known:
             self._new[file.url] = f"sha256:{_digest(place, 'sha256')}"
 
-    def _get_small(self, url: str, place: Path) -> GoneError | None:
+    def _get_image(self, url: str, place: Path) -> GoneError | None:
         try:
             with new_file(place) as unfinished:
                 self._bring(RemoteFile(url), unfinished, quiet=True)
                 _beside(unfinished).unlink(missing_ok=True)
+                upright_size(unfinished)
+        except ImageFileError as error:
+            raise InputError(f"{without_password(url)}: what came is no image: {error.found}") from None
         except GoneError as error:
             return error
         return None

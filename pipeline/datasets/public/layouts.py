@@ -179,7 +179,7 @@ def coco(annotations: RemoteFile, member: str, images: RemoteFile) -> Bring:
         for row in rows:
             if PurePosixPath(row["file_name"]).name != row["file_name"]:
                 raise InputError(f"{labels}: image {row['id']}: file_name {row['file_name']!r}; expected a name alone")
-        downloads.get_all({row["coco_url"]: folder / "images" / row["file_name"] for row in rows}, "images")
+        downloads.get_images({row["coco_url"]: folder / "images" / row["file_name"] for row in rows})
         said["images"] = [row for row in rows if row["coco_url"] not in downloads.gone]
         kept = {row["id"] for row in said["images"]}
         said["annotations"] = [row for row in said["annotations"] if row["image_id"] in kept]

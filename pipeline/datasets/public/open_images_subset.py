@@ -37,7 +37,7 @@ def open_images(label: str, name: str, boxes: Mapping[str, RemoteFile], images: 
                     at = folder / "images" / SPLITS[split] / kind / f"{image}.jpg"
                     places[images.format(split=split, id=image)] = at
         write_text(folder / "boxes/class-descriptions-boxable.csv", f"{label},{name.capitalize()}\n")
-        downloads.get_all(places, "images")
+        downloads.get_images(places)
 
     return bring
 

@@ -22,7 +22,7 @@ from pipeline.datasets.ingest.splits import labels_of
 from pipeline.datasets.ingest.take import Taken, by_file, ended, source, take_all
 from pipeline.datasets.ingest.units import doubts, notes
 from pipeline.datasets.params import DatasetParams
-from pipeline.datasets.remote import FETCHED, here
+from pipeline.datasets.remote import FETCHED, fetched
 
 
 def ingest(
@@ -88,8 +88,8 @@ def _stopped(name: str, why: object, problems: list[Problem], report_folder: Pat
 
 
 def _read(name: str, params: DatasetParams, report_folder: Path) -> Reading:
-    path, gone = here(params.path, FETCHED)
-    labels, gone_labels = (path, []) if params.labels == params.path else here(params.labels, FETCHED)
+    path, gone = fetched(params.path, FETCHED)
+    labels, gone_labels = (path, []) if params.labels == params.path else fetched(params.labels, FETCHED)
     if not path.is_dir():
         what = "not a folder" if path.exists() else "no such folder"
         raise InputError(f"datasets.{name}.path: {path}: {what}")

@@ -3,9 +3,11 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 from test_ingest import params, picture
@@ -14,6 +16,7 @@ from pipeline.cli import main
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Dataset, Object, Sample
 from pipeline.datasets.ingest.ingest import ingest
+from pipeline.experiments import leaks as leaks_module
 from pipeline.experiments import probe
 from pipeline.experiments.leaks import NAMED, Images, find_leaks, ingested_images, leaks_text, priced, source_images
 
@@ -56,6 +59,39 @@ def test_what_was_planted_is_found_and_nothing_else(tmp_path: Path, animals: Pat
     with ingested_images(tmp_path / "data") as images:
         assert find_leaks(images, 32).pairs == []
         assert "no image of one split is in another one" in leaks_text(find_leaks(images, 32))
+
+
+def test_a_source_elsewhere_is_fetched_and_what_is_missing_is_said(
+    tmp_path: Path, animals: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (animals / "test/cat/broken.jpg").write_bytes(b"no image")
+    (animals / "test/cat/falls.jpg").write_bytes(b"ends its process")
+
+    def copied(system: LocalFileSystem, key: str, to: str) -> None:
+        if key.endswith("test/cat/0.jpg"):
+            raise FileNotFoundError(key)
+        shutil.copyfile(key, to)
+
+    def without_one(function: Any, items: Any, label: str, ended: Any, **_: Any) -> list[Any]:
+        return [ended(i) if i[0].file.name == "falls.jpg" else function(i) for i in items]
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(LocalFileSystem, "get_file", copied)
+    monkeypatch.setattr(leaks_module, "each", without_one)
+    url = f"file://{animals}"
+    with source_images("set", params("folder", animals).model_copy(update={"path": url, "labels": url})) as images:
+        found = find_leaks(images, 32)
+    assert {(p.kind, p.held_out, p.twin) for p in found.pairs} == PLANTED
+    assert found.refused == found.to_json()["refused"] == {"changed_while_reading": 1, "unreadable": 2}
+    assert "  not looked at: 1 changed_while_reading, 2 unreadable\n" in leaks_text(found)
+
+
+def test_a_password_is_not_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    url = "nosuch://me:s3cret@farm/set"
+    block = params("folder", tmp_path).model_copy(update={"path": url, "labels": url})
+    with pytest.raises(InputError, match=r"^nosuch://farm/set: cannot be listed"), source_images("set", block):
+        pass
 
 
 def images_of(rows: list[tuple[str, str, str | None, str]], seed: int = 0) -> Images:
@@ -145,7 +181,7 @@ def test_the_command(
     assert len(row["pairs"]) == 3
     assert row["price"]["leaking_images"] == 2
     for wrong, message in (
-        (["leaks", "alpaca"], "datasets.alpaca: data/sample/alpaca: no such file or folder"),
+        (["leaks", "alpaca"], "datasets.alpaca.path: data/sample/alpaca: no such folder"),
         (["leaks", "mien"], "no dataset 'mien' in params.yaml; did you mean 'mine'?"),
         (["leaks", "mine", "--run", "herd"], "--run herd: its dataset is herd; expected a run on mine"),
         (["leaks", "mine", "--sheet", "sheet.jpg"], "--sheet sheet.jpg: is there already"),

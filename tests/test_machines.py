@@ -7,6 +7,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -113,6 +114,16 @@ def test_a_worker_with_other_versions_is_refused(client: None, monkeypatch: pyte
         each(str, [1], "some")
 
 
+def test_a_worker_of_another_list_of_packages_is_refused(client: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of older code has packages in its list that this one's lacks, and lacks others."""
+    there = versions()
+    ours = {name: said for name, said in there.items() if name != "pillow"} | {"anew": "1.0"}
+    monkeypatch.setattr(machines, "versions", lambda: ours)
+    found = rf" has anew none, here 1\.0; pillow {re.escape(there['pillow'])}, here none: start all workers in"
+    with pytest.raises(InputError, match=found):
+        each(str, [1], "some")
+
+
 def test_a_worker_without_this_project_is_said(client: None, monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("only_here")
     exec("def same(item):\n    return item\nsame.__module__ = 'only_here'", module.__dict__)
@@ -123,13 +134,33 @@ def test_a_worker_without_this_project_is_said(client: None, monkeypatch: pytest
 
 def test_where_no_scheduler_answers_the_address_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machines, "CONNECT_S", 0.5)
+    monkeypatch.setattr(machines, "ANSWER_S", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # as one that speaks something else
         address = f"dask://127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(InputError, match=rf"parallel: {address}: no Dask scheduler: what listens"), over(address):
             pass
+    monkeypatch.setattr(machines, "ANSWER_S", 120.0)  # however slow this machine is
     tried = r"Timed out trying to connect to tcp://\S+ after 0\.5 s; `dask scheduler --port"
     with pytest.raises(InputError, match=rf"parallel: {address}: no Dask scheduler: {tried}"), over(address):
         pass
+
+
+def test_a_client_that_comes_too_late_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    late, closed = threading.Event(), threading.Event()
+
+    class Late:
+        def __init__(self, *_: object, **__: object) -> None:
+            assert late.wait(60)
+
+        def close(self) -> None:
+            closed.set()
+
+    monkeypatch.setattr(machines, "Client", Late)
+    monkeypatch.setattr(machines, "ANSWER_S", 0.01)
+    with pytest.raises(InputError, match=r"did not answer for 0\.01 s"), over("dask://127.0.0.1:1"):
+        pass
+    late.set()
+    assert closed.wait(60)
 
 
 def test_a_scheduler_without_workers_and_one_that_ends_are_said(

@@ -1,11 +1,14 @@
 """Sources that lie elsewhere: in S3, as a real server on loopback plays it, and in fsspec's other file systems."""
 
+import errno
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,9 +17,12 @@ import fsspec
 import pytest
 import s3fs
 from conftest import ROOT
+from filelock import FileLock
+from fsspec.implementations.memory import MemoryFileSystem
 from moto.server import ThreadedMotoServer
 from PIL import Image
 from ruamel.yaml import YAML
+from servers import Served, files_served
 
 from pipeline import cli
 from pipeline.core.errors import InputError
@@ -24,7 +30,7 @@ from pipeline.core.files import sha256
 from pipeline.datasets import remote
 from pipeline.datasets.ingest.ingest import ingest
 from pipeline.datasets.params import DATASETS
-from pipeline.datasets.remote import fetch
+from pipeline.datasets.remote import fetch, kept
 
 ODD = ["cow/a b.jpg", "cow/c#1.jpg", "cow/d?e=f.jpg", "cow/50%20.jpg", "cow/[1]*.jpg", "goat//g.jpg", "goat/ü.jpg"]
 
@@ -124,7 +130,7 @@ def test_only_what_was_changed_is_fetched_again(
     s3.rm(f"{bucket}/set/b.txt")
     (place / "c.txt").write_text("C")  # here
     (place / "d.txt").unlink()
-    listed = place.with_name("list.jsonl")
+    listed = Path(f"{place.parent}.jsonl")
     lines = listed.read_text().splitlines(keepends=True)
     last = lines[-1].split('"')[3]
     listed.write_text("".join(lines)[:-9])  # as a kill leaves it
@@ -285,3 +291,120 @@ def test_add_writes_the_url_and_recognizes_what_is_there(
     names = asked(monkeypatch)
     ingest("farm", DATASETS["folder"].model_validate(written), Path("data"), Path("reports"))
     assert names == [], "add has fetched it"
+
+
+@pytest.fixture
+def away() -> str:
+    """A URL of fsspec's memory with the object "1.txt" below it."""
+    url = f"memory://{uuid4().hex}/set"
+    fsspec.filesystem("memory").pipe_file(f"{url}/1.txt", b"one")
+    return url
+
+
+def test_a_file_comes_over_http_and_its_secrets_are_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "labels.json?v=1&sig=s3cret"
+    files = {name: Served(b"{}")}
+    with files_served(files) as (address, _):
+        url = f"{address.replace('//', '//me:s3cret@')}/{name}"
+        place, problems = fetch(url, tmp_path)
+        assert (place.name, place.read_bytes(), problems) == ("labels.json", b"{}", [])
+        assert not any("s3cret" in file.read_text() for file in tmp_path.glob("*.jsonl"))
+        names = asked(monkeypatch)
+        fetch(url, tmp_path)
+        assert names == []
+        files[name] = Served(b"[]", tag='"2"')
+        fetch(url, tmp_path)
+        assert (names, place.read_bytes()) == ([""], b"[]")
+        del files[name]
+        with pytest.raises(
+            InputError, match=r"^http://127\.0\.0\.1:\d+/labels\.json\?v=1&sig=\*\*\*: nothing is there$"
+        ):
+            fetch(url, tmp_path)
+
+
+def test_secrets_are_in_no_row_and_no_message(away: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = "http://me:s3cret@farm/set"
+    keys = [f"{root}/{end}" for end in ("a/../b", "c//1", "c/1", "d", "d/1")]
+    _, problems = remote._named_as_files({key: {} for key in keys}, root)
+    assert len(problems) == 3
+    assert "s3cret" not in str(problems)
+
+    def refused(*_: object) -> None:
+        raise ValueError(f"403, url='{root}/1.txt?X-Amz-Signature=s3cret'")
+
+    monkeypatch.setattr(MemoryFileSystem, "get_file", refused)
+    found = r"1\.txt: cannot be read: ValueError: 403, url='http://farm/set/1\.txt\?X-Amz-Signature=\*\*\*'$"
+    with pytest.raises(InputError, match=found):
+        fetch(away, tmp_path)
+
+
+def test_what_goes_wrong_here_is_not_said_of_there(away: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = kept(away, tmp_path) / "1.txt"
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def removed(_: object, key: str, to: str) -> None:
+        shutil.rmtree(Path(to).parent)
+        Path(to).write_bytes(b"one")
+
+    for get_file, number in ((full, errno.ENOSPC), (removed, errno.ENOENT)):
+        monkeypatch.setattr(MemoryFileSystem, "get_file", get_file)
+        with pytest.raises(OSError, match=str(number)) as raised:
+            fetch(away, tmp_path)
+        assert (raised.value.errno, raised.value.filename) == (number, str(file))
+
+
+def test_of_two_fetches_at_once_one_waits(away: str, tmp_path: Path) -> None:
+    place = kept(away, tmp_path)
+    place.mkdir(parents=True)
+    (place / ".unfinished").touch()
+    with ThreadPoolExecutor(1) as pool:
+        with FileLock(f"{place.parent}.lock"):
+            waiting = pool.submit(fetch, away, tmp_path)
+            with pytest.raises(TimeoutError):
+                waiting.result(0.3)
+            assert (place / ".unfinished").exists()
+        assert waiting.result() == (place, [])
+    assert contents(place) == {"1.txt": b"one"}
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("s3://farm/..", "all"),
+        ("s3://farm/./", "all"),
+        ("https://farm.example/labels.json?sig=a/b", "labels.json"),
+        (f"s3://farm/{'x' * 300}", "all"),
+    ],
+)
+def test_the_copy_of_a_url_stays_in_its_own_folder(tmp_path: Path, url: str, name: str) -> None:
+    place = kept(url, tmp_path)
+    assert (place.name, place.parent.parent) == (name, tmp_path)
+
+
+def test_an_object_may_be_called_like_the_list(tmp_path: Path) -> None:
+    url = f"memory://{uuid4().hex}/list.jsonl"
+    fsspec.filesystem("memory").pipe_file(url, b"one")
+    for _ in range(2):
+        assert fetch(url, tmp_path)[0].read_bytes() == b"one"
+
+
+def test_what_has_no_version_is_fetched_again(away: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "VERSIONS", ())
+    fetch(away, tmp_path)
+    fsspec.filesystem("memory").pipe_file(f"{away}/1.txt", b"two")
+    place, _ = fetch(away, tmp_path)
+    assert contents(place) == {"1.txt": b"two"}
+
+
+def test_a_folder_may_become_an_object_and_again_a_folder(away: str, tmp_path: Path) -> None:
+    system = fsspec.filesystem("memory")
+    place, _ = fetch(away, tmp_path)
+    assert contents(place) == {"1.txt": b"one"}
+    system.rm(away, recursive=True)
+    system.pipe_file(away, b"alone")
+    assert fetch(away, tmp_path)[0].read_bytes() == b"alone"
+    system.rm(away)
+    system.pipe_file(f"{away}/2/3.txt", b"three")
+    assert contents(fetch(away, tmp_path)[0]) == {"2/3.txt": b"three"}

@@ -21,7 +21,7 @@ from pipeline.config.params import (
     turn,
 )
 from pipeline.config.starting import starting_weights
-from pipeline.core.errors import InputError
+from pipeline.core.errors import InputError, without_password
 from pipeline.core.params import nearest
 from pipeline.datasets.formats import FORMATS, detect_format, nearest_of
 from pipeline.datasets.formats.reading import refuse_names
@@ -71,7 +71,8 @@ def add(
     with turn(params):
         rewrite(params, _written(params, name, dataset, run)[0])
     return (
-        f"{data}: {format} ({reason})\n{said}\n{params}: datasets.{name} and runs.{name} written\n"
+        f"{without_password(str(data))}: {format} ({reason})\n{said}\n"
+        f"{params}: datasets.{name} and runs.{name} written\n"
         f"next: dvc repro track@{name} (`pocketlens params {name}` lists its knobs)"
     )
 

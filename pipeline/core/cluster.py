@@ -30,7 +30,8 @@ from pipeline.core.machine import DASK
 BATCH = 256  # items at most that a worker takes at once
 SHARES = 4  # batches at least that each thread of the workers has, where there are items enough
 AHEAD = 2  # batches that wait at the scheduler or are worked on, for each thread
-CONNECT_S, ALONE_S = 20.0, 60.0  # until no scheduler answers; until one has no worker left
+CONNECT_S, ANSWER_S = 20.0, 40.0  # until no scheduler is there; until what is there is taken for something else
+ALONE_S = 60.0  # until a scheduler has no worker left
 PACKAGES = (  # that make or read pixels and numbers, and what the machines talk with
     *("numpy", "pillow", "opencv-python-headless", "av", "albumentations", "imgaug", "scikit-image", "scipy"),
     *("torch", "torchvision", "timm", "onnxruntime", "executorch", "distributed"),
@@ -60,11 +61,9 @@ class Job:
     def __call__(self, items: list[Any]) -> list[Any]:
         """The results of a batch, in a worker. Raises InputError if that is not as the process that asks."""
         worker = f"the Dask worker {get_worker().address}"
-        differ = [
-            f"{name} {theirs}, here {self.versions[name]}"
-            for name, theirs in versions().items()
-            if theirs != self.versions[name]
-        ]
+        theirs, ours = versions(), self.versions
+        pairs = {name: (theirs.get(name, "none"), ours.get(name, "none")) for name in sorted(theirs | ours)}
+        differ = [f"{name} {there}, here {here}" for name, (there, here) in pairs.items() if there != here]
         if differ:
             advice = "start all workers in the project as it is here, with `make setup` done"
             raise InputError(f"{worker} has {'; '.join(differ)}: {advice}")
@@ -118,20 +117,29 @@ def connected(parallel: str) -> Iterator["Cluster"]:
 
 def _client(parallel: str, address: str) -> Client:
     found: list[Client | Exception] = []
+    turn, too_late = threading.Lock(), threading.Event()
 
     def connect() -> None:
         try:
-            found.append(Client(address, timeout=CONNECT_S, name="pocketlens"))
+            client = Client(address, timeout=CONNECT_S, name="pocketlens")
         except Exception as error:  # noqa: BLE001  said below
             found.append(error)
+            return
+        with turn:
+            if not too_late.is_set():
+                found.append(client)
+                return
+        client.close()
 
     # in a thread: the library waits for ever for a server that speaks something else, as that of Dask's dashboard
     thread = threading.Thread(target=connect, daemon=True)
     thread.start()
-    thread.join(2 * CONNECT_S)
-    if found and isinstance(found[0], Client):
+    thread.join(ANSWER_S)
+    with turn:
+        too_late.set()
+    if found and not isinstance(found[0], Exception):
         return found[0]
-    why = found[0] if found else f"what listens there did not answer for {2 * CONNECT_S:g} s as a scheduler does"
+    why = found[0] if found else f"what listens there did not answer for {ANSWER_S:g} s as a scheduler does"
     raise InputError(
         f"machine.parallel: {parallel}: no Dask scheduler: {why}; "
         f"`dask scheduler --port {address.rpartition(':')[2]}` starts one, machine.parallel: processes needs none"

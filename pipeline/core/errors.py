@@ -11,6 +11,12 @@ class InputError(ValueError):
     """
 
 
+# names of what a query proves with that it may read: sig, X-Amz-Signature, access_token, api_key
+SECRET = re.compile(
+    r"([?&][^=&#\s'\"]*(?:sig|token|key|secret|passw|pwd|credential|auth)[^=&#\s'\"]*=)[^&#\s'\"]+", re.IGNORECASE
+)
+
+
 def without_password(uri: str) -> str:
     """An address as it may stand in a message.
 
@@ -18,8 +24,10 @@ def without_password(uri: str) -> str:
     'mongodb://db.example:27017'
     >>> without_password("mongodb://me:s@cret@db.example:27017/herd")
     'mongodb://db.example:27017/herd'
+    >>> without_password("https://farm.example/herd.json?v=2&sig=s3cret")
+    'https://farm.example/herd.json?v=2&sig=***'
     """
-    return re.sub(r"//[^/]*@", "//", uri)
+    return SECRET.sub(r"\1***", re.sub(r"//[^/]*@", "//", uri))
 
 
 def shown(name: str) -> str:

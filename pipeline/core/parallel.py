@@ -160,6 +160,8 @@ def own_place(path: Path) -> Iterator[Path]:
     except OSError as error:
         if error.filename == str(place):
             error.filename = str(path)
+        if error.filename2 == str(place):  # of a copy
+            error.filename2 = str(path)
         raise
     finally:
         place.unlink(missing_ok=True)  # also where both are links to one file, which a move leaves as it is

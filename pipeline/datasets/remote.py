@@ -10,14 +10,17 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from hashlib import sha256 as hash_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
 from tqdm import tqdm
 
+from pipeline.core.boundary import WITHOUT_NAME
 from pipeline.core.errors import InputError, without_password
-from pipeline.core.files import LONGEST_NAME, sha256, write_text
+from pipeline.core.files import LONGEST_NAME, naming, sha256, write_text
 from pipeline.core.parallel import own_place
 from pipeline.datasets.formats.reading import Problem
 
@@ -29,7 +32,7 @@ FETCHED = Path(".fetched")  # in a project
 TOGETHER = 16  # objects that are fetched at once
 # what tells two versions of an object apart, in the words of the file systems; the first that both have is compared
 CODES = ("ETag", "etag", "md5Hash", "content_md5")
-VERSIONS = (*CODES, "mtime", "LastModified", "last_modified", "updated", "created")
+VERSIONS = (*CODES, "mtime", "LastModified", "Last-Modified", "last_modified", "updated", "created")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +46,10 @@ class Fetched:
     sha256: str
 
 
-def here(place: str, cache: Path) -> tuple[Path, list[Problem]]:
+def fetched(place: str, cache: Path) -> tuple[Path, list[Problem]]:
     """A path of params.yaml as it is; of a URL the copy in `cache`, and what is not in it: see `fetch`.
 
-    >>> here("data/herd", FETCHED)[0].as_posix()
+    >>> fetched("data/herd", FETCHED)[0].as_posix()
     'data/herd'
     """
     return fetch(place, cache) if is_url(place) else (Path(place), [])
@@ -60,7 +63,14 @@ def kept(place: str, cache: Path) -> Path:
     """
     if not is_url(place):
         return Path(place)
-    return cache / hash_of(place.encode()).hexdigest()[:16] / (place.rstrip("/").rpartition("/")[2] or "all")
+    said = without_password(place)  # the same folder when a password or token was renewed
+    name = said.partition("?")[0].rstrip("/").rpartition("/")[2]
+    return cache / hash_of(said.encode()).hexdigest()[:16] / (name if _is_name(name) else "all")
+
+
+def _is_name(part: str) -> bool:
+    """Whether a file or folder can be called like that."""
+    return part not in ("", ".", "..") and "\0" not in part and len(part.encode()) <= LONGEST_NAME
 
 
 def is_url(place: str) -> bool:
@@ -86,32 +96,52 @@ def fetch(url: str, cache: Path) -> tuple[Path, list[Problem]]:
     ...     place.name, [file.name for file in place.iterdir()], problems
     ('herd', ['a b.txt'], [])
     """
-    from fsspec.core import url_to_fs
+    place = kept(url, cache)
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{place.parent}.lock"):  # who waits finds here what the other one has fetched
+        return place, _fetch(url, place)
 
+
+def _fetch(url: str, place: Path) -> list[Problem]:
     said = without_password(url)
     try:
         with _named(said, "cannot be listed"):
-            # an instance of its own remembers no older listing
-            system, root = url_to_fs(url, skip_instance_cache=True)
-            objects = {key: info for key, info in system.find(root, detail=True).items() if not key.endswith("/")}
-            system.invalidate_cache()
-    except FileNotFoundError:  # no such bucket
-        objects = {}
-    if not objects:
-        raise InputError(f"{said}: nothing is there")
-    place = kept(url, cache)
-    if alone := list(objects) == [root]:
-        wanted, problems = {"": root}, list[Problem]()
-    else:
-        wanted, problems = _named_as_files(objects, root)
-    listed = place.with_name("list.jsonl")
-    held = _held(listed, place, wanted, objects)
+            system, root, objects = _listed(url)
+    except _GoneError:  # no such bucket
+        raise InputError(f"{said}: nothing is there") from None
+    alone = list(objects) == [root]
+    wanted, problems = ({"": root}, []) if alone else _named_as_files(objects, root)
+    rows = Path(f"{place.parent}.jsonl")  # beside the folder, where no object can be called like it
+    held = _held(rows, place, wanted, objects)
     _remove_others(place, wanted)
     missing = [name for name in wanted if name not in held]
-    problems += _fetch_all(system, said, listed, place, {name: objects[wanted[name]] for name in missing})
+    problems += _fetch_all(system, said, rows, place, {name: objects[wanted[name]] for name in missing})
     if alone and problems:
         raise InputError(f"{said}: {problems[0].found}; run it again")
-    return place, problems
+    return problems
+
+
+def _listed(url: str) -> tuple["AbstractFileSystem", str, dict[str, dict[str, Any]]]:
+    """The file system, the key of what is asked for, and key -> information of each object there."""
+    from fsspec.core import url_to_fs
+
+    # an instance of its own remembers no older listing
+    system, root = url_to_fs(url, skip_instance_cache=True)
+    objects = {key: info for key, info in system.find(root, detail=True).items() if not key.endswith("/")}
+    system.invalidate_cache()
+    if not objects:
+        raise FileNotFoundError
+    bare = [key for key, info in objects.items() if info.get("size") is None]  # over HTTP
+    with ThreadPoolExecutor(TOGETHER) as pool:
+        objects |= zip(bare, pool.map(partial(_information, system), bare), strict=True)
+    return system, root, {key: info | {"name": key} for key, info in objects.items()}
+
+
+def _information(system: "AbstractFileSystem", key: str) -> dict[str, Any]:
+    try:
+        return dict(system.info(key))
+    except FileNotFoundError:  # said when it is fetched
+        return {}
 
 
 def _named_as_files(objects: dict[str, Any], root: str) -> tuple[dict[str, str], list[Problem]]:
@@ -122,14 +152,16 @@ def _named_as_files(objects: dict[str, Any], root: str) -> tuple[dict[str, str],
         parts = [part for part in key[len(root.rstrip("/")) :].split("/") if part]
         name = "/".join(parts)
         if name in wanted:
-            problems.append(Problem(name, key, "bad_name", f"the same file name as that of {wanted[name]}"))
-        elif any(part in (".", "..") or "\0" in part or len(part.encode()) > LONGEST_NAME for part in parts):
-            problems.append(Problem(name, key, "bad_name", "no file can be called like that"))
+            found = f"the same file name as that of {without_password(wanted[name])}"
+            problems.append(Problem(name, without_password(key), "bad_name", found))
+        elif not all(map(_is_name, parts)):
+            problems.append(Problem(name, without_password(key), "bad_name", "no file can be called like that"))
         else:
             wanted[name] = key
     folders = {"/".join(parts[:i]) for parts in (n.split("/") for n in wanted) for i in range(1, len(parts))}
     for name in sorted(folders & wanted.keys()):
-        problems.append(Problem(name, wanted.pop(name), "bad_name", "called like the folder of other objects"))
+        found = "called like the folder of other objects"
+        problems.append(Problem(name, without_password(wanted.pop(name)), "bad_name", found))
     return wanted, problems
 
 
@@ -147,8 +179,9 @@ def _held(listed: Path, place: Path, wanted: dict[str, str], objects: dict[str, 
     held = set()
     for name, key in tqdm(wanted.items(), "what was fetched before", mininterval=0.5, leave=False):
         was, file = rows.get(name), place / name if name else place
-        info = objects[key]
-        same = was and (was.key, was.size, was.version) == (key, info["size"], _version(info))
+        there = without_password(key), objects[key].get("size"), _version(objects[key])
+        # of what has no version nobody knows whether it was changed
+        same = was is not None and was.version and (was.key, was.size, was.version) == there
         if same and was and file.is_file() and sha256(file) == was.sha256:
             held.add(name)
     write_text(listed, "".join(_line(rows[name]) for name in sorted(held)))
@@ -171,6 +204,8 @@ def _remove_others(place: Path, wanted: dict[str, str]) -> None:
                 file.rmdir()
         elif file.relative_to(place).as_posix() not in wanted:
             file.unlink()
+    if "" in wanted:  # one object now, and empty as a folder
+        place.rmdir()
 
 
 def _fetch_all(
@@ -178,7 +213,7 @@ def _fetch_all(
 ) -> list[Problem]:
     """Fetch the objects of this information, by the names of their files; a row for each that was changed."""
     problems: list[Problem] = []
-    total = sum(info["size"] or 0 for info in missing.values())
+    total = sum(info.get("size") or 0 for info in missing.values())
     listed.parent.mkdir(parents=True, exist_ok=True)
     pool = ThreadPoolExecutor(TOGETHER)
     try:
@@ -205,26 +240,28 @@ def _fetch_one(
     key, file = info["name"], place / name if name else place
     file.unlink(missing_ok=True)  # of an older version
     file.parent.mkdir(parents=True, exist_ok=True)
+    said = without_password(key)  # over HTTP a URL itself
     try:
-        with _named(f"{url}: {key}", "cannot be read"), own_place(file) as fetched:
-            changed = _copy(system, info, fetched)
-    except FileNotFoundError:
+        with naming(file), own_place(file) as part:
+            changed = _copy(system, info, part, said if said.startswith(url) else f"{url}: {said}")
+    except _GoneError:
         changed = "gone since it was listed"
     if changed:
         file.unlink(missing_ok=True)
         return Problem(name or file.name, "", "changed_while_reading", changed)
-    return Fetched(name, key, file.stat().st_size, _version(info), sha256(file))
+    return Fetched(name, said, file.stat().st_size, _version(info), sha256(file))
 
 
-def _copy(system: "AbstractFileSystem", info: dict[str, Any], file: Path) -> str:
+def _copy(system: "AbstractFileSystem", info: dict[str, Any], file: Path, said: str) -> str:
     """Write the object to `file`; returns how it differs from the one that was listed, "" if it does not."""
-    # a time is given another way in a list than of one object
-    before = info if any(map(info.get, CODES)) else system.info(info["name"])
-    system.get_file(info["name"], str(file))
+    with _named(said, "cannot be read", file):  # a time is given another way in a list than of one object
+        before = info if any(map(info.get, CODES)) else system.info(info["name"])
+        system.get_file(info["name"], str(file))
+        now = system.info(info["name"])
     size = file.stat().st_size
-    if info["size"] not in (None, size):
+    if info.get("size") not in (None, size):
         return f"changed since it was listed: {info['size']} bytes then, {size} read"
-    return _differs(before, system.info(info["name"]))
+    return _differs(before, now)
 
 
 def _version(info: dict[str, Any]) -> str:
@@ -242,12 +279,22 @@ def _differs(listed: dict[str, Any], now: dict[str, Any]) -> str:
     return ""
 
 
+class _GoneError(Exception):
+    """There is no such object, there."""
+
+
 @contextmanager
-def _named(what: str, how: str) -> Iterator[None]:
-    """Each file system raises its own: no rights, no network, no such bucket, a package that is not installed."""
+def _named(what: str, how: str, file: Path | None = None) -> Iterator[None]:
+    """Each file system raises its own: no rights, no network, no such bucket, a package that is not installed. What is
+    wrong here, where `file` is written, is raised as it is.
+    """
     try:
         yield
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # noqa: BLE001  and is said
-        raise InputError(f"{what}: {how}: {type(error).__name__}: {' '.join(str(error).split())}") from None
+    except Exception as error:
+        here = isinstance(error, OSError) and file and str(file) in (error.filename, error.filename2)
+        if here or getattr(error, "errno", None) in WITHOUT_NAME:
+            raise
+        if isinstance(error, FileNotFoundError):
+            raise _GoneError from None
+        text = without_password(" ".join(str(error).split()))
+        raise InputError(f"{what}: {how}: {type(error).__name__}: {text}") from None

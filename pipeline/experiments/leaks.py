@@ -1,6 +1,5 @@
 """What lies on both sides of a split: the same images, similar ones, groups; and what they add to a test's figure."""
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,10 +16,11 @@ from pipeline.core.errors import InputError, shown
 from pipeline.core.image_file import open_image
 from pipeline.core.parallel import each
 from pipeline.core.sample import SPLITS, Dataset, Sample, read_dataset, read_samples
-from pipeline.datasets.formats import FORMATS
-from pipeline.datasets.ingest.similar import ROWS, Likeness, thumbnail
+from pipeline.datasets.formats.reading import Problem
+from pipeline.datasets.ingest.similar import ROWS, Likeness, digest, thumbnail
+from pipeline.datasets.ingest.sources import nothing_usable, read_source
 from pipeline.datasets.ingest.splits import by_source
-from pipeline.datasets.ingest.take import by_file, take_all
+from pipeline.datasets.ingest.take import by_file, ended, source, take_all
 from pipeline.datasets.params import DatasetParams
 
 KINDS = ("identical", "similar", "group")  # from the worst
@@ -30,13 +30,16 @@ LISTED = 20  # pairs that the text names
 
 @dataclass(slots=True)
 class Images:
-    """A dataset's images in `folder`, each with its split and what near-duplicates are told by."""
+    """A dataset's images in `folder`, each with its split and what near-duplicates are told by; and the rows of the
+    source about what is not among them.
+    """
 
     dataset: Dataset
     folder: Path
     samples: list[Sample] = field(default_factory=list)
     thumbnails: list[NDArray[np.uint8]] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
+    refused: list[Problem] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -73,7 +76,7 @@ class Price:
 class Leaks:
     """The pairs, the worst first, up to `NAMED` of each held-out image and kind; `counts` images that leak, as
     "identical: test in train"; ids of those that leak from train, and of
-    their twins there by the split that has them too.
+    their twins there by the split that has them too; by rule how many files were not looked at.
     """
 
     dataset: str
@@ -82,35 +85,39 @@ class Leaks:
     pairs: list[Pair]
     leaking: set[str]
     twins: dict[str, set[str]]
+    refused: dict[str, int]
     price: Price | None = None
 
     def to_json(self) -> dict[str, Any]:
         pairs = [asdict(pair) for pair in self.pairs]
         price = asdict(self.price) if self.price else None
-        return {"dataset": self.dataset, "images": self.images, "counts": self.counts, "pairs": pairs, "price": price}
+        head = {"dataset": self.dataset, "images": self.images, "refused": self.refused, "counts": self.counts}
+        return head | {"pairs": pairs, "price": price}
 
 
 @contextmanager
 def source_images(name: str, params: DatasetParams) -> Iterator[Images]:
     """The images as their owner splits them, decoded and scaled as `ingest` does, in a folder that goes again. What is
-    not placed is train. Raises InputError if the source does not split them.
+    not placed is train. Raises InputError if there are none, or the source does not split them.
     """
-    path, labels = Path(params.path), Path(params.labels)
-    for place in (path, labels):
-        if not place.exists():
-            raise InputError(f"datasets.{name}: {place}: no such file or folder")
-    reading = FORMATS[params.format].read(path.resolve(), labels.resolve(), params.options)
+    reading = read_source(name, params)
+    if not reading.candidates:
+        raise InputError(f"datasets.{name}: {nothing_usable(params, reading)}")
     if not by_source([Sample(c.id, "", 1, 1, c.split) for c in reading.candidates]):
         raise InputError(f"datasets.{name}: the source has no splits of its own; expected some, or --split ours")
     with TemporaryDirectory() as folder:
         work = partial(take_all, folder=Path(folder), max_side=params.max_side)
-        taken = [one for row in each(work, by_file(reading.candidates), f"read {name}") for one in row]
+        files = by_file(reading.candidates)
+        rows = each(work, files, f"read {name}", reads=source, writes=Path(folder), ended=ended)
+        taken = [one for row in rows for one in row]
         dataset = Dataset(name, reading.labels, reading.landmarks, reading.pairs, reading.skeleton)
         images = Images(dataset, Path(folder))
         for one in taken:
             images.samples += one.samples
             images.thumbnails += one.thumbnails
             images.digests += one.digests
+        problems = [*reading.problems, *(problem for one in taken for problem in one.problems)]
+        images.refused = [problem for problem in problems if problem.done == "refused"]
         for s in images.samples:
             s.split = s.split or "train"
         yield images
@@ -126,7 +133,7 @@ def ingested_images(folder: Path) -> Iterator[Images]:
             s.split, s.file_name = split, f"{split}/{s.file_name}"
             images.samples.append(s)
             images.thumbnails.append(thumbnail(pixels))
-            images.digests.append(hashlib.sha256(repr(pixels.size).encode() + pixels.tobytes()).hexdigest())
+            images.digests.append(digest(pixels))
     yield images
 
 
@@ -163,6 +170,7 @@ def find_leaks(images: Images, bits: int) -> Leaks:
         list(named.values()),
         from_train,
         in_train,
+        dict(Counter(problem.rule for problem in images.refused)),
     )
 
 
@@ -252,6 +260,8 @@ def leaks_text(leaks: Leaks) -> str:
     """What was found, for a person."""
     splits = ", ".join(f"{count} {split}" for split, count in leaks.images.items() if count)
     lines = [f"{leaks.dataset}: {splits}", *(f"  {count} {said}" for said, count in leaks.counts.items())]
+    if leaks.refused:
+        lines.append(f"  not looked at: {', '.join(f'{count} {rule}' for rule, count in leaks.refused.items())}")
     if not leaks.pairs:
         lines.append("  no image of one split is in another one, nor one like it, nor one of its group")
     for pair in leaks.pairs[:LISTED]:

@@ -14,7 +14,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipeline.core.errors import InputError
+from pipeline.core.errors import InputError, without_password
 from pipeline.core.params import flat
 
 OF_RUN = ("train", "evaluate", "export", "verify")
@@ -70,7 +70,8 @@ def state_of(stages: dict[str, Any], run: str, dataset: str, lock_file: Path) ->
             if key.startswith(f"runs.{run}."):
                 params[key.removeprefix(f"runs.{run}.")] = value
             elif key.startswith(f"datasets.{dataset}."):
-                params[f"dataset.{key.removeprefix(f'datasets.{dataset}.')}"] = value
+                said = without_password(value) if isinstance(value, str) else value  # a URL
+                params[f"dataset.{key.removeprefix(f'datasets.{dataset}.')}"] = said
     lock = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
     return RunState(run, dataset, lock, data, test, params)
 

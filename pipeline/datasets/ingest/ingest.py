@@ -11,18 +11,16 @@ from pipeline.core.errors import InputError, without_password
 from pipeline.core.files import new_folder, write_json, write_text
 from pipeline.core.parallel import each
 from pipeline.core.sample import SPLITS, Dataset, Sample, write_dataset, write_samples
-from pipeline.datasets.formats import FORMATS
-from pipeline.datasets.formats.reading import Problem, Reading, said_of_names
-from pipeline.datasets.ingest.accounts import unread
+from pipeline.datasets.formats.reading import Problem, Reading
 from pipeline.datasets.ingest.divide import divide
-from pipeline.datasets.ingest.gate import counted, judge
+from pipeline.datasets.ingest.gate import judge
 from pipeline.datasets.ingest.record import Record, read_record, write_record
 from pipeline.datasets.ingest.report import labels_sheet, ledger_text, summary_of
+from pipeline.datasets.ingest.sources import nothing_usable, read_source
 from pipeline.datasets.ingest.splits import labels_of
 from pipeline.datasets.ingest.take import Taken, by_file, ended, source, take_all
 from pipeline.datasets.ingest.units import doubts, notes
 from pipeline.datasets.params import DatasetParams
-from pipeline.datasets.remote import FETCHED, here
 
 
 def ingest(
@@ -88,20 +86,9 @@ def _stopped(name: str, why: object, problems: list[Problem], report_folder: Pat
 
 
 def _read(name: str, params: DatasetParams, report_folder: Path) -> Reading:
-    path, gone = here(params.path, FETCHED)
-    labels, gone_labels = (path, []) if params.labels == params.path else here(params.labels, FETCHED)
-    if not path.is_dir():
-        what = "not a folder" if path.exists() else "no such folder"
-        raise InputError(f"datasets.{name}.path: {path}: {what}")
-    if not labels.exists():
-        raise InputError(f"datasets.{name}.labels: {labels}: no such file or folder")
-    reading = FORMATS[params.format].read(path.resolve(), labels.resolve(), params.options)
-    reading.problems[:0] = [*gone, *gone_labels]
-    reading.problems += said_of_names(reading) + unread(reading, path.resolve(), labels.resolve())
+    reading = read_source(name, params)
     if not reading.candidates:
-        lost = counted(reading.problems, "refused", "dropped") or "no images"
-        why = f"nothing usable in {without_password(params.path)}: {lost}"
-        raise _stopped(name, why, reading.problems, report_folder)
+        raise _stopped(name, nothing_usable(params, reading), reading.problems, report_folder)
     return reading
 
 

@@ -4,6 +4,7 @@ The search is exact, in blocks: every pair's difference hashes are compared, and
 so neither the number of pairs nor that of images decides how much memory it takes beyond the images' own thumbnails.
 """
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -71,6 +72,15 @@ def thumbnail(image: Image.Image) -> NDArray[np.uint8]:
     (16, 17)
     """
     return np.asarray(image.convert("L").resize((17, 16), Image.Resampling.BOX))
+
+
+def digest(image: Image.Image) -> str:
+    """What identical images share: a hash of the size and the pixels.
+
+    >>> digest(Image.new("RGB", (2, 1))) == digest(Image.new("RGB", (1, 2)))
+    False
+    """
+    return hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
 
 
 def near_duplicates(

@@ -1,6 +1,5 @@
 """An image or clip of a dataset -> its checked, scaled copy in the one form."""
 
-import hashlib
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,7 @@ from pipeline.core.parallel import own_place
 from pipeline.core.sample import Object, Sample
 from pipeline.datasets.formats.reading import Candidate, Problem
 from pipeline.datasets.ingest.checks import LabelledSizeError, check_objects, checked
-from pipeline.datasets.ingest.similar import thumbnail
+from pipeline.datasets.ingest.similar import digest, thumbnail
 from pipeline.datasets.video import ClipError, frames
 from pipeline.ops.preprocess import FILL
 
@@ -100,14 +99,22 @@ def take(
 
 
 def ended(candidates: list[Candidate]) -> list[Taken]:
-    """In place of `take_all` for a file that ends each process that decodes it."""
+    """In place of `take_all` for a file that ends each process that decodes it.
+
+    >>> [taken.problems[0].rule for taken in ended([Candidate(Path("a.jpg"), "a.jpg")])]
+    ['unreadable']
+    """
     found = "the process that decodes it is ended"
     rules = ["unreadable" if c.frames is None else "unreadable_clip" for c in candidates]
     return [Taken(problems=[Problem(c.name, "", rule, found)]) for c, rule in zip(candidates, rules, strict=True)]
 
 
 def source(candidates: list[Candidate]) -> Path:
-    """The one file that they are of."""
+    """The one file that they are of.
+
+    >>> source([Candidate(Path("herd/a.jpg"), "a.jpg")]).as_posix()
+    'herd/a.jpg'
+    """
     return candidates[0].file
 
 
@@ -195,4 +202,4 @@ def _write(
     c = candidate
     taken.samples.append(Sample(name, file.name, *image.size, c.split, c.group, c.clip, c.label))
     taken.thumbnails.append(thumbnail(image))
-    taken.digests.append(hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest())
+    taken.digests.append(digest(image))

@@ -4,6 +4,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -54,8 +55,9 @@ class Copying:
         """Each sample when its image is there, without what the target does not keep."""
         names = iter(self.names)
         rows = [[(candidate, next(names)) for candidate in members] for members in by_file(self.candidates)]
-        with tqdm(total=len(self.candidates), desc="convert", mininterval=0.5) as bar:
-            for row, copied in zip(rows, in_threads(partial(_copy, folder=self.folder), rows), strict=True):
+        work = in_threads(partial(_copy, folder=self.folder), rows)
+        with closing(work) as made, tqdm(total=len(self.candidates), desc="convert", mininterval=0.5) as bar:
+            for row, copied in zip(rows, made, strict=True):
                 for (candidate, _), one in zip(row, copied, strict=True):
                     self._count(candidate, one)
                     for sample in one.taken.samples:

@@ -71,9 +71,8 @@ def convert(
         if not any(taken.samples for taken in copying.taken):
             raise _nothing(source, problems)
         doubtful = doubts(reading, copying.taken)
-        problems += notes(reading, copying.taken)
         problems += [Problem("", "", "other_unit", doubt, "noted") for doubt in doubtful]
-        problems += [*_of_set(dataset, kinds, copying), *lost.rows()]
+        problems += [*notes(reading, copying.taken), *_of_set(dataset, kinds, copying), *lost.rows()]
         write_text(folder / LEDGER, ledger_text(problems))
     summary = {"source": str(source), "format": row.name, "out": str(out), "to": to, "doubts": doubtful}
     return summary | _counts(reading, copying, problems)

@@ -578,7 +578,7 @@ def test_labels_elsewhere_are_looked_at_too(params: Path) -> None:
         ({"settings": ["model.head.channels=9"]}, r"model\.head\.channels: unknown key; expected one of kind, dropout"),
         ({"settings": ["epochs"]}, "--set epochs: expected key=value"),
         ({"settings": ["=5"]}, "--set =5: expected key=value"),
-        ({"settings": ["export.targets=[onnx_float"]}, r"--set export\.targets=\[onnx_float: the value is not YAML"),
+        ({"settings": ["export.targets=[onnx_float"]}, r"--set export\.targets=\[onnx_float: not YAML"),
         (
             {"data": "pts", "task": "localize", "settings": ["dataset.options.lable=face"]},
             "unknown key; did you mean 'label'?",

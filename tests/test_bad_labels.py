@@ -168,10 +168,13 @@ def shown(problem: Problem) -> str:
 FEW = "a0: &a0 [ha, ha]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10))
 
 
-@pytest.mark.parametrize("text", [FEW, "names: &a [*a]\n", "names: &a {0: *a}\n", "[" * 5000])
+TAGS = [f"a: !!{value}\n" for value in ('int ""', 'float ""', "bool maybe")]
+
+
+@pytest.mark.parametrize("text", [FEW, "names: &a [*a]\n", "names: &a {0: *a}\n", "[" * 5000, *TAGS, "? [{}]\n: 1\n"])
 @pytest.mark.parametrize("file", ["data.yaml", "README.md", "params.yaml"])
 def test_a_yaml_of_aliases_is_no_bomb(tmp_path: Path, file: str, text: str) -> None:
-    """A few lines that stand for ten to the ninth values, or hold themselves."""
+    """A few lines that stand for ten to the ninth values, or hold themselves; values that are not what they say."""
     drawn(tmp_path / "herd", ["0.jpg"])
     if file == "params.yaml":
         with pytest.raises(InputError, match=r"params\.yaml: "):

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import shutil
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,16 @@ from typing import Any
 import pytest
 from joblib import cpu_count
 from PIL import Image
+from test_ingest import params
 
 from pipeline import cli
 from pipeline.core.errors import InputError
+from pipeline.core.files import read_json
 from pipeline.core.sample import Dataset, Landmark, Object, Sample, write_dataset, write_samples
 from pipeline.datasets.convert.convert import convert
 from pipeline.datasets.convert.copying import in_threads
 from pipeline.datasets.formats import detect_format
+from pipeline.datasets.ingest.ingest import ingest
 from pipeline.datasets.video import ClipWriter
 from tests.label_files import make, read
 
@@ -73,6 +77,38 @@ def test_broken_images_are_refused_and_counted(tmp_path: Path) -> None:
     assert summary["objects"] == {"in": 5, "out": 3, "dropped": 2}
     assert summary["by_rule"]["unreadable"] == 1
     assert not (tmp_path / "out/train/3.jpg").exists()
+
+
+def odd_voc(root: Path) -> Path:
+    """Two images, one that is broken, one that is missing, one in a file that no format reads; a box in each."""
+    box = "<object><name>cow</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object>"
+    label = f"<annotation><size><width>40</width><height>20</height></size>{box}</annotation>"
+    make(root, {f"{i}.xml": label for i in range(5)} | {"0.jpg": (40, 20), "1.jpg": (40, 20), "2.jpg": "no image"})
+    return make(root, {"4.heic": "no image"})
+
+
+def odd_folder(root: Path) -> Path:
+    """Images that are there, and rows of some that are not, in two splits; of three boxes one is twice, one flat."""
+    make(root, {"train/1.jpg": (60, 40), "val/2.jpg": (40, 20), "val/notes.md": "of last summer"})
+    things = {"bbox": [[1, 1, 9, 9], [1, 1, 9, 9], [1, 1, 9, 0]], "categories": ["cow"] * 3}
+    rows = "".join(json.dumps({"file_name": f"{i}.jpg", "objects": things}) + "\n" for i in (1, 2, 2))
+    return make(root, {f"{split}/metadata.jsonl": rows for split in ("train", "val")})
+
+
+@pytest.mark.parametrize(("form", "odd"), [("voc", odd_voc), ("imagefolder", odd_folder)])
+def test_it_counts_and_tells_what_ingest_does(tmp_path: Path, form: str, odd: Callable[[Path], Path]) -> None:
+    herd = odd(tmp_path / "herd")
+    summary = convert(herd, tmp_path / "out", "coco", form)
+    block = params(form, herd, refuse_over=1.0, near_duplicates="off", other_units="note")
+    try:
+        ingest("herd", block, tmp_path / "data", tmp_path / "reports")
+    except InputError as error:  # of so few nothing can be learnt; the reports are there
+        assert "no image in train" in str(error)
+    known = read_json(tmp_path / "reports/summary.json")
+    assert (summary["images"]["in"], summary["objects"]["in"]) == (known["seen"], known["objects"]["seen"])
+    assert summary["objects"] == dict(zip(("in", "out", "dropped"), known["objects"].values(), strict=True))
+    own = ("few_images", "unused_label")
+    assert {rule: n for rule, n in known["by_rule"].items() if rule not in own}.items() <= summary["by_rule"].items()
 
 
 def test_the_command_says_it_in_a_line_and_in_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -202,7 +238,7 @@ def test_frames_of_clips_are_written_as_images(tmp_path: Path) -> None:
     source, labels = tmp_path / "people", tmp_path / "boxes.json"
     summary = convert(source, tmp_path / "out", "coco", "ucf24", labels, {"frames": 3})
     assert summary["images"] == {"in": 4, "out": 3, "refused": 1}
-    assert summary["objects"] == {"in": 3, "out": 3, "dropped": 0}
+    assert summary["objects"] == {"in": 6, "out": 3, "dropped": 3}, "of three frames of the clip that does not decode"
     back = read("coco", tmp_path / "out").candidates
     assert [c.name for c in back] == [f"images/run/v_run_g01_c01-{place:05d}.jpg" for place in (2, 6, 10)]
     assert [c.objects[0].box for c in back] == [(0.125, 0.0, 0.25, 0.5)] * 3

@@ -171,3 +171,24 @@ def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path, how: str) -> No
         Features(seen, net, tmp_path / "f", launch("fp32"))[0]
     file.unlink()
     assert Features(seen, net, tmp_path / "f", launch("fp32"))[0]
+
+
+def test_damaged_maps_of_other_machines_are_computed_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = spec("pool")
+    net, seen = net_of(made), pictures(tmp_path / "images", made)
+    whole = Features(seen, net, tmp_path / "f", launch("fp32"))
+    [file] = (tmp_path / "f").glob("*.sqlite")
+    parts = tmp_path / "g" / f"{file.stem}.parts"
+    parts.mkdir(parents=True)
+    np.savez(parts / "flipped.npz", names=np.zeros((1, 32), np.uint8), maps=np.zeros((1, 99), np.float16))
+    content = (parts / "flipped.npz").read_bytes()
+    middle = len(content) // 2
+    (parts / "flipped.npz").write_bytes(content[:middle] + b"\xff" + content[middle + 1 :])
+    for name, rest in (("empty", b""), ("half", content[:middle]), ("other", b"no zip")):
+        (parts / f"{name}.npz").write_bytes(rest)
+    monkeypatch.setattr(features, "on_cluster", lambda: True)
+    again = Features(seen, net, tmp_path / "g", launch("fp32"))
+    for i in range(len(seen)):
+        for a, b in zip(whole[i][0], again[i][0], strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert not parts.exists()

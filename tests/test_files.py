@@ -1,10 +1,13 @@
 """A file is finished or not there."""
 
+import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pipeline.core import sole as sole_module
 from pipeline.core.errors import InputError
 from pipeline.core.files import new_folder, read_json, write_json, write_text
 from pipeline.core.spec import ModelSpec, read_spec, write_spec
@@ -118,14 +121,57 @@ def test_a_folder_is_made_by_one_at_a_time(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_link_in_the_folders_place_is_replaced_and_what_it_leads_to_stays(tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere" / "mine").touch()
-    (tmp_path / "out").symlink_to("elsewhere")
-    with new_folder(tmp_path / "out") as folder:
+def test_a_link_in_the_folders_place_stays_and_the_folder_is_made_where_it_leads(tmp_path: Path) -> None:
+    (tmp_path / "out").symlink_to("disk/herd")
+    for name in ("old", "new"):
+        with new_folder(tmp_path / "out") as folder:
+            (folder / name).touch()
+        assert (tmp_path / "out").is_symlink()
+        assert [p.relative_to(tmp_path).as_posix() for p in (tmp_path / "disk").rglob("*")] == [
+            "disk/herd",
+            f"disk/herd/{name}",
+        ]
+
+
+def test_the_old_folder_is_put_back_when_the_new_one_cannot_be_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_text(tmp_path / "out/a", "old")
+
+    def fail(self: Path, target: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(self))
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="Input/output error"), new_folder(tmp_path / "out") as folder:
         (folder / "a").touch()
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a"]
-    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a", "elsewhere", "mine", "out"]
+    assert [(p.name, (p / "a").read_text()) for p in tmp_path.iterdir()] == [("out", "old")]
+
+
+def test_what_a_killed_run_has_put_aside_comes_back_if_the_next_one_fails(tmp_path: Path) -> None:
+    write_text(tmp_path / ".out.replaced/a", "old")
+    with pytest.raises(KeyError), new_folder(tmp_path / "out"):
+        raise KeyError
+    assert [(p.name, (p / "a").read_text()) for p in tmp_path.iterdir()] == [("out", "old")]
+
+
+@pytest.mark.parametrize("call", ["os.open", "fcntl.flock"])
+def test_a_folder_that_another_process_finishes_now_is_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """It is renamed before this one opens it, or before this one looks whether it still has its name."""
+    module = sole_module.os if call == "os.open" else sole_module.fcntl
+    name = call.rpartition(".")[2]
+    own = getattr(module, name)
+
+    def late(*arguments: Any, **options: Any) -> Any:
+        (tmp_path / ".out.unfinished").rename(tmp_path / "out")
+        monkeypatch.undo()
+        return own(*arguments, **options)
+
+    monkeypatch.setattr(module, name, late)
+    with pytest.raises(InputError, match="out: another process is making it"), new_folder(tmp_path / "out"):
+        pass
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_file_in_the_folders_place_stays(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from pipeline.datasets.ingest.ingest import ingest
 
 KILLS = int(os.environ.get("POCKETLENS_KILLS", "3"))
 CHANCE = random.Random(KILLS)
-SHARES = [0.9, *(round(CHANCE.random(), 3) for _ in range(KILLS - 1))]  # the first, as the old data goes
+SHARES = [0.9, 0.0, *(round(CHANCE.random(), 3) for _ in range(KILLS - 2))]  # as the old data goes; at once
 COUNT = 14  # images
 # a run that kills itself at an event, of which it says how many there are; with several processes one of those kills
 # it, once there are so many images
@@ -78,7 +78,7 @@ def run(source: Path, out: Path, last: int = 0, jobs: int = 1) -> Iterator[tuple
         try:
             code = process.wait(timeout=120)
             said.seek(0)
-            yield code, said.read().splitlines()[-1]
+            yield code, (said.read().splitlines() or [""])[-1]
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

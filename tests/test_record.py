@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from test_ingest import clip, hashes, ledger, params, picture
 
 from pipeline.core.errors import InputError
+from pipeline.core.files import new_folder
 from pipeline.core.sample import SPLITS, Sample
 from pipeline.datasets.ingest import ingest as chain
 from pipeline.datasets.ingest.ingest import ingest
@@ -318,3 +319,25 @@ def test_a_record_reads_back(tmp_path_factory, drawn):
     samples = [Sample(str(i), "", 8, 8) for i in range(len(drawn))]
     expected = {str(i): split for i, (_, split) in enumerate(drawn)}
     assert record.of(samples, names, dict.fromkeys(names, "")).images == expected
+
+
+def test_the_record_is_read_and_written_while_no_second_run_can(tmp_path, monkeypatch):
+    for i in range(10):
+        picture(tmp_path / "herd" / ("cow", "goat")[i % 2] / f"{i}.jpg", i)
+    file, seen = tmp_path / "splits" / "herd.csv", []
+
+    def held(name):
+        own = getattr(chain, name)
+
+        def call(*arguments):
+            with pytest.raises(InputError, match="another process is making it"), new_folder(tmp_path / "data"):
+                pass
+            seen.append(name)
+            return own(*arguments)
+
+        return call
+
+    for name in ("read_record", "write_record"):
+        monkeypatch.setattr(chain, name, held(name))
+    ingest("herd", params("folder", tmp_path / "herd"), tmp_path / "data", tmp_path / "reports", file)
+    assert (seen, len(read_record(file, PARAMS).rows)) == (["read_record", "write_record"], 10)

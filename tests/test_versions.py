@@ -19,7 +19,7 @@ COW, GOAT = Object("cow", (0.1, 0.1, 0.3, 0.4)), Object("goat", (0.6, 0.5, 0.2, 
 FACE = Object("cow", (0.1, 0.1, 0.3, 0.4), [Landmark(0.2, 0.2), Landmark(0.3, 0.2), Landmark(0, 0, 0)])
 
 
-def write(folder, images, labels=("cow", "goat")):
+def write(folder, images, labels=("cow", "goat"), scheme=(["a", "b", "c"], [], [(0, 1)])):
     """`images`: a sample each with the seed of its pixels."""
     for split in SPLITS:
         (folder / split).mkdir(parents=True)
@@ -27,7 +27,7 @@ def write(folder, images, labels=("cow", "goat")):
     for s, seed in images:
         pixels = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
         Image.fromarray(pixels).resize((64, 48)).save(folder / s.split / s.file_name)
-    write_dataset(folder, Dataset("set", list(labels), ["a", "b", "c"], [], [(0, 1)]))
+    write_dataset(folder, Dataset("set", list(labels), *scheme))
     return folder
 
 
@@ -118,6 +118,25 @@ def test_the_command_prints_and_draws(versions, tmp_path, capsys):
     assert row["counts"]["boxes_moved"] == 1
     (box,) = (change for change in row["changed"] if change["id"] == "box")
     assert box == {"id": "box", "boxes_moved": [["cow", pytest.approx(0.5), pytest.approx(0.1)]]}
+
+
+def test_what_all_images_share_is_compared_too(tmp_path, capsys):
+    a = write(tmp_path / "a", BEFORE)
+    b = write(tmp_path / "b", BEFORE, ("cow",), (["a", "b", "nose"], [(0, 1)], []))
+    main(["ledger", str(a), str(b), "--json"])
+    assert json.loads(capsys.readouterr().out)["dataset"] == {
+        "labels": {"before": ["cow", "goat"], "now": ["cow"]},
+        "landmarks": {"before": ["a", "b", "c"], "now": ["a", "b", "nose"]},
+        "pairs": {"before": [], "now": [[0, 1]]},
+        "skeleton": {"before": [[0, 1]], "now": []},
+    }
+    assert difference_text(compared(a, b)).splitlines()[2:] == [
+        "labels: cow, goat -> cow",
+        "landmarks: a, b, c -> a, b, nose",
+        "pairs: none -> 0-1",
+        "skeleton: 0-1 -> none",
+    ]
+    assert compared(a, a).to_json()["dataset"] == {}
 
 
 @given(st.lists(st.tuples(st.sampled_from(["cow", "goat"]), st.integers(0, 3), st.integers(0, 3)), max_size=5))

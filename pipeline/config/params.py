@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from filelock import FileLock, Timeout
 from pydantic import Field, TypeAdapter, ValidationError, create_model, field_validator, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from pipeline.augment.params import AugmentParams
 from pipeline.config.problems import describe
@@ -263,8 +261,5 @@ def read_settings(settings: Sequence[str]) -> dict[str, Any]:
         key, equals, value = setting.partition("=")
         if not (key and equals):
             raise InputError(f"--set {setting}: expected key=value")
-        try:
-            found[key] = YAML(typ="safe").load(value)
-        except YAMLError as error:
-            raise InputError(f"--set {setting}: the value is not YAML: {error}") from None
+        found[key] = yaml_value(value, f"--set {setting}")
     return found

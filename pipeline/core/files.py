@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.core.boundary import FULL, ROOM, SHARED, WITHOUT_NAME
 from pipeline.core.errors import InputError
-from pipeline.core.sole import remove, sole
+from pipeline.core.sole import put_back, remove, sole, swap
 
 LONGEST_NAME = 255  # bytes of a file's name, on the usual file systems
 # UTF-32 begins like UTF-16
@@ -28,8 +28,9 @@ MARKS = (
 
 @contextmanager
 def new_folder(path: Path | str) -> Iterator[Path]:
-    """Yield an empty folder beside `path`; on success it takes the place of `path`, on an error it is removed. What a
-    run that was killed has left beside `path` goes. Raises InputError while another process makes the same folder.
+    """Yield an empty folder beside `path`; on success it takes the place of `path`, on an error it is removed. Where
+    `path` is a link, all of that happens where it leads. What a run that was killed has left beside `path` goes, or
+    comes back, if it is the only one there is. Raises InputError while another process makes the same folder.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -38,17 +39,15 @@ def new_folder(path: Path | str) -> Iterator[Path]:
     ...     [path.name for path in Path(folder, "model").iterdir()]
     ['labels.txt']
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path)) if Path(path).is_symlink() else Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     place = unfinished(path)
     old = place.with_suffix(".replaced")
     with naming(path), sole(place, path):
+        put_back(old, path)
         remove(old)
         yield place
-        if path.exists() or path.is_symlink():
-            path.rename(old)  # at no moment is `path` half a folder
-        place.replace(path)
-        remove(old)
+        swap(place, path, old)
 
 
 @contextmanager

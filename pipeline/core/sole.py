@@ -31,7 +31,8 @@ def sole(place: Path, path: Path) -> Iterator[None]:
     """
     if path.exists() and not path.is_dir():
         raise InputError(f"{path}: a file; expected a folder, or nothing of that name")
-    place.mkdir(exist_ok=True)
+    with suppress(FileExistsError):
+        place.mkdir()
     handle = _held(place)
     if handle is None:
         raise InputError(f"{path}: another process is making it; wait for that one to end, then run it again")
@@ -64,13 +65,36 @@ def remove(path: Path) -> None:
             path.unlink()
 
 
+def swap(place: Path, path: Path, old: Path) -> None:
+    """Move the folder `place` to `path`, and what is there, which waits as `old` meanwhile, away. On an error it is
+    put back.
+    """
+    try:
+        if path.exists() or path.is_symlink():
+            path.rename(old)  # at no moment is `path` half a folder
+        place.replace(path)
+    except BaseException:
+        put_back(old, path)
+        raise
+    remove(old)
+
+
+def put_back(old: Path, path: Path) -> None:
+    """Move what `swap` had moved to `old` back to `path`, if that is empty: its run did not come to the end."""
+    if old.exists() and not (path.exists() or path.is_symlink()):
+        old.rename(path)
+
+
 def _held(place: Path) -> int | None:
     """The handle of the folder, locked: -1 where the system has no such locks, None where another process has it, or
     has finished it meanwhile.
     """
     if fcntl is None:
         return -1
-    handle = os.open(place, os.O_RDONLY)
+    try:
+        handle = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -78,7 +102,8 @@ def _held(place: Path) -> int | None:
         return None
     except OSError:  # a file system without locks
         return handle
-    if place.exists() and os.path.samestat(os.fstat(handle), place.stat()):
-        return handle
+    with suppress(FileNotFoundError):
+        if os.path.samestat(os.fstat(handle), place.stat()):
+            return handle
     os.close(handle)
     return None

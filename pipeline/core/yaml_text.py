@@ -21,6 +21,8 @@ def yaml_value(text: str, where: str) -> Any:
         value = YAML(typ="safe").load(text)
     except (YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{where}: not YAML: {error}") from None
+    except (LookupError, TypeError, AttributeError, ArithmeticError) as error:  # as ruamel makes `!!bool maybe`
+        raise InputError(f"{where}: not YAML: a value that is not what its tag or place says: {error!r}") from None
     count, ahead = 0, [value]
     while ahead:
         one = ahead.pop()

@@ -19,6 +19,7 @@ from pipeline.metrics.matching import MATCH_IOU, iou
 
 SAME = 1e-6  # of a side of the image: what moved by less has not moved
 LISTED = 20  # images that the text names of each kind
+SHARED = ("labels", "landmarks", "pairs", "skeleton")  # of dataset.json
 INGESTED = Path("data/ingested")
 
 
@@ -79,6 +80,11 @@ class Difference:
     removed: list[str]
     changed: list[Change]
 
+    def of_set(self) -> dict[str, tuple[list[Any], list[Any]]]:
+        """What the images share and is different, before and now."""
+        both = {key: (getattr(self.before.dataset, key), getattr(self.now.dataset, key)) for key in SHARED}
+        return {key: (old, new) for key, (old, new) in both.items() if old != new}
+
     def counts(self) -> dict[str, int]:
         kinds = Counter(kind for change in self.changed for kind in change.kinds())
         both = len(self.now.images) - len(self.added)
@@ -91,7 +97,8 @@ class Difference:
             {key: value for key, value in asdict(c).items() if value != getattr(empty, key)} for c in self.changed
         ]
         names = {"before": self.before.name, "now": self.now.name, "counts": self.counts()}
-        return {**names, "added": self.added, "removed": self.removed, "changed": changed}
+        shared = {key: {"before": old, "now": new} for key, (old, new) in self.of_set().items()}
+        return {**names, "added": self.added, "removed": self.removed, "changed": changed, "dataset": shared}
 
 
 @contextmanager
@@ -213,12 +220,14 @@ def _pairs(before: list[Object], now: list[Object], by_label: bool) -> list[tupl
             if near or (not by_label and overlap[j, i] >= MATCH_IOU):
                 ways.append((-overlap[j, i], far, i, j))
     found: dict[int, int] = {}
+    taken: set[int] = set()
     for _, _, i, j in sorted(ways):
-        if i not in found and j not in found.values():
+        if i not in found and j not in taken:
             found[i] = j
+            taken.add(j)
     pairs = [(before[i], now[j]) for i, j in sorted(found.items())]
     before[:] = [o for i, o in enumerate(before) if i not in found]
-    now[:] = [o for j, o in enumerate(now) if j not in found.values()]
+    now[:] = [o for j, o in enumerate(now) if j not in taken]
     return pairs
 
 
@@ -232,9 +241,9 @@ def difference_text(found: Difference) -> str:
     counts = found.counts()
     before, now = (f"{v.name}: {len(v.images)} images" for v in (found.before, found.now))
     lines = [f"{before} -> {now}", "  ".join(f"{kind} {count}" for kind, count in counts.items() if count)]
-    old, new = found.before.dataset.labels, found.now.dataset.labels
-    if old != new:
-        lines.append(f"labels: {', '.join(old)} -> {', '.join(new)}")
+    for key, both in found.of_set().items():
+        old, new = (", ".join(i if isinstance(i, str) else f"{i[0]}-{i[1]}" for i in of) or "none" for of in both)
+        lines.append(f"{key}: {shown(old)} -> {shown(new)}")
     for kind, ids in (("added", found.added), ("removed", found.removed)):
         lines += _listed(kind, [shown(i) for i in ids])
     lines += _listed("changed", [f"{shown(c.id)}: {'; '.join(c.kinds().values())}" for c in found.changed])

@@ -2,11 +2,13 @@
 
 import hashlib
 import sqlite3
+import zlib
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ from pipeline.training.targets import Item
 
 BATCH = 32  # the last batch is padded to it: features of an image must not depend on the size of its batch
 NET = "net.pt"
+DAMAGED = (BadZipFile, zlib.error, EOFError, KeyError, ValueError)  # how NumPy says it of a file
 
 
 def names_of(images: Tensor) -> list[bytes]:
@@ -83,10 +86,16 @@ class Elsewhere:
 
 
 def parts_in(folder: Path) -> Iterator[tuple[list[bytes], NDArray[np.float16]]]:
-    """What `Elsewhere` has left in its folder `parts`: names, and [N, D] maps of these."""
+    """What `Elsewhere` has left in its folder `parts`: names, and [N, D] maps of these. A damaged file is passed over:
+    what it had is not known, and so computed anew.
+    """
     for file in sorted(folder.glob("[!.]*.npz")):
-        with np.load(file) as part:
-            yield [name.tobytes() for name in part["names"]], part["maps"]
+        try:
+            with np.load(file) as part:
+                names, maps = part["names"], part["maps"]
+        except DAMAGED:
+            continue
+        yield [name.tobytes() for name in names], maps
 
 
 @lru_cache(maxsize=1)

@@ -18,9 +18,10 @@ from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.naming import placed
 from pipeline.datasets.formats.reading import Problem, Reading, said_of_names
 from pipeline.datasets.formats.writing import KINDS, SET_KINDS, Lost, Writer, held_set, kept
-from pipeline.datasets.ingest.gate import REPEATED, counted
+from pipeline.datasets.ingest.accounts import images_seen, object_counts, unread
+from pipeline.datasets.ingest.gate import counted
 from pipeline.datasets.ingest.report import ledger_text
-from pipeline.datasets.ingest.units import doubts
+from pipeline.datasets.ingest.units import doubts, notes
 
 LEDGER = "export_ledger.csv"
 
@@ -71,7 +72,7 @@ def convert(
             raise _nothing(source, problems)
         doubtful = doubts(reading, copying.taken)
         problems += [Problem("", "", "other_unit", doubt, "noted") for doubt in doubtful]
-        problems += [*_of_set(dataset, kinds, copying), *lost.rows()]
+        problems += [*notes(reading, copying.taken), *_of_set(dataset, kinds, copying), *lost.rows()]
         write_text(folder / LEDGER, ledger_text(problems))
     summary = {"source": str(source), "format": row.name, "out": str(out), "to": to, "doubts": doubtful}
     return summary | _counts(reading, copying, problems)
@@ -127,7 +128,7 @@ def _read(source: Path, labels: Path, format: str | None, options: Mapping[str, 
     reading = row.read(source.resolve(), labels.resolve(), _options(row, options))
     if not reading.candidates:
         raise _nothing(source, reading.problems)
-    reading.problems += said_of_names(reading)
+    reading.problems += said_of_names(reading) + unread(reading, source.resolve(), labels.resolve())
     if any(c.split for c in reading.candidates):
         for c in reading.candidates:
             c.split = c.split or "train"  # as in ingest; the ledger says so
@@ -192,23 +193,15 @@ def _gone(before: list[tuple[int, int]], after: list[tuple[int, int]]) -> str:
 
 def _counts(reading: Reading, copying: Copying, problems: list[Problem]) -> dict[str, Any]:
     """Images and objects that were found in the source, and what became of them; by_rule counts rows of the ledger."""
-    refused = sum(p.done == "refused" for p in reading.problems)
-    dropped = sum(p.done == "dropped" and p.rule not in REPEATED for p in reading.problems)
-    left_out = sum(p.done == "dropped" for taken in copying.taken for p in taken.problems)
-    unwritten = sum(p.done == "dropped" for p in copying.lost.problems)
-    there = [sample.split for taken in copying.taken for sample in taken.samples]
+    seen, there = images_seen(reading, copying.taken), [s for taken in copying.taken for s in taken.samples]
+    said = [*reading.problems, *(p for taken in copying.taken for p in taken.problems), *copying.lost.problems]
+    kept = copying.objects - sum(p.done == "dropped" for p in copying.lost.problems)
+    objects = object_counts(reading, copying.taken, {s.id for s in there}, kept, said)
+    splits = Counter(s.split for s in there)
     return {
-        "images": {
-            "in": sum(taken.seen for taken in copying.taken) + refused,
-            "out": len(there),
-            "refused": sum(not taken.samples for taken in copying.taken) + refused,
-        },
-        "objects": {
-            "in": copying.objects["read"] + dropped,
-            "out": copying.objects["checked"] - unwritten,
-            "dropped": left_out + unwritten + copying.objects["refused"] + dropped,
-        },
-        "splits": {split: there.count(split) for split in SPLITS if split in there},
+        "images": {"in": seen, "out": len(there), "refused": seen - len(there)},
+        "objects": {"in": objects["seen"], "out": objects["kept"], "dropped": objects["dropped"]},
+        "splits": {split: splits[split] for split in SPLITS if split in splits},
         "rows": len(problems),
         "by_rule": dict(sorted(Counter(p.rule for p in problems).items())),
     }

@@ -1,14 +1,16 @@
 """Images as they are, in order, into a new folder, each with its checked labels."""
 
 import shutil
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
+import numpy as np
 from joblib import cpu_count
 from PIL import Image
 from tqdm import tqdm
@@ -27,10 +29,9 @@ Result = TypeVar("Result")
 
 @dataclass(slots=True)
 class Copied:
-    """What came of one candidate: `objects` were read in it, `notes` (rule, words) say how its images were written."""
+    """What came of one candidate; `notes` (rule, words) say how its images were written."""
 
     taken: Taken
-    objects: int
     notes: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -38,8 +39,7 @@ class Copied:
 class Copying:
     """What is copied into `folder`, and what came of it: `taken`, a row per candidate, its samples without objects.
 
-    `objects` counts those that were read, checked (that passed), and refused with their image; `used` are the classes
-    of what is written; `kinds` is what the target keeps.
+    `objects` passed the checks; `used` are the classes of what is written; `kinds` is what the target keeps.
     """
 
     candidates: list[Candidate]
@@ -48,15 +48,16 @@ class Copying:
     kinds: frozenset[str]
     lost: Lost
     taken: list[Taken] = field(default_factory=list)
-    objects: Counter[str] = field(default_factory=Counter)
+    objects: int = 0
     used: set[str] = field(default_factory=set)
 
     def samples(self) -> Generator[Sample]:
         """Each sample when its image is there, without what the target does not keep."""
         names = iter(self.names)
         rows = [[(candidate, next(names)) for candidate in members] for members in by_file(self.candidates)]
-        with tqdm(total=len(self.candidates), desc="convert", mininterval=0.5) as bar:
-            for row, copied in zip(rows, in_threads(partial(_copy, folder=self.folder), rows), strict=True):
+        work = in_threads(partial(_copy, folder=self.folder), rows)
+        with closing(work) as made, tqdm(total=len(self.candidates), desc="convert", mininterval=0.5) as bar:
+            for row, copied in zip(rows, made, strict=True):
                 for (candidate, _), one in zip(row, copied, strict=True):
                     self._count(candidate, one)
                     for sample in one.taken.samples:
@@ -67,14 +68,11 @@ class Copying:
     def _count(self, candidate: Candidate, copied: Copied) -> None:
         """Count what is written, and what of it the target does not keep."""
         self.taken.append(copied.taken)
-        self.objects["read"] += copied.objects
-        if not copied.taken.samples:
-            self.objects["refused"] += copied.objects
         for rule, words in copied.notes:
             self.lost.count(rule, words, candidate.name)
         for sample in copied.taken.samples:
             self.used |= {o.label for o in sample.objects} | ({sample.label} if sample.label is not None else set())
-            self.objects["checked"] += len(sample.objects)
+            self.objects += len(sample.objects)
             for key, kind in KINDS.items():
                 if key not in self.kinds and (number := kind.count(sample)):
                     self.lost.count("not_kept", kind.words, candidate.name, number, "dropped", key)
@@ -113,7 +111,7 @@ def _copy(row: list[tuple[Candidate, str]], folder: Path) -> list[Copied]:
 
 
 def _refused(candidate: Candidate, rule: str, found: str) -> Copied:
-    return Copied(Taken(problems=[Problem(candidate.name, "", rule, found)]), len(candidate.objects))
+    return Copied(Taken(problems=[Problem(candidate.name, "", rule, found)]))
 
 
 def _image(candidate: Candidate, name: str, decoded: DecodedImage, folder: Path) -> Copied:
@@ -123,10 +121,12 @@ def _image(candidate: Candidate, name: str, decoded: DecodedImage, folder: Path)
         return _refused(candidate, "size_mismatch", str(error))
     taken = Taken(problems=problems, clipped_silently=clipped_silently)
     taken.size, taken.orientation = decoded.size, decoded.orientation
+    if not candidate.crop:
+        taken.brightest = int(np.asarray(decoded.image).max())
     size, notes = _place(candidate, decoded, folder / name)
     taken.samples = [_sample(candidate, candidate.id, name, size)]
     taken.samples[0].objects = objects
-    return Copied(taken, len(candidate.objects), notes)
+    return Copied(taken, notes)
 
 
 def _sample(c: Candidate, id: str, name: str, size: tuple[int, int]) -> Sample:
@@ -161,13 +161,12 @@ def _clip(candidate: Candidate, name: str, folder: Path) -> Copied:
         return _refused(candidate, "unreadable_clip", str(error))
     taken.seen = len(taken.samples)
     taken.problems += of_damage(candidate.name, faults)
-    dropped = sum(problem.done == "dropped" for problem in taken.problems)
-    there = sum(len(sample.objects) for sample in taken.samples)
-    return Copied(taken, dropped + there, [("written_anew", "frames of clips, written as JPEG")] * taken.seen)
+    return Copied(taken, [("written_anew", "frames of clips, written as JPEG")] * taken.seen)
 
 
 def _frame(candidate: Candidate, name: str, image: Image.Image, place: int, folder: Path, taken: Taken) -> Sample:
     image.save(folder / name, "JPEG", quality=QUALITY)
+    taken.size = image.size
     sample = _sample(candidate, f"{candidate.id}-{place:05d}", name, image.size)
     sample.objects, problems, clipped_silently = of_frame(candidate, place, image.size)
     taken.problems += problems

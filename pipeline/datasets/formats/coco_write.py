@@ -14,10 +14,9 @@ from tempfile import TemporaryFile
 from typing import IO, Any
 
 from pipeline.core.sample import Dataset, Object, Sample
-from pipeline.datasets.formats.writing import Lost, Writer
+from pipeline.datasets.formats.writing import Lost, Writer, in_pixels
 
 IMAGES = "images"
-DIGITS = (0, 1, 2, 3, 6, 9, 12)
 
 
 def _place(split: str | None, name: str) -> str:
@@ -44,8 +43,12 @@ class _Split:
         file.parent.mkdir(exist_ok=True)
         self.first, self.root = {"images": True, "annotations": True}, split or IMAGES
         self.dataset = dataset
-        self.images: IO[bytes] = file.open("wb")
         self.annotations: IO[bytes] = TemporaryFile(dir=folder)  # noqa: SIM115 (closed by __exit__)
+        try:
+            self.images: IO[bytes] = file.open("wb")
+        except BaseException:
+            self.annotations.close()
+            raise
 
     def __enter__(self) -> "_Split":
         self.images.write(b'{"images": [')
@@ -94,18 +97,6 @@ def _categories(dataset: Dataset) -> list[dict[str, Any]]:
         bones = [[a + 1, b + 1] for a, b in dataset.skeleton]
         rows = [{**row, "keypoints": dataset.landmarks, "skeleton": bones} for row in rows]
     return rows
-
-
-def in_pixels(value: float, side: int) -> float:
-    """A share of a `side` as the shortest number of pixels that reads back as that share: 7, and not 7.000000000000001.
-
-    >>> in_pixels(7 / 25, 25), in_pixels(0.5, 25)
-    (7, 12.5)
-    """
-    exact = value * side
-    short = (round(exact, digits) for digits in DIGITS)
-    found = next((number for number in short if number / side == value), exact)
-    return int(found) if found == int(found) else found
 
 
 WRITER = Writer(

@@ -11,8 +11,7 @@ from typing import IO
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from pipeline.core.sample import ABSENT, HIDDEN, Dataset, Object, Sample
-from pipeline.datasets.formats.coco_write import in_pixels
-from pipeline.datasets.formats.writing import Lost, Writer
+from pipeline.datasets.formats.writing import Lost, Writer, in_pixels
 from pipeline.datasets.formats.xml_names import refuse_in_xml
 
 IMAGES = "images"

@@ -15,9 +15,8 @@ from typing import IO, Any
 
 from pipeline.core.files import new_file, write_text
 from pipeline.core.sample import SPLITS, Dataset, Object, Sample, write_dataset
-from pipeline.datasets.formats.coco_write import in_pixels
 from pipeline.datasets.formats.reading import Problem
-from pipeline.datasets.formats.writing import Lost, Writer
+from pipeline.datasets.formats.writing import Lost, Writer, in_pixels
 from pipeline.datasets.formats.yaml_text import quoted, yaml_text
 
 IMAGES, TABLE = "images", "metadata.jsonl"

@@ -13,8 +13,7 @@ from urllib.parse import quote
 from pipeline.core.files import write_text
 from pipeline.core.sample import HIDDEN, Dataset, Object, Sample
 from pipeline.datasets.formats import label_studio_config as config
-from pipeline.datasets.formats.coco_write import in_pixels
-from pipeline.datasets.formats.writing import Lost, Writer
+from pipeline.datasets.formats.writing import Lost, Writer, in_pixels
 from pipeline.datasets.formats.xml_names import refuse_in_xml
 
 SERVED = "/data/local-files/?d="

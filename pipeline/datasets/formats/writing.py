@@ -8,6 +8,8 @@ from pipeline.core.sample import HIDDEN, VISIBLE, Dataset, Landmark, Object, Sam
 from pipeline.datasets.formats.points import scheme_of
 from pipeline.datasets.formats.reading import Problem
 
+DIGITS = (0, 1, 2, 3, 6, 9, 12)  # behind the point, of which the fewest are taken
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
@@ -146,3 +148,15 @@ def held_set(dataset: Dataset, kinds: frozenset[str]) -> Dataset:
     pairs, skeleton = scheme_of(dataset.landmarks)
     pairs = dataset.pairs if "pairs" in kinds else pairs
     return replace(dataset, pairs=pairs, skeleton=dataset.skeleton if "skeleton" in kinds else skeleton)
+
+
+def in_pixels(value: float, side: int) -> float:
+    """A share of a `side` as the shortest number of pixels that reads back as that share: 7, and not 7.000000000000001.
+
+    >>> in_pixels(7 / 25, 25), in_pixels(0.5, 25)
+    (7, 12.5)
+    """
+    exact = value * side
+    short = (round(exact, digits) for digits in DIGITS)
+    found = next((number for number in short if number / side == value), exact)
+    return int(found) if found == int(found) else found

@@ -1,9 +1,8 @@
-"""Whether what goes in comes out or is refused: clips and objects counted, and files that no format reads."""
+"""Whether what goes in comes out or is refused: images, clips and objects counted, and files that no format reads."""
 
 from collections import Counter
 from pathlib import Path
 
-from pipeline.core.sample import Sample
 from pipeline.datasets.formats.reading import (
     CLIP_SUFFIXES,
     IMAGE_SUFFIXES,
@@ -27,14 +26,24 @@ def clip_counts(reading: Reading, taken: list[Taken], kept: set[str]) -> dict[st
     return {"seen": seen, "kept": len(stay), "refused": seen - len(stay)}
 
 
-def object_counts(
-    reading: Reading, taken: list[Taken], samples: list[Sample], problems: list[Problem]
-) -> dict[str, int]:
-    """`seen` objects in images and clips that are there are `kept` in `samples` and `dropped` ones: a row of labels
-    that was dropped is one, and so is each object that was read of an image that was refused.
+def images_seen(reading: Reading, taken: list[Taken]) -> int:
+    """How many images the source has, with those that were refused on reading; of clips, the frames that were taken.
+
+    >>> images_seen(Reading([], [], problems=[Problem("a.xml", "", "missing_file", "a.jpg")]), [Taken(), Taken(seen=3)])
+    5
     """
-    stay = {s.id for s in samples}
-    kept = sum(len(s.objects) for s in samples)
+    return sum(t.seen for t in taken) + sum(p.done == "refused" for p in reading.problems)
+
+
+def object_counts(
+    reading: Reading, taken: list[Taken], stay: set[str], kept: int, problems: list[Problem]
+) -> dict[str, int]:
+    """`seen` objects in images and clips that are there are `kept`, in images of the ids that `stay`, and `dropped`
+    ones: a row of labels that was dropped is one, and so is each object that was read of an image that was refused.
+
+    >>> object_counts(Reading([], ["cow"], lost=2), [], set(), 5, [Problem("a.jpg", "", "bad_line", "x", "dropped")])
+    {'seen': 8, 'kept': 5, 'dropped': 3}
+    """
     lost = sum(_lost(c, t, stay) for c, t in zip(reading.candidates, taken, strict=True))
     dropped = reading.lost + lost + sum(p.done == "dropped" for p in problems)
     return {"seen": kept + dropped, "kept": kept, "dropped": dropped}
@@ -57,6 +66,12 @@ def objects_read(candidate: Candidate) -> int:
 def unread(reading: Reading, path: Path, labels: Path) -> list[Problem]:
     """A row for each of the two folders with files that are no image, clip or text of labels, and that no other row
     names: how many of each suffix. Images beside clips, and clips beside images, are such files too.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     Path(folder, "notes.md").touch()
+    ...     [row.found for row in unread(Reading([], []), Path(folder), Path(folder))]
+    ['1 other files (1 .md), such as notes.md']
     """
     passed = TEXTS | (CLIP_SUFFIXES if any(c.frames is not None for c in reading.candidates) else IMAGE_SUFFIXES)
     known = {c.file for c in reading.candidates}

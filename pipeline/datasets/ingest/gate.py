@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Sample
 from pipeline.datasets.formats.reading import Candidate, Problem, Reading
-from pipeline.datasets.ingest.accounts import objects_read
+from pipeline.datasets.ingest.accounts import images_seen, objects_read
 from pipeline.datasets.ingest.report import file_count
 from pipeline.datasets.ingest.splits import labels_of
 from pipeline.datasets.ingest.take import Taken
@@ -90,7 +90,7 @@ def _losses(
         + file_count(reading)
         - len({c.name for c in reading.candidates})
     )
-    seen = sum(t.seen for t in taken) + sum(p.done == "refused" for p in reading.problems)
+    seen = images_seen(reading, taken)
     emptied = [_emptied(c, t, dropped) for c, t in zip(reading.candidates, taken, strict=True)]
     objects = sum(_objects(c, t) for c, t in zip(reading.candidates, taken, strict=True)) + dropped.total()
     there = sum(len(s.objects) for t in taken for s in t.samples)

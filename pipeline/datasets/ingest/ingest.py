@@ -29,13 +29,14 @@ def ingest(
     """Read, check, scale and split a dataset; returns the summary. What lies elsewhere is fetched into .fetched/.
 
     Writes `data_folder`/{dataset.json,train,val,test} and `report_folder`/{summary.json,ledger.csv,contact_sheet.jpg},
-    and last `record_file`, where each image keeps the split that it has there. Raises InputError naming the path or
+    and `record_file`, where each image keeps the split that it has there. Raises InputError naming the path or
     class when nothing sensible can be made of it, and when a larger share than `refuse_over` is lost; the ledger is
     there then, the data is not.
     """
-    record = read_record(record_file, params.splits) if record_file else Record()
-    reading = _read(name, params, report_folder)
     with new_folder(data_folder) as folder:
+        # here, and written here: a second run at the same time is refused
+        record = read_record(record_file, params.splits) if record_file else Record()
+        reading = _read(name, params, report_folder)
         images = folder / f".{uuid4().hex}"  # a name that the processes of a run which was killed do not know
         images.mkdir()
         taken = _take(name, params, reading, images)
@@ -66,8 +67,8 @@ def ingest(
             judge(params, reading, taken, samples, problems, divided.crowd, doubtful)
         except InputError as error:
             raise InputError(f"datasets.{name}: {error}; see {report_folder / 'ledger.csv'}") from None
-    if record_file:
-        write_record(record_file, divided.record)
+        if record_file:
+            write_record(record_file, divided.record)
     return summary
 
 

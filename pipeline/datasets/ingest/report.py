@@ -13,7 +13,7 @@ from pipeline.core.errors import shown
 from pipeline.core.image_file import open_image
 from pipeline.core.sample import SPLITS, Dataset, Sample
 from pipeline.datasets.formats.reading import Problem, Reading
-from pipeline.datasets.ingest.accounts import clip_counts, object_counts
+from pipeline.datasets.ingest.accounts import clip_counts, images_seen, object_counts
 from pipeline.datasets.ingest.splits import labels_of, leak_report
 from pipeline.datasets.ingest.take import Taken
 from pipeline.datasets.params import DatasetParams
@@ -33,7 +33,7 @@ def summary_of(
     """summary.json: what came in, what stays, and all rows by rule; `samples` are those that stay, `pairs` the ids of
     near-duplicates.
     """
-    seen = sum(t.seen for t in taken) + sum(p.done == "refused" for p in reading.problems)
+    seen = images_seen(reading, taken)
     labels: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
     for s in samples:
         labels[str(s.split)].update([s.label] if s.label is not None else [o.label for o in s.objects])
@@ -45,7 +45,7 @@ def summary_of(
         "kept": len(samples),
         "refused": seen - len(samples),
         "clips": clip_counts(reading, taken, kept),
-        "objects": object_counts(reading, taken, samples, problems),
+        "objects": object_counts(reading, taken, kept, sum(len(s.objects) for s in samples), problems),
         "by_rule": dict(sorted(Counter(p.rule for p in problems).items())),
         "clipped_within_a_pixel": sum(t.clipped_silently for t in taken),
         "splits": {split: sum(s.split == split for s in samples) for split in SPLITS},

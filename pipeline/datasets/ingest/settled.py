@@ -40,9 +40,11 @@ def ties_of(groups: list[list[Sample]], alike: list[list[Sample]], recorded: Rec
 def settle(of: dict[str, list[Tie]], given: dict[str, str], recorded: Recorded) -> tuple[dict[str, str], set[str]]:
     """(id -> split, ids that must go) of the recorded images and of new ones that are tied to them.
 
-    `of` are the ties of all images, by id in order, `given` the source's own splits. A recorded image never goes, and
-    moves only where the source places it now. A new one that is tied to images of two splits goes. What is tied to no
-    recorded image, nor to one that is, is not in the answer. With the new ones recorded, the answer is the same again.
+    `of` are the ties of all images, by id in order, `given` the source's own splits. What the source places in val or
+    test now is there, recorded or not, and goes if its group or one that is alike is recorded in another split. Any
+    other recorded image neither moves nor goes. A new one that is tied to images of two splits goes. What is tied to
+    no recorded image, nor to one that is, is not in the answer. With the new ones recorded, the answer is the same
+    again.
     """
     held_out = {i: given[i] for i in of if given.get(i, "train") != "train"}
     splits = {i: split for i, split in recorded.images.items() if i not in held_out}

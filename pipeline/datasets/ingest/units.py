@@ -96,6 +96,13 @@ def _of_pixels(reading: Reading, taken: Sequence[Taken]) -> str | None:
 def notes(reading: Reading, taken: Sequence[Taken]) -> list[Problem]:
     """Rows for the ledger: landmarks that lie at one spot in many objects, images that EXIF turns under labels which do
     not say for what size they were made.
+
+    >>> from pathlib import Path
+    >>> from pipeline.core.sample import Object, Sample
+    >>> box, sample = Object("cow", (0, 0, 1, 1)), Sample("1", "1.jpg", 9, 6)
+    >>> cow = Candidate(Path("1.jpg"), "1.jpg", objects=[box], unsized=True)
+    >>> [row.rule for row in notes(Reading([cow] * 5, ["cow"]), [Taken([sample], orientation=6)] * 5)]
+    ['turned_unsized']
     """
     found = []
     spots = {name: Counter(_spots(reading, place)) for place, name in enumerate(reading.landmarks)}

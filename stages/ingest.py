@@ -1,6 +1,7 @@
 """python -m stages.ingest DATASET: its owner's data -> data/ingested/DATASET/, reports/ingest/DATASET/, splits/."""
 
 from pathlib import Path
+from typing import Any
 
 from pipeline.core.machine import MachineParams
 from pipeline.core.parallel import over
@@ -14,10 +15,26 @@ def main(name: str) -> str:
     params: DatasetParams = resolved.block(AnyDataset, "datasets", name, "ingest")
     machine = resolved.block(MachineParams, "machine", default=MachineParams())
     from pipeline.datasets.ingest.ingest import ingest
+    from pipeline.datasets.ingest.record import read_record
 
-    data = Path("data/ingested") / name
+    data, reports, record = Path("data/ingested") / name, Path("reports/ingest") / name, Path("splits") / f"{name}.csv"
+    before = record.read_bytes() if record.exists() else b""
+    anew = bool(read_record(record, params.splits).before)
     with over(machine.parallel):
-        summary = ingest(name, params, data, Path("reports/ingest") / name, Path("splits") / f"{name}.csv")
+        summary = ingest(name, params, data, reports, record)
+    said = [_counts(data, summary)]
+    if rows := sum(summary["by_rule"].values()):
+        said.append(f"{rows} rows in {reports / 'ledger.csv'}" if rows > 1 else f"1 row in {reports / 'ledger.csv'}")
+    if empty := [split for split, count in summary["splits"].items() if not count]:
+        said.append(f"warning: no image in {' and '.join(empty)}")
+    if anew:
+        said.append(f"other val, test or seed: {summary['recorded']['moved']} files have moved to another split")
+    if summary["recorded"]["files"] and record.read_bytes() != before:
+        said.append(f"{record} is to be committed")
+    return "; ".join(said)
+
+
+def _counts(data: Path, summary: dict[str, Any]) -> str:
     splits = ", ".join(f"{count} {split}" for split, count in summary["splits"].items())
     return f"{data}: {summary['kept']} of {summary['seen']} images ({splits}), {summary['refused']} refused"
 

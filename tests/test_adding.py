@@ -545,7 +545,7 @@ def test_labels_elsewhere_are_looked_at_too(params: Path) -> None:
         ),
         (
             {"data": "folder", "task": "detect"},
-            r"found folder \(2 class .*\), but detect learns from ucf24, .*coco, .*voc, yolo",
+            r"found folder \(2 class .*\), but detect learns from ucf24, .*coco, .*yolo.*; give --task classify, or",
         ),
         (
             {"format": "voc", "task": "classify"},
@@ -558,7 +558,7 @@ def test_labels_elsewhere_are_looked_at_too(params: Path) -> None:
         ({"data": "nosuch"}, "data/nosuch: no such file or folder"),
         (
             {"data": "empty"},
-            "data/empty: no known format; looked for .*ucf24.*ucf101.*coco.*voc.*yolo.*pts.*landmarks_csv.*folder",
+            "data/empty: no known format.*; looked for .*ucf24.*ucf101.*coco.*voc.*yolo.*pts.*landmarks_csv.*folder",
         ),
         ({"data": "coco/annotations/instances.json", "task": "detect"}, "instances.json: not a folder"),
         ({"name": ""}, "name '': expected letters, digits"),

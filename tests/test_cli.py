@@ -298,7 +298,8 @@ def test_train_lists_the_runs_if_none_is_near(project: Path) -> None:
     known = ", ".join(read_params(project / "params.yaml").runs)
     for wrong, name in ((["qqqq"], "qqqq"), ([], "")):
         said = error_of(python(project, "-m", "stages.train", *wrong))
-        assert said == f"error: resolved.yaml: no runs.{name}; expected one of {known}\n"
+        advice = "`python -m stages.params` writes it anew from params.yaml"
+        assert said == f"error: resolved.yaml: no runs.{name}; expected one of {known}; {advice}\n"
 
 
 def test_typos_in_the_params_are_all_named_and_nothing_is_written(project: Path) -> None:

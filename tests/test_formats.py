@@ -435,8 +435,9 @@ BOMB = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><annotation><filena
 @pytest.mark.parametrize(
     ("xml", "expected"),
     [
-        ("<annotation>", [("a.xml", "bad_xml", "refused"), ("a.jpg", "no_label", "refused")]),
-        (BOMB, [("a.xml", "bad_xml", "refused"), ("a.jpg", "no_label", "refused")]),
+        ("<annotation>", [("a.xml", "bad_xml", "refused")]),
+        ("<annotation><size/><size/></annotation>", [("a.xml", "bad_row", "refused")]),
+        (BOMB, [("a.xml", "bad_xml", "refused")]),
         ("<other/>", [("a.xml", "not_voc", "noted"), ("a.jpg", "no_label", "refused")]),
         (voc(("cow", "x", 1, 2, 3)), [("a.jpg", "bad_box", "dropped")]),
         (voc(("", 1, 1, 2, 3)), [("a.jpg", "unknown_class", "dropped")]),
@@ -444,6 +445,15 @@ BOMB = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><annotation><filena
 )
 def test_voc_problems(tmp_path, xml, expected):
     assert rules(read("voc", make(tmp_path, {"a.jpg": (100, 50), "a.xml": xml}))) == expected
+
+
+def test_an_image_of_a_damaged_xml_is_refused_once_by_name(tmp_path):
+    files = {"JPEGImages/a.jpg": P, "Annotations/a.xml": "<annotation>", "Annotations/b.xml": "<annotation>"}
+    reading = read("voc", make(tmp_path, files))
+    assert [(p.file, p.rule, p.found.partition("; ")[2]) for p in reading.problems] == [
+        ("Annotations/a.xml", "bad_xml", "the image is JPEGImages/a.jpg"),
+        ("Annotations/b.xml", "bad_xml", ""),
+    ]
 
 
 def test_voc_picture_names(tmp_path):
@@ -760,7 +770,7 @@ def test_ucf101_errors(tmp_path, options, files, error):
 def test_the_format_is_recognized(tmp_path, files, expected):
     make(tmp_path, files)
     if expected is InputError:
-        with pytest.raises(InputError, match="no known format; looked for"):
+        with pytest.raises(InputError, match=r"no known format.*; looked for"):
             detect_format(tmp_path)
     else:
         found, reason = detect_format(tmp_path)

@@ -206,3 +206,11 @@ def test_which_folders_are_labelmes(tmp_path: Path, files: dict[str, Any], expec
 def test_a_folder_without_any(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no LabelMe JSON \(an object with shapes\); 1 JSON files looked at"):
         read("labelme", make(tmp_path, {"a.jpg": P, "b.json": {}}))
+
+
+def test_the_image_of_a_damaged_file_is_refused_once_by_name(tmp_path: Path) -> None:
+    files = {"a.json": "{", "a.jpg": P, "b.json": labelme(shape(), imagePath="b.jpg"), "b.jpg": P}
+    reading = read("labelme", make(tmp_path, files))
+    assert [(p.file, p.rule, p.done, p.found.partition("; ")[2]) for p in reading.problems] == [
+        ("a.json", "bad_json", "refused", "the image is a.jpg")
+    ]

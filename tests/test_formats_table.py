@@ -215,7 +215,7 @@ def test_a_folder_of_it_is_recognized_and_added(project: Path, pocketlens: Comma
     [
         (
             ["data/none", "--task", "classify"],
-            "data/none: no known format; looked for .*a roll of images, roll.txt .roll",
+            "data/none: no known format.*; looked for .*a roll of images, roll.txt .roll",
         ),
         (["data/mine", "--task", "detect"], "data/mine: found roll .a roll., but detect learns from ucf24"),
         (["data/none", "--task", "classify", "--format", "rol"], "format 'rol'; did you mean 'roll'?"),

@@ -60,3 +60,12 @@ def test_a_sheet_has_a_row_for_each_six(count, columns, rows):
     assert sheet.width == columns * 106 + 6
     assert sheet.height >= rows * (106 if count else 0)
     assert contact_sheet(tiles, 6, 100).tobytes() == sheet.tobytes()
+
+
+def test_captions_that_begin_alike_keep_their_ends_just_below_the_image():
+    image = Image.new("RGB", (100, 20), (0, 0, 255))
+    one, other = (contact_sheet([(image, f"train: JPEGImages-BloodImage_0001{end}")], 1, 100) for end in "34")
+    changed = np.argwhere((np.asarray(one) != np.asarray(other)).any(axis=-1))
+    assert changed[:, 1].min() > 80
+    assert one.getpixel((50, 105)) == (0, 0, 255)
+    assert one.getpixel((50, 85)) != (0, 0, 255)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from conftest import copy_project, keep_runs, set_params
+from PIL import Image
 from shared import made_once
 
 from pipeline.core.sample import read_dataset, read_samples
@@ -85,3 +86,28 @@ def test_what_came_in_is_what_went_out(project: Path, name: str) -> None:
     assert {s.id.split("~")[0] for s in augmented} == {s.id for s in splits["train"]}
     assert len(augmented) == 2 * len(splits["train"]), "each with one copy"
     assert read_dataset(project / "data/augmented" / name).labels == read_dataset(ingested).labels
+
+
+def test_ingest_says_where_its_ledger_is_what_is_empty_and_what_to_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for label in "ab":
+        file = tmp_path / f"raw/{label}/1.png"
+        file.parent.mkdir(parents=True)
+        Image.effect_noise((32, 32), 90).convert("RGB").save(file)
+
+    def said(seed: int) -> str:
+        block = f"{{format: folder, path: raw, labels: raw, splits: {{seed: {seed}}}}}"
+        (tmp_path / "params.yaml").write_text(f"datasets: {{toys: {block}}}\n")
+        params("")
+        return ingest("toys")
+
+    ledger, commit = "rows in reports/ingest/toys/ledger.csv", "splits/toys.csv is to be committed"
+    first = said(0)
+    assert first.startswith("data/ingested/toys: 2 of 2 images (2 train, 0 val, 0 test), 0 refused; ")
+    assert first.endswith(f" {ledger}; warning: no image in val and test; {commit}")
+    assert ",,empty_split,no image in val and test,noted\n" in (tmp_path / "reports/ingest/toys/ledger.csv").read_text()
+    assert said(0) == first.removesuffix(f"; {commit}")
+    assert said(1).endswith(f"; other val, test or seed: 0 files have moved to another split; {commit}")
+    assert "moved" not in said(1)

@@ -214,3 +214,11 @@ def test_names_are_injective(named: list[tuple[str, str | None]], stems: bool) -
     assert all(len(part.encode()) <= 250 for name in found for part in name.split("/"))
     assert not any("\\" in name for name in found)
     assert len(rows) <= len(candidates)
+
+
+def test_folders_that_only_say_that_images_lie_there_go() -> None:
+    folders = ("JPEGImages", "Images", "imgs/train", "val_images", "VOC2007/JPEGImages")
+    writer = Writer(lambda _, name: name, lambda *_: None, frozenset(), stems=False)
+    for folder in (*folders, "cam1", "JPEGs of cows"):
+        found, rows = placed([Candidate(Path("a.jpg"), f"{folder}/a.jpg")], writer)
+        assert (found, rows) == (["a.jpg" if folder in folders else f"{folder}/a.jpg"], []), folder

@@ -132,7 +132,8 @@ def _format_of(data: Path, labels: Path | None, format: str | None, task: str) -
     if format not in learnt_from:
         raise InputError(
             f"{data}: found {format} ({reason}), "
-            f"but {task} learns from {', '.join(learnt_from)}; give --task or --format{against}"
+            f"but {task} learns from {', '.join(learnt_from)}; "
+            f"give --task {' or '.join(FORMATS[format].tasks)}, or another --format{against}"
         )
     return format, reason
 

@@ -49,7 +49,8 @@ class Resolved:
         for number, key in enumerate(keys):
             if not isinstance(block, dict) or key not in block:
                 known = block if isinstance(block, dict) else {}
-                raise InputError(f"{self._path}: no {'.'.join(keys[: number + 1])}{nearest(key, known)}")
+                missing = f"{self._path}: no {'.'.join(keys[: number + 1])}{nearest(key, known)}"
+                raise InputError(f"{missing}; `python -m stages.params` writes it anew from params.yaml")
             block = block[key]
         return block
 

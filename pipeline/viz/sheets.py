@@ -47,7 +47,7 @@ def draw(
 def contact_sheet(tiles: Sequence[tuple[Image.Image, str]], columns: int, tile: int) -> Image.Image:
     """One RGB sheet of `tiles` (image, caption), row by row: each image fits a square of `tile` pixels.
 
-    The caption below it may have several lines; one that is too wide is cut short.
+    The caption just below it may have several lines; one that is too wide is cut in the middle.
     """
     columns = max(1, min(columns, len(tiles)))
     font = _font(max(10, tile // 18))
@@ -60,7 +60,7 @@ def contact_sheet(tiles: Sequence[tuple[Image.Image, str]], columns: int, tile: 
     for i, (image, text) in enumerate(tiles):
         x, y = MARGIN + i % columns * width, MARGIN + i // columns * height
         small = _fit(image.convert("RGB"), tile)
-        sheet.paste(small, (x + (tile - small.width) // 2, y + (tile - small.height) // 2))
+        sheet.paste(small, (x + (tile - small.width) // 2, y + tile - small.height))
         for row, words in enumerate(text.split("\n")):
             pen.text((x, y + tile + row * line), _shortened(words, font, tile), fill=INK, font=font)
     return sheet
@@ -123,9 +123,13 @@ def _fit(image: Image.Image, side: int) -> Image.Image:
 
 
 def _shortened(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    while len(text) > 1 and font.getlength(text) > width:
-        text = text[:-2].rstrip() + "…"
-    return text
+    """Without what is in the middle: the names of a set often begin alike, and differ in their last digits."""
+    short, kept = text, len(text)
+    while kept > 1 and font.getlength(short) > width:
+        kept -= 1
+        head = kept // 2
+        short = f"{text[:head].rstrip()}…{text[head - kept :].lstrip()}"
+    return short
 
 
 @lru_cache

@@ -35,7 +35,7 @@ FORMATS = _formats()
 def detect_format(path: Path | str, labels: Path | str | None = None) -> tuple[str, str]:
     """The format of the data at `path` (labels elsewhere: `labels`) and, for people, what it was recognized by.
 
-    Raises InputError naming `path`, what was looked for and what each format says against it, when none fits.
+    Raises InputError naming `path`, what each format says against it and what was looked for, when none fits.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -56,7 +56,7 @@ def detect_format(path: Path | str, labels: Path | str | None = None) -> tuple[s
         if reason := _asked(row, path, place, misses):
             return row.name, reason
     looked_for = "; ".join(f"{row.looks_for} ({row.name})" for row in FORMATS.values() if row.recognize)
-    raise InputError(f"{path}: no known format; looked for {looked_for}{_nearest(misses)}")
+    raise InputError(f"{path}: no known format{_nearest(misses)}; looked for {looked_for}")
 
 
 def nearest_of(task: str, path: Path, labels: Path | None = None) -> str:

@@ -51,7 +51,12 @@ def read(path: Path, labels: Path, options: Options) -> Reading:
         try:
             content = read_json(file)
         except InputError as error:
-            reading.problems.append(Problem(where, "", "bad_json", str(error).removeprefix(f"{file}: ")))
+            found = str(error).removeprefix(f"{file}: ")
+            own = drawings.images.find(file.stem, drawings.images.folder_of(file, labels), ("images",))
+            if len(own) == 1:
+                drawings.named.add(own[0])
+                found = f"{found}; the image is {own[0]}"
+            reading.problems.append(Problem(where, "", "bad_json", found))
             continue
         if not _is_labelme(content):
             drawings.notes["not_labelme", "other JSON files"] += 1

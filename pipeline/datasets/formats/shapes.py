@@ -80,6 +80,7 @@ class Drawings:
     def __init__(self, reading: Reading, images: ImageIndex, labels: Path, files: Sequence[Path] = ()):
         self.reading, self.images, self.labels = reading, images, labels
         self.by_name: dict[str, Drawing] = {}
+        self.named: set[str] = set()  # images of which a label file speaks
         self.notes: Counter[tuple[str, str]] = Counter()
         self._called = {file: file.stem for file in files} if len(files) > 1 else {}
         self._refused: set[str] = set()
@@ -97,6 +98,7 @@ class Drawings:
         for name in names:
             found = self.images.find(name, folder, near, self._called.get(file, "")) if name else []
             if len(found) == 1:
+                self.named.add(found[0])
                 return found[0]
             if found:
                 break
@@ -167,7 +169,7 @@ class Drawings:
         used |= {c.label for c in self.reading.candidates if c.label is not None}
         self.reading.labels = [*known, *sorted(used - set(known))]
         give_ids(self.reading.candidates, [without_suffix(c.name) for c in self.reading.candidates])
-        rest = len(self.images.files) - len(self.by_name)
+        rest = len(self.images.files) - len(self.named | self.by_name.keys())
         self._note(rest, "not_listed", "images that no label file names; left out")
         for (rule, words), count in sorted(self.notes.items()):
             if count:

@@ -61,7 +61,7 @@ def read(path: Path, labels: Path, options: Options) -> Reading:
     >>> [(c.clip, sorted(c.marks)) for c in reading.candidates]
     [('v_Run_g01_c01', [8, 9])]
     """
-    file, tracks = _annotations(labels)
+    file, tracks = _annotations(_json_files(labels), labels)
     reading = ucf101.clips(path, path, options.split)
     reading.labels, kept = [options.label], []
     named = _named(reading.candidates, tracks)
@@ -119,21 +119,40 @@ def _fault(keys: list[str], clips_of: Mapping[str, int], where: str) -> tuple[st
 
 def recognize(path: Path, labels: Path) -> str | None:
     """Only where `labels` is told apart from the clips: the folder alone is UCF101's."""
-    if labels == path or not (labels.is_file() and labels.suffix == ".json"):
+    if labels == path:
+        _refuse_unnamed(path)
+        return None
+    if not (labels.is_file() and labels.suffix == ".json"):
         return None
     if next(files_under(path, CLIP_SUFFIXES), None) is None:
         return None
-    _, tracks = _annotations(labels)
+    _, tracks = _annotations([labels])
     return f"tracks of {len(tracks)} clips in {labels.name}" if ucf101.recognize(path, path) else None
 
 
-def _annotations(labels: Path) -> tuple[Path, dict[str, Any]]:
-    files = [labels] if labels.is_file() else sorted(f for f in labels.glob("*.json") if not f.name.startswith("."))
+def _refuse_unnamed(path: Path) -> None:
+    """Raises InputError if tracks lie in the folder of the clips, which only the labels' own path makes labels."""
+    files = _json_files(path)
+    if not files or next(files_under(path, CLIP_SUFFIXES), None) is None:
+        return
+    for file in files:
+        try:
+            _annotations([file])
+        except InputError:
+            continue
+        raise InputError(f"{file}: tracks of clips; missing is --labels {file}")
+
+
+def _json_files(labels: Path) -> list[Path]:
+    return [labels] if labels.is_file() else sorted(f for f in labels.glob("*.json") if not f.name.startswith("."))
+
+
+def _annotations(files: list[Path], labels: Path | None = None) -> tuple[Path, dict[str, Any]]:
     for file in files:
         found = read_json(file)
         if isinstance(found, dict) and found and all(isinstance(e, dict) and "tracks" in e for e in found.values()):
             return file, found
-    raise InputError(f"{labels}: no JSON of clips with tracks; expected {{clip: {{'tracks': [...]}}}}")
+    raise InputError(f"{labels or files[0]}: no JSON of clips with tracks; expected {{clip: {{'tracks': [...]}}}}")
 
 
 def _frame(value: Any) -> int:

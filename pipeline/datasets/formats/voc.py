@@ -58,7 +58,7 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
         raise InputError(f"{labels}: no .xml files; expected one per image")
     images = ImageIndex(path)
     reading = Reading([], [])
-    trees = _trees(files, images, reading, labels)
+    trees, damaged = _trees(files, images, reading, labels)
     parts = {name: _part_of(file, path) for name, (file, _) in trees.items()}
     from_zero = {parts[name] for name, (_, root) in trees.items() if _has_zero(root)}
     for name, (_, root) in sorted(trees.items()):
@@ -72,7 +72,7 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
     used = {o.label for c in reading.candidates for o in c.objects}
     known = _listed(labels / LABELMAP, used)
     reading.labels = [*known, *sorted(used - set(known))]
-    without = sorted(images.names.keys() - trees.keys())
+    without = sorted(images.names.keys() - trees.keys() - damaged)
     masks = {name for name in without if PurePosixPath(name).parent.name in MASKS}
     if masks:
         found = f"{len(masks)} masks, as {min(masks)}; not read"
@@ -95,18 +95,32 @@ def recognize(path: Path, labels: Path) -> str | None:  # noqa: ARG001
     return None
 
 
-def _trees(files: list[Path], images: ImageIndex, reading: Reading, labels: Path) -> dict[str, tuple[Path, Element]]:
-    """Image -> its XML file and the root in it."""
+class _DamagedError(Exception):
+    """An XML file that cannot be taken: the ledger's rule, and what was found."""
+
+
+def _trees(
+    files: list[Path], images: ImageIndex, reading: Reading, labels: Path
+) -> tuple[dict[str, tuple[Path, Element]], set[str]]:
+    """Image -> its XML file and the root in it; and the images of files that are damaged, which are refused here."""
     trees: dict[str, tuple[Path, Element]] = {}
+    damaged: set[str] = set()
     for file in files:
-        where = relative(file, labels, images.root)
-        root = _parse(file, reading, where)
-        if root is None:
+        where, part = relative(file, labels, images.root), _part_of(file, images.root)
+        try:
+            root = _parse(file)
+        except _DamagedError as error:
+            rule, found = error.args
+            if image := _image_of(file, Element("annotation"), images, Reading([], []), labels, part):
+                damaged.add(image)
+                found = f"{found}; the image is {image}"
+            reading.problems.append(Problem(where, "", rule, found))
             continue
-        if twice := _twice(root, "filename", "size"):
-            reading.problems.append(Problem(where, "", "bad_row", twice))
+        if root.tag != "annotation":
+            found = f"<{root.tag}>, expected <annotation>"
+            reading.problems.append(Problem(where, "", "not_voc", found, "noted"))
             continue
-        name = _image_of(file, root, images, reading, labels, _part_of(file, images.root))
+        name = _image_of(file, root, images, reading, labels, part)
         if name and name in trees:
             found = f"labels for {name}, as in {trees[name][0].name}"
             reading.problems.append(Problem(where, "", "listed_twice", found))
@@ -114,18 +128,16 @@ def _trees(files: list[Path], images: ImageIndex, reading: Reading, labels: Path
             trees[name] = (file, root)
         if not name or trees[name][1] is not root:
             reading.lost += len(root.findall("object"))
-    return trees
+    return trees, damaged
 
 
-def _parse(file: Path, reading: Reading, where: str) -> Element | None:
+def _parse(file: Path) -> Element:
     try:
-        root = parse(file).getroot()
+        root: Element = parse(file).getroot()
     except (ParseError, DefusedXmlException, LookupError, ValueError) as error:  # LookupError: an unknown encoding
-        reading.problems.append(Problem(where, "", "bad_xml", str(error)))
-        return None
-    if root.tag != "annotation":
-        reading.problems.append(Problem(where, "", "not_voc", f"<{root.tag}>, expected <annotation>", "noted"))
-        return None
+        raise _DamagedError("bad_xml", str(error)) from None
+    if root.tag == "annotation" and (twice := _twice(root, "filename", "size")):
+        raise _DamagedError("bad_row", twice)
     return root
 
 

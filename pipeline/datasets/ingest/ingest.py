@@ -100,8 +100,10 @@ def _dataset(
     samples: list[Sample],
     problems: list[Problem],
 ) -> Dataset:
-    """What the samples share; labels that no image has are left out, with a row in the ledger."""
+    """What the samples share; labels without an image are left out, with a row in the ledger, as of empty splits."""
     counts = {split: sum(s.split == split for s in samples) for split in SPLITS}
+    if empty := [split for split in SPLITS if not counts[split]]:
+        problems.append(Problem("", "", "empty_split", f"no image in {' and '.join(empty)}", "noted"))
     used: dict[str, list[Sample]] = defaultdict(list)
     for s in samples:
         for label in labels_of(s):

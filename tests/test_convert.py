@@ -107,7 +107,7 @@ def test_it_counts_and_tells_what_ingest_does(tmp_path: Path, form: str, odd: Ca
     known = read_json(tmp_path / "reports/summary.json")
     assert (summary["images"]["in"], summary["objects"]["in"]) == (known["seen"], known["objects"]["seen"])
     assert summary["objects"] == dict(zip(("in", "out", "dropped"), known["objects"].values(), strict=True))
-    own = ("few_images", "unused_label")
+    own = ("empty_split", "few_images", "unused_label")
     assert {rule: n for rule, n in known["by_rule"].items() if rule not in own}.items() <= summary["by_rule"].items()
 
 
@@ -140,6 +140,15 @@ def test_a_place_that_will_not_do_is_refused_before_anything_is_written(tmp_path
         convert(herd, tmp_path / out, "coco")
     assert found in str(error.value)
     assert contents(tmp_path) == before
+
+
+def test_the_folder_that_it_runs_in_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    herd = make(tmp_path / "herd", COWS)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for out in (".", "../here"):
+        with pytest.raises(InputError, match="the folder that this runs in"):
+            convert(herd, Path(out), "coco")
 
 
 def test_an_empty_folder_is_filled_and_a_failure_leaves_nothing(tmp_path: Path) -> None:

@@ -174,6 +174,17 @@ def test_a_folder_that_another_process_finishes_now_is_its_own(
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.parametrize(("file", "folder"), [(".out.unfinished", "out"), ("note", "note/out"), ("note", "note/a/out")])
+def test_a_file_in_the_way_of_a_folder_is_named_and_stays(tmp_path: Path, file: str, folder: str) -> None:
+    (tmp_path / file).write_text("mine")
+    with (
+        pytest.raises(InputError, match=f"{file}: a file, in the way of the folder .*out"),
+        new_folder(tmp_path / folder),
+    ):
+        pass
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [(file, "mine")]
+
+
 def test_a_file_in_the_folders_place_stays(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("mine")
     with pytest.raises(InputError, match="out: a file; expected a folder"), new_folder(tmp_path / "out"):

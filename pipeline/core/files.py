@@ -40,7 +40,6 @@ def new_folder(path: Path | str) -> Iterator[Path]:
     ['labels.txt']
     """
     path = Path(os.path.realpath(path)) if Path(path).is_symlink() else Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     place = unfinished(path)
     old = place.with_suffix(".replaced")
     with naming(path), sole(place, path):

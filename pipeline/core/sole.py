@@ -31,6 +31,11 @@ def sole(place: Path, path: Path) -> Iterator[None]:
     """
     if path.exists() and not path.is_dir():
         raise InputError(f"{path}: a file; expected a folder, or nothing of that name")
+    above = next(parent for parent in place.parents if parent.exists())
+    for file in (above, place):
+        if file.exists() and not file.is_dir():
+            raise InputError(f"{file}: a file, in the way of the folder {path}")
+    place.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):
         place.mkdir()
     handle = _held(place)

@@ -116,6 +116,8 @@ def _check_places(source: Path, labels: Path, out: Path) -> None:
         raise InputError(f"{source}: not a folder; expected one of images or clips")
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: a file; expected a new or empty folder")
+    if Path.cwd().is_relative_to(out.resolve()):
+        raise InputError(f"{out}: the folder that this runs in, which is replaced; expected another one")
     if out.is_dir() and (there := next(out.iterdir(), None)):
         raise InputError(f"{out}: not empty ({there.name} is in it); expected a new or empty folder")
 

@@ -210,7 +210,7 @@ def test_voc_a_file_that_says_its_image_twice(tmp_path):
     xml = {"a.xml": f"<annotation>{twice}</annotation>", "b.xml": f"<annotation><object>{COW}</object></annotation>"}
     reading = read("voc", make(tmp_path, {"a.jpg": P, "b.jpg": P, **xml}))
     assert labels_of(reading) == {"b.jpg": ["cow"]}
-    assert ("bad_row", "refused", "2 <filename>, expected one") in rows(reading)
+    assert ("bad_row", "refused", "2 <filename>, expected one; the image is a.jpg") in rows(reading)
 
 
 def test_voc_names_in_two_forms_are_one(tmp_path):

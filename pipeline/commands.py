@@ -254,10 +254,15 @@ def leaks(args: argparse.Namespace) -> None:
     given = args.split == "given"
     with leaks.source_images(args.dataset, dataset) if given else leaks.ingested_images(ingested) as images:
         found = leaks.find_leaks(images, dataset.near_duplicate_bits)
+        found.unpriced = leaks.NO_RUN
         if run:
             what = images.dataset, images.folder, images.samples, Path(".features")
             features = pooled_features(run, params.run(run), *what)
-            found.price = leaks.priced(found, images, features, params.run(run).model.backbone)
+            model = params.run(run).model
+            known = {"False": "random weights", "True": "timm's weights"}
+            weights = known.get(str(model.pretrained), model.pretrained)
+            found.price = leaks.priced(found, images, features, f"{model.backbone} with {weights}")
+            found.unpriced = "" if found.price else leaks.ONE_LABEL
         print(_json(found.to_json()) if args.json else leaks.leaks_text(found))
         if args.sheet and _to_draw(args.sheet, found.pairs):
             leaks_sheet(found, images, args.sheet)

@@ -111,7 +111,10 @@ def test_a_dataset_is_compared_with_what_it_was_at_a_revision(project: Path) -> 
     assert found["removed"] == [json.loads(last)["id"]]
     assert found["changed"] == found["added"] == []
     said = in_project(project, "pocketlens", "ledger", "herd@v1", "herd", check=False).stderr
-    assert re.match("error: herd@v1: .*; expected a revision whose dvc.lock has it, and DVC its data\n", said)
+    assert re.match(
+        "error: herd@v1: DVC has no such data of v1 .*; commit dvc.lock after `dvc repro`, and keep its data in DVC",
+        said,
+    )
 
 
 def test_leaks_are_priced_by_the_backbone_of_the_run(project: Path) -> None:

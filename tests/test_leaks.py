@@ -171,7 +171,7 @@ def test_the_command(
     capsys.readouterr()
     main(["leaks", "mine", "--sheet", "sheet.jpg"])
     said = capsys.readouterr().out
-    assert "accuracy of the nearest neighbour by features of mobilenetv2_100:\n" in said
+    assert "accuracy of the nearest neighbour by features of mobilenetv2_100 with random weights:\n" in said
     assert " on all 14 images of test\n" in said
     assert " on all, where their 2 twins leave train" in said
     with Image.open("sheet.jpg") as sheet:

@@ -164,7 +164,9 @@ def test_what_is_no_version_is_named(versions, tmp_path):
     ):
         compared(versions[0], versions[0].parent / "herd")
     with (
-        pytest.raises(InputError, match=re.escape("herd@HEAD: ") + ".*; expected a revision whose dvc.lock has it"),
+        pytest.raises(
+            InputError, match=re.escape("herd@HEAD: ") + "DVC has no such data of HEAD .*; commit dvc.lock after"
+        ),
         open_version("herd@HEAD", tmp_path),
     ):
         pass

@@ -26,6 +26,8 @@ from pipeline.datasets.params import DatasetParams
 KINDS = ("identical", "similar", "group")  # from the worst
 NAMED = 5  # of an image's twins in another split
 LISTED = 20  # pairs that the text names
+NO_RUN = "no run of params.yaml learns from it, whose backbone could tell images apart"
+ONE_LABEL = "it takes images in train and in val or test, of two labels; of boxes that of most objects counts"
 
 
 @dataclass(slots=True)
@@ -75,8 +77,8 @@ class Price:
 @dataclass(slots=True)
 class Leaks:
     """The pairs, the worst first, up to `NAMED` of each held-out image and kind; `counts` images that leak, as
-    "identical: test in train"; ids of those that leak from train, and of
-    their twins there by the split that has them too; by rule how many files were not looked at.
+    "identical: test in train"; ids of those that leak from train, and of their twins there by the split that has them
+    too; by rule how many files were not looked at; `unpriced` says why there is no price.
     """
 
     dataset: str
@@ -87,12 +89,13 @@ class Leaks:
     twins: dict[str, set[str]]
     refused: dict[str, int]
     price: Price | None = None
+    unpriced: str = ""
 
     def to_json(self) -> dict[str, Any]:
         pairs = [asdict(pair) for pair in self.pairs]
         price = asdict(self.price) if self.price else None
         head = {"dataset": self.dataset, "images": self.images, "refused": self.refused, "counts": self.counts}
-        return head | {"pairs": pairs, "price": price}
+        return head | {"pairs": pairs, "price": price, "unpriced": self.unpriced}
 
 
 @contextmanager
@@ -271,7 +274,8 @@ def leaks_text(leaks: Leaks) -> str:
         )
     if len(leaks.pairs) > LISTED:
         lines.append(f"  and {len(leaks.pairs) - LISTED} more pairs")
-    return "\n".join(lines + (_price_lines(leaks.price) if leaks.price else []))
+    lines += _price_lines(leaks.price) if leaks.price else [f"no price: {leaks.unpriced}"]
+    return "\n".join(lines)
 
 
 def _price_lines(price: Price) -> list[str]:

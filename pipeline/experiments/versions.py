@@ -120,7 +120,9 @@ def open_version(name: str, project: Path) -> Iterator[Version]:
         try:
             fetch(project, rev, [(INGESTED / place).as_posix()], Path(folder))
         except (DvcException, SCMError, FileNotFoundError) as error:
-            raise InputError(f"{name}: {error}; expected a revision whose dvc.lock has it, and DVC its data") from None
+            why = str(error).strip("[]'")
+            advice = "commit dvc.lock after `dvc repro`, and keep its data in DVC's cache or remote"
+            raise InputError(f"{name}: DVC has no such data of {rev} ({why}); {advice}") from None
         yield _read(name, Path(folder) / INGESTED / place)
 
 

@@ -64,7 +64,7 @@ def convert(
     lost = Lost(renamed)
     dataset = Dataset(source.resolve().name, reading.labels, reading.landmarks, reading.pairs, reading.skeleton)
     with new_folder(out.resolve()) as folder:
-        copying = Copying(reading.candidates, names, folder, kinds, lost)
+        copying = Copying(reading.candidates, names, folder, kinds | _made_here(row), lost)
         with closing(copying.samples()) as samples:  # its threads end before the folder is moved or removed
             writer.write(folder, held_set(dataset, kinds), samples, lost)
         problems = [*reading.problems, *(p for taken in copying.taken for p in taken.problems)]
@@ -168,6 +168,11 @@ def _kinds(source: Path, reading: Reading, to: str, writer: Writer) -> frozenset
             f"{'; expected --to ' + ' or '.join(others) if others else ''}"
         )
     return kinds
+
+
+def _made_here(row: Format) -> frozenset[str]:
+    """The kinds that samples read from such a source have from us, so that they are no loss: ids made of names."""
+    return frozenset() if row.write and "ids" in row.write.keeps else frozenset({"ids"})
 
 
 def _of_set(dataset: Dataset, kinds: frozenset[str], copying: Copying) -> list[Problem]:

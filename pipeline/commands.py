@@ -259,8 +259,7 @@ def leaks(args: argparse.Namespace) -> None:
             what = images.dataset, images.folder, images.samples, Path(".features")
             features = pooled_features(run, params.run(run), *what)
             model = params.run(run).model
-            known = {"False": "random weights", "True": "timm's weights"}
-            weights = known.get(str(model.pretrained), model.pretrained)
+            weights = {"False": "random weights", "True": "timm's weights"}.get(f"{model.pretrained}", model.pretrained)
             found.price = leaks.priced(found, images, features, f"{model.backbone} with {weights}")
             found.unpriced = "" if found.price else leaks.ONE_LABEL
         print(_json(found.to_json()) if args.json else leaks.leaks_text(found))

@@ -18,6 +18,7 @@ DATASET, RUN = "actions", "herd"
 DRAW = "pipeline.datasets.synthetic"
 DRAWINGS = ("actions.draw_actions", "folders.draw_alpaca", "coco.draw_herd", "coco.draw_pose")
 COUNTS = {"splits": {}, "kept": 1, "seen": 1, "refused": 0, "originals": 1, "copies": 0, "stayed": 0}
+COUNTS |= {"by_rule": {}, "recorded": {"files": 0, "moved": 0}}
 
 # the calls into the library, which take minutes: what they would have been given is kept, and this is their answer
 CALLS: dict[str, dict[str, Any]] = {

@@ -33,10 +33,10 @@ def ingest(
     class when nothing sensible can be made of it, and when a larger share than `refuse_over` is lost; the ledger is
     there then, the data is not.
     """
+    reading = _read(name, params, report_folder)
     with new_folder(data_folder) as folder:
         # here, and written here: a second run at the same time is refused
         record = read_record(record_file, params.splits) if record_file else Record()
-        reading = _read(name, params, report_folder)
         images = folder / f".{uuid4().hex}"  # a name that the processes of a run which was killed do not know
         images.mkdir()
         taken = _take(name, params, reading, images)

@@ -17,6 +17,17 @@ PATIENCE = 90  # seconds for a server or a page on a busy machine
 
 
 @contextmanager
+def _serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """The address on loopback where `handler` answers until the block ends."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+
+
+@contextmanager
 def serving(command: list[str], folder: Path, health: str, environment: dict[str, str] | None = None) -> Iterator[str]:
     """Run `command --host 127.0.0.1 --port <free>` in `folder` until the block ends; yields its address once the page
     `health` answers.
@@ -70,12 +81,8 @@ def hub(files: dict[str, bytes]) -> Iterator[tuple[str, list[str]]]:
         def log_message(self, *_: object) -> None:
             """Nothing into the tests' output."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", asked
-        finally:
-            server.shutdown()
+    with _serving(Hub) as url:
+        yield url, asked
 
 
 @contextmanager
@@ -161,12 +168,8 @@ def files_served(files: dict[str, Served]) -> Iterator[tuple[str, list[tuple[str
         def log_message(self, *_: object) -> None:
             """Nothing into the tests' output."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Files) as server:
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", asked
-        finally:
-            server.shutdown()
+    with _serving(Files) as url:
+        yield url, asked
 
 
 @contextmanager

@@ -251,7 +251,7 @@ def refuse_names(path: Path) -> None:
 
 
 def _is_utf8(name: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in name)  # what stands for a byte that is none
+    return not any("\ud800" <= character <= "\udfff" for character in name)  # how Python holds a byte that is not UTF-8
 
 
 def without_suffix(name: str) -> str:

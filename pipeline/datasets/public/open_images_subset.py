@@ -44,7 +44,7 @@ def open_images(label: str, name: str, boxes: Mapping[str, RemoteFile], images: 
 
 def _rows(file: Path, label: str, most: int | None) -> tuple[list[list[str]], list[str]]:
     """The header and the rows of `most` images with the class, and as many ids of images without it, in the order of
-    the file, which has the rows of an image together. Raises InputError for a file or row that is none of boxes.
+    the file, which has the rows of an image together. Raises InputError for a file or row that is not one of boxes.
     """
     with file.open(encoding="utf-8", errors="replace", newline="") as text:
         reader = csv.reader(text)

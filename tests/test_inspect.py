@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -25,7 +26,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import write_json
 from pipeline.core.sample import Dataset, Landmark, Object, Sample, write_dataset, write_samples
 from pipeline.inspection.app import inspect_run, show
-from pipeline.inspection.database import close
+from pipeline.inspection.database import _port, close
 from pipeline.inspection.figures import inspect_runs
 from pipeline.inspection.view import open_run
 from pipeline.metrics.metrics import score
@@ -185,7 +186,7 @@ OPEN = """
 import sys
 from pathlib import Path
 from pipeline.core.errors import InputError
-from pipeline.inspection.database import close
+from pipeline.inspection.database import _port, close
 from pipeline.inspection.view import open_run
 run, test, predictions, database = sys.argv[1:]
 try:
@@ -251,6 +252,30 @@ def test_a_database_that_does_not_start_is_an_input_error(spoil, said, tmp_path)
     process = in_a_process(OPEN, "r", test, predictions, tmp_path / ".fiftyone")
     _, problems = process.communicate(timeout=120)
     assert process.returncode == 1 and re.search(said, problems), problems
+
+
+FORKED = """
+import os, socket, time
+parents = socket.create_server(("127.0.0.1", 0))
+if not os.fork():
+    time.sleep(1)  # as before it becomes mongod: it holds what its parent listens on
+    parents.close()
+    own = socket.create_server(("127.0.0.1", 0))
+    print(own.getsockname()[1], flush=True)
+    time.sleep(60)
+os.wait()
+"""
+
+
+def test_the_port_of_the_database_is_never_its_parents(tmp_path):
+    service = subprocess.Popen([sys.executable, "-c", FORKED], stdout=subprocess.PIPE, text=True)
+    try:
+        port = _port(SimpleNamespace(child=service), tmp_path)
+        assert service.stdout is not None and port == int(service.stdout.readline())
+    finally:
+        for process in (*psutil.Process(service.pid).children(), service):
+            process.kill()
+        service.communicate()
 
 
 def draw_project(root: Path, runs: dict[str, str]) -> dict[str, tuple[list[Sample], list[Sample]]]:

@@ -5,6 +5,8 @@ wait half a minute for it when Python exits.
 """
 
 import os
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from pipeline.core.errors import InputError, without_password
 
 LEAVES_IN = 60  # seconds that a database which is shutting down gets
 IDLE_IN = 10  # seconds in which it shuts down when nobody else uses it
+LOOKS_EVERY = 0.05  # seconds between two looks at whether it listens
 
 _services: dict[Path, Any] = {}  # database folder -> FiftyOne's service for it; one at most, as FiftyOne has one client
 
@@ -99,7 +102,7 @@ def _service(database: Path) -> Any:
             for process in fos.fosu.find_processes_by_args(self._service_args):
                 try:
                     self.attached = fos.fosu.send_ipc_message(process, ("register", os.getpid())) is True
-                except OSError:
+                except (OSError, EOFError, psutil.Error):  # it ends just now
                     self.attached = False
                 if self.attached:
                     self.child = process
@@ -112,11 +115,19 @@ def _service(database: Path) -> Any:
 
 
 def _port(service: Any, database: Path) -> int:
-    from fiftyone.core.service import ServiceListenTimeout
+    """The port of the mongod below the service's process; waits until it listens.
 
-    while service.attached or service.child.poll() is None:
-        try:
-            return int(service._wait_for_child_port(timeout=1))
-        except ServiceListenTimeout:
-            continue
+    A child that has not become mongod yet holds its parent's sockets: the parent's own ports are never the database's.
+    """
+    import psutil
+    from fiftyone.service.util import get_listening_tcp_ports
+
+    process = psutil.Process(service.child.pid)
+    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+        with suppress(psutil.Error):  # a process that ends while it is looked at
+            found = {port for child in process.children(recursive=True) for port in get_listening_tcp_ports(child)}
+            ports = found - set(get_listening_tcp_ports(process))
+            if ports:
+                return ports.pop()
+        time.sleep(LOOKS_EVERY)
     raise InputError(f"{database}: mongod does not start; its last words are in {database / 'log' / 'mongo.log'}")

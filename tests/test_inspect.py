@@ -254,21 +254,23 @@ def test_a_database_that_does_not_start_is_an_input_error(spoil, said, tmp_path)
     assert process.returncode == 1 and re.search(said, problems), problems
 
 
-FORKED = """
-import os, socket, time
+SERVICE = """
+import socket, subprocess, sys
 parents = socket.create_server(("127.0.0.1", 0))
-if not os.fork():
-    time.sleep(1)  # as before it becomes mongod: it holds what its parent listens on
-    parents.close()
-    own = socket.create_server(("127.0.0.1", 0))
-    print(own.getsockname()[1], flush=True)
-    time.sleep(60)
-os.wait()
+subprocess.run([sys.executable, "-c", sys.argv[1], str(parents.fileno())], pass_fds=[parents.fileno()])
+"""
+CHILD = """
+import os, socket, sys, time
+time.sleep(1)  # as before it becomes mongod: it holds what its parent listens on
+os.close(int(sys.argv[1]))
+own = socket.create_server(("127.0.0.1", 0))
+print(own.getsockname()[1], flush=True)
+time.sleep(60)
 """
 
 
 def test_the_port_of_the_database_is_never_its_parents(tmp_path):
-    service = subprocess.Popen([sys.executable, "-c", FORKED], stdout=subprocess.PIPE, text=True)
+    service = subprocess.Popen([sys.executable, "-c", SERVICE, CHILD], stdout=subprocess.PIPE, text=True)
     try:
         port = _port(SimpleNamespace(child=service), tmp_path)
         assert service.stdout is not None and port == int(service.stdout.readline())

@@ -43,7 +43,8 @@ def connect(database: Path) -> Any:
         fo.list_datasets()
     except Exception as error:  # pymongo's, mongoengine's and FiftyOne's own  # noqa: BLE001
         place = without_password(fo.config.database_uri or str(database))
-        raise InputError(f"FiftyOne finds no database at {place}: {error}") from None
+        why = str(error.__cause__ or error).split(", Timeout")[0]  # pymongo adds its view of all servers
+        raise InputError(f"FiftyOne finds no database at {place}: {why}") from None
     return fo
 
 

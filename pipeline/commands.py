@@ -239,7 +239,7 @@ def ledger(args: argparse.Namespace) -> None:
 def leaks(args: argparse.Namespace) -> None:
     from pipeline.config.params import read_params
     from pipeline.experiments import leaks
-    from pipeline.experiments.probe import pooled_features
+    from pipeline.training.probe import pooled_features
     from pipeline.experiments.sheets import check_sheet, leaks_sheet
 
     params = read_params()

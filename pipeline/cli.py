@@ -1,17 +1,14 @@
 """The command `pocketlens`: the chain, and what is done beside it."""
 
 import argparse
-import math
 import os
 import sys
-from pathlib import Path
 
-from pipeline import commands
+from pipeline.commands import chain, data, models
+from pipeline.commands.arguments import above_0, count, numbers, path, place, port, share, word, words
 from pipeline.core.boundary import exit_code
 from pipeline.core.params import TASKS
 from pipeline.runtimes.targets import TARGETS, TORCH
-
-MOST_PORTS = 65535
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -39,12 +36,12 @@ def _run(arguments: list[str] | None) -> None:
     _ledger_parser(new("ledger", help="what has changed between two versions of a dataset, image by image"))
     _leaks_parser(new("leaks", help="images on both sides of a dataset's splits, and what they are worth"))
     track = new("track", help="rebuild the MLflow runs from the chain's files where they are missing")
-    track.set_defaults(command=commands.track)
+    track.set_defaults(command=chain.track)
     again = new("repro", help="run the chain: what params.yaml, data and code have changed since the last time")
     again.add_argument("targets", nargs="*", metavar="STAGE", help="such as track@herd, with what it needs; else all")
-    again.set_defaults(command=commands.repro)
+    again.set_defaults(command=chain.repro)
     missing = new("missing", help="which stages of the chain are still to be made, in one line; exit code 1 if any are")
-    missing.set_defaults(command=commands.missing)
+    missing.set_defaults(command=chain.missing)
     args = parser.parse_args(arguments)
     os.environ.setdefault("FIFTYONE_DO_NOT_TRACK", "1")
     args.command(args)
@@ -53,36 +50,36 @@ def _run(arguments: list[str] | None) -> None:
 def _add_parser(parser: argparse.ArgumentParser) -> None:
     from pipeline.datasets.formats import FORMATS
 
-    parser.add_argument("name", type=_word, help="of the new dataset and run")
-    parser.add_argument("--data", type=_place, required=True, help="folder with the images or clips, or its URL")
-    parser.add_argument("--labels", type=_place, help="folder or file with the labels, where they lie elsewhere")
+    parser.add_argument("name", type=word, help="of the new dataset and run")
+    parser.add_argument("--data", type=place, required=True, help="folder with the images or clips, or its URL")
+    parser.add_argument("--labels", type=place, help="folder or file with the labels, where they lie elsewhere")
     parser.add_argument("--task", choices=TASKS, required=True)
-    parser.add_argument("--format", type=_word, help=f"{', '.join(FORMATS)}; recognized from the folder if not given")
-    parser.add_argument("--backbone", type=_word, help="any timm name (default mobilenetv2_100)")
+    parser.add_argument("--format", type=word, help=f"{', '.join(FORMATS)}; recognized from the folder if not given")
+    parser.add_argument("--backbone", type=word, help="any timm name (default mobilenetv2_100)")
     start = parser.add_mutually_exclusive_group()
     start.add_argument(
         "--pretrained",
-        type=_path,
+        type=path,
         metavar="FILE",
         help="weights in timm's or torchvision's names (default: those in weights/ that fit, else timm's from its hub)",
     )
     start.add_argument("--from-scratch", action="store_true", help="start from random weights")
     _add_settings(parser, "a knob: train.epochs=5, dataset.max_side=320")
-    parser.set_defaults(command=commands.add)
+    parser.set_defaults(command=data.add)
 
 
 def _convert_parser(parser: argparse.ArgumentParser) -> None:
     from pipeline.datasets.formats import FORMATS
 
     written = ", ".join(name for name, row in FORMATS.items() if row.write)
-    parser.add_argument("source", type=_path, metavar="IN", help="folder with the images or clips")
-    parser.add_argument("out", type=_path, metavar="OUT", help="a new or empty folder")
-    parser.add_argument("--to", type=_word, required=True, metavar="FORMAT", help=written)
-    parser.add_argument("--labels", type=_path, help="folder or file with the labels of IN, where they lie elsewhere")
-    parser.add_argument("--format", type=_word, help="of IN; recognized from the folder if not given")
+    parser.add_argument("source", type=path, metavar="IN", help="folder with the images or clips")
+    parser.add_argument("out", type=path, metavar="OUT", help="a new or empty folder")
+    parser.add_argument("--to", type=word, required=True, metavar="FORMAT", help=written)
+    parser.add_argument("--labels", type=path, help="folder or file with the labels of IN, where they lie elsewhere")
+    parser.add_argument("--format", type=word, help="of IN; recognized from the folder if not given")
     _add_settings(parser, "an option of the format of IN: options.frames=4")
     parser.add_argument("--json", action="store_true", help="the counts as one JSON object")
-    parser.set_defaults(command=commands.convert)
+    parser.set_defaults(command=data.convert)
 
 
 def _download_parser(parser: argparse.ArgumentParser) -> None:
@@ -91,167 +88,105 @@ def _download_parser(parser: argparse.ArgumentParser) -> None:
     width = max(map(len, SETS))
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = "\n".join(f"  {name:{width}}  {row.what} ({row.size}; {row.licence})" for name, row in SETS.items())
-    parser.add_argument("set", type=_word, help=", ".join(SETS))
-    parser.add_argument("--max", type=_count, metavar="N", help="the first N images or clips of each split")
-    parser.add_argument("--to", type=_path, metavar="FOLDER", help="a new folder (default: data/public/SET)")
-    parser.set_defaults(command=commands.download)
+    parser.add_argument("set", type=word, help=", ".join(SETS))
+    parser.add_argument("--max", type=count, metavar="N", help="the first N images or clips of each split")
+    parser.add_argument("--to", type=path, metavar="FOLDER", help="a new folder (default: data/public/SET)")
+    parser.set_defaults(command=data.download)
 
 
 def _cost_parser(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--backbone", type=_word, help="any timm name, or mobilenetv1 and mobilenetv2 with --width")
-    what.add_argument("--run", type=_word, help="the whole net of a trained run, at its size")
-    what.add_argument("--budget", type=_word, help="the MobileNets that a phone can afford: macs=150M,size=1MB,ms=5")
-    parser.add_argument(
-        "--best", type=_count, default=5, help="with --budget: how many to measure and list (default 5)"
-    )
-    parser.add_argument("--plot", type=_path, metavar="FILE", help="with --budget: draw what was considered, a new PNG")
-    parser.add_argument("--width", type=_above_0, help="of a mobilenetv1 or mobilenetv2 (default 1)")
-    parser.add_argument("--resolution", type=_count, default=224, help="side of the input in pixels (default 224)")
-    parser.add_argument("--labels", type=_count, default=1000, help="classes of the last layer (default 1000)")
+    what.add_argument("--backbone", type=word, help="any timm name, or mobilenetv1 and mobilenetv2 with --width")
+    what.add_argument("--run", type=word, help="the whole net of a trained run, at its size")
+    what.add_argument("--budget", type=word, help="the MobileNets that a phone can afford: macs=150M,size=1MB,ms=5")
+    parser.add_argument("--best", type=count, default=5, help="with --budget: how many to measure and list (default 5)")
+    parser.add_argument("--plot", type=path, metavar="FILE", help="with --budget: draw what was considered, a new PNG")
+    parser.add_argument("--width", type=above_0, help="of a mobilenetv1 or mobilenetv2 (default 1)")
+    parser.add_argument("--resolution", type=count, default=224, help="side of the input in pixels (default 224)")
+    parser.add_argument("--labels", type=count, default=1000, help="classes of the last layer (default 1000)")
     parser.add_argument("--layers", action="store_true", help="a line per layer as well")
     parser.add_argument("--json", action="store_true", help="macs, params, weights, bytes of activations, layers")
-    parser.set_defaults(command=commands.cost)
+    parser.set_defaults(command=models.cost)
 
 
 def _predict_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "sources", type=_word, nargs="+", metavar="SOURCE", help="images, clips, folders of both, camera, camera:1"
+        "sources", type=word, nargs="+", metavar="SOURCE", help="images, clips, folders of both, camera, camera:1"
     )
-    parser.add_argument("--run", type=_word, required=True)
+    parser.add_argument("--run", type=word, required=True)
     parser.add_argument(
-        "--target", type=_word, default=TORCH, help=f"{TORCH} (default), or a file that ships: {', '.join(TARGETS)}"
+        "--target", type=word, default=TORCH, help=f"{TORCH} (default), or a file that ships: {', '.join(TARGETS)}"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object per image")
     parser.add_argument(
         "--draw",
-        type=_path,
+        type=path,
         metavar="FOLDER",
         help="write predictions drawn into images and clips, and metadata.jsonl; a folder for nothing else",
     )
-    parser.add_argument("--every", type=_count, default=1, metavar="N", help="of clips and cameras each N-th frame")
-    parser.add_argument("--frames", type=_count, metavar="N", help="of a camera so many frames (default: until Ctrl+C)")
-    parser.set_defaults(command=commands.predict)
+    parser.add_argument("--every", type=count, default=1, metavar="N", help="of clips and cameras each N-th frame")
+    parser.add_argument("--frames", type=count, metavar="N", help="of a camera so many frames (default: until Ctrl+C)")
+    parser.set_defaults(command=models.predict)
 
 
 def _slide_parser(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=_word, help="a classifier, trained on crops of objects and of nothing")
-    parser.add_argument("dataset", type=_word, help="an ingested dataset with boxes of the same labels")
+    parser.add_argument("run", type=word, help="a classifier, trained on crops of objects and of nothing")
+    parser.add_argument("dataset", type=word, help="an ingested dataset with boxes of the same labels")
     parser.add_argument("--split", choices=("train", "val", "test"), default="test")
     parser.add_argument(
         "--scales",
-        type=_numbers,
+        type=numbers,
         default=[1, 1.25, 1.6, 2, 2.5, 3.2, 4, 5],
         metavar="N,N,...",
         help="how often a window fits into the longer side of an image (default 1,1.25,1.6,2,2.5,3.2,4,5)",
     )
     parser.add_argument(
-        "--background", type=_word, default="background", help="the label of nothing (default background)"
+        "--background", type=word, default="background", help="the label of nothing (default background)"
     )
-    parser.add_argument("--score", type=_share, help="with --draw: objects below are not drawn (default: the run's)")
+    parser.add_argument("--score", type=share, help="with --draw: objects below are not drawn (default: the run's)")
     parser.add_argument("--json", action="store_true", help="all figures as one JSON object")
-    parser.add_argument("--draw", type=_path, metavar="FOLDER", help="write the images with truth and boxes drawn in")
-    parser.set_defaults(command=commands.slide)
+    parser.add_argument("--draw", type=path, metavar="FOLDER", help="write the images with truth and boxes drawn in")
+    parser.set_defaults(command=models.slide)
 
 
 def _trace_parser(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=_path, help="of exports, models, reports or data; or a copy of one, anywhere")
+    parser.add_argument("file", type=path, help="of exports, models, reports or data; or a copy of one, anywhere")
     parser.add_argument("--json", action="store_true", help="all that is known, as one JSON object")
-    parser.set_defaults(command=commands.trace)
+    parser.set_defaults(command=chain.trace)
 
 
 def _ledger_parser(parser: argparse.ArgumentParser) -> None:
     what = "a folder of ingested data, a dataset of params.yaml, or NAME@REV, as it was at a revision of git"
-    parser.add_argument("before", type=_word, metavar="A", help=what)
-    parser.add_argument("now", type=_word, metavar="B", help="the other one")
+    parser.add_argument("before", type=word, metavar="A", help=what)
+    parser.add_argument("now", type=word, metavar="B", help="the other one")
     _add_report(parser, "draw the images that have changed, before and now")
-    parser.set_defaults(command=commands.ledger)
+    parser.set_defaults(command=data.ledger)
 
 
 def _leaks_parser(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dataset", type=_word, help="of params.yaml")
+    parser.add_argument("dataset", type=word, help="of params.yaml")
     what = "the splits of the source as its owner has it (default), or those that ingest has made"
     parser.add_argument("--split", choices=("given", "ours"), default="given", help=what)
-    parser.add_argument("--run", type=_word, help="whose backbone prices them (default: the first run on the dataset)")
+    parser.add_argument("--run", type=word, help="whose backbone prices them (default: the first run on the dataset)")
     _add_report(parser, "draw the worst pairs")
-    parser.set_defaults(command=commands.leaks)
+    parser.set_defaults(command=data.leaks)
 
 
 def _add_report(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--json", action="store_true", help="all that was found, as one JSON object")
-    parser.add_argument("--sheet", type=_path, metavar="FILE", help=f"{what}, a new .jpg or .png")
+    parser.add_argument("--sheet", type=path, metavar="FILE", help=f"{what}, a new .jpg or .png")
 
 
 def _epochs_parser(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=_word, help="its data must be there: dvc repro augment@DATASET")
-    parser.add_argument("--minutes", type=_above_0, required=True, metavar="N", help="that training may take")
-    parser.set_defaults(command=commands.epochs)
+    parser.add_argument("run", type=word, help="its data must be there: dvc repro augment@DATASET")
+    parser.add_argument("--minutes", type=above_0, required=True, metavar="N", help="that training may take")
+    parser.set_defaults(command=models.epochs)
 
 
 def _params_parser(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", type=_word, nargs="?", help="of a run, or of a dataset (default: all)")
+    parser.add_argument("name", type=word, nargs="?", help="of a run, or of a dataset (default: all)")
     parser.add_argument("--json", action="store_true", help="a list of key, value, stated and meaning")
-    parser.set_defaults(command=commands.params)
-
-
-def _word(text: str) -> str:
-    """An empty one, as of a shell's variable that is not set, is no wish for the default or for this folder."""
-    if not text.strip():
-        raise argparse.ArgumentTypeError(f"found {text!r}; expected a word")
-    return text
-
-
-def _path(text: str) -> Path:
-    return Path(_word(text))
-
-
-def _place(text: str) -> Path | str:
-    from pipeline.datasets.remote import is_url
-
-    return _word(text) if is_url(text) else _path(text)
-
-
-def _words(text: str) -> list[str]:
-    words = [word.strip() for word in text.split(",")]
-    if not all(words):
-        raise argparse.ArgumentTypeError(f"found {text!r}; expected words with commas between")
-    return words
-
-
-def _count(text: str) -> int:
-    if not text.strip().isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"found {text!r}; expected a whole number, 1 or more")
-    return int(text)
-
-
-def _above_0(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"found {text!r}; expected a number above 0")
-    return number
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"found {text!r}; expected a number from 0 to 1")
-    return share
-
-
-def _port(text: str) -> int:
-    if not text.strip().isdecimal() or int(text) > MOST_PORTS:
-        raise argparse.ArgumentTypeError(f"found {text!r}; expected a port, up to {MOST_PORTS}")
-    return int(text)
-
-
-def _numbers(text: str) -> list[float]:
-    return [_above_0(word) for word in text.split(",")]
+    parser.set_defaults(command=chain.params)
 
 
 def _add_settings(parser: argparse.ArgumentParser, what: str) -> None:
@@ -259,26 +194,24 @@ def _add_settings(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def _inspect_parser(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=_word)
-    parser.add_argument("--port", type=_port, default=5151)
-    parser.set_defaults(command=commands.inspect)
+    parser.add_argument("run", type=word)
+    parser.add_argument("--port", type=port, default=5151)
+    parser.set_defaults(command=chain.inspect)
 
 
 def _demo_parser(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=_word)
-    parser.add_argument("--host", type=_word, default="127.0.0.1", help="0.0.0.0 lets phones on the same network in")
-    parser.add_argument("--port", type=_port, default=5151)
-    parser.add_argument("--write", type=_path, metavar="FOLDER", help="write the page there, for any static host")
-    parser.set_defaults(command=commands.demo)
+    parser.add_argument("run", type=word)
+    parser.add_argument("--host", type=word, default="127.0.0.1", help="0.0.0.0 lets phones on the same network in")
+    parser.add_argument("--port", type=port, default=5151)
+    parser.add_argument("--write", type=path, metavar="FOLDER", help="write the page there, for any static host")
+    parser.set_defaults(command=models.demo)
 
 
 def _compare_parser(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--run", type=_word, help="whose data and knobs are taken (default: compare.run of params.yaml)"
-    )
-    parser.add_argument("--models", type=_words, help="any timm names, with commas between (default: compare.models)")
+    parser.add_argument("--run", type=word, help="whose data and knobs are taken (default: compare.run of params.yaml)")
+    parser.add_argument("--models", type=words, help="any timm names, with commas between (default: compare.models)")
     _add_settings(parser, "a knob of the run, for all models: train.epochs=5")
-    parser.set_defaults(command=commands.compare)
+    parser.set_defaults(command=models.compare)
 
 
 if __name__ == "__main__":

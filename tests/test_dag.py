@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from pipeline.augment.params import AugmentParams
-from pipeline.commands import MADE
+from pipeline.commands.common import MADE
 from pipeline.datasets.params import DatasetParams, SplitParams
 from pipeline.evaluation.params import DetectPredict, LocalizePredict
 from pipeline.export.params import ExportParams, Ptq, Qat

@@ -1,18 +1,20 @@
 """The docs: their links lead somewhere, their tables render, their commands and knobs are those of the code."""
 
+import argparse
 import inspect
 import itertools
 import re
 import shlex
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
 
-from pipeline import cli
-from pipeline import commands as code
+from pipeline import cli, commands
 from pipeline.config.params import AnyRun, Params, put, read_settings
 from pipeline.config.problems import fields_at
 from pipeline.datasets.formats import FORMATS
@@ -21,7 +23,13 @@ ROOT = Path(__file__).parents[1]
 PAGES = [p.relative_to(ROOT).as_posix() for p in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])]
 PRESENT = [page for page in PAGES if page != "CHANGELOG.md"]  # which tells of what was there then
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
-COMMANDS = [n for n, made in vars(code).items() if inspect.isfunction(made) and made.__module__ == code.__name__]
+CODE = [import_module(f"pipeline.commands.{found.name}") for found in iter_modules(commands.__path__)]
+COMMANDS = [
+    (module, name)
+    for module in CODE
+    for name, made in vars(module).items()
+    if inspect.isfunction(made) and [*inspect.get_annotations(made).values()][:1] == [argparse.Namespace]
+]
 
 
 def text_of(page: str) -> str:
@@ -67,7 +75,7 @@ def test_every_table_renders(page: str) -> None:
     assert wrong == []
 
 
-def commands(page: str) -> Iterator[list[str]]:
+def lines_of(page: str) -> Iterator[list[str]]:
     """The words of each `pocketlens ...` line of the page's code blocks, without what the shell makes of them."""
     for block in FENCE.findall(text_of(page)):
         for line in block.replace("\\\n", " ").splitlines():
@@ -82,15 +90,15 @@ def settings_of(words: list[str]) -> dict[str, Any]:
 
 def test_commands_of_the_docs_are_found() -> None:
     assert len(COMMANDS) > 5
-    assert sum(len(list(commands(page))) for page in PAGES) > 20
+    assert sum(len(list(lines_of(page))) for page in PAGES) > 20
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_parses(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     called = []
-    for name in COMMANDS:
-        monkeypatch.setattr(code, name, called.append)
-    written = list(commands(page))
+    for module, name in COMMANDS:
+        monkeypatch.setattr(module, name, called.append)
+    written = list(lines_of(page))
     for words in written:
         cli.main(words)
     assert len(called) == len(written)
@@ -98,7 +106,7 @@ def test_every_command_parses(page: str, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_knob_that_add_sets_is_one(page: str) -> None:
-    for words in commands(page):
+    for words in lines_of(page):
         if words[0] != "add":
             continue
         run: dict[str, Any] = {"dataset": "a", "task": words[words.index("--task") + 1]}

@@ -15,7 +15,8 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
-from pipeline import cli, commands
+from pipeline import cli
+from pipeline.commands import data
 from pipeline.core.errors import InputError
 from pipeline.datasets.formats import FORMATS, detect_format
 from pipeline.datasets.public import download as code
@@ -188,7 +189,7 @@ def adds(said: str) -> list[argparse.Namespace]:
     """What the lines `pocketlens add ...` of an answer ask for."""
     asked: list[argparse.Namespace] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(commands, "add", asked.append)
+        patch.setattr(data, "add", asked.append)
         for line in said.splitlines():
             if line.startswith("pocketlens "):
                 cli.main(shlex.split(line)[1:])

@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = (
     *("core", "ops", "metrics", "models", "viz", "datasets", "augment", "training", "runtimes", "graph"),
     *("evaluation", "inspection", "export", "verification", "inference", "tracking", "experiments"),
-    "config",
+    *("annotation", "config", "commands"),
 )
 
 

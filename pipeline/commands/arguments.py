@@ -1,0 +1,67 @@
+"""What an argument may be; each raises argparse.ArgumentTypeError for what it is not."""
+
+import argparse
+import math
+from pathlib import Path
+
+MOST_PORTS = 65535
+
+
+def word(text: str) -> str:
+    """An empty one, as of a shell's variable that is not set, is no wish for the default or for this folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected a word")
+    return text
+
+
+def path(text: str) -> Path:
+    return Path(word(text))
+
+
+def place(text: str) -> Path | str:
+    from pipeline.datasets.remote import is_url
+
+    return word(text) if is_url(text) else path(text)
+
+
+def words(text: str) -> list[str]:
+    words = [word.strip() for word in text.split(",")]
+    if not all(words):
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected words with commas between")
+    return words
+
+
+def count(text: str) -> int:
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected a whole number, 1 or more")
+    return int(text)
+
+
+def above_0(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected a number above 0")
+    return number
+
+
+def share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected a number from 0 to 1")
+    return share
+
+
+def port(text: str) -> int:
+    if not text.strip().isdecimal() or int(text) > MOST_PORTS:
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected a port, up to {MOST_PORTS}")
+    return int(text)
+
+
+def numbers(text: str) -> list[float]:
+    return [above_0(word) for word in text.split(",")]

@@ -1,0 +1,58 @@
+"""The commands on the chain: `params`, `repro`, `missing`, `track`, `trace`, `inspect`."""
+
+import argparse
+import os
+import sys
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from pipeline.commands.common import DATABASE, json_text
+
+
+def params(args: argparse.Namespace) -> None:
+    from pipeline.config.resolve import knobs, knobs_text
+
+    found = knobs("params.yaml", args.name)
+    print(json_text([asdict(knob) for knob in found]) if args.json else knobs_text(found))
+
+
+def repro(args: argparse.Namespace) -> None:
+    from pipeline.config.repro import repro
+
+    line = repro(Path.cwd(), args.targets)
+    if line is not None:
+        if line:
+            print(line)
+        sys.exit(1)
+
+
+def missing(_args: argparse.Namespace) -> None:
+    from pipeline.tracking.missing import NOTHING, missing_line
+
+    print(line := missing_line(Path.cwd()))
+    if line != NOTHING:
+        sys.exit(1)
+
+
+def track(_args: argparse.Namespace) -> None:
+    from pipeline.config.params import read_params
+    from pipeline.tracking.track import track_all
+
+    experiment = read_params().track.experiment
+    for line in track_all(Path.cwd(), os.environ.get("MLFLOW_TRACKING_URI"), experiment):
+        print(line, flush=True)  # before what is wrong at the end
+
+
+def trace(args: argparse.Namespace) -> None:
+    from pipeline.tracking.trace.text import trace_text
+    from pipeline.tracking.trace.trace import trace
+
+    found = trace(args.file, Path.cwd(), os.environ.get("MLFLOW_TRACKING_URI"))
+    print(json_text(found) if args.json else trace_text(found))
+
+
+def inspect(args: argparse.Namespace) -> None:
+    from pipeline.inspection.app import inspect_run
+
+    inspect_run(args.run, Path.cwd(), DATABASE, args.port, partial(print, flush=True))

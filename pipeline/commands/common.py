@@ -1,0 +1,47 @@
+"""What several commands check and say."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.errors import InputError
+
+DATABASE = Path(".fiftyone")
+MADE = (  # by the chain: what dvc.yaml has as outs, and `make clean` removes
+    *("data/sample", "data/ingested", "data/augmented", "models", "exports", "reports", "resolved.yaml", "splits"),
+    *(".fetched", ".resume", ".features", ".fiftyone", ".pocketlens.log"),
+    *("mlflow.db", "mlflow.db.lock", "mlruns", "mlartifacts"),
+)
+
+
+def json_text(value: Any) -> str:
+    """With JSON's own escapes where stdout cannot take a character, as of a file name that is not UTF-8."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value)
+    return text
+
+
+def check_place(option: str, path: Path | None) -> None:
+    """Raises InputError for a place in what the chain makes: DVC removes it before a stage runs again, and
+    `make clean` all of it.
+    """
+    for made in MADE:
+        if path is not None and path.resolve().is_relative_to(Path(made).resolve()):
+            where = f"is {made}" if Path(made).suffix else f"lies in {made}/"
+            raise InputError(f"{option} {path}: {where}, which the chain makes and removes; expected elsewhere")
+
+
+def check_made(run: str) -> None:
+    """Raises InputError for a run that params.yaml knows, but whose model is not here, as on a fresh clone."""
+    from pipeline.config.params import read_params
+
+    folder = Path("models") / run
+    if not folder.exists() and Path("params.yaml").is_file() and run in read_params().runs:
+        raise InputError(
+            f"{folder}: not here, though params.yaml has the run; `dvc pull` or `dvc checkout` brings it back, "
+            f"`dvc repro train@{run}` makes it"
+        )

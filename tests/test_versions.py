@@ -13,7 +13,9 @@ from PIL import Image
 from pipeline.cli import main
 from pipeline.core.errors import InputError
 from pipeline.core.sample import SPLITS, Dataset, Landmark, Object, Sample, write_dataset, write_samples
+from pipeline.experiments.sheets import difference_sheet
 from pipeline.experiments.versions import LISTED, Change, compare_objects, difference, difference_text, open_version
+from pipeline.viz.sheets import PREDICTED, TRUTH
 
 COW, GOAT = Object("cow", (0.1, 0.1, 0.3, 0.4)), Object("goat", (0.6, 0.5, 0.2, 0.2))
 FACE = Object("cow", (0.1, 0.1, 0.3, 0.4), [Landmark(0.2, 0.2), Landmark(0.3, 0.2), Landmark(0, 0, 0)])
@@ -98,6 +100,15 @@ def test_each_change_is_found_and_nothing_else(versions):
     assert compared(versions[0], versions[0]).counts()["unchanged"] == len(BEFORE)
 
 
+def test_what_both_versions_say_is_not_drawn_as_changed(tmp_path):
+    before = write(tmp_path / "a", [(sample("pixels", objects=[COW]), 3)])
+    compared_with = write(tmp_path / "b", [(sample("pixels", objects=[COW]), 33)])
+    difference_sheet(compared(before, compared_with), tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as image:
+        seen = {colour for _, colour in image.getcolors(maxcolors=2**24)}
+    assert TRUTH in seen and PREDICTED not in seen
+
+
 def test_the_command_prints_and_draws(versions, tmp_path, capsys):
     sheet = tmp_path / "sheet.png"
     main(["ledger", *map(str, versions), "--sheet", str(sheet)])
@@ -109,7 +120,7 @@ def test_the_command_prints_and_draws(versions, tmp_path, capsys):
     with Image.open(sheet) as image:
         assert image.size[0] > 1200
         seen = {colour for _, colour in image.getcolors(maxcolors=2**24)}
-    assert {(64, 255, 96), (200, 200, 200)} <= seen, "truth, and where nothing is"
+    assert {TRUTH, PREDICTED, (200, 200, 200)} <= seen, "what both say, what one says, and where nothing is"
     with pytest.raises(SystemExit):
         main(["ledger", *map(str, versions), "--sheet", str(sheet)])
     assert "is there already; expected a new file" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Sheets of image pairs: what two versions of a dataset differ in, and what lies on both sides of a split."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -26,14 +27,15 @@ def check_sheet(path: Path) -> None:
 
 
 def difference_sheet(found: Difference, path: Path) -> None:
-    """Write a picture of the images that have changed, then of those that went or came, each before and now. Raises
-    InputError as `check_sheet` does.
+    """Write a picture of the images that have changed, then of those that went or came, each before and now, with what
+    only one of them says in magenta. Raises InputError as `check_sheet` does.
     """
     what = {change.id: "; ".join(change.kinds().values()) for change in found.changed}
     what |= dict.fromkeys(found.removed, "removed") | dict.fromkeys(found.added, "added")
     tiles = []
     for i, text in list(what.items())[:PAIRS]:
-        tiles += [(_drawn(found.before, i), f"{i}\nbefore"), (_drawn(found.now, i), f"{i}\n{text}")]
+        before, now = _drawn(found.before, i, found.now), _drawn(found.now, i, found.before)
+        tiles += [(before, f"{i}\nbefore"), (now, f"{i}\n{text}")]
     write_sheet(tiles, path)
 
 
@@ -49,10 +51,17 @@ def leaks_sheet(found: Leaks, images: Images, path: Path) -> None:
     write_sheet(tiles, path)
 
 
-def _drawn(version: Version, i: str) -> Image.Image:
+def _drawn(version: Version, i: str, other: Version) -> Image.Image:
+    """The image with what both versions say of it in green, and what the other one does not say in magenta."""
     if i not in version.images:
         return Image.new("RGB", (TILE, TILE), NOTHING)
-    return draw(open_image(version.file(i)), version.images[i], version.dataset)
+    s, theirs = version.images[i], other.images.get(i)
+    both = [o for o in s.objects if theirs and o in theirs.objects]
+    alone = [o for o in s.objects if o not in both]
+    label = s.label if theirs and s.label == theirs.label else None
+    common = replace(s, label=label, objects=both)
+    own = replace(s, label=None if label else s.label, objects=alone)
+    return draw(open_image(version.file(i)), common, version.dataset, own)
 
 
 def write_sheet(tiles: list[tuple[Image.Image, str]], path: Path) -> None:

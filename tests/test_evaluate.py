@@ -23,6 +23,7 @@ from pipeline.core.sample import (
 from pipeline.core.spec import ModelSpec, write_spec
 from pipeline.evaluation.evaluate import _no_better_than_always_one, evaluate_run, write_report
 from pipeline.viz.mistakes import mistake, mistakes_sheet
+from pipeline.viz.plots import plot_confusion, plot_precision_recall
 
 HERD = Dataset("herd", ["cow", "horse"], ["nose", "tail"], skeleton=[(0, 1)])
 FILES = {"metrics.json", "plots", "worst.jpg", "best.jpg", "predictions"}
@@ -135,6 +136,13 @@ def test_precision_recall_has_a_column_per_label_with_truth(tmp_path):
         table = list(csv.DictReader(file))
     assert len(table) == 101 and list(table[0]) == ["recall", "cow", "mean"]
     assert float(table[0]["cow"]) == 1.0 and all(0 <= float(row["mean"]) <= 1 for row in table)
+
+
+def test_labels_are_drawn_as_they_are(tmp_path):
+    for kind, label in enumerate(["a$b$", r"$\no$", "_a", "_b"]):
+        plot_confusion({(label, "cow"): 2}, [label, "cow"], [label, "cow"], tmp_path / f"confusion{kind}.png")
+        plot_precision_recall({label: [1.0, 0.5]}, [0.0, 1.0], tmp_path / f"pr{kind}.png")
+    assert (tmp_path / "pr2.png").read_bytes() != (tmp_path / "pr3.png").read_bytes(), "both are in the legend"
 
 
 COW, GOAT = Object("cow", (0.1, 0.1, 0.4, 0.4)), Object("goat", (0.1, 0.1, 0.4, 0.4), score=0.9)

@@ -166,8 +166,8 @@ def plot_confusion(table: Mapping[tuple[str, str], int], rows: list[str], column
             for x, n in enumerate(row):
                 colour = "white" if shares[y][x] > 0.55 else "black"
                 axes.text(x, y, str(n), ha="center", va="center", color=colour)
-    axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(rows)), rows)
+    axes.set_xticks(range(len(columns)), map(_verbatim, columns), rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(rows)), map(_verbatim, rows))
     axes.set(xlabel="predicted", ylabel="actual")
     _save(figure, path)
 
@@ -177,11 +177,16 @@ def plot_precision_recall(curves: Mapping[str, Sequence[float]], recalls: Sequen
     figure = Figure(figsize=(5.2, 4.2))
     axes = figure.subplots()
     for label, precision in curves.items():
-        axes.plot(recalls, precision, label=label)
+        axes.plot(recalls, precision, label=_verbatim(label))
     axes.set(xlabel="recall", ylabel="precision at IoU 0.5", xlim=(0, 1.02), ylim=(0, 1.02))
     if 0 < len(curves) <= MANY:
         axes.legend(loc="lower left")
     _save(figure, path)
+
+
+def _verbatim(label: str) -> str:
+    """What is shown as `label`: between dollars matplotlib reads formulas, and a legend leaves out what begins with _."""
+    return (" " if label.startswith("_") else "") + label.replace("$", r"\$")
 
 
 def _save(figure: Figure, path: Path) -> None:

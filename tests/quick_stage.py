@@ -45,7 +45,7 @@ def files(path: Path) -> list[Path]:
 
 
 def is_drawn(path: Path) -> bool:
-    return path.suffix == ".jpg" or path.name == "plots"
+    return path.suffix in (".jpg", ".html") or path.name == "plots"
 
 
 def digest(paths: list[Path]) -> str:

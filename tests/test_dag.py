@@ -128,7 +128,10 @@ def test_no_stage_depends_on_what_a_clock_measures() -> None:
 @pytest.mark.parametrize(
     ("package", "stages"),
     [
-        ("viz", {"ingest", "augment", "evaluate", "verify"}),  # a plot's colour is no input of training and export
+        (
+            "viz",
+            {"ingest", "augment", "evaluate", "verify", "report"},
+        ),  # a plot's colour is no input of training and export
         ("inspection", {"inspect"}),  # no figure waits for a database
     ],
 )

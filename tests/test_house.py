@@ -14,7 +14,17 @@ ROOT = Path(__file__).parents[1]
 # from the bottom up: a package imports itself and those before it
 ORDER = (
     *("core", "ops", "metrics", "models", "viz", "datasets", "augment", "training", "runtimes", "graph"),
-    *("evaluation", "inspection", "export", "verification", "inference", "tracking", "experiments", "annotation"),
+    *(
+        "evaluation",
+        "inspection",
+        "export",
+        "verification",
+        "report",
+        "inference",
+        "tracking",
+        "experiments",
+        "annotation",
+    ),
     *("config", "commands", "cli", "stages"),
 )
 CORE_ONLY = ("ops", "metrics")

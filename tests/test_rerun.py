@@ -21,7 +21,7 @@ from pipeline.tracking.dvc_state import read_state
 
 KEPT = ("herd", "pose")
 WEIGHTS, OF_HERD = "weights/mobilenetv2_050.drawn.safetensors", "weights/herd.safetensors"
-FROM_EXPORT = ("export", "verify", "track")
+FROM_EXPORT = ("export", "verify", "report", "track")
 FROM_TRAIN = ("train", "evaluate", *FROM_EXPORT)
 Edit = Callable[[Path], None]
 
@@ -132,7 +132,7 @@ def new_knob(file: str, block: str) -> Edit:
     return edit(file, f"class {block}(Block):\n", f'class {block}(Block):\n    again: int = 3\n    """Times."""\n')
 
 
-VIEWS = every("ingest", "augment", "evaluate", "verify", "track") | {"inspect"}
+VIEWS = every("ingest", "augment", "evaluate", "verify", "report", "track") | {"inspect"}
 # what it is, the change, and what runs for it after `params`
 CHANGES: list[tuple[str, Edit, set[str]]] = [
     ("a plot's colour", edit("pipeline/viz/plots.py", 'color="C2"', 'color="C3"'), VIEWS),
@@ -143,12 +143,12 @@ CHANGES: list[tuple[str, Edit, set[str]]] = [
             new_knob("pipeline/export/params.py", "ExportParams"),
             new_knob("pipeline/verification/params.py", "VerifyParams"),
         ),
-        every(*FROM_EXPORT),
+        every(*FROM_EXPORT) | {"inspect"},
     ),
     (
         "a knob of predict",
         new_knob("pipeline/evaluation/params.py", "DetectPredict"),
-        every("evaluate") | herds("export", "verify", "track") | {"inspect"},
+        every("evaluate") | herds(*FROM_EXPORT) | {"inspect"},
     ),
     (
         "predict.score",
@@ -166,8 +166,8 @@ CHANGES: list[tuple[str, Edit, set[str]]] = [
     ("a comment in the code of export", edit("pipeline/export/export.py", "\n", "\n# a comment\n"), every("export")),
     ("epochs", knob(runs__herd__train__epochs=3), herds(*FROM_TRAIN) | {"inspect"}),
     ("a weights file", other_weights, herds(*FROM_TRAIN) | {"inspect"}),
-    ("verify.tolerance", knob(runs__herd__verify__tolerance=0.5), herds("verify", "track")),
-    ("export.calibration_images", knob(runs__herd__export__calibration_images=9), herds(*FROM_EXPORT)),
+    ("verify.tolerance", knob(runs__herd__verify__tolerance=0.5), herds("verify", "report", "track") | {"inspect"}),
+    ("export.calibration_images", knob(runs__herd__export__calibration_images=9), herds(*FROM_EXPORT) | {"inspect"}),
     ("track.experiment", knob(track__experiment="other"), every("track")),
     (
         "max_side",

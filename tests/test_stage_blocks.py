@@ -29,6 +29,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "evaluate": {"stages.evaluate.evaluate_run": "evaluated"},
     "export": {"pipeline.export.export.export_run": "exported"},
     "verify": {"pipeline.verification.verify.verify_run": "verified"},
+    "report": {"stages.report.write_page": "reported"},
     "track": {
         "stages.track.track_run": SimpleNamespace(version=None, lock="0"),
         "stages.track.describe": "tracked",
@@ -107,6 +108,8 @@ def test_it_needs_no_other_block(stage: str, project: Path, monkeypatch: pytest.
         assert params.model_dump() == RESOLVED[section][name][stage]
     if stage in ("evaluate", "export"):
         assert RESOLVED["runs"][RUN]["predict"] in values
+    if stage == "report":
+        assert RESOLVED["runs"][RUN] in values
     if stage == "track":
         assert RESOLVED["track"]["experiment"] in values
 

@@ -34,8 +34,8 @@ ROOT = Path(__file__).parents[2]
 # the packages as a reader meets them, from the bottom up
 PACKAGES = (
     *("core", "ops", "metrics", "models", "viz", "datasets", "augment", "training", "runtimes", "graph"),
-    *("evaluation", "inspection", "export", "verification", "inference", "tracking", "experiments"),
-    *("annotation", "config", "commands"),
+    *("evaluation", "inspection", "export", "verification", "report", "inference", "tracking"),
+    *("experiments", "annotation", "config", "commands"),
 )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 
 from pipeline.config.resolve import run_of
+from pipeline.core.files import read_json
 from pipeline.core.resolved import FILE, Resolved
 from pipeline.tracking.missing import missing_line
 
@@ -28,14 +29,30 @@ def repro(project: Path, targets: list[str]) -> str | None:
 
     First params.yaml, of which DVC itself needs some keys and says less; this also notices weights that were replaced.
     DVC sees no edge from a run to one that starts from its model: that model is made before, and its hash taken. A
-    stage that fails costs what waits for it and no more. Raises KeyboardInterrupt when all that was running has ended.
+    stage that fails costs what waits for it and no more; the page of a run whose files may not ship is made all the
+    same. Raises KeyboardInterrupt when all that was running has ended.
     """
     if _fails(project, *PARAMS):
         return ""
     for run in _others_start_from(project):
         _fails(project, *DVC, f"train@{run}")
         _fails(project, *PARAMS)
-    return missing_line(project) if _fails(project, *DVC, *targets) else None
+    if not _fails(project, *DVC, *targets):
+        return None
+    for run in unreported(project):
+        _fails(project, "-m", "stages.report", run)
+    return missing_line(project)
+
+
+def unreported(project: Path) -> list[str]:
+    """Runs whose files may not ship and whose page does not say so yet: DVC runs no stage after one that fails."""
+    found = []
+    for verdict in sorted(project.glob("reports/verify/*/verdict.json")):
+        page = project / "reports/evaluate" / verdict.parent.name / "report.html"
+        unsaid = not page.exists() or page.stat().st_mtime < verdict.stat().st_mtime
+        if unsaid and not read_json(verdict)["passed"]:
+            found.append(verdict.parent.name)
+    return found
 
 
 def _others_start_from(project: Path) -> list[str]:

@@ -3,17 +3,16 @@
 import logging
 import math
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.core.files import read_figures, read_json
 from pipeline.core.params import flat
+from pipeline.core.revision import git_revision
 from pipeline.tracking.dvc_state import OF_DATASET, OF_RUN, RunState
 
-KINDS = (".png", ".jpg", ".svg", ".json", ".csv")
+KINDS = (".png", ".jpg", ".svg", ".json", ".csv", ".html")
 MOST_BYTES = 4_000_000  # a larger file stays in reports/ only
 # what only some files, trainings and systems have: a share of ExecuTorch's, images that pass the whole net, memory
 NOT_OF_ALL = ("/delegated_operators", "/images_per_second", "peak_memory_bytes", "/too_small")
@@ -21,15 +20,9 @@ log = logging.getLogger(__name__)
 
 
 def git_tags(project: Path) -> dict[str, str]:
-    """The commit and whether files differ from it, but for dvc.lock, which a repro writes; {} outside of git."""
-    if shutil.which("git") is None:
-        return {}
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=project, capture_output=True, text=True, check=False)
-    if head.returncode:
-        return {}
-    command = ["git", "status", "--porcelain", "--", ".", ":!dvc.lock"]
-    status = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
-    return {"mlflow.source.git.commit": head.stdout.strip(), "pocketlens.git.dirty": str(bool(status.stdout)).lower()}
+    """The commit and whether files differ from it, as MLflow's tags; {} outside of git."""
+    found = git_revision(project)
+    return {"mlflow.source.git.commit": found[0], "pocketlens.git.dirty": str(found[1]).lower()} if found else {}
 
 
 def history(path: Path) -> list[tuple[str, float, int]]:

@@ -12,6 +12,7 @@ COUNT, COLUMNS = 12, 4  # of a sheet
 TILE = 320  # pixels
 RIGHT = "right: "  # what is said of an image without a mistake begins with it, but of boxes that fit more or less
 NOTHING = f"{RIGHT}nothing"
+Ranked = tuple[float, str, Sample, Sample]  # how bad, what is wrong, truth, prediction
 
 
 def mistakes_sheet(
@@ -26,17 +27,33 @@ def mistakes_sheet(
     """Write a JPEG of the `COUNT` worst images of `folder`, worst first, truth and prediction drawn in: of those with
     a mistake, or, where there is none, of all. Or of the `best`, best first, of those that have something to find.
     """
+    tiles = []
+    for _, text, t, p in ranked(task, truth, shown, best)[:COUNT]:
+        image = draw(open_image(folder / t.file_name), t, dataset, p)
+        tiles.append((image, f"{t.id}\n{text}"))
+    contact_sheet(tiles, COLUMNS, TILE).save(path, quality=90)
+
+
+def ranked(task: str, truth: list[Sample], shown: list[Sample], best: bool = False) -> list[Ranked]:
+    """The images in the order of `mistakes_sheet`, each with how bad it is and what is wrong."""
     judged = [(*mistake(task, t, p), t, p) for t, p in zip(truth, shown, strict=True)]
     if best:
         judged = [row for row in judged if row[2].objects or task == "classify"]
     else:
         judged = [row for row in judged if not row[1].startswith(RIGHT)] or judged
-    judged.sort(key=lambda row: (row[0] if best else -row[0], row[2].id))
-    tiles = []
-    for _, text, t, p in judged[:COUNT]:
-        image = draw(open_image(folder / t.file_name), t, dataset, p)
-        tiles.append((image, f"{t.id}\n{text}"))
-    contact_sheet(tiles, COLUMNS, TILE).save(path, quality=90)
+    return sorted(judged, key=lambda row: (row[0] if best else -row[0], row[2].id))
+
+
+def sureness(task: str, truth: Sample, predicted: Sample) -> float | None:
+    """The highest score of what is wrong in a prediction: a wrong label, an object where none is, or where it is not
+    (IoU below 0.5). None where nothing is, and of what is missed: it has no score.
+    """
+    if task == "classify":
+        return (predicted.scores or {}).get(str(predicted.label)) if predicted.label != truth.label else None
+    found = match(truth.objects, predicted.objects, by_label=False)
+    wrong = [predicted.objects[p] for t, p in found.items() if truth.objects[t].label != predicted.objects[p].label]
+    wrong += of_nothing(truth.objects, predicted.objects, found)
+    return max((o.score or 0.0 for o in wrong), default=None)
 
 
 def side_by_side_sheet(

@@ -24,6 +24,7 @@ AROUND = (
     (-0.7, -0.7),
 )  # places of a name
 FURTHER = 8  # how many lines away
+LONG = 40  # letters of a label
 MANY = 12  # labels from which names and numbers would overlap
 
 
@@ -185,14 +186,19 @@ def plot_precision_recall(curves: Mapping[str, Sequence[float]], recalls: Sequen
 
 
 def _verbatim(label: str) -> str:
-    """What is shown as `label`: between dollars matplotlib reads formulas, and a legend leaves out what begins with _."""
-    return (" " if label.startswith("_") else "") + label.replace("$", r"\$")
+    """What is shown as `label`: between dollars matplotlib reads formulas, and a legend leaves out what begins with _.
+    The middle of a long one is left out.
+    """
+    short = label if len(label) <= LONG else f"{label[: LONG // 2]}…{label[-LONG // 2 :]}"
+    return (" " if label.startswith("_") else "") + short.replace("$", r"\$")
 
 
 def _save(figure: Figure, path: Path) -> None:
-    """As PNG without the name and version of the program that made it."""
+    """As PNG, or SVG where `path` ends so, without the date and the program that made it."""
+    form = path.suffix.removeprefix(".")
+    unsaid = {"png": ("Software",), "svg": ("Creator", "Date", "Format", "Type")}[form]
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
     FigureCanvasAgg(figure)
     with new_file(path) as place:
-        figure.savefig(place, format="png", dpi=DPI, bbox_inches="tight", metadata={"Software": None})
+        figure.savefig(place, format=form, dpi=DPI, bbox_inches="tight", metadata=dict.fromkeys(unsaid))

@@ -1,0 +1,1 @@
+"""All that is known of a run on one page: report.html."""

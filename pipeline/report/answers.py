@@ -1,0 +1,108 @@
+"""What a run answered on the test split, as the page shows it: confusion, sizes, and images with what is wrong."""
+
+import csv
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.image_file import open_image
+from pipeline.core.sample import Dataset, Sample
+from pipeline.metrics.matching import BACKGROUND, iou, match
+from pipeline.report.pictures import data_uri
+from pipeline.viz.mistakes import Ranked, ranked, sureness
+from pipeline.viz.sheets import draw
+
+WORST, SUREST, BEST = 12, 8, 8  # images
+TILE, TILE_BYTES = 400, 36_000  # pixels of the longer side
+MOST_LABELS = 12  # of more the confusion is a list: nobody reads so wide a table
+MOST_CONFUSED = 20
+# area in pixels: where COCO draws the line
+SIZES = (("small", 0, 32**2), ("medium", 32**2, 96**2), ("large", 96**2, float("inf")))
+SIZE_WORDS = ("under 32 × 32 pixels", "up to 96 × 96", "larger")
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Truth and prediction of the same images in the same order; of the predictions what is shown."""
+
+    task: str
+    folder: Path
+    dataset: Dataset
+    truth: list[Sample]
+    shown: list[Sample]
+
+
+def confusion(table_file: Path, task: str, labels: list[str]) -> dict[str, Any]:
+    """`columns` and `rows` (label, [(count, share of the row)]) of up to `MOST_LABELS` labels; of more only `pairs`:
+    (actual, predicted, count) of the most frequent mistakes.
+    """
+    with table_file.open(encoding="utf-8", newline="") as file:
+        counts = Counter((actual, predicted) for actual, predicted in list(csv.reader(file))[1:])
+    wrong = sorted(((-n, *pair) for pair, n in counts.items() if pair[0] != pair[1]))
+    pairs = [(actual, predicted, -n) for n, actual, predicted in wrong[:MOST_CONFUSED]]
+    names = [*labels] if task == "classify" else [*labels, BACKGROUND]
+    if len(names) > MOST_LABELS:
+        return {"columns": [], "rows": [], "pairs": pairs}
+    rows = []
+    for actual in names:
+        row = [counts.get((actual, predicted), 0) for predicted in names]
+        rows.append((actual, [(n, n / max(1, sum(row))) for n in row]))
+    return {"columns": names, "rows": rows, "pairs": pairs}
+
+
+def by_size(answers: Answers) -> list[tuple[str, str, int, int, float | None]]:
+    """Of true objects of each of COCO's sizes: its name, what that is, how many there are, how many are found with
+    their label at an IoU of 0.5, and the mean IoU of those.
+    """
+    found: dict[str, list[float | None]] = {name: [] for name, _, _ in SIZES}
+    for t, p in zip(answers.truth, answers.shown, strict=True):
+        pairs, overlap = match(t.objects, p.objects), iou(p.objects, t.objects)
+        for i, o in enumerate(t.objects):
+            area = o.box[2] * t.width * o.box[3] * t.height
+            size = next(name for name, low, high in SIZES if low <= area < high)
+            if not o.crowd:
+                found[size].append(float(overlap[pairs[i], i]) if i in pairs else None)
+    rows = []
+    for (name, fits), words in zip(found.items(), SIZE_WORDS, strict=True):
+        matched = [fit for fit in fits if fit is not None]
+        rows.append((name, words, len(fits), len(matched), sum(matched) / len(matched) if matched else None))
+    return rows
+
+
+def pictures(answers: Answers) -> list[dict[str, Any]]:
+    """The worst images, the surest mistakes among the others, and the best: a `title`, what it `says` and `tiles`."""
+    task, both = answers.task, (answers.truth, answers.shown)
+    worst = ranked(task, *both)
+    is_wrong = [row for row in worst if row[0] > 0][:WORST]
+    seen = {t.id for _, _, t, _ in is_wrong}
+    sure = [(sureness(task, t, p), row) for row in worst if (t := row[2]).id not in seen and (p := row[3])]
+    surest = sorted(((s, row) for s, row in sure if s is not None), key=lambda pair: (-pair[0], pair[1][2].id))
+    groups = [
+        ("Worst", "The worst first.", is_wrong),
+        (
+            "Surest mistakes",
+            "Wrong answers with the highest score, but for those above.",
+            [r for _, r in surest[:SUREST]],
+        ),
+        ("Best", "The best of those that have something to find.", ranked(task, *both, best=True)[:BEST]),
+    ]
+    return [
+        {"title": title, "says": says, "tiles": [_tile(answers, row) for row in rows]} for title, says, rows in groups
+    ]
+
+
+def _tile(answers: Answers, row: Ranked) -> dict[str, str]:
+    _, words, t, p = row
+    image = draw(open_image(answers.folder / t.file_name), t, answers.dataset, p)
+    told = f"truth: {_in_words(t)}; prediction: {_in_words(p)}"
+    return {"id": t.id, "words": words, "alt": told, "uri": data_uri(image, TILE, TILE_BYTES)}
+
+
+def _in_words(sample: Sample) -> str:
+    if sample.label is not None:
+        score = (sample.scores or {}).get(sample.label)
+        return sample.label if score is None else f"{sample.label} {score:.2f}"
+    return (
+        ", ".join(f"{n} {label}" for label, n in sorted(Counter(o.label for o in sample.objects).items())) or "nothing"
+    )

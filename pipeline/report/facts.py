@@ -1,0 +1,74 @@
+"""What the chain's files say of a run, as rows of the page."""
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.errors import without_password
+from pipeline.core.files import read_json
+from pipeline.core.params import flat
+
+FIGURES = {  # of metrics.json: its name here, and what it is
+    "accuracy": ("accuracy", "share of the answers with the right label"),
+    "macro_f1": ("macro F1", "F1, the mean of the labels"),
+    "clip_accuracy": ("accuracy of clips", "share of whole clips with the right label"),
+    "AP": ("AP", "COCO's average precision, mean over IoU 0.50 to 0.95 and the labels"),
+    "AP50": ("AP50", "the same at IoU 0.50"),
+    "AP75": ("AP75", "the same at IoU 0.75"),
+    "AR": ("AR", "recall that is reached, mean over IoU 0.50 to 0.95 and the labels"),
+    "landmark_AP": ("AP of landmarks", "COCO's average precision by the similarity of keypoints"),
+    "presence_accuracy": ("presence", "share of the images where object or none is right"),
+    "mean_iou": ("mean IoU", "how far boxes and objects overlap; 0 for an object that is missed"),
+    "nme": ("NME", "error of landmarks over the root of the box's area; 0 is best"),
+    "pck": ("PCK", "share of landmarks within 0.1 of the box's longer side"),
+    "nme_interocular": ("NME, interocular", "error of landmarks over the distance of the eyes; 0 is best"),
+}
+COUNTS = {"n_images", "n_clips", "nme_objects", "nme_missed"}
+MOST_ROWS = 60  # of a table; the files have all
+
+
+def optional(path: Path) -> Any:
+    """What is in a JSON file; {} where there is none. Raises InputError if it is no JSON."""
+    return read_json(path) if path.is_file() else {}
+
+
+def figures(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row per figure: `key`, `name`, `value` (None: undefined), `interval` (None or [low, high]), `what`."""
+    intervals = metrics.get("intervals") or {}
+    rows = []
+    for key, value in metrics.items():
+        if key in COUNTS or isinstance(value, bool | str | dict | list):
+            continue
+        name, what = FIGURES.get(key, (key, ""))
+        rows.append({"key": key, "name": name, "value": value, "interval": intervals.get(key), "what": what})
+    return rows
+
+
+def bootstrap_words(metrics: dict[str, Any]) -> str:
+    """How the intervals were made, by what metrics.json says of it; "" without intervals."""
+    made = metrics.get("bootstrap") or {}
+    if not metrics.get("intervals"):
+        return ""
+    level = f"{100 * made['level']:g} % intervals" if "level" in made else "Intervals"
+    drawn = f" from {made['replicates']} draws" if "replicates" in made else ""
+    of = f" of the {made['groups']} " if "groups" in made else " of the "
+    unit = {"group": "groups of images", "clip": "clips"}.get(made.get("unit", "image"), "images")
+    return f"{level}{drawn}{of}{unit} of the test split (bootstrap)."
+
+
+def per_class(metrics: dict[str, Any]) -> dict[str, Any]:
+    """`columns`, and `rows` of (label, figures); of more than `MOST_ROWS` the weakest, and how many are `left`."""
+    table = metrics.get("per_class") or {}
+    columns = list(dict.fromkeys(key for row in table.values() for key in row))
+    rows = [(label, [row.get(key) for key in columns]) for label, row in table.items()]
+    if len(rows) > MOST_ROWS and columns:
+        rows.sort(key=lambda row: (row[1][0] is None, row[1][0] or 0.0))
+    return {"columns": columns, "rows": rows[:MOST_ROWS], "left": max(0, len(rows) - MOST_ROWS)}
+
+
+def said(tree: Any) -> list[tuple[str, str]]:
+    """Nested params as (dotted key, value), without the passwords of addresses."""
+    rows = []
+    for key, value in flat(tree or {}).items():
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        rows.append((key, without_password(text)[:400]))
+    return rows

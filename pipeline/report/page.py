@@ -1,0 +1,130 @@
+"""report.html: one file for a person to read, without any script, that loads nothing."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from pipeline.core import errors
+from pipeline.core.files import read_figures, read_json, write_text
+from pipeline.core.image_file import open_image
+from pipeline.core.revision import git_revision
+from pipeline.core.sample import Dataset, read_dataset, read_samples
+from pipeline.core.spec import ModelSpec, read_spec
+from pipeline.metrics.metrics import main_metric, paired, shown_of
+from pipeline.report import facts, words
+from pipeline.report.answers import Answers, by_size, confusion, pictures
+from pipeline.report.pictures import data_uri, svg
+from pipeline.report.shipped import shipped
+from pipeline.viz.plots import MANY, plot_history, plot_precision_recall
+
+MOST_BYTES = 3_000_000  # of the page; each picture has its own limit, so that it stays below
+SHEET, SHEET_BYTES = 1200, 500_000  # pixels of the longer side of the data's contact sheet
+TASKS = {
+    "classify": "names what an image shows",
+    "localize": "says whether the object is there, and where",
+    "detect": "finds all objects of an image",
+}
+
+
+def write_page(project: Path, run: str, knobs: dict[str, Any], stated: dict[str, Any]) -> str:
+    """Write reports/evaluate/<run>/report.html in `project` from the files of the chain; returns a line that says so.
+
+    `knobs` are all of the run, `stated` what params.yaml states of it. The evaluation must be there; what comes after
+    it (exports, verdict) and what is only told (summary, history) is said to be missing where it is. The same files
+    give the same bytes. Raises InputError if the evaluation or the test images are missing.
+    """
+    evaluated = project / "reports/evaluate" / run
+    metrics = read_json(evaluated / "metrics.json")
+    source = read_dataset(evaluated / "predictions").source
+    data = project / "data/ingested" / knobs["dataset"]
+    dataset = read_dataset(data)
+    truth, predicted = paired(read_samples(data / "test"), read_samples(evaluated / "predictions"))
+    for p in predicted:
+        p.objects = shown_of(p.objects, source["shown"], source["most"])
+    answers = Answers(metrics["task"], data / "test", dataset, truth, predicted)
+    verdict, timed = (facts.optional(project / f"reports/verify/{run}/{name}.json") for name in ("verdict", "verify"))
+    made = facts.optional(project / "exports" / run / "export.json")
+    text = _template().render(
+        run=run,
+        does=TASKS[metrics["task"]],
+        metrics=metrics,
+        main=facts.figures({key: metrics.get(key) for key in (main_metric(metrics["task"]), "intervals")})[0],
+        figures=facts.figures(metrics),
+        bootstrap=facts.bootstrap_words(metrics),
+        per_class=facts.per_class(metrics),
+        files=shipped(metrics, verdict, timed, made),
+        made=made,
+        training=facts.optional(project / f"reports/train/{run}/training.json"),
+        shown=source["shown"],
+        curves=_curves(project, run, metrics["task"]),
+        confusion=confusion(evaluated / "plots/confusion.csv", metrics["task"], dataset.labels),
+        sizes=by_size(answers) if metrics["task"] == "detect" else [],
+        pictures=pictures(answers),
+        spec=_spec(project, run),
+        data=_data(project, dataset),
+        knobs=facts.said(knobs),
+        stated=facts.said(stated),
+        revision=git_revision(project),
+    )
+    path = evaluated / "report.html"
+    write_text(path, text)
+    return f"{path.relative_to(project)}: {path.stat().st_size / 1e6:.1f} MB"
+
+
+def _spec(project: Path, run: str) -> ModelSpec | None:
+    path = project / "models" / run / "model.json"
+    return read_spec(path) if path.is_file() else None
+
+
+def _data(project: Path, dataset: Dataset) -> dict[str, Any]:
+    """What `ingest` told of the dataset, and what its dataset.json says of itself."""
+    reports = project / "reports/ingest" / dataset.name
+    sheet = reports / "contact_sheet.jpg"
+    return {
+        "name": dataset.name,
+        "labels": dataset.labels,
+        "landmarks": dataset.landmarks,
+        "counts": dataset.counts,
+        "source": facts.said(dataset.source),
+        "summary": facts.optional(reports / "summary.json"),
+        "sheet": data_uri(open_image(sheet), SHEET, SHEET_BYTES) if sheet.is_file() else None,
+    }
+
+
+def _curves(project: Path, run: str, task: str) -> list[tuple[str, str]]:
+    """(title, SVG) of the training's history and of precision over recall, as far as there are files of them."""
+    found = []
+    history, recall = project / f"reports/train/{run}/history.csv", project / f"reports/evaluate/{run}/plots/pr.csv"
+    if history.is_file() and (rows := read_figures(history)):
+        spec, name = _spec(project, run), main_metric(task)
+        last = f"{name} on val {rows[-1]['val_metric']:.3f} after {len(rows)} epochs"
+        trained = spec.trained if spec else {}
+        found.append(("Training", last, lambda path: plot_history(rows, path, run, name, trained)))
+    if recall.is_file():
+        with recall.open(encoding="utf-8", newline="") as file:
+            header, *lines = csv.reader(file)
+        columns = [[float(cell) for cell in column if cell] for column in zip(*lines, strict=True)]
+        named = dict(zip(header[1:], columns[1:], strict=True))
+        drawn = named if len(named) <= MANY else {"mean": columns[-1]}
+        drawn = {label: column for label, column in drawn.items() if column}
+        found.append(
+            ("Precision over recall", "", lambda path: plot_precision_recall(drawn, columns[0], path)),
+        )
+    return [(title, svg(title.split()[0], f"{title}. {says}", draw)) for title, says, draw in found]
+
+
+def _template() -> Any:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        f.__name__: f for f in (words.figure, words.percent, words.megabytes, words.count, words.cell)
+    }
+    environment.filters["plain"] = lambda value: errors.shown(str(value))
+    return environment.get_template("report.html.j2")

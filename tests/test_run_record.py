@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from finished_project import write_project
 
-from pipeline.core.files import read_json, write_json
-from pipeline.tracking.run_record import final_figures, history, legal_name
+from pipeline.core.files import read_json, write_json, write_text
+from pipeline.tracking.dvc_state import RunState
+from pipeline.tracking.run_record import final_figures, history, legal_name, report_files
 
 
 @pytest.mark.parametrize(
@@ -44,3 +45,11 @@ def test_a_history_that_is_no_table_of_numbers_is_named(tmp_path: Path) -> None:
     file.write_text("epoch,train_loss\n0,low\n")
     with pytest.raises(ValueError, match=r"history\.csv: expected a number in each cell: .*low"):
         history(file)
+
+
+def test_the_page_of_the_run_is_among_the_artifacts(tmp_path: Path) -> None:
+    write_project(tmp_path, {"herd": "detect"})
+    page = tmp_path / "reports/evaluate/herd/report.html"
+    write_text(page, "<!DOCTYPE html>")
+    found = dict(report_files(tmp_path / "reports", RunState("herd", "herd", "", "", "", {})))
+    assert found[page] == "reports/evaluate"

@@ -7,13 +7,14 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from matplotlib import rc_context
 from PIL import Image
 
 QUALITIES = (82, 65, 45, 25)  # of JPEG, the first one that fits
 INK = "#010203"  # stands for the colour of the page's text, which is another one in the dark
-PLOT = {
+PLOT: dict[Any, Any] = {
     "svg.fonttype": "none",  # names as text: they can be read out, found and copied
     "savefig.transparent": True,
     "legend.framealpha": 0.0,

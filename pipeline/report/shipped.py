@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from pipeline.report.facts import FIGURES
 from pipeline.report.words import NONE, cell, figure, megabytes, percent, signed
 
 PASSED, FAILED = "✓ passed", "✗ failed"
@@ -29,9 +30,13 @@ def shipped(
     weights = megabytes(made.get("float_weights_bytes"))
     table = [
         ("verdict", "", [PASSED if row["passed"] else FAILED for row in rows.values()]),
-        (main, figure(metrics[main]), [cell((row.get("metrics") or {}).get(main)) for row in rows.values()]),
+        (
+            FIGURES[main][0],
+            figure(metrics[main]),
+            [cell((row.get("metrics") or {}).get(main)) for row in rows.values()],
+        ),
         ("drop", "", [signed(row.get("drop")) for row in rows.values()]),
-        ("drop lies in (95 %)", "", [_between(row.get("drop_interval")) for row in rows.values()]),
+        ("drop lies in (95\N{NO-BREAK SPACE}%)", "", [_between(row.get("drop_interval")) for row in rows.values()]),
         ("tolerance", "", [cell(row.get("tolerance")) for row in rows.values()]),
         ("agrees with the trained model", "", [_agreement(row.get("agreement")) for row in rows.values()]),
         ("size", weights, [megabytes(row.get("size_bytes")) for row in rows.values()]),

@@ -90,7 +90,7 @@ def test_the_commands_of_readme(project: Path, bare: dict[str, str]) -> None:
         done = shell(project, bare, f"{activate} && {smaller.replace('clip.mp4', 'clip.avi')}")
         assert done.returncode == 0, f"{line}\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}"
         said[line] = done.stdout
-    stages = ("ingest", "augment", "train", "evaluate", "export", "verify", "track")
+    stages = ("ingest", "augment", "train", "evaluate", "export", "verify", "report", "track")
     # DVC orders evaluate and export as it likes
     ran = stages_run(said["dvc repro track@birds"])
     assert sorted(ran) == sorted(["params", *(f"{stage}@birds" for stage in stages)])

@@ -31,7 +31,7 @@ def test_every_stage_ran_once(chain: Path) -> None:
     assert last == "inspect"
     assert "error: FiftyOne finds no database at mongodb://127.0.0.1:1" in said
     per_dataset = [f"{stage}@{name}" for stage in ("ingest", "augment") for name in RUNS]
-    per_run = [f"{s}@{name}" for s in ("train", "evaluate", "export", "verify", "track") for name in RUNS]
+    per_run = [f"{s}@{name}" for s in ("train", "evaluate", "export", "verify", "report", "track") for name in RUNS]
     assert sorted({"params", *ran}) == sorted(["params", "sample", *per_dataset, *per_run])
     assert len(set(ran)) == len(ran)
     assert stages_run((chain / "with_database.log").read_text()) == ["inspect"]

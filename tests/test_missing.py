@@ -150,7 +150,7 @@ def test_ctrl_c_ends_it_and_no_other_stage_begins(project: Path) -> None:
 def test_a_run_that_fails_leaves_the_others_theirs(project: Path) -> None:
     (project / "train@alpaca.broken").touch()
     done = make(project)
-    waiting = ", ".join(f"{stage}@alpaca" for stage in ("train", "evaluate", "export", "verify", "track"))
+    waiting = ", ".join(f"{stage}@alpaca" for stage in ("train", "evaluate", "export", "verify", "report", "track"))
     assert done.stdout.splitlines()[-1].startswith(f"missing: {waiting}, inspect. `make repro` makes them")
     assert (done.returncode != 0, (project / "reports/track/herd.json").exists()) == (True, True)
 

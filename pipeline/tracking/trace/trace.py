@@ -47,7 +47,7 @@ def trace(file: Path, project: Path, uri: str | None = None) -> dict[str, Any]:
     found["params"] = _params(entry)
     found["git"] = {"recorded_in": next(reversed(commits(project, out["md5"])), None), **git_tags(project)}
     stage, _, name = address.partition("@")
-    of_run = stage in (*OF_RUN, "track")
+    of_run = stage in (*OF_RUN, "report", "track")
     dataset = _params(stages[f"train@{name}"])[f"runs.{name}.dataset"] if of_run else name
     if dataset:
         found["dataset"] = _dataset(project, dataset, stages)

@@ -25,7 +25,7 @@ from pipeline.core.sample import Dataset, Object, Sample, write_dataset, write_s
 from pipeline.core.spec import ModelSpec, write_spec
 from pipeline.evaluation.evaluate import write_report
 from pipeline.metrics.metrics import main_metric
-from pipeline.report.page import MOST_BYTES, write_page
+from pipeline.report.page import write_page
 
 TASKS = ("classify", "localize", "detect")
 NAMES = [
@@ -36,6 +36,7 @@ NAMES = [
     "🦙 $\\no$ & \"'`{{ 7 * 7 }}",
     "javascript:alert(3)",
 ]
+MOST_BYTES = 3_000_000
 INTERVALS = {"accuracy": [0.1, 0.9], "AP": [0.125, 0.625], "mean_iou": [0.25, 0.75]}
 SEEN = {"format": "coco", "files": 20, "seen": 20, "kept": 18, "refused": 2, "by_rule": {"broken <b>": 1, "tiny": 1}}
 
@@ -287,6 +288,11 @@ def test_a_verdict_on_another_evaluation_is_not_shown(tmp_path: Path) -> None:
     assert "reports/verify is of another evaluation than metrics.json" in text and "0.4321" not in text
 
 
+def later(file: Path) -> None:
+    """Written in another minute than anything else."""
+    os.utime(file, (file.stat().st_atime, file.stat().st_mtime + 60))
+
+
 def test_a_run_whose_files_may_not_ship_still_gets_its_page(tmp_path: Path) -> None:
     draw_project(tmp_path, "detect", ["cow"], images=4)
     assert unreported(tmp_path) == []
@@ -295,11 +301,14 @@ def test_a_run_whose_files_may_not_ship_still_gets_its_page(tmp_path: Path) -> N
     page(tmp_path)
     assert unreported(tmp_path) == []
     verdict = tmp_path / "reports/verify/r/verdict.json"
-    os.utime(verdict, (verdict.stat().st_atime, verdict.stat().st_mtime + 60))
+    later(verdict)
     assert unreported(tmp_path) == ["r"], "it was judged anew"
     write_json(verdict, json.loads(verdict.read_text()) | {"passed": True})
-    os.utime(verdict, (verdict.stat().st_atime, verdict.stat().st_mtime + 60))
+    later(verdict)
     assert unreported(tmp_path) == [], "DVC makes it"
+    verdict.write_text("no JSON")
+    later(verdict)
+    assert unreported(tmp_path) == []
 
 
 def test_without_an_evaluation_it_says_so(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 
 from pipeline.config.resolve import run_of
+from pipeline.core.errors import InputError
 from pipeline.core.files import read_json
 from pipeline.core.resolved import FILE, Resolved
 from pipeline.tracking.missing import missing_line
@@ -50,9 +51,16 @@ def unreported(project: Path) -> list[str]:
     for verdict in sorted(project.glob("reports/verify/*/verdict.json")):
         page = project / "reports/evaluate" / verdict.parent.name / "report.html"
         unsaid = not page.exists() or page.stat().st_mtime < verdict.stat().st_mtime
-        if unsaid and not read_json(verdict)["passed"]:
+        if unsaid and _failed(verdict):
             found.append(verdict.parent.name)
     return found
+
+
+def _failed(verdict: Path) -> bool:
+    try:
+        return not read_json(verdict)["passed"]
+    except InputError:  # damaged: it says nothing, and DVC makes it anew
+        return False
 
 
 def _others_start_from(project: Path) -> list[str]:

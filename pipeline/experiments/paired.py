@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from pipeline.core.sample import Dataset, Sample
-from pipeline.metrics.bootstrap import draws, interval, resampled
+from pipeline.metrics.bootstrap import draws, half_width, resampled
 from pipeline.metrics.metrics import DIGITS, main_metric, paired
 
 
@@ -31,7 +31,7 @@ def behind_best(
     """Of each model but the best, how far its main metric of `figures` is behind; `answers` are what each one predicts.
 
     The images are drawn anew for all models together. Models that were judged on other images than `truth` are left
-    out, and all are where the images are one group, of which nothing can be told.
+    out.
     """
     ids = {s.id for s in truth}
     same = [model for model, said in answers.items() if model in figures and {s.id for s in said} == ids]
@@ -47,7 +47,7 @@ def behind_best(
     found = {}
     for model in same:
         by = round(figures[best] - figures[model], DIGITS)
-        within = interval(by, samples[best] - samples[model], drawn.groups)
-        if model != best and within is not None:
-            found[model] = Behind(by, *within)
+        half = half_width(samples[best] - samples[model], drawn.groups)
+        if model != best:
+            found[model] = Behind(by, round(by - half, DIGITS), round(by + half, DIGITS))
     return found

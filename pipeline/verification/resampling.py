@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.sample import Sample
-from pipeline.metrics.bootstrap import interval
+from pipeline.metrics.bootstrap import WITHIN_95, half_width, interval
 from pipeline.verification.comparison import ERRORS
 
-WITHIN_95 = 1.96  # standard errors
 DIGITS = 2  # of the number of images that would be enough
 
 
@@ -42,16 +41,13 @@ def certainty(
     the images, and the file's on the same. `drop_interval`: where it lies with 95 % confidence. `too_small`: a
     sentence, where that is further to either side than the tolerance; else None. A tolerance of 0 asks for no fall on
     these images, which they tell.
-
-    To the variance of the samples comes that of one image lost and one gained (as Bonett and Price, 2012, count them):
-    where both models answer a dozen images alike all samples are alike too, and yet a dozen says little.
     """
     counted = sum(s.label is not None or any(not o.crowd for o in s.objects) for s in truth)
     apart = resamples[0] - resamples[1]
     if drop is None or np.isnan(apart).all():
         return {"drop_interval": None, "too_small": None}
     variance = float(np.nanvar(apart))
-    half = WITHIN_95 * math.sqrt(variance + 2 / (counted + 2) ** 2)
+    half = half_width(apart, counted)
     small = None
     if 0 < tolerance < half:
         wanted = (tolerance / WITHIN_95) ** 2  # variance, which falls with the number of images

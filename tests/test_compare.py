@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,16 @@ from pipeline.config.variants import started, variants
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Dataset, Sample, write_dataset, write_samples
 from pipeline.experiments.baseline import measure
-from pipeline.experiments.compare import Row, _weights, compare, order, table_text, write_comparison
+from pipeline.experiments.compare import (
+    Row,
+    _weights,
+    against_best,
+    alike,
+    compare,
+    order,
+    table_text,
+    write_comparison,
+)
 from pipeline.experiments.dvc_experiments import _is_left_behind
 from pipeline.tracking.store import default_uri
 
@@ -59,6 +69,7 @@ if stage == "train":
     write_json(f"reports/train/{name}/training.json", {"seconds": 10.0 * run.train.epochs})
 elif stage == "evaluate":
     write_json(f"reports/evaluate/{name}/metrics.json", metrics)
+    write_text(f"reports/evaluate/{name}/predictions/metadata.jsonl", "")
 elif stage == "export":
     cost = {"macs": int(accuracy * 1e9), "params": 1000}
     made = {"cost": cost, "float_weights_bytes": 4000, "targets": {}, "not_made": {}}
@@ -257,6 +268,7 @@ def test_the_table_has_the_classical_model_first_then_the_best(tmp_path: Path) -
     assert lines[2].split() == [
         "b",
         "0.9000",
+        "-",
         "0.9000",
         "1000.0",
         "100.00",
@@ -276,6 +288,29 @@ def test_the_table_has_the_classical_model_first_then_the_best(tmp_path: Path) -
         ("b", "0.9", "1000000000"),
     ]
     assert Image.open(tmp_path / "t.png").size[0] > 600
+
+
+def test_a_difference_that_the_test_images_cannot_tell_is_said_to_be_none(tmp_path: Path) -> None:
+    """Of 100 images the best model has all right, one misses 2 and one 30; one was judged on other images."""
+    truth = [Sample(f"{i:02}", "", 8, 8, label="cow") for i in range(100)]
+    write_dataset(tmp_path, Dataset("herd", ["cow", "goat"]))
+    (tmp_path / "test").mkdir()
+    write_samples(tmp_path / "test", truth)
+    said = {n: [replace(s, label="goat") if i < n else s for i, s in enumerate(truth)] for n in (0, 2, 30)}
+    rows = [Row(str(n), 1 - n / 100, answers=answers) for n, answers in said.items()]
+    rows = against_best([*rows, Row("old", 0.5, answers=truth[:50]), Row("failed", note="no")], "classify", tmp_path)
+    behind = {row.model: row.behind for row in rows}
+    assert behind["0"] is behind["old"] is behind["failed"] is None
+    assert behind["2"].by == 0.02 and behind["2"].low <= 0 < behind["2"].high
+    assert behind["30"].by == 0.3 and 0.15 < behind["30"].low < 0.3 < behind["30"].high
+    assert alike(rows, "accuracy") == "\nno difference in accuracy from 0 can be told on these test images: 2"
+    assert alike(rows[:1], "accuracy") == ""
+    assert "0.3000 [0.2" in table_text(rows, "accuracy")
+    write_comparison(rows, "accuracy", tmp_path / "t.csv", tmp_path / "t.png")
+    with (tmp_path / "t.csv").open(newline="") as file:
+        read = {row["model"]: row for row in csv.DictReader(file)}
+    assert (read["30"]["behind"], read["0"]["behind"]) == ("0.3", "")
+    assert float(read["2"]["behind_low"]) <= 0 < float(read["2"]["behind_high"])
 
 
 def pictures(folder: Path, count: int, labels: list[str]) -> None:

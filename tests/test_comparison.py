@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from pipeline.core.sample import Dataset, Landmark, Object, Sample
-from pipeline.metrics.coco_ap import resampled_ap
+from pipeline.metrics.bootstrap import draws, interval, resampled
 from pipeline.metrics.metrics import main_metric, score
 from pipeline.verification.comparison import MOST_LABELS, drop, drop_per_class, drops, reported
 from pipeline.verification.gate import falls, tolerances
 from pipeline.verification.params import FIGURES, VerifyParams
-from pipeline.verification.resampling import certainty, resampled
+from pipeline.verification.resampling import certainty, drop_intervals
 
 
 def answers(task: str, labels: list[str], count: int, seed: int) -> list[Sample]:
@@ -184,38 +184,12 @@ def test_one_clip_may_be_lost_where_they_are_few() -> None:
     assert lose(1, clip_accuracy=0.03)[0].startswith("clips: clip_accuracy falls by 0.1250 from 1.0000")
 
 
-@pytest.mark.parametrize("task", ["classify", "localize", "detect"])
-def test_resamples_have_the_main_metric_of_the_images_drawn(task: str) -> None:
-    truth, predicted = with_landmarks(task, 0), with_landmarks(task, 1)
-    truth = [replace(s, clip=None) for s in truth]
-    found = resampled(task, truth, predicted, LANDMARKS)
-    drawn = sorted(np.random.default_rng(0).integers(0, len(truth), len(truth)))  # the first of them
-    twice = [[replace(samples[i], id=f"{n:02}") for n, i in enumerate(drawn)] for samples in (truth, predicted)]
-    assert found[0] == pytest.approx(score(task, *twice, LANDMARKS)[main_metric(task)], abs=1e-6)
-    whole = score(task, truth, predicted, LANDMARKS)[main_metric(task)]
-    assert abs(found.mean() - whole) < 3 * found.std()
-    assert np.array_equal(found, resampled(task, truth, predicted, LANDMARKS))
-
-
-def test_draws_may_have_any_length() -> None:
-    truth = with_landmarks("detect", 0)
-    assert resampled_ap(truth, truth, LANDMARKS, [np.arange(7), np.arange(40)]) == pytest.approx([1.0, 1.0])
-
-
-def test_frames_of_a_clip_are_drawn_together() -> None:
-    """Twenty frames that are one clip's say as little as one."""
-    truth = [Sample(str(i), "", 8, 8, label="l0", clip=str(i // 20)) for i in range(100)]
-    close = [replace(s, label="l1") if s.clip == "0" else s for s in truth]
-    together = resampled("classify", truth, close, LANDMARKS).std()
-    alone = resampled("classify", [replace(s, clip=None) for s in truth], close, LANDMARKS).std()
-    assert together > 3 * alone
-
-
 def fallen(images: int, wrong: int, tolerance: float) -> dict[str, Any]:
     truth = [Sample(str(i), "", 8, 8, label="l0") for i in range(images)]
     close = [replace(s, label="l1") if i < wrong else s for i, s in enumerate(truth)]
-    both = (resampled("classify", truth, truth, LANDMARKS), resampled("classify", truth, close, LANDMARKS))
-    return certainty(truth, wrong / images, both, tolerance)
+    drawn = draws(truth)
+    both = [resampled("classify", truth, said, LANDMARKS, drawn.weights)["accuracy"] for said in (truth, close)]
+    return certainty(truth, wrong / images, (both[0], both[1]), tolerance)
 
 
 def test_an_interval_is_that_of_paired_shares() -> None:
@@ -238,6 +212,33 @@ def test_a_tolerance_of_nothing_is_told_by_any_split() -> None:
 
 
 def test_where_nothing_is_to_be_found_there_is_no_interval() -> None:
+    none = np.full(1000, np.nan)
     truth = [Sample(str(i), "", 8, 8) for i in range(4)]
-    none = resampled("localize", truth, truth, LANDMARKS)
     assert certainty(truth, None, (none, none), 0.03) == {"drop_interval": None, "too_small": None}
+    found = resampled("localize", truth, truth, LANDMARKS, draws(truth).weights)
+    assert {name for name, values in found.items() if not np.isnan(values).any()} == {"presence_accuracy"}
+    assert drop_intervals({"mean_iou": None}, (found, found), 4) == {}
+
+
+@pytest.mark.parametrize("task", ["classify", "localize", "detect"])
+def test_two_models_that_answer_alike_differ_by_nothing_for_certain(task: str) -> None:
+    truth, predicted, other = (with_landmarks(task, seed) for seed in range(3))
+    figures = [score(task, truth, said, LANDMARKS) for said in (predicted, other)]
+    drawn = draws(truth)
+    found = [resampled(task, truth, said, LANDMARKS, drawn.weights) for said in (predicted, other)]
+    same = drop_intervals(drops(figures[0], figures[0]), (found[0], found[0]), drawn.groups)
+    assert set(same) == set(found[0]) and all(value == [0, 0] for value in same.values())
+    fallen = drops(*figures)
+    for name, (low, high) in drop_intervals(fallen, (found[0], found[1]), drawn.groups).items():
+        assert low < fallen[name] < high
+
+
+def test_of_two_models_on_the_same_images_the_difference_is_surer_than_each_figure() -> None:
+    truth = [Sample(f"{i:03}", "", 8, 8, label="l0") for i in range(200)]
+    wrong = [[replace(s, label="l1") if i % 2 or i < extra else s for i, s in enumerate(truth)] for extra in (0, 20)]
+    drawn = draws(truth)
+    found = [resampled("classify", truth, said, LANDMARKS, drawn.weights) for said in wrong]
+    low, high = drop_intervals({"accuracy": 0.05}, (found[0], found[1]), drawn.groups)["accuracy"]
+    alone = interval(0.5, found[0]["accuracy"], drawn.groups)
+    assert 0 < low < 0.05 < high
+    assert high - low < (alone[1] - alone[0]) / 2

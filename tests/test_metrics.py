@@ -1,26 +1,21 @@
 """The figures that the project reports, against pycocotools and scikit-learn, and against values worked out by hand."""
 
-import contextlib
-import io
 import json
 import math
 from dataclasses import replace
-from random import Random
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
 from pipeline.core import face68
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Dataset, Landmark, Object, Sample
-from pipeline.metrics import coco_ap
 from pipeline.metrics.matching import BACKGROUND, confusion, interocular_error, landmark_errors, match
 from pipeline.metrics.metrics import main_metric, rank, score
+from tests.coco import pycocotools, scenes
 
 HERD = Dataset("herd", ["cow", "horse", "goat"], landmarks=["nose", "left_ear", "right_ear"])
 
@@ -36,78 +31,30 @@ def thing(x, y, w, h, label="cow", score=None, crowd=False, landmarks=()) -> Obj
 # --- COCO AP against pycocotools
 
 
-@st.composite
-def scenes(draw: st.DrawFn) -> tuple[list[Sample], list[Sample]]:
-    """True and predicted objects: crowds, equal scores, empty images, labels that the truth or the prediction lacks."""
-    random = Random(draw(st.integers(0, 2**32)))
-    labels = random.sample(HERD.labels, random.randint(1, 3))
-    side = random.choice([0.05, 0.2, 0.5])
-    steps = random.choice([2, 5, 1000])  # few steps: many ties
-
-    def points(x: float, y: float) -> list[Landmark]:
-        return [Landmark(x + random.uniform(0, side), y + random.uniform(0, side), random.randint(0, 2)) for _ in "abc"]
-
-    truth, predicted = [], []
-    for i in range(draw(st.integers(1, 8))):
-        size = {"width": random.randint(20, 640), "height": random.randint(20, 640)}
-        t, p = Sample(f"i{i}", f"{i}.jpg", **size), Sample(f"i{i}", f"{i}.jpg", **size)
-        for _ in range(random.choice([0, 1, 4])):
-            x, y, w, h = random.random() * 0.5, random.random() * 0.5, random.random() * side, random.random() * side
-            t.objects.append(Object(random.choice(labels), (x, y, w, h), points(x, y), random.random() < 0.15))
-            for _ in range(random.choice([0, 1, 1, 2])):
-                dx, dy = random.uniform(-0.2, 0.2) * w, random.uniform(-0.2, 0.2) * h
-                label = random.choice([t.objects[-1].label, random.choice(HERD.labels)])
-                certain = round(random.random() * steps) / steps
-                p.objects.append(Object(label, (x + dx, y + dy, w, h), points(x + dx, y + dy), score=certain))
-        truth.append(t)
-        predicted.append(p)
-    return truth, predicted
-
-
-def pycocotools_stats(truth: list[Sample], predicted: list[Sample], kind: str) -> tuple[np.ndarray, COCOeval]:
-    with contextlib.redirect_stdout(io.StringIO()):
-        gold = COCO()
-        gold.dataset = coco_ap.coco_dict(truth, HERD)
-        gold.createIndex()
-        results = coco_ap.coco_results(truth, predicted, HERD)
-        if results:
-            found = gold.loadRes(results)
-        else:  # pycocotools cannot load an empty list
-            found = COCO()
-            found.dataset = {**gold.dataset, "annotations": []}
-            found.createIndex()
-        run = COCOeval(gold, found, kind)
-        if kind == "keypoints":
-            run.params.kpt_oks_sigmas = np.array([coco_ap.LANDMARK_SIGMA] * len(HERD.landmarks))
-        run.evaluate()
-        run.accumulate()
-        run.summarize()
-    return run.stats, run
-
-
 def same(ours: float | None, theirs: float) -> bool:
     return theirs == -1 if ours is None else abs(ours - theirs) <= 5.1e-7  # ours is rounded to 6 digits
 
 
 @settings(max_examples=150)
-@given(scenes())
+@given(scenes(HERD))
 def test_ap_equals_pycocotools(scene):
     truth, predicted = scene
     ours = score("detect", truth, predicted, HERD)
-    stats, run = pycocotools_stats(truth, predicted, "bbox")
+    run = pycocotools(truth, predicted, HERD)
+    stats = run.stats
     for key, value in {"AP": stats[0], "AP50": stats[1], "AP75": stats[2], "AR": stats[8]}.items():
         assert same(ours[key], value), (key, ours[key], value)
     for k, label in enumerate(HERD.labels):
         known = run.eval["precision"][:, :, k, 0, 2]
         known = known[known > -1]
         assert same(ours["per_class"][label]["AP"], known.mean() if known.size else -1)
-    stats, _ = pycocotools_stats(truth, predicted, "keypoints")
+    stats = pycocotools(truth, predicted, HERD, "keypoints").stats
     assert same(ours["landmark_AP"], stats[0]), (ours["landmark_AP"], stats[0])
     json.dumps(ours, allow_nan=False)
 
 
 @settings(max_examples=25)
-@given(scenes(), st.randoms())
+@given(scenes(HERD), st.randoms())
 def test_order_of_the_lists_does_not_matter(scene, random):
     truth, predicted = scene
     first = score("detect", truth, predicted, HERD)
@@ -117,7 +64,7 @@ def test_order_of_the_lists_does_not_matter(scene, random):
 
 
 @settings(max_examples=25)
-@given(scenes())
+@given(scenes(HERD))
 def test_predicting_the_truth_is_perfect(scene):
     single = [[o for o in t.objects if not o.crowd and min(o.box[2:]) > 1e-4] for t in scene[0]]
     truth = [replace(t, objects=objects) for t, objects in zip(scene[0], single, strict=True)]

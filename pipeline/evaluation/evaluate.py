@@ -14,6 +14,7 @@ from pipeline.core.files import new_folder, read_figures, write_json, write_text
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples, write_dataset, write_samples
 from pipeline.evaluation.params import with_predict
 from pipeline.metrics import coco_ap
+from pipeline.metrics.bootstrap import intervals
 from pipeline.metrics.matching import BACKGROUND, confusion
 from pipeline.metrics.metrics import judged, main_metric, one_object, paired, score, shown
 from pipeline.viz.mistakes import mistakes_sheet
@@ -72,6 +73,7 @@ def write_report(
     dataset = read_dataset(truth_folder.parent)
     truth, predicted = paired(truth, predicted)
     metrics = score(spec.task, truth, predicted, dataset)
+    metrics |= intervals(spec.task, truth, predicted, dataset, metrics)
     write_json(folder / "metrics.json", metrics)
     _write_predictions(folder / "predictions", spec, truth_folder, predicted, dataset)
     visible = [shown(p, spec) for p in predicted]

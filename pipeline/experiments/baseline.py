@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pipeline.core.files import new_folder, write_json
 from pipeline.core.image_file import open_image
 from pipeline.core.parallel import each
-from pipeline.core.sample import read_dataset, read_samples
+from pipeline.core.sample import read_dataset, read_samples, write_samples
 from pipeline.experiments.hog import features, histograms
 from pipeline.metrics.metrics import score
 from pipeline.ops.preprocess import resize
@@ -42,9 +42,9 @@ class HogSvm:
 def measure(name: str, run: ClassifyRun, train_folder: Path, test_folder: Path, out: Path) -> dict[str, Any]:
     """Train on `train_folder`'s images on the run's canvas, judge on `test_folder`'s with the run's own metrics.
 
-    Writes `out`/{model.npz, figures.json} and returns the figures: `float` metrics, `train`, `cost` (`params` without
-    `macs`: the work is in the histograms, not in the multiply-adds of layers), `latency_ms` and `size_bytes` of
-    model.npz, float32. Raises InputError where the data cannot teach the run.
+    Writes `out`/{model.npz, figures.json, predictions/} and returns the figures: `float` metrics, `train`, `cost`
+    (`params` without `macs`: the work is in the histograms, not in the multiply-adds of layers), `latency_ms` and
+    `size_bytes` of model.npz, float32. Raises InputError where the data cannot teach the run.
     """
     dataset, train, test = read_dataset(train_folder), read_samples(train_folder), read_samples(test_folder)
     check_labels(name, run, dataset, train, test)
@@ -68,6 +68,7 @@ def measure(name: str, run: ClassifyRun, train_folder: Path, test_folder: Path, 
             "size_bytes": (folder / "model.npz").stat().st_size,
         }
         write_json(folder / "figures.json", figures)
+        write_samples(folder / "predictions", predicted)
     return figures
 
 

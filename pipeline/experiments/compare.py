@@ -4,13 +4,15 @@ import csv
 import io
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json, write_text
 from pipeline.core.params import flat
+from pipeline.core.sample import Sample, read_dataset, read_samples
 from pipeline.experiments.dvc_experiments import LOCK, check_git, fetch, repro, run_experiment
+from pipeline.experiments.paired import Behind, behind_best
 from pipeline.metrics.metrics import main_metric
 from pipeline.runtimes.exported import read_made
 from pipeline.runtimes.targets import TARGETS
@@ -27,7 +29,7 @@ BASELINE = "hog_svm"
 class Row:
     """A model of the comparison. `figure` is the run's main metric of the trained model on test, `int8` that of the
     int8 file; milliseconds are for one image on this machine; None is what a model does not have. `note` says why a
-    model failed.
+    model failed. `behind` is of the best model's figure, `answers` what this one predicts on test.
     """
 
     model: str
@@ -42,6 +44,8 @@ class Row:
     train_seconds: float | None = None
     experiment: str = ""
     note: str = ""
+    behind: Behind | None = None
+    answers: list[Sample] | None = field(default=None, repr=False, compare=False)
 
 
 def compare(
@@ -85,15 +89,35 @@ def compare_and_write(
     """
     metric, rows = main_metric(base.task), list[Row]()
     table, plot = (project / "reports/compare" / f"{run}{kind}" for kind in (".csv", ".png"))
+    ingested = project / "data/ingested" / base.dataset
     for row in compare(project, run, base, compared, uri, environment):
-        rows.append(row)
+        rows = against_best([*rows, row], base.task, ingested)
         write_comparison(order(rows), metric, table, plot)
         said = f"failed: {row.note}" if row.note else f"{metric} {row.figure}"
         yield f"{len(rows)}: {row.model}: {said}"
     places = " and ".join(path.relative_to(project).as_posix() for path in (table, plot))
-    yield f"{table_text(order(rows), metric)}\n{places}; MLflow: make ui, experiment {experiment_of(run)}; dvc exp show"
+    said = table_text(order(rows), metric) + alike(rows, metric)
+    yield f"{said}\n{places}; MLflow: make ui, experiment {experiment_of(run)}; dvc exp show"
     if failed := [row.model for row in rows if row.note]:
         raise InputError(f"{len(failed)} of {len(rows)} models failed: {', '.join(failed)}")
+
+
+def against_best(rows: list[Row], task: str, ingested: Path) -> list[Row]:
+    """The rows with how far each is `behind` the best one on the test images of the dataset in folder `ingested`."""
+    answers = {row.model: row.answers for row in rows if row.answers is not None}
+    figures = {row.model: row.figure for row in rows if row.figure is not None}
+    truth, dataset = read_samples(ingested / "test"), read_dataset(ingested)
+    behind = behind_best(task, truth, answers, figures, dataset)
+    return [replace(row, behind=behind.get(row.model)) for row in rows]
+
+
+def alike(rows: list[Row], metric: str) -> str:
+    """A line that names the models that the test images cannot tell from the best one; else ""."""
+    best = max((row for row in rows if row.figure is not None), key=lambda row: row.figure or 0.0, default=None)
+    names = [row.model for row in order(rows) if row.behind is not None and not row.behind.told]
+    if best is None or not names:
+        return ""
+    return f"\nno difference in {metric} from {best.model} can be told on these test images: {', '.join(names)}"
 
 
 def experiment_of(run: str) -> str:
@@ -109,10 +133,11 @@ def order(rows: list[Row]) -> list[Row]:
 def write_comparison(rows: list[Row], metric: str, table: Path, plot: Path) -> None:
     """`table`: a CSV with a line per model, in the rows' order, numbers as measured; `plot`: a PNG."""
     text = io.StringIO(newline="")
-    names = [metric if f.name == "figure" else f"int8_{metric}" if f.name == "int8" else f.name for f in fields(Row)]
+    called = {"figure": metric, "int8": f"int8_{metric}"}
+    kept = [f.name for f in fields(Row) if f.name not in ("behind", "answers")]
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows(asdict(row).values() for row in rows)
+    writer.writerow([*(called.get(name, name) for name in kept), "behind", "behind_low", "behind_high"])
+    writer.writerows([*(getattr(row, name) for name in kept), *(row.behind or (None,) * 3)] for row in rows)
     write_text(table, text.getvalue())
     dots = [Dot(r.model, r.figure, r.macs, r.int8_bytes or r.float_bytes or 0) for r in rows if r.figure is not None]
     plot_compared(dots, metric, plot)
@@ -120,7 +145,7 @@ def write_comparison(rows: list[Row], metric: str, table: Path, plot: Path) -> N
 
 def table_text(rows: list[Row], metric: str) -> str:
     """The rows for a terminal: sizes in 10^6 bytes, a dash where there is nothing."""
-    head = ("model", metric, "in int8", "M macs", "M params", "MB", "int8 MB", "ms", "int8 ms", "train s")
+    head = ("model", metric, "behind", "in int8", "M macs", "M params", "MB", "int8 MB", "ms", "int8 ms", "train s")
     cells = [head, *(_cells(row) for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(head))]
     notes = ["", *(f"  failed: {row.note.splitlines()[0]}" if row.note else "" for row in rows)]
@@ -138,6 +163,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (
         row.model,
         shown(row.figure, ".4f"),
+        "-" if row.behind is None else "{:.4f} [{:.4f}, {:.4f}]".format(*row.behind),
         shown(row.int8, ".4f"),
         shown(row.macs, ".1f", 1e6),
         shown(row.params, ".2f", 1e6),
@@ -171,6 +197,7 @@ def _classical(project: Path, run: str, settings: ClassifyRun, uri: str) -> Row:
         float_bytes=found["size_bytes"],
         float_ms=found["latency_ms"]["median"],
         train_seconds=found["train"]["seconds"],
+        answers=read_samples(project / "reports/compare" / run / BASELINE / "predictions"),
     )
 
 
@@ -216,4 +243,5 @@ def _row(folder: Path, run: str, model: str, experiment: str) -> Row:
         int8_ms=small and small["latency_ms"]["median"],
         train_seconds=read_json(folder / "reports/train" / run / "training.json")["seconds"],
         experiment=experiment,
+        answers=read_samples(folder / "reports/evaluate" / run / "predictions"),
     )

@@ -1,19 +1,17 @@
-"""COCO's average precision on Samples, by faster_coco_eval (the same numbers as pycocotools, without its wait)."""
+"""COCO's average precision on Samples: the numbers of pycocotools, without its wait."""
 
-import math
-from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
-from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
 
 from pipeline.core.sample import Dataset, Sample
+from pipeline.metrics.coco_match import IOUS, Matches, matches
 
-# The mean of the 17 values that COCO measured for people, used for every landmark: there are none for other objects.
-LANDMARK_SIGMA = 0.067
 RECALLS = np.linspace(0, 1, 101)  # where COCO reads precision
+EPSILON = np.spacing(1)  # that COCO adds to the number of predictions
+Counts = NDArray[np.integer]
+AT_ONCE = 2_000_000  # numbers that are resampled in one step: they stay near the processor
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,112 +45,99 @@ def evaluate(truth: list[Sample], predicted: list[Sample], dataset: Dataset, kin
     >>> round(result.ap(), 3), round(result.ap(iou=0), 3)
     (0.7, 1.0)
     """
-    gold = COCO(coco_dict(truth, dataset))
-    found = gold.loadRes(coco_results(truth, predicted, dataset))
-    sigmas = [LANDMARK_SIGMA] * len(dataset.landmarks)
-    run = COCOeval_faster(gold, found, kind, kpt_oks_sigmas=sigmas if kind == "keypoints" else None)
-    run.params.catIds = list(range(1, len(dataset.labels) + 1))  # also those without truth
-    run.evaluate()
-    run.accumulate()
-    return Evaluation(run.eval["precision"][:, :, :, 0, -1], run.eval["recall"][:, :, 0, -1])
+    return accumulated(matches(truth, predicted, dataset, kind))
 
 
-def resampled_ap(
-    truth: list[Sample], predicted: list[Sample], dataset: Dataset, draws: Iterable[NDArray[np.int64]]
-) -> list[float]:
-    """The AP of boxes over each of `draws`, indices [M] of the images in any number; NaN without truth to find.
+def accumulated(of_labels: list[Matches]) -> Evaluation:
+    """Precision and recall of matches, of each label by falling score.
 
-    Objects are matched once; of a draw only precision and recall are counted anew.
+    >>> from pipeline.core.sample import Object
+    >>> herd = [Sample("a", "a.jpg", 80, 80, objects=[Object("cow", (0, 0, 0.5, 0.5), score=0.9)])]
+    >>> round(accumulated(matches(herd, herd, Dataset("herd", ["cow"]))).ap(), 6)
+    1.0
+    """
+    precision = -np.ones((len(IOUS), len(RECALLS), len(of_labels)))
+    recall = -np.ones((len(IOUS), len(of_labels)))
+    for k, own in enumerate(of_labels):
+        positives = int(own.positives.sum())
+        if not positives:
+            continue
+        right, counted = np.cumsum(own.right, axis=1), np.cumsum(own.counted, axis=1)
+        reached = right / positives
+        highest = np.maximum.accumulate((right / (counted + EPSILON))[:, ::-1], axis=1)[:, ::-1]
+        highest = np.pad(highest, ((0, 0), (0, 1)))  # a recall that is not reached has precision 0
+        for t in range(len(IOUS)):
+            precision[t, :, k] = highest[t, np.searchsorted(reached[t], RECALLS)]
+        recall[:, k] = reached[:, -1] if own.right.size else 0.0
+    return Evaluation(precision, recall)
+
+
+def resampled_ap(of_labels: list[Matches], weights: Counts) -> NDArray[np.float64]:
+    """[10, K, R] the AP at each IoU of each label, over R samples of the images: `weights` [I, R] says how often each
+    image is in it. NaN where a sample has no truth of the label.
+
+    A sample's AP is COCO's on a dataset that has the images as often, in their order, the copies of one together.
 
     >>> from pipeline.core.sample import Object
     >>> truth = [Sample(i, "a.jpg", 80, 80, objects=[Object("cow", (0, 0, 0.5, 0.5))]) for i in "ab"]
     >>> found = [Sample("a", "a.jpg", 80, 80, objects=[Object("cow", (0, 0, 0.5, 0.5), score=0.9)]), truth[1]]
     >>> found[1] = Sample("b", "a.jpg", 80, 80)
-    >>> [round(ap, 3) for ap in resampled_ap(truth, found, Dataset("herd", ["cow"]), [[0, 0], [1, 1], [0, 1]])]
-    [1.0, 0.0, 0.505]
+    >>> of_labels = matches(truth, found, Dataset("herd", ["cow"]))
+    >>> resampled_ap(of_labels, np.array([[2, 0, 1], [0, 2, 1]]))[0].round(3).tolist()  # both a, both b, one of each
+    [[1.0, 0.0, 0.505]]
     """
-    gold = COCO(coco_dict(truth, dataset))
-    run = COCOeval_faster(gold, gold.loadRes(coco_results(truth, predicted, dataset)), "bbox", separate_eval=True)
-    run.params.catIds = list(range(1, len(dataset.labels) + 1))
-    run.params.areaRng, run.params.areaRngLbl, run.params.maxDets = run.params.areaRng[:1], ["all"], [100]
-    run.evaluate()
-    matched, figures = run._evalImgs_cpp, []  # the images of the first label, then those of the next
-    images = _images_of(truth, predicted, dataset)
-    # an image without a label changes nothing of the label's figures: it fills up, as all labels take as many images
-    free = (k * len(truth) + i for k, own in enumerate(images) for i in np.setdiff1d(np.arange(len(truth)), own))
-    filler = [matched[i] for i in islice(free, 1)]
-    for drawn in draws:
-        times = np.bincount(drawn, minlength=len(truth))
-        rows = [np.repeat(k * len(truth) + own, times[own]) for k, own in enumerate(images)]
-        most = max(map(len, rows), default=0)
-        run._evalImgs_cpp = [one for row in rows for one in [*(matched[i] for i in row), *filler * (most - len(row))]]
-        run._paramsEval.imgIds = list(range(1, most + 1))
-        run.accumulate()
-        ap = _mean(run.eval["precision"])
-        figures.append(math.nan if ap is None else ap)
-    return figures
+    found = np.full((len(IOUS), len(of_labels), weights.shape[1]), np.nan)
+    weights = weights.astype(np.int32)
+    for k, own in enumerate(of_labels):
+        step = max(1, AT_ONCE // max(1, len(own.image)))
+        for start in range(0, weights.shape[1], step):
+            found[:, k, start : start + step] = _resampled(own, weights[:, start : start + step])
+    return found
 
 
-def _images_of(truth: list[Sample], predicted: list[Sample], dataset: Dataset) -> list[NDArray[np.int64]]:
-    """Of each label the indices of the images where it is true or predicted."""
-    index = {label: k for k, label in enumerate(dataset.labels)}
-    images: list[list[int]] = [[] for _ in dataset.labels]
-    for i, (t, p) in enumerate(zip(truth, predicted, strict=True)):
-        for label in {o.label for o in (*t.objects, *p.objects)}:
-            images[index[label]].append(i)
-    return [np.array(own, np.int64) for own in images]
+def _resampled(own: Matches, weights: Counts) -> NDArray[np.float64]:
+    """[10, R] of one label."""
+    positives = own.positives @ weights
+    row, copy = _rows(own, int(weights.max(initial=0)))
+    times = weights[own.image[row]]
+    several = copy > 0
+    times[several] = times[several] >= copy[several, None]
+    all_so_far = np.cumsum(times, axis=0, dtype=np.int32)
+    found = np.zeros((len(IOUS), weights.shape[1]))
+    for t in range(len(IOUS)):
+        at, ignored = np.flatnonzero(own.right[t, row]), np.flatnonzero(~own.counted[t, row])
+        so_far = all_so_far[at]
+        if len(ignored):
+            left_out = np.pad(np.cumsum(times[ignored], axis=0, dtype=np.int32), ((1, 0), (0, 0)))
+            so_far -= left_out[np.searchsorted(ignored, at)]
+        if len(at):
+            found[t] = _area(np.cumsum(times[at], axis=0, dtype=np.int32), so_far, positives)
+    return np.where(positives > 0, found, np.nan)
 
 
-def coco_dict(samples: list[Sample], dataset: Dataset) -> dict:
-    """Samples as COCO's ground truth: pixels, ids from 1 in the order given (0 means unmatched to COCO)."""
-    annotations: list[dict] = []
-    index = {label: i for i, label in enumerate(dataset.labels, 1)}
-    for image, sample in enumerate(samples, 1):
-        for o in sample.objects:
-            x, y, w, h = _pixels(o.box, sample)
-            points = _keypoints(o.landmarks, sample)
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image,
-                    "category_id": index[o.label],
-                    "bbox": [x, y, w, h],
-                    "area": w * h,
-                    "iscrowd": int(o.crowd),
-                    "keypoints": points or [0] * 3 * len(dataset.landmarks),
-                    "num_keypoints": sum(p.visibility > 0 for p in o.landmarks),
-                }
-            )
-    return {
-        "images": [{"id": i, "width": s.width, "height": s.height} for i, s in enumerate(samples, 1)],
-        "categories": [{"id": i, "name": label} for i, label in enumerate(dataset.labels, 1)],
-        "annotations": annotations,
-    }
+def _area(right: Counts, so_far: Counts, positives: Counts) -> NDArray[np.float64]:
+    """[R] the mean over `RECALLS` of the precision, from the N objects that are right: [N, R] how many are right, and
+    how many predicted, up to each. Between them precision only falls, so no other object matters."""
+    highest = np.maximum.accumulate((right / (so_far + EPSILON))[::-1], axis=0)[::-1]
+    reached = right / np.maximum(positives, 1)
+    steps = (reached * 100 + 1e-9).astype(np.int64)
+    steps += RECALLS[steps] <= reached  # how many of RECALLS are reached
+    return (highest * np.diff(steps, axis=0, prepend=0)).sum(axis=0) / len(RECALLS)
 
 
-def coco_results(truth: list[Sample], predicted: list[Sample], dataset: Dataset) -> list[dict]:
-    """Predictions as COCO's result list, in the pixels of the true images."""
-    index = {label: i for i, label in enumerate(dataset.labels, 1)}
-    return [
-        {
-            "image_id": image,
-            "category_id": index[o.label],
-            "bbox": list(_pixels(o.box, sample)),
-            "score": o.score,
-            "keypoints": _keypoints(o.landmarks, sample) or [0] * 3 * len(dataset.landmarks),
-        }
-        for image, (sample, prediction) in enumerate(zip(truth, predicted, strict=True), 1)
-        for o in prediction.objects
-    ]
-
-
-def _pixels(box: tuple[float, float, float, float], sample: Sample) -> tuple[float, float, float, float]:
-    x, y, w, h = box
-    return x * sample.width, y * sample.height, w * sample.width, h * sample.height
-
-
-def _keypoints(landmarks: list, sample: Sample) -> list[float]:
-    return [value for p in landmarks for value in (p.x * sample.width, p.y * sample.height, p.visibility)]
+def _rows(own: Matches, most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The objects in the order in which copied images have them, and 0, or which copy it is of an image with several
+    objects of equal score, one of them right: each copy has all of them, in turn. Of others the copies may stand
+    together."""
+    alike = (np.diff(own.score, prepend=np.nan) == 0) & (np.diff(own.image, prepend=-1) == 0)
+    tie = np.cumsum(~alike) - 1
+    several = (np.bincount(tie) > 1) & (np.bincount(tie, own.right.any(0)) > 0)
+    number = np.where(several[tie], max(most, 1), 1)
+    row = np.repeat(np.arange(len(tie)), number)
+    copy = np.arange(len(row)) - np.repeat(np.cumsum(number) - number, number) + 1
+    order = np.lexsort((row, copy, tie[row]))
+    row, copy = row[order], copy[order]
+    return row, np.where(several[tie[row]], copy, 0)
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:

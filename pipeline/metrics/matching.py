@@ -5,11 +5,11 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
-from faster_coco_eval import mask
 from numpy.typing import NDArray
 
 from pipeline.core import face68
 from pipeline.core.sample import Object, Sample
+from pipeline.metrics.coco_match import box_iou
 
 MATCH_IOU = 0.5
 PCK_SIDE = 0.1  # of the longer side of the true box
@@ -26,8 +26,8 @@ def iou(predicted: list[Object], truth: list[Object]) -> NDArray[np.float64]:
     """
     if not predicted or not truth:
         return np.zeros((len(predicted), len(truth)))
-    boxes = [np.array([o.box for o in objects], dtype=np.float64) for objects in (predicted, truth)]
-    return np.asarray(mask.iou(*boxes, [int(o.crowd) for o in truth]))
+    found, gold = (np.array([o.box for o in objects], dtype=np.float64) for objects in (predicted, truth))
+    return box_iou(found[:, None], gold[None], np.array([o.crowd for o in truth]))
 
 
 def match(truth: list[Object], predicted: list[Object], by_label: bool = True) -> dict[int, int]:

@@ -11,7 +11,8 @@ from pipeline.runtimes.targets import Engine
 
 INT8_WEIGHTS = 0.9  # of all numbers in the file, at least; the rest are scales, biases and the normalization
 NOT_MEASURED = (
-    *("metrics", "drop", "drops", "drop_per_class", "drop_interval", "too_small", "agreement", "golden_difference"),
+    *("metrics", "drop", "drops", "drop_per_class", "drop_interval", "drop_intervals", "too_small"),
+    *("agreement", "golden_difference"),
     *("operators", "int8_operators", "int8_layers", "delegated_operators"),
     *("peak_memory_bytes", "latency_ms", "latency_ms_by_threads"),
 )

@@ -12,6 +12,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import new_folder, read_json, write_json
 from pipeline.core.image_file import open_image
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples
+from pipeline.metrics.bootstrap import Draws, draws, resampled
 from pipeline.metrics.metrics import judged, main_metric, paired, score
 from pipeline.ops.preprocess import resize
 from pipeline.runtimes.exported import exported_file, read_made
@@ -22,7 +23,7 @@ from pipeline.verification.memory import memory_growth
 from pipeline.verification.not_run import NOT_MEASURED, not_run_row
 from pipeline.verification.operators import operators
 from pipeline.verification.params import VerifyParams
-from pipeline.verification.resampling import certainty, resampled
+from pipeline.verification.resampling import certainty, drop_intervals
 from pipeline.viz.mistakes import side_by_side_sheet
 
 if TYPE_CHECKING:
@@ -99,7 +100,8 @@ class _Judgement:
     golden: "Golden"
     tolerances: dict[str, float]  # of the golden answers, by target
     held: dict[str, float]  # how far each figure may fall
-    resampled: NDArray[np.float64]  # the main metric of `exact` on samples of the images
+    draws: Draws
+    resampled: dict[str, NDArray[np.float64]]  # the figures of `exact` on samples of the images
 
 
 def _read_case(
@@ -118,6 +120,7 @@ def _read_case(
     with np.load(exports / "golden" / "golden.npz") as arrays:
         golden = Golden(arrays["image"], [arrays[name] for name in spec.outputs])
     dataset, metrics = read_dataset(truth_folder.parent), read_json(evaluated / "metrics.json")
+    drawn = draws(truth)
     return _Judgement(
         exports=exports,
         made=made,
@@ -133,7 +136,8 @@ def _read_case(
         golden=golden,
         tolerances=read_json(exports / "golden" / "golden.json")["tolerances"],
         held=tolerances(metrics, params),
-        resampled=resampled(spec.task, truth, exact, dataset),
+        draws=drawn,
+        resampled=resampled(spec.task, truth, exact, dataset, drawn.weights),
     )
 
 
@@ -171,12 +175,14 @@ def _judge(case: _Judgement, target: str, path: Path, runtime: "Runtime", folder
     answers = runtime.run(case.golden.images)
     both = (case.exact, close)
     by = drop(case.metrics[case.main], metrics[case.main])
-    samples = (case.resampled, resampled(case.spec.task, case.truth, close, case.dataset))
+    samples = (case.resampled, resampled(case.spec.task, case.truth, close, case.dataset, case.draws.weights))
+    fallen = drops(case.metrics, metrics)
     row = {
         "metrics": metrics,
         "drop": by,
-        **certainty(case.truth, by, samples, case.held[case.main]),
-        "drops": drops(case.metrics, metrics),
+        **certainty(case.truth, by, (samples[0][case.main], samples[1][case.main]), case.held[case.main]),
+        "drops": fallen,
+        "drop_intervals": drop_intervals(fallen, samples, case.draws.groups),
         "drop_per_class": drop_per_class(case.spec.task, case.truth, both, (case.metrics, metrics), case.dataset),
         "tolerance": case.held[case.main],
         "tolerances": case.held,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 NEIGHBOURS = 20  # whose mean distance says how dense it is around an image, as in TypiClust (Hacohen et al., 2022)
 MOST_CLUSTERS = 500
 WIDE = 5  # times as many as are asked for are near enough to the most uncertain ones to be chosen for how they differ
+SAME = 1e-3  # squared distance of features, of length 1, below which two images show the same
 PER_CLIP = 3  # images of a clip, or as many as it takes if there are few clips
 
 Floats = NDArray[np.float32]
@@ -47,8 +48,9 @@ def typical(embeddings: Floats, labelled: Floats, count: int, taken: Taken) -> l
     """
     from sklearn.cluster import KMeans
 
-    clusters = min(len(embeddings), len(labelled) + count, MOST_CLUSTERS)
-    both = _unit(np.concatenate([embeddings, labelled]) if len(labelled) else embeddings)
+    both = _unit(np.concatenate([embeddings, labelled]))
+    distinct = len(np.unique(both.round(4), axis=0))
+    clusters = min(distinct, len(labelled) + count, MOST_CLUSTERS)
     of = KMeans(clusters, n_init=1, random_state=0).fit_predict(both)
     covered = Counter(of[len(embeddings) :].tolist())
     members: dict[int, list[int]] = {}
@@ -86,20 +88,16 @@ def uncertain(embeddings: Floats, doubts: Floats, count: int, taken: Taken, seed
     """
     rows, rng = _unit(embeddings), np.random.default_rng(seed)
     order = np.argsort(-doubts, kind="stable")
-    apart = np.full(len(rows), np.inf)
-    start = 0
-    pool: list[int] = []
+    apart = np.full(len(rows), 2.0)
     while len(taken.order) < count:
-        pool = [i for i in pool if taken.free(i)]
-        while start < len(order) and len(pool) < WIDE * (count - len(taken.order)):
-            if taken.free(int(order[start])):
-                pool.append(int(order[start]))
-            start += 1
-        if not pool:
+        left = np.array([i for i in order if taken.free(int(i))], np.int64)
+        if not len(left):
             break
-        weights = np.minimum(apart[pool], 2) * np.maximum(doubts[pool], 1e-9)
-        # the first one, and what is the same as something that was chosen
-        i = pool[0] if not taken.order or weights.sum() <= 0 else int(rng.choice(pool, p=weights / weights.sum()))
+        new = left[apart[left] > SAME] if (apart[left] > SAME).any() else left
+        near = new[: WIDE * (count - len(taken.order))]
+        weights = apart[near] * np.maximum(doubts[near], 1e-9)
+        first = not taken.order or weights.sum() <= 0
+        i = int(near[0] if first else rng.choice(near, p=weights / weights.sum()))
         taken.take(i)
         apart = np.minimum(apart, np.maximum(2 - 2 * rows @ rows[i], 0))
     return taken.order

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pipeline.ops.preprocess import Frame
 
 CELLS = 4  # a side of the grid that a box is pooled to
-AROUND = 1.4  # of a box's side: an edge shows by what is on both sides of it
+AROUND = 1.8  # of a box's side: an edge shows by what is on both sides of it
 CHANNELS = 32  # that are kept of a map
 NUMBERS = 192  # that are kept of a box
 SIZES = 5  # of the boxes of a grid

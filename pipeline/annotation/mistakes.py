@@ -66,12 +66,28 @@ def find_mistakes(
     of = name, run, dataset, folder
     if run.task == "classify":
         return image_suspects(dataset, *judged_images(*of, samples, cache))
-    judged, judgements, frames = judged_boxes(*of, samples, cache)
-    rows = [row for i, s in enumerate(samples) for row in _of_image(s, dataset, judged[i], judgements[i])]
-    for row in rows:
-        if row.box is not None:
-            row.box = frames[row.id].to_image(Object("", row.box)).box
-    return ranked(rows)
+    return suspects_of(samples, dataset, *judged_boxes(*of, samples, cache))
+
+
+def suspects_of(
+    samples: list[Sample],
+    dataset: Dataset,
+    images: list[Boxed],
+    judgements: list[Judgement],
+    frames: dict[str, Frame],
+) -> list[Suspect]:
+    """The rows of all objects as `judged_boxes` judges them, and of the surest things without a box, at most as many;
+    the likeliest mistake first.
+    """
+    rows = []
+    for s, image, judgement in zip(samples, images, judgements, strict=True):
+        for row in _of_image(s, dataset, image, judgement):
+            if row.box is not None:
+                row.box = frames[s.id].to_image(Object("", row.box)).box
+            rows.append(row)
+    missing = sorted((row for row in rows if row.kind == "dropped"), key=lambda row: (-row.score, row.id))
+    most = sum(len(image.boxes) for image in images)
+    return ranked([row for row in rows if row.kind != "dropped"] + missing[:most])
 
 
 def judged_images(
@@ -160,7 +176,7 @@ def _frame(box: NDArray[np.float64]) -> Box:
 
 def ranked(rows: list[Suspect]) -> list[Suspect]:
     """The likeliest mistake first, an object once. Of a kind the score decides; between kinds how far a score stands
-    out among all of its kind: its logit's distance from their median, over the median of these distances.
+    out among all of its kind: its logit's distance from their median, over that of the highest tenth.
     """
     far: dict[int, float] = {}
     for kind in KINDS:
@@ -168,7 +184,7 @@ def ranked(rows: list[Suspect]) -> list[Suspect]:
         scores = np.clip([rows[i].score for i in own], 1e-4, 1 - 1e-4)
         logits = np.log(scores / (1 - scores))
         apart = logits - (np.median(logits) if own else 0)
-        spread = np.median(np.abs(apart)) + 1e-3 if own else 1.0
+        spread = max(float(np.quantile(apart, 0.9)), 1e-3) if own else 1.0
         far |= dict(zip(own, (apart / spread).tolist(), strict=True))
     order, seen, found = sorted(far, key=lambda i: (-far[i], rows[i].id, i)), set(), []
     for i in order:

@@ -83,32 +83,30 @@ def choose(run: Run, labelled: Images, pool: Images | None, count: int, bits: in
 
     Raises InputError for weights that are not there or do not fit, or a model that cannot be read.
     """
-    train = [i for i, s in enumerate(labelled.samples) if s.split == "train"]
-    known = [labelled.samples[i] for i in train]
-    asked = pool.samples if pool else known
-    everything = [*known, *(pool.samples if pool else [])]
-    looks = [*(labelled.thumbnails[i] for i in train), *(pool.thumbnails if pool else [])]
-    digests = [*(labelled.digests[i] for i in train), *(pool.digests if pool else [])]
-    sets = near_duplicates(np.array(looks), digests, [None] * len(looks), bits=bits).sets
-    groups = list(range(len(everything)))
-    for members in sets:
+    samples, looks, digests = ([*getattr(labelled, part)] for part in ("samples", "thumbnails", "digests"))
+    train = [i for i, s in enumerate(samples) if s.split == "train"]
+    asked, known = train, [samples[i] for i in train]
+    if pool:
+        asked = list(range(len(samples), len(samples) + len(pool.samples)))
+        samples, looks, digests = samples + pool.samples, looks + pool.thumbnails, digests + pool.digests
+    groups = list(range(len(samples)))
+    for members in near_duplicates(np.array(looks), digests, [None] * len(looks), bits=bits).sets:
         for i in members:
             groups[i] = members[0]
-    features = pooled_features(run.name, run.params, labelled.dataset, labelled.folder, everything, run.cache)
-    first = len(known) if pool else 0
-    taken = Taken(groups[first:], [s.clip for s in asked], count)
-    if pool:  # what is labelled already, or looks like it
-        taken.give(set(groups[:first]))
+    features = pooled_features(run.name, run.params, labelled.dataset, labelled.folder, samples, run.cache)
+    taken = Taken([groups[i] for i in asked], [samples[i].clip for i in asked], count)
+    there = len(labelled.samples) if pool else 0
+    taken.give(set(groups[:there]))  # what is labelled already, or looks like it
     few = _labels(known) < worth.FEW * len(labelled.dataset.labels)
     if few or (pool and not (run.models / run.name).is_dir()):
-        rows = typical(features[first:], features[:first], count, taken)
+        rows = typical(features[asked], features[:there], count, taken)
         why = f"under {worth.FEW} labels a class" if few else f"no models/{run.name}"
-        choices = [Choice(asked[i].id, 1 - n / len(rows), f"typical: {why}") for n, i in enumerate(rows)]
+        choices = [Choice(samples[asked[i]].id, 1 - n / len(rows), f"typical: {why}") for n, i in enumerate(rows)]
     else:
         doubts, said = _of_pool(run, labelled, pool, known) if pool else _of_train(run, labelled, known)
-        rows = uncertain(features[first:], doubts, count, taken)
-        choices = [Choice(asked[i].id, float(doubts[i]), said[i]) for i in rows]
-    return choices, _worth(known, features[: len(known)], groups)
+        rows = uncertain(features[asked], doubts, count, taken)
+        choices = [Choice(samples[asked[i]].id, float(doubts[i]), said[i]) for i in rows]
+    return choices, _worth(known, features[train], [groups[i] for i in train])
 
 
 def _labels(samples: list[Sample]) -> int:

@@ -1,6 +1,7 @@
 """Features of images by the frozen backbone of a run, as training caches them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -56,6 +57,8 @@ def each_map(
     from pipeline.training.train import pretrained_of, starting_net
 
     train = [s for s in samples if s.split == "train"] or samples
+    # batches of a classifier have labels, which nothing here reads: those of a pool without any are the first one
+    samples = [replace(s, label=s.label or dataset.labels[0]) for s in samples]
     net, spec = starting_net(name, run, dataset, train, pretrained_of(name, run))
     fabric = launch(run.train.precision)
     with together(fabric):

@@ -8,7 +8,8 @@ $POCKETLENS_REAL_DATA; `actions` (frames of synthetic clips) and `drawn` (synthe
 no choice can help, `alike` (one image of each label, with noise).
 
 Of each seed 30 % of the groups are the test set, the rest is the pool; B is a quarter of the pool. Choice and chance
-have the same start, 0.2 B, and learn at the same budgets up to B. Intervals are 95 % over the seeds, paired.
+have the same start, 0.2 B, and learn at the same budgets up to B. The choice reaches
+what chance has at B where it has as much and keeps it. Intervals are 95 % over the seeds, paired.
 """
 
 import argparse
@@ -141,10 +142,11 @@ def interval(values: np.ndarray) -> tuple[float, float]:
 
 def row(name: str, images: worth.Images, scores: np.ndarray, most: int) -> str:
     choice, chance = scores.mean(axis=0)
-    reached = next((share for share, value in zip(SHARES, choice, strict=True) if value >= chance[-1]), None)
+    below = [n for n, value in enumerate(choice) if value < chance[-1]]
+    first = below[-1] + 1 if below else 0
     overall, apart = interval((scores[:, 0] - scores[:, 1]).mean(axis=1))
     goal, wide = interval(scores[:, 0, GOAL] - scores[:, 1, -1])
-    said = "no" if reached is None else f"{reached:.2f} B"
+    said = f"{SHARES[first]:.2f} B" if first < len(SHARES) else "no"
     return (
         f"{name:8} {len(images.labels):5} {images.count:3} {most:4}  {choice[-1]:.4f}  {chance[-1]:.4f}   {said:7} "
         f"{goal:+.4f} +- {wide:.4f}   {overall:+.4f} +- {apart:.4f}"

@@ -57,12 +57,12 @@ def typical(embeddings: Floats, labelled: Floats, count: int, taken: Taken) -> l
     for cluster in range(clusters):
         rows = np.flatnonzero(of[: len(embeddings)] == cluster)
         members[cluster] = rows[np.argsort(-_density(both[rows]), kind="stable")].tolist()
-    size = {cluster: len(rows) for cluster, rows in members.items()}
+    size = {cluster: len(queue) for cluster, queue in members.items()}
     while len(taken.order) < count:
-        for rows in members.values():
-            while rows and not taken.free(rows[0]):
-                rows.pop(0)
-        left = [cluster for cluster, rows in members.items() if rows]
+        for queue in members.values():
+            while queue and not taken.free(queue[0]):
+                queue.pop(0)
+        left = [cluster for cluster, queue in members.items() if queue]
         if not left:
             break
         best = min(left, key=lambda c: (size[c] == 1, covered[c], -size[c], c))

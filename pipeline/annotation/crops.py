@@ -3,7 +3,7 @@
 Boxes are float [N, 4], left, top, right and bottom, relative to the canvas.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ STEP = 1 / 3  # of their side
 
 Floats = NDArray[np.float32]
 Boxes = NDArray[np.float64]
-Maps = list[Floats]  # [C, H, W] each
+Maps = list[NDArray[np.floating[Any]]]  # [C, H, W] each, in half precision as they are kept
 NONE = np.zeros((0, 4))
 
 
@@ -146,6 +146,6 @@ class Shrunk:
         return made
 
 
-def _cells(m: Floats) -> Floats:
+def _cells(m: NDArray[np.floating[Any]]) -> Floats:
     result: Floats = m.reshape(len(m), -1).T.astype(np.float32)
     return result

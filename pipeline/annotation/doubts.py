@@ -56,11 +56,10 @@ def disagreement(one: Sample, other: Sample) -> float:
     """
     if one.scores is not None and other.scores is not None:
         return sum(abs(p - other.scores.get(label, 0.0)) for label, p in one.scores.items()) / 2
-    objects = [[o for o in s.objects if (o.score or 0.0) >= FAINT] for s in (one, other)]
-    found = match(*objects)
-    whole = sum(o.score or 0.0 for o in (*objects[0], *objects[1]))
-    overlap = iou(objects[1], objects[0])
+    mine, theirs = ([o for o in s.objects if (o.score or 0.0) >= FAINT] for s in (one, other))
+    whole, overlap = sum(o.score or 0.0 for o in (*mine, *theirs)), iou(theirs, mine)
     same = sum(
-        float(overlap[b, a]) * 2 * min(objects[0][a].score or 0.0, objects[1][b].score or 0.0) for a, b in found.items()
+        2 * float(overlap[b, a]) * min(mine[a].score or 0.0, theirs[b].score or 0.0)
+        for a, b in match(mine, theirs).items()
     )
     return 1 - same / whole if whole else 0.0

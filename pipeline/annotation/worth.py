@@ -1,6 +1,6 @@
 """Whether choosing pays here: what is labelled, played through again with the choice and with chance."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,6 @@ T = 2.776  # of Student's distribution: 95 % between five seeds
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
-Rank = Callable[[Indices, int], list[int]]
 
 
 @dataclass(slots=True)

@@ -3,8 +3,8 @@
     python -m benchmarks.mistakes WEIGHTS [--seeds N] [--sets NAME,NAME]
 
 WEIGHTS is a file with weights of MobileNetV2 1.0. Sets: `photos` (alpaca or not) and `crops` (BCCD's cells, by kind),
-of whose labels 5 % are swapped; `cells` (BCCD), `alpacas` (Open Images' boxes) and `herd` (synthetic), of whose boxes 5 %
-are swapped, 5 % shifted to an IoU of 0.3 to 0.65, and 5 % taken away, all at once. All but `herd` are in
+of whose labels 5 % are swapped; `cells` (BCCD), `alpacas` (Open Images' boxes) and `herd` (synthetic), of whose boxes
+5 % are swapped, 5 % shifted to an IoU of 0.3 to 0.65, and 5 % taken away, all at once. All but `herd` are in
 $POCKETLENS_REAL_DATA. The labels have mistakes of their own, which count as none.
 
 Of swapped labels the peer is cleanlab, on the same probabilities out of fold; it is no dependency:

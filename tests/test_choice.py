@@ -211,7 +211,9 @@ def test_a_model_says_what_it_does_not_know(
     animals: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pipeline.config.params import read_params
+    from pipeline.core.files import write_json
     from pipeline.core.spec import write_spec
+    from pipeline.runtimes.on_torch import TorchRuntime
     from pipeline.training.train import pretrained_of, starting_net
 
     run, folder = read_params().run("mine"), Path("data/ingested/mine")
@@ -223,6 +225,13 @@ def test_a_model_says_what_it_does_not_know(
     main(["next", "mine", "3", "--pool", "pool", "--json"])
     rows = json.loads(capsys.readouterr().out)
     assert [row["why"] for row in rows] == [f"entropy {row['score']:.2f}" for row in rows]
+    # an int8 file that says the same as the model, in the place of one that takes minutes to make
+    write_json("exports/mine/export.json", {"targets": {"onnx_float": {}, "onnx_int8": {}}, "not_made": {}})
+    monkeypatch.setattr(next_module, "exported_file", lambda *_: Path("models/mine"))
+    monkeypatch.setattr(next_module, "open_runtime", lambda target, path: TorchRuntime(path, None))
+    main(["next", "mine", "3", "--pool", "pool", "--json"])
+    again = json.loads(capsys.readouterr().out)
+    assert [row["why"] for row in again] == [f"{row['why']}, onnx_int8 differs by 0.00" for row in rows]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from pipeline.commands import chain, data, models
+from pipeline.commands import chain, data, labels, models
 from pipeline.commands.arguments import above_0, count, numbers, path, place, port, share, word, words
 from pipeline.core.boundary import exit_code
 from pipeline.core.params import TASKS
@@ -35,6 +35,8 @@ def _run(arguments: list[str] | None) -> None:
     _params_parser(new("params", help="every knob of a run, its meaning, and whether it is a default"))
     _ledger_parser(new("ledger", help="what has changed between two versions of a dataset, image by image"))
     _leaks_parser(new("leaks", help="images on both sides of a dataset's splits, and what they are worth"))
+    _next_parser(new("next", help="the images that are worth a label next, one id a line"))
+    _mistakes_parser(new("mistakes", help="labels that may be wrong, the likeliest first"))
     track = new("track", help="rebuild the MLflow runs from the chain's files where they are missing")
     track.set_defaults(command=chain.track)
     again = new("repro", help="run the chain: what params.yaml, data and code have changed since the last time")
@@ -170,6 +172,22 @@ def _leaks_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", type=word, help="whose backbone prices them (default: the first run on the dataset)")
     _add_report(parser, "draw the worst pairs")
     parser.set_defaults(command=data.leaks)
+
+
+def _next_parser(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", type=word, metavar="RUN|DATASET", help="whose model, or whose backbone alone, judges")
+    parser.add_argument("count", type=count, metavar="N", help="how many")
+    what = "a folder of images without labels (default: the train split, to be labelled again)"
+    parser.add_argument("--pool", type=path, metavar="FOLDER", help=what)
+    parser.add_argument("--json", action="store_true", help="a list of id, score and why")
+    parser.set_defaults(command=labels.next)
+
+
+def _mistakes_parser(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset", type=word, help="of params.yaml, ingested")
+    parser.add_argument("--run", type=word, help="whose backbone judges (default: the first run on the dataset)")
+    _add_report(parser, "draw the first ones")
+    parser.set_defaults(command=labels.mistakes)
 
 
 def _add_report(parser: argparse.ArgumentParser, what: str) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import extract_frames, recipe, training_memory
+from benchmarks import active_learning, extract_frames, recipe, training_memory
 from pipeline.datasets.video import ClipWriter
 
 
@@ -16,6 +16,7 @@ from pipeline.datasets.video import ClipWriter
     ("program", "asked", "message"),
     [
         (training_memory, ["--images", "3"], "--images 3: expected 4 at least, one of each label"),
+        (active_learning, ["file", "--seeds", "2"], "--seeds 2: expected 5 at least, as fewer give no interval"),
         (recipe, ["photos", "--splits", "1"], "--splits 1: expected 2 at least, as there is no interval of one"),
     ],
 )

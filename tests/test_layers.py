@@ -1,6 +1,7 @@
 """Label layers: their file, and what `ingest` makes of them."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -16,6 +17,7 @@ from pipeline.core.image_file import open_image
 from pipeline.core.layer import Statement, content_of, is_of, look_of, pixels_of, read_layer, write_layer
 from pipeline.core.sample import SPLITS, Landmark, Object, read_dataset, read_samples
 from pipeline.datasets.ingest.ingest import ingest
+from pipeline.experiments.versions import difference, difference_text, open_version
 
 words = st.text(max_size=5)
 hexes = st.integers(0, 2**64).map("{:x}".format)
@@ -211,6 +213,21 @@ def test_a_class_renamed_and_a_tenth_emptied_moves_no_image(herd):
     assert herd.changed(before) == {*cows, *goats[:2]}
     assert read_dataset(herd.root / "data").labels == ["goat", "yak"]
     assert [row for row in herd.rows if row[1] == "unused_label"] == [("", "unused_label", "noted")]
+
+
+def test_the_ledger_of_two_versions_lists_a_round_image_by_image(herd):
+    a, b, c = herd.train(3)
+    shutil.copytree(herd.root / "data", herd.root / "before")
+    herd.write("round1", herd.say(a, objects=[a_box()]), herd.say(b, "empty"), herd.say(c, "excluded"))
+    herd.ingest("round1")
+    with (
+        open_version(str(herd.root / "before"), herd.root) as old,
+        open_version(str(herd.root / "data"), herd.root) as new,
+    ):
+        found = difference(old, new)
+    assert [change.id for change in found.changed] == [a, b]
+    assert (found.removed, found.added, found.counts()["split"]) == ([c], [], 0)
+    assert "\nlayers: none -> round1 (" in difference_text(found)
 
 
 def test_labels_of_images(classes):

@@ -52,7 +52,7 @@ def answer_of(annotation: dict[str, Any], sent: Sent, by: str, project: Project)
     reading = Reading([], [], project.dataset.landmarks)
     drawn, drawing = Drawn(reading), Drawing(sent.sample.id, size, by)
     Regions(regions, drawing, drawn).read()
-    _drop_strange(drawing, drawn, project)
+    drop_strange(drawing, drawn, project)
     labels = sorted(set(drawing.labels))
     objects, answer.kept = _as_sent(drawn.objects_of(drawing), sent.sample.objects)
     answer.sample = replace(sent.sample, label=None, objects=objects)
@@ -72,8 +72,10 @@ def _size(region: dict[str, Any]) -> tuple[Any, Any] | None:
     return region["original_width"], region.get("original_height")
 
 
-def _drop_strange(drawing: Drawing, drawn: Drawn, project: Project) -> None:
-    """Points of a name that the dataset does not have; of boxes that name is a new class, which it may get."""
+def drop_strange(drawing: Drawing, drawn: Drawn, project: Project) -> None:
+    """Take out points of a name that the dataset does not have, with a row each; of boxes that name is a new class,
+    which it may get.
+    """
     for point in [p for p in drawing.points if p.name not in project.dataset.landmarks]:
         drawing.points.remove(point)
         known = ", ".join(project.dataset.landmarks) or "none"

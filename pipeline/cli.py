@@ -179,7 +179,10 @@ def _leaks_parser(parser: argparse.ArgumentParser) -> None:
 def _annotate_parser(parser: argparse.ArgumentParser) -> None:
     what = "a dataset, whose labels are shown; or a run, whose predictions are"
     parser.add_argument("name", type=word, metavar="DATASET|RUN", help=what)
-    parser.add_argument("--to", choices=("label-studio",), required=True, help="the tool")
+    parser.add_argument("--to", choices=("label-studio", "cvat"), required=True, help="the tool")
+    parser.add_argument(
+        "--out", type=path, metavar="FOLDER", help="cvat: a new folder, of which a task is made by hand"
+    )
     _add_server(parser)
     parser.add_argument("--run", type=word, help="whose predictions are shown, where a dataset has the run's name")
     which = parser.add_mutually_exclusive_group()
@@ -216,6 +219,14 @@ def _annotated_parser(parser: argparse.ArgumentParser) -> None:
         metavar="EMAIL",
         help="whose answer counts before all others; may be given again",
     )
+    cvat = parser.add_argument_group("CVAT")
+    cvat.add_argument("--xml", type=path, metavar="FILE", help="what it exported as 'CVAT for images 1.1'")
+    cvat.add_argument(
+        "--empty-is-background",
+        action="store_true",
+        help="images without shapes have been looked at, all of them: the file does not say",
+    )
+    cvat.add_argument("--by", type=word, metavar="NAME", help="who drew (default: whose task it is)")
     parser.set_defaults(command=labels.annotated)
 
 

@@ -1,5 +1,6 @@
 """CVAT both ways: a dataset goes out as its XML, and what people did comes back as statements about the images."""
 
+import json
 from dataclasses import replace
 from xml.etree import ElementTree
 
@@ -12,8 +13,9 @@ from pipeline.annotation import cvat
 from pipeline.annotation.outgoing import chosen, outgoing
 from pipeline.annotation.project import project_of
 from pipeline.annotation.snap import snap
+from pipeline.cli import main
 from pipeline.core.errors import InputError
-from pipeline.core.layer import content_of
+from pipeline.core.layer import content_of, read_layer
 from pipeline.core.sample import Landmark, Object
 
 OTHER = {"cow": "goat", "goat": "cow"}
@@ -125,7 +127,9 @@ def test_numbers_that_were_rounded_on_the_way_are_the_ones_that_were_sent(task, 
     back = []
     for o in sent:
         (x, y, w, h), known = o.box, [p for p in o.landmarks if p.visibility]
-        left, top, right, bottom = (rounded(v, s) for v, s in zip((x, y, x + w, y + h), (width, height) * 2, strict=True))
+        left, top, right, bottom = (
+            rounded(v, s) for v, s in zip((x, y, x + w, y + h), (width, height) * 2, strict=True)
+        )
         points = [replace(p, x=rounded(p.x, width), y=rounded(p.y, height)) if p in known else p for p in o.landmarks]
         back.append(Object(o.label, (left, top, right - left, bottom - top), points))
     random.shuffle(back)
@@ -307,3 +311,31 @@ def test_a_statement_is_against_the_labels_of_the_dataset(herd):  # noqa: F811
     cvat.send(herd.root / "again", task.project, task.rows)
     said = task.export()[a]
     assert (said.against, said.shown) == (content_of(herd.samples[a]), "herd 1a2b")
+
+
+def test_the_commands_send_and_fetch(herd, monkeypatch, capsys):  # noqa: F811
+    project, (a, b) = herd.root / "project", herd.train(2)
+    (project / "data/ingested").mkdir(parents=True)
+    (project / "data/ingested/herd").symlink_to(herd.root / "data")
+    (project / "params.yaml").write_text("datasets: {herd: {format: coco, path: a, labels: a}}\n")
+    (project / "ids.txt").write_text(f"{b}\n{a}\n")
+    monkeypatch.chdir(project)
+    main(["annotate", "herd", "--to", "cvat", "--out", "task", "--ids", "ids.txt"])
+    assert capsys.readouterr().out == "task: 2 images\n"
+    labels = json.loads((project / "task/labels.json").read_text())
+    assert [(label["name"], label["type"]) for label in labels] == [
+        ("cow", "any"), ("goat", "any"), ("cow_points", "skeleton"), ("goat_points", "skeleton")
+    ]  # fmt: skip
+    assert [point["name"] for point in labels[2]["sublabels"]] == ["nose", "tail"]
+    tree = ElementTree.parse(project / "task/annotations.xml")
+    by_hand(tree.find("image/box"), xtl=0)
+    tree.write(project / "export.xml")
+    main(["annotated", "herd", "--name", "round1", "--xml", "export.xml", "--by", "ann"])
+    assert "labels/herd/round1.jsonl: 1 labelled, 1 untouched\nann: 1 images" in capsys.readouterr().out
+    assert [(s.id, s.by) for s in read_layer(project / "labels/herd/round1.jsonl") if s.state == "labelled"] == [
+        (b, "ann")
+    ]
+    for wrong in (["--to", "cvat"], ["--to", "label-studio", "--out", "task2"]):
+        with pytest.raises(SystemExit):
+            main(["annotate", "herd", *wrong])
+        assert "--out" in capsys.readouterr().err

@@ -31,7 +31,9 @@ def snap(
 
 def _most_like(o: Object, shown: Sequence[Object], sent: Sequence[Object], near: Near) -> Object:
     """`o` with what it shares with the one of `shown` that it shares most with."""
-    found = max(((_alike(o, before, near), o.label == before.label, -i) for i, before in enumerate(shown)), default=None)
+    found = max(
+        ((_alike(o, before, near), o.label == before.label, -i) for i, before in enumerate(shown)), default=None
+    )
     if found is None or found[0] < 2:  # a side by chance
         return o
     before, exact = shown[-found[2]], sent[-found[2]]

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from pipeline.core.sample import Sample
 
 INGESTED, LABELS = Path("data/ingested"), Path("labels")
+CVAT = "cvat"
 
 
 def annotate(args: argparse.Namespace) -> None:
+    from pipeline.annotation import cvat
     from pipeline.annotation.outgoing import chosen, outgoing
     from pipeline.annotation.project import project_of
     from pipeline.annotation.sending import Wishes, send
@@ -29,16 +31,24 @@ def annotate(args: argparse.Namespace) -> None:
     if args.run and args.name not in (name, args.run):
         raise InputError(f"--run {run}: its dataset is {name}; expected a run on {args.name}")
     params.dataset(name)
-    server = _server(args)
+    if (args.to == CVAT) != bool(args.out):
+        raise InputError(
+            f"--to {args.to}: {'expected --out FOLDER' if args.to == CVAT else '--out goes with --to cvat'}"
+        )
+    server = None if args.out else _server(args)
     project = project_of(name, INGESTED, LABELS)
     model, predict = _model(run) if run else ("", None)
     samples = chosen(project.folder, args.split, _ids(args.ids))
     rows, sure = outgoing(project.folder, samples, project.dataset, model, predict, args.not_blind)
+    if server is None:
+        print(cvat.send(args.out, project, rows))
+        return
     root = args.images or str(INGESTED.absolute())
     print(send(server, project, rows, sure, Wishes(root, args.annotators, bool(run) and not args.ids)))
 
 
 def annotated(args: argparse.Namespace) -> None:
+    from pipeline.annotation import cvat
     from pipeline.annotation.fetching import fetch, key_in, number_of
     from pipeline.annotation.layers import write_fetched
     from pipeline.annotation.project import project_of
@@ -47,11 +57,15 @@ def annotated(args: argparse.Namespace) -> None:
     read_params().dataset(args.dataset)
     if not NAME.fullmatch(args.name):
         raise InputError(f"--name {args.name!r}: expected {NAMED}")
-    server = _server(args)
-    key = key_in(server, args.project) if args.project else ""
-    project = project_of(args.dataset, INGESTED, LABELS, key)
-    number = args.project or number_of(server, project)
-    for line in write_fetched(LABELS, args.name, project, fetch(server, number, project, args.reviewers)):
+    if args.xml:
+        project = project_of(args.dataset, INGESTED, LABELS)
+        fetched = cvat.fetch(args.xml, project, args.empty_is_background, args.by or "")
+    else:
+        server = _server(args)
+        key = key_in(server, args.project) if args.project else ""
+        project = project_of(args.dataset, INGESTED, LABELS, key)
+        fetched = fetch(server, args.project or number_of(server, project), project, args.reviewers)
+    for line in write_fetched(LABELS, args.name, project, fetched):
         print(line)
 
 

@@ -8,7 +8,7 @@ from pipeline.core.params import Block, Fraction, Seed, nearest
 from pipeline.datasets.formats import FORMATS
 from pipeline.datasets.formats.format import Format
 
-LAYER = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"  # a file's name without its suffix
+LAYER = r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,99}$"  # a file's name without its suffix
 
 
 def _off(said: Any) -> Any:

@@ -104,7 +104,11 @@ def _box(shape: Element) -> tuple[float, float, float, float]:
 
 
 def rotation_of(shape: Element) -> float:
-    """In degrees, clockwise as it is seen. Raises ValueError if it is no number."""
+    """In degrees, clockwise as it is seen. Raises ValueError if it is no number.
+
+    >>> rotation_of(Element("box", rotation="30.00"))
+    30.0
+    """
     return number(shape.get("rotation") or 0)
 
 

@@ -32,13 +32,12 @@ def ingest(
     record_file: Path | None = None,
     labels: Path = Path("labels"),
 ) -> dict[str, Any]:
-    """Read, check, scale and split a dataset; returns the summary. What lies elsewhere is fetched into .fetched/.
-    The layers of labels that are then laid over it lie in `labels`.
+    """Read, check, scale and split a dataset, and lay the layers in the folder `labels` over it; returns the summary.
 
-    Writes `data_folder`/{dataset.json,train,val,test} and `report_folder`/{summary.json,ledger.csv,contact_sheet.jpg},
-    and `record_file`, where each image keeps the split that it has there. Raises InputError naming the path or
-    class when nothing sensible can be made of it, and when a larger share than `refuse_over` is lost; the ledger is
-    there then, the data is not.
+    What lies elsewhere is fetched into .fetched/. Writes `data_folder`/{dataset.json,train,val,test},
+    `report_folder`/{summary.json,ledger.csv,contact_sheet.jpg} and `record_file`, where each image keeps the split that
+    it has there. Raises InputError naming the path or class when nothing sensible can be made of it, and when a larger
+    share than `refuse_over` is lost; the ledger is there then, the data is not.
     """
     layers = read_layers(name, params, labels)
     reading = _read(name, params, report_folder)
@@ -58,8 +57,7 @@ def ingest(
         problems, doubtful = divided.problems, doubts(reading, taken)
         problems += notes(reading, taken) + [Problem("", "", "other_unit", doubt, "noted") for doubt in doubtful]
         dataset = _dataset(name, params, reading, laid.samples, problems)
-        if layers:
-            dataset.source["layers"] = hashes(layers)
+        dataset.source |= hashes(layers)
         _write(folder, images, laid.samples, dataset)
         summary = summary_of(params, reading, taken, laid, divided.pairs, problems)
         summary["recorded"] = divided.record.counts(c.name for c in reading.candidates)

@@ -58,9 +58,9 @@ def read_layers(dataset: str, params: DatasetParams, labels: Path) -> list[Layer
     return found
 
 
-def hashes(layers: Sequence[Layer]) -> dict[str, str]:
-    """Name -> the beginning of its hash, in their order."""
-    return {layer.name: layer.sha256[:SHORT] for layer in layers}
+def hashes(layers: Sequence[Layer]) -> dict[str, dict[str, str]]:
+    """What dataset.json says of them: by name, in their order, the beginning of each one's hash; nothing of none."""
+    return {"layers": {layer.name: layer.sha256[:SHORT] for layer in layers}} if layers else {}
 
 
 def lay(

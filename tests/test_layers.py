@@ -157,6 +157,8 @@ def test_without_a_layer_nothing_speaks_of_them(herd):
 
 def test_each_state_changes_what_it_says_and_nothing_else(herd):
     before, a, b, c, d, e, f = herd.samples, *herd.train(6)
+    sheet = herd.root / "reports/data/contact_sheet.jpg"
+    drawn = sheet.read_bytes()
     herd.write(
         "round1",
         herd.say(a, objects=[a_box(), a_box("cow", 0.1)]),
@@ -170,6 +172,7 @@ def test_each_state_changes_what_it_says_and_nothing_else(herd):
     herd.ingest("round1")
     assert herd.samples[a].objects == [a_box(), a_box("cow", 0.1)]
     assert herd.samples[b].objects == []
+    assert sheet.read_bytes() != drawn
     assert before.keys() - herd.samples.keys() == {c}
     assert herd.changed(before) == {a, b}
     assert herd.splits() == {i: s.split for i, s in before.items() if i != c}

@@ -66,7 +66,7 @@ def _plain(row: Sent) -> Sample:
 
 
 def fetch(file: Path, project: Project, empty_is_background: bool = False, by: str = "") -> Fetched:
-    """A statement about each image that was sent, by what an export as "CVAT for images 1.1" says of it.
+    """A statement about each image that was sent and is in `file`, an export as "CVAT for images 1.1".
 
     XML does not say whether an image without shapes was looked at: it is untouched, unless `empty_is_background`. Nor
     does it say who drew: `by`, else the task's assignee or owner. Raises InputError for a file that is not such an
@@ -89,8 +89,8 @@ def fetch(file: Path, project: Project, empty_is_background: bool = False, by: s
                 if event == "end" and depth == 1:
                     _part(element, taking, file)
                     element.clear()
-    except FileNotFoundError:
-        raise InputError(f"{file}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror}") from None
     except InputError:
         raise
     except BROKEN_XML as error:
@@ -137,11 +137,11 @@ class _Taking:
             self.said[row.sample.id] = self._statement(image, row)
 
     def finish(self, sent: dict[str, Sent]) -> None:
-        """A statement for each image that was sent."""
-        missing = sum(_name(row) not in self.seen for row in sent.values())
-        if missing:
+        """A statement for each image of the file that was sent."""
+        there = {i: row for i, row in sorted(sent.items()) if _name(row) in self.seen}
+        if missing := len(sent) - len(there):
             self._row("", "not_there", f"{missing} images that were sent are not in the file", "noted")
-        self.found.statements = [self.said.get(i) or _untouched(row) for i, row in sorted(sent.items())]
+        self.found.statements = [self.said.get(i) or _untouched(row) for i, row in there.items()]
 
     def _statement(self, image: Element, row: Sent) -> Statement:
         if len(image) == 0:
@@ -153,10 +153,11 @@ class _Taking:
         if len(labels) > 1:
             self._row(row.sample.id, "several_labels", f"{', '.join(labels)}; expected one")
             return _untouched(row)
-        sources = {part.get("source") for part in image.iter() if part.tag != "attribute"}
+        by_people = any(part.get("source") in BY_PEOPLE for part in image.iter())
+        by_nobody = all(shape.get("source") in NOBODY for shape in image)  # older versions of CVAT do not say
         as_sent = labels == [row.sample.label] if self.project.classify else kept == len(row.sample.objects)
         more = len(objects) - kept
-        if not sources & set(BY_PEOPLE) and as_sent and (not more or sources - {None} <= set(NOBODY)):
+        if not by_people and as_sent and (not more or by_nobody):
             if more:
                 self._row(row.sample.id, "not_by_people", f"{more} objects that nobody has touched", "dropped")
             return _untouched(row)

@@ -88,7 +88,10 @@ def lay(
                 outcome, now = one.outcome(images)
                 done[outcome] += 1
                 laid.problems += one.rows(names[said.id], layer.name)
-                there.pop(said.id) if now is None else there.update({said.id: now})
+                if now is None:
+                    del there[said.id]
+                else:
+                    there[said.id] = now
         if strange:
             more = ", ..." if len(strange) > SHOWN else ""
             found = f"{len(strange)} statements about images that are not in the dataset: "

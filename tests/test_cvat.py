@@ -136,6 +136,13 @@ def test_numbers_that_were_rounded_on_the_way_are_the_ones_that_were_sent(task, 
     assert snap(back, sent, sent, (cvat.NEAR / width, cvat.NEAR / height)) == (sent, len(sent))
 
 
+def test_a_new_object_has_nothing_of_one_that_is_still_there():
+    crowd = Object("cow", (0.0, 0.0, 0.5, 0.5), crowd=True)
+    new = Object("cow", (0.0, 0.0, 0.2, 0.9))
+    assert snap([new, replace(crowd, crowd=False)], [crowd], [crowd], (1e-3, 1e-3)) == ([crowd, new], 1)
+    assert snap([new], [crowd], [crowd], (1e-3, 1e-3)) == ([replace(new, crowd=True)], 0)
+
+
 def test_what_a_person_did_changes_that_image_and_that_number(herd):  # noqa: F811
     task, before = Task(herd), herd.samples
     moved, relabelled, emptied, added = task.first(4)

@@ -1,6 +1,7 @@
 """Label layers: their file, and what `ingest` makes of them."""
 
 import json
+import math
 import shutil
 from dataclasses import replace
 
@@ -43,6 +44,8 @@ def test_what_is_stated_is_read_again(tmp_path_factory, rows):
     assert read_layer(path) == sorted(rows, key=lambda s: s.id)
 
 
+COW = {"id": "b", "pixels": "ab", "look": "0f", "state": "labelled", "against": "cd"}
+A_BOX = {"label": "cow", "box": [0, 0, 1, 1]}
 GOOD = Statement("a", "ab", "0f", "empty", "cd", "ann").to_json()
 
 
@@ -55,6 +58,15 @@ GOOD = Statement("a", "ab", "0f", "empty", "cd", "ann").to_json()
         (GOOD | {"colour": "red"}, "unknown key 'colour'"),
         (GOOD | {"look": "zz"}, "not a statement"),
         ({"id": "a", "state": "empty"}, "not a statement"),
+        (GOOD | {"id": 7}, "found 7, expected a text"),
+        (COW | {"label": ["cow"]}, "found ['cow'], expected a text"),
+        (COW | {"objects": [{"label": 7, "box": [0, 0, 1, 1]}]}, "found 7, expected a text"),
+        (COW | {"objects": [{"label": "cow", "box": [0, 0, "1", 1]}]}, "found '1', expected a finite number"),
+        (COW | {"objects": [{"label": "cow", "box": [0, 0, math.nan, 1]}]}, "found nan, expected a finite number"),
+        (COW | {"objects": [{"label": "cow", "box": [0, 0, 1]}]}, "IndexError"),
+        (COW | {"objects": [A_BOX | {"landmarks": [[0, 0, 7]]}]}, "visibility 7; expected 0, 1 or 2"),
+        (COW | {"objects": [A_BOX | {"landmarks": [[0, True, 1]]}]}, "found True, expected a finite number"),
+        (COW | {"objects": "cow"}, "not a statement"),
         (GOOD, "a second statement about 'a'"),
     ],
 )

@@ -13,30 +13,39 @@ def snap(
 ) -> tuple[list[Object], int]:
     """The objects, with those that are as they were shown first, in their order; and how many these are.
 
-    `sent` are the objects of the dataset, `shown` the same as the tool had them, within the image. Each number of an
-    object that is `near` to that of the one which it is most alike is that one's.
+    `sent` are the objects of the dataset, `shown` the same as the tool had them, within the image. Of an object that is
+    not as it was, each number that is `near` to that of the changed one which it is most alike is that one's.
 
     >>> cow = Object("cow", (0.1, 0.1, 1 / 3, 0.5))
     >>> snap([Object("cow", (0.1, 0.1, 0.3333, 0.5))], [cow], [cow], (1e-4, 1e-4)) == ([cow], 1)
     True
     """
-    left, kept = [_most_like(o, shown, sent, near) for o in objects], []
-    for before in sent:
-        plain = replace(before, score=None)
-        if plain in left:
-            left.remove(plain)
-            kept.append(plain)
-    return [*kept, *left], len(kept)
+    left, kept, changed = list(objects), [], []
+    for before, exact in zip(shown, sent, strict=True):
+        now = next((o for o in left if _same(o, before, near)), None)
+        if now is None:
+            changed.append((before, exact))
+        else:
+            left.remove(now)
+            kept.append(replace(exact, score=None))
+    return [*kept, *(_most_like(o, changed, near) for o in left)], len(kept)
 
 
-def _most_like(o: Object, shown: Sequence[Object], sent: Sequence[Object], near: Near) -> Object:
-    """`o` with what it shares with the one of `shown` that it shares most with."""
-    found = max(
-        ((_alike(o, before, near), o.label == before.label, -i) for i, before in enumerate(shown)), default=None
+def _same(o: Object, before: Object, near: Near) -> bool:
+    visible, known = ({i: p for i, p in enumerate(x.landmarks) if p.visibility} for x in (o, before))
+    return (
+        o.label == before.label
+        and _alike(o, before, near) == 4 + 2 * len(known)
+        and {i: p.visibility for i, p in visible.items()} == {i: p.visibility for i, p in known.items()}
     )
-    if found is None or found[0] < 2:  # a side by chance
+
+
+def _most_like(o: Object, changed: Sequence[tuple[Object, Object]], near: Near) -> Object:
+    """`o` with what it shares with the one of those that were shown, and changed, that it shares most with."""
+    alike = [_alike(o, before, near) + (o.label == before.label) / 2 for before, _ in changed]
+    if max(alike, default=0) < 2:  # a side by chance
         return o
-    before, exact = shown[-found[2]], sent[-found[2]]
+    before, exact = changed[alike.index(max(alike))]
     points = [_point(*pair, near) for pair in zip(o.landmarks, before.landmarks, exact.landmarks, strict=False)]
     points += o.landmarks[len(points) :]
     if not exact.landmarks and not any(p.visibility for p in points):
@@ -46,7 +55,7 @@ def _most_like(o: Object, shown: Sequence[Object], sent: Sequence[Object], near:
 
 
 def _alike(o: Object, before: Object, near: Near) -> int:
-    """How many numbers of the two are near each other."""
+    """How many numbers of the two are near each other: sides, and both coordinates of landmarks."""
     sides = zip(_corners(o), _corners(before), near * 2, strict=True)
     points = zip(o.landmarks, before.landmarks, strict=False)
     return sum(abs(a - b) <= tolerance for a, b, tolerance in sides) + 2 * sum(

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from pipeline.commands import chain, data, labels, models
+from pipeline.commands import chain, choice, data, labels, models
 from pipeline.commands.arguments import above_0, count, numbers, path, place, port, share, word, words
 from pipeline.core.boundary import exit_code
 from pipeline.core.params import TASKS
@@ -37,6 +37,10 @@ def _run(arguments: list[str] | None) -> None:
     _leaks_parser(new("leaks", help="images on both sides of a dataset's splits, and what they are worth"))
     _next_parser(new("next", help="the images that are worth a label next, one id a line"))
     _mistakes_parser(new("mistakes", help="labels that may be wrong, the likeliest first"))
+    _annotate_parser(
+        new("annotate", help="send images to people who label them, with what a model or the dataset says")
+    )
+    _annotated_parser(new("annotated", help="fetch what people have labelled, as a label layer beside the source"))
     track = new("track", help="rebuild the MLflow runs from the chain's files where they are missing")
     track.set_defaults(command=chain.track)
     again = new("repro", help="run the chain: what params.yaml, data and code have changed since the last time")
@@ -180,14 +184,75 @@ def _next_parser(parser: argparse.ArgumentParser) -> None:
     what = "a folder of images without labels (default: the train split, to be labelled again)"
     parser.add_argument("--pool", type=path, metavar="FOLDER", help=what)
     parser.add_argument("--json", action="store_true", help="a list of id, score and why")
-    parser.set_defaults(command=labels.next)
+    parser.set_defaults(command=choice.next)
 
 
 def _mistakes_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", type=word, help="of params.yaml, ingested")
     parser.add_argument("--run", type=word, help="whose backbone judges (default: the first run on the dataset)")
     _add_report(parser, "draw the first ones")
-    parser.set_defaults(command=labels.mistakes)
+    parser.set_defaults(command=choice.mistakes)
+
+
+def _annotate_parser(parser: argparse.ArgumentParser) -> None:
+    what = "a dataset, whose labels are shown; or a run, whose predictions are"
+    parser.add_argument("name", type=word, metavar="DATASET|RUN", help=what)
+    parser.add_argument("--to", choices=("label-studio", "cvat"), required=True, help="the tool")
+    parser.add_argument(
+        "--out", type=path, metavar="FOLDER", help="cvat: a new folder, of which a task is made by hand"
+    )
+    _add_server(parser)
+    parser.add_argument("--run", type=word, help="whose predictions are shown, where a dataset has the run's name")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--ids", type=path, metavar="FILE", help="a file with an id per line, in this order; - for stdin"
+    )
+    which.add_argument("--split", choices=("train", "val", "test"), default="train", help="default: train")
+    parser.add_argument(
+        "--images", type=word, metavar="ROOT", help="what data/ingested is called where the server runs (default: here)"
+    )
+    parser.add_argument("--annotators", type=count, default=1, metavar="N", help="who label each image (default 1)")
+    parser.add_argument(
+        "--not-blind",
+        action="store_true",
+        help="show labels on val and test images too: people agree with what they see, and figures of a test set that "
+        "was made so flatter the model",
+    )
+    parser.set_defaults(command=labels.annotate)
+
+
+def _annotated_parser(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset", type=word, help="of params.yaml")
+    parser.add_argument(
+        "--name", type=word, required=True, metavar="LAYER", help="of the layer: labels/DATASET/LAYER.jsonl"
+    )
+    _add_server(parser)
+    parser.add_argument("--project", type=count, metavar="N", help="its number there (default: that of `annotate`)")
+    parser.add_argument(
+        "--reviewer",
+        type=word,
+        action="append",
+        default=[],
+        dest="reviewers",
+        metavar="EMAIL",
+        help="whose answer counts before all others; may be given again",
+    )
+    cvat = parser.add_argument_group("CVAT")
+    cvat.add_argument("--xml", type=path, metavar="FILE", help="what it exported as 'CVAT for images 1.1'")
+    cvat.add_argument(
+        "--empty-is-background",
+        action="store_true",
+        help="images without shapes have been looked at, all of them: the file does not say",
+    )
+    cvat.add_argument("--by", type=word, metavar="NAME", help="who drew (default: whose task it is)")
+    parser.set_defaults(command=labels.annotated)
+
+
+def _add_server(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--url", type=word, help="of the server (default: LABEL_STUDIO_URL of the environment)")
+    parser.add_argument(
+        "--token", type=word, help="default: LABEL_STUDIO_API_KEY of the environment, which other users cannot see"
+    )
 
 
 def _add_report(parser: argparse.ArgumentParser, what: str) -> None:

@@ -21,8 +21,11 @@ def main(name: str) -> str:
     before = record.read_bytes() if record.exists() else b""
     anew = bool(read_record(record, params.splits).before)
     with over(machine.parallel):
-        summary = ingest(name, params, data, reports, record)
+        summary = ingest(name, params, data, reports, record, Path("labels"))
     said = [_counts(data, summary)]
+    for layer, counts in summary.get("layers", {}).items():
+        done = ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in counts.items() if count)
+        said.append(f"layer {layer}: {done or 'nothing said'}")
     if rows := sum(summary["by_rule"].values()):
         said.append(f"{rows} rows in {reports / 'ledger.csv'}" if rows > 1 else f"1 row in {reports / 'ledger.csv'}")
     if empty := [split for split, count in summary["splits"].items() if not count]:

@@ -20,11 +20,14 @@ MAIN = {"classify": "accuracy", "detect": "AP", "localize": "mean_iou"}
 def write_project(root: Path, runs: dict[str, str]) -> None:
     """A project whose chain has run, small, in the chain's own formats."""
     blocks = {run: {"dataset": run, "task": task, "head": {"dropout": 0.2}} for run, task in runs.items()}
-    ingest = {"format": "folder", "path": "data/mine", "max_side": 64}
+    layers = {"layers": ["round1"], "layers_sha256": {"round1": "7f" * 32}}
+    ingest = {"format": "folder", "path": "data/mine", "max_side": 64, **layers}
+    source = {"path": "data/mine", "layers": {"round1": "7f" * 6}}
     write_json(root / "params.yaml", {"datasets": {r: {"ingest": ingest} for r in runs}, "runs": blocks})
     for number, (run, task) in enumerate(runs.items()):
         figures = {"task": task, "n_images": 8, MAIN[task]: 0.9 - number / 10, "per_class": {"not / 100%": {"f1": 0.5}}}
-        write_json(root / f"data/ingested/{run}/dataset.json", {"counts": {"train": 8, "val": 4, "test": 8}})
+        told = {"source": source, "counts": {"train": 8, "val": 4, "test": 8}}
+        write_json(root / f"data/ingested/{run}/dataset.json", told)
         write_text(root / f"data/ingested/{run}/test/metadata.jsonl", f"the test images of {run}")
         Image.new("RGB", (64, 48), (40 * number, 90, 160)).save(
             _parent(root / f"reports/ingest/{run}/contact_sheet.jpg")

@@ -62,6 +62,15 @@ def test_the_card_says_what_the_files_say(run: Path, reports: Path) -> None:
     assert "tags.`pocketlens.run` = 'shapes'" in text
 
 
+def test_the_card_names_the_layers_of_labels(run: Path, reports: Path) -> None:
+    spec, facts = read_spec(run / "exports/model.json"), read_json(run / "exports/export.json")
+    evidence = read_evidence(spec, run / "data", reports)
+    without = model_card(spec, facts, evidence)
+    evidence.dataset.source["layers"] = {"round1": "ab12", "round2": "cd34"}
+    said = "Labelled anew since, in this order: `round1` (sha256 ab12), `round2` (sha256 cd34).\n"
+    assert model_card(spec, facts, evidence).replace(said, "") == without
+
+
 def test_a_report_that_is_missing_is_named(run: Path, reports: Path) -> None:
     (reports / "ingest/shapes/summary.json").unlink()
     with pytest.raises(InputError, match=r"summary\.json: no such file"):

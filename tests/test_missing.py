@@ -46,7 +46,7 @@ def project(tmp_path: Path) -> Path:
     for stage, block in chain["stages"].items():
         body = block.get("do", block)
         body.pop("params", None)
-        data = [d for d in body["deps"] if d.split("/")[0] not in ("pipeline", "stages", "weights")]
+        data = [d for d in body["deps"] if d.split("/")[0] not in ("pipeline", "stages", "weights", "labels")]
         kinds = [body.pop(kind, []) for kind in ("outs", "metrics", "plots")]
         outs = [next(iter(out)) if isinstance(out, dict) else out for kind in kinds for out in kind]
         body |= {"deps": data, "outs": outs, "cmd": " ".join(["python stage.py", stage, "${key}", *outs])}

@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 
 from pipeline.config.adding import add
 from pipeline.core.errors import InputError
+from pipeline.core.layer import Statement, write_layer
 from pipeline.tracking.dvc_state import read_state
 
 KEPT = ("herd", "pose")
@@ -41,7 +42,7 @@ def cloned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project as git has it, but for quick stages; the run herd has a weights file of its own."""
     folder = tmp_path_factory.mktemp("cloned") / "project"
     hidden = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    for name in ("pipeline", "stages", "weights"):
+    for name in ("pipeline", "stages", "weights", "labels"):
         shutil.copytree(ROOT / name, folder / name, ignore=hidden)
     for name in ("params.yaml", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore", "tests/quick_stage.py"):
         (folder / name).parent.mkdir(exist_ok=True)
@@ -253,6 +254,24 @@ def test_a_record_of_splits_is_there_when_ingest_runs_and_is_no_other_state(proj
     assert record.read_bytes() != before
     assert read_state(project, "herd", "herd").lock == lock
     assert repro(project) == []
+
+
+def test_a_label_layer_reruns_ingest_and_what_comes_of_it_when_it_changes(project: Path) -> None:
+    layer = project / "labels/herd/round1.jsonl"
+    write_layer(layer, [])
+    assert repro(project) == ["params"], "no dataset names it"
+    set_params(project, {"datasets.herd.layers": ["round1"]})
+    follows = herds("ingest", "augment", *FROM_TRAIN)
+    assert set(repro(project)) == {"params", "inspect", *follows}
+    before = read_state(project, "herd", "herd")
+    assert before.params["dataset.ingest.layers"] == ["round1"]
+    write_layer(layer, [Statement("a", "ab", "0f", "empty", "cd", "ann")])
+    assert "labels" in in_project(project, "dvc", "status").stdout
+    assert set(repro(project)) == {"params", "inspect", *follows}
+    now = read_state(project, "herd", "herd")
+    assert (now.lock != before.lock, repro(project)) == (True, [])
+    in_project(project, "dvc", "add", "-q", "labels/herd/round1.jsonl")  # as a large one is kept
+    assert repro(project) in ([], ["params"])
 
 
 def test_a_mistake_leaves_resolved_yaml_as_it_was(project: Path) -> None:

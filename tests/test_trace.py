@@ -19,6 +19,7 @@ from pipeline.core.sample import read_samples, write_samples
 from pipeline.datasets.ingest.ingest import ingest
 from pipeline.datasets.params import DATASETS, SplitParams
 from pipeline.tracking.trace.image import image_of
+from pipeline.tracking.trace.text import trace_text
 from pipeline.tracking.trace.trace import trace
 from pipeline.tracking.track import track_run
 
@@ -60,6 +61,8 @@ def test_an_exported_file_tells_all(project: Path) -> None:
     assert model["made_from"][0]["path"] == "data/ingested/herd/dataset.json"
     assert found["dataset"]["counts"] == {"train": 8, "val": 4, "test": 8}
     assert (found["dataset"]["format"], found["dataset"]["path"]) == ("folder", "data/mine")
+    assert found["dataset"]["layers"] == {"round1": "7f" * 32}
+    assert f"layer     round1, sha256 {'7f' * 6}\n" in trace_text(found)
     assert found["verdict"]["passed"] is True
     assert found["verdict"]["recorded"] is True
     assert found["verdict"]["targets"]["onnx_int8"]["AP"] == 0.8

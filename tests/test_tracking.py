@@ -94,7 +94,11 @@ def test_an_mlflow_run_holds_what_the_files_say(project: Path, caplog: pytest.Lo
         "cost/macs": 1500, "cost/params": 40, "train/seconds": 12.5,
     }.items()  # fmt: skip
     assert "macro_f1" in caplog.text  # undefined: left out, and said
-    assert run.inputs.dataset_inputs[0].dataset.digest == read_state(project, "alpaca", "alpaca").data
+    (data,) = (i.dataset for i in run.inputs.dataset_inputs)
+    assert data.digest == read_state(project, "alpaca", "alpaca").data
+    assert json.loads(data.source) == {
+        "path": "data/ingested/alpaca", "md5": data.digest, "layers": {"round1": "7f" * 6}
+    }  # fmt: skip
     for path in (
         "exports/alpaca.onnx", "exports/verdict.json", "exports/verify.json", "model/model.json",
         "reports/ingest/contact_sheet.jpg", "reports/verify/verdict.json", "reports/verify/verify.json",

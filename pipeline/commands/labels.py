@@ -1,77 +1,113 @@
-"""The commands on labels: `next`, `mistakes`."""
+"""The commands on labels: `annotate`, `annotated`."""
 
 import argparse
+import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pipeline.commands.common import check_place, json_text
-from pipeline.config.params import Params, read_params
-from pipeline.core.errors import InputError, shown
-from pipeline.core.params import nearest
+from pipeline.core.errors import InputError
+from pipeline.core.files import read_text
 
+if TYPE_CHECKING:
+    from pipeline.annotation.label_studio import LabelStudio
+    from pipeline.annotation.outgoing import Predict
+    from pipeline.core.sample import Sample
 
-def next(args: argparse.Namespace) -> None:
-    from pipeline.annotation.next import Run, choose, pool_images, write_choices
-    from pipeline.experiments.leaks import ingested_images
-
-    params = read_params()
-    name, dataset = _run_and_dataset(params, args.name)
-    block = params.run(name)
-    run = Run(name, block, block.predict.model_dump(), Path("models"), Path("exports"), Path(".features"))
-    with ingested_images(Path("data/ingested") / dataset) as labelled:
-        pool = pool_images(args.pool, labelled.dataset) if args.pool else None
-        chosen, worth = choose(run, labelled, pool, args.count, params.dataset(dataset).near_duplicate_bits)
-    path = Path("reports/next") / f"{args.name}.csv"
-    write_choices(path, chosen)
-    print(json_text([asdict(row) for row in chosen]) if args.json else "\n".join(shown(row.id) for row in chosen))
-    for problem in pool.refused if pool else []:
-        print(f"not looked at: {shown(problem.found)}", file=sys.stderr)
-    short = "" if len(chosen) == args.count else f" of {args.count}: all others show what these or labelled ones show"
-    print(f"{path}: {len(chosen)} images{short}; {worth}", file=sys.stderr)
+INGESTED, LABELS = Path("data/ingested"), Path("labels")
+CVAT = "cvat"
 
 
-def mistakes(args: argparse.Namespace) -> None:
-    from pipeline.annotation.mistakes import (
-        find_mistakes,
-        labelled_samples,
-        mistakes_text,
-        suspects_sheet,
-        write_mistakes,
-    )
-    from pipeline.core.sample import read_dataset
-    from pipeline.experiments.sheets import check_sheet
+def annotate(args: argparse.Namespace) -> None:
+    from pipeline.annotation import cvat
+    from pipeline.annotation.outgoing import chosen, outgoing
+    from pipeline.annotation.project import project_of
+    from pipeline.annotation.sending import Wishes, send
+    from pipeline.config.params import read_params
 
     params = read_params()
-    params.dataset(args.dataset)
-    name = args.run or _first_run(params, args.dataset)
-    if params.run(name).dataset != args.dataset:
-        raise InputError(f"--run {name}: its dataset is {params.run(name).dataset}; expected a run on {args.dataset}")
-    if args.sheet:
-        check_place("--sheet", args.sheet)
-        check_sheet(args.sheet)
-    folder = Path("data/ingested") / args.dataset
-    dataset, samples = read_dataset(folder), labelled_samples(folder)
-    rows = find_mistakes(name, params.run(name), dataset, folder, samples, Path(".features"))
-    path = Path("reports/mistakes") / f"{args.dataset}.csv"
-    write_mistakes(path, rows)
-    print(json_text([asdict(row) for row in rows]) if args.json else mistakes_text(args.dataset, rows, path))
-    if args.sheet:
-        suspects_sheet(rows, dataset, folder, samples, args.sheet)
+    run = args.run or (args.name if args.name not in params.datasets and args.name in params.runs else None)
+    name = params.run(run).dataset if run else args.name
+    if args.run and args.name not in (name, args.run):
+        raise InputError(f"--run {run}: its dataset is {name}; expected a run on {args.name}")
+    params.dataset(name)
+    if (args.to == CVAT) != bool(args.out):
+        raise InputError(
+            f"--to {args.to}: {'expected --out FOLDER' if args.to == CVAT else '--out goes with --to cvat'}"
+        )
+    server = None if args.out else _server(args)
+    project = project_of(name, INGESTED, LABELS)
+    model, predict = _model(run) if run else ("", None)
+    samples = chosen(project.folder, args.split, _ids(args.ids))
+    rows, sure = outgoing(project.folder, samples, project.dataset, model, predict, args.not_blind)
+    if server is None:
+        print(cvat.send(args.out, project, rows))
+        return
+    root = args.images or str(INGESTED.absolute())
+    print(send(server, project, rows, sure, Wishes(root, args.annotators, bool(run) and not args.ids)))
 
 
-def _run_and_dataset(params: Params, name: str) -> tuple[str, str]:
-    """A run is meant where both have the name."""
-    if name in params.runs:
-        return name, params.run(name).dataset
-    if name in params.datasets:
-        return _first_run(params, name), name
-    known = [*params.runs, *params.datasets]
-    raise InputError(f"no run and no dataset {name!r} in params.yaml{nearest(name, known)}")
+def annotated(args: argparse.Namespace) -> None:
+    from pipeline.annotation import cvat
+    from pipeline.annotation.fetching import fetch, key_in, number_of
+    from pipeline.annotation.layers import write_fetched
+    from pipeline.annotation.project import project_of
+    from pipeline.config.params import NAME, NAMED, read_params
+
+    read_params().dataset(args.dataset)
+    if not NAME.fullmatch(args.name):
+        raise InputError(f"--name {args.name!r}: expected {NAMED}")
+    if args.xml:
+        project = project_of(args.dataset, INGESTED, LABELS)
+        fetched = cvat.fetch(args.xml, project, args.empty_is_background, args.by or "")
+    else:
+        server = _server(args)
+        key = key_in(server, args.project) if args.project else ""
+        project = project_of(args.dataset, INGESTED, LABELS, key)
+        fetched = fetch(server, args.project or number_of(server, project), project, args.reviewers)
+    for line in write_fetched(LABELS, args.name, project, fetched):
+        print(line)
 
 
-def _first_run(params: Params, dataset: str) -> str:
-    for name, run in params.runs.items():
-        if run.dataset == dataset:
-            return name
-    raise InputError(f"dataset {dataset!r}: no run of params.yaml has it, whose backbone could tell images apart")
+def _server(args: argparse.Namespace) -> "LabelStudio":
+    from pipeline.annotation.label_studio import LabelStudio
+
+    url, token = args.url or os.environ.get("LABEL_STUDIO_URL"), args.token or os.environ.get("LABEL_STUDIO_API_KEY")
+    if not url:
+        raise InputError("no --url, and no LABEL_STUDIO_URL in the environment; `make label-studio` starts a server")
+    if not token:
+        raise InputError(
+            "no --token, and no LABEL_STUDIO_API_KEY in the environment; Account & Settings of Label Studio has one"
+        )
+    return LabelStudio(url, token)
+
+
+def _ids(file: Path | None) -> list[str] | None:
+    """One per line of a file, or of what is piped in."""
+    if file is None:
+        return None
+    text = sys.stdin.read() if str(file) == "-" else read_text(file)
+    return [line.strip() for line in text.split("\n") if line.strip()]
+
+
+def _model(run: str) -> tuple[str, "Predict"]:
+    """A run's name with that of its weights, and what predicts with it."""
+    from pipeline.annotation.outgoing import certainty
+    from pipeline.commands.common import check_made, shown_block
+    from pipeline.core.files import sha256
+    from pipeline.core.spec import model_folder, read_spec
+    from pipeline.evaluation.params import with_predict
+    from pipeline.metrics.metrics import judged, shown
+    from pipeline.runtimes.answers import predict_samples
+    from pipeline.runtimes.on_torch import TorchRuntime
+
+    check_made(run)
+    folder = model_folder(Path("models"), run)
+    spec = with_predict(read_spec(folder / "model.json"), shown_block(run))
+    weights = spec.weights_sha256 or sha256(folder / "model.safetensors")
+    runtime = TorchRuntime(folder, None)
+
+    def predict(images: Path, samples: list["Sample"]) -> list[tuple["Sample", float]]:
+        return [(shown(p, spec), certainty(p)) for p in predict_samples(runtime, judged(spec), images, samples)]
+
+    return f"{run} {weights[:8]}", predict

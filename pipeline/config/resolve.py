@@ -21,6 +21,7 @@ HEADING = (
     "# Written by the stage `params` from params.yaml, where knobs are changed; `pocketlens params` explains them.\n"
 )
 INGEST = "ingest"
+LABELS = "labels"
 MODEL = "model.safetensors"
 
 
@@ -37,13 +38,13 @@ class Knob:
 def resolve(path: Path | str = "params.yaml") -> dict[str, Any]:
     """Every knob of every dataset and run of the file `path`, in blocks by stage; paths in it are its folder's.
 
-    Raises InputError for a wrong key, or a weights file that is missing.
+    Raises InputError for a wrong key, or a weights file or a label layer that is missing.
     """
     path = Path(path)
     params = parse_params(read_text(path), path)
     return {
         "sample": params.sample.model_dump(),
-        "datasets": {name: _dataset(dataset.model_dump()) for name, dataset in params.datasets.items()},
+        "datasets": {name: _dataset(path, name, dataset.model_dump()) for name, dataset in params.datasets.items()},
         "runs": {name: _run(path, name, params.runs) for name in params.runs},
         "machine": params.machine.model_dump(),
         "track": params.track.model_dump(),
@@ -148,8 +149,18 @@ def run_of(project: Path, weights: str) -> str:
     return path.parent.name if of_model else ""
 
 
-def _dataset(block: dict[str, Any]) -> dict[str, Any]:
+def _dataset(params: Path, name: str, block: dict[str, Any]) -> dict[str, Any]:
     """What `ingest` reads, and what `augment` does."""
+    for layer in block["layers"]:
+        from pipeline.core.layer import layer_file  # with Pillow, which other params are read without
+
+        file, where = layer_file(LABELS, name, layer), f"{params}: datasets.{name}.layers"
+        if not (params.parent / file).is_file():
+            raise InputError(f"{where}: {layer}: no such file: {file}")
+        stated, found = block["layers_sha256"].get(layer), sha256(params.parent / file)
+        if stated not in (None, found):
+            raise InputError(f"{where}_sha256.{layer}: found {stated}; that of {file} is {found}")
+        block["layers_sha256"][layer] = found
     return {INGEST: {key: value for key, value in block.items() if key != "augment"}, "augment": block["augment"]}
 
 

@@ -6,6 +6,7 @@ over the source after the split, so that no label moves an image to another one.
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -16,7 +17,7 @@ from PIL import Image
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_text, write_text
-from pipeline.core.sample import Object, Sample
+from pipeline.core.sample import ABSENT, HIDDEN, VISIBLE, Object, Sample
 
 STATES = ("labelled", "empty", "skipped", "untouched", "excluded")
 SAYS = ("labelled", "empty", "excluded")  # the states that change something
@@ -62,8 +63,24 @@ class Statement:
             raise ValueError(f"state {row.get('state')!r}; expected one of {', '.join(STATES)}")
         if row["state"] != "labelled" and (sample.label is not None or sample.objects):
             raise ValueError(f"a label or objects on an image that is {row['state']}")
-        said = {"by": "", **row, "label": sample.label, "objects": sample.objects}
-        return Statement(**said)
+        said = Statement(**{"by": "", **row, "label": sample.label, "objects": sample.objects})
+        _check(said)
+        return said
+
+
+def _check(said: Statement) -> None:
+    """Raise TypeError or ValueError for a value that cannot be one of its key."""
+    words = (said.id, said.pixels, said.look, said.against, said.by, said.shown, *(o.label for o in said.objects))
+    numbers = [v for o in said.objects for v in (*o.box, *(v for p in o.landmarks for v in (p.x, p.y)))]
+    for word in (*words, *([] if said.label is None else [said.label])):
+        if not isinstance(word, str):
+            raise TypeError(f"found {word!r:.40}, expected a text")
+    for value in (*numbers, *([] if said.seconds is None else [said.seconds])):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError(f"found {value!r:.40}, expected a finite number")
+    for p in (p for o in said.objects for p in o.landmarks):
+        if p.visibility not in (ABSENT, HIDDEN, VISIBLE):
+            raise ValueError(f"visibility {p.visibility!r:.40}; expected 0, 1 or 2")
 
 
 def _picked(row: Any, keys: Iterable[str]) -> dict[str, Any]:

@@ -4,9 +4,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import BeforeValidator, Field, create_model, model_validator
 
-from pipeline.core.params import Block, Fraction, Seed
+from pipeline.core.params import Block, Fraction, Seed, nearest
 from pipeline.datasets.formats import FORMATS
 from pipeline.datasets.formats.format import Format
+
+LAYER = r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,99}$"  # a file's name without its suffix
 
 
 def _off(said: Any) -> Any:
@@ -54,6 +56,18 @@ class DatasetParams(Block):
     """What a set whose labels look like another unit or convention (boxes below two pixels, say) does to the stage."""
     refuse_over: Fraction = 0.1
     """A larger share of the files, images, labelled images or objects lost, or of a class's, stops the stage."""
+    layers: list[Annotated[str, Field(pattern=LAYER)]] = []
+    """Label layers to lay over the source, in order: the names of files labels/DATASET/LAYER.jsonl."""
+    layers_sha256: dict[str, str] = {}
+    """Of each layer's file; where it is stated, no other file is taken. The stage `params` fills it in."""
+
+    @model_validator(mode="after")
+    def _each_layer_once(self) -> "DatasetParams":
+        if twice := [name for name in self.layers if self.layers.count(name) > 1]:
+            raise ValueError(f"layers: {twice[0]!r} stands twice; expected each layer once")
+        if strange := sorted(self.layers_sha256.keys() - set(self.layers)):
+            raise ValueError(f"layers_sha256.{strange[0]}: no layer of that name{nearest(strange[0], self.layers)}")
+        return self
 
 
 def _of_format(row: Format) -> type[DatasetParams]:

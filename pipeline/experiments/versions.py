@@ -82,7 +82,9 @@ class Difference:
 
     def of_set(self) -> dict[str, tuple[list[Any], list[Any]]]:
         """What the images share and is different, before and now."""
-        both = {key: (getattr(self.before.dataset, key), getattr(self.now.dataset, key)) for key in SHARED}
+        sets = self.before.dataset, self.now.dataset
+        both = {key: (getattr(sets[0], key), getattr(sets[1], key)) for key in SHARED}
+        both["layers"] = _layers(sets[0]), _layers(sets[1])
         return {key: (old, new) for key, (old, new) in both.items() if old != new}
 
     def counts(self) -> dict[str, int]:
@@ -99,6 +101,10 @@ class Difference:
         names = {"before": self.before.name, "now": self.now.name, "counts": self.counts()}
         shared = {key: {"before": old, "now": new} for key, (old, new) in self.of_set().items()}
         return {**names, "added": self.added, "removed": self.removed, "changed": changed, "dataset": shared}
+
+
+def _layers(dataset: Dataset) -> list[str]:
+    return [f"{name} ({sha256})" for name, sha256 in dataset.source.get("layers", {}).items()]
 
 
 @contextmanager

@@ -282,7 +282,8 @@ def _log_data(client: "MlflowClient", run_id: str, project: Path, state: RunStat
     from mlflow.entities import Dataset, DatasetInput
 
     folder = f"data/ingested/{state.dataset}"
-    counts = read_json(project / folder / "dataset.json")["counts"]
-    source = json.dumps({"path": folder, "md5": state.data})
-    data = Dataset(state.dataset, state.data, source_type="dvc", source=source, profile=json.dumps(counts))
+    told = read_json(project / folder / "dataset.json")
+    layers = {key: told["source"][key] for key in ("layers",) if key in told["source"]}
+    source, counts = json.dumps({"path": folder, "md5": state.data, **layers}), json.dumps(told["counts"])
+    data = Dataset(state.dataset, state.data, source_type="dvc", source=source, profile=counts)
     client.log_inputs(run_id, [DatasetInput(data)])

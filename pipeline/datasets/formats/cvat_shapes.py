@@ -8,8 +8,9 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from pipeline.core.sample import HIDDEN, VISIBLE
+from pipeline.datasets.formats.drawn import Box, Drawing, Drawn, Point, holds
 from pipeline.datasets.formats.reading import label_text
-from pipeline.datasets.formats.shapes import Box, Drawing, Drawings, Point, holds, number, turned
+from pipeline.datasets.formats.shapes import number, turned
 
 BROKEN_XML = (ParseError, DefusedXmlException, UnicodeError, LookupError, ValueError)
 CORNERS = ("xtl", "ytl", "xbr", "ybr")
@@ -49,7 +50,7 @@ class Shapes:
             return False
         return True
 
-    def drawn(self, drawing: Drawing, drawings: Drawings) -> Drawing:
+    def drawn(self, drawing: Drawing, drawings: Drawn) -> Drawing:
         """`drawing` with these shapes, each point told its box. A skeleton that has none gets one."""
         drawing.labels, drawing.boxes = self.labels, self.boxes
         for skeleton, box in zip(self.skeletons, self._boxes_of_skeletons(), strict=True):
@@ -66,18 +67,20 @@ class Shapes:
         return drawing
 
     def _boxes_of_skeletons(self) -> list[int | None]:
-        """For each skeleton the one box of its group; where neither has a group, the one around it whose label begins
-        its own ("alpaca" and "alpaca_points"). A box that two could have is nobody's."""
+        """For each skeleton the one box of its group; without a group, the one around it that is of no skeleton's group
+        and whose label begins its own ("alpaca" and "alpaca_points"). A box that two could have is nobody's."""
+        groups = {skeleton.group for skeleton in self.skeletons} - {None}
         found = []
         for skeleton in self.skeletons:
-            boxes = [i for i, box in enumerate(self.boxes) if _fit(skeleton, box)]
+            if skeleton.group is not None:
+                boxes = [i for i, box in enumerate(self.boxes) if box.tie == skeleton.group]
+            else:
+                boxes = [i for i, box in enumerate(self.boxes) if box.tie not in groups and _lies_in(skeleton, box)]
             found.append(boxes[0] if len(boxes) == 1 else None)
         return [box if found.count(box) == 1 else None for box in found]
 
 
-def _fit(skeleton: Skeleton, box: Box) -> bool:
-    if skeleton.group is not None or box.tie is not None:
-        return skeleton.group == box.tie
+def _lies_in(skeleton: Skeleton, box: Box) -> bool:
     return skeleton.label.startswith(box.label) and all(holds(box.box, p.x, p.y) for p in skeleton.points)
 
 
@@ -101,7 +104,11 @@ def _box(shape: Element) -> tuple[float, float, float, float]:
 
 
 def rotation_of(shape: Element) -> float:
-    """In degrees, clockwise as it is seen. Raises ValueError if it is no number."""
+    """In degrees, clockwise as it is seen. Raises ValueError if it is no number.
+
+    >>> rotation_of(Element("box", rotation="30.00"))
+    30.0
+    """
     return number(shape.get("rotation") or 0)
 
 

@@ -7,7 +7,7 @@ Numbers are the shortest that read back as they were; CVAT's own export rounds t
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from pipeline.core.sample import ABSENT, HIDDEN, Dataset, Object, Sample
@@ -22,9 +22,27 @@ def _place(split: str | None, name: str) -> str:
 
 
 def _write(folder: Path, dataset: Dataset, samples: Iterable[Sample], lost: Lost) -> None:  # noqa: ARG001
+    write_xml(folder / "annotations.xml", dataset, samples)
+
+
+def write_xml(path: Path, dataset: Dataset, samples: Iterable[Sample]) -> None:
+    """The samples in this order, each by its file name without `images/`. Raises InputError for a name of a label or
+    landmark that XML cannot hold.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write_xml(Path(folder, "a.xml"), Dataset("herd", ["cow"]), [Sample("1", "1.jpg", 64, 48, label="cow")])
+    ...     print(Path(folder, "a.xml").read_text().partition("</meta>")[2])
+    <BLANKLINE>
+      <image id="0" name="1.jpg" width="64" height="48">
+        <tag label="cow" source="file" />
+      </image>
+    </annotations>
+    <BLANKLINE>
+    """
     refuse_in_xml(dataset)
-    skeletons = _skeletons(dataset)
-    with (folder / "annotations.xml").open("w", encoding="utf-8", newline="\n") as file:
+    skeletons = skeletons_of(dataset)
+    with path.open("w", encoding="utf-8", newline="\n") as file:
         file.write('<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n')
         _add(file, _meta(dataset, skeletons))
         for number, sample in enumerate(samples):
@@ -32,13 +50,31 @@ def _write(folder: Path, dataset: Dataset, samples: Iterable[Sample], lost: Lost
         file.write("</annotations>\n")
 
 
+def labels_of_task(dataset: Dataset) -> list[dict[str, Any]]:
+    """The labels as CVAT takes them in the raw form of a task's labels.
+
+    >>> [label["name"] for label in labels_of_task(Dataset("herd", ["cow"], ["nose", "tail"]))]
+    ['cow', 'cow_points']
+    """
+    labels: list[dict[str, Any]] = [{"name": name, "type": "any", "attributes": []} for name in dataset.labels]
+    points = [{"name": name, "type": "points", "attributes": []} for name in dataset.landmarks]
+    for name in skeletons_of(dataset).values():
+        skeleton = {"type": "skeleton", "attributes": [], "svg": _picture(dataset), "sublabels": points}
+        labels.append({"name": name, **skeleton})
+    return labels
+
+
 def _add(file: IO[str], element: Element) -> None:
     indent(element, level=1)
     file.write(f"  {tostring(element, encoding='unicode').strip()}\n")
 
 
-def _skeletons(dataset: Dataset) -> dict[str, str]:
-    """Class -> the label of its skeletons, which no class is called."""
+def skeletons_of(dataset: Dataset) -> dict[str, str]:
+    """Class -> the label of its skeletons, which no class is called.
+
+    >>> skeletons_of(Dataset("herd", ["cow", "cow_points"], ["nose"]))
+    {'cow': 'cow_points_', 'cow_points': 'cow_points_points'}
+    """
     found: dict[str, str] = {}
     for label in dataset.labels if dataset.landmarks else []:
         name = f"{label}_points"

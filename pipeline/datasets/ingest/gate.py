@@ -1,7 +1,7 @@
 """Whether what is left of a dataset is what its owner meant: how much was lost, and what near-duplicates leave."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pipeline.core.errors import InputError
@@ -40,7 +40,7 @@ def judge(
     doubtful: list[str],
 ) -> None:
     """Raise InputError, without the dataset's name: for what is `doubtful` about units, for near-duplicates that leave
-    no splits, for too much that is lost on the way to `samples`, and for a label that could not be learnt.
+    no splits, and for too much that is lost on the way to `samples`.
     """
     if doubtful and params.other_units == "stop":
         raise InputError(f"{'; '.join(doubtful)} If it is all as it should be, set other_units: note")
@@ -48,6 +48,13 @@ def judge(
         raise InputError(_crowded(crowd, params))
     if lost := _losses(params.refuse_over, reading, taken, samples, problems):
         raise InputError(f"{'; '.join(lost)}; refuse_over allows {params.refuse_over:.0%}")
+
+
+def check_learnable(samples: Sequence[Sample]) -> None:
+    """Raise InputError, without the dataset's name, for a label that no image in train has.
+
+    >>> check_learnable([Sample(split, "1.jpg", 64, 48, split, label="cow") for split in ("train", "test")])
+    """
     trained = {label for s in samples if s.split == "train" for label in labels_of(s)}
     if missing := sorted({label for s in samples for label in labels_of(s)} - trained):
         raise InputError(f"no image in train has {', '.join(missing)}")

@@ -13,26 +13,33 @@ from pipeline.core.parallel import each
 from pipeline.core.sample import SPLITS, Dataset, Sample, write_dataset, write_samples
 from pipeline.datasets.formats.reading import Problem, Reading
 from pipeline.datasets.ingest.divide import divide
-from pipeline.datasets.ingest.gate import judge
+from pipeline.datasets.ingest.gate import check_learnable, judge
+from pipeline.datasets.ingest.layers import hashes, lay, read_layers
 from pipeline.datasets.ingest.record import Record, read_record, write_record
 from pipeline.datasets.ingest.report import labels_sheet, ledger_text, summary_of
 from pipeline.datasets.ingest.sources import nothing_usable, read_source
 from pipeline.datasets.ingest.splits import labels_of
-from pipeline.datasets.ingest.take import Taken, by_file, ended, source, take_all
+from pipeline.datasets.ingest.take import Taken, by_file, ended, names_of, source, take_all
 from pipeline.datasets.ingest.units import doubts, notes
 from pipeline.datasets.params import DatasetParams
 
 
 def ingest(
-    name: str, params: DatasetParams, data_folder: Path, report_folder: Path, record_file: Path | None = None
+    name: str,
+    params: DatasetParams,
+    data_folder: Path,
+    report_folder: Path,
+    record_file: Path | None = None,
+    labels: Path = Path("labels"),
 ) -> dict[str, Any]:
-    """Read, check, scale and split a dataset; returns the summary. What lies elsewhere is fetched into .fetched/.
+    """Read, check, scale and split a dataset, and lay the layers in the folder `labels` over it; returns the summary.
 
-    Writes `data_folder`/{dataset.json,train,val,test} and `report_folder`/{summary.json,ledger.csv,contact_sheet.jpg},
-    and `record_file`, where each image keeps the split that it has there. Raises InputError naming the path or
-    class when nothing sensible can be made of it, and when a larger share than `refuse_over` is lost; the ledger is
-    there then, the data is not.
+    What lies elsewhere is fetched into .fetched/. Writes `data_folder`/{dataset.json,train,val,test},
+    `report_folder`/{summary.json,ledger.csv,contact_sheet.jpg} and `record_file`, where each image keeps the split that
+    it has there. Raises InputError naming the path or class when nothing sensible can be made of it, and when a larger
+    share than `refuse_over` is lost; the ledger is there then, the data is not.
     """
+    layers = read_layers(name, params, labels)
     reading = _read(name, params, report_folder)
     with new_folder(data_folder) as folder:
         # here, and written here: a second run at the same time is refused
@@ -42,34 +49,42 @@ def ingest(
         taken = _take(name, params, reading, images)
         try:
             divided = divide(reading, taken, params, record)
+            # after the split, which knows the source's labels only, so that no label moves an image
+            laid = lay(layers, reading, divided.samples, names_of(reading.candidates, taken), images)
         except InputError as error:
             found = [*reading.problems, *(p for t in taken for p in t.problems)]
             raise _stopped(name, error, found, report_folder) from None
-        samples, problems = divided.samples, divided.problems
-        doubtful = doubts(reading, taken)
+        problems, doubtful = divided.problems, doubts(reading, taken)
         problems += notes(reading, taken) + [Problem("", "", "other_unit", doubt, "noted") for doubt in doubtful]
-        for split in SPLITS:
-            (folder / split).mkdir()
-        for s in samples:
-            (images / s.file_name).replace(folder / str(s.split) / s.file_name)
-        shutil.rmtree(images)
-        dataset = _dataset(name, params, reading, samples, problems)
-        for split in SPLITS:
-            write_samples(folder / split, [s for s in samples if s.split == split])
-        write_dataset(folder, dataset)
-        summary = summary_of(params, reading, taken, samples, divided.pairs, problems)
+        dataset = _dataset(name, params, reading, laid.samples, problems)
+        dataset.source |= hashes(layers)
+        _write(folder, images, laid.samples, dataset)
+        summary = summary_of(params, reading, taken, laid, divided.pairs, problems)
         summary["recorded"] = divided.record.counts(c.name for c in reading.candidates)
         with new_folder(report_folder) as reports:
             write_json(reports / "summary.json", summary)
-            write_text(reports / "ledger.csv", ledger_text(problems))
-            labels_sheet(folder, samples, dataset).save(reports / "contact_sheet.jpg", quality=90)
+            write_text(reports / "ledger.csv", ledger_text([*problems, *laid.problems]))
+            labels_sheet(folder, laid.samples, dataset).save(reports / "contact_sheet.jpg", quality=90)
         try:
-            judge(params, reading, taken, samples, problems, divided.crowd, doubtful)
+            judge(params, reading, taken, divided.samples, problems, divided.crowd, doubtful)
+            check_learnable(laid.samples)
         except InputError as error:
             raise InputError(f"datasets.{name}: {error}; see {report_folder / 'ledger.csv'}") from None
         if record_file:
             write_record(record_file, divided.record)
     return summary
+
+
+def _write(folder: Path, images: Path, samples: list[Sample], dataset: Dataset) -> None:
+    """The dataset, with its images from `images`, which goes, and what is of no sample with it."""
+    for split in SPLITS:
+        (folder / split).mkdir()
+    for s in samples:
+        (images / s.file_name).replace(folder / str(s.split) / s.file_name)
+    shutil.rmtree(images)
+    for split in SPLITS:
+        write_samples(folder / split, [s for s in samples if s.split == split])
+    write_dataset(folder, dataset)
 
 
 def _take(name: str, params: DatasetParams, reading: Reading, images: Path) -> list[Taken]:

@@ -14,6 +14,7 @@ from pipeline.core.image_file import open_image
 from pipeline.core.sample import SPLITS, Dataset, Sample
 from pipeline.datasets.formats.reading import Problem, Reading
 from pipeline.datasets.ingest.accounts import clip_counts, images_seen, object_counts
+from pipeline.datasets.ingest.layers import Laid
 from pipeline.datasets.ingest.splits import labels_of, leak_report
 from pipeline.datasets.ingest.take import Taken
 from pipeline.datasets.params import DatasetParams
@@ -26,33 +27,36 @@ def summary_of(
     params: DatasetParams,
     reading: Reading,
     taken: list[Taken],
-    samples: list[Sample],
+    laid: Laid,
     pairs: list[tuple[str, str]],
     problems: list[Problem],
 ) -> dict[str, Any]:
-    """summary.json: what came in, what stays, and all rows by rule; `samples` are those that stay, `pairs` the ids of
-    near-duplicates.
+    """summary.json: what came in, what stays, and all rows by rule; `laid` has the samples that stay, `pairs` are the
+    ids of near-duplicates. Objects are those of the source, labels those that there are now.
     """
+    samples = laid.samples
     seen = images_seen(reading, taken)
     labels: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
     for s in samples:
         labels[str(s.split)].update([s.label] if s.label is not None else [o.label for o in s.objects])
     kept = {s.id for s in samples}
-    return {
+    objects = sum(len(s.objects) for t in taken for s in t.samples if s.id in kept)
+    summary = {
         "format": params.format,
         "files": file_count(reading),
         "seen": seen,
         "kept": len(samples),
         "refused": seen - len(samples),
         "clips": clip_counts(reading, taken, kept),
-        "objects": object_counts(reading, taken, kept, sum(len(s.objects) for s in samples), problems),
-        "by_rule": dict(sorted(Counter(p.rule for p in problems).items())),
+        "objects": object_counts(reading, taken, kept, objects, problems),
+        "by_rule": dict(sorted(Counter(p.rule for p in [*problems, *laid.problems]).items())),
         "clipped_within_a_pixel": sum(t.clipped_silently for t in taken),
         "splits": {split: sum(s.split == split for s in samples) for split in SPLITS},
         "labels": {split: dict(sorted(count.items())) for split, count in labels.items()},
         "near_duplicate_pairs": sum(a in kept and b in kept for a, b in pairs),
         "leaks": leak_report(samples, pairs),
     }
+    return summary | {"layers": laid.counts} if laid.counts else summary
 
 
 def file_count(reading: Reading) -> int:

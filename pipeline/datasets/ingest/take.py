@@ -1,7 +1,7 @@
 """An image or clip of a dataset -> its checked, scaled copy in the one form."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import groupby
@@ -40,6 +40,15 @@ class Taken:
     size: tuple[int, int] | None = None
     orientation: int = 1
     brightest: int | None = None
+
+
+def names_of(candidates: Iterable[Candidate], taken: Iterable[Taken]) -> dict[str, str]:
+    """Id of each sample -> the file that it is of, as the ledger names it.
+
+    >>> names_of([Candidate(Path("a.jpg"), "a.jpg")], [Taken([Sample("a", "a.png", 64, 48)])])
+    {'a': 'a.jpg'}
+    """
+    return {s.id: c.name for c, t in zip(candidates, taken, strict=True) for s in t.samples}
 
 
 def by_file(candidates: list[Candidate]) -> list[list[Candidate]]:

@@ -96,8 +96,11 @@ def _data(spec: "ModelSpec", evidence: Evidence) -> str:
     rows = [(label, *(str(splits.get(s, {}).get(label, 0)) for s in splits)) for label in spec.labels]
     rows.append(("images", *(str(summary["splits"].get(s, 0)) for s in splits)))
     refused = f"; {summary['refused']} refused: {json.dumps(summary['by_rule'])}" if summary["refused"] else ""
-    leaks = summary["leaks"]
+    leaks, layers = summary["leaks"], source.get("layers", {})
+    relabelled = ", ".join(f"`{layer}` (sha256 {sha256})" for layer, sha256 in layers.items())
+    relabelled = f"Labelled anew since, in this order: {relabelled}.\n" if layers else ""
     return f"""From `{source.get("path")}`, format {summary["format"]}.
+{relabelled}\
 {summary["seen"]} images seen, {summary["kept"]} kept{refused}.
 Groups and near-duplicates ({summary["near_duplicate_pairs"]} pairs) are kept in one split; on both sides of a split are
 {leaks["groups"]} groups and {leaks["near_duplicates"]} near-duplicates.

@@ -48,7 +48,10 @@ def _dataset(dataset: dict[str, Any]) -> Node:
     counts = ", ".join(f"{n} {split}" for split, n in (dataset["counts"] or {}).items())
     source = f"from {dataset['path']}, format {dataset['format']}"
     source += f"  {dataset['source_md5'][:SHOWN]}" if dataset["source_md5"] else ""
-    children: list[Node] = [(source, []), (f"ingested  {dataset['ingested_md5'][:SHOWN]}", [])]
+    layers: list[Node] = [
+        (f"layer     {name}, sha256 {hash_[:SHOWN]}", []) for name, hash_ in dataset["layers"].items()
+    ]
+    children: list[Node] = [(source, []), *layers, (f"ingested  {dataset['ingested_md5'][:SHOWN]}", [])]
     return f"dataset  {dataset['name']}" + (f": {counts} images" if counts else ""), children
 
 

@@ -112,6 +112,7 @@ def _dataset(project: Path, name: str, stages: Stages) -> dict[str, Any]:
         **{key: params.get(key) for key in ("format", "path", "labels")},
         "options": {k.removeprefix("options."): v for k, v in params.items() if k.startswith("options.")},
         "source_md5": source[0] if source else None,
+        "layers": {layer: params.get(f"layers_sha256.{layer}") for layer in params.get("layers", [])},
         "ingested_md5": ingested["md5"],
         "counts": told["counts"] if told else None,
     }

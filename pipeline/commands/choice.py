@@ -1,0 +1,77 @@
+"""The commands on labels: `next`, `mistakes`."""
+
+import argparse
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from pipeline.commands.common import check_place, json_text
+from pipeline.config.params import Params, read_params
+from pipeline.core.errors import InputError, shown
+from pipeline.core.params import nearest
+
+
+def next(args: argparse.Namespace) -> None:
+    from pipeline.annotation.next import Run, choose, pool_images, write_choices
+    from pipeline.experiments.leaks import ingested_images
+
+    params = read_params()
+    name, dataset = _run_and_dataset(params, args.name)
+    block = params.run(name)
+    run = Run(name, block, block.predict.model_dump(), Path("models"), Path("exports"), Path(".features"))
+    with ingested_images(Path("data/ingested") / dataset) as labelled:
+        pool = pool_images(args.pool, labelled.dataset) if args.pool else None
+        chosen, worth = choose(run, labelled, pool, args.count, params.dataset(dataset).near_duplicate_bits)
+    path = Path("reports/next") / f"{args.name}.csv"
+    write_choices(path, chosen)
+    print(json_text([asdict(row) for row in chosen]) if args.json else "\n".join(shown(row.id) for row in chosen))
+    for problem in pool.refused if pool else []:
+        print(f"not looked at: {shown(problem.found)}", file=sys.stderr)
+    short = "" if len(chosen) == args.count else f" of {args.count}: all others show what these or labelled ones show"
+    print(f"{path}: {len(chosen)} images{short}; {worth}", file=sys.stderr)
+
+
+def mistakes(args: argparse.Namespace) -> None:
+    from pipeline.annotation.mistakes import (
+        find_mistakes,
+        labelled_samples,
+        mistakes_text,
+        suspects_sheet,
+        write_mistakes,
+    )
+    from pipeline.core.sample import read_dataset
+    from pipeline.experiments.sheets import check_sheet
+
+    params = read_params()
+    params.dataset(args.dataset)
+    name = args.run or _first_run(params, args.dataset)
+    if params.run(name).dataset != args.dataset:
+        raise InputError(f"--run {name}: its dataset is {params.run(name).dataset}; expected a run on {args.dataset}")
+    if args.sheet:
+        check_place("--sheet", args.sheet)
+        check_sheet(args.sheet)
+    folder = Path("data/ingested") / args.dataset
+    dataset, samples = read_dataset(folder), labelled_samples(folder)
+    rows = find_mistakes(name, params.run(name), dataset, folder, samples, Path(".features"))
+    path = Path("reports/mistakes") / f"{args.dataset}.csv"
+    write_mistakes(path, rows)
+    print(json_text([asdict(row) for row in rows]) if args.json else mistakes_text(args.dataset, rows, path))
+    if args.sheet:
+        suspects_sheet(rows, dataset, folder, samples, args.sheet)
+
+
+def _run_and_dataset(params: Params, name: str) -> tuple[str, str]:
+    """A run is meant where both have the name."""
+    if name in params.runs:
+        return name, params.run(name).dataset
+    if name in params.datasets:
+        return _first_run(params, name), name
+    known = [*params.runs, *params.datasets]
+    raise InputError(f"no run and no dataset {name!r} in params.yaml{nearest(name, known)}")
+
+
+def _first_run(params: Params, dataset: str) -> str:
+    for name, run in params.runs.items():
+        if run.dataset == dataset:
+            return name
+    raise InputError(f"dataset {dataset!r}: no run of params.yaml has it, whose backbone could tell images apart")

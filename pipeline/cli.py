@@ -4,8 +4,9 @@ import argparse
 import os
 import sys
 
-from pipeline.commands import chain, choice, data, labels, models
+from pipeline.commands import chain, data, models
 from pipeline.commands.arguments import above_0, count, numbers, path, place, port, share, word, words
+from pipeline.commands.label_parsers import add_report, annotate_parser, annotated_parser, mistakes_parser, next_parser
 from pipeline.core.boundary import exit_code
 from pipeline.core.params import TASKS
 from pipeline.runtimes.targets import TARGETS, TORCH
@@ -35,12 +36,10 @@ def _run(arguments: list[str] | None) -> None:
     _params_parser(new("params", help="every knob of a run, its meaning, and whether it is a default"))
     _ledger_parser(new("ledger", help="what has changed between two versions of a dataset, image by image"))
     _leaks_parser(new("leaks", help="images on both sides of a dataset's splits, and what they are worth"))
-    _next_parser(new("next", help="the images that are worth a label next, one id a line"))
-    _mistakes_parser(new("mistakes", help="labels that may be wrong, the likeliest first"))
-    _annotate_parser(
-        new("annotate", help="send images to people who label them, with what a model or the dataset says")
-    )
-    _annotated_parser(new("annotated", help="fetch what people have labelled, as a label layer beside the source"))
+    next_parser(new("next", help="the images that are worth a label next, one id a line"))
+    mistakes_parser(new("mistakes", help="labels that may be wrong, the likeliest first"))
+    annotate_parser(new("annotate", help="send images to people who label them, with what a model or the dataset says"))
+    annotated_parser(new("annotated", help="fetch what people have labelled, as a label layer beside the source"))
     track = new("track", help="rebuild the MLflow runs from the chain's files where they are missing")
     track.set_defaults(command=chain.track)
     again = new("repro", help="run the chain: what params.yaml, data and code have changed since the last time")
@@ -165,7 +164,7 @@ def _ledger_parser(parser: argparse.ArgumentParser) -> None:
     what = "a folder of ingested data, a dataset of params.yaml, or NAME@REV, as it was at a revision of git"
     parser.add_argument("before", type=word, metavar="A", help=what)
     parser.add_argument("now", type=word, metavar="B", help="the other one")
-    _add_report(parser, "draw the images that have changed, before and now")
+    add_report(parser, "draw the images that have changed, before and now")
     parser.set_defaults(command=data.ledger)
 
 
@@ -174,90 +173,8 @@ def _leaks_parser(parser: argparse.ArgumentParser) -> None:
     what = "the splits of the source as its owner has it (default), or those that ingest has made"
     parser.add_argument("--split", choices=("given", "ours"), default="given", help=what)
     parser.add_argument("--run", type=word, help="whose backbone prices them (default: the first run on the dataset)")
-    _add_report(parser, "draw the worst pairs")
+    add_report(parser, "draw the worst pairs")
     parser.set_defaults(command=data.leaks)
-
-
-def _next_parser(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", type=word, metavar="RUN|DATASET", help="whose model, or whose backbone alone, judges")
-    parser.add_argument("count", type=count, metavar="N", help="how many")
-    what = "a folder of images without labels (default: the train split, to be labelled again)"
-    parser.add_argument("--pool", type=path, metavar="FOLDER", help=what)
-    parser.add_argument("--json", action="store_true", help="a list of id, score and why")
-    parser.set_defaults(command=choice.next)
-
-
-def _mistakes_parser(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dataset", type=word, help="of params.yaml, ingested")
-    parser.add_argument("--run", type=word, help="whose backbone judges (default: the first run on the dataset)")
-    _add_report(parser, "draw the first ones")
-    parser.set_defaults(command=choice.mistakes)
-
-
-def _annotate_parser(parser: argparse.ArgumentParser) -> None:
-    what = "a dataset, whose labels are shown; or a run, whose predictions are"
-    parser.add_argument("name", type=word, metavar="DATASET|RUN", help=what)
-    parser.add_argument("--to", choices=("label-studio", "cvat"), required=True, help="the tool")
-    parser.add_argument(
-        "--out", type=path, metavar="FOLDER", help="cvat: a new folder, of which a task is made by hand"
-    )
-    _add_server(parser)
-    parser.add_argument("--run", type=word, help="whose predictions are shown, where a dataset has the run's name")
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument(
-        "--ids", type=path, metavar="FILE", help="a file with an id per line, in this order; - for stdin"
-    )
-    which.add_argument("--split", choices=("train", "val", "test"), default="train", help="default: train")
-    parser.add_argument(
-        "--images", type=word, metavar="ROOT", help="what data/ingested is called where the server runs (default: here)"
-    )
-    parser.add_argument("--annotators", type=count, default=1, metavar="N", help="who label each image (default 1)")
-    parser.add_argument(
-        "--not-blind",
-        action="store_true",
-        help="show labels on val and test images too: people agree with what they see, and figures of a test set that "
-        "was made so flatter the model",
-    )
-    parser.set_defaults(command=labels.annotate)
-
-
-def _annotated_parser(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dataset", type=word, help="of params.yaml")
-    parser.add_argument(
-        "--name", type=word, required=True, metavar="LAYER", help="of the layer: labels/DATASET/LAYER.jsonl"
-    )
-    _add_server(parser)
-    parser.add_argument("--project", type=count, metavar="N", help="its number there (default: that of `annotate`)")
-    parser.add_argument(
-        "--reviewer",
-        type=word,
-        action="append",
-        default=[],
-        dest="reviewers",
-        metavar="EMAIL",
-        help="whose answer counts before all others; may be given again",
-    )
-    cvat = parser.add_argument_group("CVAT")
-    cvat.add_argument("--xml", type=path, metavar="FILE", help="what it exported as 'CVAT for images 1.1'")
-    cvat.add_argument(
-        "--empty-is-background",
-        action="store_true",
-        help="images without shapes have been looked at, all of them: the file does not say",
-    )
-    cvat.add_argument("--by", type=word, metavar="NAME", help="who drew (default: whose task it is)")
-    parser.set_defaults(command=labels.annotated)
-
-
-def _add_server(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--url", type=word, help="of the server (default: LABEL_STUDIO_URL of the environment)")
-    parser.add_argument(
-        "--token", type=word, help="default: LABEL_STUDIO_API_KEY of the environment, which other users cannot see"
-    )
-
-
-def _add_report(parser: argparse.ArgumentParser, what: str) -> None:
-    parser.add_argument("--json", action="store_true", help="all that was found, as one JSON object")
-    parser.add_argument("--sheet", type=path, metavar="FILE", help=f"{what}, a new .jpg or .png")
 
 
 def _epochs_parser(parser: argparse.ArgumentParser) -> None:

@@ -5,8 +5,8 @@ import os
 import sys
 
 from pipeline.commands import chain, data, models
-from pipeline.commands.arguments import above_0, count, numbers, path, place, port, share, word, words
-from pipeline.commands.label_parsers import add_report, annotate_parser, annotated_parser, mistakes_parser, next_parser
+from pipeline.commands.arguments import above_0, add_report, count, numbers, path, place, port, share, word, words
+from pipeline.commands.label_parsers import annotate_parser, annotated_parser, mistakes_parser, next_parser
 from pipeline.core.boundary import exit_code
 from pipeline.core.params import TASKS
 from pipeline.runtimes.targets import TARGETS, TORCH

@@ -65,3 +65,8 @@ def port(text: str) -> int:
 
 def numbers(text: str) -> list[float]:
     return [above_0(word) for word in text.split(",")]
+
+
+def add_report(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--json", action="store_true", help="all that was found, as one JSON object")
+    parser.add_argument("--sheet", type=path, metavar="FILE", help=f"{what}, a new .jpg or .png")

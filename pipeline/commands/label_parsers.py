@@ -3,7 +3,7 @@
 import argparse
 
 from pipeline.commands import choice, labels
-from pipeline.commands.arguments import count, path, word
+from pipeline.commands.arguments import add_report, count, path, word
 
 
 def next_parser(parser: argparse.ArgumentParser) -> None:
@@ -81,8 +81,3 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--token", type=word, help="default: LABEL_STUDIO_API_KEY of the environment, which other users cannot see"
     )
-
-
-def add_report(parser: argparse.ArgumentParser, what: str) -> None:
-    parser.add_argument("--json", action="store_true", help="all that was found, as one JSON object")
-    parser.add_argument("--sheet", type=path, metavar="FILE", help=f"{what}, a new .jpg or .png")

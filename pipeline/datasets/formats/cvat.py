@@ -22,10 +22,11 @@ from pipeline.core.params import Block
 from pipeline.core.sample import SPLITS
 from pipeline.datasets.formats.cvat_shapes import BROKEN_XML, Shapes, bones, rotation_of
 from pipeline.datasets.formats.cvat_write import WRITER
+from pipeline.datasets.formats.drawn import Drawing
 from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.image_index import ImageIndex
 from pipeline.datasets.formats.reading import Reading, files_under, relative, split_of
-from pipeline.datasets.formats.shapes import Drawing, Drawings
+from pipeline.datasets.formats.shapes import Drawings
 from pipeline.datasets.formats.split_folders import file_splits
 
 LOOKED_AT = 20  # files of a folder that may be full of other XML

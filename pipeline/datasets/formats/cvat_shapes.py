@@ -8,8 +8,9 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from pipeline.core.sample import HIDDEN, VISIBLE
+from pipeline.datasets.formats.drawn import Box, Drawing, Point, holds
 from pipeline.datasets.formats.reading import label_text
-from pipeline.datasets.formats.shapes import Box, Drawing, Drawings, Point, holds, number, turned
+from pipeline.datasets.formats.shapes import Drawings, number, turned
 
 BROKEN_XML = (ParseError, DefusedXmlException, UnicodeError, LookupError, ValueError)
 CORNERS = ("xtl", "ytl", "xbr", "ybr")

@@ -19,6 +19,7 @@ from pydantic import Field
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json
 from pipeline.core.params import Block
+from pipeline.datasets.formats.drawn import Drawing
 from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.image_index import ImageIndex
 from pipeline.datasets.formats.label_studio_config import names_in
@@ -32,7 +33,7 @@ from pipeline.datasets.formats.reading import (
     relative,
     split_of,
 )
-from pipeline.datasets.formats.shapes import Drawing, Drawings
+from pipeline.datasets.formats.shapes import Drawings
 from pipeline.datasets.formats.split_folders import file_splits
 
 HEAD = 1 << 20  # bytes of a file that tell whose it is

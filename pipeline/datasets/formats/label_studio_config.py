@@ -16,8 +16,9 @@ CONFIG = "label_config.xml"
 BOX, POINT, HIDDEN, LABEL = "box", "landmark", "hidden", "label"  # the names of the controls, which regions come from
 
 
-def config_of(dataset: Dataset) -> str:
-    """The interface in which people see, and can correct, what was written.
+def config_of(dataset: Dataset, boxes: bool = True, images: bool = True) -> str:
+    """The interface in which people see, and can correct, what was written: `boxes` with their landmarks, and the
+    labels of `images`.
 
     >>> print(config_of(Dataset("herd", ["cow"])))
     <View>
@@ -33,16 +34,16 @@ def config_of(dataset: Dataset) -> str:
     """
     view = Element("View")
     SubElement(view, "Image", name="image", value="$image", rotateControl="false", zoom="true")
-    if dataset.labels:
-        boxes = SubElement(view, "RectangleLabels", name=BOX, toName="image", canRotate="false")
-        _add(boxes, "Label", dataset.labels)
-    if dataset.landmarks:
+    if dataset.labels and boxes:
+        drawn = SubElement(view, "RectangleLabels", name=BOX, toName="image", canRotate="false")
+        _add(drawn, "Label", dataset.labels)
+    if dataset.landmarks and boxes:
         points = SubElement(view, "KeyPointLabels", name=POINT, toName="image", strokeWidth="3")
         for number, name in enumerate(dataset.landmarks):  # Label Studio's export to COCO asks for the order
             SubElement(points, "Label", value=name, model_index=str(number))
         asked = {"name": HIDDEN, "toName": "image", "perRegion": "true", "whenTagName": POINT}
         _add(SubElement(view, "Choices", asked), "Choice", ["hidden"])
-    if dataset.labels:
+    if dataset.labels and images:
         _add(SubElement(view, "Choices", name=LABEL, toName="image", choice="single-radio"), "Choice", dataset.labels)
     indent(view)
     return tostring(view, encoding="unicode") + "\n"

@@ -4,7 +4,8 @@ import math
 from typing import Any
 
 from pipeline.core.sample import HIDDEN, VISIBLE
-from pipeline.datasets.formats.shapes import Box, Drawing, Drawings, Point, number, turned
+from pipeline.datasets.formats.drawn import Box, Drawing, Drawn, Point
+from pipeline.datasets.formats.shapes import number, turned
 
 HIDDEN_WORDS = {"hidden", "occluded"}
 BESIDE = {"textarea", "rating", "number", "relation", "pairwise", "datetime", "taxonomy"}  # no shapes
@@ -13,7 +14,7 @@ BESIDE = {"textarea", "rating", "number", "relation", "pairwise", "datetime", "t
 class Regions:
     """The regions of one annotation, into `drawing`."""
 
-    def __init__(self, regions: list[dict[str, Any]], drawing: Drawing, drawings: Drawings):
+    def __init__(self, regions: list[dict[str, Any]], drawing: Drawing, drawings: Drawn):
         self.regions, self.drawing, self.drawings = regions, drawing, drawings
         # a label or a choice for one region is a second result with the same id
         self.drawn = {self._id(r) for r in regions if r.get("type") != "choices" and not _is_beside(r)} - {""}

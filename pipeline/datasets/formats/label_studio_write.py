@@ -37,12 +37,31 @@ def _write(folder: Path, dataset: Dataset, samples: Iterable[Sample], lost: Lost
 
 
 def _task(number: int, sample: Sample, landmarks: list[str]) -> dict[str, Any]:
-    data = {"image": SERVED + quote(sample.file_name)} | ({"split": sample.split} if sample.split else {})
+    data = {"image": place_of(sample.file_name)} | ({"split": sample.split} if sample.split else {})
+    return {"id": number, "data": data, "annotations": [{"result": regions_of(sample, landmarks)}]}
+
+
+def place_of(path: str) -> str:
+    """What a task names a local file by, from its path below the server's document root.
+
+    >>> place_of("herd/train/cow 1.jpg")
+    '/data/local-files/?d=herd/train/cow%201.jpg'
+    """
+    return SERVED + quote(path)
+
+
+def regions_of(sample: Sample, landmarks: list[str]) -> list[dict[str, Any]]:
+    """The label and the objects of a sample, as the result of an annotation or a prediction.
+
+    >>> [region] = regions_of(Sample("1", "1.jpg", 64, 48, objects=[Object("cow", (0.5, 0, 0.25, 1))]), [])
+    >>> region["value"]
+    {'x': 50, 'y': 0, 'width': 25, 'height': 100, 'rotation': 0, 'rectanglelabels': ['cow']}
+    """
     size = {"original_width": sample.width, "original_height": sample.height, "image_rotation": 0}
     regions = [region for i, o in enumerate(sample.objects, 1) for region in _regions(o, f"box-{i}", landmarks)]
     if sample.label is not None:
         regions.append(_region("image-label", config.LABEL, "choices", {"choices": [sample.label]}))
-    return {"id": number, "data": data, "annotations": [{"result": [region | size for region in regions]}]}
+    return [region | size for region in regions]
 
 
 def _regions(o: Object, id: str, landmarks: list[str]) -> Iterator[dict[str, Any]]:

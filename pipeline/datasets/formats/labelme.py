@@ -11,10 +11,11 @@ from typing import Any
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json
 from pipeline.core.params import Block
+from pipeline.datasets.formats.drawn import Box, Drawing, Point
 from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.image_index import ImageIndex, one_form
 from pipeline.datasets.formats.reading import Problem, Reading, files_under, relative
-from pipeline.datasets.formats.shapes import Box, Drawing, Drawings, Point, number
+from pipeline.datasets.formats.shapes import Drawings, number
 
 LOOKED_AT = 20  # files of a folder that has one per image
 HEAD = 64 << 10  # bytes of a file in which one of its keys stands, if it is LabelMe's

@@ -1,18 +1,16 @@
-"""What the files of annotation tools share: boxes and points that were drawn on an image, made into its objects."""
+"""What the files of annotation tools share: a set of drawings, found on disk and made into a reading."""
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.sample import ABSENT, SPLITS, VISIBLE, Landmark, Object
+from pipeline.core.sample import SPLITS
+from pipeline.datasets.formats.drawn import Box, Drawing, Drawn
 from pipeline.datasets.formats.image_index import ImageIndex
 from pipeline.datasets.formats.points import object_of, scheme_of
 from pipeline.datasets.formats.reading import (
     Candidate,
-    Problem,
     Reading,
     give_ids,
     label_text,
@@ -25,70 +23,20 @@ OBJECT = "object"  # what an object is called that only points show
 LONGEST = 1 << 20  # pixels; a side that is said to be longer is not one
 
 
-@dataclass(slots=True)
-class Box:
-    """`box` is x, y, w, h in pixels; `tie` what its points name it by."""
-
-    key: str
-    label: str
-    box: tuple[float, float, float, float]
-    tie: Any = None
-
-    def __post_init__(self) -> None:
-        self.label = label_text(self.label)
-
-
-@dataclass(slots=True)
-class Point:
-    """A landmark in pixels. `ties` are the places of the boxes that it says it belongs to, None where it says none."""
-
-    key: str
-    name: str
-    x: float
-    y: float
-    visibility: int = VISIBLE
-    ties: list[int] | None = None
-
-    def __post_init__(self) -> None:
-        self.name = label_text(self.name)
-
-
-@dataclass(slots=True)
-class Drawing:
-    """What was drawn on the image `name` of `size` pixels; `labels` are those of the whole image, `group` the video."""
-
-    name: str
-    size: tuple[int, int]
-    where: str
-    split: str | None = None
-    group: str | None = None
-    labels: list[str] = field(default_factory=list)
-    boxes: list[Box] = field(default_factory=list)
-    points: list[Point] = field(default_factory=list)
-
-    def content(self) -> Any:
-        boxes = [(b.label, b.box) for b in self.boxes]
-        return sorted(self.labels), sorted(boxes), sorted((p.name, p.x, p.y, p.visibility) for p in self.points)
-
-
-class Drawings:
-    """The drawings of a set, an image once; `notes` counts what is said once for the whole set, by (rule, words).
+class Drawings(Drawn):
+    """The drawings of a set, an image once.
 
     Of several `files`, each of many images, the name of one may say in which folder its images lie.
     """
 
     def __init__(self, reading: Reading, images: ImageIndex, labels: Path, files: Sequence[Path] = ()):
-        self.reading, self.images, self.labels = reading, images, labels
+        super().__init__(reading)
+        self.images, self.labels = images, labels
         self.by_name: dict[str, Drawing] = {}
         self.named: set[str] = set()  # images of which a label file speaks
-        self.notes: Counter[tuple[str, str]] = Counter()
         self._called = {file: file.stem for file in files} if len(files) > 1 else {}
         self._refused: set[str] = set()
-        self._loose = ""
         self._unsized: set[str] = set()  # images of which no label says the size
-
-    def problem(self, file: str, key: str, rule: str, found: str, done: str = "dropped") -> None:
-        self.reading.problems.append(Problem(file, key, rule, found, done))
 
     def find(self, wanted: Iterable[str], file: Path, near: tuple[str, ...], key: str) -> str | None:
         """The one image that the first of the names `wanted`, seen from the label file's folder, means; if there is
@@ -219,38 +167,9 @@ class Drawings:
 
     def _with_objects(self, drawing: Drawing) -> Candidate:
         candidate = self._candidate(drawing)
-        width, height = drawing.size
-        places = {name: i for i, name in enumerate(self.reading.landmarks)}
-        found: list[dict[int, Landmark]] = [{} for _ in drawing.boxes]
-        for point in drawing.points:
-            box = self._box_of(point, drawing)
-            if box is None:
-                continue
-            if places[point.name] in found[box]:
-                said = f"{point.name}: {drawing.boxes[box].key} has one already"
-                self.problem(drawing.name, point.key, "landmark_twice", said)
-                continue
-            found[box][places[point.name]] = Landmark(point.x / width, point.y / height, point.visibility)
-        for box_, points in zip(drawing.boxes, found, strict=True):
-            x, y, w, h = box_.box
-            landmarks = [points.get(i, Landmark(0.0, 0.0, ABSENT)) for i in range(len(places))]
-            candidate.objects.append(Object(box_.label, (x / width, y / height, w / width, h / height), landmarks))
-            candidate.keys.append(box_.key)
+        candidate.objects = self.objects_of(drawing)
+        candidate.keys = [box.key for box in drawing.boxes]
         return candidate
-
-    def _box_of(self, point: Point, drawing: Drawing) -> int | None:
-        """The place of the box that a point belongs to: the one that it says, else the only one that it lies in."""
-        if point.ties is not None and len(point.ties) == 1:
-            return point.ties[0]
-        asked = range(len(drawing.boxes)) if point.ties is None else point.ties
-        inside = [i for i in asked if holds(drawing.boxes[i].box, point.x, point.y)]
-        if len(inside) == 1:
-            if point.ties is None:
-                self.notes["tied_by_place", "points that say no box; given to the only one that they lie in"] += 1
-            return inside[0]
-        said = f"it lies in {len(inside)} boxes" if asked else "the box that it names is not there"
-        self.problem(drawing.name, point.key, "loose_point", f"{point.name}: {self._loose or f'{said}; expected one'}")
-        return None
 
 
 def _from_training(split: str | None) -> int:
@@ -272,12 +191,6 @@ def number(value: Any) -> float:
     if not math.isfinite(found):
         raise ValueError(f"{value!r:.40}, expected a number")
     return found
-
-
-def holds(box: tuple[float, float, float, float], x: float, y: float) -> bool:
-    """Whether the point lies in the box, or on its edge."""
-    left, top, w, h = box
-    return left <= x <= left + w and top <= y <= top + h
 
 
 def turned(cx: float, cy: float, w: float, h: float, degrees: float) -> tuple[float, float, float, float]:

@@ -1,0 +1,180 @@
+"""The calls that this project makes of a Label Studio server (https://labelstud.io/api), over `requests`.
+
+A personal access token is a refresh token: it is exchanged for one that lives five minutes, and exchanged again when
+that has ended. A legacy token is sent as it is.
+"""
+
+import base64
+import json
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import requests
+
+from pipeline.core.errors import InputError, without_password
+
+TRIES = 4  # of a call that a busy server did not answer: SQLite is locked while another one writes
+BUSY = (429, 500, 502, 503, 504)
+TIMEOUT_S = 300  # of an import; what nobody answers fails at once
+TOKENS = "Account & Settings there has a personal access token"
+LEGACY = "a legacy token is taken only where Organization > Access Token Settings allows legacy tokens"
+
+
+class BusyError(InputError):
+    """The server did not answer this call; whether it did what it was asked, nobody knows."""
+
+
+class LabelStudio:
+    """A server at `url`, and who asks. `wait` is the pause in seconds after a first failed try; it doubles.
+
+    Every method raises InputError naming the address if nobody answers there, the token is not taken, or the server
+    refuses; `BusyError`, an InputError too, if it could not answer.
+    """
+
+    def __init__(self, url: str, token: str, wait: float = 1.0):
+        self.url, self.wait = url.rstrip("/"), wait
+        self._token, self._personal = token, _is_personal(token)
+        self._session = requests.Session()
+        if not self._personal:
+            self._session.headers["Authorization"] = f"Token {token}"
+
+    def projects(self) -> dict[str, int]:
+        """The ids of the projects by title, of two with one title the newer."""
+        found: dict[str, int] = {}
+        page = f"{self.url}/api/projects/?page_size=1000&fields=id,title&include=id,title"
+        while page:
+            answer = self._json("GET", page)
+            for row in answer["results"]:
+                found[row["title"]] = max(row["id"], found.get(row["title"], 0))
+            page = answer.get("next") or ""
+        return found
+
+    def project(self, project: int) -> dict[str, Any]:
+        return dict(self._json("GET", f"/api/projects/{project}/"))
+
+    def new_project(self, title: str, config: str, **settings: Any) -> int:
+        answer = self._json("POST", "/api/projects/", json={"title": title, "label_config": config} | settings)
+        return int(answer["id"])
+
+    def change(self, project: int, **settings: Any) -> None:
+        self._json("PATCH", f"/api/projects/{project}/", json=settings)
+
+    def serve_folder(self, project: int, path: str) -> None:
+        """Let the project show the images below `path`, as the server calls it; nothing is imported from there."""
+        known = self._json("GET", f"/api/storages/localfiles?project={project}")
+        if all(row["path"] != path for row in known):
+            storage = {"project": project, "path": path, "title": "Pocketlens", "use_blob_urls": True}
+            self._json("POST", "/api/storages/localfiles", json=storage)
+
+    def file(self, place: str) -> bytes | None:
+        """The bytes of what a task shows by its `place`; None if the server does not show it."""
+        answer = self._call("GET", place)
+        return answer.content if answer.ok else None
+
+    def tasks(self, project: int) -> list[dict[str, Any]]:
+        """All tasks, with the annotations and drafts of all people."""
+        return list(self._json("GET", f"/api/projects/{project}/export?exportType=JSON&download_all_tasks=true"))
+
+    def add_tasks(self, project: int, tasks: list[dict[str, Any]]) -> None:
+        """Raises InputError if fewer came into being than were sent. A call that fails is not made again."""
+        answer = self._json("POST", f"/api/projects/{project}/import", tries=1, json=tasks)
+        sent = sum(len(task.get("predictions", [])) for task in tasks)
+        self._counted("tasks", answer.get("task_count"), len(tasks))
+        self._counted("predictions", answer.get("prediction_count"), sent)
+
+    def add_predictions(self, project: int, predictions: list[dict[str, Any]]) -> None:
+        """Raises InputError if fewer came into being than were sent. A call that fails is not made again."""
+        answer = self._json("POST", f"/api/projects/{project}/import/predictions", tries=1, json=predictions)
+        self._counted("predictions", answer.get("created"), len(predictions))
+
+    def people(self) -> dict[int, str]:
+        """The email, or the name, of each user by id."""
+        users = self._json("GET", "/api/users/")
+        return {user["id"]: user.get("email") or user.get("username") or str(user["id"]) for user in users}
+
+    def _counted(self, what: str, made: Any, sent: int) -> None:
+        if made != sent:
+            raise InputError(f"{self.url}: {sent} {what} were sent, and {made} came into being")
+
+    def _json(self, method: str, path: str, tries: int = TRIES, **more: Any) -> Any:
+        answer = self._call(method, path, tries, **more)
+        if answer.status_code in (401, 403):
+            said = TOKENS if self._personal else f"{TOKENS}; {LEGACY}"
+            raise InputError(f"{self.url}: the token is not taken ({answer.status_code}): {said}")
+        if answer.status_code in BUSY:
+            raise BusyError(f"{self.url}: {method} {path}: {answer.status_code}, {tries} times: {_said(answer)}")
+        if not answer.ok:
+            raise InputError(f"{self.url}: {method} {path}: {answer.status_code}: {_said(answer)}")
+        try:
+            return answer.json() if answer.content else None
+        except ValueError:
+            raise InputError(f"{self.url}: {path} is no JSON; expected the address of a Label Studio server") from None
+
+    def _call(self, method: str, path: str, tries: int = TRIES, **more: Any) -> requests.Response:
+        """The answer: after `tries` that a busy server has not answered, and with a fresh token where one has ended."""
+        if self._personal and "Authorization" not in self._session.headers:
+            self._refresh()
+        answer = self._once(method, path, **more)
+        if answer.status_code == requests.codes.unauthorized and self._personal:
+            self._refresh()
+            answer = self._once(method, path, **more)
+        for tried in range(1, tries):
+            if answer.status_code not in BUSY:
+                break
+            time.sleep(self.wait * 2 ** (tried - 1))
+            answer = self._once(method, path, **more)
+        return answer
+
+    def _once(self, method: str, path: str, **more: Any) -> requests.Response:
+        address = path if path.startswith(f"{self.url}/") else f"{self.url}{path}"
+        try:
+            return self._session.request(method, address, timeout=TIMEOUT_S, **more)
+        except requests.exceptions.InvalidURL as error:
+            raise InputError(f"--url {without_password(self.url)}: {error}; expected http://host:port") from None
+        except requests.exceptions.MissingSchema:
+            raise InputError(f"--url {without_password(self.url)}: expected http:// or https:// before it") from None
+        except (requests.ConnectionError, requests.Timeout):
+            where = without_password(self.url)
+            said = f"{where}: no Label Studio answers there; `make label-studio` starts one"
+            raise BusyError(said) from None
+        except requests.RequestException as error:
+            raise InputError(f"{without_password(self.url)}: {error}") from None
+
+    def _refresh(self) -> None:
+        self._session.headers.pop("Authorization", None)
+        answer = self._once("POST", "/api/token/refresh/", json={"refresh": self._token})
+        if not answer.ok:
+            raise InputError(
+                f"{self.url}: the personal access token is not taken ({answer.status_code}): it has ended or was "
+                f"revoked; {TOKENS}"
+            )
+        self._session.headers["Authorization"] = f"Bearer {answer.json()['access']}"
+
+
+def _is_personal(token: str) -> bool:
+    """Whether it is a JWT, as a personal access token is, or a legacy token of 40 hex digits."""
+    parts = token.split(".")
+    if len(parts) != 3:
+        return False
+    try:
+        payload = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except ValueError:
+        return False
+    return isinstance(payload, dict) and payload.get("token_type") == "refresh"
+
+
+def _said(answer: requests.Response) -> str:
+    """What a refusal says, in one line."""
+    try:
+        said = answer.json()
+    except ValueError:
+        return answer.reason
+    if isinstance(said, dict):
+        rows = said.get("validation_errors") or said.get("non_field_errors") or said.get("detail") or said
+        return " ".join(str(rows).split())[:500]
+    return " ".join(str(said).split())[:500]
+
+
+def batches(rows: list[Any], size: int) -> Iterable[list[Any]]:
+    return (rows[start : start + size] for start in range(0, len(rows), size))

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from pipeline.commands import chain, data, models
+from pipeline.commands import chain, data, labels, models
 from pipeline.commands.arguments import above_0, count, numbers, path, place, port, share, word, words
 from pipeline.core.boundary import exit_code
 from pipeline.core.params import TASKS
@@ -35,6 +35,10 @@ def _run(arguments: list[str] | None) -> None:
     _params_parser(new("params", help="every knob of a run, its meaning, and whether it is a default"))
     _ledger_parser(new("ledger", help="what has changed between two versions of a dataset, image by image"))
     _leaks_parser(new("leaks", help="images on both sides of a dataset's splits, and what they are worth"))
+    _annotate_parser(
+        new("annotate", help="send images to people who label them, with what a model or the dataset says")
+    )
+    _annotated_parser(new("annotated", help="fetch what people have labelled, as a label layer beside the source"))
     track = new("track", help="rebuild the MLflow runs from the chain's files where they are missing")
     track.set_defaults(command=chain.track)
     again = new("repro", help="run the chain: what params.yaml, data and code have changed since the last time")
@@ -170,6 +174,56 @@ def _leaks_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", type=word, help="whose backbone prices them (default: the first run on the dataset)")
     _add_report(parser, "draw the worst pairs")
     parser.set_defaults(command=data.leaks)
+
+
+def _annotate_parser(parser: argparse.ArgumentParser) -> None:
+    what = "a dataset, whose labels are shown; or a run, whose predictions are"
+    parser.add_argument("name", type=word, metavar="DATASET|RUN", help=what)
+    parser.add_argument("--to", choices=("label-studio",), required=True, help="the tool")
+    _add_server(parser)
+    parser.add_argument("--run", type=word, help="whose predictions are shown, where a dataset has the run's name")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--ids", type=path, metavar="FILE", help="a file with an id per line, in this order; - for stdin"
+    )
+    which.add_argument("--split", choices=("train", "val", "test"), default="train", help="default: train")
+    parser.add_argument(
+        "--images", type=word, metavar="ROOT", help="what data/ingested is called where the server runs (default: here)"
+    )
+    parser.add_argument("--annotators", type=count, default=1, metavar="N", help="who label each image (default 1)")
+    parser.add_argument(
+        "--not-blind",
+        action="store_true",
+        help="show labels on val and test images too: people agree with what they see, and figures of a test set that "
+        "was made so flatter the model",
+    )
+    parser.set_defaults(command=labels.annotate)
+
+
+def _annotated_parser(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset", type=word, help="of params.yaml")
+    parser.add_argument(
+        "--name", type=word, required=True, metavar="LAYER", help="of the layer: labels/DATASET/LAYER.jsonl"
+    )
+    _add_server(parser)
+    parser.add_argument("--project", type=count, metavar="N", help="its number there (default: that of `annotate`)")
+    parser.add_argument(
+        "--reviewer",
+        type=word,
+        action="append",
+        default=[],
+        dest="reviewers",
+        metavar="EMAIL",
+        help="whose answer counts before all others; may be given again",
+    )
+    parser.set_defaults(command=labels.annotated)
+
+
+def _add_server(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--url", type=word, help="of the server (default: LABEL_STUDIO_URL of the environment)")
+    parser.add_argument(
+        "--token", type=word, help="default: LABEL_STUDIO_API_KEY of the environment, which other users cannot see"
+    )
 
 
 def _add_report(parser: argparse.ArgumentParser, what: str) -> None:

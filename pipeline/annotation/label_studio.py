@@ -7,7 +7,6 @@ that has ended. A legacy token is sent as it is.
 import base64
 import json
 import time
-from collections.abc import Iterable
 from typing import Any
 
 import requests
@@ -93,6 +92,10 @@ class LabelStudio:
         users = self._json("GET", "/api/users/")
         return {user["id"]: user.get("email") or user.get("username") or str(user["id"]) for user in users}
 
+    def pause(self, tried: int) -> None:
+        """Before the next try, after so many that a busy server did not answer."""
+        time.sleep(self.wait * 2 ** (tried - 1))
+
     def _counted(self, what: str, made: Any, sent: int) -> None:
         if made != sent:
             raise InputError(f"{self.url}: {sent} {what} were sent, and {made} came into being")
@@ -122,7 +125,7 @@ class LabelStudio:
         for tried in range(1, tries):
             if answer.status_code not in BUSY:
                 break
-            time.sleep(self.wait * 2 ** (tried - 1))
+            self.pause(tried)
             answer = self._once(method, path, **more)
         return answer
 
@@ -174,7 +177,3 @@ def _said(answer: requests.Response) -> str:
         rows = said.get("validation_errors") or said.get("non_field_errors") or said.get("detail") or said
         return " ".join(str(rows).split())[:500]
     return " ".join(str(said).split())[:500]
-
-
-def batches(rows: list[Any], size: int) -> Iterable[list[Any]]:
-    return (rows[start : start + size] for start in range(0, len(rows), size))

@@ -45,3 +45,11 @@ def check_made(run: str) -> None:
             f"{folder}: not here, though params.yaml has the run; `dvc pull` or `dvc checkout` brings it back, "
             f"`dvc repro train@{run}` makes it"
         )
+
+
+def shown_block(run: str) -> dict[str, Any] | None:
+    """What params.yaml says of the answers that are shown; None for a model that it does not know."""
+    from pipeline.config.params import read_params
+
+    params = read_params() if Path("params.yaml").is_file() else None
+    return params.runs[run].predict.model_dump() if params and run in params.runs else None

@@ -5,9 +5,9 @@ import os
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pipeline.commands.common import check_made, check_place, json_text
+from pipeline.commands.common import check_made, check_place, json_text, shown_block
 from pipeline.core.errors import InputError
 from pipeline.runtimes.targets import TORCH
 
@@ -71,7 +71,7 @@ def predict(args: argparse.Namespace) -> None:
     check_place("--draw", args.draw)
     places = Path("models"), Path("exports"), args.draw
     # an exported file brings along what it was exported with
-    shown = _shown(args.run) if args.target == TORCH else None
+    shown = shown_block(args.run) if args.target == TORCH else None
     answers = predict_sources(args.sources, args.run, args.target, *places, args.every, args.frames, shown)
     with over(_machine().parallel), closing(answers):  # Ctrl+C while printing finishes the drawings too
         for prediction in answers:
@@ -85,7 +85,7 @@ def slide(args: argparse.Namespace) -> None:
     check_place("--draw", args.draw)
     data = Path("data/ingested")
     what = args.dataset, args.split, args.scales, args.background
-    figures = slide_run(args.run, Path("models"), data, *what, args.draw, args.score, _shown(args.run))
+    figures = slide_run(args.run, Path("models"), data, *what, args.draw, args.score, shown_block(args.run))
     print(json_text(figures) if args.json else figures_text(figures))
 
 
@@ -115,14 +115,6 @@ def compare(args: argparse.Namespace) -> None:
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     for line in compare_and_write(Path.cwd(), run, params.run(run), compared, uri, os.environ):
         print(line, flush=True)
-
-
-def _shown(run: str) -> dict[str, Any] | None:
-    """What params.yaml says of the answers that are shown; None for a model that it does not know."""
-    from pipeline.config.params import read_params
-
-    params = read_params() if Path("params.yaml").is_file() else None
-    return params.runs[run].predict.model_dump() if params and run in params.runs else None
 
 
 def _machine() -> "MachineParams":

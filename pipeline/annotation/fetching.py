@@ -1,0 +1,150 @@
+"""What people did in Label Studio, as a label layer: a statement for each image that was sent, by our id and pixels."""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pipeline.annotation.agreement import agree, one_of
+from pipeline.annotation.answers import Answer, answer_of
+from pipeline.annotation.label_studio import LabelStudio
+from pipeline.annotation.project import KEY, Project
+from pipeline.annotation.sending import ID, PIXELS
+from pipeline.annotation.sent import Sent, read_sent
+from pipeline.core.errors import InputError
+from pipeline.core.layer import Statement
+from pipeline.core.sample import Sample
+from pipeline.datasets.formats.reading import Problem
+
+
+@dataclass(slots=True)
+class Shown:
+    """Of one person: images answered, objects that were shown on them, how many were left as they were, seconds."""
+
+    images: int = 0
+    objects: int = 0
+    kept: int = 0
+    seconds: list[float] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Fetched:
+    """`rows` say what was not taken, or not as it is; `answers` are all people's, by person and id; `drafts`, which are
+    never taken, are counted.
+    """
+
+    statements: list[Statement] = field(default_factory=list)
+    rows: list[Problem] = field(default_factory=list)
+    answers: dict[str, dict[str, Sample]] = field(default_factory=lambda: defaultdict(dict))
+    people: dict[str, Shown] = field(default_factory=lambda: defaultdict(Shown))
+    drafts: int = 0
+
+
+def number_of(server: LabelStudio, project: Project) -> int:
+    """Of the project on the server. Raises InputError if it is not there."""
+    found = server.projects().get(project.title)
+    if found is None:
+        raise InputError(
+            f"{server.url}: no project {project.title!r}; `pocketlens annotate` makes it, --project N names another one"
+        )
+    return found
+
+
+def key_in(server: LabelStudio, number: int) -> str:
+    """What the project is listed under: the end of its title. The labels may have been others when it was made."""
+    return str(server.project(number)["title"])[-KEY:]
+
+
+def fetch(server: LabelStudio, number: int, project: Project, reviewers: list[str]) -> Fetched:
+    """What people said in the project with this `number`; the answers of `reviewers` count before all others.
+
+    Raises InputError if nothing is known of what was sent.
+    """
+    sent = read_sent(project.listed)
+    if not sent:
+        raise InputError(f"{project.listed}: nothing is listed as sent; expected it beside the layers, from the sender")
+    people = server.people()
+    found = Fetched()
+    annotations: dict[str, list[dict[str, Any]]] = {}
+    for task in server.tasks(number):
+        refused = _refused(task, sent)
+        if refused:
+            found.rows.append(Problem(f"task {task['id']}", "", *refused, "refused"))
+            continue
+        id = task["data"][ID]
+        annotations.setdefault(id, []).extend(task["annotations"])
+        for draft in task["drafts"]:
+            found.drafts += 1
+            found.rows.append(Problem(id, _who(draft.get("user"), people), "draft", "not submitted", "not taken"))
+    for id, done in sorted(annotations.items()):
+        found.statements.append(_statement(done, sent[id], people, project, reviewers, found))
+    return found
+
+
+def _refused(task: dict[str, Any], sent: dict[str, Sent]) -> tuple[str, str] | None:
+    """Why nothing of a task is taken: rule and words. Its number in Label Studio says nothing, as they come again."""
+    data = task["data"]
+    id = data.get(ID)
+    if id is None:
+        return "unknown_task", f"no {ID}: it was not sent from here"
+    if id not in sent:
+        return "unknown_task", f"{id!r} is not among what was sent"
+    if data.get(PIXELS) != sent[id].pixels:
+        return "other_pixels", f"{id!r} shows {data.get(PIXELS)!r}; {sent[id].pixels!r} was sent"
+    return None
+
+
+def _statement(
+    annotations: list[dict[str, Any]],
+    sent: Sent,
+    people: dict[int, str],
+    project: Project,
+    reviewers: list[str],
+    found: Fetched,
+) -> Statement:
+    newest: dict[str, Answer] = {}
+    for annotation in annotations:
+        by = _who(annotation.get("completed_by"), people)
+        answer, rows = answer_of(annotation, sent, by, project)
+        found.rows += rows
+        if answer is not None and (by not in newest or (answer.at, answer.key) > (newest[by].at, newest[by].key)):
+            newest[by] = answer
+    _count(newest, sent, found)
+    id, what = sent.sample.id, (sent.sample.id, sent.pixels, sent.look)
+    if not newest:
+        return Statement(*what, "untouched", sent.against, "", sent.shown)
+    taken = one_of(list(newest.values()), reviewers)
+    for by, answer in sorted(newest.items()):
+        if not (answer.sample is taken.sample is None) and not agree(answer.sample, taken.sample):
+            said = "skipped it" if answer.sample is None else _words(answer.sample)
+            found.rows.append(Problem(id, by, "disagreement", f"{said}; {taken.by}'s answer is taken", "noted"))
+    statement = Statement(*what, "skipped", sent.against, taken.by, sent.shown, taken.seconds)
+    if taken.sample is None:
+        return statement
+    label, objects = taken.sample.label, taken.sample.objects
+    state = "empty" if label is None and not objects else "labelled"
+    return replace(statement, state=state, label=label, objects=objects)
+
+
+def _count(newest: dict[str, Answer], sent: Sent, found: Fetched) -> None:
+    for by, answer in newest.items():
+        if answer.sample is not None:
+            found.answers[by][sent.sample.id] = answer.sample
+            person = found.people[by]
+            person.images += 1
+            person.objects += len(sent.sample.objects)
+            person.kept += answer.kept
+            person.seconds += [] if answer.seconds is None else [answer.seconds]
+
+
+def _words(sample: Sample) -> str:
+    if sample.label is not None:
+        return sample.label
+    counts = Counter(o.label for o in sample.objects)
+    return ", ".join(f"{n} {label}" for label, n in sorted(counts.items())) or "nothing there"
+
+
+def _who(user: Any, people: dict[int, str]) -> str:
+    """A person's email; an export has the number, an object, or the email itself."""
+    if isinstance(user, dict):
+        return str(user.get("email") or user.get("username") or user.get("id"))
+    return people.get(user, str(user)) if isinstance(user, int) else str(user or "")

@@ -1,0 +1,82 @@
+"""A fetched layer, written beside the source: the statements, what was not taken, and how far people agree."""
+
+import csv
+import io
+from collections import Counter
+from dataclasses import astuple
+from pathlib import Path
+from statistics import median
+
+from pipeline.annotation.agreement import ceilings
+from pipeline.annotation.fetching import Fetched
+from pipeline.annotation.project import Project
+from pipeline.core.errors import InputError, shown
+from pipeline.core.files import write_json, write_text
+from pipeline.core.layer import STATES, layer_file, read_layer, write_layer
+from pipeline.metrics.metrics import main_metric
+
+HEADER = "file", "key", "rule", "found", "done"  # as the ledger of `ingest`
+SAID = ("labelled", "empty", "skipped")
+
+
+def write_fetched(labels: Path, layer: str, project: Project, fetched: Fetched) -> list[str]:
+    """Write `labels`/<dataset>/<layer>.jsonl, .ledger.csv, and .agreement.json where two people have answered the same
+    images; returns lines that say what was done. Raises InputError if answers that are in the layer would be lost.
+    """
+    path = layer_file(labels, project.name, layer)
+    _keep(path, fetched)
+    ceiling = ceilings(fetched.answers, project.dataset, project.classify)
+    write_layer(path, fetched.statements)
+    write_text(path.with_suffix(".ledger.csv"), _ledger(fetched))
+    if ceiling:
+        write_json(path.with_suffix(".agreement.json"), ceiling)
+    else:
+        path.with_suffix(".agreement.json").unlink(missing_ok=True)
+    states = Counter(s.state for s in fetched.statements)
+    lines = [f"{path}: {', '.join(f'{states[state]} {state}' for state in STATES if states[state]) or 'no images'}"]
+    lines += _of_people(fetched)
+    if fetched.drafts:
+        lines.append(f"{fetched.drafts} drafts were not submitted, and are not taken")
+    rules = Counter(row.rule for row in fetched.rows if row.rule != "draft")
+    if rules:
+        said = ", ".join(f"{n} {rule}" for rule, n in sorted(rules.items()))
+        lines.append(f"{path.with_suffix('.ledger.csv')}: {said}")
+    name = main_metric("classify" if project.classify else "detect")
+    for row in ceiling:
+        value = row["figures"][name]
+        said = "undefined" if value is None else f"{value:.4f}"
+        lines.append(f"{row['judged']} judged against {row['truth']} on {row['images']} images: {name} {said}")
+    lines.append(f"next: `layers: [{layer}]` under datasets.{project.name} in params.yaml, then `make repro`")
+    return lines
+
+
+def _keep(path: Path, fetched: Fetched) -> None:
+    if not path.exists():
+        return
+    now = {s.id: s.state for s in fetched.statements}
+    lost = [s.id for s in read_layer(path) if s.state in SAID and now.get(s.id, "untouched") == "untouched"]
+    if lost:
+        raise InputError(
+            f"{path}: has {len(lost)} answers that the project does not (first: {lost[0]}); "
+            "expected another --name, or remove the file"
+        )
+
+
+def _ledger(fetched: Fetched) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(HEADER)
+    writer.writerows([shown(str(cell)) for cell in astuple(row)] for row in fetched.rows)
+    return text.getvalue()
+
+
+def _of_people(fetched: Fetched) -> list[str]:
+    lines = []
+    for by, person in sorted(fetched.people.items()):
+        said = f"{by}: {person.images} images"
+        if person.objects:
+            said += f", {person.kept} of {person.objects} objects left as they were shown"
+        if person.seconds:
+            said += f", {median(person.seconds):.0f} s an image"
+        lines.append(said)
+    return lines

@@ -1,0 +1,154 @@
+"""Images to a project of Label Studio: every one once, however often the way there is cut."""
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.annotation.label_studio import TRIES, BusyError, LabelStudio
+from pipeline.annotation.outgoing import clipped
+from pipeline.annotation.project import Project
+from pipeline.annotation.sent import Sent, read_sent, write_sent
+from pipeline.core.errors import InputError
+from pipeline.datasets.formats.label_studio_write import place_of, regions_of
+
+BATCH = 500  # of tasks in a call: SQLite is locked while they are written
+ID, PIXELS = "pocketlens_id", "pixels"  # keys of a task's data, which tell whose it is
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """How a project works. `root` is what the folder of ingested data is called where the server runs, which shows
+    images from below it; `annotators` people label each image; `unsure_first`: in the order of the model's doubt, else
+    as they were sent.
+    """
+
+    root: str
+    annotators: int = 1
+    unsure_first: bool = False
+
+
+def send(server: LabelStudio, project: Project, rows: list[Sent], sure: dict[str, float], wishes: Wishes) -> str:
+    """Have each image of `rows` in the project, once; returns words on what was done. `sure` is the score of what the
+    model says of an image, by id.
+
+    What is there already stays as it is; if nobody has answered it, the labels of another model come beside. What was
+    sent is listed before it goes out. Raises InputError if the server does not show the images, or they are not all
+    there in the end.
+    """
+    number = server.projects().get(project.title) or server.new_project(
+        project.title, project.config, enable_empty_annotation=True, show_skip_button=True, show_collab_predictions=True
+    )
+    _serve(server, number, project, rows[0], wishes.root)
+    there = {str(task["data"].get(ID)): task for task in server.tasks(number)}
+    before = read_sent(project.listed)
+    new = [row for row in rows if row.sample.id not in there]
+    changed = [r for r in rows if r.sample.id in there and there[r.sample.id]["data"].get(PIXELS) != r.pixels]
+    again = [
+        row
+        for row in rows
+        if row.shown and row not in new and row not in changed and not there[row.sample.id]["annotations"]
+        if row.sample.id in before and before[row.sample.id].shown != row.shown
+    ]
+    write_sent(project.listed, (before | {row.sample.id: row for row in (*new, *again)}).values())
+    task_of = _Tasks(project, sure)
+    _add_all(server, number, [task_of(row) for row in new])
+    for batch in _batches([task_of.prediction(row) | {"task": there[row.sample.id]["id"]} for row in again]):
+        server.add_predictions(number, batch)
+    shown = next((row.shown for row in (*new, *again) if row.shown), None)
+    server.change(
+        number,
+        maximum_annotations=wishes.annotators,
+        sampling="Uncertainty sampling" if wishes.unsure_first else "Sequential sampling",
+        **({"model_version": shown} if shown else {}),  # of the labels in a project, only this one's are shown
+    )
+    _check_all(server, number, rows)
+    return _words(f"{server.url}/projects/{number} ({project.title})", rows, new, again, changed)
+
+
+def _words(where: str, rows: list[Sent], new: list[Sent], again: list[Sent], changed: list[Sent]) -> str:
+    blind = sum(not row.shown for row in new)
+    said = f"{where}: {len(new)} images sent" + (f", {blind} of them blind" if blind else "")
+    if len(new) < len(rows):
+        said += f", {len(rows) - len(new)} were there"
+    if again:
+        said += f"; {len(again)} of these now show {again[0].shown}"
+    if changed:
+        said += (
+            f"; {len(changed)} are there as they looked before (first: {changed[0].sample.id}): fetch them with "
+            "`pocketlens annotated`, delete their tasks, and send them anew"
+        )
+    return said
+
+
+class _Tasks:
+    """A row -> its task."""
+
+    def __init__(self, project: Project, sure: dict[str, float]):
+        self.name, self.landmarks, self.sure = project.name, project.dataset.landmarks, sure
+
+    def __call__(self, row: Sent) -> dict[str, Any]:
+        s = row.sample
+        data = {"image": _place(self.name, row), ID: s.id, PIXELS: row.pixels, "split": s.split}
+        return {"data": data, "predictions": [self.prediction(row)] if row.shown else []}
+
+    def prediction(self, row: Sent) -> dict[str, Any]:
+        score = {"score": self.sure[row.sample.id]} if row.sample.id in self.sure else {}
+        result = regions_of(clipped(row.sample), self.landmarks)
+        return {"model_version": row.shown, "result": result} | score
+
+
+def _place(name: str, row: Sent) -> str:
+    return place_of(f"{name}/{row.sample.split}/{row.sample.file_name}")
+
+
+def _serve(server: LabelStudio, number: int, project: Project, first: Sent, root: str) -> None:
+    """Raises InputError with the cure unless the server shows the first image, byte by byte."""
+    cure = (
+        f"expected a server with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true and "
+        f"LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={root}, as `make label-studio` starts one; --images says what "
+        f"{project.folder.parent} is called where the server runs"
+    )
+    try:
+        server.serve_folder(number, f"{root.rstrip('/')}/{project.name}")
+    except BusyError:
+        raise
+    except InputError as error:
+        raise InputError(f"{error}; {cure}") from None
+    place = _place(project.name, first)
+    found = server.file(place)
+    if found is None:
+        raise InputError(f"{server.url}{place}: the server does not show this image; {cure}")
+    content = (project.folder / str(first.sample.split) / first.sample.file_name).read_bytes()
+    if hashlib.sha256(found).digest() != hashlib.sha256(content).digest():
+        raise InputError(f"{server.url}{place}: the server shows another file than {project.folder} has; {cure}")
+
+
+def _add_all(server: LabelStudio, project: int, tasks: list[dict[str, Any]]) -> None:
+    """A call that failed may have done its work: what is there is looked up before it is made again."""
+    for tried in range(1, TRIES + 1):
+        try:
+            for batch in _batches(tasks):
+                server.add_tasks(project, batch)
+        except BusyError:
+            if tried == TRIES:
+                raise
+            server.pause(tried)
+            there = {task["data"].get(ID) for task in server.tasks(project)}
+            tasks = [task for task in tasks if task["data"][ID] not in there]
+        else:
+            return
+
+
+def _check_all(server: LabelStudio, project: int, rows: list[Sent]) -> None:
+    times = Counter(str(task["data"].get(ID)) for task in server.tasks(project))
+    wrong = [row.sample.id for row in rows if times[row.sample.id] != 1]
+    if wrong:
+        raise InputError(
+            f"{server.url}/projects/{project}: {len(wrong)} of {len(rows)} images are not there once "
+            f"({wrong[0]}: {times[wrong[0]]} times); does another one write to this project?"
+        )
+
+
+def _batches(rows: list[Any]) -> list[list[Any]]:
+    return [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]

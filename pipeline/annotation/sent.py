@@ -1,0 +1,64 @@
+"""What was sent to people, kept beside the layers: without it nobody could say later what they saw and changed."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.errors import InputError
+from pipeline.core.files import read_text, write_text
+from pipeline.core.sample import Sample
+
+
+@dataclass(slots=True)
+class Sent:
+    """One image that was sent. `sample` has the label and objects that were shown with it, none if it went out blind;
+    `shown` names whose they are, "labels" or a model's name. `pixels`, `look` and `against` are a `Statement`'s.
+    """
+
+    sample: Sample
+    pixels: str
+    look: str
+    against: str
+    shown: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        row = {"pixels": self.pixels, "look": self.look, "against": self.against, "shown": self.shown}
+        return row | {"sample": self.sample.to_json()}
+
+    @staticmethod
+    def from_json(row: Any) -> "Sent":
+        return Sent(**row | {"sample": Sample.from_json(row["sample"])})
+
+
+def write_sent(path: Path, rows: Iterable[Sent]) -> None:
+    """A line per image, by id.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write_sent(Path(folder, "a.jsonl"), [Sent(Sample("1", "1.jpg", 8, 8), "ab", "0f", "cd")])
+    ...     list(read_sent(Path(folder, "a.jsonl")))
+    ['1']
+    """
+    lines = sorted((row.to_json() for row in rows), key=lambda row: str(row["sample"]["id"]))
+    write_text(path, "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines))
+
+
+def read_sent(path: Path) -> dict[str, Sent]:
+    """The images that were sent, by id; none if the file is not there. Raises InputError naming a line that is wrong.
+
+    >>> read_sent(Path("labels/herd/.sent/0a1b2c3d.jsonl"))
+    {}
+    """
+    rows: dict[str, Sent] = {}
+    if not path.exists():
+        return rows
+    text = read_text(path)
+    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else [], 1):
+        try:
+            row = Sent.from_json(json.loads(line))
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+            raise InputError(f"{path}:{number}: not an image that was sent: {error!r}") from None
+        rows[row.sample.id] = row
+    return rows

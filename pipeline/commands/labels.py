@@ -1,0 +1,98 @@
+"""The commands on labels: `annotate`, `annotated`."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.core.errors import InputError
+from pipeline.core.files import read_text
+
+if TYPE_CHECKING:
+    from pipeline.annotation.label_studio import LabelStudio
+    from pipeline.annotation.outgoing import Predict
+    from pipeline.core.sample import Sample
+
+INGESTED, LABELS = Path("data/ingested"), Path("labels")
+
+
+def annotate(args: argparse.Namespace) -> None:
+    from pipeline.annotation.outgoing import chosen, outgoing
+    from pipeline.annotation.project import project_of
+    from pipeline.annotation.sending import Wishes, send
+    from pipeline.config.params import read_params
+
+    params = read_params()
+    run = args.run or (args.name if args.name not in params.datasets and args.name in params.runs else None)
+    name = params.run(run).dataset if run else args.name
+    if args.run and args.name not in (name, args.run):
+        raise InputError(f"--run {run}: its dataset is {name}; expected a run on {args.name}")
+    params.dataset(name)
+    server = _server(args)
+    project = project_of(name, INGESTED, LABELS)
+    model, predict = _model(run) if run else ("", None)
+    samples = chosen(project.folder, args.split, _ids(args.ids))
+    rows, sure = outgoing(project.folder, samples, project.dataset, model, predict, args.not_blind)
+    root = args.images or str(INGESTED.absolute())
+    print(send(server, project, rows, sure, Wishes(root, args.annotators, bool(run) and not args.ids)))
+
+
+def annotated(args: argparse.Namespace) -> None:
+    from pipeline.annotation.fetching import fetch, key_in, number_of
+    from pipeline.annotation.layers import write_fetched
+    from pipeline.annotation.project import project_of
+    from pipeline.config.params import NAME, NAMED, read_params
+
+    read_params().dataset(args.dataset)
+    if not NAME.fullmatch(args.name):
+        raise InputError(f"--name {args.name!r}: expected {NAMED}")
+    server = _server(args)
+    key = key_in(server, args.project) if args.project else ""
+    project = project_of(args.dataset, INGESTED, LABELS, key)
+    number = args.project or number_of(server, project)
+    for line in write_fetched(LABELS, args.name, project, fetch(server, number, project, args.reviewers)):
+        print(line)
+
+
+def _server(args: argparse.Namespace) -> "LabelStudio":
+    from pipeline.annotation.label_studio import LabelStudio
+
+    url, token = args.url or os.environ.get("LABEL_STUDIO_URL"), args.token or os.environ.get("LABEL_STUDIO_API_KEY")
+    if not url:
+        raise InputError("no --url, and no LABEL_STUDIO_URL in the environment; `make label-studio` starts a server")
+    if not token:
+        raise InputError(
+            "no --token, and no LABEL_STUDIO_API_KEY in the environment; Account & Settings of Label Studio has one"
+        )
+    return LabelStudio(url, token)
+
+
+def _ids(file: Path | None) -> list[str] | None:
+    """One per line of a file, or of what is piped in."""
+    if file is None:
+        return None
+    text = sys.stdin.read() if str(file) == "-" else read_text(file)
+    return [line.strip() for line in text.split("\n") if line.strip()]
+
+
+def _model(run: str) -> tuple[str, "Predict"]:
+    """A run's name with that of its weights, and what predicts with it."""
+    from pipeline.annotation.outgoing import certainty
+    from pipeline.commands.common import check_made, shown_block
+    from pipeline.core.files import sha256
+    from pipeline.core.spec import model_folder, read_spec
+    from pipeline.evaluation.params import with_predict
+    from pipeline.runtimes.answers import predict_samples
+    from pipeline.runtimes.on_torch import TorchRuntime
+
+    check_made(run)
+    folder = model_folder(Path("models"), run)
+    spec = with_predict(read_spec(folder / "model.json"), shown_block(run))
+    weights = spec.weights_sha256 or sha256(folder / "model.safetensors")
+    runtime = TorchRuntime(folder, None)
+
+    def predict(images: Path, samples: list["Sample"]) -> list[tuple["Sample", float]]:
+        return [(shown(p, spec), certainty(p)) for p in predict_samples(runtime, judged(spec), images, samples)]
+
+    return f"{run} {weights[:8]}", predict

@@ -83,6 +83,7 @@ def _model(run: str) -> tuple[str, "Predict"]:
     from pipeline.core.files import sha256
     from pipeline.core.spec import model_folder, read_spec
     from pipeline.evaluation.params import with_predict
+    from pipeline.metrics.metrics import judged, shown
     from pipeline.runtimes.answers import predict_samples
     from pipeline.runtimes.on_torch import TorchRuntime
 

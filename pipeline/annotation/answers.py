@@ -1,5 +1,6 @@
 """What one person said of one image in Label Studio, as labels and objects of this project."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -81,14 +82,24 @@ def _drop_strange(drawing: Drawing, drawn: Drawn, project: Project) -> None:
 
 
 def _as_sent(objects: list[Object], sent: list[Object]) -> tuple[list[Object], int]:
-    """The objects, with those that are as they were sent first, in the order of what was sent; and how many."""
+    """The objects, with those that are as they were sent first, in the order of what was sent; and how many. Of one
+    that got another label or other landmarks, the box may still be as it was.
+    """
     left, kept = list(objects), []
     for before in sent:
         now = next((o for o in left if _same(o, before)), None)
         if now is not None:
             left.remove(now)
             kept.append(replace(before, score=None))
+    for i, now in enumerate(left):
+        there = next((o for o in sent if _near(_corners(now), _corners(o))), None)
+        if there is not None:
+            left[i] = replace(now, box=there.box, crowd=there.crowd)
     return [*kept, *left], len(kept)
+
+
+def _near(a: Iterable[float], b: Iterable[float]) -> bool:
+    return all(abs(x - y) <= SAME for x, y in zip(a, b, strict=True))
 
 
 def _same(now: Object, before: Object) -> bool:
@@ -98,9 +109,8 @@ def _same(now: Object, before: Object) -> bool:
     known = {i: (p.x, p.y, p.visibility) for i, p in enumerate(before.landmarks) if p.visibility}
     if points.keys() != known.keys() or any(points[i][2] != known[i][2] for i in known):
         return False
-    pairs = [*zip(_corners(now), _corners(before), strict=True)]
-    pairs += [(a, b) for i in known for a, b in zip(points[i][:2], known[i][:2], strict=True)]
-    return all(abs(a - b) <= SAME for a, b in pairs)
+    near = all(_near(points[i][:2], known[i][:2]) for i in known)
+    return near and _near(_corners(now), _corners(before))
 
 
 def _corners(o: Object) -> tuple[float, float, float, float]:

@@ -135,7 +135,7 @@ class LabelStudio:
             return self._session.request(method, address, timeout=TIMEOUT_S, **more)
         except requests.exceptions.InvalidURL as error:
             raise InputError(f"--url {without_password(self.url)}: {error}; expected http://host:port") from None
-        except requests.exceptions.MissingSchema:
+        except (requests.exceptions.MissingSchema, requests.exceptions.InvalidSchema):
             raise InputError(f"--url {without_password(self.url)}: expected http:// or https:// before it") from None
         except (requests.ConnectionError, requests.Timeout):
             where = without_password(self.url)

@@ -20,6 +20,7 @@ from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.expected_conditions import alert_is_present
 from selenium.webdriver.support.ui import WebDriverWait
 from studio import LEGACY, cow, draw_herd
 
@@ -200,15 +201,7 @@ class Editor:
         self.until(lambda: self.task() and window.find_elements(By.CSS_SELECTOR, "canvas"))
 
     def until(self, holds: Callable[[], Any]) -> None:
-        self.wait.until(lambda _: holds()) if 0 else self._u(holds)
-
-    def _u(self, holds):
-        try:
-            self.wait.until(lambda _: holds())
-        except BaseException:
-            self.window.save_screenshot('/tmp/ls17/fail.png')
-            print(self.regions(), self.task())
-            raise
+        self.wait.until(lambda _: holds())
 
     def _asks(self, script: str) -> Any:
         return self.window.execute_script(f"try {{ return {script} }} catch {{ return null }}")
@@ -253,7 +246,8 @@ class Editor:
         task = self.task()
         pressed = self.window.find_element(By.CSS_SELECTOR, f"[data-testid=bottombar-{button}-button]")
         self.window.execute_script("arguments[0].click()", pressed)  # a passing message may lie over it
-        self.until(lambda: self.task() != task)
+        ended = "No More Tasks"
+        self.until(lambda: self.task() != task or ended in self.window.find_element(By.TAG_NAME, "body").text)
 
 
 def test_a_person_draws_drags_hides_submits_and_skips_in_the_editor(herd, tmp_path):
@@ -265,24 +259,24 @@ def test_a_person_draws_drags_hides_submits_and_skips_in_the_editor(herd, tmp_pa
         assert editor.task() == "train-0"
         assert {r["origin"] for r in editor.regions()} == {"prediction"}
         editor.draw("tail", (0.9, 0.9))
-        editor.keys("7")  # hidden, for the point that was drawn
-        editor.until(lambda: editor.regions()[-1]["type"] == "choices")
+        editor.row("tail").click()
+        editor.keys("7")  # hidden
+        editor.until(lambda: [r["type"] for r in editor.regions()].count("choices") == 2)
         editor.draw("horse", (0.7, 0.5), (0.8, 0.7), (0.95, 0.95))
         editor.drag("tail", "horse")
-        horse = editor.regions()[-1]
-        drawn, ticked = (
-            r for r in editor.regions() if r["origin"] == "manual" and r is not horse and r["id"] != horse["id"]
-        )
-        assert drawn["parentID"] == horse["id"] and drawn["id"] == ticked["id"], "a tick has the id of its point"
+        horse, tail, tick = [r for r in editor.regions() if r["origin"] == "manual"]
+        kinds = ["choices", "keypointlabels", "rectanglelabels"]
+        tick, tail, horse = sorted((horse, tail, tick), key=lambda r: r["type"])
+        assert [tick["type"], tail["type"], horse["type"]] == kinds
+        assert tail["parentID"] == horse["id"] and tick["id"] == tail["id"], "a tick has the id of its point"
         editor.done()
         editor.row("horse").click()
         editor.window.find_elements(By.CSS_SELECTOR, ".lsf-label")[0].click()
         editor.until(lambda: editor.regions()[0]["value"]["rectanglelabels"] == ["cow"])
         assert editor.regions()[0]["origin"] == "prediction-changed"
         editor.done()
-        editor.keys(Keys.CONTROL + Keys.BACKSPACE)
-        editor.until(lambda: window.switch_to.alert is not None)
-        window.switch_to.alert.accept()
+        ActionChains(window).key_down(Keys.CONTROL).send_keys(Keys.BACKSPACE).key_up(Keys.CONTROL).perform()
+        editor.wait.until(alert_is_present()).accept()
         editor.until(lambda: editor.regions() == [])
         editor.done()
         editor.done("skip")
@@ -300,7 +294,6 @@ def test_a_person_draws_drags_hides_submits_and_skips_in_the_editor(herd, tmp_pa
 def test_the_editor_shows_the_second_model(herd, tmp_path, monkeypatch):
     client = herd.client
     for model, x in (("first", 0.1), ("second", 0.3)):
-
         said = [replace(cow(x), score=0.9)]
 
         def made(run: str, said: Any = said) -> Any:

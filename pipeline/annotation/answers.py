@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.annotation.project import Project
 from pipeline.annotation.sent import Sent
 from pipeline.core.errors import shown
-from pipeline.core.sample import Object, Sample
+from pipeline.core.sample import Landmark, Object, Sample
 from pipeline.datasets.formats.drawn import Drawing, Drawn
 from pipeline.datasets.formats.label_studio_regions import Regions
 from pipeline.datasets.formats.reading import Problem, Reading
@@ -82,8 +82,8 @@ def _drop_strange(drawing: Drawing, drawn: Drawn, project: Project) -> None:
 
 
 def _as_sent(objects: list[Object], sent: list[Object]) -> tuple[list[Object], int]:
-    """The objects, with those that are as they were sent first, in the order of what was sent; and how many. Of one
-    that got another label or other landmarks, the box may still be as it was.
+    """The objects, with those that are as they were sent first, in the order of what was sent; and how many. One
+    that got another label or other landmarks may have its box, and the rest of its landmarks, as they were.
     """
     left, kept = list(objects), []
     for before in sent:
@@ -94,8 +94,16 @@ def _as_sent(objects: list[Object], sent: list[Object]) -> tuple[list[Object], i
     for i, now in enumerate(left):
         there = next((o for o in sent if _near(_corners(now), _corners(o))), None)
         if there is not None:
-            left[i] = replace(now, box=there.box, crowd=there.crowd)
+            points = [_point(*pair) for pair in zip(now.landmarks, there.landmarks or now.landmarks, strict=True)]
+            left[i] = replace(now, box=there.box, crowd=there.crowd, landmarks=points)
     return [*kept, *left], len(kept)
+
+
+def _point(now: Landmark, before: Landmark) -> Landmark:
+    absent = not now.visibility and not before.visibility
+    if absent or (before.visibility and _near((now.x, now.y), (before.x, before.y))):
+        return replace(before, visibility=now.visibility)
+    return now
 
 
 def _near(a: Iterable[float], b: Iterable[float]) -> bool:

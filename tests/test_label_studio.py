@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import save_file
 from studio import HERD, LEGACY, NAMES, PERSONAL, cow, draw_herd, studio
 
 from pipeline import cli
@@ -19,7 +20,9 @@ from pipeline.annotation.label_studio import LabelStudio
 from pipeline.annotation.outgoing import certainty, outgoing
 from pipeline.core.errors import InputError
 from pipeline.core.layer import content_of, read_layer
-from pipeline.core.sample import Object, Sample, read_samples
+from pipeline.core.sample import SPLITS, Object, Sample, read_samples
+from pipeline.core.spec import ModelSpec, write_spec
+from pipeline.models.nets import build
 
 
 @pytest.fixture
@@ -338,6 +341,32 @@ def test_class_labels_go_out_and_come_back(tmp_path, monkeypatch):
     found = {s.id: s for s in read_layer("labels/herd/round1.jsonl")}
     assert (found["train-0"].label, found["train-0"].state, found["train-1"].state) == ("cow", "labelled", "untouched")
     assert found["train-0"].against == content_of(replace(rows[0], file_name=""))
+
+
+def test_a_run_says_what_it_sees_and_how_sure_it_is(server):
+    known, _ = server
+    net = "mobilenetv2_035", {"kind": "pool", "dropout": 0.2}, 32, "letterbox", [0.5] * 3, [0.5] * 3, {}, ["logits"]
+    spec = ModelSpec("tiny", "herd", "classify", HERD.labels, [], [], [], *net)
+    for split in SPLITS:
+        folder = Path("data/ingested/herd", split)
+        rows = [replace(s, label="cow", objects=[]) for s in read_samples(folder)]
+        (folder / "metadata.jsonl").write_text("".join(s.to_line() for s in rows))
+    block = "{dataset: herd, task: classify, model: {pretrained: false}}"
+    Path("params.yaml").write_text(
+        f"datasets:\n  herd: {{format: folder, path: x, labels: x}}\nruns:\n  tiny: {block}\n  later: {block}\n"
+    )
+    write_spec("models/tiny/model.json", spec)
+    save_file(build(spec).state_dict(), "models/tiny/model.safetensors")
+    run("annotate", "tiny", "--to", "label-studio")
+    send("--run", "tiny", "--split", "test")
+    [*shown, blind] = known.tasks
+    assert blind["predictions"] == []
+    for task in shown:
+        [said] = task["predictions"]
+        assert said["model_version"].startswith("tiny ") and 0.5 <= said["score"] < 1
+        assert said["result"][0]["value"]["choices"][0] in HERD.labels
+    with pytest.raises(InputError, match="models/later: not here"):
+        send("--run", "later")
 
 
 def answers(*rows: tuple[str, str, Any]) -> list[Answer]:

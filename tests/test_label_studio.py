@@ -181,6 +181,7 @@ def test_a_long_upload_outlives_its_access_token(server, monkeypatch):
         (("--token", PERSONAL.replace(".", "e.", 1)), "personal access token is not taken"),
         (("--url", "http://127.0.0.1:1"), "no Label Studio answers there; `make label-studio` starts one"),
         (("--url", "127.0.0.1:1"), "expected http"),
+        (("--url", "http://me:secret@127.0.0.1:1"), "--url http://127.0.0.1:1: expected no password"),
         (("--images", "/elsewhere"), "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT=/elsewhere.*--images says"),
         (("--run", "herd"), "no run 'herd'"),
     ],
@@ -304,6 +305,23 @@ def test_a_second_model_is_shown_where_nobody_has_answered(server, monkeypatch, 
     found = fetch()
     assert (found["train-0"].shown, found["train-1"].shown) == ("first 00", "second 00")
     assert found["train-1"].objects == [cow(0.02)] and found["train-1"].against == content_of(truth[1])
+
+
+def test_a_second_model_that_was_cut_is_sent_again(server, monkeypatch):
+    known, truth = server
+
+    def model(run):
+        return run, lambda folder, samples: [(replace(s, objects=[cow(0.02)]), 0.75) for s in samples]
+
+    send()
+    monkeypatch.setattr("pipeline.commands.labels._model", model)
+    text = "runs:\n  first: {dataset: herd, task: detect, model: {pretrained: false}}\n"
+    Path("params.yaml").write_text(Path("params.yaml").read_text() + text)
+    known.fails = [(503, "before")]
+    with pytest.raises(InputError, match="503"):
+        send("--run", "first")
+    send("--run", "first")
+    assert [[p["model_version"] for p in t["predictions"]] for t in known.tasks] == [["labels", "first"]] * len(truth)
 
 
 def test_another_list_of_labels_is_another_project(server):

@@ -9,12 +9,13 @@ HOST ?= 127.0.0.1
 # the machine's npm where it has one (it knows the machine's settings), else the one that .venv has
 NPM := $(or $(shell command -v npm),$(VENV)/bin/npm)
 TEST_WORKERS ?= auto
+STUDIO := .venv-label-studio
 export FIFTYONE_DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro test test-fast lint format docs inspect ui demo compare compare-detectors litert lock clean
+.PHONY: help setup repro test test-fast lint format docs inspect ui demo label-studio compare compare-detectors litert lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -35,10 +36,16 @@ node_modules/ready: package-lock.json package.json .npmrc | $(VENV)/ready
 	$(NPM) ci --loglevel=error
 	touch $@
 
+# Label Studio needs older libraries than the project, and 800 MB
+$(STUDIO)/ready: requirements-label-studio.lock | $(VENV)/ready
+	test -e $(STUDIO)/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python $(STUDIO)
+	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(STUDIO)/bin/python requirements-label-studio.lock
+	touch $@
+
 repro: setup ## run the chain: what params.yaml and the code have changed since the last time
 	@$(BIN)/pocketlens repro
 
-test: lint node_modules/ready ## lint, types and all tests
+test: lint node_modules/ready $(STUDIO)/ready ## lint, types and all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) # a core each: threads of several workers would fight
 
 test-fast: lint ## lint, types and the tests that take a moment, for daily work (the others are marked slow)
@@ -68,6 +75,13 @@ ui: setup ## the MLflow UI with the runs to compare
 demo: setup node_modules/ready ## RUN=herd in a browser, with images of your own; HOST=0.0.0.0 lets a phone in
 	$(BIN)/pocketlens demo $(RUN) --host $(HOST) --port $(PORT)
 
+label-studio: setup $(STUDIO)/ready ## Label Studio on http://127.0.0.1:PORT with this project's images, in an environment of its own (800 MB)
+	mkdir -p data/ingested
+	LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT='$(CURDIR)/data/ingested' \
+	SENTRY_DSN= FRONTEND_SENTRY_DSN= COLLECT_ANALYTICS=false LATEST_VERSION_CHECK=false \
+		$(STUDIO)/bin/label-studio start --no-browser --data-dir '$(CURDIR)/.label-studio' --port $(PORT) \
+		--internal-host 127.0.0.1 --enable-legacy-api-token
+
 compare: setup ## one run with one backbone after another (params.yaml, compare), side by side
 	$(BIN)/pocketlens compare
 
@@ -79,11 +93,13 @@ litert: setup ## LiteRT's converter, in an environment of its own (6 GB), for th
 	$(BIN)/uv pip sync --quiet --python $(VENV)/litert/bin/python requirements-litert.lock
 	touch $(VENV)/litert/ready
 
-lock: setup ## compile requirements.lock anew from pyproject.toml, and LiteRT's from requirements-litert.in
+lock: setup ## compile requirements.lock anew from pyproject.toml, and those of LiteRT and Label Studio
 	$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --extra dev --universal --python-version 3.11 \
 		--override overrides.txt --constraint constraints.txt --no-emit-index-url --no-header -o requirements.lock
 	$(BIN)/uv pip compile requirements-litert.in --quiet --upgrade --universal --python-version 3.11 \
 		--no-emit-index-url --no-header -o requirements-litert.lock
+	$(BIN)/uv pip compile requirements-label-studio.in --quiet --upgrade --universal --python-version 3.11 \
+		--no-emit-index-url --no-header -o requirements-label-studio.lock
 
 clean: ## remove what the chain made; DVC's cache brings it back with the next repro, and splits/ is no such thing: it stays
 	rm -rf data/sample data/ingested data/augmented models exports reports .fetched .resume .features .fiftyone mlflow.db mlflow.db.lock mlruns mlartifacts .pocketlens.log

@@ -37,6 +37,7 @@ SLOW = {
     "test_compare": False,
     "test_rerun": False,
     "test_inspect": False,
+    "test_label_studio_server": False,
     "test_serving": False,
     "test_predict": False,
     "test_models": False,

@@ -51,6 +51,7 @@ def _most_agreed(answers: list[Answer]) -> list[Answer]:
 def agree(a: Sample | None, b: Sample | None) -> bool:
     """Whether two people said the same: the same label, and as many objects, each with one of its label in its place.
 
+    >>> from pipeline.core.sample import Object
     >>> left, right = (Sample("1", "1.jpg", 8, 8, objects=[Object("cow", (x, 0, 0.5, 1))]) for x in (0, 0.5))
     >>> agree(left, left), agree(left, right), agree(None, left)
     (True, False, False)

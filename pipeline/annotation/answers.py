@@ -1,12 +1,13 @@
 """What one person said of one image in Label Studio, as labels and objects of this project."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.annotation.project import Project
 from pipeline.annotation.sent import Sent
 from pipeline.core.errors import shown
-from pipeline.core.sample import Object, Sample
+from pipeline.core.sample import Landmark, Object, Sample
 from pipeline.datasets.formats.drawn import Drawing, Drawn
 from pipeline.datasets.formats.label_studio_regions import Regions
 from pipeline.datasets.formats.reading import Problem, Reading
@@ -83,14 +84,32 @@ def drop_strange(drawing: Drawing, drawn: Drawn, project: Project) -> None:
 
 
 def _as_sent(objects: list[Object], sent: list[Object]) -> tuple[list[Object], int]:
-    """The objects, with those that are as they were sent first, in the order of what was sent; and how many."""
+    """The objects, with those that are as they were sent first, in the order of what was sent; and how many. One
+    that got another label or other landmarks may have its box, and the rest of its landmarks, as they were.
+    """
     left, kept = list(objects), []
     for before in sent:
         now = next((o for o in left if _same(o, before)), None)
         if now is not None:
             left.remove(now)
             kept.append(replace(before, score=None))
+    for i, now in enumerate(left):
+        there = next((o for o in sent if _near(_corners(now), _corners(o))), None)
+        if there is not None:
+            points = [_point(*pair) for pair in zip(now.landmarks, there.landmarks or now.landmarks, strict=True)]
+            left[i] = replace(now, box=there.box, crowd=there.crowd, landmarks=points)
     return [*kept, *left], len(kept)
+
+
+def _point(now: Landmark, before: Landmark) -> Landmark:
+    absent = not now.visibility and not before.visibility
+    if absent or (before.visibility and _near((now.x, now.y), (before.x, before.y))):
+        return replace(before, visibility=now.visibility)
+    return now
+
+
+def _near(a: Iterable[float], b: Iterable[float]) -> bool:
+    return all(abs(x - y) <= SAME for x, y in zip(a, b, strict=True))
 
 
 def _same(now: Object, before: Object) -> bool:
@@ -100,9 +119,8 @@ def _same(now: Object, before: Object) -> bool:
     known = {i: (p.x, p.y, p.visibility) for i, p in enumerate(before.landmarks) if p.visibility}
     if points.keys() != known.keys() or any(points[i][2] != known[i][2] for i in known):
         return False
-    pairs = [*zip(_corners(now), _corners(before), strict=True)]
-    pairs += [(a, b) for i in known for a, b in zip(points[i][:2], known[i][:2], strict=True)]
-    return all(abs(a - b) <= SAME for a, b in pairs)
+    near = all(_near(points[i][:2], known[i][:2]) for i in known)
+    return near and _near(_corners(now), _corners(before))
 
 
 def _corners(o: Object) -> tuple[float, float, float, float]:

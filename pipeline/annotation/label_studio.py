@@ -32,6 +32,8 @@ class LabelStudio:
     """
 
     def __init__(self, url: str, token: str, wait: float = 1.0):
+        if without_password(url) != url:
+            raise InputError(f"--url {without_password(url)}: expected no password in it; the token says who asks")
         self.url, self.wait = url.rstrip("/"), wait
         self._token, self._personal = token, _is_personal(token)
         self._session = requests.Session()
@@ -53,7 +55,7 @@ class LabelStudio:
         return dict(self._json("GET", f"/api/projects/{project}/"))
 
     def new_project(self, title: str, config: str, **settings: Any) -> int:
-        answer = self._json("POST", "/api/projects/", json={"title": title, "label_config": config} | settings)
+        answer = self._json("POST", "/api/projects/", tries=1, json={"title": title, "label_config": config} | settings)
         return int(answer["id"])
 
     def change(self, project: int, **settings: Any) -> None:
@@ -104,7 +106,8 @@ class LabelStudio:
         answer = self._call(method, path, tries, **more)
         if answer.status_code in (401, 403):
             said = TOKENS if self._personal else f"{TOKENS}; {LEGACY}"
-            raise InputError(f"{self.url}: the token is not taken ({answer.status_code}): {said}")
+            refused = f"{answer.status_code}: {_said(answer)}"
+            raise InputError(f"{self.url}: the token is not taken ({refused}); {said}")
         if answer.status_code in BUSY:
             raise BusyError(f"{self.url}: {method} {path}: {answer.status_code}, {tries} times: {_said(answer)}")
         if not answer.ok:
@@ -134,15 +137,14 @@ class LabelStudio:
         try:
             return self._session.request(method, address, timeout=TIMEOUT_S, **more)
         except requests.exceptions.InvalidURL as error:
-            raise InputError(f"--url {without_password(self.url)}: {error}; expected http://host:port") from None
-        except requests.exceptions.MissingSchema:
-            raise InputError(f"--url {without_password(self.url)}: expected http:// or https:// before it") from None
+            raise InputError(f"--url {self.url}: {error}; expected http://host:port") from None
+        except (requests.exceptions.MissingSchema, requests.exceptions.InvalidSchema):
+            raise InputError(f"--url {self.url}: expected http:// or https:// before it") from None
         except (requests.ConnectionError, requests.Timeout):
-            where = without_password(self.url)
-            said = f"{where}: no Label Studio answers there; `make label-studio` starts one"
+            said = f"{self.url}: no Label Studio answers there; `make label-studio` starts one"
             raise BusyError(said) from None
         except requests.RequestException as error:
-            raise InputError(f"{without_password(self.url)}: {error}") from None
+            raise InputError(f"{self.url}: {error}") from None
 
     def _refresh(self) -> None:
         self._session.headers.pop("Authorization", None)

@@ -15,7 +15,7 @@ KEY = 8  # hex digits
 @dataclass(frozen=True, slots=True)
 class Project:
     """Of the dataset called `name`, ingested into `folder`. `config` is its interface, `classify` whether that asks for
-    a label per image, else for boxes. `key` is a hash of it: a class that was used once cannot be taken out of a
+    a label per image, else for boxes. `key` is a hash of both: a class that was used once cannot be taken out of a
     project, so that another list of labels has another project. `listed` is the file that says what was sent to it.
     """
 
@@ -51,5 +51,5 @@ def project_of(name: str, ingested: Path, labels: Path, key: str = "") -> Projec
     refuse_in_xml(dataset)
     classify = any(s.label is not None for split in SPLITS for s in read_samples(folder / split))
     config = config_of(dataset, boxes=not classify, images=classify)
-    key = key or hashlib.sha256(config.encode()).hexdigest()[:KEY]
+    key = key or hashlib.sha256(f"{name}\n{config}".encode()).hexdigest()[:KEY]
     return Project(name, folder, dataset, classify, config, key, labels / name / ".sent" / f"{key}.jsonl")

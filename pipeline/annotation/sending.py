@@ -42,19 +42,16 @@ def send(server: LabelStudio, project: Project, rows: list[Sent], sure: dict[str
     _serve(server, number, project, rows[0], wishes.root)
     there = {str(task["data"].get(ID)): task for task in server.tasks(number)}
     before = read_sent(project.listed)
-    new = [row for row in rows if row.sample.id not in there]
-    changed = [r for r in rows if r.sample.id in there and there[r.sample.id]["data"].get(PIXELS) != r.pixels]
-    again = [
-        row
-        for row in rows
-        if row.shown and row not in new and row not in changed and not there[row.sample.id]["annotations"]
-        if row.sample.id in before and before[row.sample.id].shown != row.shown
-    ]
-    write_sent(project.listed, (before | {row.sample.id: row for row in (*new, *again)}).values())
+    new, again, changed = _sorted_out(rows, there, before)
+    listed = before | {row.sample.id: row for row in new}
+    write_sent(project.listed, listed.values())
     task_of = _Tasks(project, sure)
     _add_all(server, number, [task_of(row) for row in new])
-    for batch in _batches([task_of.prediction(row) | {"task": there[row.sample.id]["id"]} for row in again]):
-        server.add_predictions(number, batch)
+    for batch in _batches(again):
+        shown_on = [task_of.prediction(row) | {"task": there[row.sample.id]["id"]} for row in batch]
+        server.add_predictions(number, shown_on)
+        listed |= {row.sample.id: row for row in batch}
+        write_sent(project.listed, listed.values())
     shown = next((row.shown for row in (*new, *again) if row.shown), None)
     server.change(
         number,
@@ -64,6 +61,24 @@ def send(server: LabelStudio, project: Project, rows: list[Sent], sure: dict[str
     )
     _check_all(server, number, rows)
     return _words(f"{server.url}/projects/{number} ({project.title})", rows, new, again, changed)
+
+
+def _sorted_out(
+    rows: list[Sent], there: dict[str, dict[str, Any]], before: dict[str, Sent]
+) -> tuple[list[Sent], list[Sent], list[Sent]]:
+    """Those that are not there; those that nobody has answered, and that show what another model says; and those that
+    are there with another image.
+    """
+    new, again, changed = [], [], []
+    for row in rows:
+        task, listed = there.get(row.sample.id), before.get(row.sample.id)
+        if task is None:
+            new.append(row)
+        elif task["data"].get(PIXELS) != row.pixels:
+            changed.append(row)
+        elif row.shown and not task["annotations"] and listed is not None and listed.shown != row.shown:
+            again.append(row)
+    return new, again, changed
 
 
 def _words(where: str, rows: list[Sent], new: list[Sent], again: list[Sent], changed: list[Sent]) -> str:

@@ -32,7 +32,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def draw_dataset(root: Path, task: str = "detect") -> DatasetFiles:
-    """A dataset of 12 images, four a split, with a ledger that refuses one file that can be shown and one that cannot."""
+    """Four images a split, with a ledger that refuses one file that can be shown and one that cannot."""
     test, *_, truth, _ = draw_run(root, task)
     ingested = test.parent
     rows = [(split, truth[i]) for split in SPLITS for i in range(4)]
@@ -136,7 +136,7 @@ def test_what_a_person_changes_and_tags_is_a_layer_before_anything_is_made_anew(
     assert others == untouched[1:] and first.landmarks == untouched[0].landmarks
     view = opened.dataset
     assert sample_of(view, "train0").problems == [], "it was made anew"
-    assert {t for t in view.count_sample_tags()} == {*SPLITS, "exclude", "relabel", "wrong"}
+    assert set(view.count_sample_tags()) == {*SPLITS, "exclude", "relabel", "wrong"}
     assert open_dataset(files, database).said == [] and len(read_layer(layer)) == 3
     again = sample_of(view, "train3")
     again.ground_truth.detections = []

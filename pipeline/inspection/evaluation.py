@@ -1,10 +1,10 @@
 """FiftyOne's own evaluation of a run beside ours, and why the two differ where they do.
 
-Three things make them differ, and each has a bound that is computed here: FiftyOne puts right predictions before wrong
-ones of the same score, where COCO keeps their order (`ties`: ours lies between `lowest` and `highest` by how ties are
-broken, and so does FiftyOne's); it measures landmarks against the extent of an object's points in an image of side 1,
-where COCO takes the box in pixels (`areas`: ours in `their_way`); and it counts a crowd as found once for each
-prediction in it (`crowds`: left out of what is counted here).
+Three things make them differ, and each has a bound that is computed here. Ties: FiftyOne puts right predictions before
+wrong ones of the same score, where COCO keeps their order; its AP lies between ours and `highest`. Areas: it measures
+landmarks against the extent of an object's points in an image of side 1, where COCO takes the box in pixels; ours are
+the same in `their_way`. Crowds: it counts a crowd as found once for each prediction in it; these are left out of what
+is counted here.
 """
 
 import math
@@ -46,10 +46,7 @@ def evaluate(
         results = needed.evaluate_detections("predictions_all", classes=info.labels, compute_mAP=True)
         figures["mAP"] = _defined(results.mAP())
         beside |= _boxes(results, info, truth, predicted)
-    beside |= _counted(view, truth, shown)
-    if info.landmarks and any(o.landmarks for p in shown for o in p.objects):
-        beside["landmarks"] = _landmarks(view, info, truth, shown)
-    return figures, beside
+    return figures, beside | _counted(view, truth, shown)
 
 
 def _classified(
@@ -78,30 +75,38 @@ def _boxes(results: Any, info: Dataset, truth: list[Sample], predicted: list[Sam
         label: {"fiftyone": _defined(results.mAP(classes=[label])), "ours": row["AP"]}
         for label, row in ours["per_class"].items()
     }
-    low, high = (
-        coco_ap.evaluate(truth, in_order(truth, predicted, right_first), info).ap() for right_first in (False, True)
-    )
-    return {"per_class": {"AP": per_class}, "AP": {"lowest": low, "ours": ours["AP"], "highest": high}}
+    most = highest(truth, predicted, info) if _ties(predicted) else ours["AP"]
+    return {"per_class": {"AP": per_class}, "AP": {"ours": ours["AP"], "highest": most}}
 
 
-def in_order(truth: list[Sample], predicted: list[Sample], right_first: bool) -> list[Sample]:
-    """The predictions with scores that are all different, in the order of their own; of equal ones those that fit best
-    come first, or last.
+def highest(truth: list[Sample], predicted: list[Sample], info: Dataset) -> float | None:
+    """The AP of boxes where of equal scores those that are right come first, at each IoU."""
+    found = [coco_ap.evaluate(truth, right_first(truth, predicted, 0.5 + 0.05 * k), info).ap(iou=k) for k in range(10)]
+    known = [ap for ap in found if ap is not None]
+    return sum(known) / len(known) if known else None
+
+
+def right_first(truth: list[Sample], predicted: list[Sample], least: float) -> list[Sample]:
+    """The predictions with scores that are all different, in the order of their own: of equal ones first those that
+    have a true object at an IoU of `least`.
     """
     rows = []
     for i, (t, p) in enumerate(zip(truth, predicted, strict=True)):
-        overlap, found = iou(p.objects, t.objects), {p: t for t, p in match(t.objects, p.objects).items()}
-        for k, o in enumerate(p.objects):
-            fit = float(overlap[k, found[k]]) if k in found else _best(o, t.objects, overlap[k]) - 1
-            rows.append((-(o.score or 0.0), -fit if right_first else fit, i, k))
-    made: list[list[tuple[float, Object]]] = [[] for _ in predicted]
-    for place, (_, _, i, k) in enumerate(sorted(rows)):
-        made[i].append((place, replace(predicted[i].objects[k], score=1 - place / len(rows))))
-    return [replace(p, objects=[o for _, o in own]) for p, own in zip(predicted, made, strict=True)]
-
-
-def _best(o: Object, truth: list[Object], overlap: np.ndarray) -> float:
-    return max((float(overlap[t]) for t, other in enumerate(truth) if other.label == o.label), default=0.0)
+        overlap = iou(p.objects, t.objects)
+        own = np.array([[o.label == other.label and not other.crowd for other in t.objects] for o in p.objects])
+        overlap = np.where(own.reshape(overlap.shape), overlap, 0.0)
+        best = overlap.max(axis=1, initial=0.0)
+        free = np.ones(len(t.objects), bool)
+        for k in sorted(range(len(p.objects)), key=lambda k: (-(p.objects[k].score or 0), -best[k])):
+            near = overlap[k] * free
+            right = bool(len(near)) and near.max() >= least
+            if right:
+                free[near.argmax()] = False
+            rows.append((-(p.objects[k].score or 0.0), not right, -best[k], i, k))
+    made: list[list[Object]] = [[] for _ in predicted]
+    for place, (*_, i, k) in enumerate(sorted(rows)):
+        made[i].append(replace(predicted[i].objects[k], score=1 - place / len(rows)))
+    return [replace(p, objects=own) for p, own in zip(predicted, made, strict=True)]
 
 
 def _ties(predicted: list[Sample]) -> int:
@@ -116,7 +121,7 @@ def _counted(view: Any, truth: list[Sample], shown: list[Sample]) -> dict[str, A
         [*_our_counts(t, p), *theirs]
         for t, p, theirs in zip(truth, shown, _their_counts(view, truth, shown), strict=True)
     ]
-    found = {"per_size": {}, "per_group": {}}
+    found: dict[str, Any] = {"per_size": {}, "per_group": {}}
     for size, (least, most) in SIZES.items():
         table = _rates([[_within(part, least, most) for part in row] for row in rows])
         if table["objects"]:
@@ -170,10 +175,13 @@ def _rates(rows: Sequence[Sequence[Counts]]) -> dict[str, Any]:
     }
 
 
-def _landmarks(view: Any, info: Dataset, truth: list[Sample], shown: list[Sample]) -> dict[str, Any]:
-    """AP by object keypoint similarity of the predictions that are shown. FiftyOne's formula has sigma where COCO's has
-    two of it.
+def landmarks(view: Any, info: Dataset, truth: list[Sample], shown: list[Sample]) -> dict[str, float | None]:
+    """AP by object keypoint similarity of the predictions that are `shown`; empty where these have no landmarks.
+
+    FiftyOne's formula has sigma where COCO's has two of it.
     """
+    if not any(o.landmarks for p in shown for o in p.objects):
+        return {}
     needed = view.select_fields([f"{TRUTH}_landmarks", "predictions_landmarks"])
     results = needed.evaluate_detections(
         "predictions_landmarks",

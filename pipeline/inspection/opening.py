@@ -1,7 +1,7 @@
 """How a FiftyOne dataset keeps in step with the files it is made of, and loses nothing that a person did in it."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -131,7 +131,7 @@ def _protect(dataset: Any) -> None:
             kind.save()
 
 
-def _tag(dataset: Any, tags: dict[str, Iterable[str]]) -> list[str]:
+def _tag(dataset: Any, tags: Mapping[str, Iterable[str]]) -> list[str]:
     """Put a person's tags back; returns the ids that are gone, with their tags."""
     if not tags:
         return []

@@ -10,7 +10,7 @@ from pipeline.core.files import read_json
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples
 from pipeline.inspection import judging
 from pipeline.inspection.edits import Labels
-from pipeline.inspection.evaluation import evaluate
+from pipeline.inspection.evaluation import evaluate, landmarks
 from pipeline.inspection.images import image_of
 from pipeline.inspection.labels import TRUTH, classification, declare, with_objects
 from pipeline.inspection.opening import PREFIX, Opened, View, fingerprint, opened
@@ -85,6 +85,8 @@ def _build(fo: Any, view: Any, files: RunFiles) -> None:
     save_views(fo, view, judging.uncertain_ones(len(truth)))
     set_up(fo, view, info, list(shipped))
     view.info = {"figures": figures, "beside": beside, "source": source}
+    if files.files is not None:  # takes as long as all else: not for the chain, which has nobody who looks
+        view.info = {**view.info, "landmarks": landmarks(view, info, truth, shown)}
 
 
 def _labels(fo: Any, field: str, sample: Sample, source: dict[str, Any], info: Dataset) -> dict[str, Any]:

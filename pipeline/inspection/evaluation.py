@@ -8,7 +8,7 @@ is counted here.
 """
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -111,8 +111,8 @@ def right_first(truth: list[Sample], predicted: list[Sample], least: float) -> l
 
 def _ties(predicted: list[Sample]) -> int:
     """How many predicted objects have the score of another one of their label."""
-    scores = [(o.label, o.score) for p in predicted for o in p.objects]
-    return len(scores) - sum(scores.count(one) == 1 for one in set(scores)) if scores else 0
+    counts = Counter((o.label, o.score) for p in predicted for o in p.objects)
+    return sum(count for count in counts.values() if count > 1)
 
 
 def _counted(view: Any, truth: list[Sample], shown: list[Sample]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A whole dataset in FiftyOne, and what a person does there: nothing of it is lost when the files change."""
 
+import shutil
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,13 +11,17 @@ import numpy as np
 import pytest
 from inspected import HERD, draw_run, opened_run
 from PIL import Image
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
 
+from pipeline.cli import main
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_text
 from pipeline.core.layer import content_of, is_of, read_layer
 from pipeline.core.sample import ABSENT, SPLITS, Landmark, Object, Sample, read_samples, write_dataset, write_samples
-from pipeline.datasets.ingest.record import source_files
-from pipeline.inspection.app import tagged_ids
+from pipeline.datasets.formats.made_ids import source_files
+from pipeline.datasets.formats.reading import Candidate, give_ids
+from pipeline.inspection.app import show, tagged_ids
 from pipeline.inspection.database import close, connect
 from pipeline.inspection.dataset_view import DatasetFiles, open_dataset
 from pipeline.inspection.embedding import points_of
@@ -52,7 +57,7 @@ def draw_dataset(root: Path, task: str = "detect") -> DatasetFiles:
     write_text(
         root / "ledger.csv", "\n".join([*lines, "torn.jpg,,unreadable,no image,refused", ",,drawn_anew,x,noted\n"])
     )
-    sources = source_files(["train0.jpg", "walk/train1.jpg"], ["train0", "train1"])
+    sources = {"train0": "train0.jpg", "train1": "walk/train1.jpg"}
     where = (root / "ledger.csv", root / "mistakes.csv", root / "labels")
     return DatasetFiles("herd", ingested, *where, source, sources, lambda: {"test0": ["train0"], "train0": ["test0"]})
 
@@ -210,6 +215,15 @@ def refuse_names(real: Any) -> Any:
     return lookup
 
 
+def test_the_files_that_ids_were_made_of(tmp_path):
+    for name in ("cow/1.jpg", "cow-2.JPG", "cow/2.jpg", "walk.avi", "notes.txt"):
+        write_text(tmp_path / name, "")
+    made = [Candidate(tmp_path, name) for name in ("cow-2.JPG", "cow/2.jpg")]
+    give_ids(made, ["cow-2", "cow/2"])
+    known = {made[0].id: "cow-2.JPG", made[1].id: "cow/2.jpg", "cow-1": "cow/1.jpg", "walk-00004": "walk.avi"}
+    assert source_files(tmp_path, [*known, "notes", "7"]) == known and len(set(known)) == 4
+
+
 @pytest.mark.parametrize("count", [1, 5, 40])
 def test_the_map_is_the_same_each_time_also_of_few(count):
     rows = np.random.default_rng(count).normal(size=(count, 8)).astype(np.float32)
@@ -241,3 +255,46 @@ def test_an_image_dataset_has_labels_in_place_of_boxes(tmp_path, database):
     open_dataset(files, database)
     [statement] = read_layer(next((tmp_path / "labels/faces").iterdir()))
     assert (statement.id, statement.label, statement.objects) == ("val0", "horse", [])
+
+
+PARAMS = """
+datasets: {herd: {format: coco, path: data/mine, labels: data/mine}}
+runs: {herd: {dataset: herd, task: detect, model: {backbone: mobilenetv2_050, pretrained: false}}}
+"""
+
+
+def test_a_name_is_the_runs_and_else_the_datasets(tmp_path, monkeypatch):
+    files = draw_dataset(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    write_text(tmp_path / "params.yaml", PARAMS)
+    write_text(tmp_path / "reports/ingest/herd/ledger.csv", "\n".join([*LEDGER, ""]))
+    asked: list[Any] = []
+    for what in ("inspect_run", "inspect_dataset"):
+        monkeypatch.setattr(f"pipeline.inspection.app.{what}", lambda shown, *_: asked.append(shown))
+    (tmp_path / "reports/evaluate/r").rename(tmp_path / "reports/evaluate/herd")
+    main(["inspect", "herd"])
+    main(["inspect", "herd", "--dataset", "--no-map"])
+    shutil.rmtree(tmp_path / "reports/evaluate/herd")
+    main(["inspect", "herd"])
+    run, unmapped, dataset = asked
+    assert (run.run, run.files) == ("herd", tmp_path / "reports/verify/herd/predictions")
+    assert (unmapped.name, unmapped.vectors, dataset.name) == ("herd", None, "herd")
+    assert dataset.ingested == files.ingested and dataset.vectors is not None and dataset.source is None
+    with pytest.raises(SystemExit):
+        main(["inspect", "nosuch"])
+
+
+def test_the_app_opens_on_a_dataset(tmp_path, database, browser):
+    files = replace(draw_dataset(tmp_path), name="opened")
+    view = open_dataset(files, database).dataset
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    show(view, port, remote=True)
+    browser.get(f"http://127.0.0.1:{port}/datasets/{view.name}")
+    wait = WebDriverWait(browser, 90, poll_frequency=1)
+    wait.until(lambda _: len(browser.find_elements(By.CSS_SELECTOR, "[data-cy=looker]")) >= 12)
+    text = wait.until(lambda _: browser.find_element(By.TAG_NAME, "body").get_attribute("textContent"))
+    assert "13 samples" in text
+    for name in ("image", "what to look at", "problems", "near_duplicates"):
+        assert name in text

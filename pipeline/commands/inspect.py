@@ -41,7 +41,7 @@ def inspect(args: argparse.Namespace) -> None:
 def _dataset_files(args: argparse.Namespace, root: Path, by: str) -> "DatasetFiles":
     from pipeline.config.params import read_params
     from pipeline.core.sample import SPLITS, read_dataset, read_samples
-    from pipeline.datasets.ingest.record import read_record, source_files
+    from pipeline.datasets.formats.made_ids import source_files
     from pipeline.experiments.leaks import twins_of
     from pipeline.inspection.dataset_view import DatasetFiles
 
@@ -54,7 +54,6 @@ def _dataset_files(args: argparse.Namespace, root: Path, by: str) -> "DatasetFil
         raise InputError(f"--run {run}: its dataset is {params.run(run).dataset}; expected a run on {args.name}")
     source = Path(read_dataset(ingested).source.get("path", ""))
     ids = [s.id for split in SPLITS for s in read_samples(ingested / split)]
-    record = read_record(root / "splits" / f"{args.name}.csv", dataset.splits)
     return DatasetFiles(
         name=args.name,
         ingested=ingested,
@@ -62,7 +61,7 @@ def _dataset_files(args: argparse.Namespace, root: Path, by: str) -> "DatasetFil
         mistakes=root / "reports/mistakes" / f"{args.name}.csv",
         labels=root / "labels",
         source=source if source.is_dir() else None,
-        sources=source_files(record.rows, ids),
+        sources=source_files(source, ids) if source.is_dir() else {},
         twins=partial(twins_of, ingested, dataset.near_duplicate_bits),
         vectors=partial(_vectors, params, run, ingested) if run and not args.no_map else None,
         backbone=f"{params.run(run).model}" if run and not args.no_map else "",

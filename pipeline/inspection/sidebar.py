@@ -16,7 +16,6 @@ GROUPS = {
         *("near_duplicates", "uniqueness", "map"),
     ),
 }
-INSIDE = ("against", "written", "image", "predictions_all")  # what nobody looks at, or that is drawn on demand
 
 
 def set_up(fo: Any, view: Any, info: Dataset, files: list[str]) -> None:

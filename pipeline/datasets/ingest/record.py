@@ -2,18 +2,17 @@
 
 import csv
 import io
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pydantic import ValidationError
 
 from pipeline.core.errors import InputError, shown
 from pipeline.core.files import read_text, write_text
 from pipeline.core.sample import SPLITS, Sample
-from pipeline.datasets.formats.reading import Candidate, Problem, give_ids, without_suffix
+from pipeline.datasets.formats.reading import Problem
 from pipeline.datasets.ingest.settled import Recorded
 from pipeline.datasets.params import SplitParams
 
@@ -36,7 +35,6 @@ class Row:
 
 
 HEADER = [f.name for f in fields(Row)]
-FRAME = re.compile(r"-\d{5}$")  # what the id of a clip's frame has behind the clip's
 
 
 @dataclass(slots=True)
@@ -101,26 +99,6 @@ class Record:
 
     def _moved(self) -> list[Row]:
         return [row for row in self.rows.values() if row.before not in ("", row.split)]
-
-
-def source_files(files: Iterable[str], ids: Iterable[str]) -> dict[str, str]:
-    """id -> the one of `files`, names relative to the source, that it was made of; without ids that tell of none.
-
-    >>> source_files(["cow/1.jpg", "walk.avi"], ["cow-1", "walk-00004", "7"])
-    {'cow-1': 'cow/1.jpg', 'walk-00004': 'walk.avi'}
-    """
-    by_id = {id: file for file in files for id in _likely_ids(file)}
-    whole = {id: id if id in by_id else FRAME.sub("", id) for id in ids}
-    return {id: by_id[base] for id, base in whole.items() if base in by_id}
-
-
-def _likely_ids(name: str) -> Iterator[str]:
-    """The ids that a format may have given the file, by its path or its own name, alone or beside one alike."""
-    for wanted in (PurePosixPath(name).stem, without_suffix(name)):
-        for others in (0, 1):
-            made = [Candidate(Path(name), name), *[Candidate(Path(), "")] * others]
-            give_ids(made, [wanted] * len(made))
-            yield made[0].id
 
 
 def _written(name: str) -> str:

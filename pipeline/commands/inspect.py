@@ -52,7 +52,8 @@ def _dataset_files(args: argparse.Namespace, root: Path, by: str) -> "DatasetFil
     run = args.run or next((name for name, own in params.runs.items() if own.dataset == args.name), None)
     if run and params.run(run).dataset != args.name:
         raise InputError(f"--run {run}: its dataset is {params.run(run).dataset}; expected a run on {args.name}")
-    source = Path(read_dataset(ingested).source.get("path", ""))
+    path = read_dataset(ingested).source.get("path")
+    source = Path(path) if path and Path(path).is_dir() else None
     ids = [s.id for split in SPLITS for s in read_samples(ingested / split)]
     return DatasetFiles(
         name=args.name,
@@ -60,8 +61,8 @@ def _dataset_files(args: argparse.Namespace, root: Path, by: str) -> "DatasetFil
         ledger=root / "reports/ingest" / args.name / "ledger.csv",
         mistakes=root / "reports/mistakes" / f"{args.name}.csv",
         labels=root / "labels",
-        source=source if source.is_dir() else None,
-        sources=source_files(source, ids) if source.is_dir() else {},
+        source=source,
+        sources=source_files(source, ids) if source else {},
         twins=partial(twins_of, ingested, dataset.near_duplicate_bits),
         vectors=partial(_vectors, params, run, ingested) if run and not args.no_map else None,
         backbone=f"{params.run(run).model}" if run and not args.no_map else "",

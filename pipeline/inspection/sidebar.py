@@ -41,8 +41,10 @@ def set_up(fo: Any, view: Any, info: Dataset, files: list[str]) -> None:
 
 def _groups(fo: Any, view: Any, labels: list[str]) -> list[Any]:
     group = fo.SidebarGroupDocument
-    paths = [path for own in fo.DatasetAppConfig.default_sidebar_groups(view) for path in own.paths]
-    found = [group(name="tags"), group(name="labels", paths=[p for p in labels if p in paths])]
+    usual = fo.DatasetAppConfig.default_sidebar_groups(view)
+    paths = [path for own in usual for path in own.paths]
+    tags = [own for own in usual if own.name == "tags"]
+    found = [*tags, group(name="labels", paths=[p for p in labels if p in paths])]
     for name, fields in GROUPS.items():
         own = [p for p in paths if p in fields or (name == "float and files" and p.endswith("_gap"))]
         if own:

@@ -74,6 +74,7 @@ def opened(database: Path, view: View) -> Opened:
                 if lost or _foreign(old):
                     found.said.append(_kept(fo, old, lost))
         dataset = found.dataset = fo.Dataset(view.name, persistent=True, overwrite=True)
+        dataset.add_sample_field("written", fo.StringField)  # by `remember`; the sidebar is to know of it before
         view.build(fo, dataset)
         remember(dataset)
         _protect(dataset)

@@ -25,6 +25,7 @@ from pipeline.inspection.app import show, tagged_ids
 from pipeline.inspection.database import close, connect
 from pipeline.inspection.dataset_view import DatasetFiles, open_dataset
 from pipeline.inspection.embedding import points_of
+from pipeline.inspection.opening import tagged
 
 LEDGER = ["file,key,rule,found,done"]
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -93,6 +94,8 @@ def test_all_splits_with_their_source_ledger_twins_and_suspicions(tmp_path, data
     boxes = dict(zip(*shown.values(["name", "ground_truth.detections.bounding_box"]), strict=True))
     assert boxes == {id: [list(o.box) for o in own] for id, own in objects.items()}
     assert view.get_field("problems").read_only and not view.get_field("ground_truth").read_only
+    assert view.active_label_schemas == ["ground_truth"]
+    assert view.label_schemas["ground_truth"]["classes"] == HERD.labels
     group = {g.name: g.paths for g in view.app_config.sidebar_groups}
     assert group["labels"][0] == "ground_truth" and group["image"][:2] == ["name", "file"]
 
@@ -148,8 +151,7 @@ def test_what_a_person_changes_and_tags_is_a_layer_before_anything_is_made_anew(
     again.save()
     assert len(open_dataset(files, database).said) == 1
     assert {s.id: s.state for s in read_layer(layer)}["train3"] == "empty", "the last word counts"
-    fo_ids = [id for id, tags in zip(*view.values(["name", "tags"]), strict=True) if "relabel" in tags]
-    assert fo_ids == ["train3"]
+    assert tagged(database, view.name, "relabel") == ["train3"]
 
 
 def test_what_cannot_be_said_of_the_images_as_they_are_stays_in_the_old_dataset(tmp_path, database):

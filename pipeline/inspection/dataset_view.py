@@ -19,7 +19,7 @@ from pipeline.inspection import judging
 from pipeline.inspection.edits import Labels
 from pipeline.inspection.embedding import add_map
 from pipeline.inspection.images import image_of
-from pipeline.inspection.labels import TRUTH, classification, declare, with_objects
+from pipeline.inspection.labels import TRUTH, classification, declare, offer, with_objects
 from pipeline.inspection.opening import PREFIX, Opened, View, fingerprint, opened
 from pipeline.inspection.saved import save_views
 from pipeline.inspection.sidebar import set_up
@@ -98,6 +98,8 @@ def _build(fo: Any, view: Any, files: DatasetFiles) -> None:
         made.append(sample)
     view.add_samples(made)
     declare(fo, view)
+    if samples:
+        offer(view, info.labels)
     if files.vectors and samples:
         for split, s in samples:
             s.file_name = f"{split}/{s.file_name}"

@@ -55,6 +55,15 @@ def declare(fo: Any, dataset: Any) -> None:
         dataset.add_sample_field(f"{field}.keypoints.visible", fo.ListField, subfield=fo.IntField)
 
 
+def offer(dataset: Any, labels: list[str]) -> None:
+    """Let the App change `ground_truth`, with these classes to choose from."""
+    schema = dataset.generate_label_schemas(TRUTH, scan_samples=False)
+    schema |= {"classes": labels, "component": "dropdown"}
+    schema["attributes"] = [row for row in schema["attributes"] if row["name"] in ("id", "iscrowd")]
+    dataset.set_label_schemas({TRUTH: schema})
+    dataset.active_label_schemas = [TRUTH]
+
+
 def labels_in(dataset: Any, landmarks: int) -> list[tuple[str | None, list[Object]]]:
     """(image label, objects) of the field `ground_truth` of each sample, as they are now; of objects with their
     number of `landmarks`.

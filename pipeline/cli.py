@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from pipeline.commands import chain, data, models
+from pipeline.commands import chain, data, inspect, models
 from pipeline.commands.arguments import above_0, add_report, count, numbers, path, place, port, share, word, words
 from pipeline.commands.label_parsers import annotate_parser, annotated_parser, mistakes_parser, next_parser
 from pipeline.core.boundary import exit_code
@@ -24,7 +24,7 @@ def _run(arguments: list[str] | None) -> None:
     _convert_parser(new("convert", help="write a labelled dataset in another format"))
     _download_parser(new("download", help="a public dataset, as a folder that `add` takes"))
     _predict_parser(new("predict", help="what a trained run says of images"))
-    _inspect_parser(new("inspect", help="open a run's data and predictions in the FiftyOne App"))
+    _inspect_parser(new("inspect", help="open a run with its predictions, or a dataset, in the FiftyOne App"))
     _demo_parser(new("demo", help="serve the page that runs an exported model in a browser"))
     _cost_parser(new("cost", help="multiply-adds, parameters and memory of a backbone or run"))
     _slide_parser(new("slide", help="slide a trained classifier over the images of a box dataset"))
@@ -194,9 +194,13 @@ def _add_settings(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def _inspect_parser(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=word)
+    parser.add_argument("name", type=word, help="of a run, or of a dataset; of both: the run")
+    parser.add_argument("--dataset", action="store_true", help="the dataset of that name, also where a run has it")
+    parser.add_argument("--run", type=word, help="of a dataset: whose backbone makes the map (default: its first run)")
+    parser.add_argument("--no-map", action="store_true", help="of a dataset: without map, likeness and uniqueness")
+    parser.add_argument("--tagged", type=word, metavar="TAG", help="print the ids of the images with this tag instead")
     parser.add_argument("--port", type=port, default=5151)
-    parser.set_defaults(command=chain.inspect)
+    parser.set_defaults(command=inspect.inspect)
 
 
 def _demo_parser(parser: argparse.ArgumentParser) -> None:

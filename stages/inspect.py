@@ -10,6 +10,7 @@ def inspect(_: str) -> str:
     return inspect_runs(
         evaluated=Path("reports/evaluate"),
         ingested=Path("data/ingested"),
+        labels=Path("labels"),
         database=Path(".fiftyone"),
         report=Path("reports/inspect"),
     )

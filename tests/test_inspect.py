@@ -11,68 +11,26 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from random import Random
 from types import SimpleNamespace
 
 import numpy as np
 import psutil
 import pytest
 from conftest import ROOT
-from PIL import Image, ImageDraw
+from inspected import BODY, HERD, PICTURES, PREDICTED, SHOWN, TRUTH, draw_run, opened_run
+from PIL import Image
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_json
-from pipeline.core.sample import Dataset, Landmark, Object, Sample, write_dataset, write_samples
-from pipeline.inspection.app import inspect_run, show
+from pipeline.core.sample import Sample, write_dataset, write_samples
+from pipeline.inspection.app import run_files, show
 from pipeline.inspection.database import _port, close
 from pipeline.inspection.figures import inspect_runs
-from pipeline.inspection.view import open_run
 from pipeline.metrics.metrics import score
 
-HERD = Dataset("herd", ["cow", "horse"], ["nose", "left_ear", "right_ear", "tail"], [(1, 2)], [(0, 1), (0, 2), (0, 3)])
-SHOWN = 0.3
-BODY = (200, 60, 40)
-TRUTH, PREDICTED = ((0x40, 0xFF, 0x60), (0xFF, 0x60, 0xE0))
-PICTURES = 6
 NOWHERE = "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200"  # a port where nobody answers
-
-
-def draw_run(root: Path, task: str) -> tuple[Path, Path, list[Sample], list[Sample]]:
-    """A project in `root` with a test split and predictions of run "r" that are the truth, moved a little."""
-    random = Random(5)
-    test, predictions = root / "data/ingested/herd/test", root / "reports/evaluate/r/predictions"
-    test.mkdir(parents=True)
-    predictions.mkdir(parents=True)
-    truth, predicted = [], []
-    for i in range(PICTURES):
-        picture = Image.new("RGB", (256, 192), (90, 140, 100 + i))
-        t = Sample(f"img{i}", f"img{i}.jpg", 256, 192, "test", clip=f"clip{i // 2}")
-        p = replace(t, objects=[])
-        if task == "classify":
-            t.label, p.label = HERD.labels[i % 2], HERD.labels[i % 3 % 2]
-            p.scores = {p.label: 0.75}
-        for _ in range({"classify": 0, "localize": i % 2, "detect": i % 4}[task]):
-            box = (random.uniform(0, 0.6), random.uniform(0, 0.6), random.uniform(0.2, 0.4), random.uniform(0.2, 0.4))
-            x, y, w, h = box
-            ImageDraw.Draw(picture).ellipse((x * 256, y * 192, (x + w) * 256, (y + h) * 192), BODY)
-            places = ((0.1, 0.3, 2), (0.3, 0.1, 2), (0.4, 0.1, 0), (0.9, 0.5, 1))
-            landmarks = [Landmark(x + w * a, y + h * b, seen) for a, b, seen in places]
-            moved = (x + random.uniform(-0.05, 0.05), y + 0.01, w, h)
-            t.objects.append(Object(random.choice(HERD.labels), box, landmarks))
-            near = [replace(mark, x=mark.x + 0.05) for mark in landmarks]
-            p.objects.append(Object(random.choice(HERD.labels), moved, near, score=random.uniform(0.35, 1)))
-        if task == "detect":
-            p.objects.append(Object("cow", (0.7, 0.1, 0.2, 0.2), score=random.uniform(0.01, 0.29)))
-        picture.save(test / t.file_name, quality=95)
-        truth.append(t)
-        predicted.append(p)
-    write_samples(test, truth)
-    write_dataset(test.parent, HERD)
-    write_samples(predictions, predicted)
-    write_dataset(predictions, replace(HERD, source={"run": "r", "task": task, "score": 0.01, "shown": SHOWN}))
-    return test, predictions, truth, predicted
 
 
 def command_line(process: psutil.Process) -> str:
@@ -93,7 +51,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def test_detections_landmarks_and_the_same_map(tmp_path, database):
     test, predictions, truth, predicted = draw_run(tmp_path, "detect")
-    view = open_run("detect", test, predictions, database)
+    view = opened_run("detect", test, predictions, database).dataset
     assert view.name == "pocketlens-detect" and view.persistent and len(view) == PICTURES
     assert view.values("filepath") == [str(test / t.file_name) for t in truth]
     assert view.count_sample_tags() == {"test": PICTURES}
@@ -117,7 +75,7 @@ def test_detections_landmarks_and_the_same_map(tmp_path, database):
 @pytest.mark.parametrize("task", ["classify", "localize"])
 def test_the_other_tasks(task, tmp_path, database):
     test, predictions, truth, predicted = draw_run(tmp_path, task)
-    view = open_run(task, test, predictions, database)
+    view = opened_run(task, test, predictions, database).dataset
     ours = score(task, truth, predicted, HERD)
     if task == "classify":
         assert view.values("ground_truth.label") == [t.label for t in truth]
@@ -133,17 +91,17 @@ def test_the_other_tasks(task, tmp_path, database):
 
 def test_a_view_is_made_anew_when_its_files_change(tmp_path, database):
     test, predictions, _, predicted = draw_run(tmp_path, "classify")
-    first = open_run("fresh", test, predictions, database).created_at
-    assert open_run("fresh", test, predictions, database).created_at == first
+    first = opened_run("fresh", test, predictions, database).dataset.created_at
+    assert opened_run("fresh", test, predictions, database).dataset.created_at == first
     predicted[0].label = "horse"
     write_samples(predictions, predicted)
-    view = open_run("fresh", test, predictions, database)
+    view = opened_run("fresh", test, predictions, database).dataset
     assert view.created_at > first and view.first().predictions.label == "horse"
 
 
 def test_the_app_shows_pictures_truth_and_predictions(tmp_path, database, browser):
     test, predictions, *_ = draw_run(tmp_path, "detect")
-    view = open_run("app", test, predictions, database)
+    view = opened_run("app", test, predictions, database).dataset
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -187,10 +145,10 @@ import sys
 from pathlib import Path
 from pipeline.core.errors import InputError
 from pipeline.inspection.database import _port, close
-from pipeline.inspection.view import open_run
+from pipeline.inspection.run_view import RunFiles, open_run
 run, test, predictions, database = sys.argv[1:]
 try:
-    view = open_run(run, Path(test), Path(predictions), Path(database))
+    view = open_run(RunFiles(run, Path(test), Path(predictions), None, Path("labels")), Path(database)).dataset
 except InputError as error:
     sys.exit(str(error))
 print(f"\\n{len(view)}")
@@ -298,7 +256,8 @@ def draw_project(root: Path, runs: dict[str, str]) -> dict[str, tuple[list[Sampl
 
 
 def inspect_project(root: Path, database: Path) -> str:
-    return inspect_runs(root / "reports/evaluate", root / "data/ingested", database, root / "reports/inspect")
+    folders = (root / "reports/evaluate", root / "data/ingested", root / "labels")
+    return inspect_runs(*folders, database, root / "reports/inspect")
 
 
 # the stage, in a process and a database of its own
@@ -315,11 +274,12 @@ def test_all_runs_are_brought_up_to_date_with_fiftyones_figures_beside_ours(tmp_
         beside, ours = json.loads(first[f"{run}.json"]), score(task, *drawn[run], HERD)[name]
         assert beside["ours"] == {name: ours}
         assert beside["fiftyone"][theirs] == pytest.approx(ours, abs=1e-6)
-    made = open_run(*run_folders(tmp_path, "flock"), database).created_at
+    made = opened_run(*run_folders(tmp_path, "flock"), database).dataset.created_at
     close()
     inspect_project(tmp_path, database)
     assert {path.name: path.read_bytes() for path in (tmp_path / "reports/inspect").iterdir()} == first
-    assert open_run(*run_folders(tmp_path, "flock"), database).created_at == made, "what is up to date is not made anew"
+    again = opened_run(*run_folders(tmp_path, "flock"), database).dataset
+    assert again.created_at == made, "what is up to date is not made anew"
 
 
 def test_a_run_whose_dataset_is_gone_is_left_out_and_named(tmp_path):
@@ -354,8 +314,8 @@ def test_no_predictions_is_an_input_error(tmp_path):
 
 def test_missing_files_are_named(tmp_path):
     with pytest.raises(InputError, match=r"predictions: not there; evaluated runs: none. `dvc repro evaluate@RUN`"):
-        inspect_run("r", tmp_path, tmp_path / ".fiftyone", 5151, print)
+        run_files("r", tmp_path, "app")
     test, predictions, *_ = draw_run(tmp_path, "classify")
     (test / "metadata.jsonl").unlink()
     with pytest.raises(InputError, match=r"test/metadata.jsonl: no such file; `dvc repro`"):
-        open_run("r", test, predictions, tmp_path / ".fiftyone")
+        opened_run("r", test, predictions, tmp_path / ".fiftyone")

@@ -29,10 +29,11 @@ from tflite import write_litert
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json, write_json
-from pipeline.core.sample import Object, Sample, read_samples, write_samples
+from pipeline.core.sample import Object, Sample, read_dataset, read_samples, write_samples
 from pipeline.core.spec import read_spec, write_spec
 from pipeline.evaluation.evaluate import write_report
 from pipeline.export.targets import executorch
+from pipeline.metrics.metrics import score
 from pipeline.models.nets import Deployed, load_model
 from pipeline.runtimes.exported import exported_file
 from pipeline.runtimes.targets import EXECUTORCH
@@ -110,7 +111,13 @@ def test_good_files_pass(run: Path, tmp_path: Path) -> None:
         assert gone == {"latency_ms", "latency_ms_by_threads", "peak_memory_bytes"}, "what differs from run to run"
         assert judged["targets"][target] == {key: value for key, value in row.items() if key not in gone}
     assert {**judged, "targets": verdict["targets"]} == verdict
-    assert {p.name for p in (tmp_path / "report").iterdir()} == {"verify.json", "verdict.json", "metrics.json"}
+    files = {"verify.json", "verdict.json", "metrics.json", "predictions"}
+    assert {p.name for p in (tmp_path / "report").iterdir()} == files
+    for target, row in verdict["targets"].items():
+        predicted = read_samples(tmp_path / "report/predictions" / target)
+        figures = score("classify", read_samples(run / "data/test"), predicted, read_dataset(run / "data"))
+        assert figures == row["metrics"]
+        assert all((tmp_path / "report/predictions" / target / p.file_name).is_file() for p in predicted)
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,12 @@
-"""The commands on the chain: `params`, `repro`, `missing`, `track`, `trace`, `inspect`."""
+"""The commands on the chain: `params`, `repro`, `missing`, `track`, `trace`."""
 
 import argparse
 import os
 import sys
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
-from pipeline.commands.common import DATABASE, json_text
+from pipeline.commands.common import json_text
 
 
 def params(args: argparse.Namespace) -> None:
@@ -50,9 +49,3 @@ def trace(args: argparse.Namespace) -> None:
 
     found = trace(args.file, Path.cwd(), os.environ.get("MLFLOW_TRACKING_URI"))
     print(json_text(found) if args.json else trace_text(found))
-
-
-def inspect(args: argparse.Namespace) -> None:
-    from pipeline.inspection.app import inspect_run
-
-    inspect_run(args.run, Path.cwd(), DATABASE, args.port, partial(print, flush=True))

@@ -31,7 +31,7 @@ def repro(project: Path, targets: list[str]) -> str | None:
     First params.yaml, of which DVC itself needs some keys and says less; this also notices weights that were replaced.
     DVC sees no edge from a run to one that starts from its model: that model is made before, and its hash taken. A
     stage that fails costs what waits for it and no more; the page of a run whose files may not ship is made all the
-    same. Raises KeyboardInterrupt when all that was running has ended.
+    same, and the view of all runs, which DVC has wait for the pages. Raises KeyboardInterrupt when all that was running has ended.
     """
     if _fails(project, *PARAMS):
         return ""
@@ -40,8 +40,11 @@ def repro(project: Path, targets: list[str]) -> str | None:
         _fails(project, *PARAMS)
     if not _fails(project, *DVC, *targets):
         return None
-    for run in unreported(project):
+    failed = unreported(project)
+    for run in failed:
         _fails(project, "-m", "stages.report", run)
+    if failed and not targets:
+        _fails(project, "-m", "stages.inspect")
     return missing_line(project)
 
 

@@ -5,8 +5,9 @@ lower-right one. Ground truth, predictions and corrections are all `Sample`s.
 """
 
 import json
+import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -180,3 +181,13 @@ def read_samples(folder: Path | str) -> list[Sample]:
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
             raise InputError(f"{path}:{number}: not a sample: {error!r}") from None
     return samples
+
+
+def seen_from(folder: Path | str, samples: Iterable[Sample], home: Path | str) -> list[Sample]:
+    """The samples of folder `home` as another `folder` has them: their file names lead from there to the images.
+
+    >>> [s.file_name for s in seen_from("reports/herd", [Sample("1", "1.jpg", 64, 48)], "data/test")]
+    ['../../data/test/1.jpg']
+    """
+    way = Path(os.path.relpath(home, folder))
+    return [replace(s, file_name=(way / s.file_name).as_posix()) for s in samples]

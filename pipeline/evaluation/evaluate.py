@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import new_folder, read_figures, write_json, write_text
-from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples, write_dataset, write_samples
+from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples, seen_from, write_dataset, write_samples
 from pipeline.evaluation.params import with_predict
 from pipeline.metrics import coco_ap
 from pipeline.metrics.bootstrap import intervals
@@ -98,8 +97,8 @@ def _write_predictions(
     }
     folder.mkdir()
     write_dataset(folder, replace(dataset, source=source, counts={"test": len(predicted)}))
-    way = Path(os.path.relpath(truth_folder, folder))  # the same when `folder` is moved to its place
-    write_samples(folder, [replace(p, file_name=(way / p.file_name).as_posix()) for p in predicted])
+    # the way is the same when `folder` is moved to its place
+    write_samples(folder, seen_from(folder, predicted, truth_folder))
 
 
 def _write_confusion(folder: Path, task: str, truth: list[Sample], visible: list[Sample], dataset: Dataset) -> None:

@@ -140,6 +140,17 @@ def ingested_images(folder: Path) -> Iterator[Images]:
     yield images
 
 
+def twins_of(folder: Path, bits: int) -> dict[str, list[str]]:
+    """id -> the ids of what is identical or similar to it in another split of the ingested dataset in `folder`."""
+    found: dict[str, list[str]] = defaultdict(list)
+    with ingested_images(folder) as images:
+        for pair in find_leaks(images, bits).pairs:
+            if pair.kind != "group":
+                found[pair.held_out].append(pair.twin)
+                found[pair.twin].append(pair.held_out)
+    return found
+
+
 def find_leaks(images: Images, bits: int) -> Leaks:
     """All that val has of train, and test of train or val. `bits` as a dataset's `near_duplicate_bits`."""
     splits = np.array([SPLITS.index(str(s.split)) for s in images.samples])

@@ -1,4 +1,4 @@
-"""FiftyOne's App on a run, in the browser."""
+"""FiftyOne's App on a run or a dataset, in the browser."""
 
 import socket
 from collections.abc import Callable
@@ -8,13 +8,15 @@ from typing import Any
 from pipeline.core.errors import InputError
 from pipeline.core.sample import read_dataset
 from pipeline.inspection.database import close
-from pipeline.inspection.view import open_run
+from pipeline.inspection.dataset_view import DatasetFiles, name_of_dataset, open_dataset
+from pipeline.inspection.opening import Opened, tagged
+from pipeline.inspection.run_view import RunFiles, name_of, open_run
+
+Say = Callable[[str], object]
 
 
-def inspect_run(run: str, root: Path, database: Path, port: int, say: Callable[[str], object]) -> None:
-    """Show a run of the project in `root` until the last tab of the App is closed (or Ctrl-C); `say` is told where,
-    after FiftyOne's own words.
-    """
+def run_files(run: str, root: Path, by: str) -> RunFiles:
+    """Of an evaluated run of the project in `root`. Raises InputError naming those that there are."""
     predictions = root / "reports" / "evaluate" / run / "predictions"
     if not (predictions / "dataset.json").is_file():
         evaluated = (root / "reports" / "evaluate").glob("[!.]*/predictions/dataset.json")
@@ -23,10 +25,39 @@ def inspect_run(run: str, root: Path, database: Path, port: int, say: Callable[[
             f"{predictions}: not there; evaluated runs: {known}. `dvc repro evaluate@RUN` makes those of a run"
         )
     truth = root / "data" / "ingested" / read_dataset(predictions).name / "test"
+    return RunFiles(run, truth, predictions, root / "reports" / "verify" / run / "predictions", root / "labels", by)
+
+
+def inspect_run(files: RunFiles, database: Path, port: int, say: Say) -> None:
+    """Show a run until the last tab of the App is closed (or Ctrl-C); `say` is told where."""
+    _inspect(files.run, lambda: open_run(files, database), port, say)
+
+
+def inspect_dataset(files: DatasetFiles, database: Path, port: int, say: Say) -> None:
+    """Show a dataset as `inspect_run` does a run."""
+    _inspect(files.name, lambda: open_dataset(files, database), port, say)
+
+
+def tagged_ids(name: str, dataset: bool, tag: str, database: Path) -> list[str]:
+    """The ids of the images that have `tag` in the FiftyOne dataset of the run `name`, or of the `dataset`; sorted."""
     try:
-        session = show(open_run(run, truth, predictions, database), port)
-        say(f"{run} in a browser: http://localhost:{port}  (Ctrl+C ends it)")
-        session.wait()
+        return tagged(database, name_of_dataset(name) if dataset else name_of(name), tag)
+    finally:
+        close()
+
+
+def _inspect(name: str, opens: Callable[[], Opened], port: int, say: Say) -> None:
+    try:
+        opened = opens()
+        session = show(opened.dataset, port)
+        for line in opened.said:
+            say(line)
+        say(f"{name} in a browser: http://localhost:{port}  (Ctrl+C ends it)")
+        try:
+            session.wait()
+        finally:
+            for line in opens().said:  # what was said there, while the database is still up
+                say(line)
     finally:
         close()  # the App before the database: without that it hangs for half a minute
 

@@ -7,40 +7,44 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import new_folder, read_json, write_json
 from pipeline.core.sample import read_dataset
 from pipeline.inspection.database import close
-from pipeline.inspection.view import open_run
+from pipeline.inspection.run_view import RunFiles, open_run
 from pipeline.metrics.metrics import main_metric
 
 
-def inspect_runs(evaluated: Path, ingested: Path, database: Path, report: Path) -> str:
+def inspect_runs(evaluated: Path, ingested: Path, labels: Path, database: Path, report: Path) -> str:
     """Bring the FiftyOne datasets of all runs up to date, in this process and one mongod; returns a line on it.
 
     The runs are the folders of `evaluated` with predictions, the test splits those of their datasets in `ingested`. A
     run whose dataset is not there has been taken out of params.yaml: it is left out, and the line says so. Writes
-    `report`/<run>.json: `fiftyone` has FiftyOne's figures of the test split, `ours` our main metric. Raises InputError
-    if there is no run, a file is missing or there is no database; nothing is written then.
+    `report`/<run>.json: `fiftyone` has FiftyOne's figures of the test split, `ours` our main metric, the rest is both
+    side by side. What a person changed in the App goes to the folder `labels`. Raises InputError if there is no run, a
+    file is missing or there is no database; nothing is written then.
     """
     found = sorted(path.parent.parent.name for path in evaluated.glob("[!.]*/predictions/dataset.json"))
     runs = [run for run in found if _truth(evaluated / run, ingested).is_dir()]
     if not runs:
         raise InputError(f"{evaluated}: no run with predictions; `dvc repro` makes them")
+    said = []
     try:
         with new_folder(report) as folder:
             for run in runs:
-                write_json(folder / f"{run}.json", _figures(run, evaluated / run, ingested, database))
+                truth = _truth(evaluated / run, ingested)
+                opened = open_run(RunFiles(run, truth, evaluated / run / "predictions", None, labels), database)
+                write_json(folder / f"{run}.json", _figures(evaluated / run, opened.dataset.info))
+                said += opened.said
     finally:
         close()
     gone = [run for run in found if run not in runs]
     left_out = f"; left out, as their datasets are not in {ingested}: {', '.join(gone)}" if gone else ""
-    return f"{report}: the FiftyOne datasets of {', '.join(runs)}; `pocketlens inspect RUN` shows one{left_out}"
+    taken = "".join(f"{line}\n" for line in said)
+    return f"{taken}{report}: the FiftyOne datasets of {', '.join(runs)}; `pocketlens inspect RUN` shows one{left_out}"
 
 
 def _truth(evaluated: Path, ingested: Path) -> Path:
     return ingested / read_dataset(evaluated / "predictions").name / "test"
 
 
-def _figures(run: str, evaluated: Path, ingested: Path, database: Path) -> dict[str, Any]:
-    predictions = evaluated / "predictions"
+def _figures(evaluated: Path, info: dict[str, Any]) -> dict[str, Any]:
     metrics = read_json(evaluated / "metrics.json")
     name = main_metric(metrics["task"])
-    view = open_run(run, _truth(evaluated, ingested), predictions, database)
-    return {"fiftyone": view.info["figures"], "ours": {name: metrics[name]}}
+    return {"fiftyone": info["figures"], "ours": {name: metrics[name]}, **info["beside"]}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pipeline.core.errors import InputError
 from pipeline.core.files import new_folder, read_json, write_json
 from pipeline.core.image_file import open_image
-from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples
+from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples, seen_from, write_samples
 from pipeline.metrics.bootstrap import Draws, draws, resampled
 from pipeline.metrics.metrics import judged, main_metric, paired, score
 from pipeline.ops.preprocess import resize
@@ -40,9 +40,10 @@ def verify_run(exports: Path, evaluated: Path, truth_folder: Path, report: Path,
     """Judge every target that was asked for in folder `exports`; returns a line that says how far each one falls.
 
     `evaluated` holds the trained model's metrics and predictions on the same images. Writes `report`: verify.json;
-    verdict.json, the same without what another run measures anew (`TIMED`); metrics.json, its main figures; and, of a
-    target that fails, the images that it does worse on and the noise of its layers. Raises InputError, after writing,
-    that names what failed, the class, the images and the cause where it can be known.
+    verdict.json, the same without what another run measures anew (`TIMED`); metrics.json, its main figures;
+    predictions/<target>/metadata.jsonl; and, of a target that fails, the images that it does worse on and the noise of
+    its layers. Raises InputError, after writing, that names what failed, the class, the images and the cause where it
+    can be known.
     """
     made = read_made(exports)
     asked = [*made["targets"], *made["not_made"]]
@@ -55,6 +56,7 @@ def verify_run(exports: Path, evaluated: Path, truth_folder: Path, report: Path,
         }
         case = _read_case(exports, made, evaluated, truth_folder, params, memory)
         with new_folder(report) as folder:
+            (folder / "predictions").mkdir()
             targets: dict[str, dict[str, Any]] = {t: _row(case, t, folder) for t in asked}
             verdict = {
                 "passed": all(row["passed"] for row in targets.values()),
@@ -171,6 +173,8 @@ def _judge(case: _Judgement, target: str, path: Path, runtime: "Runtime", folder
     from pipeline.runtimes.answers import predict_samples
 
     close = predict_samples(runtime, judged(case.spec), case.truth_folder, case.truth)
+    kept = folder / "predictions" / target
+    write_samples(kept, seen_from(kept, close, case.truth_folder))
     metrics = score(case.spec.task, case.truth, close, case.dataset)
     answers = runtime.run(case.golden.images)
     both = (case.exact, close)

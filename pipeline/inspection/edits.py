@@ -1,0 +1,128 @@
+"""What a person says of images in FiftyOne's App: labels that they change and tags, as statements of a label layer."""
+
+import hashlib
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.image_file import open_image
+from pipeline.core.layer import Statement, layer_file, look_of, pixels_of, read_layer, write_layer
+from pipeline.core.sample import SPLITS, Object
+from pipeline.inspection.labels import TRUTH, hash_of, labels_in
+
+EXCLUDE = "exclude"
+OURS = {*SPLITS, "refused"}  # tags that we set
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Where statements about the images of `dataset` go: layers in the folder `labels`; `by` whom they are, and the run
+    whose predictions were `shown`.
+    """
+
+    folder: Path
+    dataset: str
+    by: str = "app"
+    shown: str = ""
+
+
+@dataclass(slots=True)
+class Taken:
+    """`statements` that are new, in the layer `path`; `lost` counts images with a changed label that cannot be said of
+    the image as it is now: it is another one, or gone.
+    """
+
+    path: Path
+    statements: list[Statement] = field(default_factory=list)
+    lost: int = 0
+
+
+def user_tags(dataset: Any) -> dict[str, set[str]]:
+    """id -> the tags that a person gave to the image, or to an object in it."""
+    found = [set(own or ()) for own in dataset.values("tags")]
+    for name in dataset.get_field_schema():
+        for path in (f"{name}.detections.tags", f"{name}.keypoints.tags", f"{name}.tags"):
+            if dataset.get_field(path) is not None:
+                for tags, own in zip(found, dataset.values(path, unwind=False), strict=True):
+                    nested = own or ()
+                    tags |= {tag for each in nested for tag in ([each] if isinstance(each, str) else each or ())}
+    rows = zip(dataset.values("name"), found, strict=True)
+    return {id: tags - OURS for id, tags in rows if tags - OURS}
+
+
+def take_edits(dataset: Any, labels: Labels, today: date) -> Taken:
+    """Write what a person has changed since the last time into labels/<dataset>/app-<date>.jsonl, and take note of it
+    in the FiftyOne dataset, so that it is said once.
+
+    An image whose labels differ from what was written is labelled or empty; one with the tag `exclude` is excluded.
+    What a statement is about is the image that was shown: a file with other content is counted as lost.
+    """
+    taken = Taken(layer_file(labels.folder, labels.dataset, f"app-{today.isoformat()}"))
+    excluded = {id for id, tags in user_tags(dataset).items() if EXCLUDE in tags} - _excluded(labels)
+    columns = dataset.values(["id", "name", "filepath", "against", "written", "image"])
+    now = labels_in(dataset, _landmarks(dataset))
+    noted: dict[str, str] = {}
+    for sample, id, file, against, written, image, (label, objects) in zip(*columns, *[now], strict=True):
+        found = hash_of(label, objects)
+        if found == written and id not in excluded:
+            continue
+        if written is None:  # a refused image: it has no place in the dataset that a layer could speak of
+            continue
+        if not Path(file).is_file() or hash_of_file(Path(file)) != image:
+            taken.lost += 1
+            continue
+        state = "excluded" if id in excluded else "labelled" if objects or label is not None else "empty"
+        taken.statements.append(_statement(id, Path(file), state, against, labels, (label, objects)))
+        noted[sample] = found
+    if taken.statements:
+        _write(taken.path, taken.statements)
+        _note(dataset, noted)
+    return taken
+
+
+def remember(dataset: Any) -> None:
+    """Note of each image what its labels are, to tell later what a person has changed. They are read back: what the
+    database makes of a number or an absent point is then no change.
+    """
+    known = dataset.values("against")
+    rows = zip(known, labels_in(dataset, _landmarks(dataset)), strict=True)
+    dataset.set_values("written", [None if against is None else hash_of(*said) for against, said in rows])
+
+
+def _statement(
+    id: str, file: Path, state: str, against: str, labels: Labels, said: tuple[str | None, list[Object]]
+) -> Statement:
+    pixels = open_image(file)
+    label, objects = said if state == "labelled" else (None, [])
+    looks = pixels_of(pixels), look_of(pixels)
+    return Statement(id, *looks, state, against, labels.by, labels.shown, label=label, objects=objects)
+
+
+def _write(path: Path, statements: list[Statement]) -> None:
+    """Into the layer, in place of what it says of the same images."""
+    before = read_layer(path) if path.is_file() else []
+    write_layer(path, {s.id: s for s in (*before, *statements)}.values())
+
+
+def _excluded(labels: Labels) -> set[str]:
+    """The ids that a layer of the App excludes: their tag has been heard."""
+    files = (labels.folder / labels.dataset).glob("app-*.jsonl")
+    return {s.id for file in sorted(files) for s in read_layer(file) if s.state == "excluded"}
+
+
+def _note(dataset: Any, noted: dict[str, str]) -> None:
+    written = dataset.get_field("written")
+    written.read_only = False
+    written.save()
+    dataset.set_values("written", noted, key_field="id")
+    written.read_only = True
+    written.save()
+
+
+def _landmarks(dataset: Any) -> int:
+    return len(dataset.skeletons[f"{TRUTH}_landmarks"].labels) if dataset.get_field(f"{TRUTH}_landmarks") else 0
+
+
+def hash_of_file(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]

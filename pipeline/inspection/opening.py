@@ -1,0 +1,143 @@
+"""How a FiftyOne dataset keeps in step with the files it is made of, and loses nothing that a person did in it."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from pipeline.core.errors import InputError
+from pipeline.inspection.database import connect
+from pipeline.inspection.edits import Labels, remember, take_edits, user_tags
+
+LAYOUT = 2  # of the fields; another number makes every dataset stale
+PREFIX = "pocketlens"
+
+
+@dataclass(slots=True)
+class View:
+    """What a FiftyOne dataset is to be: its `name`, a hash of what it is `made_from`, what `build` adds to a new one,
+    and where `labels` that a person changes in it go. `core` is the hash of a part of it: who asks for that alone
+    takes this one, too.
+    """
+
+    name: str
+    made_from: str
+    build: Callable[[Any, Any], None]
+    labels: Labels
+    core: str = ""
+
+
+@dataclass(slots=True)
+class Opened:
+    """A FiftyOne dataset, and lines on what was taken over from the one before it."""
+
+    dataset: Any
+    said: list[str] = field(default_factory=list)
+
+
+def fingerprint(*things: str | Path) -> str:
+    """A hash of texts and of the contents of files. Raises InputError for a file that is not there."""
+    digest = hashlib.sha256(str(LAYOUT).encode())
+    for thing in things:
+        if isinstance(thing, str):
+            digest.update(hashlib.sha256(thing.encode(errors="surrogatepass")).digest())
+        elif thing.is_file():
+            digest.update(hashlib.sha256(thing.read_bytes()).digest())
+        else:
+            raise InputError(
+                f"{thing}: no such file; `dvc repro` makes it, `dvc checkout` or `dvc pull` brings it back"
+            )
+    return digest.hexdigest()
+
+
+def opened(database: Path, view: View) -> Opened:
+    """The dataset of that name if it was made from these files, else made anew.
+
+    Before that, labels that a person has changed in it go into a label layer and tags into the new one. What cannot be
+    taken over, as fields and saved views of theirs, or labels of an image that is another one now, stays in the old
+    dataset, which gets another name.
+    """
+    fo = connect(database)
+    with FileLock(database.resolve() / f"{view.name}.lock"):
+        found, tags = Opened(None), {}
+        if fo.dataset_exists(view.name):
+            old = found.dataset = fo.load_dataset(view.name)
+            if "made_from" in old.info:  # else its making was cut short, and no person has seen it
+                lost = _taken(old, view, found)
+                if view.made_from in old.info["made_from"]:
+                    return found
+                tags = user_tags(old)
+                if lost or _foreign(old):
+                    found.said.append(_kept(fo, old, lost))
+        dataset = found.dataset = fo.Dataset(view.name, persistent=True, overwrite=True)
+        dataset.add_sample_field("written", fo.StringField)  # by `remember`; the sidebar is to know of it before
+        view.build(fo, dataset)
+        remember(dataset)
+        _protect(dataset)
+        gone = _tag(dataset, tags)
+        if gone:
+            found.said.append(f"{view.name}: tags of images that are not in it any more: {', '.join(gone)}")
+        # written last: a dataset that was cut short has none and is made anew
+        ours = {"fields": sorted(dataset.get_field_schema()), "views": sorted(dataset.list_saved_views())}
+        dataset.info = {**dataset.info, "made_from": [view.core, view.made_from], **ours}
+        dataset.save()
+    return found
+
+
+def tagged(database: Path, name: str, tag: str) -> list[str]:
+    """The ids of the images of a FiftyOne dataset that have this tag, or an object with it; sorted. Raises InputError
+    if there is no such dataset.
+    """
+    fo = connect(database)
+    if not fo.dataset_exists(name):
+        raise InputError(f"{database}: no FiftyOne dataset {name}; `pocketlens inspect` makes it")
+    return sorted(id for id, tags in user_tags(fo.load_dataset(name)).items() if tag in tags)
+
+
+def _taken(old: Any, view: View, found: Opened) -> int:
+    taken = take_edits(old, view.labels, date.today())
+    if taken.statements:
+        found.said.append(f"{taken.path}: what was said of {len(taken.statements)} images in FiftyOne's App")
+    return taken.lost
+
+
+def _foreign(dataset: Any) -> list[str]:
+    """Fields with something in them, and saved views, that are not ours."""
+    fields = set(dataset.get_field_schema()) - set(dataset.info["fields"])
+    views = set(dataset.list_saved_views()) - set(dataset.info["views"])
+    spaces = set(dataset.list_workspaces())
+    return sorted({name for name in fields if dataset.count(name)} | views | spaces)
+
+
+def _kept(fo: Any, old: Any, lost: int) -> str:
+    number = 1
+    while fo.dataset_exists(name := f"{old.name}-kept-{number}"):
+        number += 1
+    was, theirs = old.name, _foreign(old)
+    old.name = name
+    why = [f"{', '.join(theirs)} of it" if theirs else "", f"labels of {lost} images that have changed since"]
+    return f"{was}: kept as {name} for {' and '.join(w for w in why[: 1 + bool(lost)] if w)}"
+
+
+def _protect(dataset: Any) -> None:
+    """What we write is read-only in the App, but what `info["open"]` names: labels that are there to be mended."""
+    free = {"id", "filepath", "tags", "metadata", "created_at", "last_modified_at", *dataset.info.get("open", ())}
+    for name, kind in dataset.get_field_schema().items():
+        if name not in free and not kind.read_only:
+            kind.read_only = True
+            kind.save()
+
+
+def _tag(dataset: Any, tags: Mapping[str, Iterable[str]]) -> list[str]:
+    """Put a person's tags back; returns the ids that are gone, with their tags."""
+    if not tags:
+        return []
+    places = dict(zip(dataset.values("name"), dataset.values("id"), strict=True))
+    for tag in sorted({tag for own in tags.values() for tag in own}):
+        ids = [places[id] for id, own in tags.items() if tag in own and id in places]
+        dataset.select(ids).tag_samples(tag)
+    return [f"{id} ({', '.join(sorted(own))})" for id, own in sorted(tags.items()) if id not in places]

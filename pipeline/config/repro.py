@@ -31,7 +31,8 @@ def repro(project: Path, targets: list[str]) -> str | None:
     First params.yaml, of which DVC itself needs some keys and says less; this also notices weights that were replaced.
     DVC sees no edge from a run to one that starts from its model: that model is made before, and its hash taken. A
     stage that fails costs what waits for it and no more; the page of a run whose files may not ship is made all the
-    same, and the view of all runs, which DVC has wait for the pages. Raises KeyboardInterrupt when all that was running has ended.
+    same, and the view of all runs, which waits for the pages. Raises KeyboardInterrupt when all that was running has
+    ended.
     """
     if _fails(project, *PARAMS):
         return ""

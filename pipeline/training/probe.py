@@ -14,7 +14,6 @@ from pipeline.training.params import DetectRun, RunParams
 if TYPE_CHECKING:
     from pipeline.ops.preprocess import Frame
 
-Floats = NDArray[np.float32]
 T = TypeVar("T")
 CELLS = 32  # pixels a side of the coarsest map's cells: the canvas of a detector is a multiple of it
 

@@ -44,7 +44,10 @@ Labelled = tuple[Image.Image, list[Object]]
 def of_format(name: str, folder: Path, labels: Path, most: int) -> Iterator[Labelled]:
     row = FORMATS[name]
     for found in row.read(folder, labels, row.Options()).candidates[:most]:
-        yield open_image(found.file), [o for o in found.objects if not o.crowd and min(o.box[2:]) > 0.01]
+        yield (
+            open_image(found.file),
+            [replace(o, landmarks=[]) for o in found.objects if not o.crowd and min(o.box[2:]) > 0.01],
+        )
 
 
 def boxed(name: str, real: Path, scratch: Path) -> Iterator[Labelled]:

@@ -223,7 +223,7 @@ time.sleep(1)  # as before it becomes mongod: it holds what its parent listens o
 os.close(int(sys.argv[1]))
 own = socket.create_server(("127.0.0.1", 0))
 print(own.getsockname()[1], flush=True)
-time.sleep(60)
+time.sleep(600)  # the test ends it
 """
 
 

@@ -13,8 +13,11 @@ from typing import Any
 import nbformat
 import pytest
 from conftest import ROOT, RUNS, in_project, project_environment, set_params, stages_run
+from finished_project import client
 from nbclient import NotebookClient
 
+from pipeline.core.image_file import open_image
+from pipeline.core.layer import Statement, content_of, look_of, pixels_of, read_layer, write_layer
 from pipeline.core.sample import read_dataset, read_samples
 from stages import augment, evaluate, export, ingest, params, train, verify
 
@@ -98,11 +101,7 @@ def test_what_came_in_is_what_went_out_and_nothing_leaks(chain: Path, dataset: s
 
 
 def test_a_dataset_is_compared_with_what_it_was_at_a_revision(project: Path) -> None:
-    for command in (
-        ["add", "dvc.lock"],
-        ["-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "lock"],
-    ):
-        in_project(project, "git", *command)
+    commit_lock(project)
     metadata = project / "data/ingested/herd/test/metadata.jsonl"
     metadata.chmod(0o644)
     *rows, last = metadata.read_text().splitlines()
@@ -115,6 +114,32 @@ def test_a_dataset_is_compared_with_what_it_was_at_a_revision(project: Path) -> 
         "error: herd@v1: DVC has no such data of v1 .*; commit dvc.lock after `dvc repro`, and keep its data in DVC",
         said,
     )
+
+
+def commit_lock(project: Path) -> None:
+    in_project(project, "git", "add", "dvc.lock")
+    in_project(project, "git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "lock")
+
+
+def test_a_round_of_labels_is_a_version_on_record(project: Path) -> None:
+    """MLflow's run names the layer, and the ledger of before and after lists what the round has changed."""
+    commit_lock(project)
+    sample = next(s for s in read_samples(project / "data/ingested/herd/train") if s.objects)
+    image = open_image(project / "data/ingested/herd/train" / sample.file_name)
+    about = pixels_of(image), look_of(image), "empty", content_of(sample)
+    write_layer(project / "labels/herd/round1.jsonl", [Statement(sample.id, *about, by="ann")])
+    set_params(project, {"datasets.herd.layers": ["round1"], "runs.herd.export.targets": ["onnx_float"]})
+    in_project(project, "dvc", "repro", "track@herd")
+    (experiment,) = (e for e in client(project).search_experiments() if e.name == "pocketlens")
+    (run,) = client(project).search_runs([experiment.experiment_id])
+    (data,) = run.inputs.dataset_inputs
+    layers = read_dataset(project / "data/ingested/herd").source["layers"]
+    assert list(layers) == ["round1"]
+    assert json.loads(data.dataset.source)["layers"] == layers
+    found = json.loads(in_project(project, "pocketlens", "ledger", "herd@HEAD", "herd", "--json").stdout)
+    assert found["changed"] == [{"id": sample.id, "objects_removed": [o.label for o in sample.objects]}]
+    assert found["added"] == found["removed"] == []
+    assert found["dataset"]["layers"] == {"before": [], "now": [f"round1 ({layers['round1']})"]}
 
 
 def test_leaks_are_priced_by_the_backbone_of_the_run(project: Path) -> None:
@@ -195,19 +220,41 @@ def test_predict_says_something_in_every_runtime(chain: Path, target: str) -> No
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs_on_a_finished_chain(
-    notebook: Path, chain: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+    notebook: Path, chain: Path, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # one shows MLflow's runs and changes nothing, the other writes a plot
-    monkeypatch.setenv("POCKETLENS_PROJECT", str(chain if notebook.stem == "default_runs" else project))
+    # one writes a plot; the others change nothing, and one of them shows MLflow's runs
+    monkeypatch.setenv("POCKETLENS_PROJECT", str(project if notebook.stem == "mobilenets" else chain))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shown = nbformat.read(notebook, as_version=4)
     NotebookClient(shown, timeout=300, resources={"metadata": {"path": str(ROOT)}}).execute()
     outputs = [output for cell in shown.cells if cell.cell_type == "code" for output in cell.outputs]
     pictures = [o for o in outputs if "image/png" in o.get("data", {})]
     tables = [o for o in outputs if "text/html" in o.get("data", {})]
-    least = {"default_runs": (6, 3), "mobilenets": (2, 4)}[notebook.stem]
-    assert (len(pictures), len(tables)) >= least
+    least = {"annotation_round": (2, 0), "default_runs": (6, 3), "mobilenets": (2, 4)}[notebook.stem]
+    assert len(pictures) >= least[0]
     assert len(tables) >= least[1]
+    if notebook.stem == "annotation_round":
+        (copy,) = tmp_path.glob("round-*")
+        said = "".join(o.get("text", "") for o in outputs)
+        check_round(copy, said)
+
+
+def check_round(copy: Path, said: str) -> None:
+    """What the layer says is what `ingest` has taken, and what the ledger of both versions lists."""
+    layer = read_layer(copy / "labels/herd/round1.jsonl")
+    summary = json.loads((copy / "reports/ingest/herd/summary.json").read_text())
+    counts = summary["layers"]["round1"]
+    assert len(layer) == summary["splits"]["train"] // 4
+    assert counts["conflicts"] == counts["not_there"] == 0
+    changed = counts["relabelled"] + counts["emptied"]
+    assert changed > 0
+    assert changed + counts["unchanged"] == len(layer)
+    assert "layers: none -> round1 (" in said
+    listed = said[said.index("layers: none") :]
+    assert sum(f"  {s.id}: " in listed for s in layer) == changed
+    assert "before: AP 0." in said
+    assert re.search(r"(before|after) is -?\d\.\d+ behind, 95 % interval", said)
 
 
 @pytest.mark.real

@@ -77,7 +77,7 @@ def sample_of(view: Any, name: str) -> Any:
 
 def test_all_splits_with_their_source_ledger_twins_and_suspicions(tmp_path, database):
     files = draw_dataset(tmp_path)
-    write_text(files.mistakes, "id,object,score,kind\nval1,0,0.4,box\nval1,1,0.9,swapped\ntest2,0,0.7,missing\n")
+    write_text(files.mistakes, "id,object,score,kind\ntest2,,0.7,dropped\nval1,1,0.9,swapped\nval1,0,0.95,shifted\n")
     view = open_dataset(files, database).dataset
     assert view.count_sample_tags() == {"train": 4, "val": 4, "test": 4, "refused": 1}
     first = sample_of(view, "train0")
@@ -85,7 +85,8 @@ def test_all_splits_with_their_source_ledger_twins_and_suspicions(tmp_path, data
     assert sample_of(view, "train1").file == "walk/train1.jpg"
     assert view.load_saved_view("near-duplicates across splits").values("name") == ["train0", "test0"]
     suspected = view.load_saved_view("suspected label mistakes")
-    assert suspected.values("name") == ["val1", "test2"] and suspected.values("mistake_kind") == ["swapped", "missing"]
+    # in the file's order: a score is its kind's own
+    assert suspected.values("name") == ["test2", "val1"] and suspected.values("mistake_kind") == ["dropped", "swapped"]
     assert view.load_saved_view("refused").values("filepath") == [str(files.source / "twice.png")]
     assert view.load_saved_view("refused").values("problems") == [["conflicting_labels: two (refused)"]]
     assert view.info["refused"] == {"torn.jpg": "unreadable: no image (refused)"}

@@ -25,6 +25,7 @@ from pipeline.cli import main
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_text
 from pipeline.core.sample import Dataset, Landmark, Object, Sample, write_dataset, write_samples
+from pipeline.inspection.dataset_view import read_mistakes
 from pipeline.ops.preprocess import Frame
 
 WEIGHTS = Path(__file__).parents[1] / "weights/mobilenetv2_050.drawn.safetensors"
@@ -266,6 +267,11 @@ def test_the_command(
     assert {row["kind"] for row in rows} <= set(KINDS)
     main(["mistakes", "mine", "--json"])
     assert [row["id"] for row in json.loads(capsys.readouterr().out)] == [row["id"] for row in rows]
+    main(["mistakes", "mine", "--ids", "3"])
+    images = list(dict.fromkeys(row["id"] for row in rows))
+    assert capsys.readouterr().out.split() == images[:3]
+    seen = read_mistakes(Path("reports/mistakes/mine.csv"))
+    assert sorted(seen, key=lambda i: seen[i]["mistake_rank"]) == images, "FiftyOne shows them in this order"
     first = next(row for row in rows if row["kind"] == "swapped")
     if task == "classify":
         assert len(rows) == 40

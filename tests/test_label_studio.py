@@ -17,10 +17,12 @@ from pipeline.annotation import sending
 from pipeline.annotation.agreement import agree, one_of
 from pipeline.annotation.answers import Answer
 from pipeline.annotation.label_studio import LabelStudio
-from pipeline.annotation.outgoing import certainty, outgoing
+from pipeline.annotation.outgoing import certainty, chosen, outgoing
+from pipeline.commands.labels import _ids
 from pipeline.core.errors import InputError
+from pipeline.core.errors import shown as printed
 from pipeline.core.layer import content_of, read_layer
-from pipeline.core.sample import SPLITS, Object, Sample, read_samples
+from pipeline.core.sample import SPLITS, Object, Sample, read_samples, write_samples
 from pipeline.core.spec import ModelSpec, write_spec
 from pipeline.models.nets import build
 
@@ -119,6 +121,16 @@ def test_a_list_of_ids_keeps_its_order(server, monkeypatch):
     Path("ids.txt").write_text("train-9\n")
     with pytest.raises(InputError, match=r"no image 'train-9' \(1 of 1 ids are not there\)"):
         send("--ids", "ids.txt")
+
+
+def test_ids_are_taken_as_commands_print_them(tmp_path):
+    odd = "caf\udce9 "
+    for split in SPLITS:
+        write_samples(tmp_path / split, [Sample(odd, "1.png", 8, 8)] if split == "test" else [])
+    file = tmp_path / "ids.txt"
+    file.write_text(f"{printed(odd)}\r\n\n")
+    assert [s.id for s in chosen(tmp_path, "", _ids(file))] == [odd]
+    assert [s.id for s in chosen(tmp_path, "", [odd])] == [odd]
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import json
+import sys
 from pathlib import Path
 
 import nbformat
@@ -25,8 +26,8 @@ def imports(notebook: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_imports_only_the_library(notebook: Path) -> None:
-    assert imports(notebook) <= {"pipeline", "os", "pathlib"}
+def test_it_imports_only_the_library_and_pythons_own(notebook: Path) -> None:
+    assert imports(notebook) <= {"pipeline", *sys.stdlib_module_names}
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)

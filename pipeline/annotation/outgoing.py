@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline.annotation.sent import Sent
 from pipeline.core.errors import InputError
+from pipeline.core.errors import shown as printed
 from pipeline.core.image_file import open_image
 from pipeline.core.layer import content_of, look_of, pixels_of
 from pipeline.core.sample import SPLITS, Dataset, Object, Sample, read_samples
@@ -20,8 +21,8 @@ Predict = Callable[[Path, list[Sample]], list[tuple[Sample, float]]]
 
 
 def chosen(folder: Path, split: str, ids: Iterable[str] | None) -> list[Sample]:
-    """The ingested images of `folder` that are to go out: those `ids`, in their order, else those of `split`. Raises
-    InputError for an id that the dataset does not have, or no images.
+    """The ingested images of `folder` that are to go out: those `ids`, in their order and as they are or as commands
+    print them, else those of `split`. Raises InputError for an id that the dataset does not have, or no images.
 
     >>> from tempfile import TemporaryDirectory
     >>> from pipeline.core.sample import write_samples
@@ -34,10 +35,14 @@ def chosen(folder: Path, split: str, ids: Iterable[str] | None) -> list[Sample]:
     if ids is None:
         samples = [replace(s, split=split) for s in read_samples(folder / split)]
     else:
-        known = {s.id: replace(s, split=name) for name in SPLITS for s in read_samples(folder / name)}
+        samples = [replace(s, split=name) for name in SPLITS for s in read_samples(folder / name)]
+        known = {printed(s.id): s for s in samples} | {s.id: s for s in samples}
         wanted = list(dict.fromkeys(ids))
         if strange := [id for id in wanted if id not in known]:
-            raise InputError(f"{folder}: no image {strange[0]!r} ({len(strange)} of {len(wanted)} ids are not there)")
+            raise InputError(
+                f"{folder}: no image {strange[0]!r} ({len(strange)} of {len(wanted)} ids are not there); expected ids "
+                "of ingested images: those of a pool are to be in the dataset before"
+            )
         samples = [known[id] for id in wanted]
     if not samples:
         raise InputError(f"{folder}: no images to send; expected ids, or a split that has some")

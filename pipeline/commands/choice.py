@@ -55,7 +55,10 @@ def mistakes(args: argparse.Namespace) -> None:
     rows = find_mistakes(name, params.run(name), dataset, folder, samples, Path(".features"))
     path = Path("reports/mistakes") / f"{args.dataset}.csv"
     write_mistakes(path, rows)
-    print(json_text([asdict(row) for row in rows]) if args.json else mistakes_text(args.dataset, rows, path))
+    if args.ids:
+        print("\n".join(shown(id) for id in [*dict.fromkeys(row.id for row in rows)][: args.ids]))
+    else:
+        print(json_text([asdict(row) for row in rows]) if args.json else mistakes_text(args.dataset, rows, path))
     if args.sheet:
         suspects_sheet(rows, dataset, folder, samples, args.sheet)
 

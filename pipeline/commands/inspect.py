@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.commands.common import DATABASE
-from pipeline.core.errors import InputError
+from pipeline.core.errors import InputError, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +27,7 @@ def inspect(args: argparse.Namespace) -> None:
     evaluated = root / "reports/evaluate" / args.name
     dataset = args.dataset or (not evaluated.is_dir() and ingested.is_dir())
     if args.tagged:
-        print("\n".join(tagged_ids(args.name, dataset, args.tagged, DATABASE)))
+        print("\n".join(shown(id) for id in tagged_ids(args.name, dataset, args.tagged, DATABASE)))
         return
     say = partial(print, flush=True)
     if dataset:

@@ -18,6 +18,8 @@ def next_parser(parser: argparse.ArgumentParser) -> None:
 def mistakes_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", type=word, help="of params.yaml, ingested")
     parser.add_argument("--run", type=word, help="whose backbone judges (default: the first run on the dataset)")
+    what = "print the ids of the first N images and nothing else, one a line, as `annotate --ids -` reads them"
+    parser.add_argument("--ids", type=count, metavar="N", help=what)
     add_report(parser, "draw the first ones")
     parser.set_defaults(command=choice.mistakes)
 

@@ -87,7 +87,7 @@ def _ids(file: Path | None) -> list[str] | None:
     if file is None:
         return None
     text = sys.stdin.read() if str(file) == "-" else read_text(file)
-    return [line.strip() for line in text.split("\n") if line.strip()]
+    return [line for line in text.split("\n") if line.strip()]  # an id may end in a blank
 
 
 def _model(run: str) -> tuple[str, "Predict"]:

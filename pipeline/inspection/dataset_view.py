@@ -15,7 +15,6 @@ from PIL import Image
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_text
 from pipeline.core.sample import SPLITS, Dataset, Sample, read_dataset, read_samples
-from pipeline.inspection import judging
 from pipeline.inspection.edits import Labels
 from pipeline.inspection.embedding import add_map
 from pipeline.inspection.images import image_of
@@ -157,22 +156,18 @@ def read_ledger(file: Path) -> Ledger:
 
 
 def read_mistakes(file: Path) -> dict[str, dict[str, Any]]:
-    """id -> `mistake_score`, `mistake_kind` and `mistake_rank` of the most suspicious thing in the image; empty without
-    the file.
+    """id -> `mistake_score`, `mistake_kind` and `mistake_rank` of the most suspicious thing in the image, which is the
+    first in the file: scores of two kinds are not to be compared. Empty without the file.
     """
-    worst: dict[str, tuple[float, str]] = {}
+    first: dict[str, dict[str, Any]] = {}
     for row in _rows(file, ("id", "score", "kind")) if file.is_file() else []:
         try:
             score = float(row["score"])
         except ValueError:
             raise InputError(f"{file}: {row['id']}: score {row['score']!r}; expected a number") from None
-        if row["id"] not in worst or score > worst[row["id"]][0]:
-            worst[row["id"]] = score, row["kind"]
-    places = judging.ranks([score for score, _ in worst.values()])
-    return {
-        id: {"mistake_score": score, "mistake_kind": kind, "mistake_rank": place}
-        for (id, (score, kind)), place in zip(worst.items(), places, strict=True)
-    }
+        if row["id"] not in first:
+            first[row["id"]] = {"mistake_score": score, "mistake_kind": row["kind"], "mistake_rank": len(first) + 1}
+    return first
 
 
 def _rows(file: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:

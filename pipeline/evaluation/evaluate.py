@@ -15,10 +15,11 @@ from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples, wr
 from pipeline.evaluation.params import with_predict
 from pipeline.metrics import coco_ap
 from pipeline.metrics.bootstrap import intervals
+from pipeline.metrics.calibration import calibration
 from pipeline.metrics.matching import BACKGROUND, confusion
 from pipeline.metrics.metrics import judged, main_metric, one_object, paired, score, shown
 from pipeline.viz.mistakes import mistakes_sheet
-from pipeline.viz.plots import plot_confusion, plot_history, plot_precision_recall
+from pipeline.viz.plots import plot_confusion, plot_history, plot_precision_recall, plot_reliability
 
 if TYPE_CHECKING:
     from pipeline.core.spec import ModelSpec
@@ -64,8 +65,8 @@ def _no_better_than_always_one(metrics: dict[str, Any], truth: list[Sample]) -> 
 def write_report(
     folder: Path, spec: "ModelSpec", truth_folder: Path, truth: list[Sample], predicted: list[Sample]
 ) -> dict[str, Any]:
-    """Write metrics.json, predictions/, worst.jpg, best.jpg, and in plots/ confusion.csv, confusion.png, for detect
-    pr.csv and pr.png.
+    """Write metrics.json, predictions/, worst.jpg, best.jpg, and in plots/ confusion.csv, confusion.png, for classify
+    and detect reliability.csv and reliability.png, for detect pr.csv and pr.png.
 
     Returns the metrics. `predictions` is a dataset of its own: its file names lead to the true images, its
     dataset.json says from which score objects were kept (`score`) and from which they are shown (`shown`).
@@ -74,10 +75,12 @@ def write_report(
     truth, predicted = paired(truth, predicted)
     metrics = score(spec.task, truth, predicted, dataset)
     metrics |= intervals(spec.task, truth, predicted, dataset, metrics)
-    write_json(folder / "metrics.json", metrics)
-    _write_predictions(folder / "predictions", spec, truth_folder, predicted, dataset)
     visible = [shown(p, spec) for p in predicted]
     (folder / "plots").mkdir()
+    if spec.task != "localize":
+        metrics["calibration"] = _write_reliability(folder / "plots", spec, truth, visible)
+    write_json(folder / "metrics.json", metrics)
+    _write_predictions(folder / "predictions", spec, truth_folder, predicted, dataset)
     _write_confusion(folder / "plots", spec.task, truth, visible, dataset)
     if spec.task == "detect":
         _write_precision_recall(folder / "plots", truth, predicted, dataset)
@@ -115,6 +118,15 @@ def _write_confusion(folder: Path, task: str, truth: list[Sample], visible: list
     write_text(folder / "confusion.csv", _csv(("actual", "predicted"), rows))
     names = [*dataset.labels] if task == "classify" else [*dataset.labels, BACKGROUND]
     plot_confusion(table, names, names, folder / "confusion.png")
+
+
+def _write_reliability(folder: Path, spec: "ModelSpec", truth: list[Sample], visible: list[Sample]) -> dict[str, Any]:
+    """reliability.csv: a row per range of scores that has answers. Returns the errors."""
+    figures, rows = calibration(spec.task, truth, visible, spec.predict.get("score"))
+    rounded = [[round(value, 6) for value in row] for row in rows]
+    write_text(folder / "reliability.csv", _csv(("from", "to", "answers", "score", "right"), rounded))
+    plot_reliability(rows, folder / "reliability.png")
+    return figures
 
 
 def _write_precision_recall(folder: Path, truth: list[Sample], predicted: list[Sample], dataset: Dataset) -> None:

@@ -122,7 +122,11 @@ def _shown(run: str) -> dict[str, Any] | None:
     from pipeline.config.params import read_params
 
     params = read_params() if Path("params.yaml").is_file() else None
-    return params.runs[run].predict.model_dump() if params and run in params.runs else None
+    if params is None or run not in params.runs:
+        return None
+    from pipeline.metrics.chosen import settled
+
+    return settled(params.runs[run].predict.model_dump(), Path("reports/evaluate") / run / "metrics.json")
 
 
 def _machine() -> "MachineParams":

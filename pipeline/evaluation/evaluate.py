@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.core.errors import InputError
 from pipeline.core.files import new_folder, read_figures, write_json, write_text
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples, write_dataset, write_samples
+from pipeline.evaluation.choosing import choose_on_val
 from pipeline.evaluation.params import with_predict
 from pipeline.metrics import coco_ap
 from pipeline.metrics.bootstrap import intervals
@@ -26,13 +27,19 @@ if TYPE_CHECKING:
 
 
 def evaluate_run(
-    model: Path, truth_folder: Path, history: Path, report: Path, predict: Mapping[str, Any] | None = None
+    model: Path,
+    truth_folder: Path,
+    history: Path,
+    report: Path,
+    predict: Mapping[str, Any] | None = None,
+    val_folder: Path | None = None,
 ) -> str:
     """Predict the images of `truth_folder` with the model in folder `model`; returns a line that says how it went.
 
     `predict` is the run's block of that name: what of the answers is shown; AP is computed over all of them. Without it
-    the defaults of the task hold. Writes `report` (see `write_report`), with plots/history.png, drawn from the
-    training's `history` (history.csv). Raises InputError if something is missing or there is nothing to test on.
+    the defaults of the task hold; what it leaves to val is chosen by the images of `val_folder`. Writes `report` (see
+    `write_report`), with plots/history.png, drawn from the training's `history` (history.csv). Raises InputError if
+    something is missing or there is nothing to test on.
     """
     from pipeline.core.spec import read_spec
     from pipeline.runtimes.answers import predict_samples
@@ -40,13 +47,16 @@ def evaluate_run(
 
     truth = read_samples(truth_folder)
     spec = read_spec(model / "model.json")
-    spec = with_predict(spec, predict)
     if not truth:
         raise InputError(f"{truth_folder}: no images to test on; raise datasets.{spec.dataset}.splits.test")
     rows = read_figures(history)
-    predicted = predict_samples(TorchRuntime(model, None), judged(spec), truth_folder, truth)
+    runtime, chosen = TorchRuntime(model, None), dict[str, Any]()
+    if predict is not None:
+        predict, chosen = choose_on_val(runtime, spec, predict, val_folder)
+    spec = with_predict(spec, predict)
+    predicted = predict_samples(runtime, judged(spec), truth_folder, truth)
     with new_folder(report) as folder:
-        metrics = write_report(folder, spec, truth_folder, truth, predicted)
+        metrics = write_report(folder, spec, truth_folder, truth, predicted, chosen)
         name = main_metric(spec.task)
         plot_history(rows, folder / "plots" / "history.png", spec.run, name, spec.trained)
     value = "undefined" if metrics[name] is None else f"{metrics[name]:.4f}"
@@ -63,13 +73,19 @@ def _no_better_than_always_one(metrics: dict[str, Any], truth: list[Sample]) -> 
 
 
 def write_report(
-    folder: Path, spec: "ModelSpec", truth_folder: Path, truth: list[Sample], predicted: list[Sample]
+    folder: Path,
+    spec: "ModelSpec",
+    truth_folder: Path,
+    truth: list[Sample],
+    predicted: list[Sample],
+    chosen: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write metrics.json, predictions/, worst.jpg, best.jpg, and in plots/ confusion.csv, confusion.png, for classify
     and detect reliability.csv and reliability.png, for detect pr.csv and pr.png.
 
-    Returns the metrics. `predictions` is a dataset of its own: its file names lead to the true images, its
-    dataset.json says from which score objects were kept (`score`) and from which they are shown (`shown`).
+    Returns the metrics; `chosen` is what val decided, and is one of them. `predictions` is a dataset of its own: its
+    file names lead to the true images, its dataset.json says from which score objects were kept (`score`) and from
+    which they are shown (`shown`).
     """
     dataset = read_dataset(truth_folder.parent)
     truth, predicted = paired(truth, predicted)
@@ -79,6 +95,8 @@ def write_report(
     (folder / "plots").mkdir()
     if spec.task != "localize":
         metrics["calibration"] = _write_reliability(folder / "plots", spec, truth, visible)
+    if chosen:
+        metrics["chosen"] = dict(chosen)
     write_json(folder / "metrics.json", metrics)
     _write_predictions(folder / "predictions", spec, truth_folder, predicted, dataset)
     _write_confusion(folder / "plots", spec.task, truth, visible, dataset)

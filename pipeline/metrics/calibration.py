@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.sample import Sample
 from pipeline.metrics.matching import MATCH_IOU, iou, match, of_nothing
-from pipeline.metrics.metrics import DIGITS
+from pipeline.metrics.metrics import DIGITS, one_object
 
 BINS = {"classify": 15, "detect": 25}  # of equal width, as in the papers that the errors are from
 TOUCHES = 1e-9  # IoU
@@ -26,9 +26,9 @@ class Scored:
 
 
 def scored(task: str, truth: list[Sample], predicted: list[Sample], least: float = MATCH_IOU) -> Scored:
-    """The answers of a classifier, one an image, right (1) or not (0); or a detector's objects, whose `right` is the IoU
-    with the true object of their label that they are matched with, 0 where it is under `least`. What lies in a crowd
-    of its label is left out. Both lists are in one order.
+    """The answers of a classifier, one an image, right (1) or not (0); of a localizer, right where there is an object;
+    or a detector's objects, whose `right` is the IoU with the true object of their label that they are matched with, 0
+    where it is under `least`. What lies in a crowd of its label is left out. Both lists are in one order.
 
     >>> truth = [Sample(i, "a.jpg", 8, 8, label="cow") for i in "ab"]
     >>> said = [Sample(i, "a.jpg", 8, 8, label=label, scores={label: 0.8}) for i, label in zip("ab", ("cow", "goat"))]
@@ -41,6 +41,9 @@ def scored(task: str, truth: list[Sample], predicted: list[Sample], least: float
         if task == "classify":
             label = str(p.label)
             rows.append((label, (p.scores or {})[label], float(t.label == p.label)))
+            continue
+        if task == "localize":
+            rows += [(o.label, o.score or 0.0, float(one_object(t) is not None)) for o in p.objects]
             continue
         found, overlap = match(t.objects, p.objects, least=least), iou(p.objects, t.objects)
         rows += [(p.objects[k].label, p.objects[k].score or 0.0, float(overlap[k, i])) for i, k in found.items()]

@@ -55,6 +55,23 @@ def calibration(metrics: dict[str, Any]) -> list[tuple[str, float | None, str]]:
     return [(name, found[key], what) for key, (name, what) in CALIBRATION.items() if key in found]
 
 
+def chosen_words(metrics: dict[str, Any]) -> str:
+    """How the score was chosen from which objects are shown; "" where params.yaml states it.
+
+    >>> chosen_words({"chosen": {"on": "val", "images": 40, "score": 0.41, "by": "F1", "F1": 0.8}})
+    'Objects are shown from a score of 0.41 on. It was chosen on the 40 images of val, by F1: 0.8 there.'
+    """
+    chosen = metrics.get("chosen")
+    if not chosen or "score" not in chosen:
+        return ""
+    if chosen["by"] == "F1":
+        by = f"F1: {chosen['F1']:g} there"
+    else:
+        by = f"the cost of {chosen['miss_cost']:g} a miss and {chosen['alarm_cost']:g} a false alarm"
+    on = f"the {chosen['images']} images of {chosen['on']}"
+    return f"Objects are shown from a score of {chosen['score']:g} on. It was chosen on {on}, by {by}."
+
+
 def bootstrap_words(metrics: dict[str, Any]) -> str:
     """How the intervals were made, by what metrics.json says of it; "" without intervals."""
     made = metrics.get("bootstrap") or {}

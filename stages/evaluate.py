@@ -11,12 +11,14 @@ from stages import run
 
 def evaluate(name: str) -> str:
     predict, model = Resolved().block(dict[str, Any], "runs", name, "predict"), Path("models") / name
+    data = Path("data/ingested") / read_spec(model / "model.json").dataset
     return evaluate_run(
         model=model,
-        truth_folder=Path("data/ingested") / read_spec(model / "model.json").dataset / "test",
+        truth_folder=data / "test",
         history=Path("reports/train") / name / "history.csv",
         report=Path("reports/evaluate") / name,
         predict=predict,
+        val_folder=data / "val",
     )
 
 

@@ -6,11 +6,13 @@ from typing import Any
 from pipeline.core.resolved import Resolved
 from pipeline.core.spec import read_spec
 from pipeline.export.params import ExportParams
+from pipeline.metrics.chosen import settled
 from stages import run
 
 
 def export(name: str) -> str:
-    resolved, model = Resolved(), Path("models") / name
+    resolved, model, reports = Resolved(), Path("models") / name, Path("reports")
+    predict = resolved.block(dict[str, Any], "runs", name, "predict")
     params = resolved.block(ExportParams, "runs", name, "export")
     from pipeline.export.export import export_run
 
@@ -19,8 +21,8 @@ def export(name: str) -> str:
         train_folder=Path("data/ingested") / read_spec(model / "model.json").dataset / "train",
         out=Path("exports") / name,
         params=params,
-        predict=resolved.block(dict[str, Any], "runs", name, "predict"),
-        reports=Path("reports"),
+        predict=settled(predict, reports / "evaluate" / name / "metrics.json"),
+        reports=reports,
     )
 
 

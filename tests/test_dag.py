@@ -204,7 +204,7 @@ def names_in(folders: tuple[str, ...]) -> Iterator[str]:
         (("pipeline/models",), (PoolHead, FlattenHead, LocalizeHead, AnchorFreeHead, Yolov3Head)),
         (("pipeline/training",), (ClassifyTrain, LocalizeTrain, DetectTrain, DetectOnline)),
         (("pipeline/training",), (ClassifyModel, LocalizeModel, DetectModel)),
-        (("pipeline/ops",), (LocalizePredict, DetectPredict)),
+        (("pipeline/ops", "pipeline/evaluation"), (LocalizePredict, DetectPredict)),
         (("pipeline/export",), (ExportParams, Ptq, Qat)),
         (("pipeline/verification",), (VerifyParams,)),
         (("stages",), (TrackParams,)),

@@ -95,7 +95,9 @@ def test_a_report_is_complete_and_the_same_each_time(task, tmp_path):
     a, b = reports
     assert {p.name for p in a.iterdir()} == FILES
     plots = {p.name for p in (a / "plots").iterdir()}
-    assert plots == {"confusion.csv", "confusion.png"} | ({"pr.csv", "pr.png"} if task == "detect" else set())
+    scored = set() if task == "localize" else {"reliability.csv", "reliability.png"}
+    assert plots == {"confusion.csv", "confusion.png"} | scored | ({"pr.csv", "pr.png"} if task == "detect" else set())
+    assert ("calibration" in metrics) == bool(scored)
     assert json.loads((a / "metrics.json").read_text()) == metrics
     for path in a.rglob("*"):
         if path.is_file():
@@ -209,7 +211,9 @@ def test_a_model_is_evaluated_and_its_training_drawn(tmp_path):
     said = evaluate_run(write_model(tmp_path, "detect"), folder, write_history(tmp_path), report)
     assert said.startswith(f"{report}: AP ") and said.endswith(f" on {len(truth)} images")
     assert {p.name for p in report.iterdir()} == FILES
-    assert {p.name for p in (report / "plots").glob("*.png")} == {"confusion.png", "pr.png", "history.png"}
+    assert {p.name for p in (report / "plots").glob("*.png")} == {
+        *("confusion.png", "pr.png", "history.png", "reliability.png"),
+    }
     assert min(Image.open(report / "plots/history.png").size) > 100
     assert [p.id for p in read_samples(report / "predictions")] == [t.id for t in truth]
 

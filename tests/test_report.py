@@ -203,6 +203,18 @@ def test_figures_are_those_of_the_files(project: Path, task: str, window: webdri
         assert said in everything.replace("refused\n2\nof 20", "2 of 20"), said
 
 
+def test_calibration_is_shown_where_there_is_one(project: Path, task: str, window: webdriver.Chrome) -> None:
+    opened(window, project / "reports/evaluate/r/report.html")
+    parts = window.find_elements(By.ID, "calibration")
+    found = json.loads((project / "reports/evaluate/r/metrics.json").read_text()).get("calibration", {})
+    assert len(parts) == bool(found) == (task != "localize")
+    for part in parts:
+        names = {"ECE": "ECE", "D_ECE": "D-ECE", "LaECE": "LaECE", "LaACE": "LaACE"}
+        for key in names.keys() & found.keys():
+            assert f"{names[key]} {found[key]:.4f}" in part.text
+        assert part.find_elements(By.TAG_NAME, "svg")
+
+
 def test_it_is_readable_on_a_phone_and_by_ear(project: Path, window: webdriver.Chrome) -> None:
     phone = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
     window.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)

@@ -11,6 +11,7 @@ from conftest import ROOT
 from ruamel.yaml import YAML
 
 from pipeline.core.errors import InputError
+from pipeline.metrics.chosen import settled
 
 STAGES: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 RESOLVED: dict[str, Any] = YAML(typ="safe").load(ROOT / "resolved.yaml")
@@ -106,8 +107,10 @@ def test_it_needs_no_other_block(stage: str, project: Path, monkeypatch: pytest.
         (params,) = (value for value in values if hasattr(value, "model_dump"))
         section, name = ("datasets", DATASET) if stage in ("ingest", "augment") else ("runs", RUN)
         assert params.model_dump() == RESOLVED[section][name][stage]
-    if stage in ("evaluate", "export"):
+    if stage == "evaluate":
         assert RESOLVED["runs"][RUN]["predict"] in values
+    if stage == "export":
+        assert settled(RESOLVED["runs"][RUN]["predict"], Path("metrics.json")) in values
     if stage == "report":
         assert RESOLVED["runs"][RUN] in values
     if stage == "track":

@@ -5,7 +5,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from pipeline.commands.common import check_place, json_text
+from pipeline.commands.common import check_place, json_text, shown_block
 from pipeline.config.params import Params, read_params
 from pipeline.core.errors import InputError, shown
 from pipeline.core.params import nearest
@@ -18,7 +18,7 @@ def next(args: argparse.Namespace) -> None:
     params = read_params()
     name, dataset = _run_and_dataset(params, args.name)
     block = params.run(name)
-    run = Run(name, block, block.predict.model_dump(), Path("models"), Path("exports"), Path(".features"))
+    run = Run(name, block, shown_block(name) or {}, Path("models"), Path("exports"), Path(".features"))
     with ingested_images(Path("data/ingested") / dataset) as labelled:
         pool = pool_images(args.pool, labelled.dataset) if args.pool else None
         chosen, worth = choose(run, labelled, pool, args.count, params.dataset(dataset).near_duplicate_bits)

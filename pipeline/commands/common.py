@@ -48,8 +48,13 @@ def check_made(run: str) -> None:
 
 
 def shown_block(run: str) -> dict[str, Any] | None:
-    """What params.yaml says of the answers that are shown; None for a model that it does not know."""
+    """What params.yaml says of the answers that are shown, with the score that was chosen on val where it says `auto`;
+    None for a model that it does not know.
+    """
     from pipeline.config.params import read_params
+    from pipeline.metrics.chosen import settled
 
     params = read_params() if Path("params.yaml").is_file() else None
-    return params.runs[run].predict.model_dump() if params and run in params.runs else None
+    if params is None or run not in params.runs:
+        return None
+    return settled(params.runs[run].predict.model_dump(), Path("reports/evaluate") / run / "metrics.json")

@@ -11,26 +11,34 @@ from typing import TYPE_CHECKING, Any
 from pipeline.core.errors import InputError
 from pipeline.core.files import new_folder, read_figures, write_json, write_text
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples, seen_from, write_dataset, write_samples
+from pipeline.evaluation.choosing import choose_on_val
 from pipeline.evaluation.params import with_predict
 from pipeline.metrics import coco_ap
 from pipeline.metrics.bootstrap import intervals
+from pipeline.metrics.calibration import calibration
 from pipeline.metrics.matching import BACKGROUND, confusion
 from pipeline.metrics.metrics import judged, main_metric, one_object, paired, score, shown
 from pipeline.viz.mistakes import mistakes_sheet
-from pipeline.viz.plots import plot_confusion, plot_history, plot_precision_recall
+from pipeline.viz.plots import plot_confusion, plot_history, plot_precision_recall, plot_reliability
 
 if TYPE_CHECKING:
     from pipeline.core.spec import ModelSpec
 
 
 def evaluate_run(
-    model: Path, truth_folder: Path, history: Path, report: Path, predict: Mapping[str, Any] | None = None
+    model: Path,
+    truth_folder: Path,
+    history: Path,
+    report: Path,
+    predict: Mapping[str, Any] | None = None,
+    val_folder: Path | None = None,
 ) -> str:
     """Predict the images of `truth_folder` with the model in folder `model`; returns a line that says how it went.
 
     `predict` is the run's block of that name: what of the answers is shown; AP is computed over all of them. Without it
-    the defaults of the task hold. Writes `report` (see `write_report`), with plots/history.png, drawn from the
-    training's `history` (history.csv). Raises InputError if something is missing or there is nothing to test on.
+    the defaults of the task hold; what it leaves to val is chosen by the images of `val_folder`. Writes `report` (see
+    `write_report`), with plots/history.png, drawn from the training's `history` (history.csv). Raises InputError if
+    something is missing or there is nothing to test on.
     """
     from pipeline.core.spec import read_spec
     from pipeline.runtimes.answers import predict_samples
@@ -38,13 +46,16 @@ def evaluate_run(
 
     truth = read_samples(truth_folder)
     spec = read_spec(model / "model.json")
-    spec = with_predict(spec, predict)
     if not truth:
         raise InputError(f"{truth_folder}: no images to test on; raise datasets.{spec.dataset}.splits.test")
     rows = read_figures(history)
-    predicted = predict_samples(TorchRuntime(model, None), judged(spec), truth_folder, truth)
+    runtime, chosen = TorchRuntime(model, None), dict[str, Any]()
+    if predict is not None:
+        predict, chosen = choose_on_val(runtime, spec, predict, val_folder)
+    spec = with_predict(spec, predict)
+    predicted = predict_samples(runtime, judged(spec), truth_folder, truth)
     with new_folder(report) as folder:
-        metrics = write_report(folder, spec, truth_folder, truth, predicted)
+        metrics = write_report(folder, spec, truth_folder, truth, predicted, chosen)
         name = main_metric(spec.task)
         plot_history(rows, folder / "plots" / "history.png", spec.run, name, spec.trained)
     value = "undefined" if metrics[name] is None else f"{metrics[name]:.4f}"
@@ -61,22 +72,32 @@ def _no_better_than_always_one(metrics: dict[str, Any], truth: list[Sample]) -> 
 
 
 def write_report(
-    folder: Path, spec: "ModelSpec", truth_folder: Path, truth: list[Sample], predicted: list[Sample]
+    folder: Path,
+    spec: "ModelSpec",
+    truth_folder: Path,
+    truth: list[Sample],
+    predicted: list[Sample],
+    chosen: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Write metrics.json, predictions/, worst.jpg, best.jpg, and in plots/ confusion.csv, confusion.png, for detect
-    pr.csv and pr.png.
+    """Write metrics.json, predictions/, worst.jpg, best.jpg, and in plots/ confusion.csv, confusion.png, for classify
+    and detect reliability.csv and reliability.png, for detect pr.csv and pr.png.
 
-    Returns the metrics. `predictions` is a dataset of its own: its file names lead to the true images, its
-    dataset.json says from which score objects were kept (`score`) and from which they are shown (`shown`).
+    Returns the metrics; `chosen` is what val decided, and is one of them. `predictions` is a dataset of its own: its
+    file names lead to the true images, its dataset.json says from which score objects were kept (`score`) and from
+    which they are shown (`shown`).
     """
     dataset = read_dataset(truth_folder.parent)
     truth, predicted = paired(truth, predicted)
     metrics = score(spec.task, truth, predicted, dataset)
     metrics |= intervals(spec.task, truth, predicted, dataset, metrics)
-    write_json(folder / "metrics.json", metrics)
-    _write_predictions(folder / "predictions", spec, truth_folder, predicted, dataset)
     visible = [shown(p, spec) for p in predicted]
     (folder / "plots").mkdir()
+    if spec.task != "localize":
+        metrics["calibration"] = _write_reliability(folder / "plots", spec, truth, visible)
+    if chosen:
+        metrics["chosen"] = dict(chosen)
+    write_json(folder / "metrics.json", metrics)
+    _write_predictions(folder / "predictions", spec, truth_folder, predicted, dataset)
     _write_confusion(folder / "plots", spec.task, truth, visible, dataset)
     if spec.task == "detect":
         _write_precision_recall(folder / "plots", truth, predicted, dataset)
@@ -114,6 +135,15 @@ def _write_confusion(folder: Path, task: str, truth: list[Sample], visible: list
     write_text(folder / "confusion.csv", _csv(("actual", "predicted"), rows))
     names = [*dataset.labels] if task == "classify" else [*dataset.labels, BACKGROUND]
     plot_confusion(table, names, names, folder / "confusion.png")
+
+
+def _write_reliability(folder: Path, spec: "ModelSpec", truth: list[Sample], visible: list[Sample]) -> dict[str, Any]:
+    """reliability.csv: a row per range of scores that has answers. Returns the errors."""
+    figures, rows = calibration(spec.task, truth, visible, spec.predict.get("score"))
+    rounded = [[round(value, 6) for value in row] for row in rows]
+    write_text(folder / "reliability.csv", _csv(("from", "to", "answers", "score", "right"), rounded))
+    plot_reliability(rows, folder / "reliability.png")
+    return figures
 
 
 def _write_precision_recall(folder: Path, truth: list[Sample], predicted: list[Sample], dataset: Dataset) -> None:

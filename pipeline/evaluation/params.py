@@ -2,10 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
+from pydantic import Field, model_validator
+
+from pipeline.core.errors import InputError
 from pipeline.core.params import Block, Count, Fraction
 from pipeline.core.spec import ModelSpec
+from pipeline.metrics.chosen import AUTO, HOW
+
+Cost = Annotated[float, Field(gt=0)]
 
 
 class ClassifyPredict(Block):
@@ -19,14 +25,32 @@ class ClassifyPredict(Block):
     """Of an image, the best ones."""
 
 
-class LocalizePredict(Block):
-    score: Fraction = 0.5
-    """From this probability on an object is present."""
+class _Choosable(Block):
+    """`score` comes first, then how it is chosen."""
+
+    score: Fraction | Literal["auto"]
+    miss_cost: Cost | None = None
+    """With `score: auto`, the price of an object that is not found: the score with the lowest sum is taken. `null`: 1
+    where the other one is stated; by F1 where neither is."""
+    alarm_cost: Cost | None = None
+    """The same of a false alarm."""
+
+    @model_validator(mode="after")
+    def _costs_choose(self) -> Self:
+        stated = [name for name in HOW if getattr(self, name) is not None]
+        if stated and self.score != AUTO:
+            raise ValueError(f"{stated[0]}: goes with score: {AUTO}, found score: {self.score}")
+        return self
 
 
-class DetectPredict(Block):
-    score: Fraction = 0.3
-    """Objects below are not shown."""
+class LocalizePredict(_Choosable):
+    score: Fraction | Literal["auto"] = 0.5
+    """From this probability on an object is present. `auto`: [chosen on val](verification.md#a-score-chosen-on-val)."""
+
+
+class DetectPredict(_Choosable):
+    score: Fraction | Literal["auto"] = 0.3
+    """Objects below are not shown. `auto`: [chosen on val](verification.md#a-score-chosen-on-val)."""
     nms: Literal["hard", "vote", "soft"] = "vote"
     """hard drops boxes that overlap a better one; vote takes their mean with it; soft lowers their scores."""
     nms_iou: Fraction = 0.6
@@ -40,6 +64,9 @@ PREDICT: dict[str, type[Block]] = {"classify": ClassifyPredict, "localize": Loca
 
 def with_predict(spec: ModelSpec, predict: Mapping[str, Any] | None) -> ModelSpec:
     """The spec with the run's block `predict`; where it is None with that of its model.json (exports have one), else
-    with the task's defaults.
+    with the task's defaults. Raises InputError where the score is left to val.
     """
-    return replace(spec, predict=dict(predict or spec.predict or PREDICT[spec.task]().model_dump()))
+    block = predict or spec.predict or PREDICT[spec.task]().model_dump()
+    if block["score"] == AUTO:
+        raise InputError(f"predict.score: found {AUTO}, expected the number that stage evaluate chose")
+    return replace(spec, predict={key: value for key, value in block.items() if key not in HOW})

@@ -30,8 +30,10 @@ def iou(predicted: list[Object], truth: list[Object]) -> NDArray[np.float64]:
     return box_iou(found[:, None], gold[None], np.array([o.crowd for o in truth]))
 
 
-def match(truth: list[Object], predicted: list[Object], by_label: bool = True) -> dict[int, int]:
-    """Index of the true object -> index of its prediction, at IoU >= 0.5, each used once, crowds never.
+def match(
+    truth: list[Object], predicted: list[Object], by_label: bool = True, least: float = MATCH_IOU
+) -> dict[int, int]:
+    """Index of the true object -> index of its prediction, at an IoU of `least` or more, each used once, crowds never.
 
     Greedy as in COCO: predictions by falling score, each takes the free true object it overlaps most. With
     `by_label` only objects of one label match.
@@ -49,7 +51,7 @@ def match(truth: list[Object], predicted: list[Object], by_label: bool = True) -
             for t, o in enumerate(truth)
             if t not in found
             and not o.crowd
-            and overlap[p, t] >= MATCH_IOU
+            and overlap[p, t] >= least
             and (not by_label or o.label == predicted[p].label)
         ]
         if free:

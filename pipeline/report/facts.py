@@ -22,6 +22,12 @@ FIGURES = {  # of metrics.json: its name here, and what it is
     "pck": ("PCK", "share of landmarks within 0.1 of the box's longer side"),
     "nme_interocular": ("NME, interocular", "error of landmarks over the distance of the eyes; 0 is best"),
 }
+CALIBRATION = {  # of metrics.json: its name here, and what it is; 0 is best
+    "ECE": ("ECE", "how far score and accuracy are apart, the mean over ranges of scores"),
+    "D_ECE": ("D-ECE", "how far score and precision at IoU 0.5 are apart, the mean over ranges of scores"),
+    "LaECE": ("LaECE", "how far score and IoU are apart, the mean over ranges of scores and the labels"),
+    "LaACE": ("LaACE", "the same object by object, without ranges"),
+}
 COUNTS = {"n_images", "n_clips", "nme_objects", "nme_missed"}
 MOST_ROWS = 60  # of a table; the files have all
 
@@ -41,6 +47,29 @@ def figures(metrics: dict[str, Any]) -> list[dict[str, Any]]:
         name, what = FIGURES.get(key, (key, ""))
         rows.append({"key": key, "name": name, "value": value, "interval": intervals.get(key), "what": what})
     return rows
+
+
+def calibration(metrics: dict[str, Any]) -> list[tuple[str, float | None, str]]:
+    """A row per calibration error: name, value (None: no answers), what it is."""
+    found = metrics.get("calibration") or {}
+    return [(name, found[key], what) for key, (name, what) in CALIBRATION.items() if key in found]
+
+
+def chosen_words(metrics: dict[str, Any]) -> str:
+    """How the score was chosen from which objects are shown; "" where params.yaml states it.
+
+    >>> chosen_words({"chosen": {"on": "val", "images": 40, "score": 0.41, "by": "F1", "F1": 0.8}})
+    'Objects are shown from a score of 0.41 on. It was chosen on the 40 images of val, by F1: 0.8 there.'
+    """
+    chosen = metrics.get("chosen")
+    if not chosen or "score" not in chosen:
+        return ""
+    if chosen["by"] == "F1":
+        by = f"F1: {chosen['F1']:g} there"
+    else:
+        by = f"the cost of {chosen['miss_cost']:g} a miss and {chosen['alarm_cost']:g} a false alarm"
+    on = f"the {chosen['images']} images of {chosen['on']}"
+    return f"Objects are shown from a score of {chosen['score']:g} on. It was chosen on {on}, by {by}."
 
 
 def bootstrap_words(metrics: dict[str, Any]) -> str:

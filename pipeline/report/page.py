@@ -17,7 +17,7 @@ from pipeline.report import facts, words
 from pipeline.report.answers import Answers, by_size, confusion, pictures
 from pipeline.report.pictures import data_uri, svg
 from pipeline.report.shipped import shipped
-from pipeline.viz.plots import MANY, plot_history, plot_precision_recall
+from pipeline.viz.plots import MANY, plot_history, plot_precision_recall, plot_reliability
 
 # of the data's contact sheet; with those of `answers` and base64 the page stays below 3 MB
 SHEET, SHEET_BYTES = 1200, 500_000  # pixels of the longer side
@@ -58,7 +58,10 @@ def write_page(project: Path, run: str, knobs: dict[str, Any], stated: dict[str,
         made=made,
         training=facts.optional(project / f"reports/train/{run}/training.json"),
         shown=source["shown"],
+        chosen=facts.chosen_words(metrics),
         curves=_curves(project, run, metrics["task"]),
+        calibration=facts.calibration(metrics),
+        reliability=_reliability(evaluated / "plots/reliability.csv"),
         confusion=confusion(evaluated / "plots/confusion.csv", metrics["task"], dataset.labels),
         sizes=by_size(answers) if metrics["task"] == "detect" else [],
         pictures=pictures(answers),
@@ -113,6 +116,15 @@ def _curves(project: Path, run: str, task: str) -> list[tuple[str, str]]:
             ("Precision over recall", "", lambda path: plot_precision_recall(drawn, columns[0], path)),
         )
     return [(title, svg(title.split()[0], f"{title}. {says}", draw)) for title, says, draw in found]
+
+
+def _reliability(table_file: Path) -> str | None:
+    """The SVG of how right answers are over their score; None where there is no file of it."""
+    if not table_file.is_file():
+        return None
+    with table_file.open(encoding="utf-8", newline="") as file:
+        rows = [(float(a), float(b), int(n), float(s), float(r)) for a, b, n, s, r in list(csv.reader(file))[1:]]
+    return svg("Reliability", "How right answers are over their score", lambda path: plot_reliability(rows, path))
 
 
 def _template() -> Any:

@@ -185,6 +185,23 @@ def plot_precision_recall(curves: Mapping[str, Sequence[float]], recalls: Sequen
     _save(figure, path)
 
 
+def plot_reliability(rows: Sequence[tuple[float, float, int, float, float]], path: Path) -> None:
+    """How right answers are over their score, beside the line where both are equal, and how many there are. `rows`:
+    from, to, answers, mean score, share that is right.
+    """
+    figure = Figure(figsize=(5.2, 5.2))
+    right, many = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    left, widths = [row[0] for row in rows], [row[1] - row[0] for row in rows]
+    right.plot([0, 1], [0, 1], linestyle="--", linewidth=1, color="0.5", label="score = share that is right")
+    right.bar(left, [row[4] for row in rows], widths, align="edge", alpha=0.3)
+    right.plot([row[3] for row in rows], [row[4] for row in rows], marker="o", label="answers")
+    right.set(ylabel="share that is right", xlim=(0, 1.02), ylim=(0, 1.02))
+    right.legend(loc="upper left")
+    many.bar(left, [row[2] for row in rows], widths, align="edge", color="0.5")
+    many.set(xlabel="score", ylabel="answers")
+    _save(figure, path)
+
+
 def _verbatim(label: str) -> str:
     """What is shown as `label`: between dollars matplotlib reads formulas, and a legend leaves out what begins with _.
     The middle of a long one is left out.

@@ -94,9 +94,9 @@ def _found_by_size(spec: "ModelSpec", evidence: Evidence) -> str:
         if n
     ]
     head = ("side on the canvas, pixels", "objects in test", "found")
-    return (
-        f"- By size, at the score of {spec.predict['score']:g} that it shows objects from:\n\n{table(head, rows)}\n\n"
-    )
+    chosen = ", chosen on val," if "chosen" in evidence.metrics else ""
+    score = f"{spec.predict['score']:g}{chosen}"
+    return f"- By size, at the score of {score} that it shows objects from:\n\n{table(head, rows)}\n\n"
 
 
 def some(words: list[str], most: int) -> str:

@@ -17,8 +17,8 @@ from pipeline.core.errors import InputError
 from pipeline.core.sample import Dataset, Object, Sample
 from pipeline.datasets.ingest.ingest import ingest
 from pipeline.experiments import leaks as leaks_module
-from pipeline.experiments import probe
 from pipeline.experiments.leaks import NAMED, Images, find_leaks, ingested_images, leaks_text, priced, source_images
+from pipeline.training import probe
 
 
 @pytest.fixture

@@ -283,7 +283,7 @@ def _log_data(client: "MlflowClient", run_id: str, project: Path, state: RunStat
 
     folder = f"data/ingested/{state.dataset}"
     told = read_json(project / folder / "dataset.json")
-    layers = {key: told["source"][key] for key in ("layers",) if key in told["source"]}
+    layers = {key: value for key, value in told.get("source", {}).items() if key == "layers"}
     source, counts = json.dumps({"path": folder, "md5": state.data, **layers}), json.dumps(told["counts"])
     data = Dataset(state.dataset, state.data, source_type="dvc", source=source, profile=counts)
     client.log_inputs(run_id, [DatasetInput(data)])

@@ -1,5 +1,6 @@
 """Label layers: their file, and what `ingest` makes of them."""
 
+import itertools
 import json
 import math
 import shutil
@@ -8,7 +9,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageDraw
 from test_ingest import clip, hashes, params, picture, rows_of
 from test_sample import objects
 
@@ -21,7 +22,7 @@ from pipeline.datasets.ingest.ingest import ingest
 from pipeline.experiments.versions import difference, difference_text, open_version
 
 words = st.text(max_size=5)
-hexes = st.integers(0, 2**64).map("{:x}".format)
+hexes = st.binary(min_size=1, max_size=8).map(bytes.hex)
 statements = st.builds(
     Statement,
     id=st.text(min_size=1, max_size=5),
@@ -57,6 +58,7 @@ GOOD = Statement("a", "ab", "0f", "empty", "cd", "ann").to_json()
         (GOOD | {"label": "cow"}, "a label or objects on an image that is empty"),
         (GOOD | {"colour": "red"}, "unknown key 'colour'"),
         (GOOD | {"look": "zz"}, "not a statement"),
+        (GOOD | {"seconds": 10**400}, "not a statement"),
         ({"id": "a", "state": "empty"}, "not a statement"),
         (GOOD | {"id": 7}, "found 7, expected a text"),
         (COW | {"label": ["cow"]}, "found ['cow'], expected a text"),
@@ -76,6 +78,18 @@ def test_a_line_that_is_no_statement_is_named(line, said, tmp_path):
     with pytest.raises(InputError, match=r"a\.jsonl:2: ") as error:
         read_layer(path)
     assert said in str(error.value)
+
+
+def shape(kind, at):
+    image = Image.new("RGB", (160, 120), "white")
+    getattr(ImageDraw.Draw(image), kind)((at, 50, at + 12, 62), fill="red")
+    return image
+
+
+def test_small_shapes_on_a_plain_ground_are_other_images():
+    shapes = [shape(kind, at) for kind in ("ellipse", "rectangle") for at in range(0, 140, 16)]
+    for first, other in itertools.permutations(shapes, 2):
+        assert not is_of(Statement("a", pixels_of(first), look_of(first), "empty", "", "ann"), other)
 
 
 def test_an_image_is_known_again_when_it_was_scaled_and_saved(tmp_path):

@@ -22,9 +22,7 @@ from pipeline.core.sample import ABSENT, HIDDEN, VISIBLE, Object, Sample
 STATES = ("labelled", "empty", "skipped", "untouched", "excluded")
 SAYS = ("labelled", "empty", "excluded")  # the states that change something
 CELLS = 8  # a side: of so many colours is the look of an image
-LOOK_ALIKE = (
-    10  # of 255: photos at a third of their size and quality 70 differ by 2 to 9, another small shape by 13
-)
+LOOK_ALIKE = 10  # of 255: photos at a third of their size and quality 70 differ by 2 to 9, another small shape by 13
 
 
 @dataclass(slots=True)

@@ -59,7 +59,7 @@ GOOD = Statement("a", "ab", "0f", "empty", "cd", "ann").to_json()
         (GOOD | {"colour": "red"}, "unknown key 'colour'"),
         (GOOD | {"look": "zz"}, "not a statement"),
         (GOOD | {"seconds": 10**400}, "not a statement"),
-        ({"id": "a", "state": "empty"}, "not a statement"),
+        ({"id": "a", "state": "empty"}, "no pixels, look, against; expected id, pixels, look, state and against"),
         (GOOD | {"id": 7}, "found 7, expected a text"),
         (COW | {"label": ["cow"]}, "found ['cow'], expected a text"),
         (COW | {"objects": [{"label": 7, "box": [0, 0, 1, 1]}]}, "found 7, expected a text"),
@@ -437,6 +437,12 @@ def test_a_layer_that_is_not_there_is_named(project, layers, said):
         resolve(params)
     assert "params.yaml: datasets.herd" in str(error.value)
     assert said in str(error.value)
+
+
+def test_a_layer_that_cannot_be_read_stops_before_ingest_and_its_data_stay(project):
+    (project / "labels/herd/round1.jsonl").write_text('{"id": "a", "state": "empty"}\n')
+    with pytest.raises(InputError, match=r"round1\.jsonl:1: .*no pixels, look, against"):
+        resolve(project / "params.yaml")
 
 
 def test_a_layer_that_has_changed_since_params_ran_is_refused(herd):

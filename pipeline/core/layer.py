@@ -60,6 +60,8 @@ class Statement:
         known = {f.name for f in fields(Statement)}
         if strange := sorted(row.keys() - known):
             raise ValueError(f"unknown key {strange[0]!r}; expected some of {', '.join(sorted(known))}")
+        if missing := [key for key in ("id", "pixels", "look", "state", "against") if key not in row]:
+            raise ValueError(f"no {', '.join(missing)}; expected id, pixels, look, state and against")
         if row.get("state") not in STATES:
             raise ValueError(f"state {row.get('state')!r}; expected one of {', '.join(STATES)}")
         if row["state"] != "labelled" and (sample.label is not None or sample.objects):

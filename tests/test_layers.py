@@ -45,6 +45,13 @@ def test_what_is_stated_is_read_again(tmp_path_factory, rows):
     assert read_layer(path) == sorted(rows, key=lambda s: s.id)
 
 
+def test_a_black_image_is_not_taken_for_a_white_one():
+    black, white = (Image.new("RGB", (240, 180), colour) for colour in ("black", "white"))
+    statement = Statement("a", pixels_of(black), look_of(black), "empty", "", "ann")
+    assert is_of(statement, black)
+    assert not is_of(statement, white)
+
+
 COW = {"id": "b", "pixels": "ab", "look": "0f", "state": "labelled", "against": "cd"}
 A_BOX = {"label": "cow", "box": [0, 0, 1, 1]}
 GOOD = Statement("a", "ab", "0f", "empty", "cd", "ann").to_json()
@@ -336,6 +343,27 @@ def test_objects_of_a_layer_are_held_to_the_rules_of_the_source(herd):
         ("box_duplicate", "dropped"),
     }  # fmt: skip
     assert herd.summary["objects"] == {"seen": 16, "kept": 16, "dropped": 0}
+
+
+def test_an_image_that_one_layer_leaves_out_is_known_to_the_next(herd):
+    a, b = herd.train(2)
+    herd.write("round1", herd.say(a, "excluded"), herd.say(b, "excluded"))
+    herd.write("round2", herd.say(a, "excluded"), herd.say(b, objects=[a_box()]))
+    herd.ingest("round1", "round2")
+    assert not {a, b} & herd.samples.keys()
+    counts = herd.summary["layers"]["round2"]
+    assert (counts["unchanged"], counts["conflicts"], counts["not_there"]) == (1, 1, 0)
+    assert "labelled, by ann, but the layer round1 leaves the image out; " in " ".join(herd.found)
+
+
+def test_an_answer_of_which_no_box_can_be_kept_does_not_empty_the_image(herd):
+    a, *_ = herd.train(1)
+    before = herd.samples
+    herd.write("round1", herd.say(a, objects=[replace(a_box(), box=(1.5, 0.2, 0.2, 0.2))]))
+    herd.ingest("round1")
+    assert herd.changed(before) == set()
+    assert herd.summary["layers"]["round1"]["conflicts"] == 1
+    assert ("layer_conflict", "noted") in {row[1:] for row in herd.rows if row[0] == f"{a}.png"}
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,29 @@ def test_what_a_person_changes_and_tags_is_a_layer_before_anything_is_made_anew(
     assert tagged(database, view.name, "relabel") == ["train3"]
 
 
+def test_a_view_whose_making_is_cut_short_leaves_tags_and_labels_where_they_were(tmp_path, database, monkeypatch):
+    files = replace(draw_dataset(tmp_path), name="torn")
+    view = open_dataset(files, database).dataset
+    view.match({"name": "train1"}).tag_samples("relabel")
+    write_text(files.ledger, "\n".join([*LEDGER, ""]))
+
+    def cut() -> dict[str, list[str]]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        open_dataset(replace(files, twins=cut), database)
+    assert tagged(database, view.name, "relabel") == ["train1"]
+    fo = connect(database)
+    with monkeypatch.context() as patch:  # as late as can be: the old one is gone, the new one has not its name yet
+        patch.setattr(fo.Dataset, "name", property(lambda self: self._doc.name, lambda *_: cut()))
+        with pytest.raises(KeyboardInterrupt):
+            open_dataset(files, database)
+    assert not fo.dataset_exists("pocketlens-dataset-torn")
+    again = open_dataset(files, database)
+    assert again.said == [] and tagged(database, again.dataset.name, "relabel") == ["train1"]
+    assert not [name for name in fo.list_datasets() if "torn" in name and name != again.dataset.name]
+
+
 def test_what_cannot_be_said_of_the_images_as_they_are_stays_in_the_old_dataset(tmp_path, database):
     files = draw_dataset(tmp_path)
     files = replace(files, name="flock")
@@ -178,12 +201,13 @@ def test_edits_in_a_runs_view_survive_new_predictions(tmp_path, database):
     view = opened_run("edited", test, predictions, database).dataset
     assert view.get_field("ground_truth").read_only
     edit(view, "img1")
+    made = view.created_at
     predicted[0].objects = []
     write_samples(predictions, predicted)
     opened = opened_run("edited", test, predictions, database)
     [statement] = read_layer(next((tmp_path / "labels/herd").iterdir()))
     assert (statement.id, statement.state, statement.shown) == ("img1", "labelled", "edited")
-    assert len(opened.said) == 1 and opened.dataset.created_at > view.created_at
+    assert len(opened.said) == 1 and opened.dataset.created_at > made
 
 
 def test_map_likeness_and_uniqueness_without_a_network(tmp_path, database, monkeypatch):

@@ -4,6 +4,7 @@ import shutil
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from selenium.webdriver.support.ui import WebDriverWait
 from pipeline.cli import main
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_text
-from pipeline.core.layer import content_of, is_of, read_layer
+from pipeline.core.layer import content_of, is_of, layer_file, read_layer, write_layer
 from pipeline.core.sample import ABSENT, SPLITS, Landmark, Object, Sample, read_samples, write_dataset, write_samples
 from pipeline.datasets.formats.made_ids import source_files
-from pipeline.datasets.formats.reading import Candidate, give_ids
+from pipeline.datasets.formats.reading import Candidate, Reading, give_ids
+from pipeline.datasets.ingest.layers import Layer, lay
 from pipeline.inspection.app import show, tagged_ids
 from pipeline.inspection.database import close, connect
 from pipeline.inspection.dataset_view import DatasetFiles, open_dataset
@@ -28,6 +30,7 @@ from pipeline.inspection.embedding import points_of
 from pipeline.inspection.opening import tagged
 
 LEDGER = ["file,key,rule,found,done"]
+DAY = date(2026, 2, 3)
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -116,9 +119,9 @@ def edit(view: Any, name: str) -> list[float]:
 
 def test_what_a_person_changes_and_tags_is_a_layer_before_anything_is_made_anew(tmp_path, database):
     files = replace(draw_dataset(tmp_path), by="ann")
-    view = open_dataset(files, database).dataset
+    view = open_dataset(files, database, DAY).dataset
     before = {s.id: s for split in SPLITS for s in read_samples(files.ingested / split)}
-    assert open_dataset(files, database).said == [], "what nobody has touched is no statement"
+    assert open_dataset(files, database, DAY).said == [], "what nobody has touched is no statement"
     box = edit(view, "train3")
     emptied = sample_of(view, "val1")
     emptied.ground_truth.detections = []
@@ -128,8 +131,8 @@ def test_what_a_person_changes_and_tags_is_a_layer_before_anything_is_made_anew(
         chosen.tags.append(tag)
         chosen.save()
     write_text(files.ledger, "\n".join([*LEDGER, ""]))  # as after the next ingest
-    opened = open_dataset(files, database)
-    [layer] = (tmp_path / "labels/herd").glob("app-*.jsonl")
+    opened = open_dataset(files, database, DAY)
+    layer = tmp_path / f"labels/herd/app-{DAY}.jsonl"
     assert opened.said == [f"{layer}: what was said of 3 images in FiftyOne's App"]
     said = {s.id: s for s in read_layer(layer)}
     assert {id: (s.state, s.by, s.shown) for id, s in said.items()} == {
@@ -146,11 +149,11 @@ def test_what_a_person_changes_and_tags_is_a_layer_before_anything_is_made_anew(
     view = opened.dataset
     assert sample_of(view, "train0").problems == [], "it was made anew"
     assert set(view.count_sample_tags()) == {*SPLITS, "exclude", "relabel", "wrong"}
-    assert open_dataset(files, database).said == [] and len(read_layer(layer)) == 3
+    assert open_dataset(files, database, DAY).said == [] and len(read_layer(layer)) == 3
     again = sample_of(view, "train3")
     again.ground_truth.detections = []
     again.save()
-    assert len(open_dataset(files, database).said) == 1
+    assert len(open_dataset(files, database, DAY).said) == 1
     assert {s.id: s.state for s in read_layer(layer)}["train3"] == "empty", "the last word counts"
     assert tagged(database, view.name, "relabel") == ["train3"]
 
@@ -176,6 +179,55 @@ def test_a_view_whose_making_is_cut_short_leaves_tags_and_labels_where_they_were
     again = open_dataset(files, database)
     assert again.said == [] and tagged(database, again.dataset.name, "relabel") == ["train1"]
     assert not [name for name in fo.list_datasets() if "torn" in name and name != again.dataset.name]
+
+
+def test_a_second_correction_after_ingest_has_laid_the_first_is_laid_over_it(tmp_path, database):
+    files = replace(draw_dataset(tmp_path), name="twice")
+    folder, labels = files.ingested / "train", tmp_path / "labels"
+    source = read_samples(folder)
+    reading, names = Reading([], HERD.labels, HERD.landmarks), {s.id: s.file_name for s in source}
+
+    def laid(*layers: str) -> list[Sample]:
+        files = [layer_file(labels, "twice", layer) for layer in layers]
+        found = lay([Layer(f.stem, f, "", read_layer(f)) for f in files], reading, source, names, folder)
+        assert {rule for p in found.problems if (rule := p.rule) != "relabelled"} == set()
+        write_samples(folder, found.samples)  # as ingest does
+        return found.samples
+
+    for day, boxes in enumerate((0, 1, 2), 1):
+        view = open_dataset(files, database, DAY).dataset
+        for number in range(boxes + 1):
+            sample = sample_of(view, f"train{number}")
+            box = [0.1 * day, 0.25, 0.5, 0.5]
+            sample.ground_truth.detections = [connect(database).Detection(label="horse", bounding_box=box)]
+            sample.save()
+        open_dataset(files, database, DAY)
+        open_dataset(files, database, DAY)
+        now = laid(*(f"app-{DAY}{end}" for end in ("", "-2", "-3")[:day]))
+        assert [s.objects[0].box[0] if s.objects else None for s in now[: boxes + 1]] == [0.1 * day] * (boxes + 1)
+
+
+def test_an_image_with_the_tag_exclude_stays_excluded_until_that_holds_no_more(tmp_path, database):
+    files = replace(draw_dataset(tmp_path), name="left-out")
+    view = open_dataset(files, database, DAY).dataset
+    layer = tmp_path / f"labels/left-out/app-{DAY}.jsonl"
+
+    def states() -> list[str]:
+        return [s.state for s in read_layer(layer)]
+
+    view.match({"name": "train3"}).tag_samples("exclude")
+    assert len(open_dataset(files, database, DAY).said) == 1 and states() == ["excluded"]
+    edit(view, "train3")
+    assert open_dataset(files, database, DAY).said == [] and states() == ["excluded"]
+    view.match({"name": "train3"}).untag_samples("exclude")
+    assert len(open_dataset(files, database, DAY).said) == 1 and states() == ["labelled"], "what was changed meanwhile"
+    view.match({"name": "train3"}).tag_samples("exclude")
+    assert len(open_dataset(files, database, DAY).said) == 1 and states() == ["excluded"]
+    [said] = read_layer(layer)
+    write_layer(layer, [replace(said, against="0" * 16)])  # of other labels: ingest does not take it
+    assert len(open_dataset(files, database, DAY).said) == 1
+    assert [s.against for s in read_layer(layer.with_stem(f"app-{DAY}-2"))] == [said.against]
+    assert open_dataset(files, database, DAY).said == []
 
 
 def test_what_cannot_be_said_of_the_images_as_they_are_stays_in_the_old_dataset(tmp_path, database):

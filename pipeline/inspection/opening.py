@@ -54,12 +54,13 @@ def fingerprint(*things: str | Path) -> str:
     return digest.hexdigest()
 
 
-def opened(database: Path, view: View) -> Opened:
+def opened(database: Path, view: View, today: date) -> Opened:
     """The dataset of that name if it was made from these files, else made anew.
 
     Before that, labels that a person has changed in it go into a label layer and tags into the new one. What cannot be
     taken over, as fields and saved views of theirs, or labels of an image that is another one now, stays in the old
-    dataset, which gets another name. Until the new one is finished, the old one stays as it is.
+    dataset, which gets another name. `today` names the layer. Until the new one is finished, the old one stays
+    as it is.
     """
     fo = connect(database)
     with FileLock(database.resolve() / f"{view.name}.lock"):
@@ -70,7 +71,7 @@ def opened(database: Path, view: View) -> Opened:
         if fo.dataset_exists(view.name):
             old = found.dataset = fo.load_dataset(view.name)
             if "made_from" in old.info:  # else its making was cut short, and no person has seen it
-                lost = _taken(old, view, found)
+                lost = _taken(old, view, found, today)
                 if view.made_from in old.info["made_from"]:
                     return found
                 tags = user_tags(old)
@@ -110,8 +111,8 @@ def tagged(database: Path, name: str, tag: str) -> list[str]:
     return sorted(id for id, tags in user_tags(fo.load_dataset(name)).items() if tag in tags)
 
 
-def _taken(old: Any, view: View, found: Opened) -> int:
-    taken = take_edits(old, view.labels, date.today())
+def _taken(old: Any, view: View, found: Opened, today: date) -> int:
+    taken = take_edits(old, view.labels, today)
     if taken.statements:
         found.said.append(f"{taken.path}: what was said of {len(taken.statements)} images in FiftyOne's App")
     return taken.lost

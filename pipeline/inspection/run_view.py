@@ -3,6 +3,7 @@ are apart, and FiftyOne's own evaluation.
 """
 
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def name_of(run: str) -> str:
     return f"{PREFIX}-{run}"
 
 
-def open_run(files: RunFiles, database: Path) -> Opened:
+def open_run(files: RunFiles, database: Path, today: date | None = None) -> Opened:
     """The run's FiftyOne dataset: the one in the database if it was made from these files, else made anew.
 
     Fields: `ground_truth` and `predictions` with FiftyOne's evaluation `eval`, for objects with `..._landmarks` beside
@@ -59,7 +60,11 @@ def open_run(files: RunFiles, database: Path) -> Opened:
     dataset = read_dataset(truth.parent).name
     made_from = core if files.files is None else all_of
     labels = Labels(files.labels, dataset, files.by, files.run)
-    return opened(database, View(name_of(files.run), made_from, lambda fo, view: _build(fo, view, files), labels, core))
+    return opened(
+        database,
+        View(name_of(files.run), made_from, lambda fo, view: _build(fo, view, files), labels, core),
+        today or date.today(),
+    )
 
 
 def _build(fo: Any, view: Any, files: RunFiles) -> None:

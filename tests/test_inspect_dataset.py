@@ -15,6 +15,7 @@ from PIL import Image
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+from pipeline.annotation.mistakes import Suspect, write_mistakes
 from pipeline.cli import main
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_text
@@ -23,11 +24,13 @@ from pipeline.core.sample import ABSENT, SPLITS, Landmark, Object, Sample, read_
 from pipeline.datasets.formats.made_ids import source_files
 from pipeline.datasets.formats.reading import Candidate, Reading, give_ids
 from pipeline.datasets.ingest.layers import Layer, lay
-from pipeline.inspection.app import show, tagged_ids
+from pipeline.inspection.app import inspect_dataset, show, tagged_ids
 from pipeline.inspection.database import close, connect
-from pipeline.inspection.dataset_view import DatasetFiles, open_dataset
+from pipeline.inspection.dataset_view import DatasetFiles, name_of_dataset, open_dataset
+from pipeline.inspection.edits import hash_of_file
 from pipeline.inspection.embedding import points_of
 from pipeline.inspection.opening import tagged
+from pipeline.inspection.run_view import name_of
 
 LEDGER = ["file,key,rule,found,done"]
 DAY = date(2026, 2, 3)
@@ -80,7 +83,8 @@ def sample_of(view: Any, name: str) -> Any:
 
 def test_all_splits_with_their_source_ledger_twins_and_suspicions(tmp_path, database):
     files = draw_dataset(tmp_path)
-    write_text(files.mistakes, "id,object,score,kind\ntest2,,0.7,dropped\nval1,1,0.9,swapped\nval1,0,0.95,shifted\n")
+    found = [("test2", None, 0.7, "dropped"), ("val1", 1, 0.9, "swapped"), ("val1", 0, 0.95, "shifted")]
+    write_mistakes(files.mistakes, [Suspect(*row, "cow") for row in found])
     view = open_dataset(files, database).dataset
     assert view.count_sample_tags() == {"train": 4, "val": 4, "test": 4, "refused": 1}
     first = sample_of(view, "train0")
@@ -90,6 +94,7 @@ def test_all_splits_with_their_source_ledger_twins_and_suspicions(tmp_path, data
     suspected = view.load_saved_view("suspected label mistakes")
     # in the file's order: a score is its kind's own
     assert suspected.values("name") == ["test2", "val1"] and suspected.values("mistake_kind") == ["dropped", "swapped"]
+    assert suspected.values("mistake_rank") == [1, 2]
     assert view.load_saved_view("refused").values("filepath") == [str(files.source / "twice.png")]
     assert view.load_saved_view("refused").values("problems") == [["conflicting_labels: two (refused)"]]
     assert view.info["refused"] == {"torn.jpg": "unreadable: no image (refused)"}
@@ -230,6 +235,25 @@ def test_an_image_with_the_tag_exclude_stays_excluded_until_that_holds_no_more(t
     assert open_dataset(files, database, DAY).said == []
 
 
+def test_what_was_written_is_said_also_where_the_app_cannot_be_shown(tmp_path, database):
+    files, said = replace(draw_dataset(tmp_path), name="busy"), list[str]()
+    edit(open_dataset(files, database).dataset, "train3")
+    Image.new("RGB", (256, 192), (1, 2, 3)).save(files.ingested / "train/train2.jpg")  # its labels stay as they are
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(InputError, match="name another one"):
+            inspect_dataset(files, database, taken.getsockname()[1], said.append)
+    [layer] = (tmp_path / "labels/busy").iterdir()
+    assert said == [f"{layer}: what was said of 1 images in FiftyOne's App"]
+    shown = sample_of(open_dataset(files, database).dataset, "train2")
+    assert shown.image == hash_of_file(files.ingested / "train/train2.jpg"), "another image is another view"
+
+
+def test_no_two_views_have_one_name():
+    assert len({name_of(name) for name in ("herd", "dataset-herd")} | {name_of_dataset("herd")}) == 3
+
+
 def test_what_cannot_be_said_of_the_images_as_they_are_stays_in_the_old_dataset(tmp_path, database):
     files = draw_dataset(tmp_path)
     files = replace(files, name="flock")
@@ -319,7 +343,7 @@ def test_a_broken_table_is_named(tmp_path, database):
     write_text(files.ledger, "file,rule\n")
     with pytest.raises(InputError, match=r"ledger.csv: no column key; expected file,key,rule,found,done"):
         open_dataset(files, database)
-    with pytest.raises(InputError, match="no FiftyOne dataset pocketlens-nobody"):
+    with pytest.raises(InputError, match="no FiftyOne dataset pocketlens-run-nobody"):
         tagged_ids("nobody", False, "relabel", database)
 
 

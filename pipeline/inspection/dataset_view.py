@@ -70,6 +70,8 @@ def open_dataset(files: DatasetFiles, database: Path, today: date | None = None)
     """
     folder = files.ingested.resolve()
     made_of = [folder / "dataset.json", *(folder / split / "metadata.jsonl" for split in SPLITS), files.ledger]
+    for split in SPLITS:
+        made_of += [folder / split / s.file_name for s in read_samples(folder / split)]
     made_of += [files.mistakes] if files.mistakes.is_file() else []
     made_from = fingerprint(str(folder), str(files.source), files.backbone, *made_of)
     labels = Labels(files.labels, files.name, files.by)

@@ -13,7 +13,7 @@ from pipeline.core.errors import InputError
 from pipeline.inspection.database import connect
 from pipeline.inspection.edits import Labels, remember, take_edits, user_tags
 
-LAYOUT = 2  # of the fields; another number makes every dataset stale
+LAYOUT = 3  # of the fields; another number makes every dataset stale
 PREFIX = "pocketlens"
 
 

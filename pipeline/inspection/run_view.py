@@ -40,7 +40,7 @@ class RunFiles:
 
 
 def name_of(run: str) -> str:
-    return f"{PREFIX}-{run}"
+    return f"{PREFIX}-run-{run}"
 
 
 def open_run(files: RunFiles, database: Path, today: date | None = None) -> Opened:
@@ -53,7 +53,8 @@ def open_run(files: RunFiles, database: Path, today: date | None = None) -> Open
     is missing, two do not belong together or there is no database.
     """
     truth = files.truth.resolve()
-    made_of = (truth / "metadata.jsonl", truth.parent / "dataset.json")
+    made_of = [truth / "metadata.jsonl", truth.parent / "dataset.json"]
+    made_of += [truth / s.file_name for s in read_samples(truth)] if made_of[0].is_file() else []
     predicted = (files.predictions / "metadata.jsonl", files.predictions / "dataset.json")
     core = fingerprint(str(truth), *made_of, *predicted)
     all_of = fingerprint(core, *(part for name, file in files.targets().items() for part in (name, file)))

@@ -346,6 +346,13 @@ def test_the_commands_send_and_fetch(herd, monkeypatch, capsys):  # noqa: F811
     assert [(s.id, s.by) for s in read_layer(project / "labels/herd/round1.jsonl") if s.state == "labelled"] == [
         (b, "ann")
     ]
+    (project / "params.yaml").write_text("datasets: {herd: {format: coco, path: a, labels: a, layers: [round1]}}\n")
+    for name, following in (
+        ("round2", "`layers: [round1, round2]` under datasets.herd in params.yaml, then "),
+        ("round1", ""),
+    ):
+        main(["annotated", "herd", "--name", name, "--xml", "export.xml"])
+        assert capsys.readouterr().out.splitlines()[-1] == f"next: {following}`make repro`"
     for wrong in (["--to", "cvat"], ["--to", "label-studio", "--out", "task2"]):
         with pytest.raises(SystemExit):
             main(["annotate", "herd", *wrong])

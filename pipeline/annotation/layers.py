@@ -3,6 +3,7 @@
 import csv
 import io
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import astuple
 from pathlib import Path
 from statistics import median
@@ -19,9 +20,12 @@ HEADER = "file", "key", "rule", "found", "done"  # as the ledger of `ingest`
 SAID = ("labelled", "empty", "skipped")
 
 
-def write_fetched(labels: Path, layer: str, project: Project, fetched: Fetched) -> list[str]:
+def write_fetched(
+    labels: Path, layer: str, project: Project, fetched: Fetched, present: Sequence[str] = ()
+) -> list[str]:
     """Write `labels`/<dataset>/<layer>.jsonl, .ledger.csv, and .agreement.json where two people have answered the same
-    images; returns lines that say what was done. Raises InputError if answers that are in the layer would be lost.
+    images; returns lines that say what was done. `present` are the dataset's layers in
+    params.yaml. Raises InputError if answers that are in the layer would be lost.
     """
     path = layer_file(labels, project.name, layer)
     _keep(path, fetched)
@@ -46,7 +50,8 @@ def write_fetched(labels: Path, layer: str, project: Project, fetched: Fetched) 
         value = row["figures"][name]
         said = "undefined" if value is None else f"{value:.4f}"
         lines.append(f"{row['judged']} judged against {row['truth']} on {row['images']} images: {name} {said}")
-    lines.append(f"next: `layers: [{layer}]` under datasets.{project.name} in params.yaml, then `make repro`")
+    listed = f"`layers: [{', '.join([*present, layer])}]` under datasets.{project.name} in params.yaml, then "
+    lines.append(f"next: {'' if layer in present else listed}`make repro`")
     return lines
 
 

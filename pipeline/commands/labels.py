@@ -56,7 +56,7 @@ def annotated(args: argparse.Namespace) -> None:
     from pipeline.annotation.project import project_of
     from pipeline.config.params import NAME, NAMED, read_params
 
-    read_params().dataset(args.dataset)
+    present = read_params().dataset(args.dataset).layers
     check_ingested(args.dataset)
     if not NAME.fullmatch(args.name):
         raise InputError(f"--name {args.name!r}: expected {NAMED}")
@@ -68,7 +68,7 @@ def annotated(args: argparse.Namespace) -> None:
         key = key_in(server, args.project) if args.project else ""
         project = project_of(args.dataset, INGESTED, LABELS, key)
         fetched = fetch(server, args.project or number_of(server, project), project, args.reviewers)
-    for line in write_fetched(LABELS, args.name, project, fetched):
+    for line in write_fetched(LABELS, args.name, project, fetched, present):
         print(line)
 
 

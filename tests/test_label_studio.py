@@ -204,6 +204,58 @@ def test_what_is_wrong_is_said_with_its_cure(server, arguments, said):
     assert not server[0].tasks
 
 
+@pytest.mark.parametrize("around", ["\r", "\n", " \t"])
+def test_a_token_is_taken_without_the_blanks_around_it(server, around):
+    send("--token", PERSONAL + around)
+    send("--token", LEGACY + around)
+    assert len(server[0].tasks) == 5
+
+
+@pytest.mark.parametrize("token", ["s3cret s3cret", "s3cret\ns3cret", "s3cret\u2026", "s3cret\u00e4"])
+def test_a_token_that_cannot_be_sent_is_not_printed(server, token):
+    with pytest.raises(InputError, match="has blanks or odd characters in it; Account & Settings") as error:
+        send("--token", token)
+    assert "s3cret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "answer", "said"),
+    [
+        ("/api/token/refresh/", (503, {"detail": "busy"}), r"POST /api/token/refresh/: 503, 4 times: busy"),
+        ("/api/token/refresh/", (200, b"<html>"), "token/refresh/ is not a JSON object; expected the address"),
+        ("/api/token/refresh/", (200, {}), "token/refresh/ has no 'access'"),
+        ("/api/token/refresh/", (200, {"access": "s3cret\n"}), "answers with what is no token"),
+        ("/api/projects/", (200, b""), "is not a JSON object"),
+        ("/api/projects/", (200, {}), "has no 'results'"),
+        ("/api/projects/1/import", (200, b""), "import is not a JSON object"),
+        ("/api/storages/localfiles", (200, {}), "is not a JSON list"),
+    ],
+)
+def test_answers_of_what_is_no_label_studio_are_named(server, path, answer, said):
+    server[0].instead[path] = [answer] * 4
+    with pytest.raises(InputError, match=said) as error:
+        send("--token", PERSONAL)
+    assert "s3cret" not in str(error.value)
+
+
+def test_a_refresh_is_tried_again(server):
+    server[0].instead["/api/token/refresh/"] = [(503, {})] * 3
+    send("--token", PERSONAL)
+    assert len(server[0].tasks) == 5
+
+
+def test_pages_are_asked_for_where_the_first_one_came_from(server, tmp_path, monkeypatch):
+    """A .netrc does not count: the token says who asks."""
+    known, _ = server
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login ann password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
+    send()
+    following = "http://internal:8080/studio/api/projects/?page=2"
+    known.instead["/api/projects/"] = [(200, {"results": [], "next": following})]
+    send()
+    assert known.asked.count("GET /api/projects/") == 3 and len(known.projects) == 1
+
+
 @pytest.mark.parametrize("missing", ["LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY"])
 def test_a_setting_that_is_missing_is_named(server, monkeypatch, missing):
     monkeypatch.delenv(missing)
@@ -238,6 +290,7 @@ def test_tasks_of_others_and_of_other_pixels_are_refused(server):
         ("task 1", "unknown_task", "refused"),
         ("task 2", "unknown_task", "refused"),
         ("task 3", "other_pixels", "refused"),
+        ("", "not_there", "noted"),
     ]
 
 
@@ -280,6 +333,85 @@ def test_what_is_drawn_oddly_has_a_row(server):
     assert ("train-2", "tied_by_place") in rules
 
 
+def test_an_image_with_nothing_but_a_comment_on_it_is_empty(server):
+    send()
+    server[0].annotate(0, [{"type": "textarea", "value": {"text": ["no cow"]}, "to_name": "image"}])
+    assert fetch()["train-0"].state == "empty"
+    assert [r["rule"] for r in ledger()] == ["not_read"]
+
+
+def test_tasks_that_were_deleted_are_counted(server):
+    known, _ = server
+    send()
+    del known.tasks[1:3]
+    assert sorted(fetch()) == ["train-0", "train-3", "train-4"]
+    assert [(r["rule"], r["found"], r["done"]) for r in ledger()] == [
+        ("not_there", "2 images that were sent are not in the project: were their tasks deleted?", "noted")
+    ]
+
+
+def test_an_answer_with_a_new_class_is_refused_alone(server):
+    known, _ = server
+    send()
+    strange = known.shown(0)
+    strange[0]["value"]["rectanglelabels"] = ["zebra"]
+    known.annotate(0, strange, user=2)
+    known.annotate(1, known.shown(1))
+    found = fetch()
+    assert (found["train-0"].state, found["train-1"].state) == ("untouched", "labelled")
+    assert [(r["file"], r["key"], r["rule"], r["found"]) for r in ledger()] == [
+        ("train-0", "bob@example.com", "unknown_class", "zebra: not among the dataset's")
+    ]
+
+
+def test_what_is_next_names_the_layers_that_are_there(server, capsys):
+    send()
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("labels: x", "labels: x, layers: [round0]"))
+    fetch()
+    assert "next: `layers: [round0, round1]` under datasets.herd" in capsys.readouterr().out
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("[round0]", "[round1, round0]"))
+    fetch()
+    assert "next: `make repro`" in capsys.readouterr().out
+
+
+def test_a_title_that_was_changed_is_no_path(server):
+    send()
+    server[0].projects[1]["title"] = "../../../x"
+    with pytest.raises(InputError, match=r"the title is '../../../x'; expected one that ends in 8 hex digits"):
+        fetch("--project", "1")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (send, "--to", "cvat", "--out", "task", "--url", "http://a"),
+        (send, "--to", "cvat", "--out", "task", "--token", "a"),
+        (send, "--to", "cvat", "--out", "task", "--images", "a"),
+        (send, "--to", "cvat", "--out", "task", "--annotators", "1"),
+        (fetch, "--empty-is-background"),
+        (fetch, "--by", "ann"),
+        (fetch, "--task", "a"),
+        (fetch, "--xml", "a.xml", "--reviewer", "ann"),
+        (fetch, "--xml", "a.xml", "--project", "1"),
+        (fetch, "--xml", "a.xml", "--url", "http://a"),
+    ],
+)
+def test_an_option_that_would_say_nothing_is_refused(server, arguments):
+    command, *words = arguments
+    option = next(word for word in reversed(words) if word.startswith("--"))
+    with pytest.raises(InputError, match=f"{option}: says nothing with"):
+        command(*words)
+    assert not server[0].asked and not Path("task").exists()
+
+
+def test_connections_are_closed(server, monkeypatch):
+    closed, close = [], LabelStudio.__exit__
+    monkeypatch.setattr(LabelStudio, "__exit__", lambda *said: closed.append(1) or close(*said))
+    send()
+    fetch()
+    assert closed == [1, 1]
+
+
 def test_a_class_that_changed_keeps_its_box_to_the_last_digit(server):
     known, truth = server
     send()
@@ -288,6 +420,19 @@ def test_a_class_that_changed_keeps_its_box_to_the_last_digit(server):
     known.annotate(1, relabelled)
     [o] = fetch()["train-1"].objects
     assert (o.label, o.box) == ("cow", truth[1].objects[0].box)
+
+
+def test_an_object_takes_nothing_from_another_in_its_place(server):
+    """Nor does one without landmarks get absent ones."""
+    known, truth = server
+    crowd, one = replace(cow(0.1), landmarks=[], crowd=True), replace(cow(0.1, "horse"), landmarks=[])
+    both = replace(truth[0], objects=[crowd, one])
+    Path("data/ingested/herd/train/metadata.jsonl").write_text("".join(s.to_line() for s in [both, *truth[1:]]))
+    send()
+    relabelled = known.shown(0)
+    relabelled[1]["value"]["rectanglelabels"] = ["cow"]
+    known.annotate(0, relabelled)
+    assert fetch()["train-0"].objects == [crowd, replace(one, label="cow")]
 
 
 def test_a_second_model_is_shown_where_nobody_has_answered(server, monkeypatch, capsys):
@@ -319,7 +464,8 @@ def test_a_second_model_is_shown_where_nobody_has_answered(server, monkeypatch, 
     assert found["train-1"].objects == [cow(0.02)] and found["train-1"].against == content_of(truth[1])
 
 
-def test_a_second_model_that_was_cut_is_sent_again(server, monkeypatch):
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_second_model_that_was_cut_is_sent_again(server, monkeypatch, when):
     known, truth = server
 
     def model(run):
@@ -329,11 +475,55 @@ def test_a_second_model_that_was_cut_is_sent_again(server, monkeypatch):
     monkeypatch.setattr("pipeline.commands.labels._model", model)
     text = "runs:\n  first: {dataset: herd, task: detect, model: {pretrained: false}}\n"
     Path("params.yaml").write_text(Path("params.yaml").read_text() + text)
-    known.fails = [(503, "before")]
+    known.fails = [(503, when)]
     with pytest.raises(InputError, match="503"):
         send("--run", "first")
     send("--run", "first")
     assert [[p["model_version"] for p in t["predictions"]] for t in known.tasks] == [["labels", "first"]] * len(truth)
+
+
+def relabel(truth):
+    """As a layer does: all cows are horses."""
+    now = [replace(s, objects=[replace(o, label="horse") for o in s.objects]) for s in truth]
+    Path("data/ingested/herd/train/metadata.jsonl").write_text("".join(s.to_line() for s in now))
+    return now
+
+
+def test_labels_that_changed_are_shown_where_nobody_has_begun(server, capsys):
+    known, truth = server
+    send()
+    known.annotate(0, known.shown(0))
+    known.tasks[2]["drafts"] = [{"user": 1, "result": known.shown(2)}]
+    now = relabel(truth)
+    capsys.readouterr()
+    send()
+    assert "0 images sent, 5 were there; 1 of these now show labels" in capsys.readouterr().out  # 1 is a horse, 4 empty
+    assert [len(t["predictions"]) for t in known.tasks] == [1] * 5
+    known.tasks[2]["drafts"] = []
+    for place in (2, 3):
+        known.annotate(place, known.shown(place))
+    found = fetch()
+    assert [found[f"train-{i}"].against for i in range(4)] == [
+        content_of(s) for s in (truth[0], truth[1], truth[2], now[3])
+    ]
+    assert found["train-2"].objects == truth[2].objects and found["train-3"].objects == now[3].objects
+
+
+def test_a_list_of_what_was_sent_that_is_lost_is_made_again_where_nobody_has_begun(server, capsys):
+    known, truth = server
+    send()
+    known.annotate(0, known.shown(0))
+    [listed] = Path("labels/herd/.sent").iterdir()
+    listed.unlink()
+    now = relabel(truth)
+    capsys.readouterr()
+    send()
+    assert f"1 are there and begun (first: train-0), but {listed} does not say what was sent" in capsys.readouterr().out
+    assert [len(t["predictions"]) for t in known.tasks] == [1] * 5
+    known.annotate(3, known.shown(3))
+    found = fetch()
+    assert sorted(found) == [f"train-{i}" for i in range(1, 5)]
+    assert (found["train-3"].objects, found["train-3"].against) == (now[3].objects, content_of(now[3]))
 
 
 def test_another_list_of_labels_is_another_project(server):
@@ -421,6 +611,11 @@ def test_one_of_several_answers_counts_in_whatever_order_they_come(rows, reviewe
     made = answers(*rows)
     for order in (made, made[::-1], made[1:] + made[:1]):
         assert one_of(order, reviewers).by == taken
+
+
+def test_of_two_answers_of_one_moment_the_later_number_counts():
+    nine, ten = (Answer("ann", "1", key, Sample("1", "", 8, 8, label=key)) for key in ("9", "10"))
+    assert one_of([ten, nine], []).key == one_of([nine, ten], []).key == "10"
 
 
 def test_people_who_disagree_are_listed_and_judged_against_each_other(server, capsys):

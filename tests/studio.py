@@ -71,6 +71,7 @@ class Studio:
     refreshed: int = 0
     personal: str = PERSONAL
     dropped: int = 0
+    predictions: int = 0
 
     def annotate(self, task: int, result: list[Any], user: int = 1, **more: Any) -> None:
         number = sum(len(t["annotations"]) for t in self.tasks) + 1
@@ -101,6 +102,13 @@ class Studio:
             return 201, body
         if path == "/api/users/":
             return 200, [{"id": 1, "email": "ann@example.com"}, {"id": 2, "email": "bob@example.com"}]
+        if path == "/api/predictions/":
+            number = int(query["task"][0])
+            return 200, next(t["predictions"] for t in self.tasks if t["id"] == number)
+        if one := re.fullmatch(r"/api/predictions/(\d+)/", path):
+            for task in self.tasks:
+                task["predictions"] = [p for p in task["predictions"] if p["id"] != int(one[1])]
+            return 204, b""
         number, call = re.fullmatch(r"/api/projects/(\d+)/(.*)", path).groups()
         if call == "export":
             return 200, [t | {"predictions": []} for t in self.tasks if t["project"] == int(number)]
@@ -116,15 +124,21 @@ class Studio:
         self.batches.append(len(body))
         if call == "import/predictions":
             for p in body:
-                next(t for t in self.tasks if t["id"] == p["task"])["predictions"].append(p)
+                next(t for t in self.tasks if t["id"] == p["task"])["predictions"].append(self.numbered(p))
+            if when == "after":
+                return status, {"detail": "gateway timeout"}
             return 201, {"created": len(body) - self.dropped}
         for task in body:
             new = {"id": len(self.tasks) + 1, "project": project, "annotations": [], "drafts": []}
-            self.tasks.append(task | new)
+            self.tasks.append(task | new | {"predictions": [self.numbered(p) for p in task["predictions"]]})
         if when == "after":
             return status, {"detail": "gateway timeout"}
         made = sum(len(t["predictions"]) for t in body) - self.dropped
         return 201, {"task_count": len(body), "prediction_count": made}
+
+    def numbered(self, prediction: dict[str, Any]) -> dict[str, Any]:
+        self.predictions += 1
+        return prediction | {"id": self.predictions}
 
     def allowed(self, header: str, path: str) -> bool:
         if header == f"Token {LEGACY}":
@@ -143,6 +157,9 @@ def studio(root: Path) -> Iterator[tuple[str, Studio]]:
 
         def do_POST(self) -> None:
             self.reply("POST")
+
+        def do_DELETE(self) -> None:
+            self.reply("DELETE")
 
         def do_PATCH(self) -> None:
             self.reply("PATCH")

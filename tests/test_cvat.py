@@ -174,7 +174,7 @@ def test_an_object_that_was_taken_out_is_gone(herd):  # noqa: F811
     task = Task(herd, [a])
     task.rows[0].sample = two
     cvat.send(herd.root / "again", task.project, task.rows)
-    said = task.export()[a]  # with the first of the two only, which nobody has touched
+    said = task.export(task="again")[a]  # with the first of the two only, which nobody has touched
     assert (said.state, said.objects, said.by) == ("labelled", herd.samples[a].objects, "ann")
 
 
@@ -311,7 +311,7 @@ def test_what_is_no_export_is_named(herd, tmp_path):  # noqa: F811
         assert str(error.value).startswith(str(file))
     with pytest.raises(InputError, match=r"none\.xml: No such file"):
         cvat.fetch(tmp_path / "none.xml", task.project)
-    cvat.listed(task.project).unlink()
+    cvat.listed(task.project, "sent").unlink()
     with pytest.raises(InputError, match="nothing is listed as sent"):
         cvat.fetch(tmp_path / "none.xml", task.project)
 
@@ -320,8 +320,32 @@ def test_a_statement_is_against_the_labels_of_the_dataset(herd):  # noqa: F811
     task, (a,) = Task(herd), herd.train(1)
     task.rows[0].shown, task.rows[0].sample = "herd 1a2b", replace(task.rows[0].sample, objects=[])
     cvat.send(herd.root / "again", task.project, task.rows)
-    said = task.export()[a]
+    said = task.export(task="again")[a]
     assert (said.against, said.shown) == (content_of(herd.samples[a]), "herd 1a2b")
+
+
+def test_an_old_export_is_about_what_was_sent_then(herd):  # noqa: F811
+    task, (a, b) = Task(herd), herd.train(2)
+    first = herd.samples[a].objects[0]
+    by_hand(task.first()[0].find("box"))  # left as it was
+    relabelled = herd.say(a, objects=[replace(first, label=OTHER[first.label])])
+    herd.write("round1", relabelled)
+    herd.ingest("round1")
+    rows, _ = outgoing(
+        task.project.folder, chosen(task.project.folder, "train", [a]), task.project.dataset, "", None, False
+    )
+    cvat.send(herd.root / "second", task.project, rows)
+    with pytest.raises(
+        InputError, match=f"'{a}' was sent in two tasks, and not alike; expected --task second or --task sent"
+    ):
+        task.export()
+    said = task.export(task="sent")
+    assert said[a].against == relabelled.against and said[a].objects == [first] and b in said
+    herd.write("round2", said[a])
+    herd.ingest("round1", "round2")
+    assert herd.summary["layers"]["round2"]["conflicts"] == 1 and herd.samples[a].objects == relabelled.objects
+    with pytest.raises(InputError, match=r"cvat-second\.jsonl lists another task of this name; expected another --out"):
+        cvat.send(herd.root / "other/second", task.project, task.rows)
 
 
 def test_the_commands_send_and_fetch(herd, monkeypatch, capsys):  # noqa: F811

@@ -319,7 +319,8 @@ def test_a_second_model_is_shown_where_nobody_has_answered(server, monkeypatch, 
     assert found["train-1"].objects == [cow(0.02)] and found["train-1"].against == content_of(truth[1])
 
 
-def test_a_second_model_that_was_cut_is_sent_again(server, monkeypatch):
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_second_model_that_was_cut_is_sent_again(server, monkeypatch, when):
     known, truth = server
 
     def model(run):
@@ -329,11 +330,55 @@ def test_a_second_model_that_was_cut_is_sent_again(server, monkeypatch):
     monkeypatch.setattr("pipeline.commands.labels._model", model)
     text = "runs:\n  first: {dataset: herd, task: detect, model: {pretrained: false}}\n"
     Path("params.yaml").write_text(Path("params.yaml").read_text() + text)
-    known.fails = [(503, "before")]
+    known.fails = [(503, when)]
     with pytest.raises(InputError, match="503"):
         send("--run", "first")
     send("--run", "first")
     assert [[p["model_version"] for p in t["predictions"]] for t in known.tasks] == [["labels", "first"]] * len(truth)
+
+
+def relabel(truth):
+    """As a layer does: all cows are horses."""
+    now = [replace(s, objects=[replace(o, label="horse") for o in s.objects]) for s in truth]
+    Path("data/ingested/herd/train/metadata.jsonl").write_text("".join(s.to_line() for s in now))
+    return now
+
+
+def test_labels_that_changed_are_shown_where_nobody_has_begun(server, capsys):
+    known, truth = server
+    send()
+    known.annotate(0, known.shown(0))
+    known.tasks[2]["drafts"] = [{"user": 1, "result": known.shown(2)}]
+    now = relabel(truth)
+    capsys.readouterr()
+    send()
+    assert "0 images sent, 5 were there; 1 of these now show labels" in capsys.readouterr().out  # 1 is a horse, 4 empty
+    assert [len(t["predictions"]) for t in known.tasks] == [1] * 5
+    known.tasks[2]["drafts"] = []
+    for place in (2, 3):
+        known.annotate(place, known.shown(place))
+    found = fetch()
+    assert [found[f"train-{i}"].against for i in range(4)] == [
+        content_of(s) for s in (truth[0], truth[1], truth[2], now[3])
+    ]
+    assert found["train-2"].objects == truth[2].objects and found["train-3"].objects == now[3].objects
+
+
+def test_a_list_of_what_was_sent_that_is_lost_is_made_again_where_nobody_has_begun(server, capsys):
+    known, truth = server
+    send()
+    known.annotate(0, known.shown(0))
+    [listed] = Path("labels/herd/.sent").iterdir()
+    listed.unlink()
+    now = relabel(truth)
+    capsys.readouterr()
+    send()
+    assert f"1 are there and begun (first: train-0), but {listed} does not say what was sent" in capsys.readouterr().out
+    assert [len(t["predictions"]) for t in known.tasks] == [1] * 5
+    known.annotate(3, known.shown(3))
+    found = fetch()
+    assert sorted(found) == [f"train-{i}" for i in range(1, 5)]
+    assert (found["train-3"].objects, found["train-3"].against) == (now[3].objects, content_of(now[3]))
 
 
 def test_another_list_of_labels_is_another_project(server):

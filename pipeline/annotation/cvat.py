@@ -33,18 +33,25 @@ BY_PEOPLE = ("manual", "semi-auto")
 NOBODY = ("file", "auto")
 
 
-def listed(project: Project) -> Path:
-    """The file that says what was sent to CVAT."""
-    return project.listed.with_name("cvat.jsonl")
+def listed(project: Project, task: str) -> Path:
+    """The file that says what was sent to CVAT in the folder called `task`."""
+    return project.listed.with_name(f"cvat-{task}.jsonl")
 
 
 def send(folder: Path, project: Project, rows: list[Sent]) -> str:
     """Make `folder`, of which a task is made by hand: `images/`, `labels.json` and `annotations.xml`; returns words on
-    it. What was sent is listed before. Raises InputError if the folder is there already.
+    it. What was sent is listed before, for each folder apart. Raises InputError if the folder is there already, or
+    another task has its name.
     """
     if folder.exists():
         raise InputError(f"{folder}: is there already; expected a new folder")
-    write_sent(listed(project), (read_sent(listed(project)) | {row.sample.id: row for row in rows}).values())
+    file = listed(project, folder.name)
+    known, now = (
+        {i: r.to_json() for i, r in some.items()} for some in (read_sent(file), {r.sample.id: r for r in rows})
+    )
+    if known not in ({}, now):
+        raise InputError(f"{folder}: {file} lists another task of this name; expected another --out")
+    write_sent(file, rows)
     with new_folder(folder) as place:
         (place / "images").mkdir()
         for row in rows:
@@ -65,18 +72,17 @@ def _plain(row: Sent) -> Sample:
     return replace(clipped(row.sample), split=None, file_name=_name(row))
 
 
-def fetch(file: Path, project: Project, empty_is_background: bool = False, by: str = "") -> Fetched:
+def fetch(
+    file: Path, project: Project, empty_is_background: bool = False, by: str = "", task: str | None = None
+) -> Fetched:
     """A statement about each image that was sent and is in `file`, an export as "CVAT for images 1.1".
 
     XML does not say whether an image without shapes was looked at: it is untouched, unless `empty_is_background`. Nor
-    does it say who drew: `by`, else the task's assignee or owner. Raises InputError for a file that is not such an
-    export, or where nothing is known of what was sent.
+    does it say who drew: `by`, else the task's assignee or owner. Nor which folder its task was made of: `task`, else
+    any. Raises InputError for a file that is not such an export, where nothing is known of what was sent, or if an
+    image of it was sent in two tasks and not alike.
     """
-    sent = read_sent(listed(project))
-    if not sent:
-        raise InputError(
-            f"{listed(project)}: nothing is listed as sent; expected it beside the layers, from the sender"
-        )
+    sent, unlike = _sent(project, task)
     found = Fetched()
     taking = _Taking(project, {_name(row): row for row in sent.values()}, empty_is_background, by, found)
     depth = 0
@@ -97,8 +103,26 @@ def fetch(file: Path, project: Project, empty_is_background: bool = False, by: s
         raise InputError(f"{file}: not XML of CVAT to its end: {error}") from None
     if not taking.seen:
         raise InputError(f"{file}: no images of CVAT in it; expected an export as 'CVAT for images 1.1'")
+    if both := sorted(i for i in unlike if _name(sent[i]) in taking.seen):
+        tasks = " or ".join(f"--task {name}" for name in unlike[both[0]])
+        raise InputError(f"{file}: {both[0]!r} was sent in two tasks, and not alike; expected {tasks}")
     taking.finish(sent)
     return found
+
+
+def _sent(project: Project, task: str | None) -> tuple[dict[str, Sent], dict[str, list[str]]]:
+    """What was sent in `task`, else in any; and of each image that was sent in two, and not alike, their names."""
+    files = sorted(project.listed.parent.glob("cvat-*.jsonl")) if task is None else [listed(project, task)]
+    sent, where, unlike = dict[str, Sent](), dict[str, list[str]](), dict[str, list[str]]()
+    for file in files:
+        for i, row in read_sent(file).items():
+            where.setdefault(i, []).append(file.stem.removeprefix("cvat-"))
+            if sent.setdefault(i, row) != row:
+                unlike[i] = where[i]
+    if not sent:
+        wanted = listed(project, "*" if task is None else task)
+        raise InputError(f"{wanted}: nothing is listed as sent; expected it beside the layers, from the sender")
+    return sent, unlike
 
 
 def _part(element: Element, taking: "_Taking", file: Path) -> None:

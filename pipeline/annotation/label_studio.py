@@ -89,6 +89,12 @@ class LabelStudio:
         answer = self._json("POST", f"/api/projects/{project}/import/predictions", tries=1, json=predictions)
         self._counted("predictions", answer.get("created"), len(predictions))
 
+    def remove_predictions(self, task: int, version: str | None) -> None:
+        """Take those of the model `version` from the task, all if None, so that none is there twice."""
+        for row in self._json("GET", f"/api/predictions/?task={task}"):
+            if version in (None, row["model_version"]):
+                self._json("DELETE", f"/api/predictions/{row['id']}/")
+
     def people(self) -> dict[int, str]:
         """The email, or the name, of each user by id."""
         users = self._json("GET", "/api/users/")

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.annotation.label_studio import TRIES, BusyError, LabelStudio
@@ -32,9 +32,10 @@ def send(server: LabelStudio, project: Project, rows: list[Sent], sure: dict[str
     """Have each image of `rows` in the project, once; returns words on what was done. `sure` is the score of what the
     model says of an image, by id.
 
-    What is there already stays as it is; if nobody has answered it, the labels of another model come beside. What was
-    sent is listed before it goes out. Raises InputError if the server does not show the images, or they are not all
-    there in the end.
+    What is there already stays as it is; if nobody has answered it, the labels of another model come beside, and those
+    that the dataset has now in place of its older ones. What is new is listed before it goes out, what is shown anew
+    once it is there: a run that was cut does that again. Raises InputError if the server does not show the images, or
+    they are not all there in the end.
     """
     number = server.projects().get(project.title) or server.new_project(
         project.title, project.config, enable_empty_annotation=True, show_skip_button=True, show_collab_predictions=True
@@ -42,14 +43,19 @@ def send(server: LabelStudio, project: Project, rows: list[Sent], sure: dict[str
     _serve(server, number, project, rows[0], wishes.root)
     there = {str(task["data"].get(ID)): task for task in server.tasks(number)}
     before = read_sent(project.listed)
-    new, again, changed = _sorted_out(rows, there, before)
+    sorted_out = _sorted_out(rows, there, before)
+    new, again = sorted_out.new, sorted_out.again
     listed = before | {row.sample.id: row for row in new}
     write_sent(project.listed, listed.values())
     task_of = _Tasks(project, sure)
     _add_all(server, number, [task_of(row) for row in new])
     for batch in _batches(again):
-        shown_on = [task_of.prediction(row) | {"task": there[row.sample.id]["id"]} for row in batch]
-        server.add_predictions(number, shown_on)
+        tasks = [there[row.sample.id]["id"] for row in batch]
+        for task, row in zip(tasks, batch, strict=True):
+            server.remove_predictions(task, row.shown if row.sample.id in before else None)
+        pairs = zip(tasks, batch, strict=True)
+        if shown_on := [task_of.prediction(row) | {"task": task} for task, row in pairs if row.shown]:
+            server.add_predictions(number, shown_on)
         listed |= {row.sample.id: row for row in batch}
         write_sent(project.listed, listed.values())
     shown = next((row.shown for row in (*new, *again) if row.shown), None)
@@ -60,28 +66,51 @@ def send(server: LabelStudio, project: Project, rows: list[Sent], sure: dict[str
         **({"model_version": shown} if shown else {}),  # of the labels in a project, only this one's are shown
     )
     _check_all(server, number, rows)
-    return _words(f"{server.url}/projects/{number} ({project.title})", rows, new, again, changed)
+    where = f"{server.url}/projects/{number} ({project.title})"
+    return _words(where, rows, sorted_out) + _of_unlisted(sorted_out.unlisted, project)
 
 
-def _sorted_out(
-    rows: list[Sent], there: dict[str, dict[str, Any]], before: dict[str, Sent]
-) -> tuple[list[Sent], list[Sent], list[Sent]]:
-    """Those that are not there; those that nobody has answered, and that show what another model says; and those that
-    are there with another image.
+@dataclass(slots=True)
+class _Sorted:
+    """Those that are not there; those that nobody has begun, and that show something else now; those that are there
+    with another image; and those that are begun, though nothing says what was sent.
     """
-    new, again, changed = [], [], []
+
+    new: list[Sent] = field(default_factory=list)
+    again: list[Sent] = field(default_factory=list)
+    changed: list[Sent] = field(default_factory=list)
+    unlisted: list[Sent] = field(default_factory=list)
+
+
+def _sorted_out(rows: list[Sent], there: dict[str, dict[str, Any]], before: dict[str, Sent]) -> _Sorted:
+    found = _Sorted()
     for row in rows:
         task, listed = there.get(row.sample.id), before.get(row.sample.id)
+        begun = task is not None and bool(task["annotations"] or task["drafts"])
         if task is None:
-            new.append(row)
+            found.new.append(row)
         elif task["data"].get(PIXELS) != row.pixels:
-            changed.append(row)
-        elif row.shown and not task["annotations"] and listed is not None and listed.shown != row.shown:
-            again.append(row)
-    return new, again, changed
+            found.changed.append(row)
+        elif listed is None:
+            (found.unlisted if begun else found.again).append(row)
+        elif (
+            not begun and (listed.shown, listed.against) != (row.shown, row.against) and (row.shown or not listed.shown)
+        ):
+            found.again.append(row)
+    return found
 
 
-def _words(where: str, rows: list[Sent], new: list[Sent], again: list[Sent], changed: list[Sent]) -> str:
+def _of_unlisted(rows: list[Sent], project: Project) -> str:
+    if not rows:
+        return ""
+    return (
+        f"; {len(rows)} are there and begun (first: {rows[0].sample.id}), but {project.listed} does not say what was "
+        "sent: get that file from the sender, else nothing of them can be fetched"
+    )
+
+
+def _words(where: str, rows: list[Sent], found: _Sorted) -> str:
+    new, again, changed = found.new, [row for row in found.again if row.shown], found.changed
     blind = sum(not row.shown for row in new)
     said = f"{where}: {len(new)} images sent" + (f", {blind} of them blind" if blind else "")
     if len(new) < len(rows):

@@ -75,6 +75,8 @@ def annotated_parser(parser: argparse.ArgumentParser) -> None:
         help="images without shapes have been looked at, all of them: the file does not say",
     )
     cvat.add_argument("--by", type=word, metavar="NAME", help="who drew (default: whose task it is)")
+    what = "the name of the folder that its task was made of, where an image was sent in two and not alike"
+    cvat.add_argument("--task", type=word, metavar="NAME", help=what)
     parser.set_defaults(command=labels.annotated)
 
 

@@ -59,7 +59,7 @@ def annotated(args: argparse.Namespace) -> None:
         raise InputError(f"--name {args.name!r}: expected {NAMED}")
     if args.xml:
         project = project_of(args.dataset, INGESTED, LABELS)
-        fetched = cvat.fetch(args.xml, project, args.empty_is_background, args.by or "")
+        fetched = cvat.fetch(args.xml, project, args.empty_is_background, args.by or "", args.task)
     else:
         server = _server(args)
         key = key_in(server, args.project) if args.project else ""

@@ -21,7 +21,7 @@ from pipeline.annotation.outgoing import certainty, chosen, outgoing
 from pipeline.commands.labels import _ids
 from pipeline.core.errors import InputError
 from pipeline.core.errors import shown as printed
-from pipeline.core.layer import content_of, read_layer
+from pipeline.core.layer import content_of, read_layer, write_layer
 from pipeline.core.sample import SPLITS, Object, Sample, read_samples, write_samples
 from pipeline.core.spec import ModelSpec, write_spec
 from pipeline.models.nets import build
@@ -249,6 +249,27 @@ def test_a_layer_is_not_emptied_by_a_project_that_has_less(server):
     known.tasks[0]["annotations"].clear()
     with pytest.raises(InputError, match=r"has 1 answers that the project does not \(first: train-0\)"):
         fetch()
+
+
+def test_a_layer_does_not_lose_what_others_said(server):
+    known, truth = server
+    send()
+    known.annotate(1, known.shown(1))
+    found = fetch()
+    [one] = found["train-1"].objects
+    other = replace(found["train-1"], by="eve", objects=[replace(one, box=(0.2, 0.2, 0.4, 0.4))])
+    for said in (other, replace(other, state="excluded", objects=[])):
+        write_layer("labels/herd/round1.jsonl", [said])
+        before = Path("labels/herd/round1.jsonl").read_bytes()
+        with pytest.raises(InputError, match=r"has 1 answers that the project does not \(first: train-1\)"):
+            fetch()
+        assert Path("labels/herd/round1.jsonl").read_bytes() == before
+    for renewed in (replace(other, by="ann@example.com"), replace(found["train-1"], by="eve")):
+        write_layer("labels/herd/round1.jsonl", [renewed])
+        assert fetch() == found
+    write_layer("labels/herd/round1.jsonl", [found["train-1"]])
+    known.annotate(1, [], user=2)
+    assert fetch("--reviewer", "bob@example.com")["train-1"].by == "bob@example.com", "ann's is in the project as well"
 
 
 def test_an_image_of_another_size_is_refused(server):

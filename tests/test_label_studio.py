@@ -204,6 +204,58 @@ def test_what_is_wrong_is_said_with_its_cure(server, arguments, said):
     assert not server[0].tasks
 
 
+@pytest.mark.parametrize("around", ["\r", "\n", " \t"])
+def test_a_token_is_taken_without_the_blanks_around_it(server, around):
+    send("--token", PERSONAL + around)
+    send("--token", LEGACY + around)
+    assert len(server[0].tasks) == 5
+
+
+@pytest.mark.parametrize("token", ["s3cret s3cret", "s3cret\ns3cret", "s3cret\u2026", "s3cret\u00e4"])
+def test_a_token_that_cannot_be_sent_is_not_printed(server, token):
+    with pytest.raises(InputError, match="has blanks or odd characters in it; Account & Settings") as error:
+        send("--token", token)
+    assert "s3cret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "answer", "said"),
+    [
+        ("/api/token/refresh/", (503, {"detail": "busy"}), r"POST /api/token/refresh/: 503, 4 times: busy"),
+        ("/api/token/refresh/", (200, b"<html>"), "token/refresh/ is not a JSON object; expected the address"),
+        ("/api/token/refresh/", (200, {}), "token/refresh/ has no 'access'"),
+        ("/api/token/refresh/", (200, {"access": "s3cret\n"}), "answers with what is no token"),
+        ("/api/projects/", (200, b""), "is not a JSON object"),
+        ("/api/projects/", (200, {}), "has no 'results'"),
+        ("/api/projects/1/import", (200, b""), "import is not a JSON object"),
+        ("/api/storages/localfiles", (200, {}), "is not a JSON list"),
+    ],
+)
+def test_answers_of_what_is_no_label_studio_are_named(server, path, answer, said):
+    server[0].instead[path] = [answer] * 4
+    with pytest.raises(InputError, match=said) as error:
+        send("--token", PERSONAL)
+    assert "s3cret" not in str(error.value)
+
+
+def test_a_refresh_is_tried_again(server):
+    server[0].instead["/api/token/refresh/"] = [(503, {})] * 3
+    send("--token", PERSONAL)
+    assert len(server[0].tasks) == 5
+
+
+def test_pages_are_asked_for_where_the_first_one_came_from(server, tmp_path, monkeypatch):
+    """A .netrc does not count: the token says who asks."""
+    known, _ = server
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login ann password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
+    send()
+    following = "http://internal:8080/studio/api/projects/?page=2"
+    known.instead["/api/projects/"] = [(200, {"results": [], "next": following})]
+    send()
+    assert known.asked.count("GET /api/projects/") == 3 and len(known.projects) == 1
+
+
 @pytest.mark.parametrize("missing", ["LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY"])
 def test_a_setting_that_is_missing_is_named(server, monkeypatch, missing):
     monkeypatch.delenv(missing)
@@ -309,6 +361,19 @@ def test_a_class_that_changed_keeps_its_box_to_the_last_digit(server):
     known.annotate(1, relabelled)
     [o] = fetch()["train-1"].objects
     assert (o.label, o.box) == ("cow", truth[1].objects[0].box)
+
+
+def test_an_object_takes_nothing_from_another_in_its_place(server):
+    """Nor does one without landmarks get absent ones."""
+    known, truth = server
+    crowd, one = replace(cow(0.1), landmarks=[], crowd=True), replace(cow(0.1, "horse"), landmarks=[])
+    both = replace(truth[0], objects=[crowd, one])
+    Path("data/ingested/herd/train/metadata.jsonl").write_text("".join(s.to_line() for s in [both, *truth[1:]]))
+    send()
+    relabelled = known.shown(0)
+    relabelled[1]["value"]["rectanglelabels"] = ["cow"]
+    known.annotate(0, relabelled)
+    assert fetch()["train-0"].objects == [crowd, replace(one, label="cow")]
 
 
 def test_a_second_model_is_shown_where_nobody_has_answered(server, monkeypatch, capsys):

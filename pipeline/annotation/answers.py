@@ -1,13 +1,14 @@
 """What one person said of one image in Label Studio, as labels and objects of this project."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pipeline.annotation.outgoing import clipped
 from pipeline.annotation.project import Project
 from pipeline.annotation.sent import Sent
+from pipeline.annotation.snap import snap
 from pipeline.core.errors import shown
-from pipeline.core.sample import Landmark, Object, Sample
+from pipeline.core.sample import Sample
 from pipeline.datasets.formats.drawn import Drawing, Drawn
 from pipeline.datasets.formats.label_studio_regions import Regions
 from pipeline.datasets.formats.reading import Problem, Reading
@@ -55,7 +56,8 @@ def answer_of(annotation: dict[str, Any], sent: Sent, by: str, project: Project)
     Regions(regions, drawing, drawn).read()
     drop_strange(drawing, drawn, project)
     labels = sorted(set(drawing.labels))
-    objects, answer.kept = _as_sent(drawn.objects_of(drawing), sent.sample.objects)
+    shown_then = clipped(sent.sample).objects
+    objects, answer.kept = snap(drawn.objects_of(drawing), shown_then, sent.sample.objects, (SAME, SAME))
     answer.sample = replace(sent.sample, label=None, objects=objects)
     rows = [replace(p, key=f"{by}: {p.key}") for p in reading.problems]
     rows += [Problem(sent.sample.id, by, rule, f"{n} {words}", "noted") for (rule, words), n in drawn.notes.items()]
@@ -81,49 +83,3 @@ def drop_strange(drawing: Drawing, drawn: Drawn, project: Project) -> None:
         drawing.points.remove(point)
         known = ", ".join(project.dataset.landmarks) or "none"
         drawn.problem(drawing.name, point.key, "unknown_landmark", f"{shown(point.name)}; expected one of {known}")
-
-
-def _as_sent(objects: list[Object], sent: list[Object]) -> tuple[list[Object], int]:
-    """The objects, with those that are as they were sent first, in the order of what was sent; and how many. One
-    that got another label or other landmarks may have its box, and the rest of its landmarks, as they were.
-    """
-    left, kept = list(objects), []
-    for before in sent:
-        now = next((o for o in left if _same(o, before)), None)
-        if now is not None:
-            left.remove(now)
-            kept.append(replace(before, score=None))
-    for i, now in enumerate(left):
-        there = next((o for o in sent if _near(_corners(now), _corners(o))), None)
-        if there is not None:
-            points = [_point(*pair) for pair in zip(now.landmarks, there.landmarks or now.landmarks, strict=True)]
-            left[i] = replace(now, box=there.box, crowd=there.crowd, landmarks=points)
-    return [*kept, *left], len(kept)
-
-
-def _point(now: Landmark, before: Landmark) -> Landmark:
-    absent = not now.visibility and not before.visibility
-    if absent or (before.visibility and _near((now.x, now.y), (before.x, before.y))):
-        return replace(before, visibility=now.visibility)
-    return now
-
-
-def _near(a: Iterable[float], b: Iterable[float]) -> bool:
-    return all(abs(x - y) <= SAME for x, y in zip(a, b, strict=True))
-
-
-def _same(now: Object, before: Object) -> bool:
-    if now.label != before.label:
-        return False
-    points = {i: (p.x, p.y, p.visibility) for i, p in enumerate(now.landmarks) if p.visibility}
-    known = {i: (p.x, p.y, p.visibility) for i, p in enumerate(before.landmarks) if p.visibility}
-    if points.keys() != known.keys() or any(points[i][2] != known[i][2] for i in known):
-        return False
-    near = all(_near(points[i][:2], known[i][:2]) for i in known)
-    return near and _near(_corners(now), _corners(before))
-
-
-def _corners(o: Object) -> tuple[float, float, float, float]:
-    """Within the image, as an editor shows them."""
-    x, y, w, h = o.box
-    return max(x, 0.0), max(y, 0.0), min(x + w, 1.0), min(y + h, 1.0)

@@ -8,6 +8,7 @@ import base64
 import json
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 
@@ -35,20 +36,23 @@ class LabelStudio:
         if without_password(url) != url:
             raise InputError(f"--url {without_password(url)}: expected no password in it; the token says who asks")
         self.url, self.wait = url.rstrip("/"), wait
-        self._token, self._personal = token, _is_personal(token)
+        self._token = token.strip()
+        if not _goes_in_header(self._token):
+            raise InputError(f"the token for {self.url} has blanks or odd characters in it; {TOKENS}")
+        self._personal = _is_personal(self._token)
+        self._proof = "" if self._personal else f"Token {self._token}"
         self._session = requests.Session()
-        if not self._personal:
-            self._session.headers["Authorization"] = f"Token {token}"
+        self._session.auth = self._signed  # else requests takes what ~/.netrc has for the host
 
     def projects(self) -> dict[str, int]:
         """The ids of the projects by title, of two with one title the newer."""
         found: dict[str, int] = {}
-        page = f"{self.url}/api/projects/?page_size=1000&fields=id,title&include=id,title"
+        page = "/api/projects/?page_size=1000&fields=id,title&include=id,title"
         while page:
             answer = self._json("GET", page)
-            for row in answer["results"]:
+            for row in self._value(answer, "results", page):
                 found[row["title"]] = max(row["id"], found.get(row["title"], 0))
-            page = answer.get("next") or ""
+            page = _path_of(answer.get("next") or "")
         return found
 
     def project(self, project: int) -> dict[str, Any]:
@@ -56,14 +60,14 @@ class LabelStudio:
 
     def new_project(self, title: str, config: str, **settings: Any) -> int:
         answer = self._json("POST", "/api/projects/", tries=1, json={"title": title, "label_config": config} | settings)
-        return int(answer["id"])
+        return int(self._value(answer, "id", "/api/projects/"))
 
     def change(self, project: int, **settings: Any) -> None:
         self._json("PATCH", f"/api/projects/{project}/", json=settings)
 
     def serve_folder(self, project: int, path: str) -> None:
         """Let the project show the images below `path`, as the server calls it; nothing is imported from there."""
-        known = self._json("GET", f"/api/storages/localfiles?project={project}")
+        known = self._json("GET", f"/api/storages/localfiles?project={project}", kind=list)
         if all(row["path"] != path for row in known):
             storage = {"project": project, "path": path, "title": "Pocketlens", "use_blob_urls": True}
             self._json("POST", "/api/storages/localfiles", json=storage)
@@ -75,7 +79,8 @@ class LabelStudio:
 
     def tasks(self, project: int) -> list[dict[str, Any]]:
         """All tasks, with the annotations and drafts of all people."""
-        return list(self._json("GET", f"/api/projects/{project}/export?exportType=JSON&download_all_tasks=true"))
+        path = f"/api/projects/{project}/export?exportType=JSON&download_all_tasks=true"
+        return list(self._json("GET", path, kind=list))
 
     def add_tasks(self, project: int, tasks: list[dict[str, Any]]) -> None:
         """Raises InputError if fewer came into being than were sent. A call that fails is not made again."""
@@ -91,13 +96,13 @@ class LabelStudio:
 
     def remove_predictions(self, task: int, version: str | None) -> None:
         """Take those of the model `version` from the task, all if None, so that none is there twice."""
-        for row in self._json("GET", f"/api/predictions/?task={task}"):
+        for row in self._json("GET", f"/api/predictions/?task={task}", kind=list):
             if version in (None, row["model_version"]):
-                self._json("DELETE", f"/api/predictions/{row['id']}/")
+                self._done("DELETE", f"/api/predictions/{row['id']}/")
 
     def people(self) -> dict[int, str]:
         """The email, or the name, of each user by id."""
-        users = self._json("GET", "/api/users/")
+        users = self._json("GET", "/api/users/", kind=list)
         return {user["id"]: user.get("email") or user.get("username") or str(user["id"]) for user in users}
 
     def pause(self, tried: int) -> None:
@@ -108,29 +113,52 @@ class LabelStudio:
         if made != sent:
             raise InputError(f"{self.url}: {sent} {what} were sent, and {made} came into being")
 
-    def _json(self, method: str, path: str, tries: int = TRIES, **more: Any) -> Any:
+    def _json(self, method: str, path: str, tries: int = TRIES, kind: type = dict, **more: Any) -> Any:
+        """What was answered, if it is of this kind."""
+        return self._read(self._done(method, path, tries, **more), path, kind)
+
+    def _read(self, answer: requests.Response, path: str, kind: type) -> Any:
+        try:
+            found = answer.json()
+        except ValueError:
+            found = None
+        if not isinstance(found, kind):
+            what = {dict: "a JSON object", list: "a JSON list"}[kind]
+            raise InputError(f"{self.url}: {path} is not {what}; expected the address of a Label Studio server")
+        return found
+
+    def _value(self, answer: dict[str, Any], key: str, path: str) -> Any:
+        if key not in answer:
+            raise InputError(f"{self.url}: {path} has no {key!r}; expected the address of a Label Studio server")
+        return answer[key]
+
+    def _done(self, method: str, path: str, tries: int = TRIES, **more: Any) -> requests.Response:
         answer = self._call(method, path, tries, **more)
         if answer.status_code in (401, 403):
             said = TOKENS if self._personal else f"{TOKENS}; {LEGACY}"
             refused = f"{answer.status_code}: {_said(answer)}"
             raise InputError(f"{self.url}: the token is not taken ({refused}); {said}")
-        if answer.status_code in BUSY:
-            raise BusyError(f"{self.url}: {method} {path}: {answer.status_code}, {tries} times: {_said(answer)}")
+        self._refuse_busy(answer, method, path, tries)
         if not answer.ok:
             raise InputError(f"{self.url}: {method} {path}: {answer.status_code}: {_said(answer)}")
-        try:
-            return answer.json() if answer.content else None
-        except ValueError:
-            raise InputError(f"{self.url}: {path} is no JSON; expected the address of a Label Studio server") from None
+        return answer
+
+    def _refuse_busy(self, answer: requests.Response, method: str, path: str, tries: int) -> None:
+        if answer.status_code in BUSY:
+            raise BusyError(f"{self.url}: {method} {path}: {answer.status_code}, {tries} times: {_said(answer)}")
 
     def _call(self, method: str, path: str, tries: int = TRIES, **more: Any) -> requests.Response:
         """The answer: after `tries` that a busy server has not answered, and with a fresh token where one has ended."""
-        if self._personal and "Authorization" not in self._session.headers:
+        if self._personal and not self._proof:
             self._refresh()
-        answer = self._once(method, path, **more)
+        answer = self._tried(method, path, tries, **more)
         if answer.status_code == requests.codes.unauthorized and self._personal:
             self._refresh()
-            answer = self._once(method, path, **more)
+            answer = self._tried(method, path, tries, **more)
+        return answer
+
+    def _tried(self, method: str, path: str, tries: int, **more: Any) -> requests.Response:
+        answer = self._once(method, path, **more)
         for tried in range(1, tries):
             if answer.status_code not in BUSY:
                 break
@@ -139,9 +167,8 @@ class LabelStudio:
         return answer
 
     def _once(self, method: str, path: str, **more: Any) -> requests.Response:
-        address = path if path.startswith(f"{self.url}/") else f"{self.url}{path}"
         try:
-            return self._session.request(method, address, timeout=TIMEOUT_S, **more)
+            return self._session.request(method, f"{self.url}{path}", timeout=TIMEOUT_S, **more)
         except requests.exceptions.InvalidURL as error:
             raise InputError(f"--url {self.url}: {error}; expected http://host:port") from None
         except (requests.exceptions.MissingSchema, requests.exceptions.InvalidSchema):
@@ -153,14 +180,33 @@ class LabelStudio:
             raise InputError(f"{self.url}: {error}") from None
 
     def _refresh(self) -> None:
-        self._session.headers.pop("Authorization", None)
-        answer = self._once("POST", "/api/token/refresh/", json={"refresh": self._token})
+        self._proof, path = "", "/api/token/refresh/"
+        answer = self._tried("POST", path, TRIES, json={"refresh": self._token})
+        self._refuse_busy(answer, "POST", path, TRIES)
         if not answer.ok:
             raise InputError(
                 f"{self.url}: the personal access token is not taken ({answer.status_code}): it has ended or was "
                 f"revoked; {TOKENS}"
             )
-        self._session.headers["Authorization"] = f"Bearer {answer.json()['access']}"
+        access = str(self._value(self._read(answer, path, dict), "access", path))
+        if not _goes_in_header(access):
+            raise InputError(f"{self.url}: {path} answers with what is no token")
+        self._proof = f"Bearer {access}"
+
+    def _signed(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._proof:
+            request.headers["Authorization"] = self._proof
+        return request
+
+
+def _goes_in_header(token: str) -> bool:
+    return token.isascii() and token.isprintable() and " " not in token
+
+
+def _path_of(address: str) -> str:
+    """Where in the API: behind a proxy a server may call itself otherwise than it is called from here."""
+    found = urlsplit(address)
+    return f"{found.path[max(found.path.find('/api/'), 0) :]}?{found.query}" if address else ""
 
 
 def _is_personal(token: str) -> bool:

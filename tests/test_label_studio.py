@@ -353,6 +353,37 @@ def test_what_is_drawn_oddly_has_a_row(server):
     assert ("train-2", "tied_by_place") in rules
 
 
+@pytest.mark.parametrize("result", [None, "gone", {}, ["x", 3]])
+def test_only_an_empty_list_says_that_nothing_is_there(server, result):
+    known, _ = server
+    send()
+    known.annotate(0, result)
+    if result == "gone":
+        del known.tasks[0]["annotations"][0]["result"]
+    known.annotate(1, [])
+    found = fetch()
+    assert (found["train-0"].state, found["train-1"].state) == ("untouched", "empty")
+    assert [(r["file"], r["rule"], r["done"]) for r in ledger()] == [("train-0", "bad_row", "refused")]
+
+
+def test_an_odd_task_or_answer_does_not_stop_the_others(server):
+    known, truth = server
+    send()
+    for place, seconds in enumerate((float("nan"), float("inf"), 10**400, True)):
+        known.annotate(place, known.shown(place), lead_time=seconds)
+    far = known.shown(3)
+    far[0]["value"] |= {"x": 1e308, "width": 1e308}
+    known.annotate(3, far)
+    sent = known.tasks[0]
+    known.tasks += [sent | {"data": None}, sent | {"data": sent["data"] | {"pocketlens_id": ["x"]}}]
+    known.tasks += [{k: v for k, v in sent.items() if k != "annotations"}, sent | {"annotations": [None]}]
+    found = fetch()
+    assert [found[s.id].objects for s in truth] == [s.objects for s in truth[:3]] + [truth[3].objects[1:], []]
+    assert [found[s.id].seconds for s in truth[:3]] == [None] * 3
+    assert [r["rule"] for r in ledger() if r["done"] == "refused"] == ["unknown_task"] * 4
+    assert "bad_box" in [r["rule"] for r in ledger()]
+
+
 def test_a_class_that_changed_keeps_its_box_to_the_last_digit(server):
     known, truth = server
     send()

@@ -384,6 +384,85 @@ def test_an_odd_task_or_answer_does_not_stop_the_others(server):
     assert "bad_box" in [r["rule"] for r in ledger()]
 
 
+def test_an_image_with_nothing_but_a_comment_on_it_is_empty(server):
+    send()
+    server[0].annotate(0, [{"type": "textarea", "value": {"text": ["no cow"]}, "to_name": "image"}])
+    assert fetch()["train-0"].state == "empty"
+    assert [r["rule"] for r in ledger()] == ["not_read"]
+
+
+def test_tasks_that_were_deleted_are_counted(server):
+    known, _ = server
+    send()
+    del known.tasks[1:3]
+    assert sorted(fetch()) == ["train-0", "train-3", "train-4"]
+    assert [(r["rule"], r["found"], r["done"]) for r in ledger()] == [
+        ("not_there", "2 images that were sent are not in the project: were their tasks deleted?", "noted")
+    ]
+
+
+def test_an_answer_with_a_new_class_is_refused_alone(server):
+    known, _ = server
+    send()
+    strange = known.shown(0)
+    strange[0]["value"]["rectanglelabels"] = ["zebra"]
+    known.annotate(0, strange, user=2)
+    known.annotate(1, known.shown(1))
+    found = fetch()
+    assert (found["train-0"].state, found["train-1"].state) == ("untouched", "labelled")
+    assert [(r["file"], r["key"], r["rule"], r["found"]) for r in ledger()] == [
+        ("train-0", "bob@example.com", "unknown_class", "zebra: not among the dataset's")
+    ]
+
+
+def test_what_is_next_names_the_layers_that_are_there(server, capsys):
+    send()
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("labels: x", "labels: x, layers: [round0]"))
+    fetch()
+    assert "next: `layers: [round0, round1]` under datasets.herd" in capsys.readouterr().out
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("[round0]", "[round1, round0]"))
+    fetch()
+    assert "next: `make repro`" in capsys.readouterr().out
+
+
+def test_a_title_that_was_changed_is_no_path(server):
+    send()
+    server[0].projects[1]["title"] = "../../../x"
+    with pytest.raises(InputError, match=r"the title is '../../../x'; expected one that ends in 8 hex digits"):
+        fetch("--project", "1")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (send, "--to", "cvat", "--out", "task", "--url", "http://a"),
+        (send, "--to", "cvat", "--out", "task", "--token", "a"),
+        (send, "--to", "cvat", "--out", "task", "--images", "a"),
+        (send, "--to", "cvat", "--out", "task", "--annotators", "1"),
+        (fetch, "--empty-is-background"),
+        (fetch, "--by", "ann"),
+        (fetch, "--task", "a"),
+        (fetch, "--xml", "a.xml", "--reviewer", "ann"),
+        (fetch, "--xml", "a.xml", "--project", "1"),
+        (fetch, "--xml", "a.xml", "--url", "http://a"),
+    ],
+)
+def test_an_option_that_would_say_nothing_is_refused(server, arguments):
+    command, *words = arguments
+    option = next(word for word in reversed(words) if word.startswith("--"))
+    with pytest.raises(InputError, match=f"{option}: says nothing with"):
+        command(*words)
+    assert not server[0].asked and not Path("task").exists()
+
+
+def test_connections_are_closed(server, monkeypatch):
+    closed, close = [], LabelStudio.__exit__
+    monkeypatch.setattr(LabelStudio, "__exit__", lambda *said: closed.append(1) or close(*said))
+    send()
+    fetch()
+    assert closed == [1, 1]
+
+
 def test_a_class_that_changed_keeps_its_box_to_the_last_digit(server):
     known, truth = server
     send()
@@ -583,6 +662,11 @@ def test_one_of_several_answers_counts_in_whatever_order_they_come(rows, reviewe
     made = answers(*rows)
     for order in (made, made[::-1], made[1:] + made[:1]):
         assert one_of(order, reviewers).by == taken
+
+
+def test_of_two_answers_of_one_moment_the_later_number_counts():
+    nine, ten = (Answer("ann", "1", key, Sample("1", "", 8, 8, label=key)) for key in ("9", "10"))
+    assert one_of([ten, nine], []).key == one_of([nine, ten], []).key == "10"
 
 
 def test_people_who_disagree_are_listed_and_judged_against_each_other(server, capsys):

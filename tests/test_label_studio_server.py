@@ -305,7 +305,7 @@ def test_the_editor_shows_the_second_model(herd, tmp_path, monkeypatch):
         Path("params.yaml").write_text(text + run)
         herd.send("--run", model)
     number, _ = herd.tasks()
-    assert client.project(number)["model_version"] == "second"
+    assert client._json("GET", f"/api/projects/{number}/")["model_version"] == "second"
     with open_browser(tmp_path / "chromium") as window:
         editor = Editor(window, client.url, number)
         assert editor.regions()[0]["value"]["x"] == pytest.approx(30)

@@ -31,13 +31,13 @@ def one_of(answers: list[Answer], reviewers: list[str]) -> Answer:
         if wanted:
             said = wanted
             break
-    return max(said, key=lambda a: (a.at, a.key))
+    return max(said, key=lambda a: a.age)
 
 
 def _most_agreed(answers: list[Answer]) -> list[Answer]:
     """Those that agree, if they are more than any others that do."""
     groups: list[list[Answer]] = []
-    for answer in sorted(answers, key=lambda a: (a.at, a.key)):
+    for answer in sorted(answers, key=lambda a: a.age):
         group = next((g for g in groups if agree(g[0].sample, answer.sample)), None)
         if group is None:
             groups.append([answer])
@@ -86,11 +86,7 @@ def ceilings(answers: dict[str, dict[str, Sample]], dataset: Dataset, classify: 
             truth, judged = ([s for s, yes in zip(some, told, strict=True) if yes] for some in (truth, judged))
         if not truth:
             continue
-        used = {o.label for s in (*truth, *judged) for o in s.objects} | {
-            str(s.label) for s in truth + judged if s.label
-        }
-        known = replace(dataset, labels=[*dataset.labels, *sorted(used - set(dataset.labels))])
         sure = [replace(s, objects=[replace(o, score=1.0) for o in s.objects]) for s in judged]
-        figures = score("classify" if classify else "detect", truth, sure, known)
+        figures = score("classify" if classify else "detect", truth, sure, dataset)
         rows.append({"truth": first, "judged": second, "images": len(truth), "figures": figures})
     return rows

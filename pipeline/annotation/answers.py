@@ -3,14 +3,14 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pipeline.annotation.fetched import drop_strange, unknown_class
 from pipeline.annotation.outgoing import clipped
 from pipeline.annotation.project import Project
 from pipeline.annotation.sent import Sent
 from pipeline.annotation.snap import snap
-from pipeline.core.errors import shown
 from pipeline.core.sample import Sample
 from pipeline.datasets.formats.drawn import Drawing, Drawn
-from pipeline.datasets.formats.label_studio_regions import Regions
+from pipeline.datasets.formats.label_studio_regions import BESIDE, Regions
 from pipeline.datasets.formats.reading import Problem, Reading
 
 LONGEST = 1e9  # seconds: what is more is none, nor is NaN
@@ -28,6 +28,11 @@ class Answer:
     kept: int = 0
     ground_truth: bool = False
     seconds: float | None = None
+
+    @property
+    def age(self) -> tuple[str, int, str]:
+        """Sorts the newest last: of two of one moment the one with the larger number."""
+        return self.at, len(self.key), self.key
 
 
 def answer_of(annotation: dict[str, Any], sent: Sent, by: str, project: Project) -> tuple[Answer | None, list[Problem]]:
@@ -62,6 +67,8 @@ def answer_of(annotation: dict[str, Any], sent: Sent, by: str, project: Project)
     shown_then = clipped(sent.sample).objects
     objects, answer.kept = snap(drawn.objects_of(drawing), shown_then, sent.sample.objects, (SAME, SAME))
     answer.sample = replace(sent.sample, label=None, objects=objects)
+    if strange := unknown_class(sent.sample.id, by, labels if project.classify else [], objects, project):
+        return None, [strange]
     rows = [replace(p, key=f"{by}: {p.key}") for p in reading.problems]
     rows += [Problem(sent.sample.id, by, rule, f"{n} {words}", "noted") for (rule, words), n in drawn.notes.items()]
     if project.classify:
@@ -69,7 +76,8 @@ def answer_of(annotation: dict[str, Any], sent: Sent, by: str, project: Project)
         if len(labels) > 1:
             rows.append(Problem(sent.sample.id, by, "several_labels", f"{', '.join(labels)}; expected one", "refused"))
     said_nothing = answer.sample.label is None and not answer.sample.objects
-    return (None if regions and said_nothing else answer), rows
+    spoken = any(r.get("type") not in BESIDE for r in regions)  # a comment alone is not
+    return (None if spoken and said_nothing else answer), rows
 
 
 def _seconds(found: Any) -> float | None:
@@ -80,13 +88,3 @@ def _size(region: dict[str, Any]) -> tuple[Any, Any] | None:
     if "original_width" not in region:
         return None
     return region["original_width"], region.get("original_height")
-
-
-def drop_strange(drawing: Drawing, drawn: Drawn, project: Project) -> None:
-    """Take out points of a name that the dataset does not have, with a row each; of boxes that name is a new class,
-    which it may get.
-    """
-    for point in [p for p in drawing.points if p.name not in project.dataset.landmarks]:
-        drawing.points.remove(point)
-        known = ", ".join(project.dataset.landmarks) or "none"
-        drawn.problem(drawing.name, point.key, "unknown_landmark", f"{shown(point.name)}; expected one of {known}")

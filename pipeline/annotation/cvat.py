@@ -13,13 +13,12 @@ from xml.etree.ElementTree import Element
 
 from defusedxml.ElementTree import iterparse
 
-from pipeline.annotation.answers import drop_strange
-from pipeline.annotation.fetching import Fetched
+from pipeline.annotation.fetched import Fetched, drop_strange, not_there, unknown_class
 from pipeline.annotation.outgoing import clipped
 from pipeline.annotation.project import Project
 from pipeline.annotation.sent import Sent, read_sent, write_sent
 from pipeline.annotation.snap import snap
-from pipeline.core.errors import InputError, shown
+from pipeline.core.errors import InputError
 from pipeline.core.files import new_folder, write_json
 from pipeline.core.layer import Statement
 from pipeline.core.sample import Object, Sample
@@ -163,16 +162,15 @@ class _Taking:
     def finish(self, sent: dict[str, Sent]) -> None:
         """A statement for each image of the file that was sent."""
         there = {i: row for i, row in sorted(sent.items()) if _name(row) in self.seen}
-        if missing := len(sent) - len(there):
-            self._row("", "not_there", f"{missing} images that were sent are not in the file", "noted")
+        self.found.rows += not_there(len(sent) - len(there), "the file")
         self.found.statements = [self.said.get(i) or _untouched(row) for i, row in there.items()]
 
     def _statement(self, image: Element, row: Sent) -> Statement:
         if len(image) == 0:
             return self._of_empty(row)
         labels, objects, kept = self._answer(image, row)
-        if strange := sorted({*labels, *(o.label for o in objects)} - set(self.project.dataset.labels)):
-            self._row(row.sample.id, "unknown_class", f"{shown(strange[0])}: not among the dataset's")
+        if strange := unknown_class(row.sample.id, "", labels, objects, self.project):
+            self.found.rows.append(strange)
             return _untouched(row)
         if len(labels) > 1:
             self._row(row.sample.id, "several_labels", f"{', '.join(labels)}; expected one")

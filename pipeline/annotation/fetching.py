@@ -1,11 +1,13 @@
 """What people did in Label Studio, as a label layer: a statement for each image that was sent, by our id and pixels."""
 
-from collections import Counter, defaultdict
-from dataclasses import dataclass, field, replace
+import re
+from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 from pipeline.annotation.agreement import agree, one_of
 from pipeline.annotation.answers import Answer, answer_of
+from pipeline.annotation.fetched import Fetched, not_there
 from pipeline.annotation.label_studio import LabelStudio
 from pipeline.annotation.project import KEY, Project
 from pipeline.annotation.sending import ID, PIXELS
@@ -14,29 +16,6 @@ from pipeline.core.errors import InputError
 from pipeline.core.layer import Statement
 from pipeline.core.sample import Sample
 from pipeline.datasets.formats.reading import Problem
-
-
-@dataclass(slots=True)
-class Shown:
-    """Of one person: images answered, objects that were shown on them, how many were left as they were, seconds."""
-
-    images: int = 0
-    objects: int = 0
-    kept: int = 0
-    seconds: list[float] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Fetched:
-    """`rows` say what was not taken, or not as it is; `answers` are all people's, by person and id; `drafts`, which are
-    never taken, are counted.
-    """
-
-    statements: list[Statement] = field(default_factory=list)
-    rows: list[Problem] = field(default_factory=list)
-    answers: dict[str, dict[str, Sample]] = field(default_factory=lambda: defaultdict(dict))
-    people: dict[str, Shown] = field(default_factory=lambda: defaultdict(Shown))
-    drafts: int = 0
 
 
 def number_of(server: LabelStudio, project: Project) -> int:
@@ -50,8 +29,17 @@ def number_of(server: LabelStudio, project: Project) -> int:
 
 
 def key_in(server: LabelStudio, number: int) -> str:
-    """What the project is listed under: the end of its title. The labels may have been others when it was made."""
-    return str(server.project(number)["title"])[-KEY:]
+    """What the project is listed under: the end of its title. The labels may have been others when it was made.
+
+    Raises InputError if the title does not end so.
+    """
+    title = server.title(number)
+    if not re.fullmatch(f"[0-9a-f]{{{KEY}}}", title[-KEY:]):
+        raise InputError(
+            f"{server.url}/projects/{number}: the title is {title!r}; expected one that ends in {KEY} hex digits, as "
+            "`pocketlens annotate` made it: was it changed?"
+        )
+    return title[-KEY:]
 
 
 def fetch(server: LabelStudio, number: int, project: Project, reviewers: list[str]) -> Fetched:
@@ -65,7 +53,8 @@ def fetch(server: LabelStudio, number: int, project: Project, reviewers: list[st
     people = server.people()
     found = Fetched()
     annotations: dict[str, list[dict[str, Any]]] = {}
-    for task in server.tasks(number):
+    tasks = server.tasks(number)
+    for task in tasks:
         refused = _refused(task, sent)
         if refused:
             number_there = task.get("id") if isinstance(task, dict) else task
@@ -77,6 +66,8 @@ def fetch(server: LabelStudio, number: int, project: Project, reviewers: list[st
             found.drafts += 1
             by = _who(draft.get("user") if isinstance(draft, dict) else None, people)
             found.rows.append(Problem(id, by, "draft", "not submitted", "not taken"))
+    missing = sent.keys() - {_id_of(task) for task in tasks}
+    found.rows += not_there(len(missing), "the project: were their tasks deleted?")
     for id, done in sorted(annotations.items()):
         found.statements.append(_statement(done, sent[id], people, project, reviewers, found))
     return found
@@ -84,18 +75,23 @@ def fetch(server: LabelStudio, number: int, project: Project, reviewers: list[st
 
 def _refused(task: Any, sent: dict[str, Sent]) -> tuple[str, str] | None:
     """Why nothing of a task is taken: rule and words. Its number in Label Studio says nothing, as they come again."""
-    data = task.get("data") if isinstance(task, dict) else None
-    id = data.get(ID) if isinstance(data, dict) else None
+    id = _id_of(task)
     if id is None:
         return "unknown_task", f"no {ID}: it was not sent from here"
-    if not isinstance(id, str) or id not in sent:
+    if id not in sent:
         return "unknown_task", f"{id!r:.60} is not among what was sent"
-    done = task.get("annotations")
+    data, done = task["data"], task.get("annotations")
     if not isinstance(done, list) or not all(isinstance(annotation, dict) for annotation in done):
         return "unknown_task", f"annotations {done!r:.60}; expected a list of them"
     if data.get(PIXELS) != sent[id].pixels:
         return "other_pixels", f"{id!r} shows {data.get(PIXELS)!r}; {sent[id].pixels!r} was sent"
     return None
+
+
+def _id_of(task: Any) -> str | None:
+    data = task.get("data") if isinstance(task, dict) else None
+    id = data.get(ID) if isinstance(data, dict) else None
+    return id if isinstance(id, str) else None
 
 
 def _statement(
@@ -111,7 +107,7 @@ def _statement(
         by = _who(annotation.get("completed_by"), people)
         answer, rows = answer_of(annotation, sent, by, project)
         found.rows += rows
-        if answer is not None and (by not in newest or (answer.at, answer.key) > (newest[by].at, newest[by].key)):
+        if answer is not None and (by not in newest or answer.age > newest[by].age):
             newest[by] = answer
     _count(newest, sent, found)
     id, what = sent.sample.id, (sent.sample.id, sent.pixels, sent.look)

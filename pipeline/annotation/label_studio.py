@@ -28,8 +28,8 @@ class BusyError(InputError):
 class LabelStudio:
     """A server at `url`, and who asks. `wait` is the pause in seconds after a first failed try; it doubles.
 
-    Every method raises InputError naming the address if nobody answers there, the token is not taken, or the server
-    refuses; `BusyError`, an InputError too, if it could not answer.
+    With `with` its connections are closed at the end. Every method raises InputError naming the address if nobody
+    answers there, the token is not taken, or the server refuses; `BusyError`, an InputError too, if it could not.
     """
 
     def __init__(self, url: str, token: str, wait: float = 1.0):
@@ -44,6 +44,12 @@ class LabelStudio:
         self._session = requests.Session()
         self._session.auth = self._signed  # else requests takes what ~/.netrc has for the host
 
+    def __enter__(self) -> "LabelStudio":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._session.close()
+
     def projects(self) -> dict[str, int]:
         """The ids of the projects by title, of two with one title the newer."""
         found: dict[str, int] = {}
@@ -55,8 +61,9 @@ class LabelStudio:
             page = _path_of(answer.get("next") or "")
         return found
 
-    def project(self, project: int) -> dict[str, Any]:
-        return dict(self._json("GET", f"/api/projects/{project}/"))
+    def title(self, project: int) -> str:
+        path = f"/api/projects/{project}/"
+        return str(self._value(self._json("GET", path), "title", path))
 
     def new_project(self, title: str, config: str, **settings: Any) -> int:
         answer = self._json("POST", "/api/projects/", tries=1, json={"title": title, "label_config": config} | settings)

@@ -3,12 +3,13 @@
 import csv
 import io
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import astuple
 from pathlib import Path
 from statistics import median
 
 from pipeline.annotation.agreement import ceilings
-from pipeline.annotation.fetching import Fetched
+from pipeline.annotation.fetched import Fetched
 from pipeline.annotation.project import Project
 from pipeline.core.errors import InputError, shown
 from pipeline.core.files import write_json, write_text
@@ -18,9 +19,10 @@ from pipeline.metrics.metrics import main_metric
 HEADER = "file", "key", "rule", "found", "done"  # as the ledger of `ingest`
 
 
-def write_fetched(labels: Path, layer: str, project: Project, fetched: Fetched) -> list[str]:
+def write_fetched(labels: Path, layer: str, project: Project, fetched: Fetched, layers: Sequence[str]) -> list[str]:
     """Write `labels`/<dataset>/<layer>.jsonl, .ledger.csv, and .agreement.json where two people have answered the same
-    images; returns lines that say what was done. Raises InputError if answers that are in the layer would be lost.
+    images; returns lines that say what was done, and what is next: the dataset has `layers` already. Raises InputError
+    if answers that are in the layer would be lost.
     """
     path = layer_file(labels, project.name, layer)
     _keep(path, fetched)
@@ -45,7 +47,9 @@ def write_fetched(labels: Path, layer: str, project: Project, fetched: Fetched) 
         value = row["figures"][name]
         said = "undefined" if value is None else f"{value:.4f}"
         lines.append(f"{row['judged']} judged against {row['truth']} on {row['images']} images: {name} {said}")
-    lines.append(f"next: `layers: [{layer}]` under datasets.{project.name} in params.yaml, then `make repro`")
+    now = ", ".join([*layers, layer])
+    added = "" if layer in layers else f"`layers: [{now}]` under datasets.{project.name} in params.yaml, then "
+    lines.append(f"next: {added}`make repro`")
     return lines
 
 

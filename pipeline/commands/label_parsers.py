@@ -41,7 +41,7 @@ def annotate_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--images", type=word, metavar="ROOT", help="what data/ingested is called where the server runs (default: here)"
     )
-    parser.add_argument("--annotators", type=count, default=1, metavar="N", help="who label each image (default 1)")
+    parser.add_argument("--annotators", type=count, metavar="N", help="who label each image (default 1)")
     parser.add_argument(
         "--not-blind",
         action="store_true",

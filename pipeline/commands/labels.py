@@ -35,6 +35,8 @@ def annotate(args: argparse.Namespace) -> None:
         raise InputError(
             f"--to {args.to}: {'expected --out FOLDER' if args.to == CVAT else '--out goes with --to cvat'}"
         )
+    if args.out:
+        _refuse(args, "with --to cvat", "url", "token", "images", "annotators")
     server = None if args.out else _server(args)
     project = project_of(name, INGESTED, LABELS)
     model, predict = _model(run) if run else ("", None)
@@ -43,8 +45,9 @@ def annotate(args: argparse.Namespace) -> None:
     if server is None:
         print(cvat.send(args.out, project, rows))
         return
-    root = args.images or str(INGESTED.absolute())
-    print(send(server, project, rows, sure, Wishes(root, args.annotators, bool(run) and not args.ids)))
+    wishes = Wishes(args.images or str(INGESTED.absolute()), args.annotators or 1, bool(run) and not args.ids)
+    with server:
+        print(send(server, project, rows, sure, wishes))
 
 
 def annotated(args: argparse.Namespace) -> None:
@@ -54,19 +57,28 @@ def annotated(args: argparse.Namespace) -> None:
     from pipeline.annotation.project import project_of
     from pipeline.config.params import NAME, NAMED, read_params
 
-    read_params().dataset(args.dataset)
+    layers = read_params().dataset(args.dataset).layers
     if not NAME.fullmatch(args.name):
         raise InputError(f"--name {args.name!r}: expected {NAMED}")
     if args.xml:
+        _refuse(args, "with --xml", "url", "token", "project", "reviewers")
         project = project_of(args.dataset, INGESTED, LABELS)
         fetched = cvat.fetch(args.xml, project, args.empty_is_background, args.by or "", args.task)
     else:
-        server = _server(args)
-        key = key_in(server, args.project) if args.project else ""
-        project = project_of(args.dataset, INGESTED, LABELS, key)
-        fetched = fetch(server, args.project or number_of(server, project), project, args.reviewers)
-    for line in write_fetched(LABELS, args.name, project, fetched):
+        _refuse(args, "without --xml", "empty_is_background", "by", "task")
+        with _server(args) as server:
+            key = key_in(server, args.project) if args.project else ""
+            project = project_of(args.dataset, INGESTED, LABELS, key)
+            fetched = fetch(server, args.project or number_of(server, project), project, args.reviewers)
+    for line in write_fetched(LABELS, args.name, project, fetched, layers):
         print(line)
+
+
+def _refuse(args: argparse.Namespace, when: str, *names: str) -> None:
+    """Raise InputError for an option that would say nothing."""
+    if given := next((name for name in names if getattr(args, name) not in (None, False, [])), None):
+        option = given.removesuffix("s") if given == "reviewers" else given.replace("_", "-")
+        raise InputError(f"--{option}: says nothing {when}; expected none")
 
 
 def _server(args: argparse.Namespace) -> "LabelStudio":

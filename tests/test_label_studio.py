@@ -238,6 +238,51 @@ def test_answers_of_what_is_no_label_studio_are_named(server, path, answer, said
     assert "s3cret" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("token", "path"), [(PERSONAL, "/api/token/refresh/"), (LEGACY, "/api/projects/"), (LEGACY, "/api/projects/1/")]
+)
+def test_a_server_that_has_moved_is_named(server, token, path):
+    known, _ = server
+    there = f"https://ls.example.org{path}"
+    known.instead[path] = [(301, {"location": f"{there}?page=1"})]
+    with pytest.raises(InputError, match=f"sends {path}.* on to {there}; expected the address that answers"):
+        send("--token", token)
+        fetch("--token", token, "--project", "1")
+
+
+def test_pages_that_go_round_come_to_an_end(server):
+    server[0].instead["/api/projects/"] = [(200, {"results": [], "next": "/api/projects/?page=2"})] * 3
+    with pytest.raises(InputError, match=r"/api/projects/\?page=2 comes after itself"):
+        send()
+
+
+@pytest.mark.parametrize("url", ["http://\u00f6..x", "http://[::1", "http://a:port"])
+def test_an_address_that_is_none_is_named(server, url):
+    with pytest.raises(InputError, match=r"--url .*expected http://host:port"):
+        send("--url", url)
+
+
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        ("/api/projects/", []),
+        ("/api/projects/", {}),
+        ("/api/projects/", {"results": {}}),
+        ("/api/projects/", {"results": [{}]}),
+        ("/api/projects/1/", []),
+        ("/api/projects/1/", {}),
+        ("/api/projects/1/export", {}),
+        ("/api/users/", {}),
+        ("/api/users/", [{}]),
+    ],
+)
+def test_what_no_label_studio_says_is_named(server, path, answer):
+    send()
+    server[0].instead[path] = [(200, answer)]
+    with pytest.raises(InputError, match="expected the address of a Label Studio server"):
+        fetch(*(["--project", "1"] if path == "/api/projects/1/" else []))
+
+
 def test_a_refresh_is_tried_again(server):
     server[0].instead["/api/token/refresh/"] = [(503, {})] * 3
     send("--token", PERSONAL)
@@ -304,7 +349,7 @@ def test_a_layer_is_not_emptied_by_a_project_that_has_less(server):
 
 
 def test_a_layer_does_not_lose_what_others_said(server):
-    known, truth = server
+    known, _ = server
     send()
     known.annotate(1, known.shown(1))
     found = fetch()

@@ -182,6 +182,8 @@ def studio(root: Path) -> Iterator[tuple[str, Studio]]:
                 status, said = known.answer(method, unquote(place.path), parse_qs(place.query), body)
             content = said if isinstance(said, bytes) else json.dumps(said).encode()
             self.send_response(status)
+            if status == 301:
+                self.send_header("Location", said["location"])
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)

@@ -29,6 +29,13 @@ def test_precision_and_recall_are_those_of_pycocotools_to_the_last_digit(kind: s
 
 
 @pytest.mark.parametrize("kind", ["bbox", "keypoints"])
+def test_no_images_have_nothing_to_find(kind: str) -> None:
+    for found in (*matches([], [], HERD, kind), *matches([], [], Dataset("none", []), kind)):
+        assert (found.right.shape, found.positives.shape) == ((10, 0), (0,))
+    assert len(matches([], [], HERD, kind)) == len(HERD.labels)
+
+
+@pytest.mark.parametrize("kind", ["bbox", "keypoints"])
 def test_only_so_many_objects_of_an_image_count(kind: str) -> None:
     """120 cows in a row, each found, the surest of the predictions at the end; all scores are equal in pairs."""
     row = [Object("cow", (i / 121, 0, 1 / 121, 0.5)) for i in range(120)]

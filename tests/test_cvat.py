@@ -17,6 +17,9 @@ from pipeline.cli import main
 from pipeline.core.errors import InputError
 from pipeline.core.layer import content_of, read_layer
 from pipeline.core.sample import Landmark, Object
+from pipeline.datasets.formats.cvat_shapes import Shapes
+from pipeline.datasets.formats.drawn import Drawing, Drawn
+from pipeline.datasets.formats.reading import Reading
 
 OTHER = {"cow": "goat", "goat": "cow"}
 SIDES = ("xtl", "ytl", "xbr", "ybr", "rotation")
@@ -143,6 +146,15 @@ def test_a_new_object_has_nothing_of_one_that_is_still_there():
     assert snap([new], [crowd], [crowd], (1e-3, 1e-3)) == ([replace(new, crowd=True)], 0)
 
 
+def test_a_crowd_that_was_moved_is_a_crowd():
+    crowd, calf = Object("cow", (0.1, 0.1, 0.5, 0.5), crowd=True), Object("cow", (0.2, 0.2, 0.3, 0.3))
+    moved, other = replace(crowd, box=(0.12, 0.13, 0.49, 0.5), crowd=False), Object("goat", (0.1, 0.1, 0.4, 0.4))
+    found, kept = snap([moved, other], [crowd, calf], [crowd, calf], (1e-3, 1e-3))
+    assert (found, kept) == ([replace(moved, crowd=True), other], 0)
+    away = replace(crowd, box=(0.6, 0.62, 0.3, 0.3), crowd=False)
+    assert snap([away], [crowd], [crowd], (1e-3, 1e-3)) == ([away], 0)
+
+
 def test_what_a_person_did_changes_that_image_and_that_number(herd):  # noqa: F811
     task, before = Task(herd), herd.samples
     moved, relabelled, emptied, added = task.first(4)
@@ -239,6 +251,17 @@ def drawn_anew(image, **said):
     image.remove(old)
     new = add(image, "skeleton", label=old.get("label"), source="manual", z_order=0, **said)
     new.extend(list(old))
+
+
+def test_one_group_for_all_shapes_of_an_image_doubles_no_object():
+    shapes, drawn = Shapes(), Drawn(Reading([], ["cow"], ["nose"]))
+    for x in (0, 50):
+        shapes.take(ElementTree.fromstring(f'<box xtl="{x}" ytl="0" xbr="{x + 40}" ybr="40"/>'), "box", "cow", "1")
+    for x in (70, 20):
+        nose = f'<skeleton><points label="nose" points="{x},10"/></skeleton>'
+        shapes.take(ElementTree.fromstring(nose), "skeleton", "cow", "1")
+    objects = drawn.objects_of(shapes.drawn(Drawing("1", (100, 100), ""), drawn))
+    assert [(o.box[0], o.landmarks) for o in objects] == [(0, [Landmark(0.2, 0.1)]), (0.5, [Landmark(0.7, 0.1)])]
 
 
 def test_a_skeleton_keeps_its_box_by_group_or_else_by_place(herd):  # noqa: F811

@@ -21,7 +21,7 @@ from pipeline.annotation.outgoing import certainty, chosen, outgoing
 from pipeline.commands.labels import _ids
 from pipeline.core.errors import InputError
 from pipeline.core.errors import shown as printed
-from pipeline.core.layer import content_of, read_layer
+from pipeline.core.layer import content_of, read_layer, write_layer
 from pipeline.core.sample import SPLITS, Object, Sample, read_samples, write_samples
 from pipeline.core.spec import ModelSpec, write_spec
 from pipeline.models.nets import build
@@ -238,6 +238,51 @@ def test_answers_of_what_is_no_label_studio_are_named(server, path, answer, said
     assert "s3cret" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("token", "path"), [(PERSONAL, "/api/token/refresh/"), (LEGACY, "/api/projects/"), (LEGACY, "/api/projects/1/")]
+)
+def test_a_server_that_has_moved_is_named(server, token, path):
+    known, _ = server
+    there = f"https://ls.example.org{path}"
+    known.instead[path] = [(301, {"location": f"{there}?page=1"})]
+    with pytest.raises(InputError, match=f"sends {path}.* on to {there}; expected the address that answers"):
+        send("--token", token)
+        fetch("--token", token, "--project", "1")
+
+
+def test_pages_that_go_round_come_to_an_end(server):
+    server[0].instead["/api/projects/"] = [(200, {"results": [], "next": "/api/projects/?page=2"})] * 3
+    with pytest.raises(InputError, match=r"/api/projects/\?page=2 comes after itself"):
+        send()
+
+
+@pytest.mark.parametrize("url", ["http://\u00f6..x", "http://[::1", "http://a:port"])
+def test_an_address_that_is_none_is_named(server, url):
+    with pytest.raises(InputError, match=r"--url .*expected http://host:port"):
+        send("--url", url)
+
+
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        ("/api/projects/", []),
+        ("/api/projects/", {}),
+        ("/api/projects/", {"results": {}}),
+        ("/api/projects/", {"results": [{}]}),
+        ("/api/projects/1/", []),
+        ("/api/projects/1/", {}),
+        ("/api/projects/1/export", {}),
+        ("/api/users/", {}),
+        ("/api/users/", [{}]),
+    ],
+)
+def test_what_no_label_studio_says_is_named(server, path, answer):
+    send()
+    server[0].instead[path] = [(200, answer)]
+    with pytest.raises(InputError, match="expected the address of a Label Studio server"):
+        fetch(*(["--project", "1"] if path == "/api/projects/1/" else []))
+
+
 def test_a_refresh_is_tried_again(server):
     server[0].instead["/api/token/refresh/"] = [(503, {})] * 3
     send("--token", PERSONAL)
@@ -304,6 +349,27 @@ def test_a_layer_is_not_emptied_by_a_project_that_has_less(server):
         fetch()
 
 
+def test_a_layer_does_not_lose_what_others_said(server):
+    known, _ = server
+    send()
+    known.annotate(1, known.shown(1))
+    found = fetch()
+    [one] = found["train-1"].objects
+    other = replace(found["train-1"], by="eve", objects=[replace(one, box=(0.2, 0.2, 0.4, 0.4))])
+    for said in (other, replace(other, state="excluded", objects=[])):
+        write_layer("labels/herd/round1.jsonl", [said])
+        before = Path("labels/herd/round1.jsonl").read_bytes()
+        with pytest.raises(InputError, match=r"has 1 answers that the project does not \(first: train-1\)"):
+            fetch()
+        assert Path("labels/herd/round1.jsonl").read_bytes() == before
+    for renewed in (replace(other, by="ann@example.com"), replace(found["train-1"], by="eve")):
+        write_layer("labels/herd/round1.jsonl", [renewed])
+        assert fetch() == found
+    write_layer("labels/herd/round1.jsonl", [found["train-1"]])
+    known.annotate(1, [], user=2)
+    assert fetch("--reviewer", "bob@example.com")["train-1"].by == "bob@example.com", "ann's is in the project as well"
+
+
 def test_an_image_of_another_size_is_refused(server):
     known, _ = server
     send()
@@ -331,6 +397,37 @@ def test_what_is_drawn_oddly_has_a_row(server):
     rules = [(r["file"], r["rule"]) for r in ledger()]
     assert ("train-0", "box_turned") in rules and ("train-1", "unknown_landmark") in rules
     assert ("train-2", "tied_by_place") in rules
+
+
+@pytest.mark.parametrize("result", [None, "gone", {}, ["x", 3]])
+def test_only_an_empty_list_says_that_nothing_is_there(server, result):
+    known, _ = server
+    send()
+    known.annotate(0, result)
+    if result == "gone":
+        del known.tasks[0]["annotations"][0]["result"]
+    known.annotate(1, [])
+    found = fetch()
+    assert (found["train-0"].state, found["train-1"].state) == ("untouched", "empty")
+    assert [(r["file"], r["rule"], r["done"]) for r in ledger()] == [("train-0", "bad_row", "refused")]
+
+
+def test_an_odd_task_or_answer_does_not_stop_the_others(server):
+    known, truth = server
+    send()
+    for place, seconds in enumerate((float("nan"), float("inf"), 10**400, True)):
+        known.annotate(place, known.shown(place), lead_time=seconds)
+    far = known.shown(3)
+    far[0]["value"] |= {"x": 1e308, "width": 1e308}
+    known.annotate(3, far)
+    sent = known.tasks[0]
+    known.tasks += [sent | {"data": None}, sent | {"data": sent["data"] | {"pocketlens_id": ["x"]}}]
+    known.tasks += [{k: v for k, v in sent.items() if k != "annotations"}, sent | {"annotations": [None]}]
+    found = fetch()
+    assert [found[s.id].objects for s in truth] == [s.objects for s in truth[:3]] + [truth[3].objects[1:], []]
+    assert [found[s.id].seconds for s in truth[:3]] == [None] * 3
+    assert [r["rule"] for r in ledger() if r["done"] == "refused"] == ["unknown_task"] * 4
+    assert "bad_box" in [r["rule"] for r in ledger()]
 
 
 def test_an_image_with_nothing_but_a_comment_on_it_is_empty(server):

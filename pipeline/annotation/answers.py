@@ -13,6 +13,7 @@ from pipeline.datasets.formats.drawn import Drawing, Drawn
 from pipeline.datasets.formats.label_studio_regions import BESIDE, Regions
 from pipeline.datasets.formats.reading import Problem, Reading
 
+LONGEST = 1e9  # seconds: what is more is none, nor is NaN
 SAME = 1e-4  # of a side: what comes back this near to what was sent was not touched
 
 
@@ -39,19 +40,21 @@ def answer_of(annotation: dict[str, Any], sent: Sent, by: str, project: Project)
 
     What was not touched gets the very numbers that were sent.
     """
-    seconds = annotation.get("lead_time")
     answer = Answer(
         by,
         str(annotation.get("updated_at") or annotation.get("created_at") or ""),
         str(annotation.get("unique_id") or annotation.get("id")),
         None,
         ground_truth=bool(annotation.get("ground_truth")),
-        seconds=float(seconds) if isinstance(seconds, int | float) else None,
+        seconds=_seconds(annotation.get("lead_time")),
     )
     if annotation.get("was_cancelled"):
         return answer, []
     found = annotation.get("result")
     regions = [r for r in found if isinstance(r, dict)] if isinstance(found, list) else []
+    if not isinstance(found, list) or len(regions) < len(found):
+        said = f"result {found!r:.60}; expected a list of regions"
+        return None, [Problem(sent.sample.id, by, "bad_row", said, "refused")]
     size = sent.sample.width, sent.sample.height
     if other := [r for r in regions if _size(r) not in (None, size)]:
         said = f"drawn on {_size(other[0])} pixels; {size} were sent"
@@ -75,6 +78,10 @@ def answer_of(annotation: dict[str, Any], sent: Sent, by: str, project: Project)
     said_nothing = answer.sample.label is None and not answer.sample.objects
     spoken = any(r.get("type") not in BESIDE for r in regions)  # a comment alone is not
     return (None if spoken and said_nothing else answer), rows
+
+
+def _seconds(found: Any) -> float | None:
+    return float(found) if isinstance(found, int | float) and 0 <= found < LONGEST else None
 
 
 def _size(region: dict[str, Any]) -> tuple[Any, Any] | None:

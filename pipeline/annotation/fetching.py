@@ -57,31 +57,41 @@ def fetch(server: LabelStudio, number: int, project: Project, reviewers: list[st
     for task in tasks:
         refused = _refused(task, sent)
         if refused:
-            found.rows.append(Problem(f"task {task['id']}", "", *refused, "refused"))
+            number_there = task.get("id") if isinstance(task, dict) else task
+            found.rows.append(Problem(f"task {number_there!r:.40}", "", *refused, "refused"))
             continue
         id = task["data"][ID]
         annotations.setdefault(id, []).extend(task["annotations"])
-        for draft in task["drafts"]:
+        for draft in task.get("drafts") or []:
             found.drafts += 1
-            found.rows.append(Problem(id, _who(draft.get("user"), people), "draft", "not submitted", "not taken"))
-    missing = sent.keys() - {task["data"].get(ID) for task in tasks}
+            by = _who(draft.get("user") if isinstance(draft, dict) else None, people)
+            found.rows.append(Problem(id, by, "draft", "not submitted", "not taken"))
+    missing = sent.keys() - {_id_of(task) for task in tasks}
     found.rows += not_there(len(missing), "the project: were their tasks deleted?")
     for id, done in sorted(annotations.items()):
         found.statements.append(_statement(done, sent[id], people, project, reviewers, found))
     return found
 
 
-def _refused(task: dict[str, Any], sent: dict[str, Sent]) -> tuple[str, str] | None:
+def _refused(task: Any, sent: dict[str, Sent]) -> tuple[str, str] | None:
     """Why nothing of a task is taken: rule and words. Its number in Label Studio says nothing, as they come again."""
-    data = task["data"]
-    id = data.get(ID)
+    id = _id_of(task)
     if id is None:
         return "unknown_task", f"no {ID}: it was not sent from here"
     if id not in sent:
-        return "unknown_task", f"{id!r} is not among what was sent"
+        return "unknown_task", f"{id!r:.60} is not among what was sent"
+    data, done = task["data"], task.get("annotations")
+    if not isinstance(done, list) or not all(isinstance(annotation, dict) for annotation in done):
+        return "unknown_task", f"annotations {done!r:.60}; expected a list of them"
     if data.get(PIXELS) != sent[id].pixels:
         return "other_pixels", f"{id!r} shows {data.get(PIXELS)!r}; {sent[id].pixels!r} was sent"
     return None
+
+
+def _id_of(task: Any) -> str | None:
+    data = task.get("data") if isinstance(task, dict) else None
+    id = data.get(ID) if isinstance(data, dict) else None
+    return id if isinstance(id, str) else None
 
 
 def _statement(

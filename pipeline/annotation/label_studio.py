@@ -8,7 +8,7 @@ import base64
 import json
 import time
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import requests
 
@@ -53,10 +53,13 @@ class LabelStudio:
     def projects(self) -> dict[str, int]:
         """The ids of the projects by title, of two with one title the newer."""
         found: dict[str, int] = {}
-        page = "/api/projects/?page_size=1000&fields=id,title&include=id,title"
+        page, asked = "/api/projects/?page_size=1000&fields=id,title&include=id,title", set[str]()
         while page:
+            if page in asked:
+                raise InputError(f"{self.url}: {page} comes after itself; expected the address of Label Studio")
+            asked.add(page)
             answer = self._json("GET", page)
-            for row in self._value(answer, "results", page):
+            for row in self._rows(self._value(answer, "results", page), page, "id", "title"):
                 found[row["title"]] = max(row["id"], found.get(row["title"], 0))
             page = _path_of(answer.get("next") or "")
         return found
@@ -81,7 +84,7 @@ class LabelStudio:
 
     def file(self, place: str) -> bytes | None:
         """The bytes of what a task shows by its `place`; None if the server does not show it."""
-        answer = self._call("GET", place)
+        answer = self._call("GET", place, allow_redirects=True)
         return answer.content if answer.ok else None
 
     def tasks(self, project: int) -> list[dict[str, Any]]:
@@ -109,7 +112,7 @@ class LabelStudio:
 
     def people(self) -> dict[int, str]:
         """The email, or the name, of each user by id."""
-        users = self._json("GET", "/api/users/", kind=list)
+        users = self._rows(self._json("GET", "/api/users/", kind=list), "/api/users/", "id")
         return {user["id"]: user.get("email") or user.get("username") or str(user["id"]) for user in users}
 
     def pause(self, tried: int) -> None:
@@ -138,6 +141,12 @@ class LabelStudio:
         if key not in answer:
             raise InputError(f"{self.url}: {path} has no {key!r}; expected the address of a Label Studio server")
         return answer[key]
+
+    def _rows(self, rows: Any, path: str, *keys: str) -> list[dict[str, Any]]:
+        if not isinstance(rows, list) or not all(isinstance(row, dict) and row.keys() >= set(keys) for row in rows):
+            said = f"{path} has no rows with {' and '.join(keys)}"
+            raise InputError(f"{self.url}: {said}; expected the address of a Label Studio server")
+        return rows
 
     def _done(self, method: str, path: str, tries: int = TRIES, **more: Any) -> requests.Response:
         answer = self._call(method, path, tries, **more)
@@ -173,18 +182,24 @@ class LabelStudio:
             answer = self._once(method, path, **more)
         return answer
 
-    def _once(self, method: str, path: str, **more: Any) -> requests.Response:
+    def _once(self, method: str, path: str, allow_redirects: bool = False, **more: Any) -> requests.Response:
+        """A redirect is followed where that is asked for only: it makes a GET of what was to be posted."""
+        more |= {"timeout": TIMEOUT_S, "allow_redirects": allow_redirects}
         try:
-            return self._session.request(method, f"{self.url}{path}", timeout=TIMEOUT_S, **more)
-        except requests.exceptions.InvalidURL as error:
-            raise InputError(f"--url {self.url}: {error}; expected http://host:port") from None
+            answer = self._session.request(method, f"{self.url}{path}", **more)
         except (requests.exceptions.MissingSchema, requests.exceptions.InvalidSchema):
             raise InputError(f"--url {self.url}: expected http:// or https:// before it") from None
+        except ValueError as error:  # not only requests' own: names that no host can have raise urllib3's
+            raise InputError(f"--url {self.url}: {error}; expected http://host:port") from None
         except (requests.ConnectionError, requests.Timeout):
             said = f"{self.url}: no Label Studio answers there; `make label-studio` starts one"
             raise BusyError(said) from None
         except requests.RequestException as error:
             raise InputError(f"{self.url}: {error}") from None
+        if answer.is_redirect:
+            there = without_password(urljoin(answer.url, answer.headers["Location"])).split("?")[0]
+            raise InputError(f"--url {self.url}: sends {path} on to {there}; expected the address that answers")
+        return answer
 
     def _refresh(self) -> None:
         self._proof, path = "", "/api/token/refresh/"

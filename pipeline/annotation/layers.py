@@ -13,11 +13,10 @@ from pipeline.annotation.fetched import Fetched
 from pipeline.annotation.project import Project
 from pipeline.core.errors import InputError, shown
 from pipeline.core.files import write_json, write_text
-from pipeline.core.layer import STATES, layer_file, read_layer, write_layer
+from pipeline.core.layer import STATES, Statement, layer_file, read_layer, write_layer
 from pipeline.metrics.metrics import main_metric
 
 HEADER = "file", "key", "rule", "found", "done"  # as the ledger of `ingest`
-SAID = ("labelled", "empty", "skipped")
 
 
 def write_fetched(labels: Path, layer: str, project: Project, fetched: Fetched, layers: Sequence[str]) -> list[str]:
@@ -55,15 +54,24 @@ def write_fetched(labels: Path, layer: str, project: Project, fetched: Fetched, 
 
 
 def _keep(path: Path, fetched: Fetched) -> None:
+    """Raise InputError if something that the layer says is neither in what was fetched nor renewed by who said it."""
     if not path.exists():
         return
-    now = {s.id: s.state for s in fetched.statements}
-    lost = [s.id for s in read_layer(path) if s.state in SAID and now.get(s.id, "untouched") == "untouched"]
+    now = {s.id: s for s in fetched.statements}
+    lost = [s.id for s in read_layer(path) if s.state != "untouched" and _is_lost(s, now.get(s.id), fetched)]
     if lost:
         raise InputError(
             f"{path}: has {len(lost)} answers that the project does not (first: {lost[0]}); "
             "expected another --name, or remove the file"
         )
+
+
+def _is_lost(before: Statement, now: Statement | None, fetched: Fetched) -> bool:
+    if now is None or now.state == "untouched" or before.state == "excluded":
+        return True
+    renewed = now.by == before.by or before.id in fetched.answers.get(before.by, {})
+    same = (now.state, now.label, now.objects) == (before.state, before.label, before.objects)
+    return not (renewed or same or before.state == "skipped")
 
 
 def _ledger(fetched: Fetched) -> str:

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pipeline.core.sample import Landmark, Object
+from pipeline.metrics.matching import iou
 
+MOVED = 0.5  # IoU from which a box may be one that was moved
 Near = tuple[float, float]  # how far x and y may be off, in shares of the sides
 
 
@@ -44,7 +46,7 @@ def _most_like(o: Object, changed: Sequence[tuple[Object, Object]], near: Near) 
     """`o` with what it shares with the one of those that were shown, and changed, that it shares most with."""
     alike = [_alike(o, before, near) + (o.label == before.label) / 2 for before, _ in changed]
     if max(alike, default=0) < 2:  # a side by chance
-        return o
+        return replace(o, crowd=_is_crowd(o, changed))
     before, exact = changed[alike.index(max(alike))]
     points = [_point(*pair, near) for pair in zip(o.landmarks, before.landmarks, exact.landmarks, strict=False)]
     points += o.landmarks[len(points) :]
@@ -52,6 +54,13 @@ def _most_like(o: Object, changed: Sequence[tuple[Object, Object]], near: Near) 
         points = []
     (x, w), (y, h) = (_side(o.box, before.box, exact.box, axis, near[axis]) for axis in (0, 1))
     return replace(o, box=(x, y, w, h), landmarks=points, crowd=exact.crowd)
+
+
+def _is_crowd(o: Object, changed: Sequence[tuple[Object, Object]]) -> bool:
+    """Whether the one that it lies on most was a crowd, which no tool can say: a box that was moved on both axes."""
+    near = [(float(iou([before], [o])[0, 0]), exact.crowd) for before, exact in changed if before.label == o.label]
+    overlap, crowd = max(near, default=(0.0, False))
+    return crowd and overlap >= MOVED
 
 
 def _alike(o: Object, before: Object, near: Near) -> int:

@@ -75,7 +75,9 @@ def matches(truth: list[Sample], predicted: list[Sample], dataset: Dataset, kind
     found = found[np.lexsort((-found.score, found.group))]
     found = found[_rank(found.group) < MOST[kind]]
     right, counted = _match(found, gold, ignored, _oks if kind == "keypoints" else _iou)
-    positives = np.bincount(gold.group[~ignored], minlength=images * len(dataset.labels)).reshape(-1, images)
+    positives = np.bincount(gold.group[~ignored], minlength=images * len(dataset.labels)).reshape(
+        len(dataset.labels), images
+    )
     by_score = np.lexsort((-found.score, found.group // images))
     ends = np.searchsorted(found.group[by_score] // images, np.arange(len(dataset.labels) + 1))
     each = [by_score[a:b] for a, b in pairwise(ends)]

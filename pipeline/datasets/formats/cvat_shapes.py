@@ -1,5 +1,6 @@
 """The shapes in CVAT's XML: boxes, points, skeletons and tags of one image or frame."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from xml.etree.ElementTree import Element, ParseError
@@ -68,12 +69,15 @@ class Shapes:
 
     def _boxes_of_skeletons(self) -> list[int | None]:
         """For each skeleton the one box of its group; without a group, the one around it that is of no skeleton's group
-        and whose label begins its own ("alpaca" and "alpaca_points"). A box that two could have is nobody's."""
-        groups = {skeleton.group for skeleton in self.skeletons} - {None}
+        and whose label begins its own ("alpaca" and "alpaca_points"), and so among several of a group. A box that two
+        could have is nobody's."""
+        groups = Counter(skeleton.group for skeleton in self.skeletons if skeleton.group is not None)
         found = []
         for skeleton in self.skeletons:
             if skeleton.group is not None:
                 boxes = [i for i, box in enumerate(self.boxes) if box.tie == skeleton.group]
+                if len(boxes) > 1 or groups[skeleton.group] > 1:
+                    boxes = [i for i in boxes if _lies_in(skeleton, self.boxes[i])]
             else:
                 boxes = [i for i, box in enumerate(self.boxes) if box.tie not in groups and _lies_in(skeleton, box)]
             found.append(boxes[0] if len(boxes) == 1 else None)

@@ -77,13 +77,16 @@ class Regions:
         if shape == "keypoint":
             seen = HIDDEN if self._id(region) in self.hidden else VISIBLE
             parent = region.get("parentID")
+            _refuse_beyond(x, y)
             points.append((Point(key, label, x, y, seen), str(parent) if parent else None))
             return
         w, h = number(value.get("width")) * width / 100, number(value.get("height")) * height / 100
         degrees = number(value.get("rotation") or 0)
         if degrees:
             self.drawings.notes["box_turned", "boxes are turned; of each the box of its ellipse is taken"] += 1
-        self.drawing.boxes.append(Box(key, label, _box(x, y, w, h, degrees), self._id(region)))
+        box = _box(x, y, w, h, degrees)
+        _refuse_beyond(*box)
+        self.drawing.boxes.append(Box(key, label, box, self._id(region)))
 
 
 def _box(x: float, y: float, w: float, h: float, degrees: float) -> tuple[float, float, float, float]:
@@ -94,6 +97,11 @@ def _box(x: float, y: float, w: float, h: float, degrees: float) -> tuple[float,
     cx = x + w / 2 * math.cos(turn) - h / 2 * math.sin(turn)
     cy = y + w / 2 * math.sin(turn) + h / 2 * math.cos(turn)
     return turned(cx, cy, w, h, degrees)
+
+
+def _refuse_beyond(*pixels: float) -> None:
+    if not math.isfinite(sum(map(abs, pixels))):
+        raise ValueError(f"at {', '.join(f'{p:g}' for p in pixels)} pixels; expected finite numbers")
 
 
 def _shape_of(region: dict[str, Any]) -> str | None:

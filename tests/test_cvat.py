@@ -148,7 +148,7 @@ def test_a_new_object_has_nothing_of_one_that_is_still_there():
 
 def test_a_crowd_that_was_moved_is_a_crowd():
     crowd, calf = Object("cow", (0.1, 0.1, 0.5, 0.5), crowd=True), Object("cow", (0.2, 0.2, 0.3, 0.3))
-    moved, other = replace(crowd, box=(0.12, 0.13, 0.49, 0.5), crowd=False), Object("goat", (0.1, 0.1, 0.4, 0.4))
+    moved, other = replace(crowd, box=(0.12, 0.13, 0.49, 0.5), crowd=False), Object("goat", (0.15, 0.15, 0.4, 0.4))
     found, kept = snap([moved, other], [crowd, calf], [crowd, calf], (1e-3, 1e-3))
     assert (found, kept) == ([replace(moved, crowd=True), other], 0)
     away = replace(crowd, box=(0.6, 0.62, 0.3, 0.3), crowd=False)

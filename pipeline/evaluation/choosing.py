@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import InputError
+from pipeline.core.params import AUTO, HOW
 from pipeline.core.sample import read_samples
-from pipeline.metrics.chosen import AUTO, HOW, choose_score
+from pipeline.metrics.chosen import choose_score
 from pipeline.metrics.metrics import judged, paired
 
 if TYPE_CHECKING:

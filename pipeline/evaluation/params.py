@@ -7,9 +7,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.core.errors import InputError
-from pipeline.core.params import Block, Count, Fraction
+from pipeline.core.params import AUTO, HOW, Block, Count, Fraction
 from pipeline.core.spec import ModelSpec
-from pipeline.metrics.chosen import AUTO, HOW
 
 Cost = Annotated[float, Field(gt=0)]
 

@@ -53,9 +53,12 @@ def close() -> None:
     import fiftyone as fo
     import psutil
     from fiftyone.core.odm import database as odm
+    from fiftyone.factory import repo_factory
 
     fo.close_app()  # before the database: without that it hangs for half a minute
     odm._disconnect()  # so does Python's exit
+    repo_factory._db = None  # what it keeps is of the connection that is closed
+    repo_factory.RepositoryFactory.repos.clear()
     os.environ.pop("FIFTYONE_PRIVATE_DATABASE_PORT", None)
     while _services:
         _, service = _services.popitem()

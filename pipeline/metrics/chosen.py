@@ -8,12 +8,10 @@ import numpy as np
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json
+from pipeline.core.params import AUTO, HOW
 from pipeline.core.sample import Sample
 from pipeline.metrics.calibration import scored
 from pipeline.metrics.metrics import DIGITS, FOR_AP, one_object
-
-AUTO = "auto"
-HOW = ("miss_cost", "alarm_cost")  # of the block `predict`: how to choose, nothing that a model needs
 
 
 def choose_score(

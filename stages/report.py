@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
+from pipeline.core.errors import InputError
+from pipeline.core.files import read_text
 from pipeline.core.resolved import Resolved
+from pipeline.core.yaml_text import yaml_value
 from pipeline.report.page import write_page
 from stages import run
 
@@ -18,8 +19,12 @@ def report(name: str) -> str:
 def _stated(name: str) -> dict[str, Any]:
     """What params.yaml states of the run, as it is now; it is only shown."""
     file = Path("params.yaml")
-    params = YAML(typ="safe").load(file) if file.is_file() else {}
-    return dict(params.get("runs", {}).get(name, {}))
+    block = yaml_value(read_text(file), str(file)) if file.is_file() else {}
+    for key in ("", "runs", name):
+        block = block.get(key, {}) if key else block
+        if not isinstance(block, dict):
+            raise InputError(f"{file}: {key or 'the file'}: found {block!r:.40}, expected keys with values")
+    return dict(block)
 
 
 if __name__ == "__main__":

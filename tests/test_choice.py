@@ -146,6 +146,12 @@ def test_what_is_said_of_it() -> None:
     assert "too little is labelled" in worth.gain_text(worth.gain(images, [str(i) for i in range(20)]))
 
 
+def test_where_no_image_is_left_to_choose_nothing_is_measured() -> None:
+    images = seen(np.random.default_rng(0), 90, 0.1)
+    images.labels, images.count = np.arange(90) % 40, 40
+    assert worth.gain(images, [str(i) for i in range(90)]) is None
+
+
 @pytest.fixture
 def animals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with a dataset of 24 images, ingested, and a pool beside it: new images, copies, and a labelled one."""

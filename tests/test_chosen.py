@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from test_evaluate import draw_split, spec_of, write_history, write_model
 
-from pipeline.commands import models as commands
+from pipeline.commands.common import shown_block
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_json
 from pipeline.core.sample import Object, Sample, read_dataset, write_samples
@@ -153,12 +153,12 @@ def test_what_ships_and_predicts_takes_the_number(project: Path, monkeypatch: py
         "runs: {r: {dataset: herd, task: detect, predict: {score: auto}}}\n"
     )
     monkeypatch.chdir(project)
-    assert commands._shown("r") == plain | {"score": metrics["chosen"]["score"]}
+    assert shown_block("r") == plain | {"score": metrics["chosen"]["score"]}
     write_json(file, {"task": "detect"})
     with pytest.raises(InputError, match=r"metrics\.json: has no score that was chosen; .* evaluate chooses one"):
-        commands._shown("r")
+        shown_block("r")
     file.unlink()
     with pytest.raises(InputError, match=r"metrics\.json: no such file; .* evaluate chooses one"):
-        commands._shown("r")
+        shown_block("r")
     with pytest.raises(InputError, match=r"predict\.score: found auto, expected the number"):
         with_predict(spec_of("detect"), AUTO)

@@ -148,7 +148,7 @@ def test_a_new_object_has_nothing_of_one_that_is_still_there():
 
 def test_a_crowd_that_was_moved_is_a_crowd():
     crowd, calf = Object("cow", (0.1, 0.1, 0.5, 0.5), crowd=True), Object("cow", (0.2, 0.2, 0.3, 0.3))
-    moved, other = replace(crowd, box=(0.12, 0.13, 0.49, 0.5), crowd=False), Object("goat", (0.1, 0.1, 0.4, 0.4))
+    moved, other = replace(crowd, box=(0.12, 0.13, 0.49, 0.5), crowd=False), Object("goat", (0.15, 0.15, 0.4, 0.4))
     found, kept = snap([moved, other], [crowd, calf], [crowd, calf], (1e-3, 1e-3))
     assert (found, kept) == ([replace(moved, crowd=True), other], 0)
     away = replace(crowd, box=(0.6, 0.62, 0.3, 0.3), crowd=False)
@@ -393,6 +393,13 @@ def test_the_commands_send_and_fetch(herd, monkeypatch, capsys):  # noqa: F811
     assert [(s.id, s.by) for s in read_layer(project / "labels/herd/round1.jsonl") if s.state == "labelled"] == [
         (b, "ann")
     ]
+    (project / "params.yaml").write_text("datasets: {herd: {format: coco, path: a, labels: a, layers: [round1]}}\n")
+    for name, following in (
+        ("round2", "`layers: [round1, round2]` under datasets.herd in params.yaml, then "),
+        ("round1", ""),
+    ):
+        main(["annotated", "herd", "--name", name, "--xml", "export.xml"])
+        assert capsys.readouterr().out.splitlines()[-1] == f"next: {following}`make repro`"
     for wrong in (["--to", "cvat"], ["--to", "label-studio", "--out", "task2"]):
         with pytest.raises(SystemExit):
             main(["annotate", "herd", *wrong])

@@ -52,7 +52,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def test_detections_landmarks_and_the_same_map(tmp_path, database):
     test, predictions, truth, predicted = draw_run(tmp_path, "detect")
     view = opened_run("detect", test, predictions, database).dataset
-    assert view.name == "pocketlens-detect" and view.persistent and len(view) == PICTURES
+    assert view.name == "pocketlens-run-detect" and view.persistent and len(view) == PICTURES
     assert view.values("filepath") == [str(test / t.file_name) for t in truth]
     assert view.count_sample_tags() == {"test": PICTURES}
     assert view.values("ground_truth.detections.label") == [[o.label for o in t.objects] for t in truth]

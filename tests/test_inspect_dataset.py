@@ -4,6 +4,7 @@ import shutil
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,25 @@ from PIL import Image
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+from pipeline.annotation.mistakes import Suspect, write_mistakes
 from pipeline.cli import main
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_text
-from pipeline.core.layer import content_of, is_of, read_layer
+from pipeline.core.layer import content_of, is_of, layer_file, read_layer, write_layer
 from pipeline.core.sample import ABSENT, SPLITS, Landmark, Object, Sample, read_samples, write_dataset, write_samples
 from pipeline.datasets.formats.made_ids import source_files
-from pipeline.datasets.formats.reading import Candidate, give_ids
-from pipeline.inspection.app import show, tagged_ids
+from pipeline.datasets.formats.reading import Candidate, Reading, give_ids
+from pipeline.datasets.ingest.layers import Layer, lay
+from pipeline.inspection.app import inspect_dataset, show, tagged_ids
 from pipeline.inspection.database import close, connect
-from pipeline.inspection.dataset_view import DatasetFiles, open_dataset
+from pipeline.inspection.dataset_view import DatasetFiles, name_of_dataset, open_dataset
+from pipeline.inspection.edits import hash_of_file
 from pipeline.inspection.embedding import points_of
 from pipeline.inspection.opening import tagged
+from pipeline.inspection.run_view import name_of
 
 LEDGER = ["file,key,rule,found,done"]
+DAY = date(2026, 2, 3)
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -77,7 +83,8 @@ def sample_of(view: Any, name: str) -> Any:
 
 def test_all_splits_with_their_source_ledger_twins_and_suspicions(tmp_path, database):
     files = draw_dataset(tmp_path)
-    write_text(files.mistakes, "id,object,score,kind\ntest2,,0.7,dropped\nval1,1,0.9,swapped\nval1,0,0.95,shifted\n")
+    found = [("test2", None, 0.7, "dropped"), ("val1", 1, 0.9, "swapped"), ("val1", 0, 0.95, "shifted")]
+    write_mistakes(files.mistakes, [Suspect(*row, "cow") for row in found])
     view = open_dataset(files, database).dataset
     assert view.count_sample_tags() == {"train": 4, "val": 4, "test": 4, "refused": 1}
     first = sample_of(view, "train0")
@@ -87,6 +94,7 @@ def test_all_splits_with_their_source_ledger_twins_and_suspicions(tmp_path, data
     suspected = view.load_saved_view("suspected label mistakes")
     # in the file's order: a score is its kind's own
     assert suspected.values("name") == ["test2", "val1"] and suspected.values("mistake_kind") == ["dropped", "swapped"]
+    assert suspected.values("mistake_rank") == [1, 2]
     assert view.load_saved_view("refused").values("filepath") == [str(files.source / "twice.png")]
     assert view.load_saved_view("refused").values("problems") == [["conflicting_labels: two (refused)"]]
     assert view.info["refused"] == {"torn.jpg": "unreadable: no image (refused)"}
@@ -116,9 +124,9 @@ def edit(view: Any, name: str) -> list[float]:
 
 def test_what_a_person_changes_and_tags_is_a_layer_before_anything_is_made_anew(tmp_path, database):
     files = replace(draw_dataset(tmp_path), by="ann")
-    view = open_dataset(files, database).dataset
+    view = open_dataset(files, database, DAY).dataset
     before = {s.id: s for split in SPLITS for s in read_samples(files.ingested / split)}
-    assert open_dataset(files, database).said == [], "what nobody has touched is no statement"
+    assert open_dataset(files, database, DAY).said == [], "what nobody has touched is no statement"
     box = edit(view, "train3")
     emptied = sample_of(view, "val1")
     emptied.ground_truth.detections = []
@@ -128,8 +136,8 @@ def test_what_a_person_changes_and_tags_is_a_layer_before_anything_is_made_anew(
         chosen.tags.append(tag)
         chosen.save()
     write_text(files.ledger, "\n".join([*LEDGER, ""]))  # as after the next ingest
-    opened = open_dataset(files, database)
-    [layer] = (tmp_path / "labels/herd").glob("app-*.jsonl")
+    opened = open_dataset(files, database, DAY)
+    layer = tmp_path / f"labels/herd/app-{DAY}.jsonl"
     assert opened.said == [f"{layer}: what was said of 3 images in FiftyOne's App"]
     said = {s.id: s for s in read_layer(layer)}
     assert {id: (s.state, s.by, s.shown) for id, s in said.items()} == {
@@ -146,13 +154,104 @@ def test_what_a_person_changes_and_tags_is_a_layer_before_anything_is_made_anew(
     view = opened.dataset
     assert sample_of(view, "train0").problems == [], "it was made anew"
     assert set(view.count_sample_tags()) == {*SPLITS, "exclude", "relabel", "wrong"}
-    assert open_dataset(files, database).said == [] and len(read_layer(layer)) == 3
+    assert open_dataset(files, database, DAY).said == [] and len(read_layer(layer)) == 3
     again = sample_of(view, "train3")
     again.ground_truth.detections = []
     again.save()
-    assert len(open_dataset(files, database).said) == 1
+    assert len(open_dataset(files, database, DAY).said) == 1
     assert {s.id: s.state for s in read_layer(layer)}["train3"] == "empty", "the last word counts"
     assert tagged(database, view.name, "relabel") == ["train3"]
+
+
+def test_a_view_whose_making_is_cut_short_leaves_tags_and_labels_where_they_were(tmp_path, database, monkeypatch):
+    files = replace(draw_dataset(tmp_path), name="torn")
+    view = open_dataset(files, database).dataset
+    view.match({"name": "train1"}).tag_samples("relabel")
+    write_text(files.ledger, "\n".join([*LEDGER, ""]))
+
+    def cut() -> dict[str, list[str]]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        open_dataset(replace(files, twins=cut), database)
+    assert tagged(database, view.name, "relabel") == ["train1"]
+    fo = connect(database)
+    with monkeypatch.context() as patch:  # as late as can be: the old one is gone, the new one has not its name yet
+        patch.setattr(fo.Dataset, "name", property(lambda self: self._doc.name, lambda *_: cut()))
+        with pytest.raises(KeyboardInterrupt):
+            open_dataset(files, database)
+    assert not fo.dataset_exists("pocketlens-dataset-torn")
+    again = open_dataset(files, database)
+    assert again.said == [] and tagged(database, again.dataset.name, "relabel") == ["train1"]
+    assert not [name for name in fo.list_datasets() if "torn" in name and name != again.dataset.name]
+
+
+def test_a_second_correction_after_ingest_has_laid_the_first_is_laid_over_it(tmp_path, database):
+    files = replace(draw_dataset(tmp_path), name="twice")
+    folder, labels = files.ingested / "train", tmp_path / "labels"
+    source = read_samples(folder)
+    reading, names = Reading([], HERD.labels, HERD.landmarks), {s.id: s.file_name for s in source}
+
+    def laid(*layers: str) -> list[Sample]:
+        files = [layer_file(labels, "twice", layer) for layer in layers]
+        found = lay([Layer(f.stem, f, "", read_layer(f)) for f in files], reading, source, names, folder)
+        assert {rule for p in found.problems if (rule := p.rule) != "relabelled"} == set()
+        write_samples(folder, found.samples)  # as ingest does
+        return found.samples
+
+    for day, boxes in enumerate((0, 1, 2), 1):
+        view = open_dataset(files, database, DAY).dataset
+        for number in range(boxes + 1):
+            sample = sample_of(view, f"train{number}")
+            box = [0.1 * day, 0.25, 0.5, 0.5]
+            sample.ground_truth.detections = [connect(database).Detection(label="horse", bounding_box=box)]
+            sample.save()
+        open_dataset(files, database, DAY)
+        open_dataset(files, database, DAY)
+        now = laid(*(f"app-{DAY}{end}" for end in ("", "-2", "-3")[:day]))
+        assert [s.objects[0].box[0] if s.objects else None for s in now[: boxes + 1]] == [0.1 * day] * (boxes + 1)
+
+
+def test_an_image_with_the_tag_exclude_stays_excluded_until_that_holds_no_more(tmp_path, database):
+    files = replace(draw_dataset(tmp_path), name="left-out")
+    view = open_dataset(files, database, DAY).dataset
+    layer = tmp_path / f"labels/left-out/app-{DAY}.jsonl"
+
+    def states() -> list[str]:
+        return [s.state for s in read_layer(layer)]
+
+    view.match({"name": "train3"}).tag_samples("exclude")
+    assert len(open_dataset(files, database, DAY).said) == 1 and states() == ["excluded"]
+    edit(view, "train3")
+    assert open_dataset(files, database, DAY).said == [] and states() == ["excluded"]
+    view.match({"name": "train3"}).untag_samples("exclude")
+    assert len(open_dataset(files, database, DAY).said) == 1 and states() == ["labelled"], "what was changed meanwhile"
+    view.match({"name": "train3"}).tag_samples("exclude")
+    assert len(open_dataset(files, database, DAY).said) == 1 and states() == ["excluded"]
+    [said] = read_layer(layer)
+    write_layer(layer, [replace(said, against="0" * 16)])  # of other labels: ingest does not take it
+    assert len(open_dataset(files, database, DAY).said) == 1
+    assert [s.against for s in read_layer(layer.with_stem(f"app-{DAY}-2"))] == [said.against]
+    assert open_dataset(files, database, DAY).said == []
+
+
+def test_what_was_written_is_said_also_where_the_app_cannot_be_shown(tmp_path, database):
+    files, said = replace(draw_dataset(tmp_path), name="busy"), list[str]()
+    edit(open_dataset(files, database).dataset, "train3")
+    Image.new("RGB", (256, 192), (1, 2, 3)).save(files.ingested / "train/train2.jpg")  # its labels stay as they are
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(InputError, match="name another one"):
+            inspect_dataset(files, database, taken.getsockname()[1], said.append)
+    [layer] = (tmp_path / "labels/busy").iterdir()
+    assert said == [f"{layer}: what was said of 1 images in FiftyOne's App"]
+    shown = sample_of(open_dataset(files, database).dataset, "train2")
+    assert shown.image == hash_of_file(files.ingested / "train/train2.jpg"), "another image is another view"
+
+
+def test_no_two_views_have_one_name():
+    assert len({name_of(name) for name in ("herd", "dataset-herd")} | {name_of_dataset("herd")}) == 3
 
 
 def test_what_cannot_be_said_of_the_images_as_they_are_stays_in_the_old_dataset(tmp_path, database):
@@ -178,12 +277,13 @@ def test_edits_in_a_runs_view_survive_new_predictions(tmp_path, database):
     view = opened_run("edited", test, predictions, database).dataset
     assert view.get_field("ground_truth").read_only
     edit(view, "img1")
+    made = view.created_at
     predicted[0].objects = []
     write_samples(predictions, predicted)
     opened = opened_run("edited", test, predictions, database)
     [statement] = read_layer(next((tmp_path / "labels/herd").iterdir()))
     assert (statement.id, statement.state, statement.shown) == ("img1", "labelled", "edited")
-    assert len(opened.said) == 1 and opened.dataset.created_at > view.created_at
+    assert len(opened.said) == 1 and opened.dataset.created_at > made
 
 
 def test_map_likeness_and_uniqueness_without_a_network(tmp_path, database, monkeypatch):
@@ -243,7 +343,7 @@ def test_a_broken_table_is_named(tmp_path, database):
     write_text(files.ledger, "file,rule\n")
     with pytest.raises(InputError, match=r"ledger.csv: no column key; expected file,key,rule,found,done"):
         open_dataset(files, database)
-    with pytest.raises(InputError, match="no FiftyOne dataset pocketlens-nobody"):
+    with pytest.raises(InputError, match="no FiftyOne dataset pocketlens-run-nobody"):
         tagged_ids("nobody", False, "relabel", database)
 
 

@@ -209,6 +209,31 @@ def test_crowds_are_not_judged_nor_taken_for_missing() -> None:
     assert max((row.score for row in of_crowds), default=0) < 0.5
 
 
+def few(rng: np.random.Generator, there: tuple[int, ...]) -> list[Boxed]:
+    """Six images of which those `there` have boxes."""
+    images = []
+    for n in range(6):
+        maps, boxes, labels = scene(rng)
+        kept = slice(None if n in there else 0)
+        images.append(Boxed(maps, boxes[kept], labels[kept], NONE))
+    return images
+
+
+def test_boxes_of_two_images_of_many_are_judged_by_each_other() -> None:
+    groups = [str(i) for i in range(6)]
+    assert folds_of(groups)[1] == folds_of(groups)[3], "a head that has seen neither has seen no box"
+    images = few(np.random.default_rng(0), (1, 3))
+    judged = judge(images, groups, 2)
+    assert [len(j.said) for j in judged] == [len(image.boxes) for image in images]
+
+
+def test_a_box_whose_label_no_other_group_has_is_not_called_wrong() -> None:
+    images = few(np.random.default_rng(0), (0, 1, 2, 3))
+    images[0].labels[:] = 2
+    said = judge(images, [str(i) for i in range(6)], 3)[0].said
+    assert said.tolist() == [[0, 0, 1, 0]] * len(images[0].boxes)
+
+
 def photo(place: Path, rng: np.random.Generator, things: list[tuple[str, tuple[float, float, float, float]]]) -> None:
     image = Image.fromarray(rng.integers(90, 120, (64, 64, 3), dtype=np.uint8))
     pen = ImageDraw.Draw(image)
@@ -296,6 +321,9 @@ def test_too_few_labels_to_learn_from_is_said(tmp_path: Path) -> None:
         InputError, match=r"^dataset 'mine': 9 objects in 1 groups; expected 8 at least, and two groups"
     ):
         judged_boxes("mine", run, dataset, tmp_path, samples, tmp_path)
+    crowd = Sample("9", "9.jpg", 8, 8, group="two", objects=[Object("cow", (0, 0, 1, 1), crowd=True)])
+    with pytest.raises(InputError, match="9 objects in 1 groups"):
+        judged_boxes("mine", run, dataset, tmp_path, [*samples, crowd], tmp_path)
 
 
 def test_words_for_a_person() -> None:

@@ -335,6 +335,7 @@ def test_tasks_of_others_and_of_other_pixels_are_refused(server):
         ("task 1", "unknown_task", "refused"),
         ("task 2", "unknown_task", "refused"),
         ("task 3", "other_pixels", "refused"),
+        ("", "not_there", "noted"),
     ]
 
 

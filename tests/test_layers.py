@@ -1,5 +1,6 @@
 """Label layers: their file, and what `ingest` makes of them."""
 
+import itertools
 import json
 import math
 import shutil
@@ -8,7 +9,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageDraw
 from test_ingest import clip, hashes, params, picture, rows_of
 from test_sample import objects
 
@@ -21,7 +22,7 @@ from pipeline.datasets.ingest.ingest import ingest
 from pipeline.experiments.versions import difference, difference_text, open_version
 
 words = st.text(max_size=5)
-hexes = st.integers(0, 2**64).map("{:x}".format)
+hexes = st.binary(min_size=1, max_size=8).map(bytes.hex)
 statements = st.builds(
     Statement,
     id=st.text(min_size=1, max_size=5),
@@ -44,6 +45,13 @@ def test_what_is_stated_is_read_again(tmp_path_factory, rows):
     assert read_layer(path) == sorted(rows, key=lambda s: s.id)
 
 
+def test_a_black_image_is_not_taken_for_a_white_one():
+    black, white = (Image.new("RGB", (240, 180), colour) for colour in ("black", "white"))
+    statement = Statement("a", pixels_of(black), look_of(black), "empty", "", "ann")
+    assert is_of(statement, black)
+    assert not is_of(statement, white)
+
+
 COW = {"id": "b", "pixels": "ab", "look": "0f", "state": "labelled", "against": "cd"}
 A_BOX = {"label": "cow", "box": [0, 0, 1, 1]}
 GOOD = Statement("a", "ab", "0f", "empty", "cd", "ann").to_json()
@@ -57,7 +65,8 @@ GOOD = Statement("a", "ab", "0f", "empty", "cd", "ann").to_json()
         (GOOD | {"label": "cow"}, "a label or objects on an image that is empty"),
         (GOOD | {"colour": "red"}, "unknown key 'colour'"),
         (GOOD | {"look": "zz"}, "not a statement"),
-        ({"id": "a", "state": "empty"}, "not a statement"),
+        (GOOD | {"seconds": 10**400}, "not a statement"),
+        ({"id": "a", "state": "empty"}, "no pixels, look, against; expected id, pixels, look, state and against"),
         (GOOD | {"id": 7}, "found 7, expected a text"),
         (COW | {"label": ["cow"]}, "found ['cow'], expected a text"),
         (COW | {"objects": [{"label": 7, "box": [0, 0, 1, 1]}]}, "found 7, expected a text"),
@@ -76,6 +85,18 @@ def test_a_line_that_is_no_statement_is_named(line, said, tmp_path):
     with pytest.raises(InputError, match=r"a\.jsonl:2: ") as error:
         read_layer(path)
     assert said in str(error.value)
+
+
+def shape(kind, at):
+    image = Image.new("RGB", (160, 120), "white")
+    getattr(ImageDraw.Draw(image), kind)((at, 50, at + 12, 62), fill="red")
+    return image
+
+
+def test_small_shapes_on_a_plain_ground_are_other_images():
+    shapes = [shape(kind, at) for kind in ("ellipse", "rectangle") for at in range(0, 140, 16)]
+    for first, other in itertools.permutations(shapes, 2):
+        assert not is_of(Statement("a", pixels_of(first), look_of(first), "empty", "", "ann"), other)
 
 
 def test_an_image_is_known_again_when_it_was_scaled_and_saved(tmp_path):
@@ -324,6 +345,27 @@ def test_objects_of_a_layer_are_held_to_the_rules_of_the_source(herd):
     assert herd.summary["objects"] == {"seen": 16, "kept": 16, "dropped": 0}
 
 
+def test_an_image_that_one_layer_leaves_out_is_known_to_the_next(herd):
+    a, b = herd.train(2)
+    herd.write("round1", herd.say(a, "excluded"), herd.say(b, "excluded"))
+    herd.write("round2", herd.say(a, "excluded"), herd.say(b, objects=[a_box()]))
+    herd.ingest("round1", "round2")
+    assert not {a, b} & herd.samples.keys()
+    counts = herd.summary["layers"]["round2"]
+    assert (counts["unchanged"], counts["conflicts"], counts["not_there"]) == (1, 1, 0)
+    assert "labelled, by ann, but the layer round1 leaves the image out; " in " ".join(herd.found)
+
+
+def test_an_answer_of_which_no_box_can_be_kept_does_not_empty_the_image(herd):
+    a, *_ = herd.train(1)
+    before = herd.samples
+    herd.write("round1", herd.say(a, objects=[replace(a_box(), box=(1.5, 0.2, 0.2, 0.2))]))
+    herd.ingest("round1")
+    assert herd.changed(before) == set()
+    assert herd.summary["layers"]["round1"]["conflicts"] == 1
+    assert ("layer_conflict", "noted") in {row[1:] for row in herd.rows if row[0] == f"{a}.png"}
+
+
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
@@ -423,6 +465,12 @@ def test_a_layer_that_is_not_there_is_named(project, layers, said):
         resolve(params)
     assert "params.yaml: datasets.herd" in str(error.value)
     assert said in str(error.value)
+
+
+def test_a_layer_that_cannot_be_read_stops_before_ingest_and_its_data_stay(project):
+    (project / "labels/herd/round1.jsonl").write_text('{"id": "a", "state": "empty"}\n')
+    with pytest.raises(InputError, match=r"round1\.jsonl:1: .*no pixels, look, against"):
+        resolve(project / "params.yaml")
 
 
 def test_a_layer_that_has_changed_since_params_ran_is_refused(herd):

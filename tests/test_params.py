@@ -210,3 +210,11 @@ def test_what_a_run_starts_from_decides_its_defaults_and_not_how_it_was_said(tas
     assert by_hand == train({"pretrained": True})
     stated = {key: value for key, value in scratch.items() if by_hand[key] != value}
     assert train({"pretrained": pretrained}, **stated) == scratch
+
+
+def test_a_block_stated_in_part_keeps_its_other_defaults() -> None:
+    sample = parse_params("sample: {herd: {images: 60}, actions: {groups: 4}}", PARAMS).sample
+    assert (sample.herd.images, sample.herd.side, sample.alpaca.images) == (60, 256, 360)
+    assert (sample.actions.groups, sample.actions.clips) == (4, 2)
+    with pytest.raises(InputError, match=r"sample\.herd\.image"):
+        parse_params("sample: {herd: {image: 60}}", PARAMS)

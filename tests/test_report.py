@@ -26,6 +26,7 @@ from pipeline.core.spec import ModelSpec, write_spec
 from pipeline.evaluation.evaluate import write_report
 from pipeline.metrics.metrics import main_metric
 from pipeline.report.page import write_page
+from stages.report import _stated
 
 TASKS = ("classify", "localize", "detect")
 NAMES = [
@@ -301,6 +302,35 @@ def test_a_verdict_on_another_evaluation_is_not_shown(tmp_path: Path) -> None:
     write_json(metrics, json.loads(metrics.read_text()) | {"AP": 0.9})
     text = page(tmp_path).read_text()
     assert "reports/verify is of another evaluation than metrics.json" in text and "0.4321" not in text
+
+
+def test_an_evaluation_that_does_not_say_how_many_are_shown_has_a_page(tmp_path: Path) -> None:
+    draw_project(tmp_path, "detect", ["cow"], images=2)
+    file = tmp_path / "reports/evaluate/r/predictions/dataset.json"
+    said = json.loads(file.read_text())
+    del said["source"]["most"]
+    write_json(file, said)
+    assert page(tmp_path).is_file()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "the file: found None"),
+        ("runs:\n", "runs: found None"),
+        ("runs: {r: null}\n", "r: found None"),
+        ("runs: [\n", "not YAML"),
+    ],
+)
+def test_params_that_state_nothing_are_named(
+    text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(text)
+    with pytest.raises(InputError, match=f"params.yaml: {said}"):
+        _stated("r")
+    Path("params.yaml").write_text("runs: {r: {epochs: 2}}\n")
+    assert (_stated("r"), _stated("other")) == ({"epochs": 2}, {})
 
 
 def later(file: Path) -> None:

@@ -37,6 +37,7 @@ def smallest(name: str) -> dict[str, Any]:
         f"runs.{name}.train.epochs": 2,
         f"runs.{name}.export": {"calibration_images": 4, "targets": TARGETS},
         f"runs.{name}.verify.tolerance": 1.0,  # nets that have learned next to nothing
+        **({"runs.pose.predict": {"score": "auto"}} if name == "pose" else {}),
         "machine.workers": 0,
     }
 
@@ -74,6 +75,16 @@ def test_the_names_that_others_rely_on(project: Path, name: str) -> None:
     assert list(verdict["targets"]) == TARGETS
     assert verdict["targets"]["onnx_int8"]["size_ratio"] <= 0.35
     assert {p.name for p in (project / f"models/{name}").iterdir()} == {"model.json", "model.safetensors"}
+
+
+@pytest.mark.parametrize("name", ["pose"])
+def test_a_score_that_val_chose_is_what_ships(project: Path, name: str) -> None:
+    chosen = json.loads((project / f"reports/evaluate/{name}/metrics.json").read_text())["chosen"]
+    assert chosen["images"] == len(read_samples(project / f"data/ingested/{name}/val")) > 0
+    exports = project / "exports" / name
+    assert json.loads((exports / "model.json").read_text())["predict"] == {"score": chosen["score"]}
+    assert json.loads((exports / "preprocess.json").read_text())["decode"]["score"] == chosen["score"]
+    assert f"at the score of {chosen['score']:g}, chosen on val," in (exports / "README.md").read_text()
 
 
 def test_what_came_in_is_what_went_out(project: Path, name: str) -> None:

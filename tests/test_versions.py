@@ -176,7 +176,8 @@ def test_what_is_no_version_is_named(versions, tmp_path):
         compared(versions[0], versions[0].parent / "herd")
     with (
         pytest.raises(
-            InputError, match=re.escape("herd@HEAD: ") + "DVC has no such data of HEAD .*; commit dvc.lock after"
+            InputError,
+            match=re.escape("herd@HEAD: ") + r"DVC has no such data of HEAD \([^\[\]]*\); commit dvc.lock after",
         ),
         open_version("herd@HEAD", tmp_path),
     ):

@@ -153,17 +153,33 @@ class BoxHead:
         said = self.head(features.of(image, found))
         sure = torch.from_numpy(1 - said[:, self._count])
         kept = nms(torch.from_numpy(found.astype(np.float32)), sure, SAME).numpy()
-        return Judgement(self.head(numbers), self.places(boxes, numbers), found[kept], said[kept, : self._count])
+        judged, labels = self.head(numbers), features.images[image].labels
+        unknown = np.flatnonzero(~np.isin(labels, self.head.known))
+        judged[unknown] = np.eye(self._count + 1, dtype=np.float32)[labels[unknown]]
+        return Judgement(judged, self.places(boxes, numbers), found[kept], said[kept, : self._count])
 
 
 def judge(images: list[Boxed], groups: Sequence[str], count: int) -> list[Judgement]:
-    """Each image by a head that has seen none of its group. Labels are 0 to `count` - 1."""
-    features, folds = Features(images), folds_of(groups)
+    """Each image by a head that has seen none of its group. Labels are 0 to `count` - 1; one that no other group has
+    cannot be judged, and is taken for sure. Two groups must have boxes.
+    """
+    features, folds = Features(images), _folds(images, groups)
     judged: dict[int, Judgement] = {}
     for fold in np.unique(folds):
         head = BoxHead(features, np.flatnonzero(folds != fold).tolist(), count)
         judged |= {i: head(i) for i in np.flatnonzero(folds == fold).tolist()}
     return [judged[i] for i in range(len(images))]
+
+
+def _folds(images: list[Boxed], groups: Sequence[str]) -> NDArray[np.int64]:
+    """As `folds_of`, groups with a box apart from the others, so that no fold has all boxes."""
+    names = np.array(groups)
+    has_boxes = np.isin(names, [name for name, image in zip(groups, images, strict=True) if len(image.boxes)])
+    folds = np.zeros(len(names), np.int64)
+    for some in (has_boxes, ~has_boxes):
+        if some.any():
+            folds[some] = folds_of(names[some].tolist())
+    return folds
 
 
 def unlabelled(judgement: Judgement, boxes: Boxes) -> NDArray[np.int64]:

@@ -133,7 +133,7 @@ class LabelStudio:
         except ValueError:
             found = None
         if not isinstance(found, kind):
-            what = {dict: "a JSON object", list: "a JSON list"}[kind]
+            what = "a JSON object" if kind is dict else "a JSON list"
             raise InputError(f"{self.url}: {path} is not {what}; expected the address of a Label Studio server")
         return found
 

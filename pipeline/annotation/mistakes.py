@@ -106,7 +106,7 @@ def judged_boxes(
 ) -> tuple[list[Boxed], list[Judgement], dict[str, Frame]]:
     """Each of `samples`, what is said out of fold of its objects but crowds, and by id where it lies on the canvas."""
     count = sum(len(_single(s)) for s in samples)
-    _check(dataset, count, "objects", {group_of(s) for s in samples if s.objects})
+    _check(dataset, count, "objects", {group_of(s) for s in samples if _single(s)})
     made = each_map(name, dense_run(run), dataset, folder, samples, cache, lambda maps, frame: (list(maps), frame))
     some = np.random.default_rng(0).permutation(len(made))[:LEARNT_FROM]
     shrunk = Shrunk([made[i][0] for i in some])

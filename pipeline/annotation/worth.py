@@ -49,11 +49,13 @@ def curve(
 ) -> list[float]:
     """Accuracy on `test` of a head that has learned `start`, then at each of `budgets` images of `pool` that are
     chosen, or drawn by chance. Where the choice has no more to give, as the rest shows the same, chance goes on.
+    Each budget is larger than what was there before.
     """
     rng, known, scores = np.random.default_rng(seed), start, []
     for budget in budgets:
         free = np.setdiff1d(pool, known)
         number = budget - len(known)
+        assert number > 0, (budget, len(known))
         rows = [] if chance else next_rows(images, known, free, number, seed)
         rest = rng.permutation(np.setdiff1d(free, rows))[: number - len(rows)]
         known = np.concatenate([known, np.array(rows, np.int64), rest])
@@ -83,7 +85,10 @@ def gain(images: Images, groups: Sequence[str]) -> tuple[float, float] | None:
         rng = np.random.default_rng(seed)
         pool, test = halves(groups, HELD_OUT, rng)
         start = rng.permutation(pool)[: max(images.count, len(pool) // 12)]
-        budgets = [len(start) + (len(pool) // 3 - len(start)) * (n + 1) // ROUNDS for n in range(ROUNDS)]
+        more = len(pool) // 3 - len(start)
+        if more < ROUNDS:  # no image for each round: many labels, or one clip that has most images
+            return None
+        budgets = [len(start) + more * (n + 1) // ROUNDS for n in range(ROUNDS)]
         ours, chance = (curve(images, pool, test, start, budgets, how, seed) for how in (False, True))
         differences.append(np.mean(ours) - np.mean(chance))
     return float(np.mean(differences)), float(T * np.std(differences, ddof=1) / SEEDS**0.5)

@@ -5,7 +5,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from pipeline.commands.common import check_place, json_text, shown_block
+from pipeline.commands.common import check_ingested, check_place, json_text, shown_block
 from pipeline.config.params import Params, read_params
 from pipeline.core.errors import InputError, shown
 from pipeline.core.params import nearest
@@ -17,6 +17,7 @@ def next(args: argparse.Namespace) -> None:
 
     params = read_params()
     name, dataset = _run_and_dataset(params, args.name)
+    check_ingested(dataset)
     block = params.run(name)
     run = Run(name, block, shown_block(name) or {}, Path("models"), Path("exports"), Path(".features"))
     with ingested_images(Path("data/ingested") / dataset) as labelled:
@@ -44,6 +45,7 @@ def mistakes(args: argparse.Namespace) -> None:
 
     params = read_params()
     params.dataset(args.dataset)
+    check_ingested(args.dataset)
     name = args.run or _first_run(params, args.dataset)
     if params.run(name).dataset != args.dataset:
         raise InputError(f"--run {name}: its dataset is {params.run(name).dataset}; expected a run on {args.dataset}")

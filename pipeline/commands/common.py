@@ -47,6 +47,13 @@ def check_made(run: str) -> None:
         )
 
 
+def check_ingested(dataset: str) -> None:
+    """Raises InputError for a dataset of params.yaml that is not ingested yet."""
+    folder = Path("data/ingested") / dataset
+    if not (folder / "dataset.json").is_file():
+        raise InputError(f"{folder}: not here; `dvc repro ingest@{dataset}` makes it")
+
+
 def shown_block(run: str) -> dict[str, Any] | None:
     """What params.yaml says of the answers that are shown, with the score that was chosen on val where it says `auto`;
     None for a model that it does not know.

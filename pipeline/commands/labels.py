@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.commands.common import check_ingested
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_text
 
@@ -31,6 +32,7 @@ def annotate(args: argparse.Namespace) -> None:
     if args.run and args.name not in (name, args.run):
         raise InputError(f"--run {run}: its dataset is {name}; expected a run on {args.name}")
     params.dataset(name)
+    check_ingested(name)
     if (args.to == CVAT) != bool(args.out):
         raise InputError(
             f"--to {args.to}: {'expected --out FOLDER' if args.to == CVAT else '--out goes with --to cvat'}"
@@ -58,6 +60,7 @@ def annotated(args: argparse.Namespace) -> None:
     from pipeline.config.params import NAME, NAMED, read_params
 
     layers = read_params().dataset(args.dataset).layers
+    check_ingested(args.dataset)
     if not NAME.fullmatch(args.name):
         raise InputError(f"--name {args.name!r}: expected {NAMED}")
     if args.xml:

@@ -152,11 +152,12 @@ def run_of(project: Path, weights: str) -> str:
 def _dataset(params: Path, name: str, block: dict[str, Any]) -> dict[str, Any]:
     """What `ingest` reads, and what `augment` does."""
     for layer in block["layers"]:
-        from pipeline.core.layer import layer_file  # with Pillow, which other params are read without
+        from pipeline.core.layer import layer_file, read_layer  # with Pillow, which other params are read without
 
         file, where = layer_file(LABELS, name, layer), f"{params}: datasets.{name}.layers"
         if not (params.parent / file).is_file():
             raise InputError(f"{where}: {layer}: no such file: {file}")
+        read_layer(params.parent / file)  # now: DVC takes away what ingest made before it runs ingest
         stated, found = block["layers_sha256"].get(layer), sha256(params.parent / file)
         if stated not in (None, found):
             raise InputError(f"{where}_sha256.{layer}: found {stated}; that of {file} is {found}")

@@ -126,7 +126,7 @@ def open_version(name: str, project: Path) -> Iterator[Version]:
         try:
             fetch(project, rev, [(INGESTED / place).as_posix()], Path(folder))
         except (DvcException, SCMError, FileNotFoundError) as error:
-            why = str(error).strip("[]'")
+            why = getattr(error, "msg", None) or getattr(error, "strerror", None) or str(error)
             advice = "commit dvc.lock after `dvc repro`, and keep its data in DVC's cache or remote"
             raise InputError(f"{name}: DVC has no such data of {rev} ({why}); {advice}") from None
         yield _read(name, Path(folder) / INGESTED / place)

@@ -49,9 +49,9 @@ def tagged_ids(name: str, dataset: bool, tag: str, database: Path) -> list[str]:
 def _inspect(name: str, opens: Callable[[], Opened], port: int, say: Say) -> None:
     try:
         opened = opens()
-        session = show(opened.dataset, port)
-        for line in opened.said:
+        for line in opened.said:  # before anything that may fail: it is said once
             say(line)
+        session = show(opened.dataset, port)
         say(f"{name} in a browser: http://localhost:{port}  (Ctrl+C ends it)")
         try:
             session.wait()

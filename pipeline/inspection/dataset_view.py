@@ -5,6 +5,7 @@ import io
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def name_of_dataset(dataset: str) -> str:
     return f"{PREFIX}-dataset-{dataset}"
 
 
-def open_dataset(files: DatasetFiles, database: Path) -> Opened:
+def open_dataset(files: DatasetFiles, database: Path, today: date | None = None) -> Opened:
     """The dataset's FiftyOne dataset: the one in the database if it was made from these files, else made anew.
 
     The splits are tags. Fields: `ground_truth` (the one that may be changed in the App), `name`, `file`, `group`,
@@ -69,11 +70,15 @@ def open_dataset(files: DatasetFiles, database: Path) -> Opened:
     """
     folder = files.ingested.resolve()
     made_of = [folder / "dataset.json", *(folder / split / "metadata.jsonl" for split in SPLITS), files.ledger]
+    for split in SPLITS:
+        made_of += [folder / split / s.file_name for s in read_samples(folder / split)]
     made_of += [files.mistakes] if files.mistakes.is_file() else []
     made_from = fingerprint(str(folder), str(files.source), files.backbone, *made_of)
     labels = Labels(files.labels, files.name, files.by)
     name = name_of_dataset(files.name)
-    return opened(database, View(name, made_from, lambda fo, view: _build(fo, view, files), labels))
+    return opened(
+        database, View(name, made_from, lambda fo, view: _build(fo, view, files), labels), today or date.today()
+    )
 
 
 def _build(fo: Any, view: Any, files: DatasetFiles) -> None:

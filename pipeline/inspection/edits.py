@@ -1,13 +1,14 @@
 """What a person says of images in FiftyOne's App: labels that they change and tags, as statements of a label layer."""
 
 import hashlib
+from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from pipeline.core.image_file import open_image
-from pipeline.core.layer import Statement, layer_file, look_of, pixels_of, read_layer, write_layer
+from pipeline.core.layer import Statement, is_of, layer_file, look_of, pixels_of, read_layer, write_layer
 from pipeline.core.sample import SPLITS, Object
 from pipeline.inspection.labels import TRUTH, hash_of, labels_in
 
@@ -29,11 +30,11 @@ class Labels:
 
 @dataclass(slots=True)
 class Taken:
-    """`statements` that are new, in the layer `path`; `lost` counts images with a changed label that cannot be said of
-    the image as it is now: it is another one, or gone.
+    """`statements` that are new, in the layer `path`, None without any; `lost` counts images with a changed label that
+    cannot be said of the image as it is now: it is another one, or gone.
     """
 
-    path: Path
+    path: Path | None = None
     statements: list[Statement] = field(default_factory=list)
     lost: int = 0
 
@@ -55,28 +56,34 @@ def take_edits(dataset: Any, labels: Labels, today: date) -> Taken:
     """Write what a person has changed since the last time into labels/<dataset>/app-<date>.jsonl, and take note of it
     in the FiftyOne dataset, so that it is said once.
 
-    An image whose labels differ from what was written is labelled or empty; one with the tag `exclude` is excluded.
-    What a statement is about is the image that was shown: a file with other content is counted as lost.
+    An image whose labels differ from what was written is labelled or empty; one with the tag `exclude` is excluded,
+    whatever its labels are. What a statement is about is the image that was shown: a file with other content is
+    counted as lost.
     """
-    taken = Taken(layer_file(labels.folder, labels.dataset, f"app-{today.isoformat()}"))
-    excluded = {id for id, tags in user_tags(dataset).items() if EXCLUDE in tags} - _excluded(labels)
+    taken = Taken()
+    excluded = {id for id, tags in user_tags(dataset).items() if EXCLUDE in tags}
+    heard = _excluded(labels) if excluded else {}
     columns = dataset.values(["id", "name", "filepath", "against", "written", "image"])
     now = labels_in(dataset, _landmarks(dataset))
     noted: dict[str, str] = {}
-    for sample, id, file, against, written, image, (label, objects) in zip(*columns, *[now], strict=True):
-        found = hash_of(label, objects)
+    for sample, id, name, against, written, image, (label, objects) in zip(*columns, *[now], strict=True):
+        found, file = hash_of(label, objects), Path(name)
         if found == written and id not in excluded:
             continue
         if written is None:  # a refused image: it has no place in the dataset that a layer could speak of
             continue
-        if not Path(file).is_file() or hash_of_file(Path(file)) != image:
+        same = file.is_file() and hash_of_file(file) == image
+        if id in excluded and any(_holds(said, against, file if same else None) for said in heard.get(id, ())):
+            continue
+        if not same:
             taken.lost += 1
             continue
         state = "excluded" if id in excluded else "labelled" if objects or label is not None else "empty"
-        taken.statements.append(_statement(id, Path(file), state, against, labels, (label, objects)))
-        noted[sample] = found
+        taken.statements.append(_statement(id, file, state, against, labels, (label, objects)))
+        if state != "excluded":  # else its labels count again when the tag is taken off
+            noted[sample] = found
     if taken.statements:
-        _write(taken.path, taken.statements)
+        taken.path = _write(labels, today, taken.statements)
         _note(dataset, noted)
     return taken
 
@@ -99,16 +106,33 @@ def _statement(
     return Statement(id, *looks, state, against, labels.by, labels.shown, label=label, objects=objects)
 
 
-def _write(path: Path, statements: list[Statement]) -> None:
-    """Into the layer, in place of what it says of the same images."""
-    before = read_layer(path) if path.is_file() else []
-    write_layer(path, {s.id: s for s in (*before, *statements)}.values())
+def _write(labels: Labels, today: date, statements: list[Statement]) -> Path:
+    """Into today's layer, in place of what it says of the same images; returns its file. Once ingest has laid it, the
+    labels are others than those that its line is against: what is said then goes into another layer, to come after it.
+    """
+    path, number = layer_file(labels.folder, labels.dataset, f"app-{today.isoformat()}"), 1
+    while (later := path.with_stem(f"app-{today.isoformat()}-{number + 1}")).is_file():
+        path, number = later, number + 1
+    before = {s.id: s for s in read_layer(path)} if path.is_file() else {}
+    if any(s.id in before and before[s.id].against != s.against for s in statements):
+        path, before = later, {}
+    write_layer(path, (before | {s.id: s for s in statements}).values())
+    return path
 
 
-def _excluded(labels: Labels) -> set[str]:
-    """The ids that a layer of the App excludes: their tag has been heard."""
-    files = (labels.folder / labels.dataset).glob("app-*.jsonl")
-    return {s.id for file in sorted(files) for s in read_layer(file) if s.state == "excluded"}
+def _excluded(labels: Labels) -> dict[str, list[Statement]]:
+    """Of each id the statements of the App's layers that exclude it."""
+    found = defaultdict(list)
+    for file in sorted((labels.folder / labels.dataset).glob("app-*.jsonl")):
+        for said in read_layer(file):
+            if said.state == "excluded":
+                found[said.id].append(said)
+    return found
+
+
+def _holds(said: Statement, against: str, file: Path | None) -> bool:
+    """Whether ingest would take it, of an image with these labels; without its file, as far as is known."""
+    return said.against == against and (file is None or is_of(said, open_image(file)))
 
 
 def _note(dataset: Any, noted: dict[str, str]) -> None:

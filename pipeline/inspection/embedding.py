@@ -13,6 +13,7 @@ MAP, ALIKE, UNIQUE = "map", "alike", "uniqueness"  # the keys by which the App f
 NUMBERS = 50  # per image that are left of a vector: neighbours stay neighbours, and a database stays small
 FEWEST = 10  # images, below which t-SNE has nothing to arrange
 PERPLEXITY = 30
+NEIGHBOURS = 3  # with which FiftyOne's uniqueness compares an image: it asks for no fewer
 SEED = 0
 
 
@@ -25,13 +26,8 @@ def add_map(view: Any, samples: list[Sample], vectors: NDArray[np.float32]) -> N
     reduced = components(vectors, NUMBERS)
     brain.compute_visualization(view, points=points_of(reduced), brain_key=MAP, create_index=True, progress=False)
     brain.compute_similarity(view, embeddings=reduced, backend="sklearn", brain_key=ALIKE, progress=False)
-    if len(samples) > brain_neighbours() and np.ptp(reduced, axis=0).any():
+    if len(samples) > NEIGHBOURS and np.ptp(reduced, axis=0).any():
         brain.compute_uniqueness(view, uniqueness_field=UNIQUE, embeddings=reduced, progress=False)
-
-
-def brain_neighbours() -> int:
-    """How many others FiftyOne's uniqueness compares an image with: it asks for no fewer."""
-    return 3
 
 
 def components(vectors: NDArray[np.float32], most: int) -> NDArray[np.float32]:

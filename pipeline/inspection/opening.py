@@ -13,7 +13,7 @@ from pipeline.core.errors import InputError
 from pipeline.inspection.database import connect
 from pipeline.inspection.edits import Labels, remember, take_edits, user_tags
 
-LAYOUT = 2  # of the fields; another number makes every dataset stale
+LAYOUT = 3  # of the fields; another number makes every dataset stale
 PREFIX = "pocketlens"
 
 
@@ -54,38 +54,51 @@ def fingerprint(*things: str | Path) -> str:
     return digest.hexdigest()
 
 
-def opened(database: Path, view: View) -> Opened:
+def opened(database: Path, view: View, today: date) -> Opened:
     """The dataset of that name if it was made from these files, else made anew.
 
     Before that, labels that a person has changed in it go into a label layer and tags into the new one. What cannot be
     taken over, as fields and saved views of theirs, or labels of an image that is another one now, stays in the old
-    dataset, which gets another name.
+    dataset, which gets another name. `today` names the layer. Until the new one is finished, the old one stays
+    as it is.
     """
     fo = connect(database)
     with FileLock(database.resolve() / f"{view.name}.lock"):
-        found, tags = Opened(None), {}
+        name, found, kept, old = f"new-{view.name}", Opened(None), "", None
+        if fo.dataset_exists(name) and not fo.dataset_exists(view.name):  # what was cut short between two names
+            fo.load_dataset(name).name = view.name
+        tags: dict[str, set[str]] = {}
         if fo.dataset_exists(view.name):
             old = found.dataset = fo.load_dataset(view.name)
             if "made_from" in old.info:  # else its making was cut short, and no person has seen it
-                lost = _taken(old, view, found)
+                lost = _taken(old, view, found, today)
                 if view.made_from in old.info["made_from"]:
                     return found
                 tags = user_tags(old)
-                if lost or _foreign(old):
-                    found.said.append(_kept(fo, old, lost))
-        dataset = found.dataset = fo.Dataset(view.name, persistent=True, overwrite=True)
-        dataset.add_sample_field("written", fo.StringField)  # by `remember`; the sidebar is to know of it before
-        view.build(fo, dataset)
-        remember(dataset)
-        _protect(dataset)
-        gone = _tag(dataset, tags)
-        if gone:
-            found.said.append(f"{view.name}: tags of images that are not in it any more: {', '.join(gone)}")
-        # written last: a dataset that was cut short has none and is made anew
-        ours = {"fields": sorted(dataset.get_field_schema()), "views": sorted(dataset.list_saved_views())}
-        dataset.info = {**dataset.info, "made_from": [view.core, view.made_from], **ours}
-        dataset.save()
+                kept = _why_kept(old, lost)
+        found.dataset = _made(fo, name, view, tags, found)
+        if old and kept:
+            found.said.append(_kept(fo, old, kept))
+        elif old:
+            old.delete()
+        found.dataset.name = view.name
     return found
+
+
+def _made(fo: Any, name: str, view: View, tags: Mapping[str, Iterable[str]], found: Opened) -> Any:
+    dataset = fo.Dataset(name, persistent=True, overwrite=True)
+    dataset.add_sample_field("written", fo.StringField)  # by `remember`; the sidebar is to know of it before
+    view.build(fo, dataset)
+    remember(dataset)
+    _protect(dataset)
+    gone = _tag(dataset, tags)
+    if gone:
+        found.said.append(f"{view.name}: tags of images that are not in it any more: {', '.join(gone)}")
+    # written last: a dataset that was cut short has none and is made anew
+    ours = {"fields": sorted(dataset.get_field_schema()), "views": sorted(dataset.list_saved_views())}
+    dataset.info = {**dataset.info, "made_from": [view.core, view.made_from], **ours}
+    dataset.save()
+    return dataset
 
 
 def tagged(database: Path, name: str, tag: str) -> list[str]:
@@ -98,8 +111,8 @@ def tagged(database: Path, name: str, tag: str) -> list[str]:
     return sorted(id for id, tags in user_tags(fo.load_dataset(name)).items() if tag in tags)
 
 
-def _taken(old: Any, view: View, found: Opened) -> int:
-    taken = take_edits(old, view.labels, date.today())
+def _taken(old: Any, view: View, found: Opened, today: date) -> int:
+    taken = take_edits(old, view.labels, today)
     if taken.statements:
         found.said.append(f"{taken.path}: what was said of {len(taken.statements)} images in FiftyOne's App")
     return taken.lost
@@ -113,14 +126,19 @@ def _foreign(dataset: Any) -> list[str]:
     return sorted({name for name in fields if dataset.count(name)} | views | spaces)
 
 
-def _kept(fo: Any, old: Any, lost: int) -> str:
-    number = 1
-    while fo.dataset_exists(name := f"{old.name}-kept-{number}"):
+def _why_kept(old: Any, lost: int) -> str:
+    """What of the old dataset has no place in a new one, "" if nothing."""
+    theirs = _foreign(old)
+    why = [f"{', '.join(theirs)} of it"] if theirs else []
+    return " and ".join([*why, *([f"labels of {lost} images that have changed since"] if lost else [])])
+
+
+def _kept(fo: Any, old: Any, why: str) -> str:
+    number, was = 1, old.name
+    while fo.dataset_exists(name := f"{was}-kept-{number}"):
         number += 1
-    was, theirs = old.name, _foreign(old)
     old.name = name
-    why = [f"{', '.join(theirs)} of it" if theirs else "", f"labels of {lost} images that have changed since"]
-    return f"{was}: kept as {name} for {' and '.join(w for w in why[: 1 + bool(lost)] if w)}"
+    return f"{was}: kept as {name} for {why}"
 
 
 def _protect(dataset: Any) -> None:

@@ -3,6 +3,7 @@ are apart, and FiftyOne's own evaluation.
 """
 
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,10 @@ class RunFiles:
 
 
 def name_of(run: str) -> str:
-    return f"{PREFIX}-{run}"
+    return f"{PREFIX}-run-{run}"
 
 
-def open_run(files: RunFiles, database: Path) -> Opened:
+def open_run(files: RunFiles, database: Path, today: date | None = None) -> Opened:
     """The run's FiftyOne dataset: the one in the database if it was made from these files, else made anew.
 
     Fields: `ground_truth` and `predictions` with FiftyOne's evaluation `eval`, for objects with `..._landmarks` beside
@@ -52,14 +53,19 @@ def open_run(files: RunFiles, database: Path) -> Opened:
     is missing, two do not belong together or there is no database.
     """
     truth = files.truth.resolve()
-    made_of = (truth / "metadata.jsonl", truth.parent / "dataset.json")
+    made_of = [truth / "metadata.jsonl", truth.parent / "dataset.json"]
+    made_of += [truth / s.file_name for s in read_samples(truth)] if made_of[0].is_file() else []
     predicted = (files.predictions / "metadata.jsonl", files.predictions / "dataset.json")
     core = fingerprint(str(truth), *made_of, *predicted)
     all_of = fingerprint(core, *(part for name, file in files.targets().items() for part in (name, file)))
     dataset = read_dataset(truth.parent).name
     made_from = core if files.files is None else all_of
     labels = Labels(files.labels, dataset, files.by, files.run)
-    return opened(database, View(name_of(files.run), made_from, lambda fo, view: _build(fo, view, files), labels, core))
+    return opened(
+        database,
+        View(name_of(files.run), made_from, lambda fo, view: _build(fo, view, files), labels, core),
+        today or date.today(),
+    )
 
 
 def _build(fo: Any, view: Any, files: RunFiles) -> None:

@@ -8,7 +8,7 @@ from pipeline.inspection.labels import TRUTH
 COLOURS = {TRUTH: "#40ff60", "predictions": "#ff60e0"}  # those of the sheets
 FILES = ("#ffb020", "#40b0ff", "#c080ff", "#ff5040", "#20d0c0", "#b0b0b0")  # of what ships, in its order
 GROUPS = {
-    "image": ("name", "file", "group", "clip", "frame", "label", "problems", "changed", "refused"),
+    "image": ("name", "file", "group", "clip", "frame", "label", "problems", "refused"),
     "mistakes": ("wrong_label", "confused_with", "missed", "false_positives", "localization_only", "eval"),
     "float and files": ("differs", "gap"),
     "what to look at": (

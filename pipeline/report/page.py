@@ -42,7 +42,7 @@ def write_page(project: Path, run: str, knobs: dict[str, Any], stated: dict[str,
     dataset = read_dataset(data)
     truth, predicted = paired(read_samples(data / "test"), read_samples(evaluated / "predictions"))
     for p in predicted:
-        p.objects = shown_of(p.objects, source["shown"], source["most"])
+        p.objects = shown_of(p.objects, source["shown"], source.get("most"))
     answers = Answers(metrics["task"], data / "test", dataset, truth, predicted)
     verdict, timed = (facts.optional(project / f"reports/verify/{run}/{name}.json") for name in ("verdict", "verify"))
     made = facts.optional(project / "exports" / run / "export.json")

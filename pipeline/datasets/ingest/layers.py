@@ -72,6 +72,7 @@ def lay(
     InputError for labels, landmarks or kinds of labels that the dataset does not have.
     """
     there, laid = {s.id: s for s in samples}, Laid([])
+    left_out: dict[str, tuple[Sample, str]] = {}  # with the layer that has done it
     kinds = {"label"} if any(s.label is not None for s in samples) else {"objects"}
     if any(s.objects for s in samples):
         kinds.add("objects")
@@ -81,15 +82,18 @@ def lay(
         for line, said in enumerate(layer.statements, 1):
             if said.state not in SAYS:
                 done[said.state] += 1
-            elif said.id not in there:
+            elif said.id not in there and said.id not in left_out:
                 strange.append(said.id)
             else:
-                one = _Statement(said, f"{layer.file}:{line}", there[said.id], reading, kinds)
+                sample, by = left_out.get(said.id) or (there[said.id], "")
+                one = _Statement(said, f"{layer.file}:{line}", sample, reading, kinds, by)
                 outcome, now = one.outcome(images)
                 done[outcome] += 1
                 laid.problems += one.rows(names[said.id], layer.name)
+                if by:
+                    continue
                 if now is None:
-                    del there[said.id]
+                    left_out[said.id] = there.pop(said.id), layer.name
                 else:
                     there[said.id] = now
         if strange:
@@ -104,10 +108,15 @@ def lay(
 
 
 class _Statement:
-    """A statement of the line `where`, and the sample that it is about as that is so far."""
+    """A statement of the line `where`, and the sample that it is about as that is so far; `left_out` names the layer
+    that has left it out, "" if none has.
+    """
 
-    def __init__(self, said: Statement, where: str, sample: Sample, reading: Reading, kinds: set[str]) -> None:
+    def __init__(
+        self, said: Statement, where: str, sample: Sample, reading: Reading, kinds: set[str], left_out: str
+    ) -> None:
         self.said, self.where, self.sample, self.reading, self.kinds = said, where, sample, reading, kinds
+        self.left_out = left_out
         self.found: list[tuple[str, str, str]] = []  # rule, found, done
         self.of_objects: list[Problem] = []
 
@@ -115,12 +124,10 @@ class _Statement:
         """What comes of it, and the sample as it is now, None if it is left out."""
         said, sample = self.said, self.sample
         now = replace(sample, label=said.label, objects=[replace(o, score=None) for o in said.objects])
-        if said.state != "excluded" and content_of(now) == content_of(sample):
+        if bool(self.left_out) if said.state == "excluded" else self._holds(now):
             return "unchanged", sample
         if why := self._conflict(images):
-            found = f"{self.where}: {said.state}{self._by()}, but {why}; the source stays as it is. Have the image "
-            self.found.append(("layer_conflict", f"{found}labelled again, or take out the line", "noted"))
-            return "conflicts", sample
+            return self._in_conflict(why)
         if said.state == "excluded":
             self.found.append(("excluded", f"left out{self._by()}", "refused"))
             return "excluded", None
@@ -128,6 +135,8 @@ class _Statement:
             self._refuse_strange(now)
             keys = [f"object {i}" for i in range(len(now.objects))]
             now.objects, self.of_objects, _ = check_objects("", now.objects, keys, (sample.width, sample.height))
+            if said.objects and not now.objects:
+                return self._in_conflict("none of its boxes can be one, and empty is another answer")
         if content_of(now) == content_of(sample):
             return "unchanged", sample
         what = "emptied" if said.state == "empty" else "relabelled"
@@ -143,8 +152,18 @@ class _Statement:
     def _by(self) -> str:
         return f", by {self.said.by}" if self.said.by else ""
 
+    def _holds(self, now: Sample) -> bool:
+        return not self.left_out and content_of(now) == content_of(self.sample)
+
+    def _in_conflict(self, why: str) -> tuple[str, Sample]:
+        found = f"{self.where}: {self.said.state}{self._by()}, but {why}; the source stays as it is. Have the image "
+        self.found.append(("layer_conflict", f"{found}labelled again, or take out the line", "noted"))
+        return "conflicts", self.sample
+
     def _conflict(self, images: Path) -> str:
         """Why it does not hold for what is there now, "" if it does."""
+        if self.left_out:
+            return f"the layer {self.left_out} leaves the image out"
         if self.said.against != content_of(self.sample):
             return "its labels are others since"
         if not is_of(self.said, open_image(images / self.sample.file_name)):

@@ -1,8 +1,8 @@
 """How much synthetic data `sample` draws."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.core.params import Block, Count, Seed
 
@@ -40,3 +40,13 @@ class SampleParams(Block):
     """Several animals an image, boxes and landmarks, some images empty: COCO JSON."""
     pose: ImagesParams = ImagesParams(images=420, side=192)
     """One animal an image or none: COCO JSON."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled_in(cls, said: Any) -> Any:
+        """Of a set that is stated in part, the rest is its own default."""
+        if not isinstance(said, dict):
+            return said
+        defaults = {name: cls.model_fields[name].default for name in said if name in cls.model_fields}
+        own = {name: d.model_dump() for name, d in defaults.items() if isinstance(d, Block)}
+        return {key: {**own[key], **v} if key in own and isinstance(v, dict) else v for key, v in said.items()}

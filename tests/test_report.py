@@ -342,6 +342,9 @@ def test_a_run_whose_files_may_not_ship_still_gets_its_page(tmp_path: Path) -> N
     draw_project(tmp_path, "detect", ["cow"], images=4)
     assert unreported(tmp_path) == []
     finish(tmp_path, "detect")
+    (tmp_path / "resolved.yaml").write_text("runs: {another: {}}")
+    assert unreported(tmp_path) == [], "params.yaml has it no more"
+    (tmp_path / "resolved.yaml").write_text("runs: {r: {}}")
     assert unreported(tmp_path) == ["r"]
     page(tmp_path)
     assert unreported(tmp_path) == []

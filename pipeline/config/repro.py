@@ -50,9 +50,13 @@ def repro(project: Path, targets: list[str]) -> str | None:
 
 
 def unreported(project: Path) -> list[str]:
-    """Runs whose files may not ship and whose page does not say so yet: DVC runs no stage after one that fails."""
-    found = []
+    """Runs of params.yaml whose files may not ship and whose page does not say so yet: DVC runs no stage after one that
+    fails.
+    """
+    found, known = [], _runs(project)
     for verdict in sorted(project.glob("reports/verify/*/verdict.json")):
+        if verdict.parent.name not in known:  # taken out of params.yaml; its reports may lie there still
+            continue
         page = project / "reports/evaluate" / verdict.parent.name / "report.html"
         unsaid = not page.exists() or page.stat().st_mtime < verdict.stat().st_mtime
         if unsaid and _failed(verdict):
@@ -62,16 +66,21 @@ def unreported(project: Path) -> list[str]:
 
 def _failed(verdict: Path) -> bool:
     try:
-        return not read_json(verdict)["passed"]
-    except InputError:  # damaged: it says nothing, and DVC makes it anew
+        return read_json(verdict).get("passed") is False
+    except (InputError, AttributeError):  # damaged: it says nothing, and DVC makes it anew
         return False
+
+
+def _runs(project: Path) -> dict[str, Any]:
+    """The blocks of the runs; none before the stage params has run."""
+    if not (project / FILE).is_file():
+        return {}
+    return Resolved(project / FILE).block(dict[str, Any], "runs", default={})
 
 
 def _others_start_from(project: Path) -> list[str]:
     """Runs whose model others start from, each after the one that it starts from itself."""
-    if not (project / FILE).is_file():
-        return []
-    runs = Resolved(project / FILE).block(dict[str, Any], "runs", default={})
+    runs = _runs(project)
     starts = {name: str(run["model"].get("pretrained")) for name, run in runs.items() if "model" in run}
     source = {name: run_of(project, weights) for name, weights in starts.items()}
     found: list[str] = []

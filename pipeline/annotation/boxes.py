@@ -32,7 +32,7 @@ NOTHING = 8  # boxes of nothing an image
 ROUNDS, MINED, HARD = 2, 150, 5  # of search for hard ones: on so many images, so many an image
 TRIED, SAME = 60, 0.3  # boxes of an image that are looked at twice; IoU from which on two are one
 RIDGE = 0.1  # of the number of rows
-KEPT = 400  # images whose grid's features stay in memory
+KEPT = 1_000_000_000  # bytes of the features of grids that stay in memory
 
 
 @dataclass(slots=True)
@@ -79,6 +79,7 @@ class Features:
         ]
         self._project = Projection(np.concatenate(some), NUMBERS)
         self._grids: dict[int, Floats] = {}
+        self._kept = 0  # bytes of them
 
     def of(self, image: int, boxes: Boxes) -> Floats:
         """[N, D]."""
@@ -88,7 +89,8 @@ class Features:
         found = self._grids.get(image)
         if found is None:
             found = self.of(image, self.grid)
-            if len(self._grids) < KEPT:
+            if self._kept + found.nbytes <= KEPT:
+                self._kept += found.nbytes
                 self._grids[image] = found
         return found
 

@@ -107,15 +107,16 @@ def judged_boxes(
     """Each of `samples`, what is said out of fold of its objects but crowds, and by id where it lies on the canvas."""
     count = sum(len(_single(s)) for s in samples)
     _check(dataset, count, "objects", {group_of(s) for s in samples if _single(s)})
-    made = each_map(name, dense_run(run), dataset, folder, samples, cache, lambda maps, frame: (list(maps), frame))
-    some = np.random.default_rng(0).permutation(len(made))[:LEARNT_FROM]
-    shrunk = Shrunk([made[i][0] for i in some])
+    dense = dense_run(run)
+    some = [samples[i] for i in np.random.default_rng(0).permutation(len(samples))[:LEARNT_FROM]]
+    shrunk = Shrunk(each_map(name, dense, dataset, folder, some, cache, lambda maps, _: list(maps)))
+    made = each_map(name, dense, dataset, folder, samples, cache, lambda maps, frame: (shrunk(maps), frame))
     images, frames = [], {}
     for s, (maps, frame) in zip(samples, made, strict=True):
         objects = [s.objects[i] for i in _single(s)]
         labels = np.array([dataset.labels.index(o.label) for o in objects], np.int64)
         crowds = on_canvas([o for o in s.objects if o.crowd], frame)
-        images.append(Boxed(shrunk(maps), on_canvas(objects, frame), labels, crowds))
+        images.append(Boxed(maps, on_canvas(objects, frame), labels, crowds))
         frames[s.id] = frame
     return images, judge(images, [group_of(s) for s in samples], len(dataset.labels)), frames
 

@@ -166,7 +166,7 @@ def test_numbers_of_tasks_come_again_and_mislead_nobody(herd):
     client = herd.client
     herd.send("--split", "val")
     number, [task] = herd.tasks()
-    client._json("DELETE", f"/api/tasks/{task['id']}/")
+    client._done("DELETE", f"/api/tasks/{task['id']}/")
     client.add_tasks(number, [{"data": {"image": task["data"]["image"]}}])
     [other] = client.tasks(number)
     client._json("POST", f"/api/tasks/{other['id']}/annotations/", json={"result": []})

@@ -129,8 +129,9 @@ def other_weights(project: Path) -> None:
     (project / OF_HERD).write_bytes(b"other weights under the same name")
 
 
-def new_knob(file: str, block: str) -> Edit:
-    return edit(file, f"class {block}(Block):\n", f'class {block}(Block):\n    again: int = 3\n    """Times."""\n')
+def new_knob(file: str, block: str, base: str = "Block") -> Edit:
+    heading = f"class {block}({base}):\n"
+    return edit(file, heading, f'{heading}    again: int = 3\n    """Times."""\n')
 
 
 VIEWS = every("ingest", "augment", "evaluate", "verify", "report", "track") | {"inspect"}
@@ -148,7 +149,7 @@ CHANGES: list[tuple[str, Edit, set[str]]] = [
     ),
     (
         "a knob of predict",
-        new_knob("pipeline/evaluation/params.py", "DetectPredict"),
+        new_knob("pipeline/evaluation/params.py", "DetectPredict", "_Choosable"),
         every("evaluate") | herds(*FROM_EXPORT) | {"inspect"},
     ),
     (

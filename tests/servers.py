@@ -190,10 +190,8 @@ def silent_after(content: bytes, sent: int) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             """Nothing into the tests' output."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    with _serving(Slow) as address:
         try:
-            yield f"http://127.0.0.1:{server.server_port}"
+            yield address
         finally:
             ended.set()
-            server.shutdown()

@@ -74,9 +74,9 @@ def test_the_files_that_ship_stand_beside_the_net(tmp_path, database):
     write_samples(files / "onnx_float", predicted)
     worse = [replace(p, objects=[] if i in (2, 5) else p.objects) for i, p in enumerate(predicted)]
     write_samples(files / "onnx_int8", worse)
-    alone = opened_run("beside", test, predictions, database).dataset
+    alone = opened_run("beside", test, predictions, database).dataset.created_at
     view = opened_run("beside", test, predictions, database, files).dataset
-    assert view.created_at > alone.created_at
+    assert view.created_at > alone
     assert view.values("onnx_float.detections.label") == view.values("predictions.detections.label")
     assert view.count("onnx_int8_landmarks.keypoints") < view.count("onnx_float_landmarks.keypoints")
     lost = [f"img{i}" for i in (2, 5) if any(o.score >= SHOWN for o in predicted[i].objects)]

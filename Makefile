@@ -13,6 +13,7 @@ STUDIO := .venv-label-studio
 export FIFTYONE_DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
+export ORT_DISABLE_TELEMETRY := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help setup repro test test-fast lint format docs inspect ui demo label-studio compare compare-detectors litert lock clean

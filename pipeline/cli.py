@@ -1,7 +1,6 @@
 """The command `pocketlens`: the chain, and what is done beside it."""
 
 import argparse
-import os
 import sys
 
 from pipeline.commands import chain, data, inspect, models
@@ -48,7 +47,6 @@ def _run(arguments: list[str] | None) -> None:
     missing = new("missing", help="which stages of the chain are still to be made, in one line; exit code 1 if any are")
     missing.set_defaults(command=chain.missing)
     args = parser.parse_args(arguments)
-    os.environ.setdefault("FIFTYONE_DO_NOT_TRACK", "1")
     args.command(args)
 
 

@@ -1,6 +1,7 @@
 """What the exported files promise: one input contract, the float net's answers, the same bytes, no local paths."""
 
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from exported_nets import exported_net, images_of_test, net_of, warmed
 from PIL import Image
 from shipped import LABELS, PARAMS, SIDE, TARGETS, shipped, spec_of
@@ -227,9 +229,24 @@ def test_golden_answers_are_decoded(run: Path) -> None:
 def replay(folder: Path) -> tuple[int, str]:
     done = subprocess.run(
         [sys.executable, "-I", folder / "replay.py"], cwd=folder.parent, capture_output=True, text=True,
-        check=False,
+        check=False, env=stranger(folder.parent),
     )  # fmt: skip
     return done.returncode, done.stdout + done.stderr
+
+
+def stranger(home: Path) -> dict[str, str]:
+    """The environment of someone with a home of their own who has told no library anything."""
+    kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+    return {**kept, "HOME": str(home / "home")}
+
+
+def test_onnx_runtime_keeps_and_sends_nothing_of_the_machine(run: Path, tmp_path: Path) -> None:
+    """Left alone it keeps a device's id in the home folder, and looks up a host to tell of it."""
+    loads = "import sys; from pathlib import Path; from pipeline.runtimes.on_onnx import OnnxRuntime"
+    code = f"{loads}; OnnxRuntime(Path(sys.argv[1]), 1)"
+    command = [sys.executable, "-c", code, str(run / "exports/model.onnx")]
+    subprocess.run(command, cwd=ROOT, check=True, env=stranger(tmp_path))
+    assert not list(tmp_path.rglob("*onnxruntime*"))
 
 
 def test_the_folder_proves_itself_without_this_project(run: Path, tmp_path: Path) -> None:
@@ -238,6 +255,7 @@ def test_the_folder_proves_itself_without_this_project(run: Path, tmp_path: Path
     assert code == 0, said
     assert said.count("answers as it should") == len(TARGETS)
     assert "4 images: the resize gives the golden inputs" in said
+    assert not list(tmp_path.rglob("home/**/*onnxruntime*"))
     source = (whole / "replay.py").read_text()
     used = {name.split(".")[0] for name in re.findall(r"^ *(?:import|from) ([\w.]+)", source, re.MULTILINE)}
     runtimes = {"onnxruntime", "executorch", "torch", "ai_edge_litert"}

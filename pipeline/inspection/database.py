@@ -30,9 +30,7 @@ def connect(database: Path) -> Any:
     database = database.resolve()
     if _services and database not in _services:
         raise InputError(f"{database}: this process already uses the FiftyOne database in {next(iter(_services))}")
-    # FiftyOne knows no other way; its services see these too
-    os.environ["FIFTYONE_DATABASE_DIR"] = str(database)
-    os.environ["FIFTYONE_DO_NOT_TRACK"] = "1"
+    os.environ["FIFTYONE_DATABASE_DIR"] = str(database)  # FiftyOne knows no other way; its services see it too
     import fiftyone as fo
 
     if not _services and fo.config.database_uri is None:

@@ -50,10 +50,9 @@ def whole_uri(project: Path, uri: str | None) -> str:
 
 
 def quiet() -> None:
-    """To call before MLflow is used, which reads the environment: no calls home, no database steps in the log, and a
-    server that is not there, or does not answer, is an error in half a minute, not in six.
+    """To call before MLflow is used, which reads the environment: no database steps in the log, and a server that is
+    not there, or does not answer, is an error in half a minute, not in six.
     """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault(TIMEOUT, "15")
     os.environ.setdefault(RETRIES, "1")
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # what fails is in the error

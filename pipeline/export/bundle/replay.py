@@ -10,6 +10,7 @@ image or an answer is not as it should be, or nothing could be run.
 import hashlib
 import importlib.util
 import json
+import os
 import sys
 import zipfile
 from collections.abc import Callable
@@ -44,6 +45,7 @@ def canvas(image: Image.Image, contract: dict[str, Any]) -> np.ndarray:
 
 
 def onnx(file: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it would tell its makers of this machine
     import onnxruntime
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])

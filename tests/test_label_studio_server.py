@@ -198,7 +198,7 @@ class Editor:
         window.find_element(By.CSS_SELECTOR, "button[type=submit]").click()
         self.until(lambda: "login" not in window.current_url)
         window.get(f"{url}/projects/{project}/data?labeling=1")
-        self.until(lambda: self.task() and window.find_elements(By.CSS_SELECTOR, "canvas"))
+        self.until(self.is_ready)
 
     def until(self, holds: Callable[[], Any]) -> None:
         self.wait.until(lambda _: holds())
@@ -208,6 +208,11 @@ class Editor:
 
     def task(self) -> str | None:
         return self._asks("Htx.annotationStore.selected && Htx.task.dataObj.pocketlens_id")
+
+    def is_ready(self) -> bool:
+        """Whether the task's image is drawn: before that nothing can be drawn on it."""
+        shown = "Htx.annotationStore.selected.objects.filter(o => o.type == 'image').every(o => o.imageIsLoaded)"
+        return bool(self.task() and self._asks(shown) and self.window.find_elements(By.CSS_SELECTOR, "canvas"))
 
     def regions(self) -> list[dict[str, Any]]:
         return self._asks("Htx.annotationStore.selected.serializeAnnotation()") or []
@@ -247,7 +252,8 @@ class Editor:
         pressed = self.window.find_element(By.CSS_SELECTOR, f"[data-testid=bottombar-{button}-button]")
         self.window.execute_script("arguments[0].click()", pressed)  # a passing message may lie over it
         ended = "No More Tasks"
-        self.until(lambda: self.task() != task or ended in self.window.find_element(By.TAG_NAME, "body").text)
+        body = self.window.find_element(By.TAG_NAME, "body")
+        self.until(lambda: (self.task() != task and self.is_ready()) or ended in body.text)
 
 
 def test_a_person_draws_drags_hides_submits_and_skips_in_the_editor(herd, tmp_path):

@@ -33,6 +33,7 @@ from pipeline.experiments.compare import (
     write_comparison,
 )
 from pipeline.experiments.dvc_experiments import _is_left_behind
+from pipeline.experiments.paired import Paired
 from pipeline.tracking.store import default_uri
 
 ROOT = Path(__file__).parents[1]
@@ -293,12 +294,10 @@ def test_the_table_has_the_classical_model_first_then_the_best(tmp_path: Path) -
 def test_a_difference_that_the_test_images_cannot_tell_is_said_to_be_none(tmp_path: Path) -> None:
     """Of 100 images the best model has all right, one misses 2 and one 30; one was judged on other images."""
     truth = [Sample(f"{i:02}", "", 8, 8, label="cow") for i in range(100)]
-    write_dataset(tmp_path, Dataset("herd", ["cow", "goat"]))
-    (tmp_path / "test").mkdir()
-    write_samples(tmp_path / "test", truth)
     said = {n: [replace(s, label="goat") if i < n else s for i, s in enumerate(truth)] for n in (0, 2, 30)}
     rows = [Row(str(n), 1 - n / 100, answers=answers) for n, answers in said.items()]
-    rows = against_best([*rows, Row("old", 0.5, answers=truth[:50]), Row("failed", note="no")], "classify", tmp_path)
+    judged = Paired("classify", truth, Dataset("herd", ["cow", "goat"]))
+    rows = against_best([*rows, Row("old", 1.0, answers=truth[:50]), Row("failed", note="no")][::-1], judged)
     behind = {row.model: row.behind for row in rows}
     assert behind["0"] is behind["old"] is behind["failed"] is None
     assert behind["2"].by == 0.02 and behind["2"].low <= 0 < behind["2"].high

@@ -12,7 +12,7 @@ from pipeline.core.files import read_json, write_text
 from pipeline.core.params import flat
 from pipeline.core.sample import Sample, read_dataset, read_samples
 from pipeline.experiments.dvc_experiments import LOCK, check_git, fetch, repro, run_experiment
-from pipeline.experiments.paired import Behind, behind_best
+from pipeline.experiments.paired import Behind, Paired
 from pipeline.metrics.metrics import main_metric
 from pipeline.runtimes.exported import read_made
 from pipeline.runtimes.targets import TARGETS
@@ -88,10 +88,12 @@ def compare_and_write(
     reports/compare/<run>.csv and .png are written after each model: a comparison that is stopped shows what it has.
     """
     metric, rows = main_metric(base.task), list[Row]()
+    judged: Paired | None = None
     table, plot = (project / "reports/compare" / f"{run}{kind}" for kind in (".csv", ".png"))
     ingested = project / "data/ingested" / base.dataset
     for row in compare(project, run, base, compared, uri, environment):
-        rows = against_best([*rows, row], base.task, ingested)
+        judged = judged or Paired(base.task, read_samples(ingested / "test"), read_dataset(ingested))
+        rows = against_best([*rows, row], judged)
         write_comparison(order(rows), metric, table, plot)
         said = f"failed: {row.note}" if row.note else f"{metric} {row.figure}"
         yield f"{len(rows)}: {row.model}: {said}"
@@ -102,22 +104,21 @@ def compare_and_write(
         raise InputError(f"{len(failed)} of {len(rows)} models failed: {', '.join(failed)}")
 
 
-def against_best(rows: list[Row], task: str, ingested: Path) -> list[Row]:
-    """The rows with how far each is `behind` the best one on the test images of the dataset in folder `ingested`."""
+def against_best(rows: list[Row], judged: Paired) -> list[Row]:
+    """The rows with how far each is `behind` the best one on the images of `judged`."""
     answers = {row.model: row.answers for row in rows if row.answers is not None}
     figures = {row.model: row.figure for row in rows if row.figure is not None}
-    truth, dataset = read_samples(ingested / "test"), read_dataset(ingested)
-    behind = behind_best(task, truth, answers, figures, dataset)
+    behind = judged.behind_best(answers, figures)
     return [replace(row, behind=behind.get(row.model)) for row in rows]
 
 
 def alike(rows: list[Row], metric: str) -> str:
     """A line that names the models that the test images cannot tell from the best one; else ""."""
-    best = max((row for row in rows if row.figure is not None), key=lambda row: row.figure or 0.0, default=None)
-    names = [row.model for row in order(rows) if row.behind is not None and not row.behind.told]
-    if best is None or not names:
+    near = [(row.model, row.behind) for row in order(rows) if row.behind is not None and not row.behind.told]
+    if not near:
         return ""
-    return f"\nno difference in {metric} from {best.model} can be told on these test images: {', '.join(names)}"
+    best, names = near[0][1].best, ", ".join(model for model, _ in near)
+    return f"\nno difference in {metric} from {best} can be told on these test images: {names}"
 
 
 def experiment_of(run: str) -> str:
@@ -137,7 +138,9 @@ def write_comparison(rows: list[Row], metric: str, table: Path, plot: Path) -> N
     kept = [f.name for f in fields(Row) if f.name not in ("behind", "answers")]
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*(called.get(name, name) for name in kept), "behind", "behind_low", "behind_high"])
-    writer.writerows([*(getattr(row, name) for name in kept), *(row.behind or (None,) * 3)] for row in rows)
+    writer.writerows(
+        [*(getattr(row, name) for name in kept), *(row.behind[1:] if row.behind else (None,) * 3)] for row in rows
+    )
     write_text(table, text.getvalue())
     dots = [Dot(r.model, r.figure, r.macs, r.int8_bytes or r.float_bytes or 0) for r in rows if r.figure is not None]
     plot_compared(dots, metric, plot)
@@ -163,7 +166,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (
         row.model,
         shown(row.figure, ".4f"),
-        "-" if row.behind is None else "{:.4f} [{:.4f}, {:.4f}]".format(*row.behind),
+        "-" if row.behind is None else "{:.4f} [{:.4f}, {:.4f}]".format(*row.behind[1:]),
         shown(row.int8, ".4f"),
         shown(row.macs, ".1f", 1e6),
         shown(row.params, ".2f", 1e6),

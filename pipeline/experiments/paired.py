@@ -3,14 +3,18 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.core.sample import Dataset, Sample
 from pipeline.metrics.bootstrap import draws, half_width, resampled
 from pipeline.metrics.metrics import DIGITS, main_metric, paired
 
 
 class Behind(NamedTuple):
-    """How far a figure is below the best one, and where that lies with 95 % confidence on other images."""
+    """How far a figure is below that of the `best` model, and where that lies with 95 % confidence on other images."""
 
+    best: str
     by: float
     low: float
     high: float
@@ -21,33 +25,35 @@ class Behind(NamedTuple):
         return not self.low <= 0 <= self.high
 
 
-def behind_best(
-    task: str,
-    truth: Sequence[Sample],
-    answers: Mapping[str, Sequence[Sample]],
-    figures: Mapping[str, float],
-    data: Dataset,
-) -> dict[str, Behind]:
-    """Of each model but the best, how far its main metric of `figures` is behind; `answers` are what each one predicts.
+class Paired:
+    """Models that are judged on the images `truth`, drawn anew for all of them together; each is resampled once."""
 
-    The images are drawn anew for all models together. Models that were judged on other images than `truth` are left
-    out.
-    """
-    ids = {s.id for s in truth}
-    same = [model for model, said in answers.items() if model in figures and {s.id for s in said} == ids]
-    if len(same) < 2:
-        return {}
-    gold = paired([*truth], [*truth])[0]
-    drawn = draws(gold)
-    samples = {
-        model: resampled(task, *paired(gold, [*answers[model]]), data, drawn.weights)[main_metric(task)]
-        for model in same
-    }
-    best = max(same, key=lambda model: figures[model])
-    found = {}
-    for model in same:
-        by = round(figures[best] - figures[model], DIGITS)
-        half = half_width(samples[best] - samples[model], drawn.groups)
-        if model != best:
-            found[model] = Behind(by, round(by - half, DIGITS), round(by + half, DIGITS))
-    return found
+    def __init__(self, task: str, truth: Sequence[Sample], data: Dataset) -> None:
+        self._task, self._data, self._ids = task, data, {s.id for s in truth}
+        self._gold = paired([*truth], [*truth])[0]
+        self._drawn = draws(self._gold)
+        self._samples: dict[str, NDArray[np.float64]] = {}
+
+    def behind_best(self, answers: Mapping[str, Sequence[Sample]], figures: Mapping[str, float]) -> dict[str, Behind]:
+        """Of each model but the best, how far its main metric of `figures` is behind; `answers` are what each one
+        predicts, always the same of a model. Models that were judged on other images are left out, as the best, too.
+        """
+        same = [model for model, said in answers.items() if model in figures and {s.id for s in said} == self._ids]
+        if len(same) < 2:
+            return {}
+        samples = {model: self._samples_of(model, answers[model]) for model in same}
+        best = max(same, key=lambda model: figures[model])
+        found = {}
+        for model in same:
+            by = round(figures[best] - figures[model], DIGITS)
+            half = half_width(samples[best] - samples[model], self._drawn.groups)
+            if model != best:
+                found[model] = Behind(best, by, round(by - half, DIGITS), round(by + half, DIGITS))
+        return found
+
+    def _samples_of(self, model: str, answers: Sequence[Sample]) -> NDArray[np.float64]:
+        if model not in self._samples:
+            both = paired(self._gold, [*answers])
+            figures = resampled(self._task, *both, self._data, self._drawn.weights)
+            self._samples[model] = figures[main_metric(self._task)]
+        return self._samples[model]

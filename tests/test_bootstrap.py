@@ -1,11 +1,13 @@
 """Where figures lie on other images of the same kind."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from pipeline.core.sample import Dataset, Landmark, Object, Sample
+from pipeline.metrics import bootstrap
 from pipeline.metrics.bootstrap import draws, interval, intervals, resampled
 from pipeline.metrics.metrics import main_metric, score
 
@@ -86,6 +88,41 @@ def test_images_of_a_group_or_clip_are_drawn_together() -> None:
         assert found["bootstrap"]["groups"] == (5 if unit else 100)
         assert found["bootstrap"]["unit"] == ("group" if unit else "image")
     assert widths["clip"] == widths["group"] > 2.5 * widths[None]
+
+
+def drawn_at_once(truth: list[Sample], replicates: int) -> np.ndarray:
+    """What `draws` says, by the definition: groups of all samples in one table."""
+    names = [s.group or s.clip or s.id for s in truth]
+    known = list(dict.fromkeys(names))
+    drawn = np.random.default_rng(0).integers(0, len(known), (replicates, len(known)))
+    times = np.array([np.bincount(row, minlength=len(known)) for row in drawn])
+    return times[:, [known.index(name) for name in names]].T
+
+
+@pytest.mark.parametrize("unit", [None, "clip"])
+@pytest.mark.parametrize("at_once", [1, 100, 1_000_000])
+def test_drawing_in_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch, at_once: int, unit: str | None) -> None:
+    monkeypatch.setattr(bootstrap, "AT_ONCE", at_once)
+    truth, predicted = answers("detect", 33, 0, 0.3)
+    truth = [replace(s, **{unit: str(i // 3)}) if unit else s for i, s in enumerate(truth)]
+    drawn = draws(truth, 50)
+    assert np.array_equal(drawn.weights, drawn_at_once(truth, 50))
+    found = resampled("detect", truth, predicted, ANIMALS, drawn.weights)
+    monkeypatch.setattr(bootstrap, "AT_ONCE", 1_000_000)
+    whole = resampled("detect", truth, predicted, ANIMALS, drawn.weights)
+    assert all(np.allclose(found[name], whole[name], rtol=0, atol=1e-12, equal_nan=True) for name in whole)
+
+
+def test_many_images_take_a_byte_a_sample_and_little_more() -> None:
+    """One table of 64-bit numbers would be 80 MB."""
+    truth = [Sample(str(i), "", 8, 8, label="cow") for i in range(10_000)]
+    said = [replace(s, label="goat") if i % 9 == 0 else s for i, s in enumerate(truth)]
+    tracemalloc.start()
+    found = intervals("classify", truth, said, ANIMALS, {"accuracy": 0.8888})
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found["intervals"]["accuracy"] == pytest.approx([0.8826, 0.8949], abs=0.001)
+    assert peak < 60_000_000
 
 
 def test_one_group_tells_nothing_of_others() -> None:

@@ -184,8 +184,8 @@ def test_one_clip_may_be_lost_where_they_are_few() -> None:
     assert lose(1, clip_accuracy=0.03)[0].startswith("clips: clip_accuracy falls by 0.1250 from 1.0000")
 
 
-def fallen(images: int, wrong: int, tolerance: float) -> dict[str, Any]:
-    truth = [Sample(str(i), "", 8, 8, label="l0") for i in range(images)]
+def fallen(images: int, wrong: int, tolerance: float, clips: int = 0) -> dict[str, Any]:
+    truth = [Sample(str(i), "", 8, 8, clip=str(i % clips) if clips else None, label="l0") for i in range(images)]
     close = [replace(s, label="l1") if i < wrong else s for i, s in enumerate(truth)]
     drawn = draws(truth)
     both = [resampled("classify", truth, said, LANDMARKS, drawn.weights)["accuracy"] for said in (truth, close)]
@@ -205,6 +205,18 @@ def test_the_number_of_images_that_is_said_to_be_enough_is(images: int, wrong: i
     enough = int(told.split()[-2])
     assert fallen(enough, round(wrong * enough / images), 0.031)["too_small"] is None
     assert fallen(enough * 2 // 3, round(wrong * enough * 2 / 3 / images), 0.03)["too_small"] is not None
+
+
+def test_images_of_a_group_say_no_more_than_one() -> None:
+    """Five clips of 20 frames each: what they can tell is counted in clips, and so is what would be enough."""
+    alone, grouped = fallen(100, 0, 0.03), fallen(100, 0, 0.03, clips=5)
+    assert alone["too_small"] is None
+    told = grouped["too_small"]
+    assert told.startswith("5 groups of images cannot tell a fall of 0.03; about ")
+    enough = int(told.split()[-2])
+    assert fallen(20 * enough, 0, 0.031, clips=enough)["too_small"] is None
+    assert fallen(10 * enough, 0, 0.03, clips=enough // 2)["too_small"] is not None
+    assert grouped["drop_interval"][1] > 5 * alone["drop_interval"][1]
 
 
 def test_a_tolerance_of_nothing_is_told_by_any_split() -> None:

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.sample import Sample
-from pipeline.metrics.bootstrap import WITHIN_95, half_width, interval
+from pipeline.metrics.bootstrap import WITHIN_95, drawn_with, half_width, interval
 from pipeline.verification.comparison import ERRORS
 
-DIGITS = 2  # of the number of images that would be enough
+DIGITS = 2  # of the number that would be enough
 
 
 def drop_intervals(
@@ -40,9 +40,10 @@ def certainty(
     """How sure a `drop` of the main metric is, for verify.json; `resamples`: the float model's figure on samples of
     the images, and the file's on the same. `drop_interval`: where it lies with 95 % confidence. `too_small`: a
     sentence, where that is further to either side than the tolerance; else None. A tolerance of 0 asks for no fall on
-    these images, which they tell.
+    these images, which they tell. Images of a group count as one: they are drawn together.
     """
-    counted = sum(s.label is not None or any(not o.crowd for o in s.objects) for s in truth)
+    units = {drawn_with(s) for s in truth if s.label is not None or any(not o.crowd for o in s.objects)}
+    counted = len(units)
     apart = resamples[0] - resamples[1]
     if drop is None or np.isnan(apart).all():
         return {"drop_interval": None, "too_small": None}
@@ -50,10 +51,11 @@ def certainty(
     half = half_width(apart, counted)
     small = None
     if 0 < tolerance < half:
-        wanted = (tolerance / WITHIN_95) ** 2  # variance, which falls with the number of images
+        wanted = (tolerance / WITHIN_95) ** 2  # variance, which falls with the number of images or groups
         each = variance * counted
         enough = _rounded_up((each + math.sqrt(each**2 + 8 * wanted)) / (2 * wanted))
-        what = "images" if truth[0].label is not None else "images with an object"
+        what = "groups of images" if any(kind for kind, _ in units) else "images"
+        what += "" if truth[0].label is not None else " with an object"
         small = f"{counted} {what} cannot tell a fall of {tolerance:g}; about {enough} can"
     within = [round(max(-1.0, drop - half), 6), round(min(1.0, drop + half), 6)]
     return {"drop_interval": within, "too_small": small}

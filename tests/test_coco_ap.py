@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.core.sample import Dataset, Object, Sample
 from pipeline.metrics.coco_ap import evaluate, resampled_ap
-from pipeline.metrics.coco_match import matches
+from pipeline.metrics.coco_match import AREAS, matches
 from tests.coco import pycocotools, scenes
 
 HERD = Dataset("herd", ["cow", "horse", "goat"], landmarks=[f"p{i}" for i in range(11)])
@@ -26,6 +26,12 @@ def test_precision_and_recall_are_those_of_pycocotools_to_the_last_digit(kind: s
     assert np.array_equal(ours.recall, run.eval["recall"][..., 0, -1])
     assert (-1 if ours.ap() is None else ours.ap()) == run.stats[0]
     assert (-1 if ours.ap(iou=0) is None else ours.ap(iou=0)) == run.stats[1]
+    if kind == "bbox":
+        for place, size in enumerate(AREAS, 1):
+            of_size = evaluate(truth, predicted, HERD, size=size)
+            assert np.array_equal(of_size.precision, run.eval["precision"][..., place, -1]), size
+            assert np.array_equal(of_size.recall, run.eval["recall"][..., place, -1]), size
+            assert (-1 if of_size.ap() is None else of_size.ap()) == run.stats[2 + place]
 
 
 @pytest.mark.parametrize("kind", ["bbox", "keypoints"])

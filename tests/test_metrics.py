@@ -42,7 +42,8 @@ def test_ap_equals_pycocotools(scene):
     ours = score("detect", truth, predicted, HERD)
     run = pycocotools(truth, predicted, HERD)
     stats = run.stats
-    for key, value in {"AP": stats[0], "AP50": stats[1], "AP75": stats[2], "AR": stats[8]}.items():
+    sizes = {f"AP_{size}": stats[3 + i] for i, size in enumerate(("small", "medium", "large"))}
+    for key, value in {"AP": stats[0], "AP50": stats[1], "AP75": stats[2], "AR": stats[8], **sizes}.items():
         assert same(ours[key], value), (key, ours[key], value)
     for k, label in enumerate(HERD.labels):
         known = run.eval["precision"][:, :, k, 0, 2]

@@ -17,7 +17,7 @@ AT_ONCE = 2_000_000  # numbers that are resampled in one step: they stay near th
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """What COCO accumulates, -1 where there is no truth: `precision` [10 IoUs 0.50 to 0.95, 101 recalls, K labels]
-    and `recall` [10, K], over objects of any area, at most 100 of a label per image (20 for landmarks)."""
+    and `recall` [10, K], over objects of any area or one size, at most 100 of a label per image (20 for landmarks)."""
 
     precision: NDArray[np.float64]
     recall: NDArray[np.float64]
@@ -32,8 +32,11 @@ class Evaluation:
         return _mean(self.recall)
 
 
-def evaluate(truth: list[Sample], predicted: list[Sample], dataset: Dataset, kind: str = "bbox") -> Evaluation:
-    """COCO's evaluation of boxes (`kind` "bbox") or of landmarks by their object keypoint similarity ("keypoints").
+def evaluate(
+    truth: list[Sample], predicted: list[Sample], dataset: Dataset, kind: str = "bbox", size: str | None = None
+) -> Evaluation:
+    """COCO's evaluation of boxes (`kind` "bbox") or of landmarks by their object keypoint similarity ("keypoints"); of
+    boxes also of one `size` alone, a key of `coco_match.AREAS`.
 
     `truth` and `predicted` are the same images in the same order. Ties between scores of several images are
     broken by that order, as in pycocotools. Method: https://cocodataset.org/#detection-eval.
@@ -45,7 +48,7 @@ def evaluate(truth: list[Sample], predicted: list[Sample], dataset: Dataset, kin
     >>> round(result.ap(), 3), round(result.ap(iou=0), 3)
     (0.7, 1.0)
     """
-    return accumulated(matches(truth, predicted, dataset, kind))
+    return accumulated(matches(truth, predicted, dataset, kind, size))
 
 
 def accumulated(of_labels: list[Matches]) -> Evaluation:
@@ -87,7 +90,7 @@ def resampled_ap(of_labels: list[Matches], weights: Counts) -> NDArray[np.float6
     [[1.0, 0.0, 0.505]]
     """
     found = np.full((len(IOUS), len(of_labels), weights.shape[1]), np.nan)
-    weights = weights.astype(np.int32)
+    weights = weights.astype(np.int32, copy=False)
     for k, own in enumerate(of_labels):
         step = max(1, AT_ONCE // max(1, len(own.image)))
         for start in range(0, weights.shape[1], step):

@@ -12,6 +12,8 @@ from pipeline.core.sample import Dataset, Object, Sample
 # The mean of the 17 values that COCO measured for people, used for every landmark: there are none for other objects.
 LANDMARK_SIGMA = 0.067
 IOUS = np.linspace(0.5, 0.95, 10)
+# from and to how many square pixels COCO's sizes reach, both ends among them
+AREAS = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
 MOST = {"bbox": 100, "keypoints": 20}  # predicted objects of a label that count in an image, the best ones
 
 Floats = NDArray[np.float64]
@@ -53,8 +55,12 @@ class _Objects:
 _Overlap = Callable[[_Objects, _Objects, Ints, Ints], Floats]
 
 
-def matches(truth: list[Sample], predicted: list[Sample], dataset: Dataset, kind: str = "bbox") -> list[Matches]:
+def matches(
+    truth: list[Sample], predicted: list[Sample], dataset: Dataset, kind: str = "bbox", size: str | None = None
+) -> list[Matches]:
     """What COCO's evaluation finds for each label, of boxes (`kind` "bbox") or of landmarks ("keypoints").
+
+    With a `size` of `AREAS`, true boxes of another area are ignored, and predicted ones that are no true object.
 
     `truth` and `predicted` are the same images in the same order. By falling score each prediction takes the true
     object of its label that it overlaps most, of those that are free. A crowd is always free, for what has no other.
@@ -69,12 +75,16 @@ def matches(truth: list[Sample], predicted: list[Sample], dataset: Dataset, kind
     images = len(truth)
     gold = _objects(truth, truth, dataset)
     ignored = gold.crowd | (gold.points[..., 2] <= 0).all(1) if kind == "keypoints" else gold.crowd
+    if size is not None:
+        ignored = ignored | _outside(gold, size)
     order = np.lexsort((ignored, gold.group))
     gold, ignored = gold[order], ignored[order]
     found = _objects(predicted, truth, dataset)
     found = found[np.lexsort((-found.score, found.group))]
     found = found[_rank(found.group) < MOST[kind]]
     right, counted = _match(found, gold, ignored, _oks if kind == "keypoints" else _iou)
+    if size is not None:
+        counted &= right | ~_outside(found, size)
     positives = np.bincount(gold.group[~ignored], minlength=images * len(dataset.labels)).reshape(
         len(dataset.labels), images
     )
@@ -103,6 +113,14 @@ def _objects(samples: list[Sample], sized: list[Sample], dataset: Dataset) -> _O
         score=np.array([o.score or 0.0 for _, o in rows], np.float64),
         crowd=np.array([o.crowd for _, o in rows], bool),
     )
+
+
+def _outside(objects: _Objects, size: str) -> Bools:
+    """[N] whether the area of a box, which is taken for the object's, is not of `size`."""
+    low, high = AREAS[size]
+    area = objects.box[:, 2] * objects.box[:, 3]
+    outside: Bools = (area < low) | (area > high)
+    return outside
 
 
 def _points(o: Object, count: int) -> list[tuple[float, float, int]]:

@@ -13,6 +13,7 @@ from pipeline.core.face68 import is_face68
 from pipeline.core.sample import Dataset, Object, Sample
 from pipeline.core.spec import ModelSpec
 from pipeline.metrics import coco_ap
+from pipeline.metrics.coco_match import AREAS
 from pipeline.metrics.matching import Pair, interocular_error, iou, landmark_errors, object_pairs
 
 DIGITS = 6
@@ -223,6 +224,7 @@ def _detect(truth: list[Sample], predicted: list[Sample], dataset: Dataset) -> d
         "AP50": boxes.ap(iou=0),
         "AP75": boxes.ap(iou=5),
         "AR": boxes.ar(),
+        **{f"AP_{size}": coco_ap.evaluate(truth, predicted, dataset, size=size).ap() for size in AREAS},
         "per_class": {
             label: {"AP": boxes.ap(k), "AP50": boxes.ap(k, iou=0), "n": present[label]}
             for k, label in enumerate(dataset.labels)

@@ -15,7 +15,10 @@ from pipeline.tracking.dvc_state import OF_DATASET, OF_RUN, RunState
 KINDS = (".png", ".jpg", ".svg", ".json", ".csv", ".html")
 MOST_BYTES = 4_000_000  # a larger file stays in reports/ only
 # what only some files, trainings and systems have: a share of ExecuTorch's, images that pass the whole net, memory
-NOT_OF_ALL = ("/delegated_operators", "/images_per_second", "peak_memory_bytes", "/too_small")
+NOT_OF_ALL = (
+    *("/delegated_operators", "/images_per_second", "peak_memory_bytes", "/too_small"),
+    *("/AP_small", "/AP_medium", "/AP_large"),  # a test split may have no object of a size
+)
 log = logging.getLogger(__name__)
 
 

@@ -12,11 +12,12 @@ FIGURES = {  # of metrics.json, and what part of an answer each is of
     "localize": {"mean_iou": "boxes", "accuracy": "labels", "presence_accuracy": "presence", **LANDMARKS},
     "detect": {
         **{"AP": "boxes", "AP50": "boxes", "AP75": "boxes", "AR": "boxes"},
+        **{"AP_small": "boxes", "AP_medium": "boxes", "AP_large": "boxes"},
         **{"landmark_AP": "landmarks", **LANDMARKS},
     },
 }
 # held only where `tolerances` names them: they say again, with more noise or in other units, what the others say
-BY_CHOICE = ("AP75", "AR", "nme_interocular")
+BY_CHOICE = ("AP75", "AR", "AP_small", "AP_medium", "AP_large", "nme_interocular")
 
 
 class VerifyParams(Block):

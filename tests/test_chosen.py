@@ -12,6 +12,7 @@ from test_evaluate import draw_split, spec_of, write_history, write_model
 from pipeline.commands.common import shown_block
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_json
+from pipeline.core.params import HOW
 from pipeline.core.sample import Object, Sample, read_dataset, write_samples
 from pipeline.evaluation import choosing
 from pipeline.evaluation.evaluate import evaluate_run
@@ -145,7 +146,7 @@ def test_what_ships_and_predicts_takes_the_number(project: Path, monkeypatch: py
     """`export` and `pocketlens predict` read it by `settled`, with metrics.json of the run."""
     metrics = evaluate(project)
     file = project / "reports/evaluate/r/metrics.json"
-    plain = {key: value for key, value in DetectPredict().model_dump().items() if not key.endswith("_cost")}
+    plain = {key: value for key, value in DetectPredict().model_dump().items() if key not in HOW}
     assert settled(AUTO, file) == plain | {"score": metrics["chosen"]["score"]}
     assert settled(DetectPredict().model_dump(), project / "nosuch.json") == plain
     (project / "params.yaml").write_text(

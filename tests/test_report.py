@@ -304,6 +304,17 @@ def test_a_verdict_on_another_evaluation_is_not_shown(tmp_path: Path) -> None:
     assert "reports/verify is of another evaluation than metrics.json" in text and "0.4321" not in text
 
 
+def test_pictures_have_what_scores_are_worth(tmp_path: Path) -> None:
+    draw_project(tmp_path, "classify", ["cow", "goat"], images=4)
+    metrics, told = tmp_path / "reports/evaluate/r/metrics.json", re.compile(r"prediction: \w+ (0\.\d\d)")
+    assert set(told.findall(page(tmp_path).read_text())) - {"0.50"}
+    fit = {"by": "platt", "slope": 0.0, "offset": 0.0}
+    made = {"on": "val", "images": 9, "answers": 8, "fit": fit}
+    write_json(metrics, json.loads(metrics.read_text()) | {"calibrated": made})
+    text = page(tmp_path).read_text()
+    assert set(told.findall(text)) == {"0.50"} and "by 8 answers on the 9 images of val (platt)" in text
+
+
 def test_an_evaluation_that_does_not_say_how_many_are_shown_has_a_page(tmp_path: Path) -> None:
     draw_project(tmp_path, "detect", ["cow"], images=2)
     file = tmp_path / "reports/evaluate/r/predictions/dataset.json"

@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 from shipped import SIDE, spec_of
 
+from pipeline.core.calibrated import calibrated
+from pipeline.core.sample import Sample
 from pipeline.core.spec import ModelSpec
 from pipeline.export import bundle
 from pipeline.export.card.contract import preprocessing
@@ -76,6 +78,9 @@ def write_case(folder: Path, spec: ModelSpec, images: list[Image.Image], outputs
         "anchors": "|".join(flat),
         "sizes": "|".join(f"{image.width}x{image.height}" for image in images),
     }
+    if fit := told.pop("calibration", None):
+        told |= {"slope": 0, "offset": 0, "scores": "", "right": ""}
+        told |= {key: "|".join(map(str, value)) if isinstance(value, list) else value for key, value in fit.items()}
     del told["steps"]
     (folder / "contract.txt").write_text("".join(f"{key}={value}\n" for key, value in told.items()))
     for i, image in enumerate(images):
@@ -86,6 +91,8 @@ def write_case(folder: Path, spec: ModelSpec, images: list[Image.Image], outputs
 
 def expected_rows(spec: ModelSpec, image: Image.Image, outputs: list[np.ndarray]) -> list[list[Any]]:
     label, scores, objects = decode(outputs, spec, resize(image, spec.size, spec.resize)[1])
+    said = calibrated(Sample("", "", *image.size, label=label, scores=scores, objects=objects), spec.predict)
+    objects, scores = said.objects, said.scores
     rows: list[list[Any]] = [
         [o.label, o.score, *o.box, *(v for p in o.landmarks for v in (p.x, p.y, p.visibility))] for o in objects
     ]
@@ -124,6 +131,10 @@ def drawn_outputs(spec: ModelSpec, count: int, rng: np.random.Generator) -> list
 
 def cases() -> dict[str, ModelSpec]:
     detect = spec_of("detect")
+    fits = {
+        "platt": {"by": "platt", "slope": 0.6, "offset": -0.4},
+        "isotonic": {"by": "isotonic", "scores": [0.35, 0.5, 0.8], "right": [0.1, 0.4, 0.7]},
+    }
     return {
         "classify": spec_of("classify"),
         "localize": replace(spec_of("localize"), resize="letterbox"),
@@ -132,6 +143,11 @@ def cases() -> dict[str, ModelSpec]:
             f"{kind}-{nms}": replace(spec, resize=rule, predict={**detect.predict, "nms": nms})
             for kind, spec in (("anchor_free", detect), ("yolov3", anchored(detect)))
             for nms, rule in (("hard", "stretch"), ("soft", "crop"), ("vote", "letterbox"))
+        },
+        **{
+            f"{task}-{by}": replace(spec_of(task), predict={**spec_of(task).predict, "calibration": fit})
+            for task in ("classify", "localize", "detect")
+            for by, fit in fits.items()
         },
     }
 

@@ -26,6 +26,7 @@ from selenium.webdriver.support import expected_conditions
 from selenium.webdriver.support.ui import WebDriverWait
 from shipped import LABELS, SIDE, spec_of
 
+from pipeline.core.calibrated import calibrated
 from pipeline.core.files import write_json
 from pipeline.core.image_file import open_image
 from pipeline.core.sample import Landmark, Object, Sample, read_samples, write_samples
@@ -378,6 +379,17 @@ def test_outputs_are_decoded_as_ours_are(kind: str, nms: str, serve, window) -> 
         assert len(objects) > 10
         ours = Sample("", "", 120, 77, objects=objects)
         assert_same(Sample.from_json({"id": "", "file_name": "", "width": 120, "height": 77, **found}), ours)
+
+
+def test_scores_are_calibrated_as_ours_are(serve, window) -> None:
+    window.get(serve(PAGE))
+    knots = {"by": "isotonic", "scores": [0.3, 0.5, 0.8], "right": [0.1, 0.4, 0.7]}
+    said = Sample("", "", 8, 8, label="cow", scores={"1": 0.08, "cow": 0.9, "pig": 0.02})
+    boxes = [Object("cow", (0, 0, 1, 1), score=score) for score in (0.999999, 0.8, 0.65, 0.5, 0.3, 0.001)]
+    for fit in ({"by": "platt", "slope": 0.5, "offset": -0.2}, knots, None):
+        for ours in (said, replace(said, scores=None, objects=boxes), replace(said, scores={"cow": 1.0})):
+            found = in_page(window, "calibrate.js", "m.calibrated(values[0], values[1])", ours.to_json(), fit)
+            assert_same(Sample.from_json(found), calibrated(ours, {"calibration": fit}))
 
 
 # --- ways in, and what goes wrong

@@ -9,7 +9,9 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 AUTO = "auto"  # of predict.score: chosen on val
-HOW = ("miss_cost", "alarm_cost")  # of the block `predict`: how to choose, nothing that a model needs
+NONE = "none"  # of predict.calibrate: scores stay as the net says them
+COSTS = ("miss_cost", "alarm_cost")
+HOW = (*COSTS, "calibrate")  # of the block `predict`: what is left to val and how, nothing that a model needs
 TASKS = ("classify", "localize", "detect")
 LISTED = 40  # names that an error lists
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.core.calibrated import calibrated
 from pipeline.core.errors import InputError
 from pipeline.core.files import new_folder, read_figures, write_json, write_text
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples, seen_from, write_dataset, write_samples
@@ -49,13 +50,13 @@ def evaluate_run(
     if not truth:
         raise InputError(f"{truth_folder}: no images to test on; raise datasets.{spec.dataset}.splits.test")
     rows = read_figures(history)
-    runtime, chosen = TorchRuntime(model, None), dict[str, Any]()
+    runtime, decided = TorchRuntime(model, None), dict[str, Any]()
     if predict is not None:
-        predict, chosen = choose_on_val(runtime, spec, predict, val_folder)
+        predict, decided = choose_on_val(runtime, spec, predict, val_folder)
     spec = with_predict(spec, predict)
     predicted = predict_samples(runtime, judged(spec), truth_folder, truth)
     with new_folder(report) as folder:
-        metrics = write_report(folder, spec, truth_folder, truth, predicted, chosen)
+        metrics = write_report(folder, spec, truth_folder, truth, predicted, decided)
         name = main_metric(spec.task)
         plot_history(rows, folder / "plots" / "history.png", spec.run, name, spec.trained)
     value = "undefined" if metrics[name] is None else f"{metrics[name]:.4f}"
@@ -77,14 +78,15 @@ def write_report(
     truth_folder: Path,
     truth: list[Sample],
     predicted: list[Sample],
-    chosen: Mapping[str, Any] | None = None,
+    decided: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write metrics.json, predictions/, worst.jpg, best.jpg, and in plots/ confusion.csv, confusion.png, for classify
     and detect reliability.csv and reliability.png, for detect pr.csv and pr.png.
 
-    Returns the metrics; `chosen` is what val decided, and is one of them. `predictions` is a dataset of its own: its
-    file names lead to the true images, its dataset.json says from which score objects were kept (`score`) and from
-    which they are shown (`shown`).
+    Returns the metrics; `decided` is what val did, by names of its own among them. `predictions` is a dataset of its
+    own: its file names lead to the true images, its dataset.json says from which score objects were kept (`score`) and
+    from which they are shown (`shown`). Its scores are those that the net says, which all figures are of; the sheets
+    and the errors of calibration have what they are worth, where the spec has a fit of that.
     """
     dataset = read_dataset(truth_folder.parent)
     truth, predicted = paired(truth, predicted)
@@ -94,15 +96,15 @@ def write_report(
     (folder / "plots").mkdir()
     if spec.task != "localize":
         metrics["calibration"] = _write_reliability(folder / "plots", spec, truth, visible)
-    if chosen:
-        metrics["chosen"] = dict(chosen)
+    metrics |= decided or {}
     write_json(folder / "metrics.json", metrics)
     _write_predictions(folder / "predictions", spec, truth_folder, predicted, dataset)
     _write_confusion(folder / "plots", spec.task, truth, visible, dataset)
     if spec.task == "detect":
         _write_precision_recall(folder / "plots", truth, predicted, dataset)
+    told = [calibrated(p, spec.predict) for p in visible]
     for name, best in (("worst.jpg", False), ("best.jpg", True)):
-        mistakes_sheet(spec.task, truth_folder, truth, visible, dataset, folder / name, best=best)
+        mistakes_sheet(spec.task, truth_folder, truth, told, dataset, folder / name, best=best)
     return metrics
 
 
@@ -139,7 +141,8 @@ def _write_confusion(folder: Path, task: str, truth: list[Sample], visible: list
 
 def _write_reliability(folder: Path, spec: "ModelSpec", truth: list[Sample], visible: list[Sample]) -> dict[str, Any]:
     """reliability.csv: a row per range of scores that has answers. Returns the errors."""
-    figures, rows = calibration(spec.task, truth, visible, spec.predict.get("score"))
+    fit = spec.predict.get("calibration")
+    figures, rows = calibration(spec.task, truth, visible, spec.predict.get("score"), fit)
     rounded = [[round(value, 6) for value in row] for row in rows]
     write_text(folder / "reliability.csv", _csv(("from", "to", "answers", "score", "right"), rounded))
     plot_reliability(rows, folder / "reliability.png")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.core.calibrated import calibrated
 from pipeline.core.errors import InputError
 from pipeline.core.files import link_or_copy, md5_of, new_folder, read_json, sha256, size_bytes, write_json, write_text
 from pipeline.core.image_file import open_image
@@ -245,7 +246,7 @@ def _write_golden(
     for sample, name in zip(samples, names, strict=True):
         open_image(train_folder / sample.file_name).save(folder / name)
     decoded = [
-        Sample(s.id, name, s.width, s.height, label=label, scores=scores, objects=objects)
+        calibrated(Sample(s.id, name, s.width, s.height, label=label, scores=scores, objects=objects), spec.predict)
         for i, (s, name, (_, frame)) in enumerate(zip(samples, names, resized, strict=True))
         for label, scores, objects in [decode([o[i] for o in outputs], spec, frame)]
     ]

@@ -1,11 +1,13 @@
 """Whether a score of 0.8 is right in 8 of 10 cases: calibration errors, and what a reliability diagram shows."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.core.calibrated import worth
 from pipeline.core.sample import Sample
 from pipeline.metrics.matching import MATCH_IOU, iou, match, of_nothing
 from pipeline.metrics.metrics import DIGITS, one_object
@@ -82,13 +84,18 @@ def binned_error(answers: Scored, bins: int) -> float | None:
 
 
 def calibration(
-    task: str, truth: list[Sample], predicted: list[Sample], score: float | None
+    task: str,
+    truth: list[Sample],
+    predicted: list[Sample],
+    score: float | None,
+    fit: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], list[tuple[float, float, int, float, float]]]:
     """For metrics.json, and the rows of a reliability diagram (see `reliability`); both lists are in one order.
 
     Of a classifier `ECE`; of a detector's objects from `score` on `D_ECE`, and `LaECE` and `LaACE`, where an object is
     as right as its IoU, however small (Kuzucu et al., 2024, https://arxiv.org/abs/2405.20459, with a threshold of 0):
-    in ranges of scores and object by object, the mean over the labels that are predicted.
+    in ranges of scores and object by object, the mean over the labels that are predicted. With a `fit` (of
+    `core.calibrated.worth`) all of it is of what the scores are worth, and `raw` has the errors of the scores.
 
     >>> truth = [Sample(i, "a.jpg", 8, 8, label="cow") for i in "ab"]
     >>> said = [Sample(i, "a.jpg", 8, 8, label=label, scores={label: 0.75}) for i, label in zip("ab", ("cow", "goat"))]
@@ -96,21 +103,35 @@ def calibration(
     {'ECE': 0.25, 'answers': 2, 'bins': 15}
     """
     bins, answers = BINS[task], scored(task, truth, predicted)
+    answers = Scored(answers.label, answers.score, (answers.right > 0).astype(np.float64))
+    touching = answers if task == "classify" else scored(task, truth, predicted, TOUCHES)
+    told = _worth(answers, fit)
+    errors = _errors(task, told, _worth(touching, fit))
+    figures: dict[str, Any] = {} if task == "classify" else {"score": score}
+    figures |= {**errors, "answers": len(answers.score), "bins": bins}
+    if fit is not None:
+        figures["raw"] = _errors(task, answers, touching)
+    return figures, reliability(told, bins)
+
+
+def _errors(task: str, answers: Scored, touching: Scored) -> dict[str, float | None]:
+    """The errors of `answers`, that are right or not, and of `touching`, that are as right as their IoU."""
+    bins, each = BINS[task], _by_label(touching)
     if task == "classify":
-        figures: dict[str, Any] = {"ECE": binned_error(answers, bins), "answers": len(answers.score), "bins": bins}
+        errors = {"ECE": binned_error(answers, bins)}
     else:
-        answers = Scored(answers.label, answers.score, (answers.right > 0).astype(np.float64))
-        touching = _by_label(scored(task, truth, predicted, TOUCHES))
-        figures = {
-            "score": score,
+        errors = {
             "D_ECE": binned_error(answers, bins),
-            "LaECE": _mean([binned_error(own, bins) for own in touching]),
-            "LaACE": _mean([float(np.abs(own.score - own.right).mean()) for own in touching]),
-            "answers": len(answers.score),
-            "bins": bins,
+            "LaECE": _mean([binned_error(own, bins) for own in each]),
+            "LaACE": _mean([float(np.abs(own.score - own.right).mean()) for own in each]),
         }
-    rounded = {k: round(v, DIGITS) if isinstance(v, float) else v for k, v in figures.items()}
-    return rounded, reliability(answers, bins)
+    return {name: None if error is None else round(error, DIGITS) for name, error in errors.items()}
+
+
+def _worth(answers: Scored, fit: Mapping[str, Any] | None) -> Scored:
+    if fit is None:
+        return answers
+    return replace(answers, score=np.array([worth(float(score), fit) for score in answers.score], np.float64))
 
 
 def _by_label(answers: Scored) -> list[Scored]:

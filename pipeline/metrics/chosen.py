@@ -1,4 +1,4 @@
-"""What is chosen by a validation split: the score from which objects are shown."""
+"""What a validation split decides: the score from which objects are shown, and what scores are worth."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json
-from pipeline.core.params import AUTO, HOW
+from pipeline.core.params import AUTO, HOW, NONE
 from pipeline.core.sample import Sample
 from pipeline.metrics.calibration import scored
 from pipeline.metrics.metrics import DIGITS, FOR_AP, one_object
@@ -61,17 +61,27 @@ def _between(below: float, above: float) -> float:
 
 
 def settled(predict: Mapping[str, Any], metrics: Path) -> dict[str, Any]:
-    """The block `predict` of a run as its model needs it: without how to choose, and with what was chosen by val, which
-    the run's metrics.json (`metrics`) says. Raises InputError if it does not.
+    """The block `predict` of a run as its model needs it: without what is left to val and how, and with what val
+    decided, which the run's metrics.json (`metrics`) says: `score`, and the `calibration` where there is one. Raises
+    InputError if it does not.
 
-    >>> settled({"score": 0.5, "miss_cost": None, "alarm_cost": None}, Path("nosuch/metrics.json"))
+    >>> settled({"score": 0.5, "miss_cost": None, "alarm_cost": None, "calibrate": "none"}, Path("nosuch/metrics.json"))
     {'score': 0.5}
     """
-    block = {key: value for key, value in predict.items() if key not in HOW}
-    if block["score"] != AUTO:
-        return block
-    chosen = read_json(metrics).get("chosen", {}) if metrics.is_file() else {}
-    if "score" not in chosen:
-        found = "has no score that was chosen" if metrics.is_file() else "no such file"
-        raise InputError(f"{metrics}: {found}; predict.score is auto, so `dvc repro` of stage evaluate chooses one")
-    return block | {"score": chosen["score"]}
+    block, how = {key: value for key, value in predict.items() if key not in HOW}, predict.get("calibrate", NONE)
+    if block["score"] == AUTO:
+        block["score"] = _decided(metrics, "chosen", "score", "predict.score is auto, so `dvc repro` of stage evaluate")
+    if how != NONE:
+        why = f"predict.calibrate is {how}, so `dvc repro` of stage evaluate"
+        block["calibration"] = fit = _decided(metrics, "calibrated", "fit", why)
+        if fit["by"] != how:
+            raise InputError(f"{metrics}: has a fit by {fit['by']}; {why} makes one")
+    return block
+
+
+def _decided(metrics: Path, part: str, key: str, why: str) -> Any:
+    found = read_json(metrics).get(part, {}) if metrics.is_file() else {}
+    if key not in found:
+        lacks = f"has no {key} that was chosen" if metrics.is_file() else "no such file"
+        raise InputError(f"{metrics}: {lacks}; {why} chooses one")
+    return found[key]

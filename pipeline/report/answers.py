@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.core.calibrated import calibrated
 from pipeline.core.image_file import open_image
 from pipeline.core.sample import Dataset, Sample
 from pipeline.metrics.matching import BACKGROUND, iou, match
@@ -24,13 +25,16 @@ SIZE_WORDS = ("under 32 × 32 pixels", "up to 96 × 96", "larger")
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """Truth and prediction of the same images in the same order; of the predictions what is shown."""
+    """Truth and prediction of the same images in the same order; of the predictions what is shown, with the scores of
+    the net, and the `fit` of what they are worth, if there is one.
+    """
 
     task: str
     folder: Path
     dataset: Dataset
     truth: list[Sample]
     shown: list[Sample]
+    fit: dict[str, Any] | None = None
 
 
 def confusion(table_file: Path, task: str, labels: list[str]) -> dict[str, Any]:
@@ -94,6 +98,7 @@ def pictures(answers: Answers) -> list[dict[str, Any]]:
 
 def _tile(answers: Answers, row: Ranked) -> dict[str, str]:
     _, words, t, p = row
+    p = calibrated(p, {"calibration": answers.fit})
     image = draw(open_image(answers.folder / t.file_name), t, answers.dataset, p)
     told = f"truth: {_in_words(t)}; prediction: {_in_words(p)}"
     return {"id": t.id, "words": words, "alt": told, "uri": data_uri(image, TILE, TILE_BYTES)}

@@ -75,6 +75,24 @@ def chosen_words(metrics: dict[str, Any]) -> str:
     return f"Objects are shown from a score of {chosen['score']:g} on. It was chosen on {on}, by {by}."
 
 
+def calibrated_words(metrics: dict[str, Any]) -> str:
+    """On what scores were calibrated, and what the errors were before; "" where they are those of the net.
+
+    >>> made = {"on": "val", "images": 40, "answers": 90, "fit": {"by": "platt", "slope": 0.5, "offset": 0.1}}
+    >>> calibrated_words({"calibrated": made, "calibration": {"ECE": 0.02, "raw": {"ECE": 0.1}}})
+    'Scores are calibrated, by 90 answers on the 40 images of val (platt). Errors without it: ECE 0.1.'
+    """
+    made = metrics.get("calibrated")
+    if not made:
+        return ""
+    errors = (metrics.get("calibration") or {}).get("raw") or {}
+    known = ", ".join(f"{CALIBRATION[key][0]} {value:g}" for key, value in errors.items() if value is not None)
+    before = f" Errors without it: {known}." if known else ""
+    shown = "" if metrics.get("task") in (None, "classify") else " Which objects are shown is decided by those before."
+    on = f"the {made['images']} images of {made['on']}"
+    return f"Scores are calibrated, by {made['answers']} answers on {on} ({made['fit']['by']}).{shown}{before}"
+
+
 def bootstrap_words(metrics: dict[str, Any]) -> str:
     """How the intervals were made, by what metrics.json says of it; "" without intervals."""
     made = metrics.get("bootstrap") or {}

@@ -43,7 +43,8 @@ def write_page(project: Path, run: str, knobs: dict[str, Any], stated: dict[str,
     truth, predicted = paired(read_samples(data / "test"), read_samples(evaluated / "predictions"))
     for p in predicted:
         p.objects = shown_of(p.objects, source["shown"], source.get("most"))
-    answers = Answers(metrics["task"], data / "test", dataset, truth, predicted)
+    fit = metrics.get("calibrated", {}).get("fit")
+    answers = Answers(metrics["task"], data / "test", dataset, truth, predicted, fit)
     verdict, timed = (facts.optional(project / f"reports/verify/{run}/{name}.json") for name in ("verdict", "verify"))
     made = facts.optional(project / "exports" / run / "export.json")
     text = _template().render(
@@ -59,6 +60,7 @@ def write_page(project: Path, run: str, knobs: dict[str, Any], stated: dict[str,
         training=facts.optional(project / f"reports/train/{run}/training.json"),
         shown=source["shown"],
         chosen=facts.chosen_words(metrics),
+        calibrated=facts.calibrated_words(metrics),
         curves=_curves(project, run, metrics["task"]),
         calibration=facts.calibration(metrics),
         reliability=_reliability(evaluated / "plots/reliability.csv"),

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from pipeline.core.calibrated import calibrated
 from pipeline.core.errors import InputError
 from pipeline.core.image_file import open_image
 from pipeline.core.sample import Sample
@@ -21,8 +22,9 @@ BATCH = 32
 def predict_samples(runtime: Runtime, spec: ModelSpec, folder: Path, samples: list[Sample]) -> list[Sample]:
     """What the model says of the images of `samples` in `folder`: the same ids, with predicted labels or objects.
 
-    Objects come from the score on that `spec.predict` has. Raises InputError naming an image that does not decode, or
-    for which the model's numbers are not finite.
+    It is to be judged: scores are those that the net says, whatever they are worth. Objects come from the score on that
+    `spec.predict` has. Raises InputError naming an image that does not decode, or for which the model's numbers are not
+    finite.
     """
     predicted = []
     with tqdm(total=len(samples), desc="predict", mininterval=0.5, disable=None) as bar:
@@ -39,8 +41,8 @@ def predict_samples(runtime: Runtime, spec: ModelSpec, folder: Path, samples: li
 
 
 def predict_image(runtime: Runtime, spec: ModelSpec, image: Image.Image) -> Sample:
-    """What the model says of one upright RGB image; the sample has no id and no file. Raises InputError if the model's
-    numbers are not finite.
+    """What the model says of one upright RGB image; the sample has no id and no file. Scores are calibrated where
+    `spec.predict` has a `calibration`. Raises InputError if the model's numbers are not finite.
     """
     return predict_resized(runtime, spec, image.size, *resize(image, spec.size, spec.resize))
 
@@ -53,7 +55,7 @@ def predict_resized(
     """
     outputs = _finite(runtime, spec, np.stack([canvas]), [name or f"an image of {size[0]} x {size[1]} pixels"])
     label, scores, objects = decode([o[0] for o in outputs], spec, frame)
-    return Sample("", "", *size, label=label, scores=scores, objects=objects)
+    return calibrated(Sample("", "", *size, label=label, scores=scores, objects=objects), spec.predict)
 
 
 def _finite(runtime: Runtime, spec: ModelSpec, images: Images, names: list[str]) -> Outputs:

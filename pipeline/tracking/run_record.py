@@ -44,7 +44,7 @@ def final_figures(project: Path, run: str) -> list[tuple[str, float, int]]:
     reports, made = project / "reports", project / "exports" / run / "export.json"
     metrics, verdict = reports / "evaluate" / run / "metrics.json", reports / "verify" / run / "verdict.json"
     training, verify = reports / "train" / run / "training.json", reports / "verify" / run / "verify.json"
-    figures = {key: value for key, value in read_json(metrics).items() if key != "bootstrap"}
+    figures = {key: value for key, value in read_json(metrics).items() if key not in ("bootstrap", "calibrated")}
     found = _finite(metrics, _leaves("float", figures))
     found += _finite(made, _leaves("cost", read_json(made)["cost"]))
     if training.is_file():

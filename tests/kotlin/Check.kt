@@ -18,6 +18,13 @@ fun main(folders: Array<String>) = folders.map(::File).forEach { folder ->
         beforeNms = told.getValue("before_nms").toInt(), nms = told.getValue("nms"),
         nmsIou = told.getValue("nms_iou").toDouble(), voteIou = told.getValue("vote_iou").toDouble(),
         softSigma = told.getValue("soft_sigma").toDouble(), maxObjects = told.getValue("max_objects").toInt(),
+        calibration = told["by"]?.let { by ->
+            fun numbers(key: String) = words(key).map { it.toDouble() }
+            Calibration(
+                by = by, slope = told.getValue("slope").toDouble(), offset = told.getValue("offset").toDouble(),
+                scores = numbers("scores"), right = numbers("right"),
+            )
+        },
     )
     val outputs = readNpz(File(folder, "outputs.npz").inputStream())
     words("sizes").forEachIndexed { i, size ->

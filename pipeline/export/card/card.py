@@ -117,6 +117,11 @@ def _training(spec: "ModelSpec") -> str:
 
 def _evaluation(spec: "ModelSpec", evidence: Evidence | None) -> str:
     results = _results(evidence) if evidence else "Not measured: exported outside of the chain.\n"
+    if fit := spec.predict.get("calibration"):
+        results += f"""
+Scores are calibrated, by the validation split ({fit["by"]}): `decode` of `preprocess.json` says how. Which objects are
+shown is decided by the scores before that, and so are the figures above.
+"""
     return f"""{results}
 These are the trained net's. The files are judged after this card is written, on the same images, with size and speed:
 `verify.json`, beside this card in what MLflow holds, else `reports/verify/{spec.run}/verify.json` of the project;

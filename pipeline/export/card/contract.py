@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from pipeline.core.calibrated import LEAST
 from pipeline.ops.boxes import SOFT_SIGMA, VOTES_OVER
 from pipeline.ops.decode import BEFORE_NMS, form
 from pipeline.ops.preprocess import FILL
@@ -23,6 +24,11 @@ CELLS = "a cell (column i, row j) of stride s has its centre at ((i + 0.5) s, (j
 SHARES = "divide by S: shares of the canvas"
 BACK = "take off the offset of the resize and divide by its scale, both as shares of the canvas: shares of the image"
 CLIP = "clip boxes, not landmarks, to 0 to 1"
+WORTH = {  # by the `by` of `calibration`
+    "platt": f"sigmoid(slope log(p / (1 - p)) + offset) of `calibration`, p between {LEAST:f} and 1 - {LEAST:f}",
+    "isotonic": "the value at p of straight lines between the knots (`scores`, `right`) of `calibration`; beyond the "
+    "first and the last that of the knot",
+}
 
 
 def preprocessing(spec: "ModelSpec", targets: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -45,6 +51,17 @@ def preprocessing(spec: "ModelSpec", targets: Mapping[str, Any] | None = None) -
 
 
 def _decode(spec: "ModelSpec") -> dict[str, Any]:
+    found = _before_calibration(spec)
+    fit = spec.predict.get("calibration")
+    if fit is None:
+        return found
+    of = "the label's probability" if spec.task == "classify" else "each score that is left"
+    rest = "; the other labels share the rest as before" if spec.task == "classify" else ""
+    found["steps"].append(f"{of}, p, becomes {WORTH[fit['by']]}{rest}")
+    return {**found, "calibration": fit}
+
+
+def _before_calibration(spec: "ModelSpec") -> dict[str, Any]:
     boxes = form(spec) if spec.task == "detect" else None
     meanings = boxes.outputs if boxes else MEANINGS[spec.task]
     found: dict[str, Any] = {

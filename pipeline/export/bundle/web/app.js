@@ -40,6 +40,7 @@ function describe({ spec, bytes, contract }) {
     `${spec.backbone}, int8, ${(bytes / 1e6).toFixed(2)} MB, ${contract.input.shape[1]} × ${contract.input.shape[2]} pixels`;
   at("score").value = spec.predict.score;
   at("threshold").hidden = spec.task === "classify";
+  if (spec.predict.calibration) at("which-score").textContent = "a score before calibration";
 }
 
 function connect() {

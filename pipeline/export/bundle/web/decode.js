@@ -1,6 +1,7 @@
 // From the graph's outputs to labels and objects in the picture's frame.
 
 import { nms, softNms, vote } from "./boxes.js";
+import { calibrated } from "./calibrate.js";
 
 const BEFORE_NMS = 1000; // the best cells that go into NMS
 const VISIBLE = 2;
@@ -11,11 +12,15 @@ const HIDDEN = 1;
  * @param {Object<string, {data: Float32Array, dims: number[]}>} outputs by name, with the batch axis of 1
  * @param {object} spec model.json
  * @param {object} frame where the picture lies on the canvas
- * @param {number} score the least that an object must have
+ * @param {number} score the least that an object must have, before scores are calibrated
  * @returns {{label?: string, scores?: Object<string, number>, objects: object[]}} objects best first: label, score, box
  *   [x, y, w, h] and landmarks [x, y, visibility] as shares of the picture; boxes are clipped to it
  */
 export function decode(outputs, spec, frame, score) {
+  return calibrated(said(outputs, spec, frame, score), spec.predict.calibration);
+}
+
+function said(outputs, spec, frame, score) {
   if (spec.task === "classify") {
     const shares = softmax(outputs.logits.data);
     const scores = Object.fromEntries(spec.labels.map((label, i) => [label, shares[i]]));

@@ -5,6 +5,7 @@ package pocketlens
 
 import kotlin.math.abs
 import kotlin.math.exp
+import kotlin.math.ln
 import kotlin.math.max
 import kotlin.math.min
 import kotlin.math.round
@@ -28,6 +29,16 @@ class Contract(
     val voteIou: Double = 0.0,
     val softSigma: Double = 0.0,
     val maxObjects: Int = 0,
+    val calibration: Calibration? = null,
+)
+
+/** What a score is worth: by `platt` a line over its log-odds, else straight lines between the knots. */
+class Calibration(
+    val by: String, // platt or isotonic
+    val slope: Double = 0.0,
+    val offset: Double = 0.0,
+    val scores: List<Double> = emptyList(),
+    val right: List<Double> = emptyList(),
 )
 
 /** An RGB picture, upright: 3 bytes a pixel, rows from the top. */
@@ -135,10 +146,34 @@ fun decode(outputs: List<FloatArray>, frame: Frame, contract: Contract): Answer 
         "classify" -> {
             val probabilities = softmax(named.getValue("logits"))
             val best = probabilities.indices.maxByOrNull { probabilities[it] } ?: 0
-            Answer(contract.labels[best], probabilities, emptyList())
+            Answer(contract.labels[best], shared(probabilities, best, contract.calibration), emptyList())
         }
-        "localize" -> Answer(null, emptyList(), oneObject(named, contract).map { toPicture(it, frame) })
-        else -> Answer(null, emptyList(), objects(named, contract).map { toPicture(it, frame) })
+        "localize" -> Answer(null, emptyList(), oneObject(named, contract).map { toPicture(it, frame, contract) })
+        else -> Answer(null, emptyList(), objects(named, contract).map { toPicture(it, frame, contract) })
+    }
+}
+
+/** What a score is worth; the score itself where the contract has no calibration. */
+private fun worth(score: Double, fit: Calibration?): Double {
+    if (fit == null) return score
+    if (fit.by == "platt") {
+        val near = score.coerceIn(1e-6, 1 - 1e-6)
+        return 1 / (1 + exp(-(fit.slope * ln(near / (1 - near)) + fit.offset)))
+    }
+    val above = fit.scores.indexOfFirst { it > score }
+    if (above == 0) return fit.right.first()
+    if (above < 0) return fit.right.last()
+    val share = (score - fit.scores[above - 1]) / (fit.scores[above] - fit.scores[above - 1])
+    return fit.right[above - 1] + share * (fit.right[above] - fit.right[above - 1])
+}
+
+/** The `best` label gets what its probability is worth; the others share the rest as they did. */
+private fun shared(probabilities: List<Double>, best: Int, fit: Calibration?): List<Double> {
+    if (fit == null) return probabilities
+    val sure = worth(probabilities[best], fit)
+    val others = probabilities.sum() - probabilities[best]
+    return probabilities.mapIndexed { i, own ->
+        if (i == best) sure else (1 - sure) * if (others > 0) own / others else 1.0 / (probabilities.size - 1)
     }
 }
 
@@ -284,15 +319,16 @@ private fun voted(box: Box, boxes: List<Box>, c: Contract): Box {
     return Box(box.score, box.label, sides, DoubleArray(box.points.size) { k -> mean { it.points[k] } })
 }
 
-/** From shares of the canvas to shares of the picture; the box is clipped to it. */
-private fun toPicture(o: Found, frame: Frame): Found {
+/** From shares of the canvas to shares of the picture, to which the box is clipped; the score is calibrated. */
+private fun toPicture(o: Found, frame: Frame, contract: Contract): Found {
     fun x(value: Double) = (value - frame.offsetX) / frame.scaleX
     fun y(value: Double) = (value - frame.offsetY) / frame.scaleY
     val x0 = x(o.x).coerceIn(0.0, 1.0)
     val y0 = y(o.y).coerceIn(0.0, 1.0)
     val x1 = x(o.x + o.width).coerceIn(0.0, 1.0)
     val y1 = y(o.y + o.height).coerceIn(0.0, 1.0)
-    return Found(o.label, o.score, x0, y0, x1 - x0, y1 - y0, o.landmarks.map { Landmark(x(it.x), y(it.y), it.visible) })
+    val landmarks = o.landmarks.map { Landmark(x(it.x), y(it.y), it.visible) }
+    return Found(o.label, worth(o.score, contract.calibration), x0, y0, x1 - x0, y1 - y0, landmarks)
 }
 
 private fun sigmoid(x: Float): Double = 1 / (1 + exp(-x.toDouble()))

@@ -62,8 +62,19 @@ fun readContract(preprocess: String, labels: String): Contract {
         voteIou = decode.optDouble("vote_iou", 0.0),
         softSigma = decode.optDouble("soft_sigma", 0.0),
         maxObjects = decode.optInt("max_objects"),
+        calibration = decode.optJSONObject("calibration")?.let {
+            Calibration(
+                by = it.getString("by"),
+                slope = it.optDouble("slope", 0.0),
+                offset = it.optDouble("offset", 0.0),
+                scores = numbers(it.optJSONArray("scores")),
+                right = numbers(it.optJSONArray("right")),
+            )
+        },
     )
 }
+
+private fun numbers(array: JSONArray?) = List(array?.length() ?: 0) { array!!.getDouble(it) }
 
 private fun <T> each(array: JSONArray, read: (JSONArray, Int) -> T) = List(array.length()) { read(array, it) }
 

@@ -23,6 +23,16 @@ struct Contract {
     var voteIou = 0.0
     var softSigma = 0.0
     var maxObjects = 0
+    var calibration: Calibration?
+}
+
+/// What a score is worth: by `platt` a line over its log-odds, else straight lines between the knots.
+struct Calibration: Decodable {
+    var by: String  // platt or isotonic
+    var slope: Double?
+    var offset: Double?
+    var scores: [Double]?
+    var right: [Double]?
 }
 
 /// An RGB picture, upright: 3 bytes a pixel, rows from the top.
@@ -159,11 +169,38 @@ func decode(_ outputs: [[Float]], _ frame: Frame, _ contract: Contract) -> Answe
     switch contract.kind {
     case "classify":
         let probabilities = softmax(named["logits"]!)
-        return Answer(label: contract.labels[largest(probabilities)], probabilities: probabilities)
+        let best = largest(probabilities)
+        return Answer(
+            label: contract.labels[best], probabilities: shared(probabilities, best: best, contract.calibration))
     case "localize":
-        return Answer(objects: oneObject(named, contract).map { toPicture($0, frame) })
+        return Answer(objects: oneObject(named, contract).map { toPicture($0, frame, contract) })
     default:
-        return Answer(objects: objects(named, contract).map { toPicture($0, frame) })
+        return Answer(objects: objects(named, contract).map { toPicture($0, frame, contract) })
+    }
+}
+
+/// What a score is worth; the score itself where the contract has no calibration.
+private func worth(_ score: Double, _ fit: Calibration?) -> Double {
+    guard let fit = fit else { return score }
+    if fit.by == "platt" {
+        let near = min(max(score, 1e-6), 1 - 1e-6)
+        return 1 / (1 + exp(-(fit.slope! * log(near / (1 - near)) + fit.offset!)))
+    }
+    let (scores, right) = (fit.scores!, fit.right!)
+    guard let above = scores.firstIndex(where: { $0 > score }) else { return right.last! }
+    if above == 0 { return right[0] }
+    let share = (score - scores[above - 1]) / (scores[above] - scores[above - 1])
+    return right[above - 1] + share * (right[above] - right[above - 1])
+}
+
+/// The `best` label gets what its probability is worth; the others share the rest as they did.
+private func shared(_ probabilities: [Double], best: Int, _ fit: Calibration?) -> [Double] {
+    if fit == nil { return probabilities }
+    let sure = worth(probabilities[best], fit)
+    let others = probabilities.reduce(0, +) - probabilities[best]
+    return probabilities.enumerated().map { i, own in
+        if i == best { return sure }
+        return (1 - sure) * (others > 0 ? own / others : 1 / Double(probabilities.count - 1))
     }
 }
 
@@ -330,15 +367,16 @@ private func voted(_ kept: Kept, _ boxes: [Box], _ c: Contract) -> Box {
     return box
 }
 
-/// From shares of the canvas to shares of the picture; the box is clipped to it.
-private func toPicture(_ o: Found, _ frame: Frame) -> Found {
+/// From shares of the canvas to shares of the picture, to which the box is clipped; the score is calibrated.
+private func toPicture(_ o: Found, _ frame: Frame, _ contract: Contract) -> Found {
     func x(_ value: Double) -> Double { (value - frame.offsetX) / frame.scaleX }
     func y(_ value: Double) -> Double { (value - frame.offsetY) / frame.scaleY }
     func clip(_ value: Double) -> Double { min(max(value, 0), 1) }
     let (x0, y0) = (clip(x(o.x)), clip(y(o.y)))
     let (x1, y1) = (clip(x(o.x + o.width)), clip(y(o.y + o.height)))
     let landmarks = o.landmarks.map { Landmark(x: x($0.x), y: y($0.y), visible: $0.visible) }
-    return Found(label: o.label, score: o.score, x: x0, y: y0, width: x1 - x0, height: y1 - y0, landmarks: landmarks)
+    let score = worth(o.score, contract.calibration)
+    return Found(label: o.label, score: score, x: x0, y: y0, width: x1 - x0, height: y1 - y0, landmarks: landmarks)
 }
 
 private func largest(_ values: [Double]) -> Int {

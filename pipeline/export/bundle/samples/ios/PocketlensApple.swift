@@ -20,7 +20,8 @@ struct ModelFolder {
             fill: UInt8(told.fill?.first ?? 0), outputs: told.outputs, score: d.score ?? 0, boxes: d.boxes ?? "",
             strides: d.strides ?? [],
             anchors: d.anchors ?? [], beforeNms: d.before_nms ?? 0, nms: d.nms ?? "", nmsIou: d.nms_iou ?? 0,
-            voteIou: d.vote_iou ?? 0, softSigma: d.soft_sigma ?? 0, maxObjects: d.max_objects ?? 0)
+            voteIou: d.vote_iou ?? 0, softSigma: d.soft_sigma ?? 0, maxObjects: d.max_objects ?? 0,
+            calibration: d.calibration)
     }
 
     /// What is wrong on this phone, by the golden files; nothing if the list is empty. Call it once in a test.
@@ -63,6 +64,7 @@ private struct Preprocess: Decodable {
         var vote_iou: Double?
         var soft_sigma: Double?
         var max_objects: Int?
+        var calibration: Calibration?
     }
     var input: Input
     var resize: String

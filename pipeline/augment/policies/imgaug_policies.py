@@ -1,8 +1,7 @@
 """Policies by imgaug 0.4.0, which was written for NumPy 1."""
 
-import warnings
-
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.augment.policies.policy import BORDER, Pixels, Points, Policy
 
@@ -14,8 +13,6 @@ _UINTS = [np.uint8, np.uint16, np.uint32, np.uint64]
 for _name, _value in (("sctypes", {"float": _FLOATS, "int": _INTS, "uint": _UINTS}), ("complex", complex)):
     if not hasattr(np, _name):
         setattr(np, _name, _value)
-# its superpixels use an old name of scikit-image's, which goes with scikit-image 2
-warnings.filterwarnings("ignore", "`RegionProperties.mean_intensity`", FutureWarning)
 
 import imgaug.augmenters as iaa  # noqa: E402 (the names must be there first)
 
@@ -59,7 +56,7 @@ def _looks() -> iaa.Augmenter:
     return iaa.SomeOf(
         (0, 5),
         [
-            iaa.Sometimes(0.5, iaa.Superpixels(p_replace=(0, 1.0), n_segments=(20, 200))),
+            iaa.Sometimes(0.5, Superpixels(p_replace=(0, 1.0), n_segments=(20, 200))),
             iaa.OneOf([iaa.GaussianBlur((0, 3.0)), iaa.AverageBlur(k=(2, 7)), iaa.MedianBlur(k=(3, 11))]),
             iaa.Sharpen(alpha=(0, 1.0), lightness=(0.75, 1.5)),
             iaa.Emboss(alpha=(0, 1.0), strength=(0, 2.0)),
@@ -76,6 +73,22 @@ def _looks() -> iaa.Augmenter:
         ],
         random_order=True,
     )
+
+
+class Superpixels(iaa.Superpixels):
+    """imgaug's, which counts segments from 0: scikit-image counts them from 1 now, and each segment would get the
+    colour of the one after it.
+    """
+
+    @classmethod
+    def _replace_segments(cls, image: Pixels, segments: NDArray[np.int64], replace: NDArray[np.float64]) -> Pixels:
+        numbers = (segments - segments.min()).ravel()
+        sizes = np.bincount(numbers)
+        sums = [np.bincount(numbers, channel.ravel()) for channel in np.moveaxis(image, 2, 0)]
+        means = np.round(np.stack(sums, axis=1) / sizes[:, None]).astype(np.uint8)
+        # there can be more segments than were asked for, and drawn for
+        drawn = replace[np.arange(len(sizes)) % len(replace)] > 0.5
+        return np.where(drawn[numbers, None], means[numbers], image.reshape(-1, 3)).reshape(image.shape)
 
 
 class _Look:

@@ -31,7 +31,7 @@ from pipeline.training import loading
 from pipeline.training.devices import launch, together
 from pipeline.training.loop import fit
 from pipeline.training.optimization import Phase
-from pipeline.training.params import ClassifyModel, ClassifyRun, ClassifyTrain, Online
+from pipeline.training.params import ClassifyModel, ClassifyOnline, ClassifyRun, ClassifyTrain
 from pipeline.training.progress import SoFar
 from pipeline.training.train import make_spec
 
@@ -78,7 +78,7 @@ def ours(folder: Path, samples: list[Sample], asked: argparse.Namespace, scratch
         dataset="d",
         task="classify",
         model=ClassifyModel(backbone=asked.backbone, size=asked.size, pretrained=False),
-        train=ClassifyTrain(epochs=1, batch_size=asked.batch, online=Online(policy="photo_geometry")),
+        train=ClassifyTrain(epochs=1, batch_size=asked.batch, online=ClassifyOnline(policy="photo_geometry")),
     )
     dataset = Dataset("d", LABELS)
     spec = make_spec("r", run, dataset, [0.5] * 3, [0.5] * 3)

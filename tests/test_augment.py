@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.augment.policies import DRAWS, POLICIES, augmenter, derived_seed
+from pipeline.augment.policies import DRAWS, POLICIES, Row, augmenter, derived_seed
 from pipeline.augment.policies.labels import MIN_VISIBLE, move_objects
 from pipeline.augment.policies.policy import Policy
 from pipeline.core.errors import InputError
@@ -18,7 +18,7 @@ from pipeline.core.sample import Landmark, Object
 
 ROOT = Path(__file__).parent.parent
 PAIRS = ((0, 1), (2, 3))
-MOVING = ("photo_geometry", "photo_zoom", "imgaug_ucf101")
+MOVING = ("photo_geometry", "photo_zoom", "alpaca_lab", "ucf101_torch", "imgaug_ucf101", "imgaug_ucf101_warped")
 
 
 def picture(height: int = 60, width: int = 80, seed: int = 0) -> np.ndarray:
@@ -127,7 +127,7 @@ def away() -> Policy:
 
 
 def test_a_picture_is_never_shown_without_its_objects(monkeypatch):
-    monkeypatch.setitem(POLICIES, "away", "test_augment:away")
+    monkeypatch.setitem(POLICIES, "away", Row("test_augment:away"))
     given_objects = [animal(), animal(0.1, 0.1, 0.2, 0.2)]
     _, after, rejected = augmenter("away").move(picture(), given_objects, 1)
     assert (after, rejected) == (given_objects, DRAWS)
@@ -181,10 +181,9 @@ def test_a_draw_depends_on_its_seed_and_not_on_earlier_ones(policy):
 def test_every_augmenter_of_the_imgaug_policy_runs_under_numpy_2():
     from pipeline.augment.policies import imgaug_policies
 
-    children = imgaug_policies._looks().get_all_children(flat=True) + imgaug_policies._moves().get_all_children(
-        flat=True
-    )
-    assert {"BlendAlphaFrequencyNoise", "BlendAlphaSimplexNoise", "Superpixels"} <= {type(c).__name__ for c in children}
+    children = imgaug_policies.ucf101_warped().look.augmenter.get_all_children(flat=True)
+    names = {"BlendAlphaFrequencyNoise", "BlendAlphaSimplexNoise", "Superpixels", "ElasticTransformation"}
+    assert names <= {type(c).__name__ for c in children}
     for child in children:
         for seed in range(6):
             child.seed_(seed)
@@ -202,8 +201,8 @@ def test_the_libraries_ask_no_network():
         from pipeline.augment.policies import POLICIES
         from pipeline.core.lazy import load
         assert not {"albumentations", "imgaug", "torch"} & set(sys.modules)
-        for place in POLICIES.values():
-            load(place)()
+        for row in POLICIES.values():
+            load(row.build)()
         sys.exit(str([a for a in asked if a[0] in ("socket.getaddrinfo", "socket.connect")] or ""))
     """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -22,7 +22,7 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.augment.policies import POLICIES
+from pipeline.augment.policies import POLICIES, Row
 from pipeline.augment.policies.policy import Policy
 from pipeline.models.heads import HEADS, AnchorFreeHead, Head
 from pipeline.runtimes.targets import TARGETS, Engine, Target
@@ -52,7 +52,7 @@ class NearHead(AnchorFreeHead):
 MEAN = Engine(name="NumPy", tag="numpy", runtime="added:Mean")
 TARGETS["mean"] = Target("model.mean", MEAN, "added:export", int8=True, numbers="int8", held_against="onnx_float")
 HEADS["near"] = Head("detect", NearHead, module="pipeline.models.anchor_free:AnchorFree", boxes="distances")
-POLICIES["dark"] = "added:dark"
+POLICIES["dark"] = Row("added:dark")
 '''
 
 
@@ -190,4 +190,4 @@ def test_a_head_has_options_of_its_kind_and_a_detectors_what_computes_it(kind: s
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_a_policy_leads_to_a_function(name: str) -> None:
-    assert callable(load(POLICIES[name]))
+    assert callable(load(POLICIES[name].build))

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.augment.params import AugmentParams
-from pipeline.augment.policies import DRAWS, Augment, augmenter, derived_seed
+from pipeline.augment.policies import DRAWS, Augment, augmenter, derived_seed, fits
 from pipeline.augment.policies.policy import Pixels
 from pipeline.augment.selftest import self_test
 from pipeline.core.errors import InputError
@@ -28,11 +28,14 @@ def augment_dataset(ingested: Path, out: Path, reports: Path, params: AugmentPar
     `reports` gets contact_sheet.jpg (originals beside their draws) and self_test.json. The self-test comes first:
     where it fails nothing is written. A copy depends on the seed, its original and its number, not on what else is
     in the split. Returns the counts: originals, copies, and stayed, the copies whose geometry was given up because
-    every draw lost an object. Raises InputError where the split is empty or an image is missing or broken.
+    every draw lost an object. Raises InputError where the split is empty, an image is missing or broken, or has objects
+    that the policy does not move.
     """
     dataset, samples = read_dataset(ingested), read_samples(ingested / "train")
     if not samples:
         raise InputError(f"{ingested / 'train' / 'metadata.jsonl'}: no images; expected at least one to augment")
+    if (unfit := fits(params.policy, "detect")) and any(s.objects for s in samples):
+        raise InputError(f"{ingested / 'train'}: images with objects; {unfit}")
     augment = augmenter(params.policy, dataset)
     tested = self_test(augment, samples, params.seed)
     with new_folder(out) as folder:

@@ -105,15 +105,16 @@ def heads_table() -> str:
 def policies_table() -> str:
     """The policies, each with the first sentence of the function that builds it."""
     rows = []
-    for name, place in POLICIES.items():
-        module, _, function = place.partition(":")
+    for name, row in POLICIES.items():
+        module, _, function = row.build.partition(":")
         spec = find_spec(module)
         assert spec is not None and spec.origin is not None
         tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))  # read, as the libraries take long to import
         found = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function]
         text = ast.get_docstring(found[0]) if found else None
-        rows.append([f"`{name}`", first_line(text) if text else "Images stay as they are."])
-    return table(["policy", "what it does"], rows)
+        does = first_line(text) if text else "Images stay as they are."
+        rows.append([f"`{name}`", does, ", ".join(row.tasks)])
+    return table(["policy", "what it does", "tasks"], rows)
 
 
 def first_line(text: str) -> str:

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from pydantic import Field, TypeAdapter, ValidationError, create_model, field_validator, model_validator
 
 from pipeline.augment.params import AugmentParams
+from pipeline.augment.policies import fits
 from pipeline.config.problems import describe
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_text
@@ -122,6 +123,8 @@ class Params(Block):
                     f"runs.{name}.task: {run.task} does not learn from dataset {run.dataset!r}, whose format "
                     f"{self.datasets[run.dataset].format} has labels for {', '.join(tasks)}"
                 )
+            if unfit := fits(self.datasets[run.dataset].augment.policy, run.task):
+                raise ValueError(f"datasets.{run.dataset}.augment.policy: {unfit}, the task of run {name!r}")
         return self
 
     @model_validator(mode="after")

@@ -62,8 +62,13 @@ class Classifier(nn.Module):
         return [p for p in self.body.parameters() if id(p) not in head]
 
     def loss(self, outputs: tuple[Tensor, ...], target: dict[str, Tensor]) -> Tensor:
-        """Cross entropy with 5 % label smoothing; target["label"]: int64 [N], target["weight"]: of each label [K]."""
+        """Cross entropy with 5 % label smoothing; target["label"]: int64 [N], or of mixed images the labels' shares
+        [N, K]; target["weight"]: of each label [K].
+        """
         labels, weight = target["label"], target.get("weight")
         summed = F.cross_entropy(outputs[0].float(), labels, weight, reduction="sum", label_smoothing=0.05)
-        counted = torch.ones_like(labels) if weight is None else weight[labels]
+        if weight is None:
+            counted = torch.ones(len(labels), device=labels.device)
+        else:
+            counted = labels @ weight if labels.is_floating_point() else weight[labels]
         return summed / divisor(counted.sum(), self.training, LEAST_WEIGHT)

@@ -26,7 +26,7 @@ from pipeline.training.checkpoint import read_checkpoint, write_checkpoint
 from pipeline.training.cost import Busy, time_left
 from pipeline.training.devices import circumstances, share_norms, sum_of_all, to_device
 from pipeline.training.loading import Loaders
-from pipeline.training.mixing import shrunk
+from pipeline.training.mixing import mixed, shrunk
 from pipeline.training.optimization import (
     Phase,
     WholeNet,
@@ -39,7 +39,7 @@ from pipeline.training.optimization import (
     train_mode,
     validation_interval,
 )
-from pipeline.training.params import DetectRun, RunParams
+from pipeline.training.params import DetectRun, LocalizeRun, RunParams
 from pipeline.training.progress import SoFar, independent
 from pipeline.training.quick import join_frozen_norms, learning_norms, measure_norms, quicken
 from pipeline.training.validation import validate
@@ -195,8 +195,11 @@ def learn_an_epoch(t: Training, loader: DataLoader[Any], epoch: int, bar: Any) -
         # of the step, not of what was drawn before: a resumed run goes on as an unbroken one
         seed = derived_seed(run.train.seed, "step", t.phase.first, step)
         torch.manual_seed(derived_seed(seed, t.fabric.global_rank))  # for dropout
-        if isinstance(run, DetectRun) and not t.phase.frozen and left > run.train.online.quiet_epochs:
-            images, target = shrunk(images, target, run, seed)
+        if not (t.phase.frozen or isinstance(run, LocalizeRun) or left <= run.train.online.quiet_epochs):
+            if isinstance(run, DetectRun):
+                images, target = shrunk(images, target, run, seed)
+            else:
+                images, target = mixed(images, target, run, t.whole.labels, seed)
         outputs = t.learner(images)
         loss = finite_loss(t.whole.net, outputs, target | t.class_weights, items, f"epoch {t.phase.first + epoch}")
         t.stepper.zero_grad()

@@ -1,4 +1,4 @@
-"""Images that a detector sees otherwise than they are: four in one, or a batch at a smaller size."""
+"""Images that a net sees otherwise than they are: several in one, or a batch at a smaller size."""
 
 import math
 import random
@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
@@ -15,9 +16,10 @@ from pipeline.ops.preprocess import FILL, Frame
 from pipeline.training.targets import Item
 
 if TYPE_CHECKING:
-    from pipeline.training.params import DetectRun
+    from pipeline.training.params import ClassifyRun, DetectRun
 
 SHIFT = 0.15  # of the canvas: how far from its middle four images meet
+MIXUP, CUTMIX = 0.2, 1.0  # alpha of the share's beta distribution, as in torchvision's references
 
 
 def mosaic(items: list[Item], seed: int) -> Item:
@@ -51,6 +53,26 @@ def _seen(frame: Frame, size: int) -> tuple[int, int, int, int]:
     left, top, width, height = frame.pixels(size)
     x, y = max(0, left), max(0, top)
     return x, y, min(size, left + width) - x, min(size, top + height) - y
+
+
+def mixed(
+    images: Tensor, target: dict[str, Tensor], run: "ClassifyRun", labels: int, seed: int
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """A batch [N, S, S, 3] of so many `labels` and its target: each image blended with another one (Zhang et al.,
+    mixup, 2018), with a piece of another one (Yun et al., CutMix, 2019), or as it is, drawn by `seed`. The target of a
+    mixed batch has the shares of the labels [N, `labels`].
+    """
+    from torchvision.transforms import v2
+
+    online, drawn = run.train.online, random.Random(seed).random()
+    if drawn >= online.mixup + online.cutmix:
+        return images, target
+    blends = drawn < online.mixup
+    mix = v2.MixUp(alpha=MIXUP, num_classes=labels) if blends else v2.CutMix(alpha=CUTMIX, num_classes=labels)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        inputs, shares = mix(images.permute(0, 3, 1, 2).float(), target["label"])
+    return inputs.permute(0, 2, 3, 1), target | {"label": shares}
 
 
 def shrunk(images: Tensor, target: dict[str, Tensor], run: "DetectRun", seed: int) -> tuple[Tensor, dict[str, Tensor]]:

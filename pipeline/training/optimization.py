@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pipeline.core.spec import ModelSpec
 from pipeline.models.backbones import learning_order, thaw_last
 from pipeline.models.nets import Net
-from pipeline.training.params import DetectRun, RunParams
+from pipeline.training.params import LocalizeRun, RunParams
 
 WARM_UP = 0.05  # share of all steps in which the learning rate rises to its peak
 AVERAGE_DECAY = 0.999  # of the moving average of the weights, once it has seen enough steps
@@ -42,8 +42,10 @@ def is_validated(phase: Phase, epoch: int) -> bool:
 
 
 def last_epochs(run: RunParams, phase: Phase) -> int:
-    """How many epochs at the end of the phase no early stop leaves out: those in which a detector sees whole images."""
-    return min(run.train.online.quiet_epochs, phase.epochs) if isinstance(run, DetectRun) and not phase.frozen else 0
+    """How many epochs at the end of the phase no early stop leaves out: those in which images are no longer mixed."""
+    if phase.frozen or isinstance(run, LocalizeRun):
+        return 0
+    return min(run.train.online.quiet_epochs, phase.epochs)
 
 
 class WholeNet(nn.Module):
@@ -51,7 +53,7 @@ class WholeNet(nn.Module):
 
     def __init__(self, net: Net, spec: ModelSpec, frozen: bool) -> None:
         super().__init__()
-        self.net, self.frozen = net, frozen
+        self.net, self.frozen, self.labels = net, frozen, len(spec.labels)
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1) * 255)
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1) * 255)
         self.mean: Tensor

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
-from pipeline.augment.policies import PolicyName
+from pipeline.augment.policies import AnyPolicy, fits
 from pipeline.core.params import Block, Count, Fraction, Seed
 from pipeline.models.heads import AnchorFreeHead, DetectHead, FlattenHead, LocalizeHead, PoolHead, head_options
 
@@ -76,13 +76,28 @@ class DetectModel(_Model):
 class Online(Block):
     """Augmentation while training, anew in every epoch."""
 
-    policy: PolicyName = "photo_geometry"
-    """An augmentation policy by name."""
+    policy: AnyPolicy = "photo_geometry"
+    """An augmentation policy by name, or a list of albumentations' transforms."""
+
+
+class ClassifyOnline(Online):
+    mixup: Fraction = 0.0
+    """Share of the batches whose images are each blended with another one, and their labels alike."""
+    cutmix: Fraction = 0.0
+    """Share of the batches whose images each have a piece of another one, and its label for the piece's share."""
+    quiet_epochs: Annotated[int, Field(ge=0)] = 0
+    """The last ones of `epochs`: nothing mixed."""
+
+    @model_validator(mode="after")
+    def _are_shares(self) -> "ClassifyOnline":
+        if self.mixup + self.cutmix > 1:
+            raise ValueError(f"mixup {self.mixup} and cutmix {self.cutmix}: expected shares, 1 together at most")
+        return self
 
 
 class DetectOnline(Online):
-    policy: PolicyName = "photo_zoom"
-    """An augmentation policy by name."""
+    policy: AnyPolicy = "photo_zoom"
+    """An augmentation policy by name, or a list of albumentations' transforms."""
     mosaic: Fraction = 0.5
     """Share of the training images that are four in one."""
     smallest: Annotated[float, Field(gt=0, le=1)] = 0.6
@@ -139,6 +154,8 @@ class ClassifyTrain(_Train):
     """Images per step."""
     learning_rate: Annotated[float, Field(gt=0, le=10)] = 0.002
     """The peak of a warm-up and cosine."""
+    online: ClassifyOnline = ClassifyOnline()
+    """Augmentation while training."""
 
 
 class LocalizeTrain(_Train):
@@ -216,6 +233,11 @@ class ClassifyRun(_Run):
     PRETRAINED_MOBILENET = {"layer_decay": 0.8}
 
 
+def _fitting(train: _Train, task: str) -> None:
+    if unfit := fits(train.online.policy, task):
+        raise ValueError(f"train.online.policy: {unfit}")
+
+
 class LocalizeRun(_Run):
     task: Literal["localize"]
     """One object per image, or none: its box, class and landmarks."""
@@ -225,6 +247,11 @@ class LocalizeRun(_Run):
     """How it learns."""
 
     PRETRAINED = {"frozen_epochs": 2}
+
+    @model_validator(mode="after")
+    def _policy_fits(self) -> "LocalizeRun":
+        _fitting(self.train, self.task)
+        return self
 
 
 class DetectRun(_Run):
@@ -239,6 +266,11 @@ class DetectRun(_Run):
 
     # a small set does not improve a MobileNet's first layers, and two fifths of a step's time would go there
     PRETRAINED_MOBILENET = {"tuned_blocks": 12}
+
+    @model_validator(mode="after")
+    def _policy_fits(self) -> "DetectRun":
+        _fitting(self.train, self.task)
+        return self
 
 
 RunParams = ClassifyRun | LocalizeRun | DetectRun

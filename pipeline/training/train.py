@@ -54,7 +54,7 @@ def train_run(
     train, val = read_samples(train_folder), read_samples(val_folder)
     check_labels(name, run, dataset, train, val)
 
-    from pipeline.augment.policies import augmenter
+    from pipeline.augment.policies import augmenter, unpaired
     from pipeline.training import cost, devices, loading
     from pipeline.training.progress import fine_tuned
 
@@ -62,7 +62,9 @@ def train_run(
     net, spec = starting_net(name, run, dataset, train, pretrained)
     fabric = devices.launch(run.train.precision)
     process = loading.Process(fabric.global_rank, fabric.world_size)
-    varied = loading.ImageDataset(train_folder, train, spec, augmenter(run.train.online.policy, dataset), process)
+    policy = run.train.online.policy
+    augment = augmenter(policy, () if run.task == "classify" else dataset)  # what has no landmarks may be mirrored
+    varied = loading.ImageDataset(train_folder, train, spec, augment, process)
     plain = loading.ImageDataset(val_folder, val, spec)
     workers = devices.loading_processes(fabric, workers)
     with devices.together(fabric):
@@ -79,7 +81,8 @@ def train_run(
         write_json(report / "training.json", taken)
         shutil.rmtree(resume / name, ignore_errors=True)
     tuned = fine_tuned(so_far, run.train.frozen_epochs) if run.train.epochs else ""
-    return f"{model_folder}: {_course(spec.trained)}{tuned}{pretrained.told()}"
+    mirrors = f"; {unpaired(dataset)}" if not augment.mirrors and policy != "none" else ""
+    return f"{model_folder}: {_course(spec.trained)}{tuned}{pretrained.told()}{mirrors}"
 
 
 def _course(trained: dict[str, Any]) -> str:

@@ -1,56 +1,104 @@
-"""Augmentation policies by name, from two libraries behind one call.
+"""Augmentation policies by name, from three libraries behind one call.
 
     augment = augmenter("photo_geometry", dataset)
     pixels, objects = augment(pixels, objects, derived_seed(run_seed, epoch, index))
 
 What comes out depends on the policy, the image, its objects and the seed, never on earlier calls, so workers and
-epochs repeat each other only where their seeds do. A new policy is one function and its line in `POLICIES`.
+epochs repeat each other only where their seeds do. A new policy is one function and its row in `POLICIES`.
 """
 
 import hashlib
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-from pydantic import AfterValidator
+from pydantic import BeforeValidator
 
 from pipeline.core.errors import InputError
 from pipeline.core.lazy import load
-from pipeline.core.params import nearest
+from pipeline.core.params import TASKS, nearest
 from pipeline.core.sample import Dataset, Object
 
 if TYPE_CHECKING:  # params, which know the names, are read without NumPy
     from pipeline.augment.policies.policy import Pixels, Policy
 
 DRAWS = 8  # geometries drawn before an image stays where it is
+SIDED = re.compile(r"(^|[^a-z])(left|right|l|r)([^a-z]|$)")  # in a landmark's name
 
 
-# name -> "module:function" that builds it: the libraries take seconds to import, and only a policy in use pays for its
-POLICIES: dict[str, str] = {
-    "none": "pipeline.augment.policies.policy:Policy",
-    "photo": "pipeline.augment.policies.albumentations_policies:photo",
-    "photo_geometry": "pipeline.augment.policies.albumentations_policies:photo_geometry",
-    "photo_zoom": "pipeline.augment.policies.albumentations_policies:photo_zoom",
-    "imgaug_ucf101": "pipeline.augment.policies.imgaug_policies:ucf101",
+class Row(NamedTuple):
+    """A policy: the function that builds it ("module:function"), and the tasks whose labels it moves rightly.
+
+    The libraries take seconds to import, and only a policy in use pays for its own.
+    """
+
+    build: str
+    tasks: tuple[str, ...] = TASKS
+
+
+POLICIES: dict[str, Row] = {
+    "none": Row("pipeline.augment.policies.policy:Policy"),
+    "photo": Row("pipeline.augment.policies.albumentations_policies:photo"),
+    "photo_geometry": Row("pipeline.augment.policies.albumentations_policies:photo_geometry"),
+    "photo_zoom": Row("pipeline.augment.policies.albumentations_policies:photo_zoom"),
+    "alpaca_lab": Row("pipeline.augment.policies.torchvision_policies:alpaca_lab"),
+    "ucf101_torch": Row("pipeline.augment.policies.torchvision_policies:ucf101"),
+    "imgaug_ucf101": Row("pipeline.augment.policies.imgaug_policies:ucf101"),
+    "imgaug_ucf101_warped": Row("pipeline.augment.policies.imgaug_policies:ucf101_warped"),
+    "randaugment": Row("pipeline.augment.policies.torchvision_policies:randaugment", ("classify",)),
+    "trivialaugment": Row("pipeline.augment.policies.torchvision_policies:trivialaugment", ("classify",)),
+}
+# what others offer under these names, and what there is instead
+ELSEWHERE = {
+    "copy_paste": "objects here are boxes and landmarks, and to paste one takes its mask; `online.mosaic` mixes images",
+    "mosaic": "it is a knob of its own, `online.mosaic`, of a detector",
+    "mixup": "it is a knob of its own, `online.mixup`, of a classifier",
+    "cutmix": "it is a knob of its own, `online.cutmix`, of a classifier",
 }
 
 
-def _known(name: str) -> str:
-    if name not in POLICIES:
-        raise InputError(f"no augmentation policy {name!r}{nearest(name, POLICIES)}")
-    return name
+def _known(policy: Any) -> Any:
+    if isinstance(policy, list):
+        return load("pipeline.augment.policies.written:checked")(policy)
+    if not isinstance(policy, str):
+        raise InputError(f"expected the name of a policy, or a list of transforms, found {policy!r}")
+    if policy in ELSEWHERE:
+        raise InputError(f"no augmentation policy {policy!r}: {ELSEWHERE[policy]}")
+    if policy not in POLICIES:
+        raise InputError(f"no augmentation policy {policy!r}{nearest(policy, POLICIES)}")
+    return policy
 
 
-PolicyName = Annotated[str, AfterValidator(_known)]
+# a name, or a list of albumentations' transforms: {transform: HorizontalFlip, p: 0.5}
+AnyPolicy = Annotated[str | list[dict[str, Any]], BeforeValidator(_known)]
+
+
+def fits(policy: str | list[dict[str, Any]], task: str) -> str:
+    """ "", or why `policy` is not for `task`.
+
+    >>> fits("trivialaugment", "detect")
+    "policy 'trivialaugment' moves no boxes and landmarks with the image: it is for classify, not for detect"
+    """
+    tasks = POLICIES[policy].tasks if isinstance(policy, str) else TASKS
+    if task in tasks:
+        return ""
+    said = f"policy {policy!r} moves no boxes and landmarks with the image"
+    return f"{said}: it is for {', '.join(tasks)}, not for {task}"
 
 
 @dataclass(frozen=True, slots=True)
 class Augment:
-    """The one call for all policies. Pickles, so that workers may build the policy for themselves."""
+    """The one call for all policies. Pickles, so that workers may build the policy for themselves.
+
+    `policy` is a name, or a list of transforms as JSON. Without `mirrors` no image is shown mirrored.
+    """
 
     policy: str
     pairs: tuple[tuple[int, int], ...]
+    mirrors: bool = True
 
     def __call__(self, pixels: "Pixels", objects: list[Object], seed: int) -> tuple["Pixels", list[Object]]:
         """Vary an image: uint8 RGB [H, W, 3] and its objects (relative coordinates) -> the same, moved alike.
@@ -71,27 +119,58 @@ class Augment:
         from pipeline.augment.policies.labels import move_objects
 
         geometry = _built(self.policy).geometry
-        if geometry is None:
+        if geometry is None or not self._moves(seed):
             return pixels, objects, 0
         for draw in range(DRAWS):
-            moved_pixels, moved = move_objects(geometry, pixels, objects, derived_seed(seed, "move", draw), self.pairs)
+            own = derived_seed(seed, "move", draw)
+            moved_pixels, moved = move_objects(geometry, pixels, objects, own, self.pairs, self.mirrors)
             if moved is not None:
                 return moved_pixels, moved, draw
         return pixels, objects, DRAWS
 
     def look(self, pixels: "Pixels", seed: int) -> "Pixels":
         """The other step alone: light, colour, noise and blur."""
-        change = _built(self.policy).look
-        return pixels if change is None else change(pixels, derived_seed(seed, "look"))
+        policy = _built(self.policy)
+        if policy.look is None or (policy.moved_share is not None and self._moves(seed)):
+            return pixels
+        return policy.look(pixels, derived_seed(seed, "look"))
+
+    def _moves(self, seed: int) -> bool:
+        share = _built(self.policy).moved_share
+        return share is None or derived_seed(seed, "either") < share * 2**64
 
 
-def augmenter(policy: str, labelled: Dataset | Sequence[tuple[int, int]] = ()) -> Augment:
+def augmenter(policy: str | list[dict[str, Any]], labelled: Dataset | Sequence[tuple[int, int]] = ()) -> Augment:
     """The policy `policy` for a dataset, or for its left-right landmark pairs.
 
     Raises InputError naming the nearest policy where there is none of that name.
     """
-    pairs = labelled.pairs if isinstance(labelled, Dataset) else labelled
-    return Augment(_known(policy), tuple((a, b) for a, b in pairs))
+    known = _known(policy)
+    name = known if isinstance(known, str) else json.dumps(known)
+    if isinstance(labelled, Dataset):
+        pairs, mirrors = labelled.pairs, not unpaired(labelled)
+    else:
+        pairs, mirrors = list(labelled), True
+    return Augment(name, tuple((a, b) for a, b in pairs), mirrors)
+
+
+def unpaired(dataset: Dataset) -> str:
+    """ "", or why no image of `dataset` may be mirrored: a mirrored left ear would still be called a left one.
+
+    >>> unpaired(Dataset("herd", ["goat"], ["left_ear", "right_ear"]))
+    "never mirrored: landmarks left_ear, right_ear look like left and right ones, and no `pairs` says which are"
+    """
+    names = dataset.landmarks
+    if dataset.pairs or len(names) < 2:
+        return ""
+    sided = [name for name in names if SIDED.search(name.lower())]
+    if sided:
+        said = f"landmarks {', '.join(sided[:3])} look like left and right ones"
+    elif all(name.isdigit() for name in names):
+        said = f"landmarks {', '.join(names[:3])} have numbers for names"
+    else:
+        return ""
+    return f"never mirrored: {said}, and no `pairs` says which are"
 
 
 def derived_seed(*parts: int | str) -> int:
@@ -102,5 +181,13 @@ def derived_seed(*parts: int | str) -> int:
 
 @cache
 def _built(policy: str) -> "Policy":
-    built: Policy = load(POLICIES[policy])()
+    import cv2
+
+    cv2.setNumThreads(0)  # images are small and processes many: OpenCV's threads would slow each other down
+    written = policy.startswith("[")
+    built: Policy = (
+        load("pipeline.augment.policies.written:build")(json.loads(policy))
+        if written
+        else load(POLICIES[policy].build)()
+    )
     return built

@@ -15,66 +15,70 @@ from pipeline.augment.policies.policy import BORDER, Pixels, Points, Policy
 
 def photo() -> Policy:
     """What light, lens, sensor and file do to a photo. Nothing moves."""
-    cv2.setNumThreads(0)  # images are small and processes many: OpenCV's threads would slow each other down
-    return Policy(look=_Look())
+    return Policy(look=Look(_photo_looks()))
 
 
 def photo_geometry() -> Policy:
     """`photo`, and the horizontal flip, shift, scale and slight rotation that a hand-held camera has."""
-    return Policy(geometry=_Geometry(), look=photo().look)
+    return Policy(geometry=Geometry(_hand_held((0.8, 1.2), 0.08)), look=Look(_photo_looks()))
 
 
 def photo_zoom() -> Policy:
     """`photo_geometry` over a wide range of distances, from half to nearly twice the size: for detectors."""
-    return Policy(geometry=_Geometry(scale=(0.5, 1.8), shift=0.2), look=photo().look)
+    return Policy(geometry=Geometry(_hand_held((0.5, 1.8), 0.2)), look=Look(_photo_looks()))
 
 
-class _Look:
-    def __init__(self) -> None:
-        self.transform = A.Compose(
-            [
-                A.OneOf(
-                    [
-                        A.RandomBrightnessContrast(brightness_limit=0.25, contrast_limit=0.25),
-                        A.RandomGamma(gamma_limit=(70, 140)),
-                    ],
-                    p=0.8,
-                ),
-                A.OneOf(
-                    [
-                        A.HueSaturationValue(hue_shift_limit=10, sat_shift_limit=30, val_shift_limit=10),
-                        A.PlanckianJitter(),  # the colour of daylight and of lamps
-                    ],
-                    p=0.5,
-                ),
-                A.ToGray(p=0.03),
-                A.OneOf([A.GaussianBlur(sigma_limit=(0.3, 1.2)), A.MotionBlur(blur_limit=(3, 5))], p=0.15),
-                A.GaussNoise(std_range=(0.01, 0.05), p=0.2),
-                A.ImageCompression(quality_range=(40, 95), p=0.2),
-            ],
-            is_check_shapes=False,
-        )
+def _photo_looks() -> list[A.BasicTransform]:
+    light = [
+        A.RandomBrightnessContrast(brightness_limit=0.25, contrast_limit=0.25),
+        A.RandomGamma(gamma_limit=(70, 140)),
+    ]
+    colour = [
+        A.HueSaturationValue(hue_shift_limit=10, sat_shift_limit=30, val_shift_limit=10),
+        A.PlanckianJitter(),  # the colour of daylight and of lamps
+    ]
+    return [
+        A.OneOf(light, p=0.8),
+        A.OneOf(colour, p=0.5),
+        A.ToGray(p=0.03),
+        A.OneOf([A.GaussianBlur(sigma_limit=(0.3, 1.2)), A.MotionBlur(blur_limit=(3, 5))], p=0.15),
+        A.GaussNoise(std_range=(0.01, 0.05), p=0.2),
+        A.ImageCompression(quality_range=(40, 95), p=0.2),
+    ]
+
+
+def _hand_held(scale: tuple[float, float], shift: float) -> list[A.BasicTransform]:
+    warp = A.Affine(
+        scale=scale,
+        translate_percent={"x": (-shift, shift), "y": (-shift, shift)},
+        rotate=(-7, 7),
+        keep_ratio=True,
+        border_mode=cv2.BORDER_CONSTANT,
+        fill=BORDER,
+        p=0.7,
+    )
+    return [A.HorizontalFlip(p=0.5), warp]
+
+
+class Look:
+    """A policy's look by albumentations' transforms, one after the other."""
+
+    def __init__(self, transforms: list[A.BasicTransform]) -> None:
+        self.transform = A.Compose(transforms, is_check_shapes=False)
 
     def __call__(self, pixels: Pixels, seed: int) -> Pixels:
         _seed(self.transform, seed)
         return self.transform(image=pixels)["image"]
 
 
-class _Geometry:
-    def __init__(self, scale: tuple[float, float] = (0.8, 1.2), shift: float = 0.08) -> None:
+class Geometry:
+    """A policy's geometry by albumentations' transforms, of which one warps at most: a second could shift back into the
+    image what the first has cut off, labels without pixels.
+    """
+
+    def __init__(self, transforms: list[A.BasicTransform]) -> None:
         self.transform = A.Compose(
-            [
-                A.HorizontalFlip(p=0.5),
-                A.Affine(
-                    scale=scale,
-                    translate_percent={"x": (-shift, shift), "y": (-shift, shift)},
-                    rotate=(-7, 7),
-                    keep_ratio=True,
-                    border_mode=cv2.BORDER_CONSTANT,
-                    fill=BORDER,
-                    p=0.7,
-                ),
-            ],
+            transforms,
             # the library would drop points outside, and with them which landmark is which
             keypoint_params=A.KeypointParams("xy", remove_invisible=False),
             is_check_shapes=False,

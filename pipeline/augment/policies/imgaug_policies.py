@@ -4,6 +4,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.augment.policies.policy import BORDER, Pixels, Points, Policy
+from pipeline.augment.policies.warps import (
+    CORNERS,
+    FURTHEST,
+    GRID,
+    Matrix,
+    Size,
+    Warp,
+    about_middle,
+    is_before_camera,
+    quad_to_quad,
+    turn,
+)
 
 # NumPy 2 lacks names that imgaug uses: `sctypes` while it is imported, `complex` in its frequency noise. (`np.bool`
 # must stay NumPy's own: in NumPy 2 it is the type that was `np.bool_`.)
@@ -22,24 +34,47 @@ def ucf101() -> Policy:
 
     That listing begins behind its geometric part, so the geometry here is our own, and mild.
     """
-    return Policy(geometry=_Geometry(_moves()), look=_Look(_looks()))
+    return Policy(geometry=Warp(_moves), look=_Look(_looks()))
 
 
-def _moves() -> iaa.Augmenter:
-    # one warp only: a second could shift back into the image what the first has cut off, labels without pixels
-    warp = iaa.Affine(
-        scale={"x": (0.85, 1.15), "y": (0.85, 1.15)},
-        translate_percent={"x": (-0.08, 0.08), "y": (-0.08, 0.08)},
-        rotate=(-7, 7),
-        shear=(-4, 4),
-        order=1,
-        mode="constant",
-        cval=BORDER,
-    )
-    return iaa.Sequential([iaa.Fliplr(0.5), iaa.Sometimes(0.7, warp)])
+def ucf101_warped() -> Policy:
+    """`imgaug_ucf101`, with the three steps that its listing leaves out: pixels moved a little way at random, the image
+    pulled at the knots of a mesh, and perspective; the last two in half of the images each.
+    """
+    # pixels move by a few, each for itself: labels stay
+    shaken = iaa.Sometimes(0.5, iaa.ElasticTransformation(alpha=(0.5, 3.5), sigma=0.25, cval=BORDER))
+    return Policy(geometry=Warp(_warped_moves), look=_Look(_looks(shaken)))
 
 
-def _looks() -> iaa.Augmenter:
+def _moves(draw: np.random.Generator, size: Size) -> tuple[Matrix, None]:
+    """A flip, and mostly a warp as a camera in a hand has it."""
+    linear = np.diag([draw.choice((-1.0, 1.0)), 1.0])
+    if draw.random() >= 0.7:
+        return about_middle(linear, size), None
+    shear = np.array([[1, np.tan(np.radians(draw.uniform(-4, 4)))], [0, 1]])
+    linear = turn(np.radians(draw.uniform(-7, 7))) @ shear @ np.diag(draw.uniform(0.85, 1.15, 2)) @ linear
+    return about_middle(linear, size, draw.uniform(-0.08, 0.08, 2) * size), None
+
+
+def _warped_moves(draw: np.random.Generator, size: Size) -> tuple[Matrix, Points | None]:
+    matrix, knots = _moves(draw, size)[0], None
+    if draw.random() < 0.5:
+        matrix = _perspective(draw, size) @ matrix
+    if draw.random() < 0.5:
+        jitter = draw.normal(0, draw.uniform(0.01, 0.05), GRID.shape)
+        knots = GRID + np.clip(jitter, -FURTHEST, FURTHEST)
+    return matrix, knots
+
+
+def _perspective(draw: np.random.Generator, size: Size) -> Matrix:
+    """Four corners of a piece of the image go to those of the image."""
+    inwards = np.clip(np.abs(draw.normal(0, draw.uniform(0.01, 0.1), (4, 2))), 0, 0.3) * (1 - 2 * CORNERS)
+    while not is_before_camera(matrix := quad_to_quad(CORNERS + inwards, CORNERS, size), size):
+        inwards /= 2
+    return matrix
+
+
+def _looks(*more: iaa.Augmenter) -> iaa.Augmenter:
     multiplied = iaa.Multiply((0.5, 1.5), per_channel=0.5)
     patches = iaa.BlendAlphaFrequencyNoise(
         exponent=(-4, 0),
@@ -70,6 +105,7 @@ def _looks() -> iaa.Augmenter:
             iaa.OneOf([multiplied, patches]),
             iaa.LinearContrast((0.5, 2.0), per_channel=0.5),
             iaa.Grayscale(alpha=(0.0, 1.0)),
+            *more,
         ],
         random_order=True,
     )
@@ -98,14 +134,3 @@ class _Look:
     def __call__(self, pixels: Pixels, seed: int) -> Pixels:
         self.augmenter.seed_(seed)
         return self.augmenter.augment_image(pixels)
-
-
-class _Geometry:
-    def __init__(self, augmenter: iaa.Augmenter) -> None:
-        self.augmenter = augmenter
-
-    def __call__(self, pixels: Pixels, points: Points, seed: int) -> tuple[Pixels, Points]:
-        self.augmenter.seed_(seed)
-        size = np.array([pixels.shape[1], pixels.shape[0]], dtype=float)
-        moved, spots = self.augmenter(image=pixels, keypoints=[tuple(spot) for spot in points * size])
-        return moved, np.array([(spot[0], spot[1]) for spot in spots], dtype=float).reshape(-1, 2) / size

@@ -26,14 +26,19 @@ def move_objects(
     objects: list[Object],
     seed: int,
     pairs: Sequence[tuple[int, int]],
+    mirrors: bool = True,
 ) -> tuple[Pixels, list[Object] | None]:
     """Move an image and its objects by one draw of `geometry`. None for the objects where one of them is lost:
-    less than `MIN_VISIBLE` of its box is still in the image.
+    less than `MIN_VISIBLE` of its box is still in the image. Without `mirrors`, what a draw would mirror goes in
+    mirrored, and comes out as it was.
     """
     groups = [MARKERS]
     for o in objects:
         groups += [_outline(o), np.array([(p.x, p.y) for p in o.landmarks], dtype=float).reshape(-1, 2)]
-    pixels, points = geometry(pixels, np.concatenate(groups), seed)
+    before = np.concatenate(groups)
+    moved_pixels, points = geometry(pixels, before, seed)
+    if not mirrors and is_mirrored(points[: len(MARKERS)]):
+        moved_pixels, points = geometry(np.ascontiguousarray(pixels[:, ::-1]), before * (-1, 1) + (1, 0), seed)
     markers, *rest = np.split(points, np.cumsum([len(group) for group in groups])[:-1])
     swap = pairs if is_mirrored(markers) else ()
     moved = []
@@ -42,11 +47,11 @@ def move_objects(
         hull = np.concatenate([outline, *held])
         low, high = hull.min(axis=0), hull.max(axis=0)
         if visible_share(low, high) < MIN_VISIBLE and _is_in_image(o):
-            return pixels, None
+            return moved_pixels, None
         low, high = np.clip(low, 0, 1), np.clip(high, 0, 1)
         box = (float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1]))
         moved.append(Object(o.label, box, swapped(_landmarks(o, spots), swap), o.crowd, o.score))
-    return pixels, moved
+    return moved_pixels, moved
 
 
 def is_mirrored(markers: NDArray[np.float64]) -> bool:

@@ -21,7 +21,9 @@ class Policy:
 
     `geometry(pixels, points, seed)` moves both alike and keeps the image's size. `look(pixels, seed)` leaves
     everything where it is. They are apart so that a draw that loses an object costs no blurring and no noise.
+    Where `moved_share` is a number, that share of the images is moved, and the others change their look.
     """
 
     geometry: Callable[[Pixels, Points, int], tuple[Pixels, Points]] | None = None
     look: Callable[[Pixels, int], Pixels] | None = None
+    moved_share: float | None = None

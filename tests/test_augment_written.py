@@ -1,0 +1,145 @@
+"""A policy that params.yaml writes down, and policies that do not fit: refused by name, with what would be right."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+
+from pipeline.augment.offline import augment_dataset
+from pipeline.augment.params import AugmentParams
+from pipeline.augment.policies import augmenter
+from pipeline.augment.policies.written import FLIPS, KNOWN, LOOKS, WARPS, checked
+from pipeline.augment.selftest import self_test
+from pipeline.config.params import parse_params
+from pipeline.config.resolve import resolve, resolved_text
+from pipeline.core.errors import InputError
+from pipeline.core.resolved import Resolved
+from pipeline.core.sample import Dataset, Landmark, Object, Sample, write_dataset, write_samples
+from pipeline.training.params import TRAINED_BY, AnyRun
+
+LIST = [
+    {"transform": "HorizontalFlip"},
+    {"transform": "Rotate", "limit": [-20, 20], "p": 1.0},
+    {"transform": "GaussNoise", "std_range": [0.01, 0.05], "p": 0.3},
+]
+GOAT = Object("goat", (0.3, 0.3, 0.4, 0.3), [Landmark(0.4, 0.4), Landmark(0.6, 0.5)])
+
+
+def picture() -> np.ndarray:
+    """Blocks of 16 pixels, whose edges looks may not shift."""
+    rough = np.random.default_rng(0).integers(0, 255, (7, 9, 3), dtype=np.uint8)
+    return np.kron(rough, np.ones((16, 16, 1), np.uint8))
+
+
+def edges(pixels: np.ndarray) -> np.ndarray:
+    down, across = np.gradient(pixels.astype(float), axis=(0, 1))
+    return np.hypot(down, across).max(axis=2)
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ([], "an empty list"),
+        (["HorizontalFlip"], "expected {transform: NAME"),
+        ([{"p": 0.5}], "expected {transform: NAME"),
+        ([{"transform": "HorizontalFlop"}], "did you mean 'HorizontalFlip'"),
+        ([{"transform": "os.system"}], "no transform of that name"),
+        ([{"transform": "ElasticTransform"}], "no transform of that name that labels can follow"),
+        ([{"transform": "Rotate", "limt": 5}], "0: Rotate.limt: no such argument; did you mean 'limit'"),
+        ([{"transform": "Rotate", "crop_border": True}], "Rotate.crop_border: no such argument"),
+        ([{"transform": "Rotate", "limit": "far"}], "0: Rotate: limit: .*found 'far'"),
+        ([{"transform": "Rotate", "border_mode": "reflect"}], "Rotate.border_mode: found 'reflect'; expected constant"),
+        ([{"transform": "Rotate", "border_mode": "constnt"}], "did you mean 'constant'"),
+        ([{"transform": "Affine", "border_mode": 4}], "Affine.border_mode: found 4"),
+        ([{"transform": "ToGray", "p": 2}], "0: ToGray: p: .*found 2"),
+        ([{"transform": "Rotate"}, {"transform": "Affine"}], "Rotate and Affine: the second would bring back"),
+    ],
+)
+def test_what_is_wrong_in_a_list_is_named(steps, message):
+    with pytest.raises(InputError, match=message):
+        checked(steps)
+
+
+def test_a_list_is_kept_with_its_chance_and_draws_the_same_when_it_is_read_again():
+    kept = checked(LIST)
+    assert kept[0] == {"transform": "HorizontalFlip", "p": 0.5} and kept == checked(json.loads(json.dumps(kept)))
+    first, second = augmenter(LIST), pickle.loads(pickle.dumps(augmenter(kept)))
+    for seed in range(8):
+        (one, moved), (other, again) = (a(picture(), [GOAT], seed) for a in (first, second))
+        assert (one == other).all() and moved == again and (one != picture()).any()
+
+
+@pytest.mark.parametrize("name", [*FLIPS, *WARPS])
+def test_every_transform_that_moves_moves_labels_alike(name):
+    samples = [Sample(str(i), f"{i}.jpg", 96, 72, objects=[GOAT]) for i in range(6)]
+    found = self_test(augmenter([{"transform": name, "p": 1.0}]), samples, 0)
+    assert found["landmark_error_px"] < 0.5 and found["box_error_px"] < 2 and found["landmarks"] > 10
+    pixels, objects = np.zeros((72, 96, 3), np.uint8), [GOAT, Object("goat", (0.0, 0.8, 0.1, 0.2), [Landmark(0, 1)])]
+    for seed in range(8):
+        moved = augmenter([{"transform": name, "p": 1.0}]).move(pixels, objects, seed)[1]
+        assert [len(o.landmarks) for o in moved] == [2, 1]
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_every_other_transform_leaves_everything_where_it_is(name):
+    augment, pixels = augmenter([{"transform": name, "p": 1.0}]), picture()
+    before, ways = edges(pixels), [(x, y) for x in (-8, 0, 8) for y in (-8, 0, 8)]
+    for seed in range(3):
+        looked, (moved,) = augment(pixels, [GOAT], seed)
+        assert moved == GOAT and looked.shape == pixels.shape and looked.dtype == np.uint8
+        after = edges(looked)[8:-8, 8:-8]
+        seen = {(x, y): before[8 + y : 104 + y, 8 + x : 136 + x] for x, y in ways}
+        likeness = {way: np.corrcoef(there.ravel(), after.ravel())[0, 1] for way, there in seen.items()}
+        assert likeness[0, 0] == max(likeness.values()), name
+
+
+def test_names_are_known_once():
+    assert len(set(KNOWN)) == len(KNOWN)
+
+
+PARAMS = """
+datasets:
+  herd: {{format: coco, path: a, labels: b, augment: {{policy: {offline}}}}}
+runs:
+  goats: {{dataset: herd, task: {task}, train: {{online: {{policy: {online}}}}}}}
+"""
+
+
+def test_both_places_take_a_list_and_keep_it(tmp_path):
+    text = PARAMS.format(offline=json.dumps(LIST), online=json.dumps(LIST), task="detect")
+    (tmp_path / "params.yaml").write_text(text)
+    resolved = resolve(tmp_path / "params.yaml")
+    written = tmp_path / "resolved.yaml"
+    written.write_text(resolved_text(resolved))
+    read = Resolved(written)
+    run = read.blocks(AnyRun, "runs", "goats", only=TRAINED_BY)
+    offline = read.block(AugmentParams, "datasets", "herd", "augment")
+    assert run.train.online.policy == offline.policy == checked(LIST)
+    assert resolved_text(resolve(tmp_path / "params.yaml")) == written.read_text()
+
+
+@pytest.mark.parametrize(
+    ("offline", "online", "task", "message"),
+    [
+        ("none", "trivialaugment", "detect", "runs.goats.*train.online.policy: policy 'trivialaugment' moves no boxes"),
+        ("none", "randaugment", "localize", "for classify, not for localize"),
+        ("randaugment", "none", "detect", "datasets.herd.augment.policy: policy 'randaugment' .* run 'goats'"),
+        ("none", "copy_paste", "detect", "runs.goats.train.online.policy: .*'copy_paste': .* takes its mask"),
+        ("none", "mixup", "detect", "`online.mixup`, of a classifier"),
+        ("none", "5", "detect", "expected the name of a policy, or a list of transforms, found 5"),
+        ("none", "[{transform: Rotat}]", "detect", "0: Rotat: no transform of that name .* did you mean 'Rotate'"),
+    ],
+)
+def test_a_policy_that_does_not_fit_is_named_with_its_place(tmp_path, offline, online, task, message):
+    text = PARAMS.format(offline=offline, online=online, task=task)
+    with pytest.raises(InputError, match=message):
+        parse_params(text, tmp_path / "params.yaml")
+
+
+def test_a_policy_that_moves_no_labels_is_refused_where_images_have_objects(tmp_path):
+    (tmp_path / "in/train").mkdir(parents=True)
+    write_samples(tmp_path / "in/train", [Sample("a", "a.jpg", 96, 72, objects=[GOAT])])
+    write_dataset(tmp_path / "in", Dataset("herd", ["goat"]))
+    with pytest.raises(InputError, match="images with objects; policy 'randaugment' moves no boxes"):
+        augment_dataset(tmp_path / "in", tmp_path / "out", tmp_path / "report", AugmentParams(policy="randaugment"))

@@ -103,9 +103,9 @@ def _docstring(file: Path) -> str:
 
 TABLES: dict[str, Tables] = {
     "docs/architecture.md": {"stages": stages_table, "packages": packages_tree},
+    "docs/augmentation.md": {"policies": policies_table},
     "docs/datasets.md": {
         "dataset-knobs": dataset_knobs_table,
-        "policies": policies_table,
         "formats": formats_table,
         "formats-both-ways": both_ways_table,
         "format-options": format_options_table,

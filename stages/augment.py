@@ -14,16 +14,13 @@ def main(name: str) -> str:
     params = resolved.block(AugmentParams, "datasets", name, "augment")
     machine = resolved.block(MachineParams, "machine", default=MachineParams())
     from pipeline.augment.offline import augment_dataset
-    from pipeline.augment.policies import unpaired
-    from pipeline.core.sample import read_dataset
 
-    out, ingested = Path("data/augmented") / name, Path("data/ingested") / name
+    out = Path("data/augmented") / name
     with over(machine.parallel):
-        made = augment_dataset(ingested, out, Path("reports/augment") / name, params)
+        made = augment_dataset(Path("data/ingested") / name, out, Path("reports/augment") / name, params)
     stayed = f" ({made['stayed']} unmoved)" if made["stayed"] else ""
     policy = params.policy if isinstance(params.policy, str) else "of params.yaml"
-    mirrors = f"; {why}" if params.policy != "none" and (why := unpaired(read_dataset(ingested))) else ""
-    return f"{out}: {made['originals']} images and {made['copies']} copies{stayed} by policy {policy}{mirrors}"
+    return f"{out}: {made['originals']} images and {made['copies']} copies{stayed} by policy {policy}"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Offline copies: every original with its copies, the same bytes each time, and a self-test that would notice."""
 
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +113,14 @@ def test_offline_copies_are_the_same_bytes_from_any_number_of_processes(tmp_path
     augment_dataset(less, tmp_path / "out3", tmp_path / "report3", params)
     shared = {k: v for k, v in files_of(tmp_path / "out3").items() if k.endswith(".jpg")}
     assert shared.items() <= files_of(tmp_path / "out1").items()
+
+
+def test_that_nothing_is_mirrored_is_told(tmp_path, capsys):
+    source = ingested(tmp_path / "in")
+    write_dataset(source, replace(read_dataset(source), pairs=[]))
+    augment_dataset(source, tmp_path / "out", tmp_path / "report", AugmentParams(policy="alpaca_lab"))
+    assert "herd: never mirrored: landmarks left_ear, right_ear, left_foot look" in capsys.readouterr().out
+    assert json.loads((tmp_path / "report/self_test.json").read_text())["mirrored"] == 0
 
 
 def _without_rows(folder: Path) -> None:

@@ -5,9 +5,10 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from pipeline.augment.params import AugmentParams
-from pipeline.augment.policies import DRAWS, Augment, augmenter, derived_seed, fits
+from pipeline.augment.policies import DRAWS, Augment, augmenter, derived_seed, fits, unpaired
 from pipeline.augment.policies.policy import Pixels
 from pipeline.augment.selftest import self_test
 from pipeline.core.errors import InputError
@@ -37,6 +38,8 @@ def augment_dataset(ingested: Path, out: Path, reports: Path, params: AugmentPar
     if (unfit := fits(params.policy, "detect")) and any(s.objects for s in samples):
         raise InputError(f"{ingested / 'train'}: images with objects; {unfit}")
     augment = augmenter(params.policy, dataset)
+    if params.policy != "none" and not augment.mirrors:
+        tqdm.write(f"{dataset.name}: {unpaired(dataset)}")
     tested = self_test(augment, samples, params.seed)
     with new_folder(out) as folder:
         work = _Copying(ingested / "train", folder, augment, params.copies, params.seed)

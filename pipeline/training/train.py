@@ -20,6 +20,7 @@ from pipeline.training.params import DetectRun, RunParams
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+    from pipeline.augment.policies import Augment
     from pipeline.core.spec import ModelSpec
     from pipeline.models.backbones import Pretrained
     from pipeline.models.nets import Net
@@ -54,7 +55,6 @@ def train_run(
     train, val = read_samples(train_folder), read_samples(val_folder)
     check_labels(name, run, dataset, train, val)
 
-    from pipeline.augment.policies import augmenter, unpaired
     from pipeline.training import cost, devices, loading
     from pipeline.training.progress import fine_tuned
 
@@ -62,9 +62,7 @@ def train_run(
     net, spec = starting_net(name, run, dataset, train, pretrained)
     fabric = devices.launch(run.train.precision)
     process = loading.Process(fabric.global_rank, fabric.world_size)
-    policy = run.train.online.policy
-    augment = augmenter(policy, () if run.task == "classify" else dataset)  # what has no landmarks may be mirrored
-    varied = loading.ImageDataset(train_folder, train, spec, augment, process)
+    varied = loading.ImageDataset(train_folder, train, spec, _augment(run, dataset), process)
     plain = loading.ImageDataset(val_folder, val, spec)
     workers = devices.loading_processes(fabric, workers)
     with devices.together(fabric):
@@ -81,8 +79,20 @@ def train_run(
         write_json(report / "training.json", taken)
         shutil.rmtree(resume / name, ignore_errors=True)
     tuned = fine_tuned(so_far, run.train.frozen_epochs) if run.train.epochs else ""
-    mirrors = f"; {unpaired(dataset)}" if not augment.mirrors and policy != "none" else ""
-    return f"{model_folder}: {_course(spec.trained)}{tuned}{pretrained.told()}{mirrors}"
+    return f"{model_folder}: {_course(spec.trained)}{tuned}{pretrained.told()}"
+
+
+def _augment(run: RunParams, dataset: Dataset) -> "Augment":
+    """How training images are varied; a line says where none may be mirrored."""
+    from tqdm import tqdm
+
+    from pipeline.augment.policies import augmenter, unpaired
+
+    policy = run.train.online.policy
+    augment = augmenter(policy, () if run.task == "classify" else dataset)  # a label of all of it has no sides
+    if policy != "none" and not augment.mirrors:
+        tqdm.write(f"{run.dataset}: {unpaired(dataset)}")
+    return augment
 
 
 def _course(trained: dict[str, Any]) -> str:

@@ -77,7 +77,7 @@ AnyPolicy = Annotated[str | list[dict[str, Any]], BeforeValidator(_known)]
 
 
 def fits(policy: str | list[dict[str, Any]], task: str) -> str:
-    """ "", or why `policy` is not for `task`.
+    """Why `policy` is not for `task`, or "".
 
     >>> fits("trivialaugment", "detect")
     "policy 'trivialaugment' moves no boxes and landmarks with the image: it is for classify, not for detect"
@@ -155,10 +155,10 @@ def augmenter(policy: str | list[dict[str, Any]], labelled: Dataset | Sequence[t
 
 
 def unpaired(dataset: Dataset) -> str:
-    """ "", or why no image of `dataset` may be mirrored: a mirrored left ear would still be called a left one.
+    """Why no image of `dataset` may be mirrored, or "": a mirrored left ear would still be called a left one.
 
     >>> unpaired(Dataset("herd", ["goat"], ["left_ear", "right_ear"]))
-    "never mirrored: landmarks left_ear, right_ear look like left and right ones, and no `pairs` says which are"
+    'never mirrored: landmarks left_ear, right_ear look like left and right ones, and no `pairs` says which are'
     """
     names = dataset.landmarks
     if dataset.pairs or len(names) < 2:

@@ -192,6 +192,18 @@ def test_a_share_of_the_epoch_is_four_in_one_until_the_quiet_end() -> None:
     assert counts[2:] == [0, 0]
 
 
+def test_workers_that_stay_stop_mixing_too(tmp_path: Path) -> None:
+    loader = train_loader(
+        ImageDataset(tmp_path, samples(tmp_path, 8), spec("detect")), 4, 2, 0, mosaic=1.0, mixed_epochs=1
+    )
+    batches: Any = loader.batch_sampler
+    mixed = []
+    for epoch in range(2):
+        batches.begin(epoch)
+        mixed.append([" + " in item[1].id for *_, items in loader for item in items])
+    assert mixed == [[True] * 8, [False] * 8]
+
+
 @pytest.mark.parametrize("rule", ["letterbox", "stretch", "crop"])
 def test_four_pictures_in_one_keep_their_objects_on_them(tmp_path: Path, rule: str) -> None:
     """Each image is one colour, with a white box that its object is: the object is found where the box went."""

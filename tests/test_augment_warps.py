@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from pipeline.augment.policies import POLICIES, augmenter, unpaired
 from pipeline.augment.policies.imgaug_policies import ucf101_warped
@@ -31,6 +32,8 @@ from pipeline.augment.policies.warps import (
 )
 from pipeline.augment.selftest import self_test
 from pipeline.core.sample import Dataset, Landmark, Object, Sample
+from pipeline.training import train
+from pipeline.training.params import AnyRun
 
 MOVING = ("photo_geometry", "photo_zoom", "alpaca_lab", "ucf101_torch", "imgaug_ucf101", "imgaug_ucf101_warped")
 FEW = settings(max_examples=25, deadline=None, derandomize=True)
@@ -197,3 +200,15 @@ def test_why_a_dataset_is_never_mirrored(names, reason):
     said = unpaired(Dataset("herd", ["goat"], names))
     assert (reason in said) if reason else said == ""
     assert unpaired(EARS) == ""
+
+
+@pytest.mark.parametrize(
+    ("task", "policy", "told"), [("detect", "photo", True), ("detect", "none", False), ("classify", "photo", False)]
+)
+def test_training_tells_that_nothing_is_mirrored(capsys, task, policy, told):
+    run = TypeAdapter(AnyRun).validate_python(
+        {"dataset": "herd", "task": task, "train": {"online": {"policy": policy}}}
+    )
+    augment = train._augment(run, replace(EARS, pairs=[]))
+    assert augment.mirrors == (task == "classify")
+    assert ("herd: never mirrored: landmarks left_ear, right_ear look" in capsys.readouterr().out) == told

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -284,6 +285,14 @@ def test_a_library_is_imported_by_its_owners_only(house: House) -> None:
 
 def test_the_init_of_a_package_is_a_docstring_or_its_table(house: House) -> None:
     assert house.more_than_a_docstring() == []
+
+
+def test_what_tells_its_makers_is_told_not_to() -> None:
+    """A module that imports ONNX Runtime turns its telemetry off first, whatever else has been imported by then."""
+    sources = {path: path.read_text() for path in (ROOT / "pipeline").rglob("*.py") if path.name != "replay.py"}
+    telling = [path for path, source in sources.items() if re.search(r"^ *(import|from) onnxruntime", source, re.M)]
+    assert len(telling) > 3
+    assert [path for path in telling if "from pipeline.core import telemetry" not in sources[path]] == []
 
 
 def test_files_and_functions_are_short(house: House) -> None:

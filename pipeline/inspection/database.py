@@ -12,6 +12,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from pipeline.core import telemetry  # noqa: F401 (for what it turns off)
 from pipeline.core.errors import InputError, without_password
 
 LEAVES_IN = 60  # seconds that a database which is shutting down gets

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.core import telemetry  # noqa: F401 (for what it turns off)
 from pipeline.core.boundary import WITHOUT_NAME, known, known_of
 from pipeline.core.errors import InputError, without_password
 from pipeline.tracking.database import FILES, REBUILD, WRITTEN, alone, database_of, mend, uri_of

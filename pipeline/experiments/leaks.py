@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from pipeline.core.errors import InputError, shown
 from pipeline.core.image_file import open_image
@@ -130,8 +131,9 @@ def source_images(name: str, params: DatasetParams) -> Iterator[Images]:
 def ingested_images(folder: Path) -> Iterator[Images]:
     """The images of a dataset as `ingest` has split them. Raises InputError if it is not there."""
     images = Images(read_dataset(folder), folder)
-    for split in SPLITS:
-        for s in read_samples(folder / split):
+    found = [(split, s) for split in SPLITS for s in read_samples(folder / split)]
+    with tqdm(found, "look at images", unit="image", mininterval=0.5, disable=None) as bar:
+        for split, s in bar:
             pixels = open_image(folder / split / s.file_name)
             s.split, s.file_name = split, f"{split}/{s.file_name}"
             images.samples.append(s)

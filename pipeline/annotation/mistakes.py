@@ -19,7 +19,7 @@ from pipeline.experiments.sheets import write_sheet
 from pipeline.ops.preprocess import Frame
 from pipeline.training.params import RunParams
 from pipeline.training.probe import dense_run, each_map, pooled_features
-from pipeline.viz.sheets import PREDICTED, TRUTH, draw
+from pipeline.viz.sheets import draw, key_of
 
 KINDS = ("swapped", "shifted", "dropped", "spurious")
 LEARNT_FROM = 100  # images that the projection of maps is fitted to
@@ -243,4 +243,4 @@ def suspects_sheet(rows: list[Suspect], dataset: Dataset, folder: Path, samples:
         if row.object is not None:
             s = replace(s, objects=[s.objects[row.object]])
         tiles.append((draw(open_image(folder / s.file_name), s, dataset, drawn), f"{s.split}: {s.id}\n{_said(row)}"))
-    write_sheet(tiles, path, ((TRUTH, "the label as it is"), (PREDICTED, "what is likelier")))
+    write_sheet(tiles, path, key_of(dataset, "the label as it is", "what is likelier"))

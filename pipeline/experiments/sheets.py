@@ -12,7 +12,7 @@ from pipeline.core.files import new_file
 from pipeline.core.image_file import open_image
 from pipeline.experiments.leaks import Images, Leaks
 from pipeline.experiments.versions import Difference, Version
-from pipeline.viz.sheets import PREDICTED, TRUTH, Colour, contact_sheet, draw
+from pipeline.viz.sheets import Colour, contact_sheet, draw, key_of
 
 PAIRS, COLUMNS = 24, 4  # of a sheet: two pairs a row
 TILE = 320  # pixels
@@ -37,7 +37,7 @@ def difference_sheet(found: Difference, path: Path) -> None:
     for i, text in list(what.items())[:PAIRS]:
         before, now = _drawn(found.before, i, found.now), _drawn(found.now, i, found.before)
         tiles += [(before, f"{i}\nbefore"), (now, f"{i}\n{text}")]
-    write_sheet(tiles, path, ((TRUTH, "labels of both versions"), (PREDICTED, "labels of this version alone")))
+    write_sheet(tiles, path, key_of(found.now.dataset, "labels of both versions", "labels of this version alone"))
 
 
 def leaks_sheet(found: Leaks, images: Images, path: Path) -> None:

@@ -47,6 +47,12 @@ def draw(
     return canvas
 
 
+def key_of(dataset: Dataset, truth: str, predicted: str) -> list[tuple[Colour, str]]:
+    """What the two colours of `draw` mean, with the mark of a hidden landmark where the dataset has some."""
+    marks = "; a ring is a hidden landmark" if dataset.landmarks else ""
+    return [(TRUTH, f"{truth}{marks}"), (PREDICTED, predicted)]
+
+
 def contact_sheet(
     tiles: Sequence[tuple[Image.Image, str]], columns: int, tile: int, key: Sequence[tuple[Colour, str]] = ()
 ) -> Image.Image:

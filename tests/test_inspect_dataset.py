@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from inspected import HERD, draw_run, edit, opened_run
 from PIL import Image
-from selenium.common.exceptions import TimeoutException
+from selenium.common.exceptions import TimeoutException, WebDriverException
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.expected_conditions import element_to_be_clickable
 from selenium.webdriver.support.ui import WebDriverWait
 
 from pipeline.annotation.mistakes import Suspect, write_mistakes
@@ -413,7 +415,7 @@ def test_a_name_is_the_runs_and_else_the_datasets(tmp_path, monkeypatch):
         main(["inspect", "nosuch"])
 
 
-def test_the_app_opens_on_a_dataset(tmp_path, database, browser):
+def test_the_app_opens_on_a_dataset_and_what_is_tagged_there_is_a_layer(tmp_path, database, browser):
     files = replace(draw_dataset(tmp_path), name="opened")
     view = open_dataset(files, database).dataset
     with socket.socket() as free:
@@ -433,3 +435,18 @@ def test_the_app_opens_on_a_dataset(tmp_path, database, browser):
         wait.until(lambda _: not unsaid())
     except TimeoutException:
         pytest.fail(f"the App does not say {unsaid()}")
+
+    def clicked(_: Any) -> bool:
+        for over in browser.find_elements(By.CSS_SELECTOR, ".MuiBackdrop-root"):  # of what FiftyOne offers to buy
+            over.click()
+        browser.find_element(By.CSS_SELECTOR, "[data-cy=action-tag-sample-labels]").click()
+        return True
+
+    WebDriverWait(browser, 60, 1, [WebDriverException]).until(clicked)
+    field = wait.until(element_to_be_clickable((By.CSS_SELECTOR, "[data-cy=sample-tag-input]")))
+    field.send_keys("exclude", Keys.ENTER)  # of all images: none is selected
+    wait.until(element_to_be_clickable((By.XPATH, "//*[text()='Apply']"))).click()
+    wait.until(lambda _: len(tags_in(database, [view.name])) == 13)
+    layer = tmp_path / f"labels/opened/app-{DAY}.jsonl"
+    assert open_dataset(files, database, DAY).said == [f"{layer}: what was said of 12 images in FiftyOne's App"]
+    assert {s.state for s in read_layer(layer)} == {"excluded"}, "a refused image is in no layer"

@@ -32,7 +32,7 @@ def _run(arguments: list[str] | None) -> None:
     _epochs_parser(
         new("epochs", help="write the epochs that fit into so many minutes, measured here, into params.yaml")
     )
-    _params_parser(new("params", help="every knob of a run, its meaning, and whether it is a default"))
+    _params_parser(new("params", help="every knob of a run or dataset, its meaning, and whether it is a default"))
     _ledger_parser(new("ledger", help="what has changed between two versions of a dataset, image by image"))
     _leaks_parser(new("leaks", help="images on both sides of a dataset's splits, and what they are worth"))
     next_parser(new("next", help="the images that are worth a label next, one id a line"))
@@ -135,7 +135,7 @@ def _predict_parser(parser: argparse.ArgumentParser) -> None:
 def _slide_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=word, help="a classifier, trained on crops of objects and of nothing")
     parser.add_argument("dataset", type=word, help="an ingested dataset with boxes of the same labels")
-    parser.add_argument("--split", choices=("train", "val", "test"), default="test")
+    parser.add_argument("--split", choices=("train", "val", "test"), default="test", help="default: test")
     parser.add_argument(
         "--scales",
         type=numbers,
@@ -197,14 +197,16 @@ def _inspect_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", type=word, help="of a dataset: whose backbone makes the map (default: its first run)")
     parser.add_argument("--no-map", action="store_true", help="of a dataset: without map, likeness and uniqueness")
     parser.add_argument("--tagged", type=word, metavar="TAG", help="print the ids of the images with this tag instead")
-    parser.add_argument("--port", type=port, default=5151)
+    parser.add_argument("--port", type=port, default=5151, help="of the App on 127.0.0.1 (default 5151)")
     parser.set_defaults(command=inspect.inspect)
 
 
 def _demo_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=word)
-    parser.add_argument("--host", type=word, default="127.0.0.1", help="0.0.0.0 lets phones on the same network in")
-    parser.add_argument("--port", type=port, default=5151)
+    parser.add_argument(
+        "--host", type=word, default="127.0.0.1", help="default 127.0.0.1; 0.0.0.0 lets phones on the same network in"
+    )
+    parser.add_argument("--port", type=port, default=5151, help="of the page (default 5151)")
     parser.add_argument("--write", type=path, metavar="FOLDER", help="write the page there, for any static host")
     parser.set_defaults(command=models.demo)
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from PIL import Image, ImageDraw
 
@@ -59,3 +60,11 @@ def files_of(run: str, test: Path, predictions: Path, files: Path | None = None)
 
 def opened_run(run: str, test: Path, predictions: Path, database: Path, files: Path | None = None) -> Opened:
     return open_run(files_of(run, test, predictions, files), database)
+
+
+def edit(view: Any, name: str) -> list[float]:
+    """MongoDB's document is changed, as by the App, and as by what heeds no field that is read-only."""
+    box, first = [0.25, 0.25, 0.5, 0.5], "ground_truth.detections.0"
+    change = {f"{first}.bounding_box": box, f"{first}.label": "horse"}
+    assert view._sample_collection.update_one({"name": name}, {"$set": change}).modified_count == 1
+    return box

@@ -18,6 +18,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.layer import content_of, read_layer
 from pipeline.core.sample import Landmark, Object
 from pipeline.datasets.formats.cvat_shapes import Shapes
+from pipeline.datasets.formats.cvat_write import skeletons_of
 from pipeline.datasets.formats.drawn import Drawing, Drawn
 from pipeline.datasets.formats.reading import Reading
 
@@ -180,6 +181,32 @@ def test_what_a_person_did_changes_that_image_and_that_number(herd):  # noqa: F8
     assert task.found.people["ann"].images == 4
 
 
+@pytest.mark.parametrize("changed", ["box", "skeleton"])
+def test_a_class_that_was_changed_of_a_box_or_its_skeleton_counts_for_both(herd, changed):  # noqa: F811
+    task, a = Task(herd), herd.train(1)[0]
+    (image,), (sent,) = task.first(), herd.samples[a].objects
+    other, points = OTHER[sent.label], skeletons_of(task.project.dataset)
+    by_hand(image.find(changed), label=other if changed == "box" else points[other])
+    assert task.export()[a].objects == [replace(sent, label=other)]
+    by_hand(image.find("box"), label=other)
+    by_hand(image.find("skeleton"), label=points[other])
+    assert task.export()[a].objects == [replace(sent, label=other)] and task.found.rows == []
+
+
+def test_a_new_box_is_of_its_own_class_whatever_its_skeleton_is_of(herd):  # noqa: F811
+    task, (a,) = Task(herd), herd.train(1)
+    (image,) = task.first()
+    image.remove(image.find("box"))
+    image.find("skeleton").set("group_id", "9")
+    for point in image.iter("points"):
+        point.set("points", "1.5,2.5")
+    sides = {"xtl": 1, "ytl": 2, "xbr": 2, "ybr": 3}
+    label = OTHER[herd.samples[a].objects[0].label]
+    add(image, "box", label=label, source="manual", group_id=9, **sides)
+    assert [o.label for o in task.export()[a].objects] == [label]
+    assert task.rules == [("class_unlike", "noted")]
+
+
 def test_an_object_that_was_taken_out_is_gone(herd):  # noqa: F811
     a = herd.train(1)[0]
     two = replace(herd.samples[a], objects=[*herd.samples[a].objects, Object("yak", (0.1, 0.1, 0.2, 0.2))])
@@ -262,6 +289,16 @@ def test_one_group_for_all_shapes_of_an_image_doubles_no_object():
         shapes.take(ElementTree.fromstring(nose), "skeleton", "cow", "1")
     objects = drawn.objects_of(shapes.drawn(Drawing("1", (100, 100), ""), drawn))
     assert [(o.box[0], o.landmarks) for o in objects] == [(0, [Landmark(0.2, 0.1)]), (0.5, [Landmark(0.7, 0.1)])]
+
+
+def test_one_group_for_all_shapes_keeps_a_skeleton_whose_box_has_another_class_now():
+    shapes, drawn = Shapes(), Drawn(Reading([], ["cow", "goat"], ["nose"]))
+    for x, label in ((0, "goat"), (50, "cow")):
+        shapes.take(ElementTree.fromstring(f'<box xtl="{x}" ytl="0" xbr="{x + 40}" ybr="40"/>'), "box", label, "1")
+        nose = f'<skeleton><points label="nose" points="{x + 20},10"/></skeleton>'
+        shapes.take(ElementTree.fromstring(nose), "skeleton", "cow", "1")
+    objects = drawn.objects_of(shapes.drawn(Drawing("1", (100, 100), ""), drawn))
+    assert [(o.label, o.landmarks) for o in objects] == [("goat", [Landmark(0.2, 0.1)]), ("cow", [Landmark(0.7, 0.1)])]
 
 
 def test_a_skeleton_keeps_its_box_by_group_or_else_by_place(herd):  # noqa: F811
@@ -379,7 +416,8 @@ def test_the_commands_send_and_fetch(herd, monkeypatch, capsys):  # noqa: F811
     (project / "ids.txt").write_text(f"{b}\n{a}\n")
     monkeypatch.chdir(project)
     main(["annotate", "herd", "--to", "cvat", "--out", "task", "--ids", "ids.txt"])
-    assert capsys.readouterr().out == "task: 2 images\n"
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "task: 2 images" and said[1].endswith("`pocketlens annotated herd --name LAYER --xml FILE`")
     labels = json.loads((project / "task/labels.json").read_text())
     assert [(label["name"], label["type"]) for label in labels] == [
         ("cow", "any"), ("goat", "any"), ("cow_points", "skeleton"), ("goat_points", "skeleton")

@@ -89,10 +89,10 @@ def test_boxes_of_images_with_subsets_and_tags(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("degrees", ["30", "-330", "210.0"])
 def test_a_box_is_turned_about_its_middle(tmp_path: Path, degrees: str) -> None:
-    """the ellipse of half axes 20 and 10 about (50, 25): half as wide as sqrt(20² cos² + 10² sin²)"""
+    """half sides 20 and 10 about (50, 25): half as wide as 20 cos + 10 sin"""
     turned = box(30, 15, 70, 35, more=f'rotation="{degrees}"')
     reading = read("cvat", make(tmp_path, {"a.xml": xml(image("a.jpg", turned)), "a.jpg": P}))
-    w, h = (300 + 25) ** 0.5, (100 + 75) ** 0.5
+    w, h = 10 * 3**0.5 + 5, 10 + 5 * 3**0.5
     expected = ((50 - w) / 100, (25 - h) / 50, w / 50, h / 25)
     assert reading.candidates[0].objects[0].box == pytest.approx(expected)
     assert notes(reading)["box_turned"].startswith("1 boxes")
@@ -127,6 +127,14 @@ def test_a_skeleton_belongs_to_a_box(
     assert (thing.label, thing.box) == (label, pytest.approx(box_))
     assert thing.landmarks == [Landmark(0.2, 0.2, 2), Landmark(0.3, 0.4, 1), Landmark(0, 0, 0)]
     assert (note in notes(reading)) == bool(note)
+
+
+def test_a_skeleton_of_another_class_than_its_box_is_said(tmp_path: Path) -> None:
+    dog = box(10, 5, 60, 25, label="dog", more='group_id="7"')
+    files = {"a.xml": xml(image("a.jpg", dog, skeleton('group_id="7"')), labels=NAMES + POSE), "a.jpg": P}
+    reading = read("cvat", make(tmp_path, files))
+    assert [o.label for o in reading.candidates[0].objects] == ["dog"]
+    assert notes(reading)["class_unlike"].startswith("1 skeletons of another class")
 
 
 def test_a_skeleton_in_two_boxes_gets_its_own(tmp_path: Path) -> None:

@@ -17,16 +17,17 @@ import numpy as np
 import psutil
 import pytest
 from conftest import ROOT
-from inspected import BODY, HERD, PICTURES, PREDICTED, SHOWN, TRUTH, draw_run, opened_run
+from inspected import BODY, HERD, PICTURES, PREDICTED, SHOWN, TRUTH, draw_run, edit, opened_run
 from PIL import Image
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_json
+from pipeline.core.layer import read_layer
 from pipeline.core.sample import Sample, write_dataset, write_samples
 from pipeline.inspection.app import run_files, show
-from pipeline.inspection.database import _port, close
+from pipeline.inspection.database import _port, close, connect
 from pipeline.inspection.figures import inspect_runs
 from pipeline.metrics.metrics import score
 
@@ -280,6 +281,36 @@ def test_all_runs_are_brought_up_to_date_with_fiftyones_figures_beside_ours(tmp_
     assert {path.name: path.read_bytes() for path in (tmp_path / "reports/inspect").iterdir()} == first
     again = opened_run(*run_folders(tmp_path, "flock"), database).dataset
     assert again.created_at == made, "what is up to date is not made anew"
+
+
+def test_the_stage_leaves_what_a_person_has_changed_to_the_command(tmp_path, database):
+    _, predicted = draw_project(tmp_path, {"meadow": "detect"})["meadow"]
+    inspect_project(tmp_path, database)
+    figures, folders = tmp_path / "reports/inspect/meadow.json", run_folders(tmp_path, "meadow")
+    before = json.loads(figures.read_text())
+    view = opened_run(*folders, database).dataset
+    box, made = edit(view, "img1"), view.created_at
+    left = "pocketlens-run-meadow: stays as it is: what was changed of 1 images in FiftyOne's App is in no label layer"
+    assert inspect_project(tmp_path, database).startswith(left)
+    assert json.loads(figures.read_text()) == before
+    for p in predicted:
+        p.objects = []
+    write_samples(folders[2], predicted)
+    assert inspect_project(tmp_path, database).startswith(left)
+    assert json.loads(figures.read_text())["fiftyone"]["mAP"] == 0 < before["fiftyone"]["mAP"], (
+        "of the files as they are"
+    )
+    fo = connect(database)
+    view = fo.load_dataset("pocketlens-run-meadow")
+    assert view.created_at == made and not (tmp_path / "labels").exists()
+    assert view.match({"name": "img1"}).first().ground_truth.detections[0].bounding_box == box
+    assert not fo.dataset_exists("new-pocketlens-run-meadow")
+    close()
+    opened = opened_run(*folders, database)  # as the command does
+    assert len(opened.said) == 1 and opened.dataset.created_at > made
+    assert [s.id for file in (tmp_path / "labels/meadow").iterdir() for s in read_layer(file)] == ["img1"]
+    close()
+    assert inspect_project(tmp_path, database).startswith(f"{tmp_path}/reports/inspect: ")
 
 
 def test_a_run_whose_dataset_is_gone_is_left_out_and_named(tmp_path):

@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from inspected import HERD, draw_run, opened_run
+from inspected import HERD, draw_run, edit, opened_run
 from PIL import Image
-from selenium.common.exceptions import TimeoutException
+from selenium.common.exceptions import TimeoutException, WebDriverException
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.expected_conditions import element_to_be_clickable
 from selenium.webdriver.support.ui import WebDriverWait
 
 from pipeline.annotation.mistakes import Suspect, write_mistakes
@@ -30,7 +32,7 @@ from pipeline.inspection.database import close, connect
 from pipeline.inspection.dataset_view import DatasetFiles, name_of_dataset, open_dataset
 from pipeline.inspection.edits import hash_of_file
 from pipeline.inspection.embedding import points_of
-from pipeline.inspection.opening import tagged
+from pipeline.inspection.opening import tags_in
 from pipeline.inspection.run_view import name_of
 
 LEDGER = ["file,key,rule,found,done"]
@@ -78,6 +80,10 @@ def vectors(samples: list[Sample]) -> np.ndarray:
     return rows
 
 
+def tagged(database: Path, name: str) -> list[str]:
+    return [id for id, tags in tags_in(database, [name]).items() if "relabel" in tags]
+
+
 def sample_of(view: Any, name: str) -> Any:
     return view.match({"name": name}).first()
 
@@ -113,14 +119,6 @@ def test_all_splits_with_their_source_ledger_twins_and_suspicions(tmp_path, data
 def placed(o: Object) -> Object:
     """As ingest writes it: a landmark that is absent has no place."""
     return replace(o, landmarks=[mark if mark.visibility else Landmark(0, 0, ABSENT) for mark in o.landmarks])
-
-
-def edit(view: Any, name: str) -> list[float]:
-    """MongoDB's document is changed, as by the App, and as by what heeds no field that is read-only."""
-    box, first = [0.25, 0.25, 0.5, 0.5], "ground_truth.detections.0"
-    change = {f"{first}.bounding_box": box, f"{first}.label": "horse"}
-    assert view._sample_collection.update_one({"name": name}, {"$set": change}).modified_count == 1
-    return box
 
 
 def test_what_a_person_changes_and_tags_is_a_layer_before_anything_is_made_anew(tmp_path, database):
@@ -161,7 +159,36 @@ def test_what_a_person_changes_and_tags_is_a_layer_before_anything_is_made_anew(
     again.save()
     assert len(open_dataset(files, database, DAY).said) == 1
     assert {s.id: s.state for s in read_layer(layer)}["train3"] == "empty", "the last word counts"
-    assert tagged(database, view.name, "relabel") == ["train3"]
+    assert tagged(database, view.name) == ["train3"]
+
+
+def test_tagged_images_of_the_dataset_and_its_runs_go_out_to_people(tmp_path, database, monkeypatch, capsys):
+    files = draw_dataset(tmp_path)
+    files = replace(files, name="queue", ingested=files.ingested.rename(files.ingested.with_name("queue")))
+    write_dataset(files.ingested, replace(HERD, name="queue"))
+    view = open_dataset(files, database).dataset
+    view.match({"name": {"$in": ["train3", "train1"]}}).tag_samples("relabel")
+    view.match({"name": "train2"}).tag_samples("wrong")
+    test, predictions = files.ingested / "test", tmp_path / "reports/evaluate/r/predictions"
+    sure = [replace(s, objects=[replace(o, score=0.9) for o in s.objects]) for s in read_samples(test)]
+    write_samples(predictions, sure)
+    run = opened_run("queued", test, predictions, database).dataset
+    run.match({"name": "test2"}).tag_samples("relabel")
+    write_text(
+        tmp_path / "params.yaml",
+        PARAMS.replace("{herd:", "{queue:", 1).replace("{herd: {dataset: herd", "{queued: {dataset: queue"),
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pipeline.commands.labels.DATABASE", database)
+    capsys.readouterr()
+    main(["annotate", "queue", "--to", "cvat", "--out", "task", "--tag", "relabel"])
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "task: 3 images, 1 of them blind" and said[1].startswith("next: a task with its labels.json")
+    assert sorted(p.name for p in Path("task/images").iterdir()) == ["test2.jpg", "train1.jpg", "train3.jpg"]
+    with pytest.raises(SystemExit):
+        main(["annotate", "queue", "--to", "cvat", "--out", "other", "--tag", "relable"])
+    error = "--tag relable: no image of queue has it; tags that people gave in FiftyOne's App: relabel, wrong"
+    assert error in capsys.readouterr().err and not Path("other").exists()
 
 
 def test_a_view_whose_making_is_cut_short_leaves_tags_and_labels_where_they_were(tmp_path, database, monkeypatch):
@@ -175,7 +202,7 @@ def test_a_view_whose_making_is_cut_short_leaves_tags_and_labels_where_they_were
 
     with pytest.raises(KeyboardInterrupt):
         open_dataset(replace(files, twins=cut), database)
-    assert tagged(database, view.name, "relabel") == ["train1"]
+    assert tagged(database, view.name) == ["train1"]
     fo = connect(database)
     with monkeypatch.context() as patch:  # as late as can be: the old one is gone, the new one has not its name yet
         patch.setattr(fo.Dataset, "name", property(lambda self: self._doc.name, lambda *_: cut()))
@@ -183,7 +210,7 @@ def test_a_view_whose_making_is_cut_short_leaves_tags_and_labels_where_they_were
             open_dataset(files, database)
     assert not fo.dataset_exists("pocketlens-dataset-torn")
     again = open_dataset(files, database)
-    assert again.said == [] and tagged(database, again.dataset.name, "relabel") == ["train1"]
+    assert again.said == [] and tagged(database, again.dataset.name) == ["train1"]
     assert not [name for name in fo.list_datasets() if "torn" in name and name != again.dataset.name]
 
 
@@ -388,7 +415,7 @@ def test_a_name_is_the_runs_and_else_the_datasets(tmp_path, monkeypatch):
         main(["inspect", "nosuch"])
 
 
-def test_the_app_opens_on_a_dataset(tmp_path, database, browser):
+def test_the_app_opens_on_a_dataset_and_what_is_tagged_there_is_a_layer(tmp_path, database, browser):
     files = replace(draw_dataset(tmp_path), name="opened")
     view = open_dataset(files, database).dataset
     with socket.socket() as free:
@@ -408,3 +435,18 @@ def test_the_app_opens_on_a_dataset(tmp_path, database, browser):
         wait.until(lambda _: not unsaid())
     except TimeoutException:
         pytest.fail(f"the App does not say {unsaid()}")
+
+    def clicked(_: Any) -> bool:
+        for over in browser.find_elements(By.CSS_SELECTOR, ".MuiBackdrop-root"):  # of what FiftyOne offers to buy
+            over.click()
+        browser.find_element(By.CSS_SELECTOR, "[data-cy=action-tag-sample-labels]").click()
+        return True
+
+    WebDriverWait(browser, 60, 1, [WebDriverException]).until(clicked)
+    field = wait.until(element_to_be_clickable((By.CSS_SELECTOR, "[data-cy=sample-tag-input]")))
+    field.send_keys("exclude", Keys.ENTER)  # of all images: none is selected
+    wait.until(element_to_be_clickable((By.XPATH, "//*[text()='Apply']"))).click()
+    wait.until(lambda _: len(tags_in(database, [view.name])) == 13)
+    layer = tmp_path / f"labels/opened/app-{DAY}.jsonl"
+    assert open_dataset(files, database, DAY).said == [f"{layer}: what was said of 12 images in FiftyOne's App"]
+    assert {s.state for s in read_layer(layer)} == {"excluded"}, "a refused image is in no layer"

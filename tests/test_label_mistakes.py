@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -280,9 +281,13 @@ def test_the_command(
 ) -> None:
     project(tmp_path, task)
     monkeypatch.chdir(tmp_path)
-    main(["mistakes", "mine", "--sheet", "sheet.jpg"])
-    said = capsys.readouterr().out
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.stderr, "isatty", lambda: True)
+        main(["mistakes", "mine", "--sheet", "sheet.jpg"])
+    said, bars = capsys.readouterr()
+    assert "read features: 100%" in bars and ("judge: 100%" in bars) == (task != "classify")
     assert said.startswith("mine: ")
+    assert ("A row is an image with its label" if task == "classify" else "A row is an object, or a place") in said
     assert "in reports/mistakes/mine.csv, the likeliest mistake first" in said
     with Image.open("sheet.jpg") as sheet:
         assert sheet.size[0] > 1200
@@ -330,4 +335,4 @@ def test_words_for_a_person() -> None:
     rows = image_suspects(
         Dataset("set", ["cow", "goat"]), [Sample("a\n", "a.jpg", 8, 8, label="cow")], np.array([[0.2, 0.8]])
     )
-    assert mistakes_text("set", rows, Path("x.csv")).splitlines()[1] == r"  a\n: cow: rather goat (0.80)"
+    assert mistakes_text("set", rows, Path("x.csv")).splitlines()[2] == r"  a\n: cow: rather goat (0.80)"

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from pipeline.config.params import Params, parse_params, read_params
+from pipeline.config.resolve import knobs
 from pipeline.config.variants import variants
 from pipeline.core.errors import InputError
 from pipeline.core.params import flat
@@ -218,3 +219,13 @@ def test_a_block_stated_in_part_keeps_its_other_defaults() -> None:
     assert (sample.actions.groups, sample.actions.clips) == (4, 2)
     with pytest.raises(InputError, match=r"sample\.herd\.image"):
         parse_params("sample: {herd: {image: 60}}", PARAMS)
+
+
+def test_the_knobs_of_a_synthetic_dataset_have_how_much_of_it_is_drawn(tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    block = "format: coco, path: {0}, labels: {0}"
+    drawn, own = (f"{{{block.format(path)}}}" for path in ("data/sample/herd", "data/herd"))
+    file.write_text(f"datasets: {{herd: {drawn}, mine: {own}}}\n")
+    found = {name: {knob.key.rsplit(".", 1)[0] for knob in knobs(file, name)} for name in ("herd", "mine")}
+    assert "sample.herd" in found["herd"] and not any(key.startswith("sample") for key in found["mine"])
+    assert {key.split(".")[1] for key in found["herd"] | found["mine"]} == {"herd", "mine"}

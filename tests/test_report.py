@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import open_browser
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.by import By
@@ -21,11 +22,12 @@ from shared import made_once
 from pipeline.config.repro import unreported
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_json, write_text
-from pipeline.core.sample import Dataset, Object, Sample, write_dataset, write_samples
+from pipeline.core.sample import Dataset, Object, Sample, read_dataset, write_dataset, write_samples
 from pipeline.core.spec import ModelSpec, write_spec
 from pipeline.evaluation.evaluate import write_report
 from pipeline.metrics.metrics import main_metric
 from pipeline.report.page import write_page
+from pipeline.viz.plots import plot_precision_recall
 from stages.report import _stated
 
 TASKS = ("classify", "localize", "detect")
@@ -293,6 +295,43 @@ def test_what_is_missing_is_said(task: str, tmp_path: Path) -> None:
     text = page(tmp_path).read_text()
     for said in ("no verdict", "not judged yet", "no interval", "No summary", "Not counted yet", "No git revision"):
         assert said in text, said
+    assert "`" not in text and "<code>verify</code>" in text
+
+
+@pytest.mark.parametrize("images", [3, 10, 40])
+def test_no_image_is_shown_twice(task: str, images: int, tmp_path: Path) -> None:
+    draw_project(tmp_path, task, ["cow", "goat"], images=images)
+    shown = re.findall(r"</strong> <bdi>(.*?)</bdi></figcaption>", page(tmp_path).read_text())
+    assert len(shown) == len(set(shown)) >= min(images // 2, 12)
+
+
+def test_what_people_have_said_and_reach_is_shown_without_their_names(task: str, tmp_path: Path) -> None:
+    draw_project(tmp_path, task, ["cow", "goat"], images=4)
+    data = tmp_path / "data/ingested/d"
+    assert "What people reach" not in page(tmp_path).read_text()
+    write_dataset(data, replace(read_dataset(data), source={"layers": {"round1": "0a", "round2": "0b"}}))
+    counts = {"relabelled": 0, "not_there": 0, "untouched": 37}
+    write_json(tmp_path / "reports/ingest/d/summary.json", SEEN | {"by_rule": {}, "layers": {"round1": counts}})
+    figure = "accuracy" if task == "classify" else "AP"
+    agreement = {"truth": "ann@farm", "judged": "bob@farm", "images": 31, "figures": {figure: 0.8125}}
+    write_json(tmp_path / "labels/d/round1.agreement.json", [agreement])
+    write_json(tmp_path / "labels/d/other.agreement.json", [agreement | {"images": 99}])
+    text = re.sub(r"<[^>]*>|\s", " ", page(tmp_path).read_text())
+    assert re.search(r"What people reach .* label layer +images +" + figure + r" +round1 +31 +0\.8125", text)
+    assert re.search(r"Label layers .* relabelled +not there +untouched +round1 +0 +0 +37", text)
+    assert "farm" not in text and text.count("0.8125") == 1
+
+
+def test_the_names_of_the_curves_lie_beside_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr("pipeline.viz.plots._save", lambda figure, _: drawn.append(figure))
+    for names in (["cow", "goat"], [f"a breed with a long name {i}" for i in range(12)]):
+        plot_precision_recall({name: [1.0, 0.5, 0.0] for name in names}, [0.0, 0.5, 1.0], tmp_path / "pr.svg")
+        figure = drawn.pop()
+        FigureCanvasAgg(figure).draw()
+        [axes] = figure.axes
+        names_at = axes.get_legend().get_window_extent()
+        assert names_at.y1 <= min(label.get_window_extent().y0 for label in (axes.xaxis.label, *axes.get_xticklabels()))
 
 
 def test_a_verdict_on_another_evaluation_is_not_shown(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from pipeline.core.sample import ABSENT, HIDDEN, Dataset, Landmark, Object, Sample
-from pipeline.viz.sheets import PREDICTED, TRUTH, contact_sheet, draw
+from pipeline.viz.sheets import PREDICTED, TRUTH, contact_sheet, draw, key_of
 
 DATASET = Dataset("d", ["cow"], ["nose", "tail"], [], [(0, 1)])
 
@@ -69,3 +69,17 @@ def test_captions_that_begin_alike_keep_their_ends_just_below_the_image():
     assert changed[:, 1].min() > 80
     assert one.getpixel((50, 105)) == (0, 0, 255)
     assert one.getpixel((50, 85)) != (0, 0, 255)
+
+
+def test_a_long_caption_goes_on_below_and_the_key_is_under_all():
+    image = Image.new("RGB", (200, 200), (0, 0, 128))
+    short, long = (contact_sheet([(image, text)], 1, 200) for text in ("object 0", "object 0, cow: rather a goat " * 3))
+    line = (long.height - short.height) / 2
+    assert 12 <= line <= 24 and line == int(line), "two more lines"
+    key = key_of(DATASET, "the label as it is", "what is likelier")
+    assert key == [(TRUTH, "the label as it is; a ring is a hidden landmark"), (PREDICTED, "what is likelier")]
+    keyed = contact_sheet([(image, "object 0")], 1, 200, key)
+    assert keyed.height > short.height + 2 * line - 1
+    assert np.array_equal(np.asarray(keyed)[: short.height - 6], np.asarray(short)[:-6])
+    below = keyed.crop((0, short.height - 6, keyed.width, keyed.height))
+    assert has(below, TRUTH, (0, 0, 0.1, 0.6)) and has(below, PREDICTED, (0, 0.4, 0.1, 1))

@@ -100,12 +100,18 @@ def test_each_change_is_found_and_nothing_else(versions):
     assert compared(versions[0], versions[0]).counts()["unchanged"] == len(BEFORE)
 
 
+def colours_in(sheet):
+    """Those of the images: the key, which has both, comes below."""
+    images = sheet.crop((0, 0, sheet.width, sheet.height - 60))
+    return {colour for _, colour in images.getcolors(maxcolors=2**24)}
+
+
 def test_what_both_versions_say_is_not_drawn_as_changed(tmp_path):
     before = write(tmp_path / "a", [(sample("pixels", objects=[COW]), 3)])
     compared_with = write(tmp_path / "b", [(sample("pixels", objects=[COW]), 33)])
     difference_sheet(compared(before, compared_with), tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as image:
-        seen = {colour for _, colour in image.getcolors(maxcolors=2**24)}
+        seen = colours_in(image)
     assert TRUTH in seen and PREDICTED not in seen
 
 
@@ -119,7 +125,7 @@ def test_the_command_prints_and_draws(versions, tmp_path, capsys):
     assert "\n  box: cow box IoU 0.50\n" in said
     with Image.open(sheet) as image:
         assert image.size[0] > 1200
-        seen = {colour for _, colour in image.getcolors(maxcolors=2**24)}
+        seen = colours_in(image)
     assert {TRUTH, PREDICTED, (200, 200, 200)} <= seen, "what both say, what one says, and where nothing is"
     with pytest.raises(SystemExit):
         main(["ledger", *map(str, versions), "--sheet", str(sheet)])

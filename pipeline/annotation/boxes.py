@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from pipeline.annotation.crops import (
     NUMBERS,
@@ -167,9 +168,14 @@ def judge(images: list[Boxed], groups: Sequence[str], count: int) -> list[Judgem
     """
     features, folds = Features(images), _folds(images, groups)
     judged: dict[int, Judgement] = {}
-    for fold in np.unique(folds):
-        head = BoxHead(features, np.flatnonzero(folds != fold).tolist(), count)
-        judged |= {i: head(i) for i in np.flatnonzero(folds == fold).tolist()}
+    with tqdm(total=len(images), desc="judge", unit="image", mininterval=0.5, disable=None) as bar:
+        for number, fold in enumerate(kinds := np.unique(folds), 1):
+            bar.set_postfix_str(f"learns fold {number} of {len(kinds)}")
+            head = BoxHead(features, np.flatnonzero(folds != fold).tolist(), count)
+            bar.set_postfix_str(f"fold {number} of {len(kinds)}")
+            for i in np.flatnonzero(folds == fold).tolist():
+                judged[i] = head(i)
+                bar.update()
     return [judged[i] for i in range(len(images))]
 
 

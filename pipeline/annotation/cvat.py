@@ -24,8 +24,9 @@ from pipeline.core.layer import Statement
 from pipeline.core.sample import Object, Sample
 from pipeline.datasets.formats.cvat_shapes import BROKEN_XML, Shapes, rotation_of
 from pipeline.datasets.formats.cvat_write import labels_of_task, skeletons_of, write_xml
-from pipeline.datasets.formats.drawn import Drawing, Drawn
+from pipeline.datasets.formats.drawn import Box, Drawing, Drawn
 from pipeline.datasets.formats.reading import Problem, Reading, label_text
+from pipeline.metrics.matching import iou
 
 NEAR = 0.02  # pixels; CVAT writes hundredths
 BY_PEOPLE = ("manual", "semi-auto")
@@ -207,7 +208,11 @@ class _Taking:
         """The labels of the image, else its objects, and how many of these are as they were sent."""
         drawn, sample = Drawn(Reading([], [], self.project.dataset.landmarks)), row.sample
         size = sample.width, sample.height
-        drawing = self._shapes(image, drawn, sample.id).drawn(Drawing(sample.id, size, ""), drawn)
+        shapes = self._shapes(image, drawn, sample.id)
+        drawing = shapes.drawn(Drawing(sample.id, size, ""), drawn)
+        for place, label in shapes.tied:
+            if label != drawing.boxes[place].label:
+                _settle(drawing.boxes[place], label, sample, drawn)
         drop_strange(drawing, drawn, self.project)
         labels, objects, kept = sorted(set(map(label_text, drawing.labels))), list[Object](), 0
         if self.project.classify:
@@ -231,13 +236,28 @@ class _Taking:
                 if not shapes.take(shape, key, label, None if group in ("", "0") else group):
                     drawn.problem(name, key, "other_shape", f"{shape.tag} {label!r:.60}; expected box or points")
                 elif shape.tag == "box" and (degrees := rotation_of(shape)):
-                    drawn.problem(name, key, "box_turned", f"by {degrees:g}; the box of its ellipse is taken", "noted")
+                    drawn.problem(name, key, "box_turned", f"by {degrees:g}; the box around it is taken", "noted")
             except ValueError as error:
                 drawn.problem(name, key, "bad_box" if shape.tag == "box" else "bad_landmarks", str(error))
         return shapes
 
     def _row(self, name: str, rule: str, what: str, done: str = "refused") -> None:
         self.found.rows.append(Problem(name, "", rule, what, done))
+
+
+def _settle(box: Box, other: str, sample: Sample, drawn: Drawn) -> None:
+    """Of a box and its skeleton, which are of two classes, the one that is not what was sent was changed, and counts.
+    Where neither is, the box's does, with a row.
+    """
+    (x, y, w, h), (width, height) = box.box, (sample.width, sample.height)
+    here = Object(box.label, (x / width, y / height, w / width, h / height))
+    fits = iou([here], sample.objects)[0]
+    was = sample.objects[int(fits.argmax())].label if fits.any() else None
+    if was == box.label:
+        box.label = other
+    elif was != other:
+        said = f"{box.label}, its skeleton {other}; the box's is taken"
+        drawn.problem(sample.id, box.key, "class_unlike", said, "noted")
 
 
 def _untouched(row: Sent) -> Statement:

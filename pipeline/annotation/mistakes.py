@@ -19,7 +19,7 @@ from pipeline.experiments.sheets import write_sheet
 from pipeline.ops.preprocess import Frame
 from pipeline.training.params import RunParams
 from pipeline.training.probe import dense_run, each_map, pooled_features
-from pipeline.viz.sheets import draw
+from pipeline.viz.sheets import draw, key_of
 
 KINDS = ("swapped", "shifted", "dropped", "spurious")
 LEARNT_FROM = 100  # images that the projection of maps is fitted to
@@ -210,7 +210,12 @@ def write_mistakes(path: Path, rows: list[Suspect]) -> None:
 
 def mistakes_text(dataset: str, rows: list[Suspect], path: Path) -> str:
     """The first rows, for a person."""
-    lines = [f"{dataset}: {len(rows)} rows in {path}, the likeliest mistake first, each judged by what it was not in"]
+    of_boxes = any(row.box or row.object is not None for row in rows)
+    what = "an object, or a place where one may lack its box" if of_boxes else "an image with its label"
+    lines = [
+        f"{dataset}: {len(rows)} rows in {path}, the likeliest mistake first",
+        f"A row is {what}, judged by a head that has learned from other groups of images. Most are right; the first:",
+    ]
     return "\n".join(lines + [f"  {shown(row.id)}: {_said(row)}" for row in rows[:LISTED]])
 
 
@@ -238,4 +243,4 @@ def suspects_sheet(rows: list[Suspect], dataset: Dataset, folder: Path, samples:
         if row.object is not None:
             s = replace(s, objects=[s.objects[row.object]])
         tiles.append((draw(open_image(folder / s.file_name), s, dataset, drawn), f"{s.split}: {s.id}\n{_said(row)}"))
-    write_sheet(tiles, path)
+    write_sheet(tiles, path, key_of(dataset, "the label as it is", "what is likelier"))

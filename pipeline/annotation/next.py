@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from pipeline.annotation import worth
 from pipeline.annotation.choice import Taken, typical, uncertain
@@ -60,7 +61,8 @@ def pool_images(folder: Path, dataset: Dataset) -> Images:
     if not folder.is_dir():
         raise InputError(f"--pool {folder}: no such folder; expected one with images")
     images = Images(dataset, folder)
-    for file in sorted(files_under(folder, IMAGE_SUFFIXES)):
+    files = sorted(files_under(folder, IMAGE_SUFFIXES))
+    for file in tqdm(files, "look at the pool", unit="image", mininterval=0.5, disable=None):
         name = file.relative_to(folder)
         try:
             pixels = open_image(file)

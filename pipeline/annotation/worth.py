@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from pipeline.annotation.choice import Taken, typical, uncertain
 from pipeline.annotation.doubts import entropy
@@ -81,7 +82,7 @@ def gain(images: Images, groups: Sequence[str]) -> tuple[float, float] | None:
     if len(images.labels) < LEAST or len(set(groups)) < 4 or len(np.unique(images.labels)) < 2:
         return None
     differences = []
-    for seed in range(SEEDS):
+    for seed in tqdm(range(SEEDS), "does choosing pay", unit="round", disable=None):
         rng = np.random.default_rng(seed)
         pool, test = halves(groups, HELD_OUT, rng)
         start = rng.permutation(pool)[: max(images.count, len(pool) // 12)]

@@ -46,9 +46,7 @@ def mistakes(args: argparse.Namespace) -> None:
     params = read_params()
     params.dataset(args.dataset)
     check_ingested(args.dataset)
-    name = args.run or _first_run(params, args.dataset)
-    if params.run(name).dataset != args.dataset:
-        raise InputError(f"--run {name}: its dataset is {params.run(name).dataset}; expected a run on {args.dataset}")
+    name = _judge(params, args.dataset, args.run)
     if args.sheet:
         check_place("--sheet", args.sheet)
         check_sheet(args.sheet)
@@ -70,13 +68,14 @@ def _run_and_dataset(params: Params, name: str) -> tuple[str, str]:
     if name in params.runs:
         return name, params.run(name).dataset
     if name in params.datasets:
-        return _first_run(params, name), name
+        return _judge(params, name), name
     known = [*params.runs, *params.datasets]
     raise InputError(f"no run and no dataset {name!r} in params.yaml{nearest(name, known)}")
 
 
-def _first_run(params: Params, dataset: str) -> str:
-    for name, run in params.runs.items():
-        if run.dataset == dataset:
-            return name
-    raise InputError(f"dataset {dataset!r}: no run of params.yaml has it, whose backbone could tell images apart")
+def _judge(params: Params, dataset: str, named: str | None = None) -> str:
+    """The run whose backbone judges images of the dataset."""
+    run = params.run_on(dataset, named)
+    if run is None:
+        raise InputError(f"dataset {dataset!r}: no run of params.yaml has it, whose backbone could tell images apart")
+    return run

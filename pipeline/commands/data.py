@@ -58,9 +58,7 @@ def leaks(args: argparse.Namespace) -> None:
 
     params = read_params()
     dataset = params.dataset(args.dataset)
-    run = args.run or next((name for name, run in params.runs.items() if run.dataset == args.dataset), None)
-    if run and params.run(run).dataset != args.dataset:
-        raise InputError(f"--run {run}: its dataset is {params.run(run).dataset}; expected a run on {args.dataset}")
+    run = params.run_on(args.dataset, args.run)
     if args.sheet:
         check_place("--sheet", args.sheet)
         check_sheet(args.sheet)

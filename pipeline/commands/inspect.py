@@ -49,9 +49,7 @@ def _dataset_files(args: argparse.Namespace, root: Path, by: str) -> "DatasetFil
     dataset, ingested = params.dataset(args.name), root / "data/ingested" / args.name
     if not ingested.is_dir():
         raise InputError(f"{ingested}: not there; `dvc repro ingest@{args.name}` makes it")
-    run = args.run or next((name for name, own in params.runs.items() if own.dataset == args.name), None)
-    if run and params.run(run).dataset != args.name:
-        raise InputError(f"--run {run}: its dataset is {params.run(run).dataset}; expected a run on {args.name}")
+    run = params.run_on(args.name, args.run)
     path = read_dataset(ingested).source.get("path")
     source = Path(path) if path and Path(path).is_dir() else None
     ids = [s.id for split in SPLITS for s in read_samples(ingested / split)]

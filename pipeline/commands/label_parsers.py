@@ -37,6 +37,8 @@ def annotate_parser(parser: argparse.ArgumentParser) -> None:
     which.add_argument(
         "--ids", type=path, metavar="FILE", help="a file with an id per line, in this order; - for stdin"
     )
+    what = "the images with this tag in FiftyOne's App, in the view of the dataset or of a run on it"
+    which.add_argument("--tag", type=word, metavar="TAG", help=what)
     which.add_argument("--split", choices=("train", "val", "test"), default="train", help="default: train")
     parser.add_argument(
         "--images", type=word, metavar="ROOT", help="what data/ingested is called where the server runs (default: here)"

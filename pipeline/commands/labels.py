@@ -6,13 +6,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.commands.common import check_ingested
+from pipeline.commands.common import DATABASE, check_ingested
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_text
 
 if TYPE_CHECKING:
     from pipeline.annotation.label_studio import LabelStudio
     from pipeline.annotation.outgoing import Predict
+    from pipeline.config.params import Params
     from pipeline.core.sample import Sample
 
 INGESTED, LABELS = Path("data/ingested"), Path("labels")
@@ -42,14 +43,17 @@ def annotate(args: argparse.Namespace) -> None:
     server = None if args.out else _server(args)
     project = project_of(name, INGESTED, LABELS)
     model, predict = _model(run) if run else ("", None)
-    samples = chosen(project.folder, args.split, _ids(args.ids))
+    samples = chosen(project.folder, args.split, _tagged(params, name, args.tag) if args.tag else _ids(args.ids))
     rows, sure = outgoing(project.folder, samples, project.dataset, model, predict, args.not_blind)
     if server is None:
         print(cvat.send(args.out, project, rows))
+        made = "a task with its labels.json, its images/ sorted as predefined, and its annotations.xml as `CVAT 1.1`"
+        print(f"next: {made}; what people did comes back by `pocketlens annotated {name} --name LAYER --xml FILE`")
         return
     wishes = Wishes(args.images or str(INGESTED.absolute()), args.annotators or 1, bool(run) and not args.ids)
     with server:
         print(send(server, project, rows, sure, wishes))
+    print(f"next: label them there; what people did comes back by `pocketlens annotated {name} --name LAYER`")
 
 
 def annotated(args: argparse.Namespace) -> None:
@@ -95,6 +99,13 @@ def _server(args: argparse.Namespace) -> "LabelStudio":
             "no --token, and no LABEL_STUDIO_API_KEY in the environment; Account & Settings of Label Studio has one"
         )
     return LabelStudio(url, token)
+
+
+def _tagged(params: "Params", dataset: str, tag: str) -> list[str]:
+    from pipeline.inspection.app import queued_ids
+
+    runs = [name for name, run in params.runs.items() if run.dataset == dataset]
+    return queued_ids(dataset, runs, tag, DATABASE)
 
 
 def _ids(file: Path | None) -> list[str] | None:

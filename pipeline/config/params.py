@@ -148,6 +148,16 @@ class Params(Block):
             raise InputError(f"no run {name!r} in params.yaml{nearest(name, self.runs)}")
         return self.runs[name]
 
+    def run_on(self, dataset: str, named: str | None = None) -> str | None:
+        """The run that is `named`, else the first one on the dataset; None if there is none. Raises InputError if the
+        one that is named is on another dataset.
+        """
+        if named is None:
+            return next((name for name, run in self.runs.items() if run.dataset == dataset), None)
+        if (other := self.run(named).dataset) != dataset:
+            raise InputError(f"--run {named}: its dataset is {other}; expected a run on {dataset}")
+        return named
+
 
 def read_params(path: Path | str = "params.yaml") -> Params:
     """Read and check params.yaml. Raises InputError that lists every wrong key with what would be right."""

@@ -14,7 +14,7 @@ from pipeline.config.params import Params, RunParams, parse_params, parse_yaml, 
 from pipeline.config.problems import fields_at
 from pipeline.core.errors import InputError
 from pipeline.core.files import sha256
-from pipeline.core.params import nearest
+from pipeline.core.params import Block, nearest
 from pipeline.export.params import Qat
 
 HEADING = (
@@ -22,6 +22,7 @@ HEADING = (
 )
 INGEST = "ingest"
 LABELS = "labels"
+SAMPLE = Path("data/sample")
 MODEL = "model.safetensors"
 
 
@@ -61,6 +62,7 @@ def resolved_text(resolved: dict[str, Any]) -> str:
 
 def knobs(path: Path | str, name: str | None = None) -> list[Knob]:
     """The knobs of the run `name` and of its dataset, or of the dataset `name`, with their meanings; without one all.
+    To those of a synthetic dataset belongs the block of `sample` that it is drawn by.
 
     Raises InputError as `resolve` does, and if there is no run or dataset of that name.
     """
@@ -85,11 +87,17 @@ def _places(params: Params, name: str | None) -> list[list[str]]:
         datasets, runs = [["datasets", name] for name in params.datasets], [["runs", name] for name in params.runs]
         return [["sample"], *datasets, *runs, ["machine"], ["track"]]
     if name in params.runs:
-        return [["datasets", params.runs[name].dataset], ["runs", name]]
+        return [*_of_dataset(params, params.runs[name].dataset), ["runs", name]]
     if name in params.datasets:
-        return [["datasets", name]]
+        return _of_dataset(params, name)
     known = dict.fromkeys([*params.runs, *params.datasets])
     raise InputError(f"no run or dataset {name!r} in params.yaml{nearest(name, known)}")
+
+
+def _of_dataset(params: Params, name: str) -> list[list[str]]:
+    place = Path(params.datasets[name].path)
+    drawn = place.parent == SAMPLE and isinstance(getattr(params.sample, place.name, None), Block)
+    return [["datasets", name], *([["sample", place.name]] if drawn else [])]
 
 
 def knobs_text(found: Sequence[Knob]) -> str:

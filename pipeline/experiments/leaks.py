@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from pipeline.core.errors import InputError, shown
 from pipeline.core.image_file import open_image
@@ -92,10 +93,9 @@ class Leaks:
     unpriced: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        pairs = [asdict(pair) for pair in self.pairs]
         price = asdict(self.price) if self.price else None
         head = {"dataset": self.dataset, "images": self.images, "refused": self.refused, "counts": self.counts}
-        return head | {"pairs": pairs, "price": price, "unpriced": self.unpriced}
+        return head | {"pairs": [asdict(pair) for pair in self.pairs], "price": price, "unpriced": self.unpriced}
 
 
 @contextmanager
@@ -131,12 +131,12 @@ def ingested_images(folder: Path) -> Iterator[Images]:
     """The images of a dataset as `ingest` has split them. Raises InputError if it is not there."""
     images = Images(read_dataset(folder), folder)
     for split in SPLITS:
-        for s in read_samples(folder / split):
-            pixels = open_image(folder / split / s.file_name)
-            s.split, s.file_name = split, f"{split}/{s.file_name}"
-            images.samples.append(s)
-            images.thumbnails.append(thumbnail(pixels))
-            images.digests.append(digest(pixels))
+        found = read_samples(folder / split)
+        images.samples += [replace(s, split=split, file_name=f"{split}/{s.file_name}") for s in found]
+    for s in tqdm(images.samples, "look at images", unit="image", mininterval=0.5, disable=None):
+        pixels = open_image(folder / s.file_name)
+        images.thumbnails.append(thumbnail(pixels))
+        images.digests.append(digest(pixels))
     yield images
 
 

@@ -1,6 +1,7 @@
 """Sheets of image pairs: what two versions of a dataset differ in, and what lies on both sides of a split."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from pipeline.core.files import new_file
 from pipeline.core.image_file import open_image
 from pipeline.experiments.leaks import Images, Leaks
 from pipeline.experiments.versions import Difference, Version
-from pipeline.viz.sheets import contact_sheet, draw
+from pipeline.viz.sheets import Colour, contact_sheet, draw, key_of
 
 PAIRS, COLUMNS = 24, 4  # of a sheet: two pairs a row
 TILE = 320  # pixels
@@ -36,7 +37,7 @@ def difference_sheet(found: Difference, path: Path) -> None:
     for i, text in list(what.items())[:PAIRS]:
         before, now = _drawn(found.before, i, found.now), _drawn(found.now, i, found.before)
         tiles += [(before, f"{i}\nbefore"), (now, f"{i}\n{text}")]
-    write_sheet(tiles, path)
+    write_sheet(tiles, path, key_of(found.now.dataset, "labels of both versions", "labels of this version alone"))
 
 
 def leaks_sheet(found: Leaks, images: Images, path: Path) -> None:
@@ -64,8 +65,9 @@ def _drawn(version: Version, i: str, other: Version) -> Image.Image:
     return draw(open_image(version.file(i)), common, version.dataset, own)
 
 
-def write_sheet(tiles: list[tuple[Image.Image, str]], path: Path) -> None:
-    """Write `tiles`, image and caption, pairs side by side."""
+def write_sheet(tiles: list[tuple[Image.Image, str]], path: Path, key: Sequence[tuple[Colour, str]] = ()) -> None:
+    """Write `tiles`, image and caption, pairs side by side, with a `key` to the colours."""
     check_sheet(path)
+    sheet = contact_sheet(tiles, COLUMNS, TILE, key)
     with new_file(path) as place:
-        contact_sheet(tiles, COLUMNS, TILE).save(place, "PNG" if path.suffix.lower() == ".png" else "JPEG", quality=90)
+        sheet.save(place, "PNG" if path.suffix.lower() == ".png" else "JPEG", quality=90)

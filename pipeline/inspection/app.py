@@ -1,7 +1,7 @@
 """FiftyOne's App on a run or a dataset, in the browser."""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.sample import read_dataset
 from pipeline.inspection.database import close
 from pipeline.inspection.dataset_view import DatasetFiles, name_of_dataset, open_dataset
-from pipeline.inspection.opening import Opened, tagged
+from pipeline.inspection.opening import Opened, tags_in
 from pipeline.inspection.run_view import RunFiles, name_of, open_run
 
 Say = Callable[[str], object]
@@ -40,8 +40,25 @@ def inspect_dataset(files: DatasetFiles, database: Path, port: int, say: Say) ->
 
 def tagged_ids(name: str, dataset: bool, tag: str, database: Path) -> list[str]:
     """The ids of the images that have `tag` in the FiftyOne dataset of the run `name`, or of the `dataset`; sorted."""
+    found = _tags([name_of_dataset(name) if dataset else name_of(name)], database)
+    return sorted(id for id, tags in found.items() if tag in tags)
+
+
+def queued_ids(dataset: str, runs: Iterable[str], tag: str, database: Path) -> list[str]:
+    """The ids of the images that have `tag` in the FiftyOne dataset of `dataset` or of one of its `runs`; sorted.
+    Raises InputError if none has.
+    """
+    found = _tags([name_of_dataset(dataset), *map(name_of, runs)], database)
+    ids = sorted(id for id, tags in found.items() if tag in tags)
+    if not ids:
+        known = ", ".join(sorted(set().union(*found.values()))) or "none"
+        raise InputError(f"--tag {tag}: no image of {dataset} has it; tags that people gave in FiftyOne's App: {known}")
+    return ids
+
+
+def _tags(names: list[str], database: Path) -> dict[str, set[str]]:
     try:
-        return tagged(database, name_of_dataset(name) if dataset else name_of(name), tag)
+        return tags_in(database, names)
     finally:
         close()
 

@@ -60,6 +60,21 @@ def take_edits(dataset: Any, labels: Labels, today: date) -> Taken:
     whatever its labels are. What a statement is about is the image that was shown: a file with other content is
     counted as lost.
     """
+    taken, noted = _found(dataset, labels)
+    if taken.statements:
+        taken.path = _write(labels, today, taken.statements)
+        _note(dataset, noted)
+    return taken
+
+
+def untaken(dataset: Any, labels: Labels) -> int:
+    """Of how many images `take_edits` would take something, or count it as lost. Nothing is written."""
+    found, _ = _found(dataset, labels)
+    return len(found.statements) + found.lost
+
+
+def _found(dataset: Any, labels: Labels) -> tuple[Taken, dict[str, str]]:
+    """What is new, and the hashes of the labels that are to be noted in the FiftyOne dataset once it is written."""
     taken = Taken()
     excluded = {id for id, tags in user_tags(dataset).items() if EXCLUDE in tags}
     heard = _excluded(labels) if excluded else {}
@@ -82,10 +97,7 @@ def take_edits(dataset: Any, labels: Labels, today: date) -> Taken:
         taken.statements.append(_statement(id, file, state, against, labels, (label, objects)))
         if state != "excluded":  # else its labels count again when the tag is taken off
             noted[sample] = found
-    if taken.statements:
-        taken.path = _write(labels, today, taken.statements)
-        _note(dataset, noted)
-    return taken
+    return taken, noted
 
 
 def remember(dataset: Any) -> None:

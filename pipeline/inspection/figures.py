@@ -17,8 +17,8 @@ def inspect_runs(evaluated: Path, ingested: Path, labels: Path, database: Path, 
     The runs are the folders of `evaluated` with predictions, the test splits those of their datasets in `ingested`. A
     run whose dataset is not there has been taken out of params.yaml: it is left out, and the line says so. Writes
     `report`/<run>.json: `fiftyone` has FiftyOne's figures of the test split, `ours` our main metric, the rest is both
-    side by side. What a person changed in the App goes to the folder `labels`. Raises InputError if there is no run, a
-    file is missing or there is no database; nothing is written then.
+    side by side. A view in which a person has changed what no layer in `labels` has yet stays as it is, and the line
+    names it. Raises InputError if there is no run, a file is missing or there is no database; nothing is written then.
     """
     found = sorted(path.parent.parent.name for path in evaluated.glob("[!.]*/predictions/dataset.json"))
     runs = [run for run in found if _truth(evaluated / run, ingested).is_dir()]
@@ -29,8 +29,9 @@ def inspect_runs(evaluated: Path, ingested: Path, labels: Path, database: Path, 
         with new_folder(report) as folder:
             for run in runs:
                 truth = _truth(evaluated / run, ingested)
-                opened = open_run(RunFiles(run, truth, evaluated / run / "predictions", None, labels), database)
-                write_json(folder / f"{run}.json", _figures(evaluated / run, opened.dataset.info))
+                files = RunFiles(run, truth, evaluated / run / "predictions", None, labels)
+                opened = open_run(files, database, edits=False)  # a stage writes nothing but its outs
+                write_json(folder / f"{run}.json", _figures(evaluated / run, opened.info))
                 said += opened.said
     finally:
         close()

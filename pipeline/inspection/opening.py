@@ -1,7 +1,7 @@
 """How a FiftyOne dataset keeps in step with the files it is made of, and loses nothing that a person did in it."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from pipeline.core.errors import InputError
 from pipeline.inspection.database import connect
-from pipeline.inspection.edits import Labels, remember, take_edits, user_tags
+from pipeline.inspection.edits import Labels, remember, take_edits, untaken, user_tags
 
 LAYOUT = 3  # of the fields; another number makes every dataset stale
 PREFIX = "pocketlens"
@@ -33,10 +33,13 @@ class View:
 
 @dataclass(slots=True)
 class Opened:
-    """A FiftyOne dataset, and lines on what was taken over from the one before it."""
+    """A FiftyOne dataset, lines on what was taken over from the one before it, and the `info` of one that was made from
+    the files as they are.
+    """
 
     dataset: Any
     said: list[str] = field(default_factory=list)
+    info: dict[str, Any] = field(default_factory=dict)
 
 
 def fingerprint(*things: str | Path) -> str:
@@ -54,13 +57,13 @@ def fingerprint(*things: str | Path) -> str:
     return digest.hexdigest()
 
 
-def opened(database: Path, view: View, today: date) -> Opened:
+def opened(database: Path, view: View, today: date, edits: bool = True) -> Opened:
     """The dataset of that name if it was made from these files, else made anew.
 
     Before that, labels that a person has changed in it go into a label layer and tags into the new one. What cannot be
     taken over, as fields and saved views of theirs, or labels of an image that is another one now, stays in the old
     dataset, which gets another name. `today` names the layer. Until the new one is finished, the old one stays
-    as it is.
+    as it is. Without `edits` no layer is written: a dataset in which a person has changed something stays as it is.
     """
     fo = connect(database)
     with FileLock(database.resolve() / f"{view.name}.lock"):
@@ -71,8 +74,15 @@ def opened(database: Path, view: View, today: date) -> Opened:
         if fo.dataset_exists(view.name):
             old = found.dataset = fo.load_dataset(view.name)
             if "made_from" in old.info:  # else its making was cut short, and no person has seen it
-                lost = _taken(old, view, found, today)
+                waiting = 0 if edits else untaken(old, view.labels)
+                lost = _taken(old, view, found, today) if edits else 0
+                if waiting:
+                    found.said.append(_left(view, waiting))
                 if view.made_from in old.info["made_from"]:
+                    found.info = old.info
+                    return found
+                if waiting:
+                    found.info = _info_alone(fo, name, view)
                     return found
                 tags = user_tags(old)
                 kept = _why_kept(old, lost)
@@ -81,8 +91,24 @@ def opened(database: Path, view: View, today: date) -> Opened:
             found.said.append(_kept(fo, old, kept))
         elif old:
             old.delete()
-        found.dataset.name = view.name
+        found.dataset.name, found.info = view.name, found.dataset.info
     return found
+
+
+def _info_alone(fo: Any, name: str, view: View) -> dict[str, Any]:
+    """What a dataset that is made from the files as they are says of them; it is deleted again."""
+    dataset = _made(fo, name, view, {}, Opened(None))
+    info = dict(dataset.info)
+    dataset.delete()
+    return info
+
+
+def _left(view: View, count: int) -> str:
+    shown = view.labels.shown or view.labels.dataset
+    return (
+        f"{view.name}: stays as it is: what was changed of {count} images in FiftyOne's App is in no label layer yet; "
+        f"`pocketlens inspect {shown}` takes it and makes the view anew"
+    )
 
 
 def _made(fo: Any, name: str, view: View, tags: Mapping[str, Iterable[str]], found: Opened) -> Any:
@@ -101,14 +127,19 @@ def _made(fo: Any, name: str, view: View, tags: Mapping[str, Iterable[str]], fou
     return dataset
 
 
-def tagged(database: Path, name: str, tag: str) -> list[str]:
-    """The ids of the images of a FiftyOne dataset that have this tag, or an object with it; sorted. Raises InputError
-    if there is no such dataset.
+def tags_in(database: Path, names: Sequence[str]) -> dict[str, set[str]]:
+    """id -> the tags that a person gave to the image, or to an object in it, in those of these FiftyOne datasets that
+    are there. Raises InputError if none is.
     """
     fo = connect(database)
-    if not fo.dataset_exists(name):
-        raise InputError(f"{database}: no FiftyOne dataset {name}; `pocketlens inspect` makes it")
-    return sorted(id for id, tags in user_tags(fo.load_dataset(name)).items() if tag in tags)
+    there = [name for name in names if fo.dataset_exists(name)]
+    if not there:
+        raise InputError(f"{database}: no FiftyOne dataset {' or '.join(names)}; `pocketlens inspect` makes it")
+    found: dict[str, set[str]] = {}
+    for name in there:
+        for id, tags in user_tags(fo.load_dataset(name)).items():
+            found.setdefault(id, set()).update(tags)
+    return found
 
 
 def _taken(old: Any, view: View, found: Opened, today: date) -> int:

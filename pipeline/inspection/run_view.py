@@ -43,13 +43,14 @@ def name_of(run: str) -> str:
     return f"{PREFIX}-run-{run}"
 
 
-def open_run(files: RunFiles, database: Path, today: date | None = None) -> Opened:
+def open_run(files: RunFiles, database: Path, today: date | None = None, edits: bool = True) -> Opened:
     """The run's FiftyOne dataset: the one in the database if it was made from these files, else made anew.
 
     Fields: `ground_truth` and `predictions` with FiftyOne's evaluation `eval`, for objects with `..._landmarks` beside
     them; `predictions_all` (detect; hidden in the App at first) also has the objects below the score from which
     they are shown, for mAP. Of each file that ships its predictions under the target's name and `<target>_gap`, its
-    distance from the net; the largest is `gap`. `info["figures"]` is what FiftyOne found. Raises InputError if a file
+    distance from the net; the largest is `gap`. `info["figures"]` is what FiftyOne found. Without `edits` nothing is
+    written to `files.labels`, and what a person has changed stays in the database as it is. Raises InputError if a file
     is missing, two do not belong together or there is no database.
     """
     truth = files.truth.resolve()
@@ -65,6 +66,7 @@ def open_run(files: RunFiles, database: Path, today: date | None = None) -> Open
         database,
         View(name_of(files.run), made_from, lambda fo, view: _build(fo, view, files), labels, core),
         today or date.today(),
+        edits,
     )
 
 

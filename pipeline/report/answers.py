@@ -75,21 +75,22 @@ def by_size(answers: Answers) -> list[tuple[str, str, int, int, float | None]]:
 
 
 def pictures(answers: Answers) -> list[dict[str, Any]]:
-    """The worst images, the surest mistakes among the others, and the best: a `title`, what it `says` and `tiles`."""
+    """The worst images, at most half of all; the surest mistakes among the others; and the best of what is left: a
+    `title`, what it `says` and `tiles`.
+    """
     task, both = answers.task, (answers.truth, answers.shown)
-    worst = ranked(task, *both)
-    is_wrong = [row for row in worst if row[0] > 0][:WORST]
-    seen = {t.id for _, _, t, _ in is_wrong}
-    sure = [(sureness(task, t, p), row) for row in worst if (t := row[2]).id not in seen and (p := row[3])]
-    surest = sorted(((s, row) for s, row in sure if s is not None), key=lambda pair: (-pair[0], pair[1][2].id))
+    order = ranked(task, *both)
+    worst = [row for row in order if row[0] > 0][: min(WORST, -(-len(answers.truth) // 2))]
+    seen = {t.id for _, _, t, _ in worst}
+    sure = [(sureness(task, t, p), row) for row in order if (t := row[2]).id not in seen and (p := row[3])]
+    by_score = sorted(((s, row) for s, row in sure if s is not None), key=lambda pair: (-pair[0], pair[1][2].id))
+    surest = [row for _, row in by_score[:SUREST]]
+    seen |= {t.id for _, _, t, _ in surest}
+    best = [row for row in ranked(task, *both, best=True) if row[2].id not in seen][:BEST]
     groups = [
-        ("Worst", "The worst first.", is_wrong),
-        (
-            "Surest mistakes",
-            "Wrong answers with the highest score, but for those above.",
-            [r for _, r in surest[:SUREST]],
-        ),
-        ("Best", "The best of those that have something to find.", ranked(task, *both, best=True)[:BEST]),
+        ("Worst", "The worst first.", worst),
+        ("Surest mistakes", "Wrong answers with the highest score, but for those above.", surest),
+        ("Best", "The best of those that have something to find, but for those above.", best),
     ]
     return [
         {"title": title, "says": says, "tiles": [_tile(answers, row) for row in rows]} for title, says, rows in groups

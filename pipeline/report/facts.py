@@ -6,6 +6,7 @@ from typing import Any
 from pipeline.core.errors import without_password
 from pipeline.core.files import read_json
 from pipeline.core.params import flat
+from pipeline.metrics.metrics import main_metric
 
 FIGURES = {  # of metrics.json: its name here, and what it is
     "accuracy": ("accuracy", "share of the answers with the right label"),
@@ -113,6 +114,19 @@ def per_class(metrics: dict[str, Any]) -> dict[str, Any]:
     if len(rows) > MOST_ROWS and columns:
         rows.sort(key=lambda row: (row[1][0] is None, row[1][0] or 0.0))
     return {"columns": columns, "rows": rows[:MOST_ROWS], "left": max(0, len(rows) - MOST_ROWS)}
+
+
+def ceilings(labels: Path, source: dict[str, Any], task: str) -> list[dict[str, Any]]:
+    """A row for each two people who have labelled the same images of a layer that the dataset has, from
+    `labels`/<layer>.agreement.json: the `layer`, how many `images`, and the `value` of the `figure` that one of them
+    reaches as a model judged by the other. Who they are is left out.
+    """
+    key = main_metric("classify" if task == "classify" else "detect")  # boxes are judged as those of a detector
+    return [
+        {"layer": layer, "images": row["images"], "figure": FIGURES[key][0], "value": row["figures"].get(key)}
+        for layer in source.get("layers", {})
+        for row in optional(labels / f"{layer}.agreement.json") or []
+    ]
 
 
 def said(tree: Any) -> list[tuple[str, str]]:

@@ -32,8 +32,9 @@ def write_page(project: Path, run: str, knobs: dict[str, Any], stated: dict[str,
     """Write reports/evaluate/<run>/report.html in `project` from the files of the chain; returns a line that says so.
 
     `knobs` are all of the run, `stated` what params.yaml states of it. The evaluation must be there; what comes after
-    it (exports, verdict) and what is only told (summary, history) is said to be missing where it is. The same files
-    give the same bytes. Raises InputError if the evaluation or the test images are missing.
+    it (exports, verdict) and what is only told (summary, history) is said to be missing where it is. How far people
+    agree lies beside the label layers. The same files give the same bytes. Raises InputError if the evaluation or the
+    test images are missing.
     """
     evaluated = project / "reports/evaluate" / run
     metrics = read_json(evaluated / "metrics.json")
@@ -61,6 +62,7 @@ def write_page(project: Path, run: str, knobs: dict[str, Any], stated: dict[str,
         shown=source["shown"],
         chosen=facts.chosen_words(metrics),
         calibrated=facts.calibrated_words(metrics),
+        ceilings=facts.ceilings(project / "labels" / dataset.name, dataset.source, metrics["task"]),
         curves=_curves(project, run, metrics["task"]),
         calibration=facts.calibration(metrics),
         reliability=_reliability(evaluated / "plots/reliability.csv"),
@@ -138,7 +140,7 @@ def _template() -> Any:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        f.__name__: f for f in (words.figure, words.percent, words.megabytes, words.count, words.cell)
+        f.__name__: f for f in (words.figure, words.percent, words.megabytes, words.count, words.cell, words.code)
     }
     environment.filters["plain"] = lambda value: errors.shown(str(value))
     return environment.get_template("report.html.j2")

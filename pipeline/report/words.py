@@ -1,8 +1,12 @@
 """Numbers as a person reads them."""
 
+import re
 from typing import Any
 
+from markupsafe import Markup, escape
+
 NONE = "–"
+BETWEEN = re.compile(r"`([^`]+)`")
 
 
 def figure(value: float | None) -> str:
@@ -32,6 +36,15 @@ def megabytes(value: float | None) -> str:
 def count(value: int) -> str:
     """A whole number, its thousands apart."""
     return f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def code(text: str) -> Markup:
+    """What stands between backticks as code, and all of it as text.
+
+    >>> str(code("`dvc repro` makes <it>"))
+    '<code>dvc repro</code> makes &lt;it&gt;'
+    """
+    return Markup(BETWEEN.sub(r"<code>\1</code>", str(escape(text))))
 
 
 def cell(value: Any) -> str:

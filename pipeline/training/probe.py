@@ -50,6 +50,8 @@ def each_map(
     """`function` of the maps of each image, float16 [C, H, W] with the coarsest last, and of where it lies on the
     canvas; the maps of one image are held at a time. Raises InputError as `pooled_features` does.
     """
+    from tqdm import tqdm
+
     from pipeline.training.devices import launch, together
     from pipeline.training.features import Features
     from pipeline.training.loading import ImageDataset
@@ -62,4 +64,5 @@ def each_map(
     fabric = launch(run.train.precision)
     with together(fabric):
         found = Features(ImageDataset(folder, samples, spec), net, cache, fabric)
-        return [function(maps, item[2]) for maps, item in (found[i] for i in range(len(samples)))]
+        each = tqdm(range(len(samples)), "read features", unit="image", mininterval=0.5, disable=None)
+        return [function(maps, item[2]) for maps, item in (found[i] for i in each)]

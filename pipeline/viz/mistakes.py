@@ -6,10 +6,11 @@ from pipeline.core.image_file import open_image
 from pipeline.core.sample import Dataset, Sample
 from pipeline.metrics.matching import iou, landmark_errors, match, of_nothing
 from pipeline.metrics.metrics import one_object
-from pipeline.viz.sheets import contact_sheet, draw
+from pipeline.viz.sheets import contact_sheet, draw, key_of
 
 COUNT, COLUMNS = 12, 4  # of a sheet
 TILE = 320  # pixels
+KEY = "truth", "prediction"
 RIGHT = "right: "  # what is said of an image without a mistake begins with it, but of boxes that fit more or less
 NOTHING = f"{RIGHT}nothing"
 Ranked = tuple[float, str, Sample, Sample]  # how bad, what is wrong, truth, prediction
@@ -31,7 +32,7 @@ def mistakes_sheet(
     for _, text, t, p in ranked(task, truth, shown, best)[:COUNT]:
         image = draw(open_image(folder / t.file_name), t, dataset, p)
         tiles.append((image, f"{t.id}\n{text}"))
-    contact_sheet(tiles, COLUMNS, TILE).save(path, quality=90)
+    contact_sheet(tiles, COLUMNS, TILE, key_of(dataset, *KEY)).save(path, quality=90)
 
 
 def ranked(task: str, truth: list[Sample], shown: list[Sample], best: bool = False) -> list[Ranked]:
@@ -73,7 +74,7 @@ def side_by_side_sheet(
         for whose, predicted in (("float", exact), (name, close)):
             words = f"{t.id}\n{whose}: {mistake(task, t, predicted)[1]}"
             tiles.append((draw(image, t, dataset, predicted), words))
-    contact_sheet(tiles, COLUMNS, TILE).save(path, quality=90)
+    contact_sheet(tiles, COLUMNS, TILE, key_of(dataset, *KEY)).save(path, quality=90)
 
 
 def mistake(task: str, truth: Sample, predicted: Sample) -> tuple[float, str]:

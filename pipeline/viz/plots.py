@@ -24,7 +24,7 @@ AROUND = (
     (-0.7, -0.7),
 )  # places of a name
 FURTHER = 8  # how many lines away
-LONG = 40  # letters of a label
+LONG, SHORT = 40, 14  # letters of a label: of more the middle is left out; of so many three stand side by side
 MANY = 12  # labels from which names and numbers would overlap
 
 
@@ -174,14 +174,15 @@ def plot_confusion(table: Mapping[tuple[str, str], int], rows: list[str], column
 
 
 def plot_precision_recall(curves: Mapping[str, Sequence[float]], recalls: Sequence[float], path: Path) -> None:
-    """Precision over recall at IoU 0.5, a line per label."""
+    """Precision over recall at IoU 0.5, a line per label; their names lie below, as a curve may reach any corner."""
     figure = Figure(figsize=(5.2, 4.2))
     axes = figure.subplots()
     for label, precision in curves.items():
         axes.plot(recalls, precision, label=_verbatim(label))
     axes.set(xlabel="recall", ylabel="precision at IoU 0.5", xlim=(0, 1.02), ylim=(0, 1.02))
     if 0 < len(curves) <= MANY:
-        axes.legend(loc="lower left")
+        short = max(map(len, curves)) <= SHORT
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3 if short else 1)
     _save(figure, path)
 
 

@@ -14,6 +14,9 @@ PAPER = (248, 248, 248)
 INK = (24, 24, 24)
 MARGIN = 6  # pixels between tiles
 DRAWN_SIDE = 480
+MOST_LINES = 3  # that one line of a caption may become
+
+Colour = tuple[int, int, int]
 
 
 def draw(
@@ -44,25 +47,41 @@ def draw(
     return canvas
 
 
-def contact_sheet(tiles: Sequence[tuple[Image.Image, str]], columns: int, tile: int) -> Image.Image:
-    """One RGB sheet of `tiles` (image, caption), row by row: each image fits a square of `tile` pixels.
+def key_of(dataset: Dataset, truth: str, predicted: str) -> list[tuple[Colour, str]]:
+    """What the two colours of `draw` mean, with the mark of a hidden landmark where the dataset has some."""
+    marks = "; a ring is a hidden landmark" if dataset.landmarks else ""
+    return [(TRUTH, f"{truth}{marks}"), (PREDICTED, predicted)]
 
-    The caption just below it may have several lines; one that is too wide is cut in the middle.
+
+def contact_sheet(
+    tiles: Sequence[tuple[Image.Image, str]], columns: int, tile: int, key: Sequence[tuple[Colour, str]] = ()
+) -> Image.Image:
+    """One RGB sheet of `tiles` (image, caption), row by row: each image fits a square of `tile` pixels. `key`, what the
+    colours in them mean, comes below.
+
+    The caption just below an image may have several lines; one that is too wide goes on in the next, and a word that is
+    too wide loses its middle.
     """
     columns = max(1, min(columns, len(tiles)))
     font = _font(max(10, tile // 18))
-    line = font.getbbox("Ag|")[3] + 2
-    lines = max((text.count("\n") + 1 for _, text in tiles if text), default=0)
-    width, height = tile + MARGIN, tile + int(line * lines) + MARGIN
-    rows = -(-len(tiles) // columns)
-    sheet = Image.new("RGB", (columns * width + MARGIN, max(1, rows) * height + MARGIN), PAPER)
+    line = int(font.getbbox("Ag|")[3]) + 2
+    captions = [_wrapped(text, font, tile) if text else [] for _, text in tiles]
+    width, height = tile + MARGIN, tile + line * max(map(len, captions), default=0) + MARGIN
+    rows, wide = max(1, -(-len(tiles) // columns)), columns * width - MARGIN
+    meant = [(colour, words) for colour, text in key for words in [_shortened(text, font, wide - line)]]
+    size = wide + 2 * MARGIN, rows * height + MARGIN + (len(meant) * line + MARGIN if meant else 0)
+    sheet = Image.new("RGB", size, PAPER)
     pen = ImageDraw.Draw(sheet)
-    for i, (image, text) in enumerate(tiles):
+    for i, ((image, _), caption) in enumerate(zip(tiles, captions, strict=True)):
         x, y = MARGIN + i % columns * width, MARGIN + i // columns * height
         small = _fit(image.convert("RGB"), tile)
         sheet.paste(small, (x + (tile - small.width) // 2, y + tile - small.height))
-        for row, words in enumerate(text.split("\n")):
-            pen.text((x, y + tile + row * line), _shortened(words, font, tile), fill=INK, font=font)
+        for row, words in enumerate(caption):
+            pen.text((x, y + tile + row * line), words, fill=INK, font=font)
+    for row, (colour, words) in enumerate(meant):
+        y = MARGIN + rows * height + row * line
+        pen.rectangle((MARGIN, y + 2, MARGIN + line - 6, y + line - 4), fill=colour, outline=INK)
+        pen.text((MARGIN + line, y), words, fill=INK, font=font)
     return sheet
 
 
@@ -71,7 +90,7 @@ def _draw_object(
     size: tuple[int, int],
     o: Object,
     dataset: Dataset,
-    colour: tuple[int, int, int],
+    colour: Colour,
     unit: int,
     letters: int,
 ) -> None:
@@ -99,7 +118,7 @@ def _name(
     size: tuple[int, int],
     at: tuple[float, float],
     text: str,
-    colour: tuple[int, int, int],
+    colour: Colour,
     letters: int,
 ) -> float:
     """Text on a plate of `colour`, moved so far that it stays inside the image; returns where the plate ends."""
@@ -130,6 +149,20 @@ def _shortened(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
         head = kept // 2
         short = f"{text[:head].rstrip()}…{text[head - kept :].lstrip()}"
     return short
+
+
+def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    lines = []
+    for part in text.split("\n"):
+        own = [""]
+        for word in part.split(" "):
+            longer = f"{own[-1]} {word}" if own[-1] else word
+            if own[-1] and font.getlength(longer) > width and len(own) < MOST_LINES:
+                own.append(word)
+            else:
+                own[-1] = longer
+        lines += [_shortened(words, font, width) for words in own]
+    return lines
 
 
 @lru_cache

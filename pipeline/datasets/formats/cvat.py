@@ -2,7 +2,7 @@
 
 "CVAT for images" has an <image> with its shapes, "CVAT for video" a <track> with a shape for each frame, whose images
 are named by the number of the frame (`frame_000012.PNG`). Pixels are continuous, from (0, 0) at the corner. A box that
-is turned (`rotation`, about its middle) becomes the box of the ellipse in it. A point of a skeleton with outside="1" is
+is turned (`rotation`, about its middle) becomes the box around it. A point of a skeleton with outside="1" is
 not there, with occluded="1" hidden; a tracked shape with outside="1" is no object.
 """
 
@@ -32,6 +32,7 @@ from pipeline.datasets.formats.split_folders import file_splits
 LOOKED_AT = 20  # files of a folder that may be full of other XML
 FIRST = {"version", "meta", "image", "track"}  # what CVAT's root begins with
 MOST_FRAMES = 1_000_000  # of a task, nine hours; what says more is not believed
+NO_CLASS = ("points", "skeleton")  # types of labels
 FRAME = re.compile(r"(.*?)(\d+)$", re.DOTALL)
 
 
@@ -78,7 +79,7 @@ def read(path: Path, labels: Path, options: Options) -> Reading:
     if len({d.group for d in drawn} - {None}) < len(SPLITS):  # too few videos to have one in each split
         for drawing in drawn:
             drawing.group = None
-    known = [name for name, kind in meta.labels.items() if kind not in ("points", "skeleton")]
+    known = [name for name, kind in meta.labels.items() if kind not in NO_CLASS]
     drawings.finish(landmarks, options.image_labels, known)
     place = {name: i for i, name in enumerate(reading.landmarks)}
     reading.skeleton = [(place[a], place[b]) for a, b in meta.bones if a in place and b in place]
@@ -178,7 +179,7 @@ class _File:
         for count, shape in enumerate(image, 1):
             self._shape(shapes, shape, name, f"{shape.tag} {count}", shape.get("label"), shape.get("group_id"))
         split = split_of(subset) or self.split
-        self.drawings.add(shapes.drawn(Drawing(name, size, where, split), self.drawings))
+        self._add(shapes, Drawing(name, size, where, split))
 
     def _track(self, track: Element) -> None:
         self.tasks.add(track.get("task_id"))
@@ -209,9 +210,16 @@ class _File:
             if not shapes.take(shape, key, label, None if group in ("", "0") else group):
                 self.drawings.problem(name, key, "other_shape", f"{shape.tag} {label!r:.60}; expected box or points")
             elif shape.tag == "box" and rotation_of(shape):
-                self.drawings.notes["box_turned", "boxes are turned; of each the box of its ellipse is taken"] += 1
+                self.drawings.notes["box_turned", "boxes are turned; of each the box around it is taken"] += 1
         except ValueError as error:
             self.drawings.problem(name, key, "bad_box" if shape.tag == "box" else "bad_landmarks", str(error))
+
+    def _add(self, shapes: Shapes, drawing: Drawing) -> None:
+        self.drawings.add(shapes.drawn(drawing, self.drawings))
+        classes = [name for name, kind in self.meta.labels.items() if kind not in NO_CLASS]
+        for box, label in shapes.tied:
+            if not label.startswith(drawing.boxes[box].label) and any(map(label.startswith, classes)):
+                self.drawings.notes["class_unlike", "skeletons of another class than their box, which counts"] += 1
 
     def _take_frames(self) -> None:
         expected = set(self.expected or ())
@@ -222,8 +230,7 @@ class _File:
             where = f"{self.where}: frame {frame}"
             if len(found) == 1:
                 if size := self.drawings.size(found[0], *self.size):
-                    drawing = Drawing(found[0], size, where, split, group=self.where)
-                    self.drawings.add(self.frames[frame].drawn(drawing, self.drawings))
+                    self._add(self.frames[frame], Drawing(found[0], size, where, split, group=self.where))
             elif found:
                 self.drawings.problem(where, "", "ambiguous_file", f"{len(found)} images of that number", "refused")
             elif frame in self.frames:

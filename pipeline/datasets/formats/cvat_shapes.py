@@ -27,12 +27,15 @@ class Skeleton:
 
 @dataclass(slots=True)
 class Shapes:
-    """Of one image or frame; a point goes with its group_id."""
+    """Of one image or frame; a point goes with its group_id. `tied` are the places of boxes with the labels of their
+    skeletons.
+    """
 
     labels: list[str] = field(default_factory=list)
     boxes: list[Box] = field(default_factory=list)
     points: list[tuple[Point, str | None]] = field(default_factory=list)
     skeletons: list[Skeleton] = field(default_factory=list)
+    tied: list[tuple[int, str]] = field(default_factory=list)
 
     def take(self, shape: Element, key: str, label: str, group: str | None) -> bool:
         """Add one shape; False for one of a kind that is not read. Raises ValueError saying what is wrong with it."""
@@ -46,7 +49,7 @@ class Shapes:
             parts = [p for p in shape.iter("points") if p.get("outside") != "1"]
             points = [_point(p, f"{key}, {p.get('label')}", p.get("label")) for p in parts]
             if points:
-                self.skeletons.append(Skeleton(key, label, group, points))
+                self.skeletons.append(Skeleton(key, label_text(label), group, points))
         else:
             return False
         return True
@@ -59,6 +62,8 @@ class Shapes:
             if box is None:
                 drawing.boxes.append(_around(skeleton))
                 drawings.notes["box_made", "skeletons without a box; of each the smallest around its points"] += 1
+            else:
+                self.tied.append((box, skeleton.label))
             for point in skeleton.points:
                 point.ties = [place]
                 drawing.points.append(point)
@@ -69,23 +74,29 @@ class Shapes:
 
     def _boxes_of_skeletons(self) -> list[int | None]:
         """For each skeleton the one box of its group; without a group, the one around it that is of no skeleton's group
-        and whose label begins its own ("alpaca" and "alpaca_points"), and so among several of a group. A box that two
-        could have is nobody's."""
+        and whose label begins its own ("alpaca" and "alpaca_points"), and so among several of a group, where the place
+        alone tells if no label does. A box that two could have is nobody's."""
         groups = Counter(skeleton.group for skeleton in self.skeletons if skeleton.group is not None)
         found = []
         for skeleton in self.skeletons:
             if skeleton.group is not None:
                 boxes = [i for i, box in enumerate(self.boxes) if box.tie == skeleton.group]
                 if len(boxes) > 1 or groups[skeleton.group] > 1:
-                    boxes = [i for i in boxes if _lies_in(skeleton, self.boxes[i])]
+                    around = [i for i in boxes if _lies_in(skeleton, self.boxes[i])]
+                    boxes = [i for i in around if _begins(skeleton, self.boxes[i])] or around
             else:
-                boxes = [i for i, box in enumerate(self.boxes) if box.tie not in groups and _lies_in(skeleton, box)]
+                loose = [i for i, box in enumerate(self.boxes) if box.tie not in groups and _lies_in(skeleton, box)]
+                boxes = [i for i in loose if _begins(skeleton, self.boxes[i])]
             found.append(boxes[0] if len(boxes) == 1 else None)
         return [box if found.count(box) == 1 else None for box in found]
 
 
 def _lies_in(skeleton: Skeleton, box: Box) -> bool:
-    return skeleton.label.startswith(box.label) and all(holds(box.box, p.x, p.y) for p in skeleton.points)
+    return all(holds(box.box, p.x, p.y) for p in skeleton.points)
+
+
+def _begins(skeleton: Skeleton, box: Box) -> bool:
+    return skeleton.label.startswith(box.label)
 
 
 def _around(skeleton: Skeleton) -> Box:

@@ -1,7 +1,7 @@
 """Label Studio's JSON export (https://labelstud.io/guide/export): a list of tasks, each with what people drew.
 
 Places are percent of the upright image. A box that is turned (`rotation`) is turned about its upper-left corner, in
-pixels, and becomes the box of the ellipse in it. A keypoint belongs to the box that is its `parentID`, else to the only
+pixels, and becomes the box around it. A keypoint belongs to the box that is its `parentID`, else to the only
 one that it lies in. Of an image that was skipped, or that nobody has seen, nothing is known, and predictions are no
 truth. JSON-MIN has lost who drew what, the ids and the parents: it is not read.
 """

@@ -83,7 +83,7 @@ class Regions:
         w, h = number(value.get("width")) * width / 100, number(value.get("height")) * height / 100
         degrees = number(value.get("rotation") or 0)
         if degrees:
-            self.drawings.notes["box_turned", "boxes are turned; of each the box of its ellipse is taken"] += 1
+            self.drawings.notes["box_turned", "boxes are turned; of each the box around it is taken"] += 1
         box = _box(x, y, w, h, degrees)
         _refuse_beyond(*box)
         self.drawing.boxes.append(Box(key, label, box, self._id(region)))

@@ -194,9 +194,7 @@ def number(value: Any) -> float:
 
 
 def turned(cx: float, cy: float, w: float, h: float, degrees: float) -> tuple[float, float, float, float]:
-    """The box (x, y, w, h) of the ellipse inscribed in a rectangle about (cx, cy) that is turned by `degrees`.
-
-    The bounding box of the turned rectangle itself is looser than the thing that was outlined.
+    """The box (x, y, w, h) around a rectangle about (cx, cy) that is turned by `degrees`.
 
     >>> turned(50, 50, 40, 20, 0), turned(50, 50, 40, 20, 90)
     ((30.0, 40.0, 40.0, 20.0), (40.0, 30.0, 20.0, 40.0))
@@ -205,5 +203,5 @@ def turned(cx: float, cy: float, w: float, h: float, degrees: float) -> tuple[fl
     # exact where the rectangle is upright: cos(90 degrees) is not quite 0
     upright = {0.0: (1.0, 0.0), 90.0: (0.0, 1.0)}
     cos, sin = upright.get(degrees % 180, (math.cos(turn), math.sin(turn)))
-    half_w, half_h = math.hypot(w / 2 * cos, h / 2 * sin), math.hypot(w / 2 * sin, h / 2 * cos)
+    half_w, half_h = (abs(w * cos) + abs(h * sin)) / 2, (abs(w * sin) + abs(h * cos)) / 2
     return cx - half_w, cy - half_h, 2 * half_w, 2 * half_h

@@ -35,7 +35,7 @@ from pipeline.graph.cost import cost
 from pipeline.metrics.metrics import judged, score
 from pipeline.models.backbones import read_pretrained
 from pipeline.models.nets import Deployed, load_model
-from pipeline.ops.preprocess import resize
+from pipeline.ops.preprocess import prepare
 from pipeline.runtimes.answers import predict_samples
 from pipeline.runtimes.runtime import Runtime
 from pipeline.runtimes.targets import TARGETS, open_runtime
@@ -122,7 +122,7 @@ def ours(name: str, run: DetectRun, data: Data, scratch: Path, seeds: int, secon
     spec = judged(replace(spec, predict=run.predict.model_dump()))
     counted = cost(net, (3, spec.size, spec.size))
     row.params, row.macs = counted.params, counted.macs
-    pictures = [resize(open_image(data.folders["train"] / s.file_name), spec.size, spec.resize)[0][None]
+    pictures = [prepare(open_image(data.folders["train"] / s.file_name), spec)[0][None]
                 for s in data.samples["train"][:CALIBRATION]]  # fmt: skip
     runtimes: dict[str, Runtime] = {}
     for target in ("onnx_int8", "executorch_int8"):

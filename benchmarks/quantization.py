@@ -40,7 +40,7 @@ from pipeline.export.int8.ranges import Histogram
 from pipeline.metrics.metrics import judged, main_metric, score
 from pipeline.models.backbones import IMAGENET_MEAN, IMAGENET_STD
 from pipeline.models.nets import Deployed, load_model
-from pipeline.ops.preprocess import resize
+from pipeline.ops.preprocess import prepare, resize
 from pipeline.runtimes.answers import predict_samples
 from pipeline.runtimes.targets import TARGETS, open_runtime
 
@@ -175,7 +175,7 @@ def _judge_run(name: str, calibration: int) -> None:
     data = Path("data/ingested") / spec.dataset
     truth, dataset = read_samples(data / "test"), read_dataset(data)
     chosen = choose(read_samples(data / "train"), calibration)
-    images = [resize(open_image(data / "train" / s.file_name), spec.size, spec.resize)[0][None] for s in chosen]
+    images = [prepare(open_image(data / "train" / s.file_name), spec)[0][None] for s in chosen]
     metric = main_metric(spec.task)
     print(f"\n{name}, {len(truth)} test images, {len(images)} for the ranges")
     print(f"{'file':29} {metric:>9} {'drop':>7} {'MB':>6} {'ratio':>6} {'s':>5}")

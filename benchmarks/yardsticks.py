@@ -31,7 +31,7 @@ from pipeline.core.sample import Dataset, Object, Sample
 from pipeline.core.spec import ModelSpec
 from pipeline.models.backbones import feature_maps, read_pretrained, thaw_last
 from pipeline.models.blocks import separable
-from pipeline.ops.preprocess import Frame, resize
+from pipeline.ops.preprocess import Frame, prepare
 from pipeline.training import loading
 from pipeline.training.devices import choose_precision, keep_freed_memory
 from pipeline.training.loop import CLIP_NORM
@@ -138,7 +138,7 @@ def predict_ssdlite(net: SSD, spec: ModelSpec, folder: Path, samples: list[Sampl
     predicted = []
     with torch.inference_mode():
         for sample in samples:
-            canvas, frame = resize(open_image(folder / sample.file_name), spec.size, spec.resize)
+            canvas, frame = prepare(open_image(folder / sample.file_name), spec)
             (found,) = net([torch.from_numpy(canvas.copy()).permute(2, 0, 1).float() / 255])
             objects = [
                 _object(spec, frame, label - 1, [v / spec.size for v in box], score)

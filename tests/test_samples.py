@@ -19,10 +19,15 @@ from pipeline.core.spec import ModelSpec
 from pipeline.export import bundle
 from pipeline.export.card.contract import preprocessing
 from pipeline.ops.decode import decode
-from pipeline.ops.preprocess import resize
+from pipeline.ops.preprocess import prepare, resize
 
 SAMPLES = Path(bundle.__file__).parent / "samples"
 SIZES = [(64, 64), (200, 33), (31, 190), (5, 7), (1, 300), (333, 250)]
+STEPS = [
+    [{"step": "gray"}],
+    [{"step": "gaussian", "side": 3}, {"step": "median"}],
+    [{"step": "median"}, {"step": "gray"}, {"step": "gaussian", "side": 5}],
+]
 COMPILER = "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler"
 
 
@@ -74,6 +79,7 @@ def write_case(folder: Path, spec: ModelSpec, images: list[Image.Image], outputs
         "resize": spec.resize,
         "fill": (contract["fill"] or [0])[0],
         "outputs": "|".join(contract["outputs"]),
+        "preprocess": "|".join(f"{step['step']}:{step.get('side', 0)}" for step in contract["preprocess"]),
         "strides": "|".join(map(str, contract["decode"].get("strides", []))),
         "anchors": "|".join(flat),
         "sizes": "|".join(f"{image.width}x{image.height}" for image in images),
@@ -85,7 +91,7 @@ def write_case(folder: Path, spec: ModelSpec, images: list[Image.Image], outputs
     (folder / "contract.txt").write_text("".join(f"{key}={value}\n" for key, value in told.items()))
     for i, image in enumerate(images):
         (folder / f"{i}.rgb").write_bytes(image.tobytes())
-    inputs = np.stack([resize(image, spec.size, spec.resize)[0] for image in images])
+    inputs = np.stack([prepare(image, spec)[0] for image in images])
     np.savez(folder / "outputs.npz", allow_pickle=False, image=inputs, **dict(zip(spec.outputs, outputs, strict=True)))
 
 
@@ -139,6 +145,7 @@ def cases() -> dict[str, ModelSpec]:
         "classify": spec_of("classify"),
         "localize": replace(spec_of("localize"), resize="letterbox"),
         "crop": replace(spec_of("localize"), resize="crop"),
+        **{f"steps-{n}": replace(spec_of("classify"), preprocess=steps) for n, steps in enumerate(STEPS)},
         **{
             f"{kind}-{nms}": replace(spec, resize=rule, predict={**detect.predict, "nms": nms})
             for kind, spec in (("anchor_free", detect), ("yolov3", anchored(detect)))
@@ -167,7 +174,7 @@ def test_the_android_sample_resizes_and_decodes_as_we_do(program: list[str], tmp
         for i, image in enumerate(images):
             canvas = np.frombuffer((folder / f"{i}.canvas").read_bytes(), np.uint8).reshape(SIDE, SIDE, 3)
             # a level at most: which way Pillow goes first, across or down, depends on the image's shape
-            off = np.abs(canvas.astype(int) - resize(image, SIDE, spec.resize)[0])
+            off = np.abs(canvas.astype(int) - prepare(image, spec)[0])
             assert off.max() <= 1, f"{name} {SIZES[i]}"
             found = [line.split("\t") for line in (folder / f"{i}.answer").read_text().split("\n")]
             wanted = expected_rows(spec, image, [o[i] for o in outputs])
@@ -187,3 +194,26 @@ def test_what_is_off_is_told(program: list[str], tmp_path: Path) -> None:
     (tmp_path / "case" / "0.rgb").write_bytes(brighter.tobytes())
     subprocess.run([*program, str(tmp_path / "case")], check=True)
     assert (tmp_path / "case" / "off.txt").read_text().split()[0] == "7"
+
+
+def test_an_image_of_the_canvas_size_has_our_bytes_after_each_step(program: list[str], tmp_path: Path) -> None:
+    """Nothing is resized, so that nothing is a level off."""
+    images = [Image.fromarray(np.random.default_rng(5).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8))]
+    folders = []
+    for n, steps in enumerate(STEPS):
+        spec = replace(spec_of("classify"), preprocess=steps)
+        folders.append(tmp_path / str(n))
+        write_case(folders[-1], spec, images, drawn_outputs(spec, 1, np.random.default_rng(6)))
+    subprocess.run([*program, *map(str, folders)], check=True)
+    assert [(folder / "off.txt").read_text().split()[0] for folder in folders] == ["0"] * len(STEPS)
+
+
+def test_a_step_without_code_stops_the_sample(program: list[str], tmp_path: Path) -> None:
+    spec = spec_of("classify")
+    images = [Image.new("RGB", (9, 9))]
+    write_case(tmp_path / "case", spec, images, drawn_outputs(spec, 1, np.random.default_rng(6)))
+    told = tmp_path / "case" / "contract.txt"
+    told.write_text(told.read_text().replace("preprocess=", "preprocess=clahe:0"))
+    done = subprocess.run([*program, str(tmp_path / "case")], capture_output=True, text=True, check=False)
+    assert done.returncode
+    assert "step clahe: this sample knows gray, gaussian and median" in done.stderr

@@ -1,5 +1,6 @@
 """Copies of the train split, made once: data/augmented/<dataset>/ and what a person should look at."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -11,6 +12,7 @@ from pipeline.augment.params import AugmentParams
 from pipeline.augment.policies import DRAWS, Augment, augmenter, derived_seed, fits, unpaired
 from pipeline.augment.policies.policy import Pixels
 from pipeline.augment.selftest import self_test
+from pipeline.augment.steps import Grabcut, Step, before_the_net, train_only
 from pipeline.core.errors import InputError
 from pipeline.core.files import link_or_copy, new_folder, write_json
 from pipeline.core.image_file import open_image
@@ -21,55 +23,76 @@ from pipeline.viz.sheets import contact_sheet, draw
 QUALITY = 95  # of the copies' JPEG
 SHEET_ROWS, SHEET_DRAWS, TILE = 8, 4, 240
 FEW = 2000  # copies that one process makes before others have imported their libraries
+FILTERED = 50  # copies that take as long as one that was filtered
 
 
-def augment_dataset(ingested: Path, out: Path, reports: Path, params: AugmentParams) -> dict[str, int]:
+def augment_dataset(
+    ingested: Path, out: Path, reports: Path, params: AugmentParams, steps: Sequence[Step] = ()
+) -> dict[str, int]:
     """Write the train split of `ingested` to `out`: the originals and `params.copies` varied copies of each.
 
     `reports` gets contact_sheet.jpg (originals beside their draws) and self_test.json. The self-test comes first:
     where it fails nothing is written. A copy depends on the seed, its original and its number, not on what else is
-    in the split. Returns the counts: originals, copies, and stayed, the copies whose geometry was given up because
-    every draw lost an object. Raises InputError where the split is empty, an image is missing or broken, or has objects
-    that the policy does not move.
+    in the split. `steps` are the dataset's preprocessing: those before a net are written into dataset.json, those of
+    training alone make one more copy of each original.
+
+    Returns the counts: originals, copies, stayed (copies whose geometry was given up because every draw lost an
+    object), filtered (of the copies, those by `steps`) and ellipses (boxes that GrabCut found no foreground in). Raises
+    InputError where the split is empty, an image is missing or broken or has objects that the policy does not move, or
+    `steps` ask for boxes that there are none of.
     """
     dataset, samples = read_dataset(ingested), read_samples(ingested / "train")
     if not samples:
         raise InputError(f"{ingested / 'train' / 'metadata.jsonl'}: no images; expected at least one to augment")
     if (unfit := fits(params.policy, "detect")) and any(s.objects for s in samples):
         raise InputError(f"{ingested / 'train'}: images with objects; {unfit}")
+    filters = _fitting(train_only(list(steps)), dataset.name, samples)
     augment = augmenter(params.policy, dataset)
     if params.policy != "none" and not augment.mirrors:
         tqdm.write(f"{dataset.name}: {unpaired(dataset)}")
     tested = self_test(augment, samples, params.seed)
     with new_folder(out) as folder:
-        work = _Copying(ingested / "train", folder, augment, params.copies, params.seed)
-        few = len(samples) * params.copies < FEW
+        work = _Copying(ingested / "train", folder, augment, params.copies, params.seed, filters)
+        few = len(samples) * (params.copies + FILTERED * bool(filters)) < FEW
         made = each(work, samples, f"augment {dataset.name}", 1 if few else None, work.file_of, folder)
-        rows = [row for rows, _ in made for row in rows]
+        rows = [row for rows, _, _ in made for row in rows]
         write_samples(folder, rows)
-        write_dataset(folder, replace(dataset, counts={"train": len(rows)}))
-    stayed = sum(stayed for _, stayed in made)
+        counts = {"train": len(rows)}
+        write_dataset(folder, replace(dataset, counts=counts, preprocess=before_the_net(list(steps))))
+    filtered = {"filtered": len(samples) * bool(filters), "ellipses": sum(ellipses for *_, ellipses in made)}
     with new_folder(reports) as folder:
-        sheet = _contact_sheet(ingested / "train", samples, dataset, augment, params)
+        sheet = _contact_sheet(ingested / "train", samples, dataset, augment, params, filters)
         sheet.save(folder / "contact_sheet.jpg", quality=90)
-        write_json(folder / "self_test.json", tested)
-    return {"originals": len(samples), "copies": len(rows) - len(samples), "stayed": stayed}
+        write_json(folder / "self_test.json", tested | (filtered if filters else {}))
+    stayed = sum(stayed for _, stayed, _ in made)
+    return {"originals": len(samples), "copies": len(rows) - len(samples), "stayed": stayed, **filtered}
+
+
+def _fitting(filters: list[Step], name: str, samples: list[Sample]) -> list[Step]:
+    boxes = any(s.objects for s in samples)
+    if not boxes and any(isinstance(step, Grabcut) and step.around == "objects" for step in filters):
+        found = f"datasets.{name}.preprocess: grabcut: around: objects, and no training image has a box"
+        raise InputError(f"{found}; expected around: centre")
+    return filters
 
 
 @dataclass(frozen=True)
 class _Copying:
-    """Sample -> the rows of itself and its copies, whose images are then in `out`, and how many stayed in place."""
+    """Sample -> the rows of itself and its copies, whose images are then in `out`, how many stayed in place, and of how
+    many foregrounds an ellipse took the place.
+    """
 
     source: Path
     out: Path
     augment: Augment
     copies: int
     seed: int
+    filters: Sequence[Step]
 
     def file_of(self, sample: Sample) -> Path:
         return self.source / sample.file_name
 
-    def __call__(self, sample: Sample) -> tuple[list[Sample], int]:
+    def __call__(self, sample: Sample) -> tuple[list[Sample], int, int]:
         target = self.out / sample.file_name
         target.parent.mkdir(parents=True, exist_ok=True)
         path = self.file_of(sample)
@@ -77,22 +100,27 @@ class _Copying:
             raise InputError(f"{path}: no such file; {self.source / 'metadata.jsonl'} names it")
         with own_place(target) as place:
             link_or_copy(path, place)
-        rows, stayed = [sample], 0
+        rows, stayed, ellipses = [sample], 0, 0
         pixels = _pixels(path)  # without copies too: a broken image should stop here, not in training
         for number in range(1, self.copies + 1):
             varied, objects, rejected = _vary(self.augment, pixels, sample, number, self.seed)
-            copy = replace(
-                sample,
-                id=f"{sample.id}~{number}",
-                file_name=_copy_name(sample.file_name, number),
-                group=sample.group or sample.id,
-                objects=objects,
-            )
-            with own_place(self.out / copy.file_name) as place:
-                Image.fromarray(varied).save(place, "JPEG", quality=QUALITY)
-            rows.append(copy)
+            rows.append(self._written(varied, replace(sample, objects=objects), str(number)))
             stayed += rejected == DRAWS
-        return rows, stayed
+        if self.filters:
+            varied, ellipses = _filtered(self.filters, pixels, sample, self.seed)
+            rows.append(self._written(varied, sample, "filtered"))
+        return rows, stayed, ellipses
+
+    def _written(self, pixels: Pixels, sample: Sample, what: str) -> Sample:
+        copy = replace(
+            sample,
+            id=f"{sample.id}~{what}",
+            file_name=_copy_name(sample.file_name, what),
+            group=sample.group or sample.id,
+        )
+        with own_place(self.out / copy.file_name) as place:
+            Image.fromarray(pixels).save(place, "JPEG", quality=QUALITY)
+        return copy
 
 
 def _vary(augment: Augment, pixels: Pixels, sample: Sample, number: int, seed: int) -> tuple[Pixels, list[Object], int]:
@@ -102,11 +130,17 @@ def _vary(augment: Augment, pixels: Pixels, sample: Sample, number: int, seed: i
     return augment.look(moved, own), objects, rejected
 
 
-def _copy_name(file_name: str, number: int) -> str:
+def _filtered(filters: Sequence[Step], pixels: Pixels, sample: Sample, seed: int) -> tuple[Pixels, int]:
+    from pipeline.augment.filters import filtered
+
+    return filtered(filters, pixels, sample.objects, derived_seed(seed, sample.id, "filtered"))
+
+
+def _copy_name(file_name: str, what: str) -> str:
     """cat.jpg -> cat~1.jpg; of another suffix all is kept, so that cat.png's copy has a name of its own."""
     path = PurePosixPath(file_name)
     stem = path.stem if path.suffix == ".jpg" else path.name
-    return str(path.with_name(f"{stem}~{number}.jpg"))
+    return str(path.with_name(f"{stem}~{what}.jpg"))
 
 
 def _pixels(path: Path) -> Pixels:
@@ -114,16 +148,26 @@ def _pixels(path: Path) -> Pixels:
 
 
 def _contact_sheet(
-    folder: Path, samples: list[Sample], dataset: Dataset, augment: Augment, params: AugmentParams
+    folder: Path,
+    samples: list[Sample],
+    dataset: Dataset,
+    augment: Augment,
+    params: AugmentParams,
+    filters: Sequence[Step],
 ) -> Image.Image:
-    """A row per sample, evenly spread over those with objects (or over all): the original and its first draws."""
+    """A row per sample, evenly spread over those with objects (or over all): the original, the filtered copy if there
+    is one, and its first draws.
+    """
     shown = [s for s in samples if s.objects] or samples
     tiles = []
     for sample in shown[:: max(1, -(-len(shown) // SHEET_ROWS))]:
         pixels = _pixels(folder / sample.file_name)
         tiles.append((draw(Image.fromarray(pixels), sample, dataset), sample.id))
+        if filters:
+            cut, _ = _filtered(filters, pixels, sample, params.seed)
+            tiles.append((draw(Image.fromarray(cut), sample, dataset), "filtered"))
         for number in range(1, SHEET_DRAWS + 1):
             varied, objects, _ = _vary(augment, pixels, sample, number, params.seed)
             caption = f"copy {number}" if number <= params.copies else f"draw {number}"
             tiles.append((draw(Image.fromarray(varied), replace(sample, objects=objects), dataset), caption))
-    return contact_sheet(tiles, columns=SHEET_DRAWS + 1, tile=TILE)
+    return contact_sheet(tiles, columns=SHEET_DRAWS + 1 + bool(filters), tile=TILE)

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from pipeline.augment.params import AugmentParams
 from pipeline.augment.policies import POLICIES
-from pipeline.config.params import AnyRun
+from pipeline.config.params import PREPROCESS, AnyRun
 from pipeline.core.machine import MachineParams
 from pipeline.core.markdown import table
 from pipeline.core.params import TASKS, Block
@@ -76,7 +76,7 @@ def pretrained_table() -> str:
 def dataset_knobs_table() -> str:
     """The knobs that a dataset of any format has."""
     dataset = DATASETS["folder"].model_validate({"format": "folder", "path": ".", "labels": "."})
-    found = [*_knobs(dataset), *_knobs(AugmentParams(), "augment.")]
+    found = [*_knobs(dataset), *_knobs(AugmentParams(), "augment."), Knob("preprocess", "`[]`", PREPROCESS)]
     return table(["key", "default", "meaning"], [[f"`{k.key}`", k.default, k.meaning] for k in found])
 
 

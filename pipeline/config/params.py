@@ -20,6 +20,7 @@ from pydantic import Field, TypeAdapter, ValidationError, create_model, field_va
 
 from pipeline.augment.params import AugmentParams
 from pipeline.augment.policies import fits
+from pipeline.augment.steps import Step, Steps
 from pipeline.config.problems import describe
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_text
@@ -39,18 +40,22 @@ from pipeline.verification.params import ClassifyVerify, DetectVerify, LocalizeV
 TURN_S = 60
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")  # DVC takes a dot for a level and * ? [ for patterns
 NAMED = "letters, digits, _ and - only, up to 100, and no - at the start (it becomes a file name)"
+PREPROCESS = "Steps between the resize and a net, or of training alone, in order: see preprocessing.md."
 KEPT = ("dataset", "task", "model.backbone")  # of a run that is compared under several backbones
 
 
 def _with_augment(member: type[Block]) -> type[Block]:
-    field = Field(AugmentParams(), description="Copies of its training images, made before training.")
-    return create_model(member.__name__, __base__=member, augment=(AugmentParams, field))
+    copies = Field(AugmentParams(), description="Copies of its training images, made before training.")
+    steps: Any = Field([], description=PREPROCESS)
+    fields: dict[str, Any] = {"augment": (AugmentParams, copies), "preprocess": (Steps, steps)}
+    return create_model(member.__name__, __base__=member, **fields)
 
 
 if TYPE_CHECKING:
 
     class DatasetEntry(DatasetParams):
         augment: AugmentParams
+        preprocess: list[Step]
 
 else:
     DatasetEntry = Annotated[Union[tuple(map(_with_augment, DATASETS.values()))], Field(discriminator="format")]  # noqa: UP007

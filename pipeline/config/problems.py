@@ -1,6 +1,6 @@
 """What pydantic found wrong, in the words of params.yaml: the key, what was found, what would be right."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
@@ -11,7 +11,7 @@ from pipeline.core.params import closest, nearest
 
 def describe(problem: ErrorDetails, raw: Any, schema: type[BaseModel]) -> str:
     """One line for a problem that `schema` has with `raw`, nested dicts as the file states them."""
-    keys, here = _place(problem, raw)
+    keys = _place(problem, raw)
     key, found = ".".join(keys), problem["input"]
     match problem["type"]:
         case "extra_forbidden":
@@ -23,29 +23,37 @@ def describe(problem: ErrorDetails, raw: Any, schema: type[BaseModel]) -> str:
         case "union_tag_invalid":
             tag, expected = problem["ctx"]["discriminator"].strip("'"), problem["ctx"]["expected_tags"]
             known = [t.strip(" '") for t in expected.split(",")]
-            return f"{key}.{tag}: {here.get(tag)!r} is not one of {expected}{nearest(here.get(tag), known)}"
+            return f"{key}.{tag}: {found[tag]!r} is not one of {expected}{nearest(found[tag], known)}"
         case "union_tag_not_found":
             return f"{key}.{problem['ctx']['discriminator'].strip(chr(39))}: missing"
         case _:
             return f"{key}: {problem['msg'][0].lower()}{problem['msg'][1:]}, found {found!r}"
 
 
-def fields_at(schema: Any, raw: Any, keys: Iterable[str]) -> dict[str, Any]:
+def fields_at(schema: Any, raw: Any, keys: Sequence[str]) -> dict[str, Any]:
     """The fields that `schema` has at `keys`, by name; of the members of a union those that fit what `raw` says."""
     return {name: field for block in _blocks_at(schema, raw, keys) for name, field in block.model_fields.items()}
 
 
-def _blocks_at(schema: Any, raw: Any, keys: Iterable[str]) -> list[type[BaseModel]]:
+def _blocks_at(schema: Any, raw: Any, keys: Sequence[str], fitting: bool = True) -> list[type[BaseModel]]:
+    """The blocks at `keys`; the last one's other members of a union too, unless they are to be `fitting`."""
     blocks, here = [schema], raw
-    for key in keys:
+    for number, key in enumerate(keys):
         blocks = [inner for block in blocks for inner in _below(block, key)]
-        here = here.get(key) if isinstance(here, Mapping) else None
-        blocks = [block for block in blocks if _fits(block, here)]
+        here = _at(here, key)
+        if fitting or number < len(keys) - 1:
+            blocks = [block for block in blocks if _fits(block, here)]
     return [block for block in blocks if _is_block(block)]
 
 
-def _place(problem: ErrorDetails, raw: Any) -> tuple[list[str], Any]:
-    """The keys of a problem's location, and what stands there.
+def _at(here: Any, key: str) -> Any:
+    if isinstance(here, list):
+        return here[int(key)]
+    return here.get(key) if isinstance(here, Mapping) else None
+
+
+def _place(problem: ErrorDetails, raw: Any) -> list[str]:
+    """The keys of a problem's location.
 
     pydantic puts the tags of unions into a location; they are not keys of the file.
     """
@@ -57,13 +65,13 @@ def _place(problem: ErrorDetails, raw: Any) -> tuple[list[str], Any]:
             here = here[step]  # type: ignore[index]
         elif problem["type"] == "missing" and number == len(problem["loc"]) - 1:
             keys.append(str(step))
-    return keys, here
+    return keys
 
 
 def _meant(keys: list[str], raw: Any, schema: type[BaseModel]) -> str:
     """The nearest key, in the block itself or, with a dot, in one below; else the block's keys."""
     *path, last = keys
-    if others := [block for block in _blocks_at(schema, raw, path) if last in block.model_fields]:
+    if others := [block for block in _blocks_at(schema, raw, path, fitting=False) if last in block.model_fields]:
         tags = {
             f"{name}: {value}"
             for block in others
@@ -88,14 +96,14 @@ def _deeper(schema: Any, raw: Any, path: list[str], before: str) -> Iterator[str
 
 
 def _below(block: Any, key: str) -> list[Any]:
-    """The types that stand at `key` of a block, or of a dict's values; members of a union one by one."""
+    """The types that stand at `key` of a block, or of a dict's or a list's values; members of a union one by one."""
     if _is_block(block):
         return _members(block.model_fields[key].annotation) if key in block.model_fields else []
-    return _members(get_args(block)[1]) if get_origin(block) is dict else []
+    return _members(get_args(block)[-1]) if get_origin(block) in (dict, list) else []
 
 
 def _members(annotation: Any) -> list[Any]:
-    if _is_block(annotation) or get_origin(annotation) is dict:
+    if _is_block(annotation) or get_origin(annotation) in (dict, list):
         return [annotation]
     return [member for inner in get_args(annotation) for member in _members(inner)]
 

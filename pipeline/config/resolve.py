@@ -158,7 +158,7 @@ def run_of(project: Path, weights: str) -> str:
 
 
 def _dataset(params: Path, name: str, block: dict[str, Any]) -> dict[str, Any]:
-    """What `ingest` reads, and what `augment` does."""
+    """What `ingest` reads, and the two blocks that `augment` does."""
     for layer in block["layers"]:
         from pipeline.core.layer import layer_file, read_layer  # with Pillow, which other params are read without
 
@@ -170,7 +170,8 @@ def _dataset(params: Path, name: str, block: dict[str, Any]) -> dict[str, Any]:
         if stated not in (None, found):
             raise InputError(f"{where}_sha256.{layer}: found {stated}; that of {file} is {found}")
         block["layers_sha256"][layer] = found
-    return {INGEST: {key: value for key, value in block.items() if key != "augment"}, "augment": block["augment"]}
+    own = {key: block.pop(key) for key in ("augment", "preprocess")}
+    return {INGEST: block, **own}
 
 
 def _run(params: Path, name: str, runs: Mapping[str, RunParams]) -> dict[str, Any]:

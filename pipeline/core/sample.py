@@ -98,7 +98,8 @@ class Dataset:
     """What all samples of a dataset share (`dataset.json`).
 
     `labels` in the order of the class indices; `landmarks` the point names in order; `pairs` their left-right
-    index pairs; `skeleton` index pairs to draw; `counts` images per split.
+    index pairs; `skeleton` index pairs to draw; `counts` images per split; `preprocess` the steps (a name and its
+    arguments) that an image goes through before a net, which `augment` writes beside what nets learn from.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Dataset:
     skeleton: list[tuple[int, int]] = field(default_factory=list)
     source: dict[str, Any] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    preprocess: list[dict[str, Any]] = field(default_factory=list)
 
 
 def write_dataset(folder: Path | str, dataset: Dataset) -> None:
@@ -119,7 +121,10 @@ def write_dataset(folder: Path | str, dataset: Dataset) -> None:
     ...     read_json(f"{folder}/dataset.json")["labels"]
     ['cow', 'goat']
     """
-    write_json(Path(folder) / "dataset.json", asdict(dataset))
+    said = asdict(dataset)
+    if not dataset.preprocess:
+        del said["preprocess"]
+    write_json(Path(folder) / "dataset.json", said)
 
 
 def read_dataset(folder: Path | str) -> Dataset:

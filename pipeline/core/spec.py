@@ -19,8 +19,8 @@ ANEW = "`dvc checkout` brings back what the chain made, `dvc repro` makes it ane
 class ModelSpec:
     """`mean` and `std` are for pixels in 0 to 1, RGB; `outputs` names the graph's outputs in order; `strides` and
     the `landmarks` are empty where the task has none. `boxes` says how a detector's outputs become boxes, by a key of
-    `ops.decode.FORMS`. `trained` says how the weights came about; `weights_sha256` is that of model.safetensors, "" in
-    what was trained before it was written down.
+    `ops.decode.FORMS`. `preprocess` are the steps of `ops.steps` between the resize and the net. `trained` says how the
+    weights came about; `weights_sha256` is that of model.safetensors, "" in what was trained before that was kept.
 
     `predict` says what of the answers is shown. It is not part of a trained net: models/<run>/model.json has none,
     that of the exports has.
@@ -45,6 +45,7 @@ class ModelSpec:
     boxes: str = ""
     trained: dict[str, Any] = field(default_factory=dict)
     weights_sha256: str = ""
+    preprocess: list[dict[str, Any]] = field(default_factory=list)
 
 
 ModelSpec.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
@@ -65,6 +66,8 @@ def write_spec(path: Path | str, spec: ModelSpec) -> None:
     ['run', 'wave']
     """
     said = json.loads(json.dumps(asdict(spec)))
+    if not spec.preprocess:
+        del said["preprocess"]  # as it was before there were any steps
     write_json(path, said | {CHECKSUM: _checksum(said)})
 
 

@@ -14,7 +14,7 @@ from pipeline.core.parallel import each
 from pipeline.core.sample import read_dataset, read_samples, write_samples
 from pipeline.experiments.hog import features, histograms
 from pipeline.metrics.metrics import score
-from pipeline.ops.preprocess import resize
+from pipeline.ops.preprocess import prepare
 from pipeline.runtimes.answers import predict_samples
 from pipeline.runtimes.runtime import latency
 from pipeline.training.params import ClassifyRun
@@ -49,15 +49,14 @@ def measure(name: str, run: ClassifyRun, train_folder: Path, test_folder: Path, 
     dataset, train, test = read_dataset(train_folder), read_samples(train_folder), read_samples(test_folder)
     check_labels(name, run, dataset, train, test)
     start = time.perf_counter()
-    rows = each(
-        partial(features, run.model.size, run.model.resize), [train_folder / s.file_name for s in train], "histograms"
-    )
+    spec = make_spec(name, run, dataset, [0.0] * 3, [1.0] * 3)
+    rows = each(partial(features, spec), [train_folder / s.file_name for s in train], "histograms")
     weights, bias = _fit(np.stack(rows), [dataset.labels.index(str(s.label)) for s in train], run.train.seed)
     seconds = time.perf_counter() - start
-    model, spec = HogSvm(weights, bias), make_spec(name, run, dataset, [0.0] * 3, [1.0] * 3)
+    model = HogSvm(weights, bias)
     spec.outputs = ["logits"]
     predicted = predict_samples(model, spec, test_folder, test)
-    canvas = resize(open_image(test_folder / test[0].file_name), run.model.size, run.model.resize)[0][None]
+    canvas = prepare(open_image(test_folder / test[0].file_name), spec)[0][None]
     with new_folder(out) as folder:
         np.savez(folder / "model.npz", allow_pickle=False, weights=weights, bias=bias)
         figures = {

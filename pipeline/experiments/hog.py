@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.image_file import open_image
-from pipeline.ops.preprocess import resize
+from pipeline.core.spec import ModelSpec
+from pipeline.ops.preprocess import prepare
 
 SETTINGS: dict[str, Any] = {
     "orientations": 9,
@@ -28,6 +29,6 @@ def histograms(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.asarray(hog(rgb2gray(image), **SETTINGS), dtype=np.float32)
 
 
-def features(size: int, rule: str, path: Path) -> NDArray[np.float32]:
-    """The same of a file, on the canvas that `preprocess.resize` makes with `size` and `rule`."""
-    return histograms(resize(open_image(path), size, rule)[0])
+def features(spec: ModelSpec, path: Path) -> NDArray[np.float32]:
+    """The same of a file, as the model of `spec` takes it."""
+    return histograms(prepare(open_image(path), spec)[0])

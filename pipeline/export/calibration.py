@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.image_file import open_image
 from pipeline.core.sample import Sample
-from pipeline.ops.preprocess import resize
+from pipeline.ops.preprocess import prepare
 
 if TYPE_CHECKING:
     from pipeline.core.spec import ModelSpec
@@ -55,5 +55,5 @@ def stored(path: Path, train_folder: Path, samples: list[Sample], spec: "ModelSp
     shape = (len(samples), 1, spec.size, spec.size, 3)
     stored = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     for i, sample in enumerate(samples):
-        stored[i, 0] = resize(open_image(train_folder / sample.file_name), spec.size, spec.resize)[0]
+        stored[i, 0] = prepare(open_image(train_folder / sample.file_name), spec)[0]
     return stored

@@ -26,7 +26,8 @@ from pipeline.export.card.contract import preprocessing
 from pipeline.export.card.limits import read_evidence
 from pipeline.export.params import ExportParams, Qat
 from pipeline.ops.decode import decode
-from pipeline.ops.preprocess import resize
+from pipeline.ops.preprocess import prepare
+from pipeline.ops.steps import check_steps
 from pipeline.runtimes.targets import TARGETS, TORCH, not_installed, open_runtime
 
 if TYPE_CHECKING:
@@ -57,9 +58,10 @@ def export_run(
     `train_folder` is the ingested train split: calibration and quantization-aware training never see val, test, or
     augmented copies. `predict` is the run's block of that name, which the files bring along; None takes that of
     model.json. `reports` is the folder of the reports of ingest and evaluate, for the model card; without it the
-    card has no figures. Raises InputError if `train_folder` is empty, the model, a report or `predict` is missing, or
-    the loss of that training is not finite; and, after writing the folder with the others, one that says which targets
-    could not be made and why. Where none could, nothing is written.
+    card has no figures. Raises InputError if `train_folder` is empty, the model, a report or `predict` is missing, a
+    step of its `preprocess` is none that a phone has, or the loss of that training is not finite; and, after writing
+    the folder with the others, one that says which targets could not be made and why. Where none could, nothing is
+    written.
     """
     spec = _spec(model_folder / "model.json", predict)
     samples = read_samples(train_folder)
@@ -98,6 +100,10 @@ def _spec(path: Path, predict: Mapping[str, Any] | None) -> "ModelSpec":
 
     spec = read_spec(path)
     spec = replace(spec, predict=dict(predict or spec.predict))
+    try:
+        check_steps(spec.preprocess)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     if not spec.predict:
         raise InputError(f"{path}: no block 'predict', and none is given to export with: what are the files to show?")
     return spec
@@ -225,13 +231,13 @@ def _write_golden(
     spec: "ModelSpec",
     targets: dict[str, Any],
 ) -> None:
-    """A few images as lossless PNG, what the resize makes of them, what the trained net and each file of `targets`
+    """A few images as lossless PNG, what the model takes of them, what the trained net and each file of `targets`
     in `out` say to that.
     """
     folder = out / "golden"
     folder.mkdir()
-    resized = [resize(open_image(train_folder / s.file_name), spec.size, spec.resize) for s in samples]
-    inputs = np.stack([canvas for canvas, _ in resized])
+    prepared = [prepare(open_image(train_folder / s.file_name), spec) for s in samples]
+    inputs = np.stack([canvas for canvas, _ in prepared])
 
     def answers(target: str, path: Path, arrays: str, **more: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         found = open_runtime(target, path).run(inputs)
@@ -247,7 +253,7 @@ def _write_golden(
         open_image(train_folder / sample.file_name).save(folder / name)
     decoded = [
         calibrated(Sample(s.id, name, s.width, s.height, label=label, scores=scores, objects=objects), spec.predict)
-        for i, (s, name, (_, frame)) in enumerate(zip(samples, names, resized, strict=True))
+        for i, (s, name, (_, frame)) in enumerate(zip(samples, names, prepared, strict=True))
         for label, scores, objects in [decode([o[i] for o in outputs], spec, frame)]
     ]
     write_json(folder / "decoded.json", [s.to_json() for s in decoded])

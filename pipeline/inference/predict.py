@@ -22,7 +22,7 @@ from pipeline.datasets.formats.reading import CLIP_SUFFIXES, DRAWINGS, IMAGE_SUF
 from pipeline.evaluation.params import with_predict
 from pipeline.inference.drawings import DrawingFolder
 from pipeline.inference.overlap import overlapped
-from pipeline.ops.preprocess import Frame, resize
+from pipeline.ops.preprocess import Frame, prepare
 from pipeline.runtimes.answers import predict_resized
 from pipeline.runtimes.exported import exported_file
 from pipeline.runtimes.runtime import Images, Runtime
@@ -173,7 +173,7 @@ def _file_of(file: _Source) -> Path:
 
 
 def _resized(spec: ModelSpec, shot: Shot) -> tuple[Shot, Images, Frame]:
-    return shot, *resize(shot.image, spec.size, spec.resize)
+    return shot, *prepare(shot.image, spec)
 
 
 def _predicted(runtime: Runtime, spec: ModelSpec, given: tuple[Shot, Images, Frame]) -> tuple[Shot, Sample]:

@@ -22,6 +22,7 @@ from pipeline.metrics.metrics import score as figures_of
 from pipeline.ops.boxes import nms
 from pipeline.ops.decode import BEFORE_NMS
 from pipeline.ops.preprocess import FILL
+from pipeline.ops.steps import apply_steps
 from pipeline.viz.sheets import draw
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ def _at_scale(
     """Of the windows from `score` on: scores [P], label indices [P], corners [P, 4] relative to the image."""
     size, nothing = slider.spec.size, slider.spec.labels.index(slider.background)
     canvas, (left, top, width, height) = place(image, scale, size, slider.stride)
-    logits = slider.windows(canvas)
+    logits = slider.windows(apply_steps(slider.spec.preprocess, canvas))
     probability = np.exp(logits - logits.max(axis=0))
     probability /= probability.sum(axis=0)
     probability[nothing] = -1

@@ -1,7 +1,8 @@
 """THE resize: training, evaluation, calibration, verification and the phone all use this one.
 
-An image becomes `size` x `size` RGB bytes; mean and standard deviation are inside the model's graph. Pillow's
-bilinear filter (antialiased when it shrinks) is the rule, so that numpy and Pillow are enough to repeat it.
+An image becomes `size` x `size` RGB bytes, which go through the model's steps (`ops.steps`), if it has any; mean and
+standard deviation are inside the model's graph. Pillow's bilinear filter (antialiased when it shrinks) is the rule, so
+that numpy and Pillow are enough to repeat it.
 """
 
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.core.sample import Landmark, Object
+from pipeline.core.spec import ModelSpec
+from pipeline.ops.steps import apply_steps
 
 FILL = 114  # the grey that letterboxed borders get
 
@@ -42,6 +45,23 @@ class Frame:
         x, y, w, h = o.box
         points = [Landmark(p.x * sx + dx, p.y * sy + dy, p.visibility) for p in o.landmarks]
         return Object(o.label, (x * sx + dx, y * sy + dy, w * sx, h * sy), points, o.crowd, o.score)
+
+
+def prepare(image: Image.Image, spec: ModelSpec) -> tuple[NDArray[np.uint8], Frame]:
+    """An RGB image as the model of `spec` takes it, uint8 [S, S, 3], and where the image lies on that canvas. Raises
+    InputError for a step that is not known.
+
+    >>> spec = ModelSpec(
+    ...     *("farm", "farm", "classify", ["cow", "goat"], [], [], [], "mobilenetv2_050", {}, 64, "stretch"),
+    ...     *([0.5] * 3, [0.5] * 3),
+    ...     preprocess=[{"step": "gray"}],
+    ... )
+    >>> canvas, frame = prepare(Image.new("RGB", (100, 50), "red"), spec)
+    >>> canvas.shape, canvas[0, 0].tolist()
+    ((64, 64, 3), [76, 76, 76])
+    """
+    canvas, frame = resize(image, spec.size, spec.resize)
+    return apply_steps(spec.preprocess, canvas), frame
 
 
 def resize(image: Image.Image, size: int, rule: str) -> tuple[NDArray[np.uint8], Frame]:

@@ -13,7 +13,7 @@ from pipeline.core.image_file import open_image
 from pipeline.core.sample import Sample
 from pipeline.core.spec import ModelSpec
 from pipeline.ops.decode import decode
-from pipeline.ops.preprocess import Frame, resize
+from pipeline.ops.preprocess import Frame, prepare
 from pipeline.runtimes.runtime import Images, Outputs, Runtime
 
 BATCH = 32
@@ -30,7 +30,7 @@ def predict_samples(runtime: Runtime, spec: ModelSpec, folder: Path, samples: li
     with tqdm(total=len(samples), desc="predict", mininterval=0.5, disable=None) as bar:
         for start in range(0, len(samples), BATCH):
             batch = samples[start : start + BATCH]
-            inputs = [resize(open_image(folder / s.file_name), spec.size, spec.resize) for s in batch]
+            inputs = [prepare(open_image(folder / s.file_name), spec) for s in batch]
             images = np.stack([canvas for canvas, _ in inputs])
             outputs = _finite(runtime, spec, images, [str(folder / s.file_name) for s in batch])
             for i, (sample, (_, frame)) in enumerate(zip(batch, inputs, strict=True)):
@@ -44,13 +44,13 @@ def predict_image(runtime: Runtime, spec: ModelSpec, image: Image.Image) -> Samp
     """What the model says of one upright RGB image; the sample has no id and no file. Scores are calibrated where
     `spec.predict` has a `calibration`. Raises InputError if the model's numbers are not finite.
     """
-    return predict_resized(runtime, spec, image.size, *resize(image, spec.size, spec.resize))
+    return predict_resized(runtime, spec, image.size, *prepare(image, spec))
 
 
 def predict_resized(
     runtime: Runtime, spec: ModelSpec, size: tuple[int, int], canvas: Images, frame: Frame, name: str = ""
 ) -> Sample:
-    """The same of an image of `size` (width and height in pixels) that `resize` made `canvas` and `frame` of; an error
+    """The same of an image of `size` (width and height in pixels) that `prepare` made `canvas` and `frame` of; an error
     calls it by its `name`.
     """
     outputs = _finite(runtime, spec, np.stack([canvas]), [name or f"an image of {size[0]} x {size[1]} pixels"])

@@ -18,6 +18,7 @@ from pipeline.core.image_file import open_image
 from pipeline.core.sample import ABSENT, Object, Sample
 from pipeline.core.spec import ModelSpec
 from pipeline.ops.preprocess import Frame, frame_of, resize
+from pipeline.ops.steps import apply_steps
 from pipeline.training.mixing import mosaic
 from pipeline.training.targets import Item, targets
 
@@ -62,9 +63,10 @@ class Loaders(NamedTuple):
 
 class ImageDataset(TorchDataset[Item]):
     """Samples of `folder` on the model's canvas: pixels uint8 [S, S, 3], the sample, where the image lies on the
-    canvas, and its objects on the canvas. With `augment`, a `Draw` is varied by its seed. After its first use a
-    canvas stays in memory while there is room: each process that loads has `room` bytes (0 until `keep_canvases` says
-    more). A process keeps those of its own images, so that all processes together keep each once.
+    canvas, and its objects on the canvas. With `augment`, a `Draw` is varied by its seed. The model's own steps come
+    last: on a phone too they meet images that light and camera have varied. After its first use a canvas, as it is
+    before that, stays in memory while there is room: each process that loads has `room` bytes (0 until `keep_canvases`
+    says more). A process keeps those of its own images, so that all processes together keep each once.
     """
 
     def __init__(
@@ -83,15 +85,13 @@ class ImageDataset(TorchDataset[Item]):
         return len(self.samples)
 
     def __getitem__(self, key: int | Draw) -> Item:
-        if isinstance(key, int):
-            return self._plain(key)
-        item = self._plain(key.image)
-        if key.others:
+        item = self._plain(key if isinstance(key, int) else key.image)
+        if isinstance(key, Draw) and key.others:
             item = mosaic([item, *map(self._plain, key.others)], key.seed)
         pixels, sample, frame, objects = item
-        if self.augment is not None:
+        if isinstance(key, Draw) and self.augment is not None:
             pixels, objects = self.augment(pixels, objects, key.seed)
-        return pixels, sample, frame, objects
+        return apply_steps(self.spec.preprocess, pixels), sample, frame, objects
 
     def _plain(self, index: int) -> Item:
         sample = self.samples[index]

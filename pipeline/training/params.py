@@ -25,6 +25,8 @@ class _Model(Block):
     """true takes timm's weights from its hub, false random ones; or the path of a weights file or a run's model."""
     pretrained_sha256: str | None = None
     """Of the weights file; where it is stated, no other file is taken. The stage `params` fills it in."""
+    normalization: Literal["pretrained", "dataset"] = "pretrained"
+    """Mean and deviation of pixels: those that the backbone's weights expect, or those of the training images."""
     size: Annotated[int, Field(ge=32, le=LARGEST, multiple_of=32)]
     """The net's input side in pixels, a multiple of 32."""
     resize: Literal["stretch", "letterbox", "crop"] = "letterbox"
@@ -194,6 +196,17 @@ class _Run(Block):
     """Defaults of `train` for a pretrained backbone, in place of those for random weights."""
     PRETRAINED_MOBILENET: ClassVar[dict[str, Any]] = {}
     """More of them for a MobileNet."""
+
+    @model_validator(mode="after")
+    def _frozen_layers_see_what_they_know(self) -> Self:
+        train: _Train | None = getattr(self, "train", None)
+        model: _Model | None = getattr(self, "model", None)
+        if model and train and model.normalization == "dataset" and model.pretrained and train.frozen_epochs:
+            raise ValueError(
+                "model.normalization: dataset, while train.frozen_epochs leaves pretrained layers as they are, which "
+                "know pixels of another mean; expected pretrained, or frozen_epochs: 0"
+            )
+        return self
 
     _from_recipe: frozenset[str] = PrivateAttr(frozenset())  # knobs of `train` that are not stated
 

@@ -57,6 +57,7 @@ def train_run(
 
     from pipeline.training import cost, devices, loading
     from pipeline.training.progress import fine_tuned
+    from pipeline.training.statistics import dataset_normalization
 
     pretrained = pretrained_of(name, run)
     net, spec = starting_net(name, run, dataset, train, pretrained)
@@ -69,6 +70,8 @@ def train_run(
         # the first process reads the data for all
         begun_with = fingerprint(run, pretrained, train_folder, val_folder) if fabric.is_global_zero else ""
         checkpoints = resume / name / fabric.broadcast(begun_with)
+        if run.model.normalization == "dataset":
+            spec.mean, spec.std = dataset_normalization(train_folder, train, spec, fabric)
         resumed, started = (checkpoints / "last.ckpt").is_file(), time.perf_counter()
         how = checkpoints, features, parallel, workers
         so_far, memory = _fit_phases(fabric, net, spec, run, dataset, (varied, plain), *how)
@@ -224,6 +227,7 @@ def make_spec(name: str, run: RunParams, dataset: Dataset, mean: list[float], st
         resize=run.model.resize,
         mean=mean,
         std=std,
+        preprocess=dataset.preprocess,
     )
 
 

@@ -14,7 +14,7 @@ from pipeline.core.image_file import open_image
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples, seen_from, write_samples
 from pipeline.metrics.bootstrap import Draws, draws, resampled
 from pipeline.metrics.metrics import judged, main_metric, paired, score
-from pipeline.ops.preprocess import resize
+from pipeline.ops.preprocess import prepare
 from pipeline.runtimes.exported import exported_file, read_made
 from pipeline.runtimes.targets import TARGETS, open_runtime, target_row
 from pipeline.verification.comparison import agreement, drop, drop_per_class, drops, reported, worse
@@ -225,7 +225,7 @@ def _cost(case: _Judgement, target: str, runtime: "Runtime", path: Path) -> dict
 def _canvas(case: _Judgement, samples: list[Sample]) -> NDArray[np.uint8]:
     """[N, S, S, 3]."""
     images = [open_image(case.truth_folder / s.file_name) for s in samples]
-    return np.stack([resize(image, case.spec.size, case.spec.resize)[0] for image in images])
+    return np.stack([prepare(image, case.spec)[0] for image in images])
 
 
 def _reasons(case: _Judgement, target: str, row: dict[str, Any]) -> list[str]:

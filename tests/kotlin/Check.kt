@@ -11,7 +11,9 @@ fun main(folders: Array<String>) = folders.map(::File).forEach { folder ->
     val contract = Contract(
         kind = told.getValue("kind"), labels = words("labels"), landmarks = told.getValue("landmarks").toInt(),
         size = told.getValue("size").toInt(), resize = told.getValue("resize"), fill = told.getValue("fill").toInt(),
-        outputs = words("outputs"), score = told.getValue("score").toDouble(),
+        outputs = words("outputs"),
+        preprocess = words("preprocess").map { Step(it.substringBefore(":"), it.substringAfter(":", "0").toInt()) },
+        score = told.getValue("score").toDouble(),
         boxes = told.getValue("boxes"),
         strides = words("strides").map { it.toInt() },
         anchors = words("anchors").map { it.toDouble() }.chunked(2).chunked(3),

@@ -41,7 +41,35 @@ def canvas(image: Image.Image, contract: dict[str, Any]) -> np.ndarray:
         place = (size - inner[0]) // 2, (size - inner[1]) // 2
         whole.paste(image.resize(inner, Image.Resampling.BILINEAR), place)
         image = whole
-    return np.asarray(image)[None]
+    return steps(np.asarray(image), contract["preprocess"])[None]
+
+
+def steps(pixels: np.ndarray, asked: list[dict[str, Any]]) -> np.ndarray:
+    """The canvas, uint8 RGB [S, S, 3], after the steps of preprocess.json."""
+    size = len(pixels)
+
+    def around(reach: int) -> list[list[np.ndarray]]:
+        """By row and column of a square of pixels: its pixel, for all squares at once."""
+        padded = np.pad(pixels, ((reach, reach), (reach, reach), (0, 0)), mode="edge").astype(np.int64)
+        span = range(2 * reach + 1)
+        return [[padded[y : y + size, x : x + size] for x in span] for y in span]
+
+    for step in asked:
+        if step["step"] == "gray":
+            luma = (pixels @ np.array([19595, 38470, 7471]) + 32768) >> 16
+            pixels = np.stack([luma] * 3, axis=-1).astype(np.uint8)
+        elif step["step"] == "gaussian":
+            weights = {3: (1, 2, 1), 5: (1, 4, 6, 4, 1)}[step["side"]]
+            rows, total = around(len(weights) // 2), sum(weights) ** 2
+            sums = np.full(pixels.shape, total // 2)
+            for y, x in np.ndindex(len(weights), len(weights)):
+                sums += weights[y] * weights[x] * rows[y][x]
+            pixels = (sums // total).astype(np.uint8)
+        elif step["step"] == "median":
+            pixels = np.median([pixel for row in around(1) for pixel in row], axis=0).astype(np.uint8)
+        else:
+            raise ValueError(f"preprocess.json: step {step['step']!r}; this script knows gray, gaussian and median")
+    return pixels
 
 
 def onnx(file: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
@@ -98,7 +126,8 @@ def check_resize(folder: Path, contract: dict[str, Any], golden: dict[str, Any],
             continue
         off = int(np.abs(found.astype(int) - expected).max())
         if off > LEVELS:
-            wrong.append(f"golden/{name}: up to {off} of 255 from the golden input after the resize, expected {LEVELS}")
+            found_off = f"up to {off} of 255 from the golden input after resize and steps"
+            wrong.append(f"golden/{name}: {found_off}, expected {LEVELS}")
     return wrong
 
 

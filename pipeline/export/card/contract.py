@@ -20,6 +20,13 @@ MEANINGS = {  # without the batch axis; K: labels, L: landmarks. A detector's ar
         "landmarks": "[2 L]: x, y of each landmark, as shares of the canvas",
     },
 }
+EDGE = "beyond the canvas its edge goes on"
+STEPS_SAID = {  # on the canvas, in order, after the resize and its grey bars
+    "gray": "each of the three channels becomes (19595 red + 38470 green + 7471 blue + 32768) >> 16",
+    "gaussian": "per channel, with (1 2 1) for side 3 or (1 4 6 4 1) for side 5 across and down: the sum of weight"
+    f" times pixel, plus half the sum of all weights, divided by that sum (16 or 256) and rounded down; {EDGE}",
+    "median": f"per channel the fifth in size of the 3 x 3 pixels around each; {EDGE}",
+}
 CELLS = "a cell (column i, row j) of stride s has its centre at ((i + 0.5) s, (j + 0.5) s) pixels of the canvas"
 SHARES = "divide by S: shares of the canvas"
 BACK = "take off the offset of the resize and divide by its scale, both as shares of the canvas: shares of the image"
@@ -41,6 +48,7 @@ def preprocessing(spec: "ModelSpec", targets: Mapping[str, Any] | None = None) -
         "resize": spec.resize,
         "filter": "bilinear, antialiased when shrinking (Pillow's BILINEAR)",
         "fill": [FILL] * 3 if spec.resize == "letterbox" else None,
+        "preprocess": [{**step, "does": STEPS_SAID[step["step"]]} for step in spec.preprocess],
         "normalization": {"inside_the_graph": True, "mean": spec.mean, "std": spec.std},
         "outputs": spec.outputs,
         "decode": _decode(spec),

@@ -1,9 +1,12 @@
-// THE resize, as preprocess.json says it: Pillow's antialiased bilinear filter on the picture's own pixels. The scaling
+// THE resize and the steps after it, as preprocess.json says them: Pillow's antialiased bilinear filter on the picture's own pixels. The scaling
 // that a browser's canvas does is another one, and a model that learnt from the first reads the second worse.
 
 const BAND = 256; // rows that are read at once: a phone's picture as a whole is larger than some canvases may be
 const BITS = 22; // of a weight's fraction; in whole numbers a half is rounded as Pillow rounds it
 const HALF = 1 << (BITS - 1);
+
+const LUMA = [19595, 38470, 7471]; // of red, green and blue, in 65536ths
+const BINOMIAL = { 3: [1, 2, 1], 5: [1, 4, 6, 4, 1] }; // by a kernel's side
 
 /**
  * A picture as the model takes it.
@@ -13,6 +16,11 @@ const HALF = 1 << (BITS - 1);
  *   + offset, all as shares (0 to 1)
  */
 export function prepare(bitmap, contract) {
+  const { bytes, frame } = resized(bitmap, contract);
+  return { bytes: stepped(bytes, contract.input.shape[1], contract.preprocess), frame };
+}
+
+function resized(bitmap, contract) {
   const size = contract.input.shape[1];
   const { width, height } = bitmap;
   if (contract.resize === "stretch") {
@@ -43,6 +51,59 @@ export function prepare(bitmap, contract) {
   }
   const frame = { scaleX: innerWidth / size, scaleY: innerHeight / size, offsetX: left / size, offsetY: top / size };
   return { bytes, frame };
+}
+
+/** RGB bytes of a canvas of `size` pixels a side after `steps`; the canvas goes on beyond its edge. */
+function stepped(bytes, size, steps) {
+  for (const { step, side } of steps) {
+    if (step === "gray") bytes = grayed(bytes);
+    else if (step === "gaussian") bytes = blurred(bytes, size, BINOMIAL[side]);
+    else if (step === "median") bytes = medians(bytes, size);
+    else throw new Error(`preprocess.json: step "${step}"; this page knows gray, gaussian and median`);
+  }
+  return bytes;
+}
+
+function grayed(bytes) {
+  const gray = new Uint8Array(bytes.length);
+  for (let i = 0; i < bytes.length; i += 3) {
+    const luma = LUMA[0] * bytes[i] + LUMA[1] * bytes[i + 1] + LUMA[2] * bytes[i + 2];
+    gray.fill((luma + 32768) >> 16, i, i + 3);
+  }
+  return gray;
+}
+
+function blurred(bytes, size, weights) {
+  const reach = weights.length >> 1;
+  const bits = 4 * reach; // the weights of a square add up to 16 or 256
+  return around(bytes, size, reach, (square) => {
+    let sum = 1 << (bits - 1);
+    square.forEach((value, i) => {
+      sum += weights[Math.trunc(i / weights.length)] * weights[i % weights.length] * value;
+    });
+    return sum >> bits;
+  });
+}
+
+function medians(bytes, size) {
+  return around(bytes, size, 1, (square) => square.sort()[4]);
+}
+
+/** Each byte of a canvas from the square of bytes around it, row by row, that reaches `reach` pixels to each side. */
+function around(bytes, size, reach, made) {
+  const inside = (place) => Math.min(size - 1, Math.max(0, place));
+  const square = new Uint8Array((2 * reach + 1) ** 2);
+  return Uint8Array.from(bytes, (_, at) => {
+    const channel = at % 3;
+    const column = Math.trunc(at / 3) % size;
+    const row = Math.trunc(at / 3 / size);
+    let i = 0;
+    for (let y = -reach; y <= reach; y++) {
+      const line = inside(row + y) * size;
+      for (let x = -reach; x <= reach; x++) square[i++] = bytes[(line + inside(column + x)) * 3 + channel];
+    }
+    return made(square);
+  });
 }
 
 /** The part `[left, top, right, bottom]` of a picture in `width` x `height` pixels: RGB, row by row. */

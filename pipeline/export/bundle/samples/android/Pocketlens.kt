@@ -19,6 +19,7 @@ class Contract(
     val resize: String, // stretch, letterbox or crop
     val fill: Int, // grey of letterboxed borders
     val outputs: List<String>, // names, in the order in which the model gives them
+    val preprocess: List<Step> = emptyList(), // of the canvas, after the resize
     val score: Double = 0.0,
     val boxes: String = "", // of a detector, how its outputs become boxes: distances or anchors
     val strides: List<Int> = emptyList(),
@@ -40,6 +41,9 @@ class Calibration(
     val scores: List<Double> = emptyList(),
     val right: List<Double> = emptyList(),
 )
+
+/** A step of preprocess.json: gray, gaussian (with a `side` of 3 or 5 pixels) or median. */
+class Step(val name: String, val side: Int = 0)
 
 /** An RGB picture, upright: 3 bytes a pixel, rows from the top. */
 class Picture(val width: Int, val height: Int, val rgb: ByteArray)
@@ -65,6 +69,11 @@ class Answer(val label: String?, val probabilities: List<Double>, val objects: L
 
 /** The model's input, uint8 RGB [1, size, size, 3], and where the picture lies on it. */
 fun toCanvas(picture: Picture, contract: Contract): Pair<ByteArray, Frame> {
+    val (canvas, frame) = resized(picture, contract)
+    return contract.preprocess.fold(canvas) { bytes, step -> stepped(bytes, contract.size, step) } to frame
+}
+
+private fun resized(picture: Picture, contract: Contract): Pair<ByteArray, Frame> {
     val size = contract.size
     val w = picture.width
     val h = picture.height
@@ -92,6 +101,43 @@ fun toCanvas(picture: Picture, contract: Contract): Pair<ByteArray, Frame> {
             return canvas to Frame(innerW / side, innerH / side, left / side, top / side)
         }
         else -> throw IllegalArgumentException("resize rule ${contract.resize}: expected stretch, letterbox or crop")
+    }
+}
+
+private val LUMA = longArrayOf(19595, 38470, 7471) // of red, green and blue, in 65536ths
+private val BINOMIAL = mapOf(3 to longArrayOf(1, 2, 1), 5 to longArrayOf(1, 4, 6, 4, 1)) // by a kernel's side
+
+/** The RGB bytes of a canvas of `size` pixels a side after a step; the canvas goes on beyond its edge. */
+private fun stepped(bytes: ByteArray, size: Int, step: Step): ByteArray = when (step.name) {
+    "gray" -> ByteArray(bytes.size) { at ->
+        val pixel = at / 3 * 3
+        ((LUMA.indices.sumOf { LUMA[it] * byteAt(bytes, pixel + it) } + 32768) shr 16).toByte()
+    }
+    "gaussian" -> {
+        val weights = BINOMIAL[step.side] ?: throw IllegalArgumentException("gaussian of side ${step.side}: expected 3 or 5")
+        val total = weights.sum() * weights.sum()
+        around(bytes, size, step.side / 2) { square ->
+            val sum = square.indices.sumOf { weights[it / step.side] * weights[it % step.side] * square[it] }
+            (sum + total / 2) / total
+        }
+    }
+    "median" -> around(bytes, size, 1) { square -> square.also { it.sort() }[4] }
+    else -> throw IllegalArgumentException("step ${step.name}: this sample knows gray, gaussian and median")
+}
+
+/** Each byte of a canvas from the square of bytes around it, row by row, that reaches `reach` pixels to each side. */
+private fun around(bytes: ByteArray, size: Int, reach: Int, made: (LongArray) -> Long): ByteArray {
+    val side = 2 * reach + 1
+    val square = LongArray(side * side)
+    return ByteArray(bytes.size) { at ->
+        val row = at / 3 / size
+        val column = at / 3 % size
+        for (i in square.indices) {
+            val y = (row + i / side - reach).coerceIn(0, size - 1)
+            val x = (column + i % side - reach).coerceIn(0, size - 1)
+            square[i] = byteAt(bytes, (y * size + x) * 3 + at % 3)
+        }
+        made(square).toByte()
     }
 }
 

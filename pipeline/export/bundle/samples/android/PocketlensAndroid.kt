@@ -48,6 +48,9 @@ fun readContract(preprocess: String, labels: String): Contract {
         resize = json.getString("resize"),
         fill = json.optJSONArray("fill")?.getInt(0) ?: 0,
         outputs = strings(json.getJSONArray("outputs")),
+        preprocess = each(json.getJSONArray("preprocess")) { steps, i ->
+            steps.getJSONObject(i).let { Step(it.getString("step"), it.optInt("side")) }
+        },
         score = decode.optDouble("score", 0.0),
         boxes = decode.optString("boxes"),
         strides = (decode.optJSONArray("strides") ?: JSONArray()).let { a -> List(a.length()) { a.getInt(it) } },

@@ -13,6 +13,7 @@ struct Contract {
     var resize: String  // stretch, letterbox or crop
     var fill: UInt8  // grey of letterboxed borders
     var outputs: [String]  // names, in the order in which the model gives them
+    var preprocess: [Step] = []  // of the canvas, after the resize
     var score = 0.0
     var boxes = ""  // of a detector, how its outputs become boxes: distances or anchors
     var strides: [Int] = []
@@ -33,6 +34,12 @@ struct Calibration: Decodable {
     var offset: Double?
     var scores: [Double]?
     var right: [Double]?
+}
+
+/// A step of preprocess.json: gray, gaussian (with a `side` of 3 or 5 pixels) or median.
+struct Step: Decodable {
+    var step: String
+    var side: Int?
 }
 
 /// An RGB picture, upright: 3 bytes a pixel, rows from the top.
@@ -80,6 +87,11 @@ struct PocketlensError: Error, CustomStringConvertible {
 
 /// The model's input, uint8 RGB [1, size, size, 3], and where the picture lies on it.
 func toCanvas(_ picture: Picture, _ contract: Contract) throws -> ([UInt8], Frame) {
+    let (canvas, frame) = try resized(picture, contract)
+    return (try contract.preprocess.reduce(canvas) { try stepped($0, contract.size, $1) }, frame)
+}
+
+private func resized(_ picture: Picture, _ contract: Contract) throws -> ([UInt8], Frame) {
     let size = contract.size
     let (w, h) = (picture.width, picture.height)
     switch contract.resize {
@@ -111,6 +123,51 @@ func toCanvas(_ picture: Picture, _ contract: Contract) throws -> ([UInt8], Fram
         return (canvas, frame)
     default:
         throw PocketlensError(description: "resize rule \(contract.resize): expected stretch, letterbox or crop")
+    }
+}
+
+private let luma = [19595, 38470, 7471]  // of red, green and blue, in 65536ths
+private let binomial = [3: [1, 2, 1], 5: [1, 4, 6, 4, 1]]  // by a kernel's side
+
+/// The RGB bytes of a canvas of `size` pixels a side after a step; the canvas goes on beyond its edge.
+private func stepped(_ bytes: [UInt8], _ size: Int, _ step: Step) throws -> [UInt8] {
+    switch step.step {
+    case "gray":
+        return bytes.indices.map { at in
+            let pixel = at / 3 * 3
+            let sum = luma[0] * Int(bytes[pixel]) + luma[1] * Int(bytes[pixel + 1]) + luma[2] * Int(bytes[pixel + 2])
+            return UInt8((sum + 32768) >> 16)
+        }
+    case "gaussian":
+        guard let weights = binomial[step.side ?? 0] else {
+            throw PocketlensError(description: "gaussian of side \(step.side ?? 0): expected 3 or 5")
+        }
+        let side = weights.count
+        let total = weights.reduce(0, +) * weights.reduce(0, +)
+        return around(bytes, size, side / 2) { square in
+            var sum = total / 2
+            for i in square.indices { sum += weights[i / side] * weights[i % side] * square[i] }
+            return sum / total
+        }
+    case "median":
+        return around(bytes, size, 1) { $0.sorted()[4] }
+    default:
+        throw PocketlensError(description: "step \(step.step): this sample knows gray, gaussian and median")
+    }
+}
+
+/// Each byte of a canvas from the square of bytes around it, row by row, that reaches `reach` pixels to each side.
+private func around(_ bytes: [UInt8], _ size: Int, _ reach: Int, _ made: ([Int]) -> Int) -> [UInt8] {
+    let side = 2 * reach + 1
+    var square = [Int](repeating: 0, count: side * side)
+    return bytes.indices.map { at in
+        let (row, column) = (at / 3 / size, at / 3 % size)
+        for i in square.indices {
+            let y = min(max(row + i / side - reach, 0), size - 1)
+            let x = min(max(column + i % side - reach, 0), size - 1)
+            square[i] = Int(bytes[(y * size + x) * 3 + at % 3])
+        }
+        return UInt8(made(square))
     }
 }
 

@@ -17,8 +17,8 @@ struct ModelFolder {
         let d = told.decode
         return Contract(
             kind: d.kind, labels: labels, landmarks: d.landmarks, size: told.input.shape[1], resize: told.resize,
-            fill: UInt8(told.fill?.first ?? 0), outputs: told.outputs, score: d.score ?? 0, boxes: d.boxes ?? "",
-            strides: d.strides ?? [],
+            fill: UInt8(told.fill?.first ?? 0), outputs: told.outputs, preprocess: told.preprocess, score: d.score ?? 0,
+            boxes: d.boxes ?? "", strides: d.strides ?? [],
             anchors: d.anchors ?? [], beforeNms: d.before_nms ?? 0, nms: d.nms ?? "", nmsIou: d.nms_iou ?? 0,
             voteIou: d.vote_iou ?? 0, softSigma: d.soft_sigma ?? 0, maxObjects: d.max_objects ?? 0,
             calibration: d.calibration)
@@ -70,6 +70,7 @@ private struct Preprocess: Decodable {
     var resize: String
     var fill: [Int]?
     var outputs: [String]
+    var preprocess: [Step]
     var decode: Decode
 }
 

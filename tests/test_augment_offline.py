@@ -89,7 +89,8 @@ def test_offline_copies(tmp_path, copies, labelled):
     params = AugmentParams(policy="photo_geometry", copies=copies, seed=5)
     made = augment_dataset(source, tmp_path / "out", tmp_path / "report", params)
     rows = read_samples(tmp_path / "out")
-    assert made == {"originals": 4, "copies": 4 * copies, "stayed": 0} and len(rows) == 4 + 4 * copies
+    counts = {"originals": 4, "copies": 4 * copies, "stayed": 0, "filtered": 0, "ellipses": 0}
+    assert made == counts and len(rows) == 4 + 4 * copies
     originals = {row.id: row for row in read_samples(source / "train")}
     for row in rows:
         original = originals[row.id.split("~")[0]]

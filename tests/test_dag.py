@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from pipeline.augment.params import AugmentParams
+from pipeline.augment.steps import STEPS
 from pipeline.commands.common import MADE
 from pipeline.datasets.params import DatasetParams, SplitParams
 from pipeline.evaluation.params import DetectPredict, LocalizePredict
@@ -201,6 +202,7 @@ def names_in(folders: tuple[str, ...]) -> Iterator[str]:
     [
         (("pipeline/datasets/ingest",), (DatasetParams, SplitParams)),
         (("pipeline/augment",), (AugmentParams,)),
+        (("pipeline/augment", "pipeline/ops"), tuple(STEPS.values())),
         (("pipeline/models",), (PoolHead, FlattenHead, LocalizeHead, AnchorFreeHead, Yolov3Head)),
         (("pipeline/training",), (ClassifyTrain, LocalizeTrain, DetectTrain, DetectOnline)),
         (("pipeline/training",), (ClassifyModel, LocalizeModel, DetectModel)),

@@ -172,6 +172,12 @@ CHANGES: list[tuple[str, Edit, set[str]]] = [
     ("export.calibration_images", knob(runs__herd__export__calibration_images=9), herds(*FROM_EXPORT) | {"inspect"}),
     ("track.experiment", knob(track__experiment="other"), every("track")),
     (
+        "a step before the net",
+        knob(datasets__herd__preprocess=["gray"]),
+        herds("augment", *FROM_TRAIN) | {"inspect"},
+    ),
+    ("model.normalization", knob(runs__herd__model__normalization="dataset"), herds(*FROM_TRAIN) | {"inspect"}),
+    (
         "max_side",
         knob(datasets__herd__max_side=200),
         herds("ingest", "augment", *FROM_TRAIN) | {"inspect"},

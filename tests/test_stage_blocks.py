@@ -18,7 +18,7 @@ RESOLVED: dict[str, Any] = YAML(typ="safe").load(ROOT / "resolved.yaml")
 DATASET, RUN = "actions", "herd"
 DRAW = "pipeline.datasets.synthetic"
 DRAWINGS = ("actions.draw_actions", "folders.draw_alpaca", "coco.draw_herd", "coco.draw_pose")
-COUNTS = {"splits": {}, "kept": 1, "seen": 1, "refused": 0, "originals": 1, "copies": 0, "stayed": 0}
+COUNTS = {"splits": {}, "kept": 1, "seen": 1, "refused": 0, "originals": 1, "copies": 0, "stayed": 0, "filtered": 0}
 COUNTS |= {"by_rule": {}, "recorded": {"files": 0, "moved": 0}}
 
 # the calls into the library, which take minutes: what they would have been given is kept, and this is their answer
@@ -107,6 +107,8 @@ def test_it_needs_no_other_block(stage: str, project: Path, monkeypatch: pytest.
         (params,) = (value for value in values if hasattr(value, "model_dump"))
         section, name = ("datasets", DATASET) if stage in ("ingest", "augment") else ("runs", RUN)
         assert params.model_dump() == RESOLVED[section][name][stage]
+    if stage == "augment":
+        assert RESOLVED["datasets"][DATASET]["preprocess"] in values
     if stage == "evaluate":
         assert RESOLVED["runs"][RUN]["predict"] in values
     if stage == "export":

@@ -16,6 +16,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.sample import Sample, write_samples
 from pipeline.core.spec import read_spec, write_spec
 from pipeline.export.bundle import replay
+from pipeline.export.card.card import _way
 from pipeline.export.card.contract import preprocessing
 from pipeline.export.export import export_run
 from pipeline.export.params import ExportParams
@@ -96,6 +97,11 @@ def test_the_contract_says_each_step_in_words():
     assert [{k: v for k, v in step.items() if k != "does"} for step in said] == EACH
     assert all(len(step["does"]) > 20 for step in said)
     assert preprocessing(spec_of("classify"))["preprocess"] == []
+
+
+def test_the_card_names_them():
+    assert _way(replace(spec_of("classify"), preprocess=ALL)) == "stretch, then median, then gray, then gaussian 5"
+    assert _way(spec_of("classify")) == "stretch"
 
 
 def test_model_json_keeps_the_steps_and_is_what_it_was_without_any(tmp_path: Path):

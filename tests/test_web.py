@@ -41,7 +41,7 @@ from pipeline.inference.demo import open_server, page_folder, runtime_folder
 from pipeline.models.nets import Deployed, build
 from pipeline.ops.boxes import iou
 from pipeline.ops.decode import decode
-from pipeline.ops.preprocess import Frame, frame_of, resize
+from pipeline.ops.preprocess import Frame, frame_of, prepare, resize
 from pipeline.runtimes.answers import predict_image
 from pipeline.runtimes.targets import open_runtime
 from pipeline.training.loading import ImageDataset, eval_loader
@@ -317,6 +317,20 @@ def test_the_resize_is_pillows(rule: str, serve, window, tmp_path) -> None:
             found = prepared(window, image, contract, "PNG")
             assert difference(found, wanted).max() <= 1, (size, sides)
             assert found["frame"] == pytest.approx(in_words(frame)), (size, sides)
+
+
+@pytest.mark.parametrize("rule", ["letterbox", "stretch"])
+def test_the_steps_after_the_resize_are_ours(rule: str, serve, window) -> None:
+    window.get(serve(PAGE))
+    image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8))
+    each = [{"step": "gray"}, {"step": "gaussian", "side": 3}, {"step": "gaussian", "side": 5}, {"step": "median"}]
+    for steps in [*([step] for step in each), each[::-1]]:
+        spec = replace(spec_of("classify"), resize=rule, preprocess=steps)
+        found = prepared(window, image, preprocessing(spec), "PNG")
+        assert difference(found, prepare(image, spec)[0]).max() == 0, steps
+    unknown = preprocessing(spec) | {"preprocess": [{"step": "clahe"}]}
+    with pytest.raises(AssertionError, match='step "clahe"; this page knows gray, gaussian and median'):
+        prepared(window, image, unknown, "PNG")
 
 
 def difference(found: dict[str, Any], wanted: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from pipeline.augment.params import AugmentParams
 from pipeline.augment.policies import POLICIES
+from pipeline.augment.steps import STEPS, Step
 from pipeline.config.params import PREPROCESS, AnyRun
 from pipeline.core.machine import MachineParams
 from pipeline.core.markdown import table
@@ -100,6 +101,18 @@ def heads_table() -> str:
         ["task", "`kind`", "option", "default", "meaning"],
         [[task, ", ".join(kinds), option, default, meaning] for (task, option, default, meaning), kinds in found],
     )
+
+
+def steps_table() -> str:
+    """The steps of preprocessing with their arguments, and whether a phone has them."""
+    rows = []
+    for name, step in STEPS.items():
+        does = step.model_fields["step"].description or ""
+        rows.append([f"`{name}`", "yes" if step.PHONE else "no", "", "", does])
+        for argument, field in step.model_fields.items():
+            if argument not in Step.model_fields:
+                rows.append(["", "", f"`{argument}`", f"`{json.dumps(field.default)}`", field.description or ""])
+    return table(["step", "on a phone", "argument", "default", "what it does"], rows)
 
 
 def policies_table() -> str:

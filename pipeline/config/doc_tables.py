@@ -19,6 +19,7 @@ from pipeline.config.doc_knobs import (
     policies_table,
     pretrained_table,
     run_knobs_table,
+    steps_table,
 )
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_text
@@ -118,6 +119,7 @@ TABLES: dict[str, Tables] = {
         "pretrained": pretrained_table,
         "other-knobs": other_knobs_table,
     },
+    "docs/preprocessing.md": {"steps": steps_table},
 }
 
 

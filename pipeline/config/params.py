@@ -40,7 +40,7 @@ from pipeline.verification.params import ClassifyVerify, DetectVerify, LocalizeV
 TURN_S = 60
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")  # DVC takes a dot for a level and * ? [ for patterns
 NAMED = "letters, digits, _ and - only, up to 100, and no - at the start (it becomes a file name)"
-PREPROCESS = "Steps between the resize and a net, or of training alone, in order: see preprocessing.md."
+PREPROCESS = "Steps that all images go through before a net, or copies of training images, in order."
 KEPT = ("dataset", "task", "model.backbone")  # of a run that is compared under several backbones
 
 

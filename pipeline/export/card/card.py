@@ -35,7 +35,7 @@ A {spec.backbone} for phones: {_purpose(spec)} Labels: {some(spec.labels, len(sp
 {_files(facts)}
 
 Every file takes uint8 RGB [1, {spec.size}, {spec.size}, 3] and has the normalization inside. `preprocess.json` says how
-an image becomes that ({spec.resize}) and what the outputs mean; `samples/` has it as code for Android and iOS.
+an image becomes that ({_way(spec)}) and what the outputs mean; `samples/` has it as code for Android and iOS.
 `golden/` has images, inputs and outputs to prove an app with; `python replay.py` proves this folder with them where
 only numpy, Pillow and a runtime are installed.
 
@@ -64,6 +64,11 @@ Not stated. The data's licence and that of any pretrained weights apply; fill th
 
 {_lineage(spec, facts)}
 """
+
+
+def _way(spec: "ModelSpec") -> str:
+    """From an image to the input, in names."""
+    return ", then ".join([spec.resize, *(" ".join(map(str, step.values())) for step in spec.preprocess)])
 
 
 def _purpose(spec: "ModelSpec") -> str:

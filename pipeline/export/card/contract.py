@@ -20,7 +20,7 @@ MEANINGS = {  # without the batch axis; K: labels, L: landmarks. A detector's ar
         "landmarks": "[2 L]: x, y of each landmark, as shares of the canvas",
     },
 }
-EDGE = "beyond the canvas its edge goes on"
+EDGE = "beyond the canvas the pixels of its edge are repeated"
 STEPS_SAID = {  # on the canvas, in order, after the resize and its grey bars
     "gray": "each of the three channels becomes (19595 red + 38470 green + 7471 blue + 32768) >> 16",
     "gaussian": "per channel, with (1 2 1) for side 3 or (1 4 6 4 1) for side 5 across and down: the sum of weight"

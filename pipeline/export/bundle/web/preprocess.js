@@ -53,7 +53,7 @@ function resized(bitmap, contract) {
   return { bytes, frame };
 }
 
-/** RGB bytes of a canvas of `size` pixels a side after `steps`; the canvas goes on beyond its edge. */
+/** RGB bytes of a canvas of `size` pixels a side after `steps`; beyond the canvas the pixels of its edge are repeated. */
 function stepped(bytes, size, steps) {
   for (const { step, side } of steps) {
     if (step === "gray") bytes = grayed(bytes);

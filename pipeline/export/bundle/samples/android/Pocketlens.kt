@@ -107,7 +107,7 @@ private fun resized(picture: Picture, contract: Contract): Pair<ByteArray, Frame
 private val LUMA = longArrayOf(19595, 38470, 7471) // of red, green and blue, in 65536ths
 private val BINOMIAL = mapOf(3 to longArrayOf(1, 2, 1), 5 to longArrayOf(1, 4, 6, 4, 1)) // by a kernel's side
 
-/** The RGB bytes of a canvas of `size` pixels a side after a step; the canvas goes on beyond its edge. */
+/** The RGB bytes of a canvas of `size` pixels a side after a step; beyond the canvas the pixels of its edge are repeated. */
 private fun stepped(bytes: ByteArray, size: Int, step: Step): ByteArray = when (step.name) {
     "gray" -> ByteArray(bytes.size) { at ->
         val pixel = at / 3 * 3

@@ -129,7 +129,7 @@ private func resized(_ picture: Picture, _ contract: Contract) throws -> ([UInt8
 private let luma = [19595, 38470, 7471]  // of red, green and blue, in 65536ths
 private let binomial = [3: [1, 2, 1], 5: [1, 4, 6, 4, 1]]  // by a kernel's side
 
-/// The RGB bytes of a canvas of `size` pixels a side after a step; the canvas goes on beyond its edge.
+/// The RGB bytes of a canvas of `size` pixels a side after a step; beyond the canvas the pixels of its edge are repeated.
 private func stepped(_ bytes: [UInt8], _ size: Int, _ step: Step) throws -> [UInt8] {
     switch step.step {
     case "gray":

@@ -3,14 +3,15 @@
     python -m benchmarks.preprocessing FOLDER [--sheet FILE] [--images N] [--repeats N]
 
 FOLDER is a split of an ingested dataset whose images have objects, such as data/ingested/herd/train. Steps that go
-before the net are timed on a canvas, the others on a stored image, both stretched to a square. The sheet shows images with
-noise added.
+before the net are timed on a canvas, the others on a stored image, both stretched to a square. The sheet shows images
+with noise added.
 """
 
 import argparse
 import time
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,7 +25,7 @@ from pipeline.core.sample import Sample, read_samples
 from pipeline.ops.preprocess import resize
 from pipeline.viz.sheets import contact_sheet
 
-MORE = (("gaussian", {"side": 5}), ("grabcut", {"around": "centre"}))  # a step's other argument
+MORE: tuple[tuple[str, dict[str, Any]], ...] = (("gaussian", {"side": 5}), ("grabcut", {"around": "centre"}))
 SIDE, STORED, TILE = 224, 320, 200  # pixels a side of a canvas, of a stored image, of a picture in the sheet
 NOISE = 15  # standard deviation, in levels
 
@@ -55,11 +56,14 @@ def main() -> None:
 
 
 def _steps() -> list[tuple[str, Step]]:
-    said = [(name, {}) for name in STEPS] + [*MORE]
-    order = sorted(range(len(said)), key=lambda i: list(STEPS).index(said[i][0]))
-    rows = [{"step": said[i][0], "train_only": True, **said[i][1]} for i in order]
-    names = [" ".join([said[i][0], *(f"{key}: {value}" for key, value in said[i][1].items())]) for i in order]
-    return list(zip(names, TypeAdapter(Steps).validate_python(rows), strict=True))
+    said: list[tuple[str, dict[str, Any]]] = sorted([*((name, {}) for name in STEPS), *MORE], key=_order)
+    names = [" ".join([name, *(f"{key}: {value}" for key, value in more.items())]) for name, more in said]
+    steps = TypeAdapter(Steps).validate_python([{"step": name, "train_only": True, **more} for name, more in said])
+    return list(zip(names, steps, strict=True))
+
+
+def _order(said: tuple[str, dict[str, Any]]) -> int:
+    return list(STEPS).index(said[0])
 
 
 def _noisy(folder: Path, sample: Sample) -> np.ndarray:

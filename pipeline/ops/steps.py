@@ -1,7 +1,7 @@
 """Steps between the resize and the net: what `datasets.<name>.preprocess` asks for before training and on the phone.
 
 All are in whole numbers of NumPy, so that a phone, a browser or `replay.py` gets the same bytes; a step's rounding is
-part of it. Beyond the canvas the pixels of its edge are repeated. The grey bars of a letterbox are pixels like the others.
+part of it. Beyond the canvas the pixels of its edge are repeated. The grey bars of a letterbox are pixels like others.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -57,7 +57,6 @@ def train_run(
 
     from pipeline.training import cost, devices, loading
     from pipeline.training.progress import fine_tuned
-    from pipeline.training.statistics import dataset_normalization
 
     pretrained = pretrained_of(name, run)
     net, spec = starting_net(name, run, dataset, train, pretrained)
@@ -70,8 +69,6 @@ def train_run(
         # the first process reads the data for all
         begun_with = fingerprint(run, pretrained, train_folder, val_folder) if fabric.is_global_zero else ""
         checkpoints = resume / name / fabric.broadcast(begun_with)
-        if run.model.normalization == "dataset":
-            spec.mean, spec.std = dataset_normalization(train_folder, train, spec, fabric)
         resumed, started = (checkpoints / "last.ckpt").is_file(), time.perf_counter()
         how = checkpoints, features, parallel, workers
         so_far, memory = _fit_phases(fabric, net, spec, run, dataset, (varied, plain), *how)
@@ -156,9 +153,8 @@ def _fit_phases(
     workers: int,
 ) -> tuple["SoFar", int | None]:
     """Train the head on frozen features, then the net, unless val has no mistake left; returns what the validations
-    have shown, and the `loaders_memory`.
-
-    The net ends with the weights of the best epoch of all, and `spec.trained` says which that was.
+    have shown, and the `loaders_memory`. The net ends with the weights of the best epoch of all, and `spec.trained`
+    says which that was.
     """
     from pipeline.metrics.metrics import main_metric
     from pipeline.models.losses import label_weights
@@ -167,7 +163,10 @@ def _fit_phases(
     from pipeline.training.features import frozen_loaders
     from pipeline.training.loop import Phase, fit
     from pipeline.training.progress import SoFar
+    from pipeline.training.statistics import dataset_normalization
 
+    if run.model.normalization == "dataset":
+        spec.mean, spec.std = dataset_normalization(datasets[0].folder, datasets[0].samples, spec, fabric)
     balanced = run.train.class_weights == "balanced"
     weights = label_weights(run.task, datasets[0].samples, dataset.labels) if balanced else None
     memory: int | None = 0

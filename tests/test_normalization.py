@@ -17,9 +17,13 @@ from shipped import spec_of
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Dataset, Sample, write_dataset, write_samples
 from pipeline.core.spec import read_spec
+from pipeline.evaluation.params import ClassifyPredict
+from pipeline.export.bundle import replay
+from pipeline.export.export import export_run
+from pipeline.export.params import ExportParams
 from pipeline.models.nets import Deployed, build, load_model
 from pipeline.ops.preprocess import prepare
-from pipeline.runtimes.targets import TARGETS, open_runtime
+from pipeline.runtimes.targets import open_runtime
 from pipeline.training import statistics
 from pipeline.training.params import AnyRun
 from pipeline.training.statistics import Sums, dataset_normalization, mean_and_deviation, sums_of
@@ -153,17 +157,20 @@ def test_without_a_word_the_backbones_own_are_kept(tmp_path: Path):
     assert plain.model.normalization == "pretrained"
 
 
-def test_the_exported_file_has_it_inside(own: Path, tmp_path: Path):
+def test_the_exported_file_has_it_inside_and_its_golden_images_went_through_the_steps(own: Path, tmp_path: Path):
     net, spec = load_model(own)
-    path = tmp_path / "model.onnx"
-    pixels = np.stack([prepare(Image.fromarray(image), spec)[0] for image in images()[:2]])
-    TARGETS["onnx_float"].export(Deployed(net, spec), pixels[:, None], path, spec.outputs)
+    asked = ExportParams(targets=["onnx_float"], calibration_images=4)
+    export_run(own, own.parent / "train", tmp_path / "exports", asked, ClassifyPredict().model_dump())
+    with np.load(tmp_path / "exports" / "golden" / "golden.npz") as golden:
+        pixels = golden["image"]
+    assert len(pixels) == 4 and (pixels == pixels[..., :1]).all(), "gray"
+    assert replay.replay(tmp_path / "exports") == 0
     normal = (pixels / 255 - np.array(spec.mean)) / np.array(spec.std)
     with torch.no_grad():
         wanted = net(torch.from_numpy(normal).permute(0, 3, 1, 2).float())[0].numpy()
         other = Deployed(build_like(net, spec), replace(spec, mean=[0.485] * 3, std=[0.229] * 3))
         apart = np.abs(other(torch.from_numpy(pixels))[0].numpy() - wanted).max()
-    (found,) = open_runtime("onnx_float", path).run(pixels)
+    (found,) = open_runtime("onnx_float", tmp_path / "exports" / "model.onnx").run(pixels)
     assert np.abs(found - wanted).max() < 1e-4 < apart
 
 

@@ -16,6 +16,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.sample import Sample, write_samples
 from pipeline.core.spec import read_spec, write_spec
 from pipeline.export.bundle import replay
+from pipeline.export.calibration import stored
 from pipeline.export.card.card import _way
 from pipeline.export.card.contract import preprocessing
 from pipeline.export.export import export_run
@@ -163,6 +164,12 @@ def test_training_goes_through_them_after_augmentation(folder: Path):
         for key in (0, Draw(0, seed), Draw(0, seed, (0, 0, 0))):
             assert (varied[key][0] == apply_steps(spec.preprocess, plain[key][0])).all()
     assert (plain[Draw(0, 1)][0] != plain[Draw(0, 1)][0][..., :1]).any(), "there was colour to lose"
+
+
+def test_ranges_of_int8_come_from_what_went_through_them(folder: Path):
+    spec = replace(spec_of("classify"), preprocess=ALL)
+    images = stored(folder / "calibration.npy", folder, [Sample("0", "0.png", 90, 50)], spec)
+    assert (images[0, 0] == prepare(Image.fromarray(noise(90, 50)), spec)[0]).all()
 
 
 def test_export_refuses_a_step_that_no_phone_has(folder: Path):

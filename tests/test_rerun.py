@@ -176,7 +176,6 @@ CHANGES: list[tuple[str, Edit, set[str]]] = [
         knob(datasets__herd__preprocess=["gray"]),
         herds("augment", *FROM_TRAIN) | {"inspect"},
     ),
-    ("model.normalization", knob(runs__herd__model__normalization="dataset"), herds(*FROM_TRAIN) | {"inspect"}),
     (
         "max_side",
         knob(datasets__herd__max_side=200),

@@ -1,5 +1,6 @@
 """Steps for training alone: what OpenCV does to copies of training images, the same bytes each time."""
 
+import json
 import random
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +21,7 @@ from pipeline.augment.steps import STEPS, Steps, before_the_net
 from pipeline.config.params import parse_params
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Landmark, Object, read_dataset, read_samples
+from stages import augment as stage
 
 CUT = {"around": "objects", "share": 0.8, "iterations": 2, "opening": 3, "closing": 3}
 DISC = Object("cow", (0.25, 0.2, 0.5, 0.6))
@@ -227,3 +229,15 @@ def params_of(preprocess: str) -> str:
 def test_a_wrong_step_is_named(said, told):
     with pytest.raises(InputError, match=told):
         parse_params(params_of(said), Path("params.yaml"))
+
+
+def test_the_stage_says_what_was_filtered(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ingested(tmp_path / "data/ingested/herd", images=2)
+    asked = [{"step": "gray"}, {"step": "grabcut", "around": "centre", "train_only": True}]
+    block = {"augment": {"policy": "none", "copies": 0, "seed": 0}, "preprocess": asked}
+    (tmp_path / "resolved.yaml").write_text(json.dumps({"datasets": {"herd": block}}))
+    line = stage.main("herd")
+    assert line.startswith("data/augmented/herd: 2 images and 0 copies by policy none, 2 by grabcut")
+    found = json.loads((tmp_path / "reports/augment/herd/self_test.json").read_text())
+    assert (f"({found['ellipses']} foregrounds are an ellipse)" in line) == bool(found["ellipses"])

@@ -15,7 +15,15 @@ from pipeline.commands.common import MADE
 from pipeline.datasets.params import DatasetParams, SplitParams
 from pipeline.evaluation.params import DetectPredict, LocalizePredict
 from pipeline.export.params import ExportParams, Ptq, Qat
-from pipeline.models.heads import AnchorFreeHead, FlattenHead, LocalizeHead, PoolHead, Yolov3Head
+from pipeline.models.heads import (
+    AnchorFreeHead,
+    FlattenHead,
+    LocalizeHead,
+    PoolHead,
+    SsdliteHead,
+    Yolov1Head,
+    Yolov3Head,
+)
 from pipeline.tracking import serving_package
 from pipeline.tracking.dvc_state import TIMED, timed
 from pipeline.tracking.params import TrackParams
@@ -201,7 +209,10 @@ def names_in(folders: tuple[str, ...]) -> Iterator[str]:
     [
         (("pipeline/datasets/ingest",), (DatasetParams, SplitParams)),
         (("pipeline/augment",), (AugmentParams,)),
-        (("pipeline/models",), (PoolHead, FlattenHead, LocalizeHead, AnchorFreeHead, Yolov3Head)),
+        (
+            ("pipeline/models",),
+            (PoolHead, FlattenHead, LocalizeHead, AnchorFreeHead, Yolov3Head, SsdliteHead, Yolov1Head),
+        ),
         (("pipeline/training",), (ClassifyTrain, LocalizeTrain, DetectTrain, DetectOnline)),
         (("pipeline/training",), (ClassifyModel, LocalizeModel, DetectModel)),
         (("pipeline/ops", "pipeline/evaluation"), (LocalizePredict, DetectPredict)),

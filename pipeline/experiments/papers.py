@@ -89,7 +89,7 @@ def tables() -> dict[str, list[dict[str, Any]]]:
     """
     from pipeline.experiments.paper_nets import counted, largest_maps, net_of
 
-    made = {}
+    made: dict[str, list[dict[str, Any]]] = {}
     for title, rows in TABLES.items():
         made[title] = []
         for row in rows:
@@ -109,7 +109,7 @@ def tables() -> dict[str, list[dict[str, Any]]]:
 
 def tables_text(found: dict[str, list[dict[str, Any]]]) -> str:
     """What `tables` gives, for a terminal: their figure, ours, and why they differ."""
-    lines = []
+    lines: list[str] = []
     for title, rows in found.items():
         if lines:
             lines.append("")

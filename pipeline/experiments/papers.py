@@ -82,10 +82,7 @@ ABOUT = {
 
 def tables() -> dict[str, list[dict[str, Any]]]:
     """Each table's rows with our count: `our_macs` and `our_params` in millions, or `our_channels` and `our_kb`; `None`
-    where the net is not built here.
-
-    >>> list(tables())[-1]
-    'Activations between blocks at 224 pixels, 16 bits each (Sandler et al. 2018, table 3)'
+    where the net is not built here. It takes some seconds.
     """
     from pipeline.experiments.paper_nets import counted, largest_maps, net_of
 

@@ -110,7 +110,9 @@ def _from_offsets(named: dict[str, Array], level: int, spec: ModelSpec, score: f
     """The same of a head with SSD's default boxes; a score is the label's share of a softmax with the background."""
     stride, anchors = spec.strides[level], np.array(spec.head["anchors"][level])
     by_anchor = _by_anchor(named, stride, len(anchors))
-    probability = _softmax(np.concatenate([by_anchor["background"], by_anchor["scores"]], axis=1), axis=1)[:, 1:]
+    logits = np.concatenate([by_anchor["background"], by_anchor["scores"]], axis=1)
+    # rounded once, at the end: equal scores of an int8 file stay equal, whatever the order that they are summed in
+    probability = _softmax(logits.astype(np.float64), axis=1)[:, 1:]
     anchor, label, y, x = np.nonzero(probability >= score)
     offsets = by_anchor["boxes"][anchor, :, y, x].reshape(-1, 4) / np.array(OFFSET_WEIGHTS)
     centre = (np.stack([x, y], axis=1) + 0.5) * stride + offsets[:, :2] * anchors[anchor]
@@ -228,6 +230,6 @@ def _sigmoid(x: Array) -> Array:
     return np.asarray(1 / (1 + np.exp(-np.clip(x, -60, 60))), dtype=np.float32)
 
 
-def _softmax(x: Array, axis: int = 0) -> Array:
+def _softmax(x: NDArray[Any], axis: int = 0) -> Array:
     e = np.exp(x - x.max(axis, keepdims=True))
     return np.asarray(e / e.sum(axis, keepdims=True), dtype=np.float32)

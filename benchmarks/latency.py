@@ -23,17 +23,22 @@ from pipeline.training.train import write_weights
 MEASURED = ("executorch_int8", "executorch_float", "onnx_int8", "onnx_float")
 
 
+def classifier_of(backbone: str, size: int) -> ModelSpec:
+    """Of 1000 labels."""
+    return ModelSpec(
+        run="latency", dataset="", task="classify", labels=[str(i) for i in range(1000)], landmarks=[], pairs=[],
+        skeleton=[], backbone=backbone, head={"kind": "pool", "dropout": 0.0}, size=size, resize="stretch",
+        mean=[0.5] * 3, std=[0.5] * 3, predict={}, outputs=["logits"],
+    )  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--backbone", default="mobilenetv2_100")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--threads", type=int, default=2)
     asked = parser.parse_args()
-    spec = ModelSpec(
-        run="latency", dataset="", task="classify", labels=[str(i) for i in range(1000)], landmarks=[], pairs=[],
-        skeleton=[], backbone=asked.backbone, head={"kind": "pool", "dropout": 0.0}, size=asked.size, resize="stretch",
-        mean=[0.5] * 3, std=[0.5] * 3, predict={}, outputs=["logits"],
-    )  # fmt: skip
+    spec = classifier_of(asked.backbone, asked.size)
     net = build(spec).eval()
     noise = np.random.default_rng(0)
     pictures = [noise.integers(0, 256, (1, asked.size, asked.size, 3), dtype=np.uint8) for _ in range(8)]

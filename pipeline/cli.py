@@ -101,6 +101,7 @@ def _cost_parser(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--backbone", type=word, help="any timm name, or mobilenetv1 and mobilenetv2 with --width")
     what.add_argument("--run", type=word, help="the whole net of a trained run, at its size")
+    what.add_argument("--table", choices=["seeds"], help="published tables of MobileNets and others, and our count")
     what.add_argument("--budget", type=word, help="the MobileNets that a phone can afford: macs=150M,size=1MB,ms=5")
     parser.add_argument("--best", type=count, default=5, help="with --budget: how many to measure and list (default 5)")
     parser.add_argument("--plot", type=path, metavar="FILE", help="with --budget: draw what was considered, a new PNG")

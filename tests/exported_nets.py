@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from heads import DETECTORS, head_of
 from PIL import Image
 from safetensors.torch import save_file
 from shared import made_once
@@ -24,7 +25,7 @@ from pipeline.models.nets import Deployed, build
 from pipeline.runtimes.answers import predict_samples
 from pipeline.runtimes.targets import TARGETS, open_runtime
 
-NETS = ("localize", "anchor_free", "yolov3")
+NETS = ("localize", *DETECTORS)
 CALIBRATION = 8  # images
 
 
@@ -41,9 +42,10 @@ def net_of(name: str, images: np.ndarray) -> tuple[Deployed, ModelSpec]:
         # fewer layers: what is special about these are their outputs
         spec.backbone = "mobilenetv1_050_shallow"
         spec.outputs = list(build(spec).outputs)
-    if name == "yolov3":
-        spec.head |= {"kind": name, "anchors": [[[8, 8], [8, 16], [16, 8]]] * 3}
-        spec.outputs = list(build(spec).outputs)
+    if name not in ("localize", "anchor_free"):
+        spec.head = head_of(name)
+        made = build(spec)
+        spec.outputs, spec.strides, spec.boxes = list(made.outputs), list(made.strides), made.boxes
     net = warmed(spec, images)
     if isinstance(net.net, Localizer):
         assert net.net.landmarks is not None

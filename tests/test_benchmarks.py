@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import active_learning, extract_frames, recipe, training_memory
+from benchmarks import active_learning, buffers, extract_frames, recipe, training_memory
 from pipeline.datasets.video import ClipWriter
 
 
@@ -48,3 +48,21 @@ def test_readers_take_the_same_frames(tmp_path: Path) -> None:
         }
         assert {"ours", "OpenCV", "PyAV"} <= set(found)
         assert set(map(tuple, found.values())) == {tuple(extract_frames.places(40, count))}
+
+
+@pytest.mark.parametrize("count", buffers.BUFFERS)
+def test_every_frame_reaches_the_net_in_its_order_in_any_number_of_buffers(count: int) -> None:
+    frames = [Image.new("RGB", (64, 36), (40 * i,) * 3) for i in range(5)]
+    seen, places = [], set()
+
+    class Net:
+        threads = 1
+
+        def run(self, images: np.ndarray) -> list[np.ndarray]:
+            seen.append(int(images.max()) // 40)
+            places.add(id(images))
+            return []
+
+    assert buffers.seconds_of(frames, Net(), 32, count, 12) > 0
+    assert seen == [i % 5 for i in range(12)]
+    assert len(places) <= count

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from heads import DETECTORS, with_head
 from huggingface_hub import ModelCard
 from shipped import COUNTS, LABELS, shipped, spec_of
 
@@ -114,15 +115,13 @@ def test_the_mistakes_of_a_classifier_are_told() -> None:
 
 def contracts() -> dict[str, ModelSpec]:
     detect = spec_of("detect")
-    anchored = {"kind": "yolov3", "strides": [8, 16, 32], "anchors": [[[8.0, 9.0]] * 3] * 3}
-    outputs = [f"{kind}_{s}" for s in (8, 16, 32) for kind in ("scores", "boxes", "objectness", "landmarks")]
     return {
         "classify": spec_of("classify"),
         "localize": spec_of("localize"),
         "hard": detect,
         "soft": replace(detect, predict={**detect.predict, "nms": "soft"}),
         "vote": replace(detect, predict={**detect.predict, "nms": "vote"}),
-        "yolov3": replace(detect, head=anchored, outputs=outputs, boxes="anchors"),
+        **{kind: with_head(kind, detect) for kind in DETECTORS},
     }
 
 

@@ -16,7 +16,15 @@ from pipeline.commands.common import MADE
 from pipeline.datasets.params import DatasetParams, SplitParams
 from pipeline.evaluation.params import DetectPredict, LocalizePredict
 from pipeline.export.params import ExportParams, Ptq, Qat
-from pipeline.models.heads import AnchorFreeHead, FlattenHead, LocalizeHead, PoolHead, Yolov3Head
+from pipeline.models.heads import (
+    AnchorFreeHead,
+    FlattenHead,
+    LocalizeHead,
+    PoolHead,
+    SsdliteHead,
+    Yolov1Head,
+    Yolov3Head,
+)
 from pipeline.tracking import serving_package
 from pipeline.tracking.dvc_state import TIMED, timed
 from pipeline.tracking.params import TrackParams
@@ -202,8 +210,15 @@ def names_in(folders: tuple[str, ...]) -> Iterator[str]:
     [
         (("pipeline/datasets/ingest",), (DatasetParams, SplitParams)),
         (("pipeline/augment",), (AugmentParams,)),
+<<<<<<< HEAD
         (("pipeline/augment", "pipeline/ops"), tuple(STEPS.values())),
         (("pipeline/models",), (PoolHead, FlattenHead, LocalizeHead, AnchorFreeHead, Yolov3Head)),
+=======
+        (
+            ("pipeline/models",),
+            (PoolHead, FlattenHead, LocalizeHead, AnchorFreeHead, Yolov3Head, SsdliteHead, Yolov1Head),
+        ),
+>>>>>>> heads
         (("pipeline/training",), (ClassifyTrain, LocalizeTrain, DetectTrain, DetectOnline)),
         (("pipeline/training",), (ClassifyModel, LocalizeModel, DetectModel)),
         (("pipeline/ops", "pipeline/evaluation"), (LocalizePredict, DetectPredict)),

@@ -14,6 +14,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from heads import ON_STRIDES, head_of
 from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -29,7 +30,7 @@ from pipeline.models.localizer import Localizer
 from pipeline.models.mobilenets import named, register, smallest_input
 from pipeline.models.nets import Deployed, build, load_model, take_over
 from pipeline.models.yolov3 import kmeans_anchors
-from pipeline.ops.decode import decode
+from pipeline.ops.decode import FORMS, decode
 from pipeline.ops.preprocess import Frame
 from pipeline.training.quick import DepthwiseConv2d, join_frozen_norms, learning_norms, measure_norms, quicken
 from pipeline.training.train import write_weights
@@ -48,6 +49,8 @@ DETECT: dict[str, dict[str, Any]] = {
         "kind": "yolov3",
         "anchors": [[[6, 6], [8, 16], [16, 8]], [[16, 16], [24, 28], [28, 24]], [[32, 32], [40, 60], [64, 50]]],
     },
+    "ssdlite": head_of("ssdlite"),
+    "yolov1": head_of("yolov1"),
 }
 
 
@@ -188,7 +191,7 @@ STARTS: dict[str, tuple[str, dict[str, Any]]] = {
     "flatten": ("classify", {"kind": "flatten", "dropout": 0.5}),
     "localize": ("localize", HEADS["localize"]),
     "anchor_free": ("detect", DETECT["anchor_free"]),
-    "yolov3": ("detect", DETECT["yolov3"]),
+    **{kind: ("detect", DETECT[kind]) for kind in ("yolov3", "ssdlite", "yolov1")},
 }
 
 
@@ -214,7 +217,7 @@ def begun(made: ModelSpec, file: Path) -> tuple[nn.Module, Pretrained]:
 
 def rows_of(output: torch.Tensor, names: list[str], wanted: list[str], kind: str, repeats: int) -> torch.Tensor:
     """Those of an output's rows, in a row of `names` each, that are of `wanted`."""
-    if kind in ("boxes", "box", "presence", "objectness"):
+    if kind in ("boxes", "box", "presence", "objectness", "background"):
         return output
     return output.unflatten(1, (repeats, len(names), -1))[:, :, [names.index(name) for name in wanted]]
 
@@ -227,7 +230,7 @@ def test_a_whole_net_goes_on_with_the_labels_and_landmarks_that_both_have(tmp_pa
     before = learned(tmp_path / "old", old)
     new = replace(old, labels=["fox", "wolf", "cat", "bee"], landmarks=old.landmarks and ["right_eye", "nose"])
     after, start = begun(new, tmp_path / "old/model.safetensors")
-    image, repeats = torch.rand(2, 3, 64, 64), 3 if kind == "yolov3" else 1
+    image, repeats = torch.rand(2, 3, 64, 64), len(head.get("anchors", [[0]])[0])
     with torch.no_grad():
         answers = zip(old.outputs, before(image), after(image), strict=True)
         for name, was, found in answers:
@@ -547,8 +550,8 @@ def test_hundreds_of_objects_and_duplicates_have_a_loss() -> None:
     corner = torch.rand(300, 2, generator=draw) * 58
     boxes = torch.cat([corner, corner + 0.5 + 5 * torch.rand(300, 2, generator=draw)], dim=1)
     crowded = scene(*boxes.tolist(), *boxes[:5].tolist(), [0.0, 0, 64, 64])
-    for kind in ("anchor_free", "yolov3"):
-        net = build(spec("detect", **DETECT[kind]))
+    for head in DETECT.values():
+        net = build(spec("detect", **head))
         loss = net.loss(net(torch.rand(2, 3, 64, 64)), crowded)
         loss.backward()
         assert torch.isfinite(loss)
@@ -556,19 +559,16 @@ def test_hundreds_of_objects_and_duplicates_have_a_loss() -> None:
 
 
 @pytest.mark.parametrize("strides", [[8, 16, 32], [4, 8, 16, 32], [8, 16, 32, 64], [16, 32]])
-@pytest.mark.parametrize("kind", ["anchor_free", "yolov3"])
+@pytest.mark.parametrize("kind", ON_STRIDES)
 def test_heads_stand_on_any_strides(kind: str, strides: list[int]) -> None:
-    head = DETECT[kind] | {"strides": strides}
-    if kind == "yolov3":
-        head["anchors"] = kmeans_anchors(np.random.default_rng(0).uniform(4, 60, (50, 2)), strides)
-    made = spec("detect", 128, **head)
+    made = spec("detect", 128, **head_of(kind, 60, strides))
     net = build(made).eval()
     with torch.no_grad():
         found = dict(zip(made.outputs, net(torch.rand(1, 3, 128, 128)), strict=True))
     assert list(net.strides) == strides
     for s in strides:
         assert found[f"scores_{s}"].shape[-2:] == (128 // s, 128 // s)
-    assert "objectness_32" in found or kind == "anchor_free"
+    assert {name.split("_")[0] for name in found} == set(FORMS[net.boxes].outputs)
 
 
 def test_an_exact_answer_costs_nothing_in_boxes_and_decodes_to_the_objects() -> None:
@@ -645,7 +645,9 @@ def targets(task: str) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("task", "head"), [*((task, {}) for task in SHAPES), ("detect", DETECT["yolov3"])], ids=[*SHAPES, "yolov3"]
+    ("task", "head"),
+    [*((task, {}) for task in SHAPES), *(("detect", DETECT[kind]) for kind in ("yolov3", "ssdlite", "yolov1"))],
+    ids=[*SHAPES, "yolov3", "ssdlite", "yolov1"],
 )
 def test_a_net_learns_four_pictures(task: str, head: dict[str, Any]) -> None:
     torch.manual_seed(0)

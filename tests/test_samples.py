@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from heads import DETECTORS, with_head
 from PIL import Image
 from shipped import SIDE, spec_of
 
@@ -69,7 +70,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def write_case(folder: Path, spec: ModelSpec, images: list[Image.Image], outputs: list[np.ndarray]) -> None:
     contract = preprocessing(spec)
     folder.mkdir()
-    flat = [f"{v:.17g}" for level in contract["decode"].get("anchors") or [] for anchor in level for v in anchor]
+    anchors = contract["decode"].get("anchors") or []
     told: dict[str, Any] = {
         **dict.fromkeys(("score", "before_nms", "nms", "nms_iou", "vote_iou", "soft_sigma", "max_objects"), 0),
         "boxes": "",
@@ -81,7 +82,7 @@ def write_case(folder: Path, spec: ModelSpec, images: list[Image.Image], outputs
         "outputs": "|".join(contract["outputs"]),
         "preprocess": "|".join(f"{step['step']}:{step.get('side', 0)}" for step in contract["preprocess"]),
         "strides": "|".join(map(str, contract["decode"].get("strides", []))),
-        "anchors": "|".join(flat),
+        "anchors": "|".join(",".join(f"{v:.17g}" for anchor in level for v in anchor) for level in anchors),
         "sizes": "|".join(f"{image.width}x{image.height}" for image in images),
     }
     if fit := told.pop("calibration", None):
@@ -105,21 +106,14 @@ def expected_rows(spec: ModelSpec, image: Image.Image, outputs: list[np.ndarray]
     return [*rows, [label or "", *(scores or {}).values()]]
 
 
-def anchored(spec: ModelSpec) -> ModelSpec:
-    anchors = [[[s * a, s * b] for a, b in ((1.0, 1.5), (2.0, 1.2), (3.1, 2.9))] for s in (8, 16, 32)]
-    outputs = [f"{kind}_{s}" for s in (8, 16, 32) for kind in ("scores", "boxes", "objectness", "landmarks")]
-    return replace(
-        spec, head={"kind": "yolov3", "strides": [8, 16, 32], "anchors": anchors}, outputs=outputs, boxes="anchors"
-    )
-
-
 def drawn_outputs(spec: ModelSpec, count: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Crowded on purpose: boxes of neighbouring cells overlap, so that suppression and votes have work."""
-    anchors, labels, points = 3 if "anchors" in spec.head else 1, len(spec.labels), len(spec.landmarks)
+    anchors, labels, points = len(spec.head.get("anchors", [[0]])[0]), len(spec.labels), len(spec.landmarks)
     channels = {
         "scores": anchors * labels,
         "boxes": anchors * 4,
         "objectness": anchors,
+        "background": anchors,
         "landmarks": anchors * 3 * points,
     }
     flat = {"logits": labels, "presence": 1, "box": 4, "classes": labels}
@@ -129,7 +123,7 @@ def drawn_outputs(spec: ModelSpec, count: int, rng: np.random.Generator) -> list
         side = SIDE // int(stride) if stride else 0
         shape = (channels[kind], side, side) if stride else (flat.get(kind, 2 * points),)
         values = rng.normal(0, 1.5, (count, *shape))
-        if kind == "boxes" and anchors == 1:
+        if kind == "boxes" and spec.boxes == "distances":
             values = rng.uniform(0.5, 3, (count, *shape))
         made.append(values.astype(np.float32))
     return made
@@ -148,7 +142,8 @@ def cases() -> dict[str, ModelSpec]:
         **{f"steps-{n}": replace(spec_of("classify"), preprocess=steps) for n, steps in enumerate(STEPS)},
         **{
             f"{kind}-{nms}": replace(spec, resize=rule, predict={**detect.predict, "nms": nms})
-            for kind, spec in (("anchor_free", detect), ("yolov3", anchored(detect)))
+            for kind in DETECTORS
+            for spec in (with_head(kind, detect),)
             for nms, rule in (("hard", "stretch"), ("soft", "crop"), ("vote", "letterbox"))
         },
         **{

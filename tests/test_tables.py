@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.files import write_json
-from pipeline.experiments.tables import comparison_table, cost_table, layer_table, verify_table
+from pipeline.core.sample import Object
+from pipeline.experiments.tables import comparison_table, cost_table, layer_table, target_table, verify_table
 
 
 def test_a_row_per_run_and_model(tmp_path: Path) -> None:
@@ -52,3 +53,14 @@ def test_a_comparison_is_its_csv_or_empty(tmp_path: Path) -> None:
     (tmp_path / "compare").mkdir()
     (tmp_path / "compare/actions.csv").write_text("model,accuracy\nvgg16,0.5\n")
     assert comparison_table(tmp_path, "actions").to_dict("records") == [{"model": "vgg16", "accuracy": 0.5}]
+
+
+def test_the_target_of_a_grid_has_a_row_per_cell() -> None:
+    objects = [Object("dog", (0.05, 0.1, 0.5, 0.5)), Object("cat", (0.7, 0.75, 0.2, 0.125))]
+    table = target_table(objects, ["cat", "dog"], 4)
+    assert list(table.columns) == ["p_c", "x", "y", "w", "h", "cat", "dog"]
+    assert len(table) == 16
+    filled = table[table.p_c > 0]
+    assert list(filled.index) == [(1, 1), (3, 3)]
+    assert filled.loc[(1, 1)].tolist() == pytest.approx([1, 0.2, 0.4, 0.5, 0.5, 0, 1], abs=1e-5)
+    assert target_table([], ["cat"], 2).to_numpy().sum() == 0

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, open_browser
+from heads import head_of
 from PIL import Image
 from safetensors.torch import save_file
 from selenium import webdriver
@@ -367,13 +368,12 @@ def test_a_turned_photo_is_put_upright(picture: Path, serve, window) -> None:
 
 
 @pytest.mark.parametrize("nms", ["hard", "soft", "vote"])
-@pytest.mark.parametrize("kind", ["anchor_free", "yolov3"])
+@pytest.mark.parametrize("kind", ["anchor_free", "yolov3", "ssdlite"])
 def test_outputs_are_decoded_as_ours_are(kind: str, nms: str, serve, window) -> None:
     window.get(serve(PAGE))
-    anchors = [[[6, 6], [8, 16], [16, 8]], [[16, 16], [24, 28], [28, 24]], [[32, 32], [40, 60], [64, 50]]]
-    head = {"kind": kind, "strides": [8, 16, 32], "neck": 16, "channels": 16}
-    head |= {"anchors": anchors} if kind == "yolov3" else {}
-    spec = replace(spec_of("detect"), head=head, predict={"score": 0.2, "nms": nms, "nms_iou": 0.4, "max_objects": 30})
+    spec = replace(
+        spec_of("detect"), head=head_of(kind), predict={"score": 0.2, "nms": nms, "nms_iou": 0.4, "max_objects": 30}
+    )
     net = build(spec)
     spec.outputs, spec.strides, spec.boxes = list(net.outputs), list(net.strides), net.boxes
     frame = frame_of(120, 77, SIDE, "letterbox")

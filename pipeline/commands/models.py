@@ -35,6 +35,12 @@ def cost(args: argparse.Namespace) -> None:
         return
     if args.plot:
         raise InputError(f"--plot {args.plot}: is drawn of a --budget; there is none")
+    if args.table:
+        from pipeline.experiments.papers import tables, tables_text
+
+        found_tables = tables()
+        print(json_text(found_tables) if args.json else tables_text(found_tables))
+        return
     from pipeline.core.spec import model_folder
     from pipeline.graph.cost import backbone_cost, cost, cost_text
     from pipeline.models.mobilenets import FAMILIES, named

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.files import read_json
+from pipeline.core.sample import Object
 
 
 def verify_table(reports: Path) -> Any:
@@ -72,3 +73,23 @@ def layer_table(backbone: str, size: int) -> Any:
     from pipeline.graph.cost import backbone_cost
 
     return pd.DataFrame([asdict(layer) for layer in backbone_cost(backbone, size).layers])
+
+
+def target_table(objects: list[Object], labels: list[str], cells: int) -> Any:
+    """A pandas DataFrame of what a net with YOLO's first head should say of `objects` on a grid of `cells` x `cells`: a
+    row per cell (row, column) with p_c, x, y of the centre in the cell, w, h as shares of the image, and each label.
+    """
+    import pandas as pd
+    import torch
+
+    from pipeline.models.yolov1 import target_tensor
+
+    boxes = torch.tensor([o.box for o in objects]).view(-1, 4) * cells  # on a canvas of a pixel a cell
+    target = {
+        "image": torch.zeros(len(objects), dtype=torch.int64),
+        "box": torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], dim=1),
+        "label": torch.tensor([labels.index(o.label) for o in objects], dtype=torch.int64),
+    }
+    wanted, _ = target_tensor(target, (1, cells, cells, len(labels)), 1, cells)
+    places = pd.MultiIndex.from_product([range(cells), range(cells)], names=["row", "column"])
+    return pd.DataFrame(wanted[0].flatten(0, 1).numpy(), places, ["p_c", "x", "y", "w", "h", *labels])

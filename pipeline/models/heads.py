@@ -74,6 +74,25 @@ class Yolov3Head(DetectHead):
     """Anchors by k-means over the training boxes, and objectness."""
 
 
+class SsdliteHead(DetectHead):
+    kind: Literal["ssdlite"] = "ssdlite"
+    """SSD's default boxes, and a softmax over the labels and the background."""
+
+
+class Yolov1Head(DetectHead):
+    kind: Literal["yolov1"] = "yolov1"
+    """YOLO's first form: one grid, one object in a cell."""
+    strides: list[Literal[4, 8, 16, 32, 64]] = [16]
+    """One grid of cells, so many pixels apart: 4 to 32."""
+
+    @field_validator("strides")
+    @classmethod
+    def _doubling(cls, strides: list[int]) -> list[int]:
+        if len(strides) != 1 or strides[0] > 32:
+            raise ValueError(f"strides {strides}: expected one, of 4 to 32: [16]")
+        return strides
+
+
 @dataclass(frozen=True, slots=True)
 class Head:
     """A place is "module:name", imported once it is used."""
@@ -82,7 +101,7 @@ class Head:
     options: type[Block]
     module: str = ""  # of a detector's: place of the class, called with (inputs, channels, labels, landmarks, strides)
     boxes: str = ""  # of a detector's: how its outputs become boxes, a key of `ops.decode.FORMS`
-    anchors: str = ""  # place of a function from box sizes and strides to its anchors; it is then called with these too
+    anchors: str = ""  # place of `find_anchors`; the class is then called with its anchors too
 
     @property
     def module_class(self) -> Callable[..., Any]:
@@ -92,8 +111,8 @@ class Head:
 
     @property
     def find_anchors(self) -> Callable[..., list[list[list[float]]]]:
-        """`find_anchors(sizes, strides)`: of the training boxes' sizes [M, 2] in pixels of the canvas, the anchors
-        [stride][anchor](width, height).
+        """`find_anchors(sizes, strides, side)`: of the training boxes' sizes [M, 2] in pixels of the canvas, and the
+        canvas's side, the anchors [stride][anchor](width, height).
         """
         function: Callable[..., list[list[list[float]]]] = load(self.anchors)
         return function
@@ -110,6 +129,20 @@ HEADS: dict[str, Head] = {
         module="pipeline.models.yolov3:Yolov3",
         boxes="anchors",
         anchors="pipeline.models.yolov3:kmeans_anchors",
+    ),
+    "ssdlite": Head(
+        "detect",
+        SsdliteHead,
+        module="pipeline.models.ssdlite:Ssdlite",
+        boxes="offsets",
+        anchors="pipeline.models.ssdlite:default_boxes",
+    ),
+    "yolov1": Head(
+        "detect",
+        Yolov1Head,
+        module="pipeline.models.yolov1:Yolov1",
+        boxes="anchors",
+        anchors="pipeline.models.yolov1:quarter_of_the_canvas",
     ),
 }
 

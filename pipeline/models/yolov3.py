@@ -131,7 +131,7 @@ def _answering(
     return row[on_grid], anchor[on_grid], cells[on_grid, 1], cells[on_grid, 0]
 
 
-def kmeans_anchors(sizes: NDArray[np.float64], strides: Sequence[int]) -> list[list[list[float]]]:
+def kmeans_anchors(sizes: NDArray[np.float64], strides: Sequence[int], _side: int = 0) -> list[list[list[float]]]:
     """Three anchors (width, height in pixels of the canvas) per stride, small ones first, from those of the training
     boxes [M, 2]: k-means by 1 - IoU of boxes with one corner in common (Redmon and Farhadi, YOLO9000, 2016).
 

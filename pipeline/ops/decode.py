@@ -1,5 +1,6 @@
 """From the graph's outputs to labels and objects in the image's frame: numpy only, the same for every runtime."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,6 +15,8 @@ from pipeline.ops.preprocess import Frame
 
 Array = NDArray[np.float32]
 BEFORE_NMS = 1000  # the best cells per image that go into NMS
+OFFSET_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # what SSD multiplies offsets of x, y, width and height by, to learn them alike
+MOST_OFFSET = math.log(1000 / 16)  # of a side; a larger one is taken for this
 
 
 def decode(
@@ -92,22 +95,50 @@ def _from_distances(named: dict[str, Array], level: int, spec: ModelSpec, score:
 def _from_anchors(named: dict[str, Array], level: int, spec: ModelSpec, score: float) -> tuple[Any, ...]:
     """The same of a head with anchors; a score is that of the label times the objectness."""
     stride, anchors = spec.strides[level], np.array(spec.head["anchors"][level])
-    by_anchor = {
-        kind: named[f"{kind}_{stride}"].reshape(len(anchors), -1, *named[f"{kind}_{stride}"].shape[1:])
-        for kind in ("scores", "boxes", "objectness", *(["landmarks"] if spec.landmarks else []))
-    }
+    by_anchor = _by_anchor(named, stride, len(anchors))
     probability = _sigmoid(by_anchor["scores"]) * _sigmoid(by_anchor["objectness"])
     anchor, label, y, x = np.nonzero(probability >= score)
     raw = _sigmoid(by_anchor["boxes"][anchor, :, y, x]).reshape(-1, 4)
     centre = (raw[:, :2] * 2 - 0.5 + np.stack([x, y], axis=1)) * stride
     half = (raw[:, 2:] * 2) ** 2 * anchors[anchor] / 2
-    points = np.zeros((len(x), 0, 3))
-    if spec.landmarks:
-        points = by_anchor["landmarks"][anchor, :, y, x].reshape(len(x), len(spec.landmarks), 3).astype(float)
-        middle = (np.stack([x, y], axis=1) + 0.5) * stride
-        points[..., :2] = points[..., :2] * anchors[anchor][:, None] + middle[:, None]
     boxes = np.concatenate([centre - half, centre + half], axis=1)
-    return probability[anchor, label, y, x], label, boxes, points
+    at = anchor, slice(None), y, x
+    return probability[anchor, label, y, x], label, boxes, _by_sides(by_anchor, at, anchors, stride, spec)
+
+
+def _from_offsets(named: dict[str, Array], level: int, spec: ModelSpec, score: float) -> tuple[Any, ...]:
+    """The same of a head with SSD's default boxes; a score is the label's share of a softmax with the background."""
+    stride, anchors = spec.strides[level], np.array(spec.head["anchors"][level])
+    by_anchor = _by_anchor(named, stride, len(anchors))
+    logits = np.concatenate([by_anchor["background"], by_anchor["scores"]], axis=1)
+    # rounded once, at the end: equal scores of an int8 file stay equal, whatever the order that they are summed in
+    probability = _softmax(logits.astype(np.float64), axis=1)[:, 1:]
+    anchor, label, y, x = np.nonzero(probability >= score)
+    offsets = by_anchor["boxes"][anchor, :, y, x].reshape(-1, 4) / np.array(OFFSET_WEIGHTS)
+    centre = (np.stack([x, y], axis=1) + 0.5) * stride + offsets[:, :2] * anchors[anchor]
+    half = np.exp(np.minimum(offsets[:, 2:], MOST_OFFSET)) * anchors[anchor] / 2
+    boxes = np.concatenate([centre - half, centre + half], axis=1)
+    at = anchor, slice(None), y, x
+    return probability[anchor, label, y, x], label, boxes, _by_sides(by_anchor, at, anchors, stride, spec)
+
+
+def _by_anchor(named: dict[str, Array], stride: int, anchors: int) -> dict[str, Array]:
+    """The outputs of a stride by their kind, [A, channels of one, H, W] each."""
+    own = {name.rsplit("_", 1)[0]: o for name, o in named.items() if name.rsplit("_", 1)[1] == str(stride)}
+    return {kind: o.reshape(anchors, -1, *o.shape[1:]) for kind, o in own.items()}
+
+
+def _by_sides(
+    by_anchor: dict[str, Array], at: tuple[Any, ...], anchors: NDArray[np.float64], stride: int, spec: ModelSpec
+) -> NDArray[np.float64]:
+    """The landmarks [P, L, 3] of the anchors and cells `at` (anchor, :, y, x), which are in sides of their anchor."""
+    anchor, _, y, x = at
+    if not spec.landmarks:
+        return np.zeros((len(x), 0, 3))
+    points = by_anchor["landmarks"][at].reshape(len(x), len(spec.landmarks), 3).astype(float)
+    middle = (np.stack([x, y], axis=1) + 0.5) * stride
+    points[..., :2] = points[..., :2] * anchors[anchor][:, None] + middle[:, None]
+    return points
 
 
 class Form(NamedTuple):
@@ -143,6 +174,19 @@ FORMS: dict[str, Form] = {
         },
         "box, with b = sigmoid(boxes): its centre at (2 b_x - 0.5 + i, 2 b_y - 0.5 + j) s, "
         "its sides anchor_w (2 b_w)^2 and anchor_h (2 b_h)^2; A anchors a stride, `anchors` has their sides in pixels",
+    ),
+    "offsets": Form(
+        _from_offsets,
+        {
+            "scores": "[A K, S/s, S/s]: the first K channels are the first anchor's",
+            "boxes": "[A 4, S/s, S/s]: offsets of x, y, width, height from the anchor",
+            "background": "[A, S/s, S/s]: softmax over it and its anchor's K scores gives the labels' probabilities",
+            "landmarks": "[A 3 L, S/s, S/s]: per landmark x, y from the cell's centre in anchor sides, visibility",
+        },
+        f"box, with b = boxes: its centre at (i + 0.5) s + anchor_w b_x / {OFFSET_WEIGHTS[0]:g} and (j + 0.5) s + "
+        f"anchor_h b_y / {OFFSET_WEIGHTS[1]:g}, its sides anchor_w exp(b_w / {OFFSET_WEIGHTS[2]:g}) and anchor_h "
+        f"exp(b_h / {OFFSET_WEIGHTS[3]:g}), each exponent {MOST_OFFSET:.6f} at most; A anchors a stride, `anchors` has "
+        "their sides in pixels",
     ),
 }
 
@@ -186,6 +230,6 @@ def _sigmoid(x: Array) -> Array:
     return np.asarray(1 / (1 + np.exp(-np.clip(x, -60, 60))), dtype=np.float32)
 
 
-def _softmax(x: Array) -> Array:
-    e = np.exp(x - x.max())
-    return np.asarray(e / e.sum(), dtype=np.float32)
+def _softmax(x: NDArray[Any], axis: int = 0) -> Array:
+    e = np.exp(x - x.max(axis, keepdims=True))
+    return np.asarray(e / e.sum(axis, keepdims=True), dtype=np.float32)

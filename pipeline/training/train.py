@@ -129,7 +129,7 @@ def starting_net(
 
     spec = make_spec(name, run, dataset, pretrained.mean, pretrained.std)
     if isinstance(run, DetectRun) and (head := HEADS[run.model.head.kind]).anchors:
-        spec.head["anchors"] = head.find_anchors(box_sizes(train, spec), run.model.head.strides)
+        spec.head["anchors"] = head.find_anchors(box_sizes(train, spec), run.model.head.strides, spec.size)
     torch.manual_seed(run.train.seed)
     net = build(spec, pretrained)
     if isinstance(net, Localizer):

@@ -16,7 +16,7 @@ fun main(folders: Array<String>) = folders.map(::File).forEach { folder ->
         score = told.getValue("score").toDouble(),
         boxes = told.getValue("boxes"),
         strides = words("strides").map { it.toInt() },
-        anchors = words("anchors").map { it.toDouble() }.chunked(2).chunked(3),
+        anchors = words("anchors").map { level -> level.split(",").map { it.toDouble() }.chunked(2) },
         beforeNms = told.getValue("before_nms").toInt(), nms = told.getValue("nms"),
         nmsIou = told.getValue("nms_iou").toDouble(), voteIou = told.getValue("vote_iou").toDouble(),
         softSigma = told.getValue("soft_sigma").toDouble(), maxObjects = told.getValue("max_objects").toInt(),

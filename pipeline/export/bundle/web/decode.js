@@ -6,6 +6,8 @@ import { calibrated } from "./calibrate.js";
 const BEFORE_NMS = 1000; // the best cells that go into NMS
 const VISIBLE = 2;
 const HIDDEN = 1;
+const OFFSET_WEIGHTS = [10, 10, 5, 5]; // of SSD's x, y, width, height
+const MOST_OFFSET = Math.log(1000 / 16);
 
 /**
  * What the model says of one picture.
@@ -39,7 +41,7 @@ function oneObject(outputs, spec, score) {
 }
 
 function manyObjects(outputs, spec, score) {
-  const cellsOf = { distances: fromDistances, anchors: fromAnchors }[spec.boxes];
+  const cellsOf = { distances: fromDistances, anchors: fromAnchors, offsets: fromOffsets }[spec.boxes];
   const candidates = spec.strides
     .flatMap((stride, level) => cellsOf(outputs, stride, level, spec, score))
     .sort((a, b) => b.score - a.score)
@@ -99,13 +101,56 @@ function fromAnchors(outputs, stride, level, spec, score) {
     const y = (raw[1] * 2 - 0.5 + row) * stride;
     const across = ((raw[2] * 2) ** 2 * width) / 2;
     const down = ((raw[3] * 2) ** 2 * height) / 2;
-    const points = spec.landmarks.map((_, p) => {
-      const first = (anchor * spec.landmarks.length + p) * 3 * cells + cell;
-      const [dx, dy, seen] = triple(outputs[`landmarks_${stride}`].data, first, cells);
-      return [(column + 0.5) * stride + dx * width, (row + 0.5) * stride + dy * height, seen];
-    });
+    const points = bySides(outputs, spec, stride, anchor, cell, columns, cells, [width, height]);
     const box = [x - across, y - down, x + across, y + down];
     return { label: Math.floor(i / cells) % labels, score: own, box, points };
+  });
+}
+
+/** The same of a head with SSD's default boxes; a score is the label's share of a softmax with the background. */
+function fromOffsets(outputs, stride, level, spec, score) {
+  const anchors = spec.head.anchors[level];
+  const labels = spec.labels.length;
+  const scores = outputs[`scores_${stride}`];
+  const boxes = outputs[`boxes_${stride}`].data;
+  const [, , rows, columns] = scores.dims;
+  const cells = rows * columns;
+  const shares = sharesOf(scores.data, outputs[`background_${stride}`].data, labels, cells);
+  return above(shares, (i) => shares[i], score).map(([i, own]) => {
+    const cell = i % cells;
+    const anchor = Math.floor(i / (cells * labels));
+    const [width, height] = anchors[anchor];
+    const offsets = OFFSET_WEIGHTS.map((weight, side) => boxes[(anchor * 4 + side) * cells + cell] / weight);
+    const x = ((cell % columns) + 0.5) * stride + offsets[0] * width;
+    const y = (Math.floor(cell / columns) + 0.5) * stride + offsets[1] * height;
+    const across = (Math.exp(Math.min(offsets[2], MOST_OFFSET)) * width) / 2;
+    const down = (Math.exp(Math.min(offsets[3], MOST_OFFSET)) * height) / 2;
+    const points = bySides(outputs, spec, stride, anchor, cell, columns, cells, [width, height]);
+    const box = [x - across, y - down, x + across, y + down];
+    return { label: Math.floor(i / cells) % labels, score: own, box, points };
+  });
+}
+
+/** The softmax over the background and the labels of each anchor and cell: what is the labels', laid out as `scores`. */
+function sharesOf(scores, background, labels, cells) {
+  const shares = new Float32Array(scores.length);
+  background.forEach((empty, i) => {
+    const first = Math.floor(i / cells) * labels * cells + (i % cells);
+    const all = Array.from({ length: labels }, (_, label) => scores[first + label * cells]);
+    softmax([empty, ...all]).forEach((share, k) => {
+      if (k > 0) shares[first + (k - 1) * cells] = share;
+    });
+  });
+  return shares;
+}
+
+/** The landmarks of one anchor of a cell, which are in its sides from the cell's centre. */
+function bySides(outputs, spec, stride, anchor, cell, columns, cells, [width, height]) {
+  return spec.landmarks.map((_, p) => {
+    const first = (anchor * spec.landmarks.length + p) * 3 * cells + cell;
+    const [dx, dy, seen] = triple(outputs[`landmarks_${stride}`].data, first, cells);
+    const row = Math.floor(cell / columns);
+    return [((cell % columns) + 0.5) * stride + dx * width, (row + 0.5) * stride + dy * height, seen];
   });
 }
 

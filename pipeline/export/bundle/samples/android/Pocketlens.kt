@@ -21,9 +21,9 @@ class Contract(
     val outputs: List<String>, // names, in the order in which the model gives them
     val preprocess: List<Step> = emptyList(), // of the canvas, after the resize
     val score: Double = 0.0,
-    val boxes: String = "", // of a detector, how its outputs become boxes: distances or anchors
+    val boxes: String = "", // of a detector, how its outputs become boxes: distances, anchors or offsets
     val strides: List<Int> = emptyList(),
-    val anchors: List<List<List<Double>>> = emptyList(), // [stride][anchor](width, height) in pixels; for `boxes` of anchors only
+    val anchors: List<List<List<Double>>> = emptyList(), // [stride][anchor](width, height) in pixels; not for `boxes` of distances
     val beforeNms: Int = 0,
     val nms: String = "", // hard, soft or vote
     val nmsIou: Double = 0.0,
@@ -234,6 +234,9 @@ private fun oneObject(named: Map<String, FloatArray>, contract: Contract): List<
     return listOf(Found(contract.labels[label], presence, box[0], box[1], box[2], box[3], landmarks))
 }
 
+private val OFFSET_WEIGHTS = doubleArrayOf(10.0, 10.0, 5.0, 5.0) // of SSD's x, y, width, height
+private val MOST_OFFSET = ln(1000.0 / 16)
+
 /** A box (left, top, right, bottom) in pixels of the canvas; `points` has x, y, visibility of each landmark. */
 private class Box(val score: Double, val label: Int, val sides: DoubleArray, val points: DoubleArray) {
     val area get() = max(0.0, sides[2] - sides[0]) * max(0.0, sides[3] - sides[1])
@@ -250,7 +253,8 @@ private fun objects(named: Map<String, FloatArray>, c: Contract): List<Found> {
         when (c.boxes) {
             "distances" -> fromDistances(named, it, c)
             "anchors" -> fromAnchors(named, it, c)
-            else -> error("boxes ${c.boxes}; expected distances or anchors")
+            "offsets" -> fromOffsets(named, it, c)
+            else -> error("boxes ${c.boxes}; expected distances, anchors or offsets")
         }
     }
     val boxes = all.sortedByDescending { it.score }.take(c.beforeNms) // stable: equal scores keep their order
@@ -308,15 +312,60 @@ private fun fromAnchors(named: Map<String, FloatArray>, level: Int, c: Contract)
         val y = (raw(1) - 0.5 + cell / side) * stride
         val halfW = raw(2) * raw(2) * width / 2
         val halfH = raw(3) * raw(3) * height / 2
-        val points = DoubleArray(3 * c.landmarks) {
-            val value = landmarks[(anchor * 3 * c.landmarks + it) * cells + cell].toDouble()
-            when (it % 3) {
-                0 -> (cell % side + 0.5) * stride + value * width
-                1 -> (cell / side + 0.5) * stride + value * height
-                else -> value
-            }
-        }
+        val points = bySides(landmarks, level, anchor, cell, c)
         Box(score, i / cells % labels, doubleArrayOf(x - halfW, y - halfH, x + halfW, y + halfH), points)
+    }
+}
+
+/** Of SSD's default boxes: a score is the label's share of a softmax with the background. */
+private fun fromOffsets(named: Map<String, FloatArray>, level: Int, c: Contract): List<Box> {
+    val stride = c.strides[level]
+    val side = c.size / stride
+    val cells = side * side
+    val labels = c.labels.size
+    val scores = named.getValue("scores_$stride")
+    val boxes = named.getValue("boxes_$stride")
+    val landmarks = named["landmarks_$stride"] ?: FloatArray(0)
+    val shares = sharesOf(scores, named.getValue("background_$stride"), labels, cells)
+    return scores.indices.mapNotNull { i ->
+        val score = shares[i]
+        if (score < c.score) return@mapNotNull null
+        val cell = i % cells
+        val anchor = i / cells / labels
+        val (width, height) = c.anchors[level][anchor]
+        fun offset(k: Int) = boxes[(anchor * 4 + k) * cells + cell] / OFFSET_WEIGHTS[k]
+        val x = (cell % side + 0.5) * stride + offset(0) * width
+        val y = (cell / side + 0.5) * stride + offset(1) * height
+        val halfW = exp(min(offset(2), MOST_OFFSET)) * width / 2
+        val halfH = exp(min(offset(3), MOST_OFFSET)) * height / 2
+        val points = bySides(landmarks, level, anchor, cell, c)
+        Box(score, i / cells % labels, doubleArrayOf(x - halfW, y - halfH, x + halfW, y + halfH), points)
+    }
+}
+
+/** The softmax over the background and the labels of each anchor and cell: what is the labels', laid out as `scores`. */
+private fun sharesOf(scores: FloatArray, background: FloatArray, labels: Int, cells: Int): DoubleArray {
+    val shares = DoubleArray(scores.size)
+    background.indices.forEach { i ->
+        val first = i / cells * labels * cells + i % cells
+        val all = softmax(FloatArray(labels + 1) { if (it == 0) background[i] else scores[first + (it - 1) * cells] })
+        for (label in 0 until labels) shares[first + label * cells] = all[label + 1]
+    }
+    return shares
+}
+
+/** x, y, visibility of the landmarks of one anchor of a cell; they are in its sides from the cell's centre. */
+private fun bySides(landmarks: FloatArray, level: Int, anchor: Int, cell: Int, c: Contract): DoubleArray {
+    val stride = c.strides[level]
+    val side = c.size / stride
+    val (width, height) = c.anchors[level][anchor]
+    return DoubleArray(3 * c.landmarks) {
+        val value = landmarks[(anchor * 3 * c.landmarks + it) * side * side + cell].toDouble()
+        when (it % 3) {
+            0 -> (cell % side + 0.5) * stride + value * width
+            1 -> (cell / side + 0.5) * stride + value * height
+            else -> value
+        }
     }
 }
 
@@ -382,5 +431,6 @@ private fun sigmoid(x: Float): Double = 1 / (1 + exp(-x.toDouble()))
 private fun softmax(x: FloatArray): List<Double> {
     val largest = x.maxOrNull() ?: 0f
     val e = x.map { exp((it - largest).toDouble()) }
-    return e.map { it / e.sum() }
+    val sum = e.sum()
+    return e.map { it / sum }
 }

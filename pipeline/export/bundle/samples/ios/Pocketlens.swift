@@ -15,9 +15,9 @@ struct Contract {
     var outputs: [String]  // names, in the order in which the model gives them
     var preprocess: [Step] = []  // of the canvas, after the resize
     var score = 0.0
-    var boxes = ""  // of a detector, how its outputs become boxes: distances or anchors
+    var boxes = ""  // of a detector, how its outputs become boxes: distances, anchors or offsets
     var strides: [Int] = []
-    var anchors: [[[Double]]] = []  // [stride][anchor](width, height) in pixels; for `boxes` of anchors only
+    var anchors: [[[Double]]] = []  // [stride][anchor](width, height) in pixels; not for `boxes` of distances
     var beforeNms = 0
     var nms = ""  // hard, soft or vote
     var nmsIou = 0.0
@@ -273,6 +273,9 @@ private func oneObject(_ named: [String: [Float]], _ contract: Contract) -> [Fou
     ]
 }
 
+private let offsetWeights: [Double] = [10, 10, 5, 5]  // of SSD's x, y, width, height
+private let mostOffset = log(1000.0 / 16)
+
 /// A box (left, top, right, bottom) in pixels of the canvas; `points` has x, y, visibility of each landmark.
 private struct Box {
     var score: Double
@@ -294,7 +297,8 @@ private func objects(_ named: [String: [Float]], _ c: Contract) -> [Found] {
         switch c.boxes {
         case "distances": return fromDistances(named, level: $0, c)
         case "anchors": return fromAnchors(named, level: $0, c)
-        default: fatalError("boxes \(c.boxes); expected distances or anchors")
+        case "offsets": return fromOffsets(named, level: $0, c)
+        default: fatalError("boxes \(c.boxes); expected distances, anchors or offsets")
         }
     }
     // equal scores keep their order, which Swift's sort does not promise
@@ -360,16 +364,64 @@ private func fromAnchors(_ named: [String: [Float]], level: Int, _ c: Contract) 
         let y = (raw[1] - 0.5 + row) * Double(stride)
         let halfW = raw[2] * raw[2] * width / 2
         let halfH = raw[3] * raw[3] * height / 2
-        let points = (0..<3 * c.landmarks).map { (k: Int) -> Double in
-            let value = Double(landmarks[(anchor * 3 * c.landmarks + k) * cells + cell])
-            if k % 3 == 0 { return (column + 0.5) * Double(stride) + value * width }
-            if k % 3 == 1 { return (row + 0.5) * Double(stride) + value * height }
-            return value
-        }
+        let points = bySides(landmarks, level: level, anchor: anchor, cell: cell, c)
         let sides = [x - halfW, y - halfH, x + halfW, y + halfH]
         found.append(Box(score: score, label: i / cells % c.labels.count, sides: sides, points: points))
     }
     return found
+}
+
+/// Of SSD's default boxes: a score is the label's share of a softmax with the background.
+private func fromOffsets(_ named: [String: [Float]], level: Int, _ c: Contract) -> [Box] {
+    let stride = c.strides[level]
+    let side = c.size / stride
+    let cells = side * side
+    let labels = c.labels.count
+    let scores = named["scores_\(stride)"]!
+    let boxes = named["boxes_\(stride)"]!
+    let landmarks = named["landmarks_\(stride)"] ?? []
+    let shares = sharesOf(scores, named["background_\(stride)"]!, labels: labels, cells: cells)
+    var found: [Box] = []
+    for i in scores.indices {
+        let score = shares[i]
+        if score < c.score { continue }
+        let cell = i % cells
+        let anchor = i / cells / labels
+        let (width, height) = (c.anchors[level][anchor][0], c.anchors[level][anchor][1])
+        let offset = (0..<4).map { Double(boxes[(anchor * 4 + $0) * cells + cell]) / offsetWeights[$0] }
+        let x = (Double(cell % side) + 0.5) * Double(stride) + offset[0] * width
+        let y = (Double(cell / side) + 0.5) * Double(stride) + offset[1] * height
+        let halfW = exp(min(offset[2], mostOffset)) * width / 2
+        let halfH = exp(min(offset[3], mostOffset)) * height / 2
+        let points = bySides(landmarks, level: level, anchor: anchor, cell: cell, c)
+        let sides = [x - halfW, y - halfH, x + halfW, y + halfH]
+        found.append(Box(score: score, label: i / cells % labels, sides: sides, points: points))
+    }
+    return found
+}
+
+/// The softmax over the background and the labels of each anchor and cell: what is the labels', laid out as `scores`.
+private func sharesOf(_ scores: [Float], _ background: [Float], labels: Int, cells: Int) -> [Double] {
+    var shares = [Double](repeating: 0, count: scores.count)
+    for i in background.indices {
+        let first = i / cells * labels * cells + i % cells
+        let all = softmax([background[i]] + (0..<labels).map { scores[first + $0 * cells] })
+        for label in 0..<labels { shares[first + label * cells] = all[label + 1] }
+    }
+    return shares
+}
+
+/// x, y, visibility of the landmarks of one anchor of a cell; they are in its sides from the cell's centre.
+private func bySides(_ landmarks: [Float], level: Int, anchor: Int, cell: Int, _ c: Contract) -> [Double] {
+    let stride = Double(c.strides[level])
+    let side = c.size / c.strides[level]
+    let (width, height) = (c.anchors[level][anchor][0], c.anchors[level][anchor][1])
+    return (0..<3 * c.landmarks).map { (k: Int) -> Double in
+        let value = Double(landmarks[(anchor * 3 * c.landmarks + k) * side * side + cell])
+        if k % 3 == 0 { return (Double(cell % side) + 0.5) * stride + value * width }
+        if k % 3 == 1 { return (Double(cell / side) + 0.5) * stride + value * height }
+        return value
+    }
 }
 
 /// A box that stays, and its index among all, by which voting knows it.

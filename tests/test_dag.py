@@ -210,15 +210,11 @@ def names_in(folders: tuple[str, ...]) -> Iterator[str]:
     [
         (("pipeline/datasets/ingest",), (DatasetParams, SplitParams)),
         (("pipeline/augment",), (AugmentParams,)),
-<<<<<<< HEAD
         (("pipeline/augment", "pipeline/ops"), tuple(STEPS.values())),
-        (("pipeline/models",), (PoolHead, FlattenHead, LocalizeHead, AnchorFreeHead, Yolov3Head)),
-=======
         (
             ("pipeline/models",),
             (PoolHead, FlattenHead, LocalizeHead, AnchorFreeHead, Yolov3Head, SsdliteHead, Yolov1Head),
         ),
->>>>>>> heads
         (("pipeline/training",), (ClassifyTrain, LocalizeTrain, DetectTrain, DetectOnline)),
         (("pipeline/training",), (ClassifyModel, LocalizeModel, DetectModel)),
         (("pipeline/ops", "pipeline/evaluation"), (LocalizePredict, DetectPredict)),

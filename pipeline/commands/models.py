@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def _budget(args: argparse.Namespace) -> None:
+    check_place("--plot", args.plot)
     from pipeline.experiments.budget import budget_text, candidates, check_plot, fitting, read_budget, write_plot
 
     budget = read_budget(args.budget)
     if args.plot:
-        check_place("--plot", args.plot)
         check_plot(args.plot)  # before minutes of measuring
     considered = candidates(args.labels)
     rows = fitting(considered, budget, args.labels, args.best)

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.chain
 # what other tests run: servers that a person ends, whole runs of the default chain, models of ten minutes
 ELSEWHERE = (
     *("make repro", "make test", "make inspect", "make ui", "make demo", "pocketlens predict camera"),
-    *("pocketlens add cells", "pocketlens slide crops", "pocketlens compare"),
+    *("pocketlens add cells", "pocketlens slide crops", "pocketlens compare", "pocketlens cost --budget"),
 )
 # what the commands name that a user has of their own
 OWN = {"~/pictures/birds": "alpaca", "photos": "alpaca/alpaca", "~/new": "alpaca/not alpaca", "~/bccd": "herd"}

@@ -213,8 +213,8 @@ def test_a_budget_lists_what_fits_best_first(capsys, tmp_path):
 
 
 def test_the_size_of_a_file_is_known_before_it_is_made():
-    candidate = next(c for c in candidates(10) if c.backbone == "mobilenetv2_050" and c.size == 96)
-    made = fitting([candidate], {}, 10, 1)[0]
+    candidate = next(c for c in candidates(3) if c.backbone == "mobilenetv2_050" and c.size == 96)
+    made = fitting([candidate], {}, 3, 1)[0]
     assert candidate.file_bytes == pytest.approx(made.file_bytes, rel=0.15)
 
 

@@ -6,6 +6,7 @@ the papers' tables.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -90,6 +91,7 @@ def _other_parameters(graph: fx.GraphModule) -> int:
     return sum(named[name].numel() for name in used if name in named)
 
 
+@lru_cache(maxsize=128)  # a table of nets names some of them again
 def backbone_cost(backbone: str, size: int, labels: int = 1000) -> Cost:
     """A classifier of `labels` classes on a timm or MobileNet name at `size` pixels; InputError if either is wrong."""
     from pipeline.models.backbones import check_size, classifier, read_pretrained

@@ -8,7 +8,6 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +29,8 @@ Edit = Callable[[Path], None]
 
 @pytest.fixture(scope="module", autouse=True)
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """DVC's own files lie apart, and the stages' `python` is this one.
-
-    DVC writes dvc.lock anew for each stage. Here it is read by the parser that DVC reads it with elsewhere, and written
-    as JSON, which is YAML: what keeps comments, in plain Python, would take most of the time of these tests.
-    """
-    from dvc.utils.serialize import _yaml
-
+    """DVC's own files lie apart, and the stages' `python` is this one."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_yaml, "parse_yaml_for_update", _yaml.parse_yaml)
-        patch.setattr(_yaml, "_dump", partial(json.dump, indent=1))
         patch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path_factory.mktemp("dvc")))
         patch.setenv("PATH", project_environment()["PATH"])
         patch.setenv("DVC_NO_ANALYTICS", "1")

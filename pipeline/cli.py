@@ -27,7 +27,7 @@ def _run(arguments: list[str] | None) -> None:
     _demo_parser(new("demo", help="serve the page that runs an exported model in a browser"))
     _cost_parser(new("cost", help="multiply-adds, parameters and memory of a backbone or run"))
     _slide_parser(new("slide", help="slide a trained classifier over the images of a box dataset"))
-    _compare_parser(new("compare", help="a run with one backbone after another, side by side"))
+    _compare_parser(new("compare", help="a run with one backbone, or augmentation policy, after another"))
     _trace_parser(new("trace", help="where a file came from, and whether it still is what it was"))
     _epochs_parser(
         new("epochs", help="write the epochs that fit into so many minutes, measured here, into params.yaml")
@@ -214,7 +214,12 @@ def _demo_parser(parser: argparse.ArgumentParser) -> None:
 
 def _compare_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", type=word, help="whose data and knobs are taken (default: compare.run of params.yaml)")
-    parser.add_argument("--models", type=words, help="any timm names, with commas between (default: compare.models)")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--models", type=words, help="any timm names, with commas between (default: compare.models)")
+    what.add_argument(
+        "--policies", type=words, help="augmentation policies in place of backbones, such as none,photo_geometry"
+    )
+    parser.add_argument("--seeds", type=count, default=3, help="trainings of each policy (default 3)")
     _add_settings(parser, "a knob of the run, for all models: train.epochs=5")
     parser.set_defaults(command=models.compare)
 

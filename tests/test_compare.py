@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 from safetensors.torch import save_file
 
 from pipeline.config.params import ClassifyRun, Params, parse_params, read_params
-from pipeline.config.variants import started, variants
+from pipeline.config.variants import policy_variants, started, variants
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Dataset, Sample, write_dataset, write_samples
 from pipeline.experiments.baseline import measure
@@ -34,6 +34,7 @@ from pipeline.experiments.compare import (
 )
 from pipeline.experiments.dvc_experiments import _is_left_behind
 from pipeline.experiments.paired import Paired
+from pipeline.experiments.policies import compare_policies
 from pipeline.tracking.store import default_uri
 
 ROOT = Path(__file__).parents[1]
@@ -43,9 +44,11 @@ STAGE = """
 import json, sys
 from pathlib import Path
 from pipeline.core.files import write_json, write_text
+from pipeline.core.sample import Dataset, Object, Sample, write_dataset, write_samples
 from pipeline.core.spec import ModelSpec, write_spec
 from pipeline.config.params import read_params
 
+COW = Object("cow", (0.0, 0.0, 1.0, 1.0))
 stage, name = sys.argv[1:]
 Path("ran.log").parent.mkdir(exist_ok=True)
 with open("LOG", "a") as log:
@@ -54,23 +57,26 @@ params = read_params()
 if stage in ("ingest", "augment"):
     write_json(f"reports/{stage}/{name}/summary.json", {})
     if stage == "ingest":
-        write_json(f"data/ingested/{name}/dataset.json", {"counts": {"train": 8, "val": 4, "test": 8}})
-        write_text(f"data/ingested/{name}/test/metadata.jsonl", "")
+        write_samples(Path(f"data/ingested/{name}/test"), [Sample("1", "1.jpg", 8, 8, "test", objects=[COW])])
+        write_dataset(Path(f"data/ingested/{name}"), Dataset(name, ["cow", "goat"], counts={"test": 1}))
     sys.exit()
 run = params.run(name)
-accuracy = {"good": 0.9, "poor": 0.6}.get(run.model.backbone)
+of_policy = {"photo": 0.9, "photo_zoom": 0.5}.get(run.train.online.policy)
+accuracy = {"good": 0.9, "poor": 0.6}.get(run.model.backbone, of_policy and round(of_policy + run.train.seed / 50, 2))
 metrics = {"task": "detect", "n_images": 8, "AP": accuracy}
 if stage == "train":
     if accuracy is None:
         sys.exit("error: backbone 'none' is not in timm")
     place = (name, run.dataset, run.task, ["cow", "goat"], [], [], [], run.model.backbone, {}, run.model.size)
     write_spec(f"models/{name}/model.json", ModelSpec(*place, run.model.resize, [0.5] * 3, [0.5] * 3))
+    write_text(f"models/{name}/reached", f"{accuracy}")
     write_text(f"reports/train/{name}/history.csv",
                "epoch,train_loss,val_loss,val_metric,learning_rate\\n0,1.0,1.0,0.5,0.1\\n")
     write_json(f"reports/train/{name}/training.json", {"seconds": 10.0 * run.train.epochs})
 elif stage == "evaluate":
     write_json(f"reports/evaluate/{name}/metrics.json", metrics)
-    write_text(f"reports/evaluate/{name}/predictions/metadata.jsonl", "")
+    found = [Object(o.label, o.box, score=0.9) for o in [COW]]
+    write_samples(Path(f"reports/evaluate/{name}/predictions"), [Sample("1", "1.jpg", 8, 8, "test", objects=found)])
 elif stage == "export":
     cost = {"macs": int(accuracy * 1e9), "params": 1000}
     made = {"cost": cost, "float_weights_bytes": 4000, "targets": {}, "not_made": {}}
@@ -202,6 +208,32 @@ def test_again_nothing_runs_and_a_lost_store_is_filled_again(project: Path) -> N
     assert ran(project) == before
     assert (project / "dvc.lock").read_bytes() == lock
     assert len(mlflow_runs(project)) == 2
+
+
+def test_policies_are_compared_over_seeds(project: Path) -> None:
+    environment = project_environment() | {"PYTHONPATH": str(ROOT)}
+    made = policy_variants(params(), "herd", ["photo_zoom", "photo"], 2, {"train.epochs": 2})
+    assert {seed: run.train.seed for seed, run in made["photo"].items()} == {0: 0, 1: 1}
+    made |= policy_variants(params(), "herd", ["photo_geometry"], 1, {})
+    said = list[str]()
+    with pytest.raises(InputError, match="1 of 5 trainings failed: photo_geometry-0"):
+        said.extend(compare_policies(project, "herd", params().run("herd"), made, None, environment))
+    assert said[:2] == ["1 of 5: photo_zoom-0: AP 0.5", "2 of 5: photo_zoom-1: AP 0.52"]
+    head, best, other, failed, near, place = said[-1].splitlines()
+    assert best.split() == ["photo", "0.9100", "0.9000", "0.9200", "-", "2", "20"]
+    assert other.split()[:5] == ["photo_zoom", "0.5100", "0.5000", "0.5200", "0.4000"]
+    assert failed.split() == ["photo_geometry", "-", "-", "-", "-", "0", "-"]
+    assert near == "no difference in AP from photo can be told on these test images: photo_zoom", "of one image"
+    assert head.split()[0] == "policy" and place.startswith("reports/compare/herd-policies.csv; MLflow: make ui, ")
+    with (project / "reports/compare/herd-policies.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["policy"], r["seed"], r["AP"]) for r in rows[2:4]] == [("photo", "0", "0.9"), ("photo", "1", "0.92")]
+    runs = MlflowClient(default_uri(project)).get_experiment_by_name("policies-herd")
+    assert runs is not None
+    with pytest.raises(InputError, match=r"--policies.*foto.*did you mean 'photo'"):
+        policy_variants(params(), "herd", ["foto"], 2, {})
+    with pytest.raises(InputError, match="randaugment"):
+        policy_variants(params(), "herd", ["randaugment"], 2, {})
 
 
 def test_without_a_commit_it_says_what_to_do(project: Path) -> None:

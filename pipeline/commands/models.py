@@ -12,6 +12,7 @@ from pipeline.core.errors import InputError
 from pipeline.runtimes.targets import TORCH
 
 if TYPE_CHECKING:
+    from pipeline.config.params import Params
     from pipeline.core.machine import MachineParams
 
 
@@ -116,10 +117,24 @@ def compare(args: argparse.Namespace) -> None:
 
     params = read_params()
     run = args.run or (params.compare.run if params.compare else "")
+    if args.policies:
+        _compare_policies(params, run, args)
+        return
     made = variants(params, run, args.models or [], read_settings(args.set))
     compared = started(Path.cwd(), params.run(run), made)
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     for line in compare_and_write(Path.cwd(), run, params.run(run), compared, uri, os.environ):
+        print(line, flush=True)
+
+
+def _compare_policies(params: "Params", run: str, args: argparse.Namespace) -> None:
+    from pipeline.config.params import read_settings
+    from pipeline.config.variants import policy_variants
+    from pipeline.experiments.policies import compare_policies
+
+    compared = policy_variants(params, run, args.policies, args.seeds, read_settings(args.set))
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    for line in compare_policies(Path.cwd(), run, params.run(run), compared, uri, os.environ):
         print(line, flush=True)
 
 

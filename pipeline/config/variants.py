@@ -48,3 +48,25 @@ def variants(params: Params, run: str, models: list[str], settings: Mapping[str,
     except ValueError as error:
         raise InputError(str(error)) from None
     return made
+
+
+def policy_variants(
+    params: Params, run: str, policies: list[str], seeds: int, settings: Mapping[str, Any]
+) -> dict[str, dict[int, RunParams]]:
+    """The run's params under each of the online augmentation `policies`, with its own seed and those after it.
+
+    `settings`, by dotted key, are for all of them. Raises InputError for a wrong one, or a policy that there is not or
+    that does not fit the task.
+    """
+    try:
+        whole = changed(params.run(run), settings, "--set")
+        first = whole.train.seed
+        return {
+            policy: {
+                seed: changed(whole, {"train.online.policy": policy, "train.seed": seed}, "--policies")
+                for seed in range(first, first + seeds)
+            }
+            for policy in policies
+        }
+    except ValueError as error:
+        raise InputError(str(error)) from None

@@ -55,22 +55,25 @@ def compare(
     compared: Mapping[str, RunParams],
     uri: str | None,
     environment: Mapping[str, str],
+    experiment: str = "",
+    classical: bool = True,
 ) -> Iterator[Row]:
-    """A row per model as it is done, the classical one first where the run classifies.
+    """A row per model as it is done, with `classical` that model first where the run classifies.
 
     A model that fails is a row with its reason, and the others go on. `base` are the params of `run`, `compared` those
-    of each model, as from `config.variants`; `uri` is MLflow's, None takes the project's own store. Raises InputError
-    if the project is not in git, or its data do not come through ingest and augment.
+    of each model, as from `config.variants`; `uri` is MLflow's, None takes the project's own store, `experiment` the
+    name there. Raises InputError if the project is not in git, or its data do not come through ingest and augment.
     """
+    experiment = experiment or experiment_of(run)
     check_git(project)
     uri = whole_uri(project, uri)
     repro(project, f"augment@{base.dataset}", environment)
     first = next(iter(compared.values()))
-    if isinstance(first, ClassifyRun):
+    if classical and isinstance(first, ClassifyRun):
         yield _classical(project, run, first, uri)
     for model, variant in compared.items():
         try:
-            yield _net(project, run, base, model, variant, uri, environment)
+            yield _net(project, run, base, model, variant, uri, environment, experiment)
         except InputError as error:
             yield Row(model, note=str(error))
 
@@ -106,7 +109,7 @@ def compare_and_write(
 
 def against_best(rows: list[Row], judged: Paired) -> list[Row]:
     """The rows with how far each is `behind` the best one on the images of `judged`."""
-    answers = {row.model: row.answers for row in rows if row.answers is not None}
+    answers = {row.model: [row.answers] for row in rows if row.answers is not None}
     figures = {row.model: row.figure for row in rows if row.figure is not None}
     behind = judged.behind_best(answers, figures)
     return [replace(row, behind=behind.get(row.model)) for row in rows]
@@ -149,14 +152,19 @@ def write_comparison(rows: list[Row], metric: str, table: Path, plot: Path) -> N
 def table_text(rows: list[Row], metric: str) -> str:
     """The rows for a terminal: sizes in 10^6 bytes, a dash where there is nothing."""
     head = ("model", metric, "behind", "in int8", "M macs", "M params", "MB", "int8 MB", "ms", "int8 ms", "train s")
-    cells = [head, *(_cells(row) for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(head))]
+    lines = table_lines([head, *(_cells(row) for row in rows)])
     notes = ["", *(f"  failed: {row.note.splitlines()[0]}" if row.note else "" for row in rows)]
+    return "\n".join(line + note for line, note in zip(lines, notes, strict=True))
+
+
+def table_lines(cells: list[tuple[str, ...]]) -> list[str]:
+    """The rows of a table in columns of one width, the first to the left, the others to the right."""
+    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
     lines = []
-    for line, note in zip(cells, notes, strict=True):
+    for line in cells:
         numbers = (cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))
-        lines.append("  ".join([line[0].ljust(widths[0]), *numbers]) + note)
-    return "\n".join(lines)
+        lines.append("  ".join([line[0].ljust(widths[0]), *numbers]))
+    return lines
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -205,7 +213,14 @@ def _classical(project: Path, run: str, settings: ClassifyRun, uri: str) -> Row:
 
 
 def _net(
-    project: Path, run: str, base: RunParams, model: str, variant: RunParams, uri: str, environment: Mapping[str, str]
+    project: Path,
+    run: str,
+    base: RunParams,
+    model: str,
+    variant: RunParams,
+    uri: str,
+    environment: Mapping[str, str],
+    experiment: str,
 ) -> Row:
     before, after = flat(base.model_dump()), flat(variant.model_dump())
     changes = {f"runs.{run}.{key}": value for key, value in after.items() if before.get(key) != value}
@@ -217,7 +232,7 @@ def _net(
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         fetch(project, commit, [LOCK, data, f"models/{run}", f"exports/{run}", *reports], folder)
-        track_compared(run, folder, commit, uri, experiment_of(run))
+        track_compared(run, folder, commit, uri, experiment)
         return _row(folder, run, model, name)
 
 

@@ -26,19 +26,25 @@ class Behind(NamedTuple):
 
 
 class Paired:
-    """Models that are judged on the images `truth`, drawn anew for all of them together; each is resampled once."""
+    """Models that are judged on the images `truth`, drawn anew for all of them together; each is resampled once.
+
+    A model may have been trained several times: what is compared is then the mean of its trainings.
+    """
 
     def __init__(self, task: str, truth: Sequence[Sample], data: Dataset) -> None:
         self._task, self._data, self._ids = task, data, {s.id for s in truth}
         self._gold = paired([*truth], [*truth])[0]
         self._drawn = draws(self._gold)
-        self._samples: dict[str, NDArray[np.float64]] = {}
+        self._samples: dict[tuple[str, int], NDArray[np.float64]] = {}
 
-    def behind_best(self, answers: Mapping[str, Sequence[Sample]], figures: Mapping[str, float]) -> dict[str, Behind]:
-        """Of each model but the best, how far its main metric of `figures` is behind; `answers` are what each one
-        predicts, always the same of a model. Models that were judged on other images are left out, as the best, too.
+    def behind_best(
+        self, answers: Mapping[str, Sequence[Sequence[Sample]]], figures: Mapping[str, float]
+    ) -> dict[str, Behind]:
+        """Of each model but the best, how far its main metric of `figures` is behind; `answers` are what each of its
+        trainings predicts, always the same of a training. Models that were judged on other images are left out, as the
+        best, too.
         """
-        same = [model for model, said in answers.items() if model in figures and {s.id for s in said} == self._ids]
+        same = [model for model, tries in answers.items() if model in figures and tries and self._are_of(tries)]
         if len(same) < 2:
             return {}
         samples = {model: self._samples_of(model, answers[model]) for model in same}
@@ -51,9 +57,12 @@ class Paired:
                 found[model] = Behind(best, by, round(by - half, DIGITS), round(by + half, DIGITS))
         return found
 
-    def _samples_of(self, model: str, answers: Sequence[Sample]) -> NDArray[np.float64]:
-        if model not in self._samples:
-            both = paired(self._gold, [*answers])
-            figures = resampled(self._task, *both, self._data, self._drawn.weights)
-            self._samples[model] = figures[main_metric(self._task)]
-        return self._samples[model]
+    def _are_of(self, tries: Sequence[Sequence[Sample]]) -> bool:
+        return all({s.id for s in said} == self._ids for said in tries)
+
+    def _samples_of(self, model: str, tries: Sequence[Sequence[Sample]]) -> NDArray[np.float64]:
+        for number, said in enumerate(tries):
+            if (model, number) not in self._samples:
+                figures = resampled(self._task, *paired(self._gold, [*said]), self._data, self._drawn.weights)
+                self._samples[model, number] = figures[main_metric(self._task)]
+        return np.mean([self._samples[model, number] for number in range(len(tries))], axis=0)

@@ -21,6 +21,7 @@ def _run(arguments: list[str] | None) -> None:
     new = parser.add_subparsers(required=True, metavar="COMMAND").add_parser
     _add_parser(new("add", help="write a dataset and a run for a folder of your own into params.yaml"))
     _convert_parser(new("convert", help="write a labelled dataset in another format"))
+    _augment_parser(new("augment", help="what augmentation policies make of a dataset's own images, on a sheet"))
     _download_parser(new("download", help="a public dataset, as a folder that `add` takes"))
     _predict_parser(new("predict", help="what a trained run says of images"))
     _inspect_parser(new("inspect", help="open a run with its predictions, or a dataset, in the FiftyOne App"))
@@ -83,6 +84,19 @@ def _convert_parser(parser: argparse.ArgumentParser) -> None:
     _add_settings(parser, "an option of the format of IN: options.frames=4")
     parser.add_argument("--json", action="store_true", help="the counts as one JSON object")
     parser.set_defaults(command=data.convert)
+
+
+def _augment_parser(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset", type=word, help="of params.yaml, ingested")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "--preview", action="store_true", help="draws of one policy (default: that of the dataset or run)"
+    )
+    what.add_argument("--compare", type=words, metavar="P1,P2,...", help="a draw of each of these policies")
+    parser.add_argument("--policy", type=word, help="with --preview")
+    parser.add_argument("-n", "--images", type=count, default=8, metavar="N", help="images on the sheet (default 8)")
+    parser.add_argument("--seed", type=int, default=0, help="of the draws (default 0)")
+    parser.set_defaults(command=data.augment)
 
 
 def _download_parser(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from pipeline.augment.draws import Column, draws_sheet, spread, vary
 from pipeline.augment.params import AugmentParams
 from pipeline.augment.policies import DRAWS, Augment, augmenter, derived_seed, fits, unpaired
 from pipeline.augment.policies.policy import Pixels
@@ -17,11 +18,10 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import link_or_copy, new_folder, write_json
 from pipeline.core.image_file import open_image
 from pipeline.core.parallel import each, own_place
-from pipeline.core.sample import Dataset, Object, Sample, read_dataset, read_samples, write_dataset, write_samples
-from pipeline.viz.sheets import contact_sheet, draw
+from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples, write_dataset, write_samples
 
 QUALITY = 95  # of the copies' JPEG
-SHEET_ROWS, SHEET_DRAWS, TILE = 8, 4, 240
+SHEET_ROWS, SHEET_DRAWS = 8, 4
 FEW = 2000  # copies that one process makes before others have imported their libraries
 FILTERED = 50  # copies that take as long as one that was filtered
 
@@ -61,7 +61,7 @@ def augment_dataset(
         write_dataset(folder, replace(dataset, counts=counts, preprocess=before_the_net(list(steps))))
     filtered = {"filtered": len(samples) * bool(filters), "ellipses": sum(ellipses for *_, ellipses in made)}
     with new_folder(reports) as folder:
-        sheet = _contact_sheet(ingested / "train", samples, dataset, augment, params, filters)
+        sheet = _contact_sheet(work, samples, dataset)
         sheet.save(folder / "contact_sheet.jpg", quality=90)
         write_json(folder / "self_test.json", tested | (filtered if filters else {}))
     stayed = sum(stayed for _, stayed, _ in made)
@@ -103,7 +103,7 @@ class _Copying:
         rows, stayed, ellipses = [sample], 0, 0
         pixels = _pixels(path)  # without copies too: a broken image should stop here, not in training
         for number in range(1, self.copies + 1):
-            varied, objects, rejected = _vary(self.augment, pixels, sample, number, self.seed)
+            varied, objects, rejected = vary(self.augment, pixels, sample, number, self.seed)
             rows.append(self._written(varied, replace(sample, objects=objects), str(number)))
             stayed += rejected == DRAWS
         if self.filters:
@@ -123,13 +123,6 @@ class _Copying:
         return copy
 
 
-def _vary(augment: Augment, pixels: Pixels, sample: Sample, number: int, seed: int) -> tuple[Pixels, list[Object], int]:
-    """Copy `number` of a sample: its pixels, its objects, and how many geometries were rejected on the way."""
-    own = derived_seed(seed, sample.id, number)
-    moved, objects, rejected = augment.move(pixels, sample.objects, own)
-    return augment.look(moved, own), objects, rejected
-
-
 def _filtered(filters: Sequence[Step], pixels: Pixels, sample: Sample, seed: int) -> tuple[Pixels, int]:
     from pipeline.augment.filters import filtered
 
@@ -147,27 +140,10 @@ def _pixels(path: Path) -> Pixels:
     return np.asarray(open_image(path))
 
 
-def _contact_sheet(
-    folder: Path,
-    samples: list[Sample],
-    dataset: Dataset,
-    augment: Augment,
-    params: AugmentParams,
-    filters: Sequence[Step],
-) -> Image.Image:
-    """A row per sample, evenly spread over those with objects (or over all): the original, the filtered copy if there
-    is one, and its first draws.
-    """
-    shown = [s for s in samples if s.objects] or samples
-    tiles = []
-    for sample in shown[:: max(1, -(-len(shown) // SHEET_ROWS))]:
-        pixels = _pixels(folder / sample.file_name)
-        tiles.append((draw(Image.fromarray(pixels), sample, dataset), sample.id))
-        if filters:
-            cut, _ = _filtered(filters, pixels, sample, params.seed)
-            tiles.append((draw(Image.fromarray(cut), sample, dataset), "filtered"))
-        for number in range(1, SHEET_DRAWS + 1):
-            varied, objects, _ = _vary(augment, pixels, sample, number, params.seed)
-            caption = f"copy {number}" if number <= params.copies else f"draw {number}"
-            tiles.append((draw(Image.fromarray(varied), replace(sample, objects=objects), dataset), caption))
-    return contact_sheet(tiles, columns=SHEET_DRAWS + 1 + bool(filters), tile=TILE)
+def _contact_sheet(work: _Copying, samples: list[Sample], dataset: Dataset) -> Image.Image:
+    """A row per sample: the original, the filtered copy if there is one, and its first draws."""
+    titles = [f"{'copy' if n <= work.copies else 'draw'} {n}" for n in range(1, SHEET_DRAWS + 1)]
+    columns = [Column(work.augment, number, title) for number, title in enumerate(titles, 1)]
+    pictures = ((_pixels(work.file_of(s)), s) for s in spread(samples, SHEET_ROWS))
+    filtered = (lambda pixels, s: _filtered(work.filters, pixels, s, work.seed)[0]) if work.filters else None
+    return draws_sheet(pictures, dataset, columns, work.seed, told=False, filtered=filtered)

@@ -1,6 +1,7 @@
 """What several commands check and say."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,15 @@ def check_place(option: str, path: Path | None) -> None:
         if path is not None and path.resolve().is_relative_to(Path(made).resolve()):
             where = f"is {made}" if Path(made).suffix else f"lies in {made}/"
             raise InputError(f"{option} {path}: {where}, which the chain makes and removes; expected elsewhere")
+
+
+def show(file: Path) -> None:
+    """Open a file where a person sits before a display, and not for a program that reads what is printed."""
+    has_display = sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if has_display and sys.stdout.isatty():
+        import webbrowser
+
+        webbrowser.open(file.resolve().as_uri())
 
 
 def check_made(run: str) -> None:

@@ -1,11 +1,11 @@
-"""The commands on data: `add`, `convert`, `download`, `ledger`, `leaks`."""
+"""The commands on data: `add`, `convert`, `augment`, `download`, `ledger`, `leaks`."""
 
 import argparse
 import sys
 from collections.abc import Sized
 from pathlib import Path
 
-from pipeline.commands.common import check_place, json_text
+from pipeline.commands.common import check_ingested, check_place, json_text, show
 from pipeline.core.errors import InputError
 
 
@@ -27,6 +27,30 @@ def convert(args: argparse.Namespace) -> None:
     options = {key.removeprefix("options."): value for key, value in settings.items()}
     summary = convert(args.source, args.out, args.to, args.format, args.labels, options)
     print(json_text(summary) if args.json else summary_line(summary))
+
+
+def augment(args: argparse.Namespace) -> None:
+    from pipeline.config.params import read_params
+
+    if args.compare and args.policy:
+        raise InputError(f"--policy {args.policy}: with --compare the policies are {', '.join(args.compare)}")
+    params = read_params()
+    own = params.dataset(args.dataset).augment.policy
+    runs = [name for name, run in params.runs.items() if run.dataset == args.dataset]
+    if args.compare or args.policy:
+        policies, whose = args.compare or [args.policy], ""
+    elif own != "none" or not runs:
+        policies, whose = [own], f", that of dataset {args.dataset}"
+    else:
+        policies, whose = [params.run(runs[0]).train.online.policy], f", that of run {runs[0]} in training"
+    check_ingested(args.dataset)
+    from pipeline.augment.preview import preview
+
+    sheet = Path("reports/preview") / f"{args.dataset}.jpg"
+    shown = preview(Path("data/ingested") / args.dataset, policies, args.images, args.seed, sheet)
+    names = ", ".join(policy if isinstance(policy, str) else "of params.yaml" for policy in policies)
+    print(f"{sheet}: {shown} images by {names}{whose}")
+    show(sheet)
 
 
 def download(args: argparse.Namespace) -> None:

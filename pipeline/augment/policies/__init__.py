@@ -117,6 +117,7 @@ class Augment:
         labelled with, nor is the label taken away.
         """
         from pipeline.augment.policies.labels import move_objects
+        from pipeline.augment.policies.notes import note
 
         geometry = _built(self.policy).geometry
         if geometry is None or not self._moves(seed):
@@ -126,6 +127,7 @@ class Augment:
             moved_pixels, moved = move_objects(geometry, pixels, objects, own, self.pairs, self.mirrors)
             if moved is not None:
                 return moved_pixels, moved, draw
+        note(lambda: "not moved: each draw lost an object")
         return pixels, objects, DRAWS
 
     def look(self, pixels: "Pixels", seed: int) -> "Pixels":

@@ -2,6 +2,8 @@
 
 import os
 import random
+from functools import partial
+from typing import Any
 
 # Read while albumentations is imported: without it the import asks a package index for a newer version.
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
@@ -10,6 +12,7 @@ import albumentations as A
 import cv2
 import numpy as np
 
+from pipeline.augment.policies.notes import arguments, is_noting, note
 from pipeline.augment.policies.policy import BORDER, Pixels, Points, Policy
 
 
@@ -68,7 +71,11 @@ class Look:
 
     def __call__(self, pixels: Pixels, seed: int) -> Pixels:
         _seed(self.transform, seed)
-        return self.transform(image=pixels)["image"]
+        self.transform.save_applied_params = is_noting()
+        done = self.transform(image=pixels)
+        for name, drawn in done.get("applied_transforms", ()):
+            note(partial(_told, name, drawn))
+        return done["image"]
 
 
 class Geometry:
@@ -90,6 +97,10 @@ class Geometry:
         # its keypoints count from the middle of the first pixel, ours from the image's corner
         moved = self.transform(image=pixels, keypoints=points * size - 0.5)
         return moved["image"], (np.asarray(moved["keypoints"], dtype=float) + 0.5) / size
+
+
+def _told(name: str, drawn: dict[str, Any]) -> str:
+    return f"{name} {arguments(drawn)}".strip()
 
 
 def _seed(transform: A.Compose, seed: int) -> None:

@@ -1,8 +1,11 @@
 """Policies by imgaug 0.4.0, which was written for NumPy 1."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.augment.policies.notes import is_noting, note
 from pipeline.augment.policies.policy import BORDER, Pixels, Points, Policy
 from pipeline.augment.policies.warps import (
     CORNERS,
@@ -26,7 +29,8 @@ for _name, _value in (("sctypes", {"float": _FLOATS, "int": _INTS, "uint": _UINT
     if not hasattr(np, _name):
         setattr(np, _name, _value)
 
-import imgaug.augmenters as iaa  # noqa: E402 (the names must be there first)
+import imgaug as ia  # noqa: E402 (the names must be there first)
+import imgaug.augmenters as iaa  # noqa: E402
 
 
 def ucf101() -> Policy:
@@ -133,4 +137,11 @@ class _Look:
 
     def __call__(self, pixels: Pixels, seed: int) -> Pixels:
         self.augmenter.seed_(seed)
-        return self.augmenter.augment_image(pixels)
+        return self.augmenter.augment_image(pixels, hooks=ia.HooksImages(preprocessor=_note) if is_noting() else None)
+
+
+def _note(images: Any, augmenter: iaa.Augmenter, _parents: Any) -> Any:
+    """Note a step that is applied, by its name: imgaug draws the numbers inside it, and does not tell them."""
+    if not augmenter.get_children_lists() and not isinstance(augmenter, iaa.Identity):
+        note(lambda: type(augmenter).__name__)
+    return images

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.augment.policies.notes import movement, note
 from pipeline.augment.policies.policy import Pixels, Points
 from pipeline.core.sample import ABSENT, Landmark, Object
 
@@ -51,6 +52,7 @@ def move_objects(
         low, high = np.clip(low, 0, 1), np.clip(high, 0, 1)
         box = (float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1]))
         moved.append(Object(o.label, box, swapped(_landmarks(o, spots), swap), o.crowd, o.score))
+    note(lambda: movement(markers, (pixels.shape[1], pixels.shape[0])))
     return moved_pixels, moved
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
+from pipeline.augment.policies.notes import note
 from pipeline.augment.policies.policy import BORDER, Pixels, Points, Policy
 from pipeline.augment.policies.warps import CORNERS, Matrix, Size, Warp, about_middle, fitted, quad_to_quad, turn
 
@@ -35,12 +36,31 @@ def ucf101() -> Policy:
 
 def randaugment() -> Policy:
     """RandAugment (Cubuk et al., 2020): two of fourteen changes, of strength 9 of 30. It moves no labels."""
-    return Policy(look=_Seeded(v2.RandAugment(interpolation=v2.InterpolationMode.BILINEAR, fill=BORDER)))
+    return Policy(look=_Seeded(_RandAugment(interpolation=v2.InterpolationMode.BILINEAR, fill=BORDER)))
 
 
 def trivialaugment() -> Policy:
     """TrivialAugment Wide (Müller and Hutter, 2021): one of fourteen changes, of any strength. It moves no labels."""
-    return Policy(look=_Seeded(v2.TrivialAugmentWide(interpolation=v2.InterpolationMode.BILINEAR, fill=BORDER)))
+    return Policy(look=_Seeded(_TrivialAugment(interpolation=v2.InterpolationMode.BILINEAR, fill=BORDER)))
+
+
+class _Noted(v2.Transform):
+    """Notes which change is applied, and how strong."""
+
+    def _apply_image_or_video_transform(
+        self, image: Tensor, transform_id: str, magnitude: float, **more: Any
+    ) -> Tensor:
+        note(lambda: f"{transform_id} {magnitude:.2g}" if magnitude else transform_id)
+        changed: Tensor = super()._apply_image_or_video_transform(image, transform_id, magnitude, **more)
+        return changed
+
+
+class _RandAugment(_Noted, v2.RandAugment):
+    """As torchvision has it."""
+
+
+class _TrivialAugment(_Noted, v2.TrivialAugmentWide):
+    """As torchvision has it."""
 
 
 class _Seeded:
@@ -112,7 +132,9 @@ MOVES: tuple[Callable[[np.random.Generator, Size], Matrix], ...] = (
 
 def _one_look(pixels: Pixels, seed: int) -> Pixels:
     draw = np.random.default_rng(seed)
-    return LOOKS[draw.integers(len(LOOKS))](pixels, draw)
+    look = LOOKS[draw.integers(len(LOOKS))]
+    note(lambda: look.__name__.strip("_"))
+    return look(pixels, draw)
 
 
 def _gray(pixels: Pixels, _draw: np.random.Generator) -> Pixels:

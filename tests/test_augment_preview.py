@@ -1,0 +1,156 @@
+"""Policies on a dataset's own images: what a draw did is told, drawn and written where a person looks."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_augment_offline import ingested
+
+from pipeline import cli
+from pipeline.augment.draws import Column, draws_sheet
+from pipeline.augment.policies import POLICIES, augmenter
+from pipeline.augment.policies.notes import movement, noted
+from pipeline.augment.preview import preview
+from pipeline.commands import common, data
+from pipeline.core.errors import InputError
+from pipeline.core.sample import Dataset, Sample, write_samples
+
+RUN = "runs: {herd: {dataset: herd, task: detect, train: {online: {policy: photo_zoom}}}}"
+PARAMS = "datasets: {herd: {path: data/own, labels: data/own.json, format: coco}}\n"
+PIXELS = np.repeat(np.linspace(0, 255, 96, dtype=np.uint8)[None, :, None], 64, axis=0).repeat(3, axis=2)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_notes_change_no_draw_and_tell_whether_there_was_a_change(policy: str) -> None:
+    augment = augmenter(policy)
+    for seed in range(12):
+        plain = augment(PIXELS, [], seed)[0]
+        with noted() as notes:
+            same = augment(PIXELS, [], seed)[0]
+        assert np.array_equal(plain, same)
+        assert notes or np.array_equal(plain, PIXELS)
+    with noted() as after:
+        pass
+    augment(PIXELS, [], 0)
+    assert not after, "nothing is noted once nobody asks"
+
+
+@pytest.mark.parametrize(
+    ("corners", "said"),
+    [
+        ([(0, 0), (1, 0), (0, 1)], ""),
+        ([(1, 0), (0, 0), (1, 1)], "mirrored"),
+        ([(0.25, 0.25), (0.75, 0.25), (0.25, 0.75)], "scaled 0.50"),
+        ([(0.1, -0.05), (1.1, -0.05), (0.1, 0.95)], "shifted +10% -5%"),
+        ([(0.75, -0.5), (0.75, 1.5), (0.25, -0.5)], "turned 90°"),
+        ([(0.25, -0.5), (0.25, 1.5), (0.75, -0.5)], "mirrored, turned -90°"),
+    ],
+)
+def test_a_movement_is_told_by_where_three_corners_went(corners: list[tuple[float, float]], said: str) -> None:
+    assert movement(np.array(corners, dtype=float), (200, 100)) == said
+
+
+def test_numbers_of_a_written_policy_are_those_that_were_drawn() -> None:
+    augment = augmenter([{"transform": "RandomGamma", "gamma_limit": [150, 150], "p": 1.0}])
+    with noted() as notes:
+        augment(PIXELS, [], 0)
+    assert notes == ["RandomGamma gamma 1.5"]
+
+
+def test_a_tile_is_what_the_policy_makes_with_its_labels() -> None:
+    sample, augment = Sample("a", "a.jpg", 96, 64), augmenter([{"transform": "InvertImg", "p": 1.0}])
+    sheet = draws_sheet([(PIXELS, sample)], Dataset("d", ["cow"]), [Column(augment, 1, "inverted")], 0, told=True)
+    original, inverted = (np.asarray(sheet.crop((x, 90, x + 240, 240)).convert("L"), dtype=float) for x in (6, 252))
+    assert original[100, 20] < 40 and original[100, 220] > 215
+    assert inverted[100, 20] > 215 and inverted[100, 220] < 40
+
+
+def test_preview_shows_as_many_images_as_are_asked_for(tmp_path: Path) -> None:
+    source = ingested(tmp_path / "in", images=6)  # five with objects
+    sizes = []
+    for images, policies in ((3, ["photo"]), (9, ["photo"]), (3, ["none", "photo"])):
+        path = tmp_path / "sheet.jpg"
+        assert preview(source, policies, images, 0, path) == min(images, 5)
+        sizes.append(Image.open(path).size)
+    assert sizes[0][0] == sizes[1][0] > sizes[2][0], "three draws of one policy, one of each of two"
+    assert sizes[1][1] > 1.5 * sizes[0][1]
+    first = path.read_bytes()
+    preview(source, ["none", "photo"], 3, 0, path)
+    assert path.read_bytes() == first
+    preview(source, ["none", "photo"], 3, 1, path)
+    assert path.read_bytes() != first
+
+
+def test_preview_refuses_what_it_cannot_show(tmp_path: Path) -> None:
+    source = ingested(tmp_path / "in")
+    with pytest.raises(InputError, match="images with objects; policy 'randaugment' moves no boxes"):
+        preview(source, ["randaugment"], 2, 0, tmp_path / "a.jpg")
+    with pytest.raises(InputError, match="did you mean 'photo_zoom'"):
+        preview(source, ["photo_zom"], 2, 0, tmp_path / "a.jpg")
+    write_samples(source / "train", [])
+    with pytest.raises(InputError, match="no images; expected at least one to show"):
+        preview(source, ["photo"], 2, 0, tmp_path / "a.jpg")
+    assert not (tmp_path / "a.jpg").exists()
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text(PARAMS + RUN, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("params", "words", "said"),
+    [
+        (PARAMS + RUN, "--preview", "photo_zoom, that of run herd in training"),
+        (PARAMS.replace("coco", "coco, augment: {policy: photo}") + RUN, "--preview", "photo, that of dataset herd"),
+        (PARAMS + RUN, "--preview --policy alpaca_lab -n 1", "alpaca_lab"),
+        (PARAMS + RUN, "--compare photo,alpaca_lab --seed 3", "photo, alpaca_lab"),
+    ],
+)
+def test_command_says_what_it_shows_and_where(
+    home: Path, capsys: pytest.CaptureFixture[str], params: str, words: str, said: str
+) -> None:
+    ingested(Path("data/ingested/herd"))
+    (home / "params.yaml").write_text(params, encoding="utf-8")
+    cli.main(["augment", "herd", *words.split()])
+    images = 1 if "-n" in words else 3
+    assert capsys.readouterr().out == f"reports/preview/herd.jpg: {images} images by {said}\n"
+    assert Image.open("reports/preview/herd.jpg").format == "JPEG"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("herd --preview", "data/ingested/herd: not here; `dvc repro ingest@herd` makes it"),
+        ("herd --compare photo,none --policy photo", "--policy photo: with --compare the policies are photo, none"),
+        ("hert --preview", "did you mean 'herd'"),
+    ],
+)
+def test_command_says_what_is_to_be_done_first(
+    home: Path, capsys: pytest.CaptureFixture[str], words: str, message: str
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["augment", *words.split()])
+    assert message in capsys.readouterr().err
+    assert not (home / "reports").exists()
+
+
+@pytest.mark.parametrize(("display", "person", "opened"), [(":0", True, 1), ("", True, 0), (":0", False, 0)])
+def test_a_sheet_is_opened_before_a_person_with_a_display(
+    home: Path, monkeypatch: pytest.MonkeyPatch, display: str, person: bool, opened: int
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr("webbrowser.open", seen.append)
+    monkeypatch.setattr(common.sys, "platform", "linux")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: person, raising=False)
+    monkeypatch.setenv("DISPLAY", display)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    ingested(Path("data/ingested/herd"))
+    words = {"dataset": "herd", "policy": "none", "compare": None, "images": 1, "seed": 0}
+    data.augment(argparse.Namespace(**words))
+    assert seen == [(home / "reports/preview/herd.jpg").as_uri()] * opened

@@ -1,6 +1,7 @@
 """Offline copies: every original with its copies, the same bytes each time, and a self-test that would notice."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from PIL import Image
 from pipeline.augment.offline import augment_dataset
 from pipeline.augment.params import AugmentParams
 from pipeline.augment.policies import POLICIES, Row, augmenter
-from pipeline.augment.policies.policy import Policy
+from pipeline.augment.policies.policy import BORDER, Pixels, Points, Policy
 from pipeline.augment.selftest import self_test
 from pipeline.config.params import read_params
 from pipeline.core.errors import InputError
@@ -38,28 +39,79 @@ def animal(x: float = 0.3) -> Object:
     return Object("alpaca", (x, 0.3, 0.4, 0.3), [Landmark(a + x - 0.3, b) for a, b in spots])
 
 
+def noise(sample: Sample) -> Pixels:
+    return np.random.default_rng(0).integers(0, 255, (sample.height, sample.width, 3), dtype=np.uint8)
+
+
 @pytest.mark.parametrize("policy", POLICIES)
 def test_self_test_finds_labels_where_the_pixels_are(policy):
     samples = [Sample(str(i), f"{i}.jpg", 120, 90, objects=[animal()] if i % 3 else []) for i in range(8)]
-    found = self_test(augmenter(policy, PAIRS), samples, 0)
+    found = self_test(augmenter(policy, PAIRS), samples, 0, noise)
     assert found["landmark_error_px"] < 0.5 and found["box_error_px"] < 2
     assert found["landmarks"] > 12 and found["boxes"] > 6
     assert (found["mirrored"] > 1) == (policy in MIRRORING)
 
 
-def flipped_pixels() -> Policy:
-    return Policy(geometry=lambda pixels, points, seed: (pixels[:, ::-1], points))
+def shifted(pixels: Pixels, points: Points, seed: int) -> tuple[Pixels, Points]:
+    """The pixels go 5 px to the right, and the labels stay."""
+    return np.roll(pixels, 5, axis=1), points
 
 
-def three_pixels_off() -> Policy:
-    return Policy(geometry=lambda pixels, points, seed: (np.roll(pixels, 3, axis=1), points))
+def mirrored(pixels: Pixels, points: Points, seed: int) -> tuple[Pixels, Points]:
+    """Pixels and labels are mirrored, and the three points that would tell it are not."""
+    return pixels[:, ::-1], np.concatenate([points[:3], points[3:] * (-1, 1) + (1, 0)])
 
 
-@pytest.mark.parametrize("wrong", ["flipped_pixels", "three_pixels_off"])
-def test_self_test_fails_where_labels_are_moved_wrongly(wrong, monkeypatch):
-    monkeypatch.setitem(POLICIES, wrong, Row(f"test_augment_offline:{wrong}"))
-    with pytest.raises(RuntimeError, match=r"cow-7: landmark 0 is at .* but the image shows it at"):
-        self_test(augmenter(wrong, PAIRS), [Sample("cow-7", "a.jpg", 120, 90, objects=[animal(0.2)])], 0)
+def shrunk(pixels: Pixels, points: Points, seed: int) -> tuple[Pixels, Points]:
+    """The image is shrunk to half about its middle; the first box goes where its middle goes and keeps its size."""
+    height, width = pixels.shape[:2]
+    small = np.full_like(pixels, BORDER)
+    left, top = width // 4, height // 4
+    small[top : top + height // 2, left : left + width // 2] = pixels[: height // 2 * 2 : 2, : width // 2 * 2 : 2]
+    moved = points * 0.5 + 0.25
+    moved[3:35] += (points[3:35] - points[3:35].mean(axis=0)) * 0.5
+    return small, moved
+
+
+def kept(pixels: Pixels, points: Points, seed: int) -> tuple[Pixels, Points]:
+    """Half of the image is moved out; labels that left are kept on its edge."""
+    width = pixels.shape[1] // 2
+    moved = np.full_like(pixels, BORDER)
+    moved[:, width:] = pixels[:, : pixels.shape[1] - width]
+    return moved, np.clip(points + np.array([0.5, 0]), 0, 1)
+
+
+def emptied(pixels: Pixels, seed: int) -> Pixels:
+    return np.full_like(pixels, 128) if seed % 4 == 0 else pixels
+
+
+FAULTS = {
+    "shifted": (Policy(shifted), r"s0: landmark 0 is at .* but the image shows it at"),
+    "mirrored": (Policy(mirrored), r"s0: landmark 0 is at .* but the image shows it at"),
+    "shrunk": (Policy(shrunk), r"s0: a box is at .* but the image shows it at"),
+    "kept": (Policy(kept), r"s0: landmark 1 is at .* px, but has left the image"),
+    "emptied": (Policy(look=emptied), r"draws of it and others are empty"),
+}
+
+
+def planted() -> Policy:
+    return FAULTS[os.environ["PLANTED"]][0]
+
+
+@pytest.fixture(params=FAULTS)
+def fault(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A policy with a fault, by its name."""
+    monkeypatch.setenv("PLANTED", request.param)
+    monkeypatch.setitem(POLICIES, request.param, Row("test_augment_offline:planted"))
+    return str(request.param)
+
+
+def test_self_test_notices_a_planted_fault(fault, tmp_path):
+    """On the whole stage, which leaves nothing behind: no later stage runs."""
+    source = ingested(tmp_path / "in", images=12)
+    with pytest.raises(RuntimeError, match=FAULTS[fault][1]):
+        augment_dataset(source, tmp_path / "out", tmp_path / "report", AugmentParams(policy=fault, copies=1))
+    assert not (tmp_path / "out").exists() and not (tmp_path / "report").exists()
 
 
 def ingested(folder: Path, labelled: bool = True, images: int = 4) -> Path:

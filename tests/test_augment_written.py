@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+from test_augment_offline import noise
 
 from pipeline.augment.offline import augment_dataset
 from pipeline.augment.params import AugmentParams
@@ -73,7 +74,7 @@ def test_a_list_is_kept_with_its_chance_and_draws_the_same_when_it_is_read_again
 @pytest.mark.parametrize("name", [*FLIPS, *WARPS])
 def test_every_transform_that_moves_moves_labels_alike(name):
     samples = [Sample(str(i), f"{i}.jpg", 96, 72, objects=[GOAT]) for i in range(6)]
-    found = self_test(augmenter([{"transform": name, "p": 1.0}]), samples, 0)
+    found = self_test(augmenter([{"transform": name, "p": 1.0}]), samples, 0, noise)
     assert found["landmark_error_px"] < 0.5 and found["box_error_px"] < 2 and found["landmarks"] > 10
     pixels, objects = np.zeros((72, 96, 3), np.uint8), [GOAT, Object("goat", (0.0, 0.8, 0.1, 0.2), [Landmark(0, 1)])]
     for seed in range(8):

@@ -50,7 +50,7 @@ def augment_dataset(
     augment = augmenter(params.policy, dataset)
     if params.policy != "none" and not augment.mirrors:
         tqdm.write(f"{dataset.name}: {unpaired(dataset)}")
-    tested = self_test(augment, samples, params.seed)
+    tested = self_test(augment, samples, params.seed, lambda s: _pixels(_found(ingested / "train", s)))
     with new_folder(out) as folder:
         work = _Copying(ingested / "train", folder, augment, params.copies, params.seed, filters)
         few = len(samples) * (params.copies + FILTERED * bool(filters)) < FEW
@@ -95,9 +95,7 @@ class _Copying:
     def __call__(self, sample: Sample) -> tuple[list[Sample], int, int]:
         target = self.out / sample.file_name
         target.parent.mkdir(parents=True, exist_ok=True)
-        path = self.file_of(sample)
-        if not path.is_file():
-            raise InputError(f"{path}: no such file; {self.source / 'metadata.jsonl'} names it")
+        path = _found(self.source, sample)
         with own_place(target) as place:
             link_or_copy(path, place)
         rows, stayed, ellipses = [sample], 0, 0
@@ -134,6 +132,13 @@ def _copy_name(file_name: str, what: str) -> str:
     path = PurePosixPath(file_name)
     stem = path.stem if path.suffix == ".jpg" else path.name
     return str(path.with_name(f"{stem}~{what}.jpg"))
+
+
+def _found(folder: Path, sample: Sample) -> Path:
+    path = folder / sample.file_name
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; {folder / 'metadata.jsonl'} names it")
+    return path
 
 
 def _pixels(path: Path) -> Pixels:

@@ -2,9 +2,11 @@
 
 Discs at the landmarks and ellipses in the boxes are painted on black images of the real sizes; what the policy's
 geometry makes of the paint is compared with the labels that it returns. Nothing here looks at how labels are moved.
+What the whole policy makes of the images themselves is held to show something.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,8 @@ DRAWS_EACH = 2
 TOLERANCE = 2.0  # pixels between a label and its paint
 TIP = 0.02  # the ends of a thin ellipse fall between the pixels: this share of its longer side is forgiven
 RADIUS = 3.0  # of a disc, in pixels
+FLAT, SHOWS = 2.0, 10.0  # standard deviations of an image's values: below it shows nothing, above it shows something
+EMPTIED = 0.05  # share of the draws that may show nothing: a strong policy makes a picture black now and then
 # stands in where an image has no objects, so that every library that moves pixels is tested
 STAND_IN = Object("stand-in", (0.3, 0.3, 0.4, 0.3), [Landmark(0.4, 0.4), Landmark(0.6, 0.5)])
 
@@ -31,20 +35,37 @@ class _Found:
     rejected: int = 0
     stayed: int = 0
     mirrored: int = 0
+    emptied: int = 0
     landmarks: list[float] = field(default_factory=list)  # pixels off, one per checked landmark
     boxes: list[float] = field(default_factory=list)
 
 
-def self_test(augment: Augment, samples: list[Sample], seed: int) -> dict[str, Any]:
-    """Count rejected draws and measure how far, in pixels, moved labels lie from the moved paint.
+def self_test(
+    augment: Augment, samples: list[Sample], seed: int, pixels_of: Callable[[Sample], Pixels]
+) -> dict[str, Any]:
+    """Count rejected draws and measure how far, in pixels, moved labels lie from the moved paint. Where no label of the
+    samples can be measured, as of boxes that fill their images, it is `STAND_IN` on images of the same sizes.
 
-    Raises RuntimeError naming the sample whose label lies off: the library moves labels in another way than pixels.
+    Raises RuntimeError naming the sample whose label lies off, as the library moves labels in another way than pixels,
+    or the one of which more than a few draws show nothing.
     """
     found = _Found()
     step = max(1, -(-len(samples) // MOST_IMAGES))
     for sample in samples[::step]:
+        pixels = pixels_of(sample)
         for draw in range(DRAWS_EACH):
-            _measure(augment, sample, derived_seed(seed, "self-test", sample.id, draw), found)
+            own = derived_seed(seed, "self-test", sample.id, draw)
+            _measure(augment, sample, own, found)
+            found.emptied += _contrast(pixels) >= SHOWS and _contrast(augment(pixels, sample.objects, own)[0]) < FLAT
+        if found.emptied > max(1, EMPTIED * len(samples[::step]) * DRAWS_EACH):
+            raise RuntimeError(
+                f"policy {augment.policy}: {sample.id}: {found.emptied} draws of it and others are empty"
+            )
+    if not (found.boxes and found.landmarks):
+        for sample in samples[::step]:
+            for draw in range(DRAWS_EACH):
+                stand_in = replace(sample, objects=[STAND_IN])
+                _measure(augment, stand_in, derived_seed(seed, "stand-in", sample.id, draw), found)
     return {
         "policy": augment.policy,
         "images": len(samples[::step]),
@@ -52,6 +73,7 @@ def self_test(augment: Augment, samples: list[Sample], seed: int) -> dict[str, A
         "rejected": found.rejected,
         "stayed": found.stayed,
         "mirrored": found.mirrored,
+        "emptied": found.emptied,
         "tolerance_px": TOLERANCE,
         "landmarks": len(found.landmarks),
         "landmark_error_px": round(max(found.landmarks, default=0.0), 3),
@@ -86,11 +108,20 @@ def _measure(augment: Augment, sample: Sample, seed: int, found: _Found) -> None
     found.stayed += rejected == DRAWS
     mirrored = _is_mirrored(draw)
     found.mirrored += mirrored
+    if mirrored and not augment.mirrors:
+        raise RuntimeError(
+            f"policy {augment.policy}: {sample.id} is mirrored, but no `pairs` says what is left and right"
+        )
     _measure_landmarks(draw, sample, moved, mirrored, found)
     # the boxes without landmarks, which would widen them
     bare = [Object(o.label, o.box, [], o.crowd) for o in objects]
     moved_blank, moved, _ = augment.move(blank, bare, seed)
     _measure_boxes(_Draw(augment, bare, seed, blank, moved_blank), sample, moved, found)
+
+
+def _contrast(pixels: Pixels) -> float:
+    """The standard deviation of the channel that shows most."""
+    return float(pixels.std(axis=(0, 1)).max())
 
 
 def _is_mirrored(draw: _Draw) -> bool:
@@ -115,13 +146,19 @@ def _measure_landmarks(draw: _Draw, sample: Sample, moved: list[Object], mirrore
             spots = [places[i] for i in three]
             for i, paint in zip(three, draw.move(_discs(draw.blank, spots)), strict=False):
                 p = after.landmarks[partner.get(i, i)]
-                _compare_landmark(draw, sample, i, paint, np.array([p.x, p.y]) * size, p.visibility, found)
+                _compare_landmark(draw, sample, i, places[i], paint, np.array([p.x, p.y]) * size, p.visibility, found)
 
 
 def _compare_landmark(
-    draw: _Draw, sample: Sample, index: int, paint: Paint, label: Paint, visibility: int, found: _Found
+    draw: _Draw, sample: Sample, index: int, before: Paint, paint: Paint, label: Paint, visibility: int, found: _Found
 ) -> None:
+    """`before` is where the landmark was, `paint` where its disc went, `label` where it is said to be, in pixels."""
     seen = _middle(paint)
+    if np.isnan(seen).any() and visibility != ABSENT and _has_left(draw, before):
+        raise RuntimeError(
+            f"policy {draw.augment.policy}: {sample.id}: landmark {index} is at {label.round(1).tolist()} px, "
+            f"but has left the image"
+        )
     if not _inside(seen, seen, paint.shape, 2 * RADIUS):
         return
     off = float(np.linalg.norm(seen - label))
@@ -131,6 +168,11 @@ def _compare_landmark(
             f"(visibility {visibility}), but the image shows it at {seen.round(1).tolist()}"
         )
     found.landmarks.append(off)
+
+
+def _has_left(draw: _Draw, spot: Paint) -> bool:
+    """Whether nothing is seen of a larger disc either: a small one may be lost between the pixels of a shrunk image."""
+    return not draw.move(_discs(draw.blank, [spot], 2 * RADIUS))[0].any()
 
 
 def _measure_boxes(draw: _Draw, sample: Sample, moved: list[Object], found: _Found) -> None:
@@ -154,12 +196,12 @@ def _measure_boxes(draw: _Draw, sample: Sample, moved: list[Object], found: _Fou
             found.boxes.append(off)
 
 
-def _discs(blank: Pixels, spots: list[Paint]) -> Pixels:
+def _discs(blank: Pixels, spots: list[Paint], radius: float = RADIUS) -> Pixels:
     """Up to three soft discs (x, y in pixels from the image's corner), one per channel."""
     y, x = np.mgrid[: blank.shape[0], : blank.shape[1]] + 0.5
     painted = blank.copy()
     for channel, spot in enumerate(spots):
-        inside = np.clip(RADIUS + 0.5 - np.hypot(x - spot[0], y - spot[1]), 0, 1)
+        inside = np.clip(radius + 0.5 - np.hypot(x - spot[0], y - spot[1]), 0, 1)
         painted[..., channel] = (255 * inside).astype(np.uint8)
     return painted
 

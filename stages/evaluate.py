@@ -19,6 +19,7 @@ def evaluate(name: str) -> str:
         report=Path("reports/evaluate") / name,
         predict=predict,
         val_folder=data / "val",
+        batch=Path("reports/train") / name / "batch.npz",
     )
 
 

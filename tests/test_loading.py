@@ -1,5 +1,6 @@
 """Samples to batches: repeatable whoever loads them, and targets in the frames that the losses expect."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from pipeline.training.loading import (
     keep_canvases,
     train_loader,
 )
+from pipeline.training.waits import Waits
 
 LABELS = ["cat", "dog"]
 
@@ -404,3 +406,22 @@ def test_what_the_crop_leaves_of_a_box_lies_on_the_canvas(tmp_path: Path, task: 
     gone, seen = target["landmarks"][0]
     assert gone[2] == 0  # off the canvas
     assert seen[2] > 0
+
+
+def test_the_share_of_the_time_that_is_waited_for_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two epochs: 2 s for a batch and 6 s at work on it, twice; then 4 s until it is clear that there is no third."""
+    clock = [0.0]
+    monkeypatch.setattr("pipeline.training.waits.time.perf_counter", lambda: clock[0])
+
+    def batches() -> Iterator[int]:
+        for number in range(2):
+            clock[0] += 2
+            yield number
+        clock[0] += 4
+
+    waits = Waits()
+    assert waits.share is None
+    for _ in range(2):
+        for _batch in waits.timed(batches):
+            clock[0] += 6
+    assert (waits.waited, waits.worked, waits.share) == (16, 24, 0.4)

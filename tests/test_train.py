@@ -290,6 +290,7 @@ def test_half_precision_trains_and_says_so(tmp_path: Path) -> None:
     taken = json.loads((tmp_path / "report/training.json").read_text())
     assert 0 < taken["seconds"] <= most + 0.01
     assert taken["images_per_second"] >= 16 * 2 / most - 0.01, "no slower than the whole call"
+    assert 0 < taken["data_wait_share"] < 1
 
 
 @pytest.mark.parametrize(

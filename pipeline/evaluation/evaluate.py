@@ -12,6 +12,7 @@ from pipeline.core.calibrated import calibrated
 from pipeline.core.errors import InputError
 from pipeline.core.files import new_folder, read_figures, write_json, write_text
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples, seen_from, write_dataset, write_samples
+from pipeline.evaluation.batch import batch_sheet
 from pipeline.evaluation.choosing import choose_on_val
 from pipeline.evaluation.params import with_predict
 from pipeline.metrics import coco_ap
@@ -33,12 +34,14 @@ def evaluate_run(
     report: Path,
     predict: Mapping[str, Any] | None = None,
     val_folder: Path | None = None,
+    batch: Path | None = None,
 ) -> str:
     """Predict the images of `truth_folder` with the model in folder `model`; returns a line that says how it went.
 
     `predict` is the run's block of that name: what of the answers is shown; AP is computed over all of them. Without it
     the defaults of the task hold; what it leaves to val is chosen by the images of `val_folder`. Writes `report` (see
-    `write_report`), with plots/history.png, drawn from the training's `history` (history.csv). Raises InputError if
+    `write_report`), with plots/history.png, drawn from the training's `history` (history.csv), and plots/batch.jpg,
+    drawn from its first `batch` (batch.npz) where one is given. Raises InputError if
     something is missing or there is nothing to test on.
     """
     from pipeline.core.spec import read_spec
@@ -58,6 +61,8 @@ def evaluate_run(
     with new_folder(report) as folder:
         metrics = write_report(folder, spec, truth_folder, truth, predicted, decided)
         name = main_metric(spec.task)
+        if batch is not None:
+            batch_sheet(batch, spec).save(folder / "plots" / "batch.jpg", quality=90)
         plot_history(rows, folder / "plots" / "history.png", spec.run, name, spec.trained)
     value = "undefined" if metrics[name] is None else f"{metrics[name]:.4f}"
     return f"{report}: {name} {value} on {len(truth)} images{_no_better_than_always_one(metrics, truth)}"

@@ -21,7 +21,13 @@ OF_RUN = ("train", "evaluate", "export", "verify")
 OF_DATASET = ("ingest", "augment")
 TIMED = ("training.json", "verify.json")  # outs with what a clock says: no stage depends on one, no state has them
 RECORDS = "splits/"  # which split each image is in says the data too; of images that are gone a state knows nothing
-DRAWN = ("contact_sheet.jpg", "worst.jpg", "best.jpg", "plots")  # of data that a state has: another colour is no other
+DRAWN = (
+    "contact_sheet.jpg",
+    "worst.jpg",
+    "best.jpg",
+    "plots",
+    "batch.npz",
+)  # of data that a state has: another colour is no other
 
 
 @dataclass(frozen=True, slots=True)

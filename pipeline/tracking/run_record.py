@@ -16,7 +16,7 @@ KINDS = (".png", ".jpg", ".svg", ".json", ".csv", ".html")
 MOST_BYTES = 4_000_000  # a larger file stays in reports/ only
 # what only some files, trainings and systems have: a share of ExecuTorch's, images that pass the whole net, memory
 NOT_OF_ALL = (
-    *("/delegated_operators", "/images_per_second", "peak_memory_bytes", "/too_small"),
+    *("/delegated_operators", "/images_per_second", "/data_wait_share", "peak_memory_bytes", "/too_small"),
     *("/AP_small", "/AP_medium", "/AP_large"),  # a test split may have no object of a size
 )
 log = logging.getLogger(__name__)

@@ -20,10 +20,12 @@ def timing(
     resumed: bool,
     processes: int = 1,
     loaders_memory: int | None = 0,
+    wait_share: float | None = None,
 ) -> dict[str, Any]:
     """How long training took, from its start to its last epoch and with its validations, and how much memory the
     process had at most; apart from model.json, which is the same for the same params. `images` passed the net in each
-    epoch, 0 if not in all. Of a resumed run `seconds` is the last process's alone: it has no rate either.
+    epoch, 0 if not in all; `wait_share` is that of `waits.Waits`. Of a resumed run `seconds` is the last process's
+    alone: it has no rate either.
     """
     import torch
 
@@ -33,6 +35,7 @@ def timing(
         "resumed": resumed,
         "epochs": trained["epochs"],
         "images_per_second": rate,
+        "data_wait_share": wait_share,
         "precision": trained["precision"],
         "processes": processes,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",

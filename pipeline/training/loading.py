@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from pipeline.ops.preprocess import Frame, frame_of, resize
 from pipeline.ops.steps import apply_steps
 from pipeline.training.mixing import mosaic
 from pipeline.training.targets import Item, targets
+from pipeline.training.waits import Waits
 
 Augment = Callable[[NDArray[np.uint8], list[Object], int], tuple[NDArray[np.uint8], list[Object]]]
 PLAIN = 512  # images that the statistics of batch norm come from at the end
@@ -53,12 +55,13 @@ class Draw(NamedTuple):
 
 class Loaders(NamedTuple):
     """Batches of a phase: `train` in an order of each epoch, `val`, and of `plain` train images, on which batch norm
-    is measured at the end (None: it keeps what it has).
+    is measured at the end (None: it keeps what it has). `waits` is how long those of `train` were waited for.
     """
 
     train: DataLoader[Any]
     val: DataLoader[Any]
     plain: DataLoader[Any] | None = None
+    waits: Waits | None = None
 
 
 class ImageDataset(TorchDataset[Item]):
@@ -180,12 +183,12 @@ class TrainBatches(Sampler[list[Draw]]):
 
 def train_loader(
     dataset: ImageDataset, batch_size: int, workers: int, seed: int, mosaic: float = 0.0, mixed_epochs: int = 0
-) -> DataLoader[Any]:
+) -> "TrainLoader":
     """Batches (images uint8 [N, S, S, 3], target, items) in a new order and new variations every epoch; see
     `EpochSampler` for `mosaic` and `mixed_epochs`, `TrainBatches` for what several processes get of them.
     """
     draws = EpochSampler(len(dataset), seed, mosaic, mixed_epochs)
-    return _Loader(
+    return TrainLoader(
         _Answering(dataset),
         batch_sampler=TrainBatches(draws, batch_size, dataset.process),
         num_workers=workers,
@@ -200,7 +203,7 @@ def train_loader(
 
 class _Answering(TorchDataset[Any]):
     """Gives the InputError for an image in its place: torch would put a worker's traceback into the message of one that
-    is raised. `_Loader` raises it.
+    is raised. `TrainLoader` raises it.
     """
 
     def __init__(self, dataset: ImageDataset) -> None:
@@ -213,12 +216,18 @@ class _Answering(TorchDataset[Any]):
             return error
 
 
-class _Loader(DataLoader[Any]):
+class TrainLoader(DataLoader[Any]):
+    """Raises the InputError that stands for a batch, and counts how long it is waited for batches."""
+
     def __iter__(self) -> Any:
-        for batch in super().__iter__():
+        for batch in self.waits.timed(super().__iter__):
             if isinstance(batch, InputError):
                 raise batch
             yield batch
+
+    @cached_property
+    def waits(self) -> Waits:
+        return Waits()
 
 
 def eval_loader(dataset: ImageDataset, batch_size: int, process: Process = ALONE) -> DataLoader[Any]:
@@ -254,17 +263,24 @@ def _on_canvas(o: Object) -> Object | None:
     return replace(o, box=(x0, y0, x1 - x0, y1 - y0), landmarks=points)
 
 
+Batch = tuple[Tensor, dict[str, Tensor], list[Item]]
+
+
 class _Collate:
     def __init__(self, spec: ModelSpec) -> None:
         self.spec = spec
 
-    def __call__(self, items: list[Any]) -> tuple[Tensor, dict[str, Tensor], list[Item]] | InputError:
-        if refused := [item for item in items if isinstance(item, InputError)]:
-            return refused[0]
-        images = torch.from_numpy(np.stack([item[0] for item in items]))
-        # without the pixels: they are in `images`, and a worker would send them twice; a view would hold them in memory
-        rest = [(NO_PIXELS, *item[1:]) for item in items]
-        return images, targets(items, self.spec), rest
+    def __call__(self, items: list[Any]) -> Batch | InputError:
+        refused = [item for item in items if isinstance(item, InputError)]
+        return refused[0] if refused else collated(items, self.spec)
+
+
+def collated(items: list[Item], spec: ModelSpec) -> Batch:
+    """Images uint8 [N, S, S, 3], what the net of `spec` should say of them, and the items without pixels."""
+    images = torch.from_numpy(np.stack([item[0] for item in items]))
+    # without the pixels: they are in `images`, and a worker would send them twice; a view would hold them in memory
+    rest = [(NO_PIXELS, *item[1:]) for item in items]
+    return images, targets(items, spec), rest
 
 
 def box_sizes(samples: list[Sample], spec: ModelSpec) -> NDArray[np.float64]:

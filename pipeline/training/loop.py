@@ -195,11 +195,8 @@ def learn_an_epoch(t: Training, loader: DataLoader[Any], epoch: int, bar: Any) -
         # of the step, not of what was drawn before: a resumed run goes on as an unbroken one
         seed = derived_seed(run.train.seed, "step", t.phase.first, step)
         torch.manual_seed(derived_seed(seed, t.fabric.global_rank))  # for dropout
-        if not (t.phase.frozen or isinstance(run, LocalizeRun) or left <= run.train.online.quiet_epochs):
-            if isinstance(run, DetectRun):
-                images, target = shrunk(images, target, run, seed)
-            else:
-                images, target = mixed(images, target, run, t.whole.labels, seed)
+        if not t.phase.frozen:
+            images, target = as_seen(images, target, run, t.whole.labels, t.phase.first, step, left)
         outputs = t.learner(images)
         loss = finite_loss(t.whole.net, outputs, target | t.class_weights, items, f"epoch {t.phase.first + epoch}")
         t.stepper.zero_grad()
@@ -214,6 +211,30 @@ def learn_an_epoch(t: Training, loader: DataLoader[Any], epoch: int, bar: Any) -
     of_all = sum_of_all(t.fabric, torch.stack(losses)) / t.fabric.world_size
     counts = sum_of_all(t.fabric, torch.tensor(seen))
     return float(of_all @ counts / counts.sum()), recent
+
+
+def mosaics(run: RunParams) -> tuple[float, int]:
+    """The share of images that are shown in a mosaic, and before which epoch after the frozen ones; only a detector
+    has any.
+    """
+    if not isinstance(run, DetectRun):
+        return 0.0, 0
+    return run.train.online.mosaic, run.train.epochs - run.train.online.quiet_epochs
+
+
+def as_seen(
+    images: Tensor, target: dict[str, Tensor], run: RunParams, labels: int, first: int, step: int, left: int
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The batch [N, S, S, 3] of `step` in the part that begins with epoch `first`, as the net takes it: `mixed` of
+    a classifier of so many `labels`, `shrunk` of a detector, but for its quiet epochs: so many are `left`.
+    """
+    # of the step, not of what was drawn before: a resumed run goes on as an unbroken one
+    seed = derived_seed(run.train.seed, "step", first, step)
+    if isinstance(run, LocalizeRun) or left <= run.train.online.quiet_epochs:
+        return images, target
+    if isinstance(run, DetectRun):
+        return shrunk(images, target, run, seed)
+    return mixed(images, target, run, labels, seed)
 
 
 def save(t: Training, folder: Path, epoch: int, so_far: SoFar) -> None:

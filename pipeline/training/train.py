@@ -1,8 +1,6 @@
 """One run from its data to its weights: what the train stage does."""
 
-import csv
 import hashlib
-import io
 import shutil
 import time
 from dataclasses import replace
@@ -10,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import InputError
-from pipeline.core.files import new_folder, sha256, write_json, write_text
+from pipeline.core.files import new_folder, sha256, write_json
 from pipeline.core.machine import PROCESSES
 from pipeline.core.parallel import over
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples
@@ -45,7 +43,7 @@ def train_run(
 ) -> str:
     """Train run `name` on `train_folder`, choose the best epoch on `val_folder`; returns a line that says how it went.
 
-    Writes `model_folder`/{model.json, model.safetensors} and `report`/{history.csv, training.json}.
+    Writes `model_folder`/{model.json, model.safetensors} and `report`/{history.csv, training.json, batch.npz}.
     Checkpoints live in `resume`/<fingerprint of params, data and weights>, so that a killed run goes on, and only with
     what it began with. What a frozen backbone makes of images is kept in the folder `features`; one process on a CPU
     has it made as `parallel` says. `workers` processes load training images (None: `devices.loading_processes`); any
@@ -71,11 +69,11 @@ def train_run(
         checkpoints = resume / name / fabric.broadcast(begun_with)
         resumed, started = (checkpoints / "last.ckpt").is_file(), time.perf_counter()
         how = checkpoints, features, parallel, workers
-        so_far, memory = _fit_phases(fabric, net, spec, run, dataset, (varied, plain), *how)
+        so_far, loaded = _fit_phases(fabric, net, spec, run, dataset, (varied, plain), *how)
     if fabric.is_global_zero:
         images = 0 if run.train.frozen_epochs else len(train)
-        taken = cost.timing(time.perf_counter() - started, images, spec.trained, resumed, fabric.world_size, memory)
-        write_model(net, spec, so_far.rows, model_folder, report)
+        taken = cost.timing(time.perf_counter() - started, images, spec.trained, resumed, fabric.world_size, *loaded)
+        write_model(net, spec, so_far.rows, varied, run, model_folder, report)
         write_json(report / "training.json", taken)
         shutil.rmtree(resume / name, ignore_errors=True)
     tuned = fine_tuned(so_far, run.train.frozen_epochs) if run.train.epochs else ""
@@ -151,10 +149,10 @@ def _fit_phases(
     features: Path,
     parallel: str,
     workers: int,
-) -> tuple["SoFar", int | None]:
+) -> tuple["SoFar", tuple[int | None, float | None]]:
     """Train the head on frozen features, then the net, unless val has no mistake left; returns what the validations
-    have shown, and the `loaders_memory`. The net ends with the weights of the best epoch of all, and `spec.trained`
-    says which that was.
+    have shown, the `loaders_memory`, and the share of the epochs' time in which the net waited for images. The net
+    ends with the weights of the best epoch of all, and `spec.trained` says which that was.
     """
     from pipeline.metrics.metrics import main_metric
     from pipeline.models.losses import label_weights
@@ -169,7 +167,7 @@ def _fit_phases(
         spec.mean, spec.std = dataset_normalization(datasets[0].folder, datasets[0].samples, spec, fabric)
     balanced = run.train.class_weights == "balanced"
     weights = label_weights(run.task, datasets[0].samples, dataset.labels) if balanced else None
-    memory: int | None = 0
+    loading: tuple[int | None, float | None] = 0, None
     so_far = SoFar()
     if run.train.frozen_epochs:
         phase = Phase(True, run.train.frozen_epochs, run.train.learning_rate)
@@ -180,7 +178,7 @@ def _fit_phases(
         phase = Phase(False, run.train.epochs, run.train.learning_rate, run.train.frozen_epochs)
         loaders = image_loaders(run, datasets, workers)
         so_far = fit(fabric, net, spec, run, dataset, phase, loaders, checkpoints, so_far, weights)
-        memory = loaders_memory()
+        loading = loaders_memory(), loaders.waits.share if loaders.waits else None
     spec.trained |= {
         "epochs": int(so_far.rows[-1]["epoch"]) + 1 - so_far.skipped,
         "planned_epochs": run.train.frozen_epochs + run.train.epochs,
@@ -189,23 +187,21 @@ def _fit_phases(
         "precision": choose_precision(run.train.precision),
     }
     net.eval()
-    return so_far, memory
+    return so_far, loading
 
 
 def image_loaders(run: RunParams, datasets: tuple["ImageDataset", "ImageDataset"], workers: int) -> "Loaders":
     """Those of the epochs after the frozen ones; both splits keep in memory what may be kept."""
     from pipeline.training.loading import ImageDataset, Loaders, eval_loader, keep_canvases, plain_loader, train_loader
+    from pipeline.training.loop import mosaics
 
     knobs = run.train
     keep_canvases(*datasets, workers)
-    mixed: tuple[Any, ...] = ()
-    if isinstance(run, DetectRun):
-        mixed = (run.train.online.mosaic, run.train.epochs - run.train.online.quiet_epochs)
-    train = train_loader(datasets[0], knobs.batch_size, workers, knobs.seed, *mixed)
+    train = train_loader(datasets[0], knobs.batch_size, workers, knobs.seed, *mosaics(run))
     val = eval_loader(datasets[1], knobs.batch_size, datasets[0].process)
     # where others load train, their share of what may be kept is not this process's
     plain = ImageDataset(datasets[0].folder, datasets[0].samples, datasets[0].spec) if workers else datasets[0]
-    return Loaders(train, val, plain_loader(plain, knobs.batch_size, knobs.seed))
+    return Loaders(train, val, plain_loader(plain, knobs.batch_size, knobs.seed), train.waits)
 
 
 def make_spec(name: str, run: RunParams, dataset: Dataset, mean: list[float], std: list[float]) -> "ModelSpec":
@@ -266,15 +262,21 @@ def write_weights(net: "Net", spec: "ModelSpec", folder: Path) -> None:
     write_spec(folder / "model.json", replace(spec, weights_sha256=sha256(weights)))
 
 
-def write_model(net: "Net", spec: "ModelSpec", rows: list[dict[str, float]], model_folder: Path, report: Path) -> None:
+def write_model(
+    net: "Net",
+    spec: "ModelSpec",
+    rows: list[dict[str, float]],
+    varied: "ImageDataset",
+    run: RunParams,
+    model_folder: Path,
+    report: Path,
+) -> None:
+    from pipeline.training.report import write_report
+
     with new_folder(model_folder) as folder:
         write_weights(net, spec, folder)
     with new_folder(report) as folder:
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_text(folder / "history.csv", text.getvalue())
+        write_report(folder, rows, varied, run)
 
 
 def fingerprint(run: RunParams, pretrained: "Pretrained", *folders: Path) -> str:

@@ -792,15 +792,16 @@ def shown_epochs(root: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) ->
     epoch_of, draw = loop.learn_an_epoch, loop.shrunk
 
     def learn_an_epoch(t: loop.Training, loader: Any, epoch: int, bar: Any) -> Any:
-        shown.append((epoch, False))
-        return epoch_of(t, loader, epoch, bar)
+        def shrunk(*given: Any) -> Any:
+            shown[-1] = (epoch, True)
+            return draw(*given)
 
-    def shrunk(*given: Any) -> Any:
-        shown[-1] = (shown[-1][0], True)
-        return draw(*given)
+        shown.append((epoch, False))
+        with monkeypatch.context() as learning:  # after training the first batch is made once more, for its picture
+            learning.setattr(loop, "shrunk", shrunk)
+            return epoch_of(t, loader, epoch, bar)
 
     monkeypatch.setattr(loop, "learn_an_epoch", learn_an_epoch)
-    monkeypatch.setattr(loop, "shrunk", shrunk)
     last = f"epoch {changes['epochs'] - 1}"
     monkeypatch.setattr(
         loop, "validate", lambda *_: {"val_loss": 1.0, "val_metric": 0.5, "val_rank": 0.6 if _[-1] == last else 0.5}

@@ -56,20 +56,25 @@ def send(folder: Path, project: Project, rows: list[Sent]) -> str:
         (place / "images").mkdir()
         for row in rows:
             image = project.folder / str(row.sample.split) / row.sample.file_name
-            shutil.copyfile(image, place / "images" / _name(row))  # no link: in there people may edit
-        write_xml(place / "annotations.xml", project.dataset, [_plain(row) for row in rows])
+            shutil.copyfile(image, place / "images" / name_of(row))  # no link: in there people may edit
+        write_xml(place / "annotations.xml", project.dataset, [plain(row) for row in rows])
         write_json(place / "labels.json", labels_of_task(project.dataset))
     blind = sum(not row.shown for row in rows)
     return f"{folder}: {len(rows)} images" + (f", {blind} of them blind" if blind else "")
 
 
-def _name(row: Sent) -> str:
+def name_of(row: Sent) -> str:
+    """What its image is called in CVAT.
+
+    >>> name_of(Sent(Sample("a-1", "herd/1.jpg", 8, 8), "", "", ""))
+    'a-1.jpg'
+    """
     return row.sample.id + PurePosixPath(row.sample.file_name).suffix
 
 
-def _plain(row: Sent) -> Sample:
+def plain(row: Sent) -> Sample:
     """In a task there are no splits, and boxes lie within the image."""
-    return replace(clipped(row.sample), split=None, file_name=_name(row))
+    return replace(clipped(row.sample), split=None, file_name=name_of(row))
 
 
 def fetch(
@@ -84,7 +89,7 @@ def fetch(
     """
     sent, unlike = _sent(project, task)
     found = Fetched()
-    taking = _Taking(project, {_name(row): row for row in sent.values()}, empty_is_background, by, found)
+    taking = Taking(project, {name_of(row): row for row in sent.values()}, empty_is_background, by, found)
     depth = 0
     try:
         with file.open("rb") as stream:
@@ -103,7 +108,7 @@ def fetch(
         raise InputError(f"{file}: not XML of CVAT to its end: {error}") from None
     if not taking.seen:
         raise InputError(f"{file}: no images of CVAT in it; expected an export as 'CVAT for images 1.1'")
-    if both := sorted(i for i in unlike if _name(sent[i]) in taking.seen):
+    if both := sorted(i for i in unlike if name_of(sent[i]) in taking.seen):
         tasks = " or ".join(f"--task {name}" for name in unlike[both[0]])
         raise InputError(f"{file}: {both[0]!r} was sent in two tasks, and not alike; expected {tasks}")
     taking.finish(sent)
@@ -125,7 +130,7 @@ def _sent(project: Project, task: str | None) -> tuple[dict[str, Sent], dict[str
     return sent, unlike
 
 
-def _part(element: Element, taking: "_Taking", file: Path) -> None:
+def _part(element: Element, taking: "Taking", file: Path) -> None:
     if element.tag == "meta":
         taking.by = taking.by or next(
             (who for role in ("assignee", "owner") if (who := element.findtext(f".//{role}/username"))), "cvat"
@@ -136,8 +141,8 @@ def _part(element: Element, taking: "_Taking", file: Path) -> None:
         raise InputError(f"{file}: has tracks; expected an export as 'CVAT for images 1.1', as images were sent")
 
 
-class _Taking:
-    """One file that is fetched."""
+class Taking:
+    """One file, or one job, that is fetched: `sent` by the name of the image. Takes images, then is to `finish`."""
 
     def __init__(self, project: Project, sent: dict[str, Sent], empty: bool, by: str, found: Fetched) -> None:
         self.project, self.sent, self.empty, self.by, self.found = project, sent, empty, by, found
@@ -146,6 +151,7 @@ class _Taking:
         self.said: dict[str, Statement] = {}
 
     def image(self, image: Element) -> None:
+        """Take what is said of one image, as its element in the XML."""
         name = PurePosixPath((image.get("name") or "").replace("\\", "/")).name
         self.seen[name] += 1
         row = self.sent.get(name)
@@ -162,9 +168,9 @@ class _Taking:
 
     def finish(self, sent: dict[str, Sent]) -> None:
         """A statement for each image of the file that was sent."""
-        there = {i: row for i, row in sorted(sent.items()) if _name(row) in self.seen}
+        there = {i: row for i, row in sorted(sent.items()) if name_of(row) in self.seen}
         self.found.rows += not_there(len(sent) - len(there), "the file")
-        self.found.statements = [self.said.get(i) or _untouched(row) for i, row in there.items()]
+        self.found.statements += [self.said.get(i) or untouched(row) for i, row in there.items()]
 
     def _statement(self, image: Element, row: Sent) -> Statement:
         if len(image) == 0:
@@ -172,10 +178,10 @@ class _Taking:
         labels, objects, kept = self._answer(image, row)
         if strange := unknown_class(row.sample.id, "", labels, objects, self.project):
             self.found.rows.append(strange)
-            return _untouched(row)
+            return untouched(row)
         if len(labels) > 1:
             self._row(row.sample.id, "several_labels", f"{', '.join(labels)}; expected one")
-            return _untouched(row)
+            return untouched(row)
         by_people = any(part.get("source") in BY_PEOPLE for part in image.iter())
         by_nobody = all(shape.get("source") in NOBODY for shape in image)  # older versions of CVAT do not say
         as_sent = labels == [row.sample.label] if self.project.classify else kept == len(row.sample.objects)
@@ -183,9 +189,9 @@ class _Taking:
         if not by_people and as_sent and (not more or by_nobody):
             if more:
                 self._row(row.sample.id, "not_by_people", f"{more} objects that nobody has touched", "dropped")
-            return _untouched(row)
+            return untouched(row)
         if not labels and not objects:
-            return _untouched(row)
+            return untouched(row)
         return self._by_person(row, "labelled", labels[0] if labels else None, objects, kept)
 
     def _by_person(
@@ -195,14 +201,14 @@ class _Taking:
         person.images += 1
         person.objects += len(row.sample.objects)
         person.kept += kept
-        return replace(_untouched(row), state=state, by=self.by, label=label, objects=list(objects))
+        return replace(untouched(row), state=state, by=self.by, label=label, objects=list(objects))
 
     def _of_empty(self, row: Sent) -> Statement:
         if self.empty and not self.project.classify:
             return self._by_person(row, "empty")
         if row.shown and (row.sample.objects or row.sample.label is not None):
             self._row(row.sample.id, "no_shapes", "had some; CVAT's XML does not say whether on purpose", "noted")
-        return _untouched(row)
+        return untouched(row)
 
     def _answer(self, image: Element, row: Sent) -> tuple[list[str], list[Object], int]:
         """The labels of the image, else its objects, and how many of these are as they were sent."""
@@ -260,5 +266,6 @@ def _settle(box: Box, other: str, sample: Sample, drawn: Drawn) -> None:
         drawn.problem(sample.id, box.key, "class_unlike", said, "noted")
 
 
-def _untouched(row: Sent) -> Statement:
+def untouched(row: Sent) -> Statement:
+    """That nobody has said anything of it."""
     return Statement(row.sample.id, row.pixels, row.look, "untouched", row.against, "", row.shown)

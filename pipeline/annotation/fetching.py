@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.annotation.agreement import agree, one_of
 from pipeline.annotation.answers import Answer, answer_of
+from pipeline.annotation.cvat_server import Cvat
 from pipeline.annotation.fetched import Fetched, not_there
 from pipeline.annotation.label_studio import LabelStudio
 from pipeline.annotation.project import KEY, Project
@@ -28,7 +29,7 @@ def number_of(server: LabelStudio, project: Project) -> int:
     return found
 
 
-def key_in(server: LabelStudio, number: int) -> str:
+def key_in(server: LabelStudio | Cvat, number: int) -> str:
     """What the project is listed under: the end of its title. The labels may have been others when it was made.
 
     Raises InputError if the title does not end so.

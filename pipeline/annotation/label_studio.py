@@ -6,62 +6,33 @@ that has ended. A legacy token is sent as it is.
 
 import base64
 import json
-import time
 from typing import Any
-from urllib.parse import urljoin, urlsplit
 
 import requests
 
-from pipeline.core.errors import InputError, without_password
+from pipeline.annotation.server import TRIES, Server, goes_in_header
+from pipeline.core.errors import InputError
 
-TRIES = 4  # of a call that a busy server did not answer: SQLite is locked while another one writes
-BUSY = (429, 500, 502, 503, 504)
-TIMEOUT_S = 300  # of an import; what nobody answers fails at once
 TOKENS = "Account & Settings there has a personal access token"
 LEGACY = "a legacy token is taken only where Organization > Access Token Settings allows legacy tokens"
 
 
-class BusyError(InputError):
-    """The server did not answer this call; whether it did what it was asked, nobody knows."""
+class LabelStudio(Server):
+    """A server of Label Studio."""
 
-
-class LabelStudio:
-    """A server at `url`, and who asks. `wait` is the pause in seconds after a first failed try; it doubles.
-
-    With `with` its connections are closed at the end. Every method raises InputError naming the address if nobody
-    answers there, the token is not taken, or the server refuses; `BusyError`, an InputError too, if it could not.
-    """
+    tool, tokens, start = "Label Studio", TOKENS, "`make label-studio` starts one"
 
     def __init__(self, url: str, token: str, wait: float = 1.0):
-        if without_password(url) != url:
-            raise InputError(f"--url {without_password(url)}: expected no password in it; the token says who asks")
-        self.url, self.wait = url.rstrip("/"), wait
-        self._token = token.strip()
-        if not _goes_in_header(self._token):
-            raise InputError(f"the token for {self.url} has blanks or odd characters in it; {TOKENS}")
+        super().__init__(url, token, wait)
         self._personal = _is_personal(self._token)
-        self._proof = "" if self._personal else f"Token {self._token}"
-        self._session = requests.Session()
-        self._session.auth = self._signed  # else requests takes what ~/.netrc has for the host
-
-    def __enter__(self) -> "LabelStudio":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._session.close()
+        if not self._personal:
+            self._proof, self.tokens = f"Token {self._token}", f"{TOKENS}; {LEGACY}"
 
     def projects(self) -> dict[str, int]:
         """The ids of the projects by title, of two with one title the newer."""
         found: dict[str, int] = {}
-        page, asked = "/api/projects/?page_size=1000&fields=id,title&include=id,title", set[str]()
-        while page:
-            if page in asked:
-                raise InputError(f"{self.url}: {page} comes after itself; expected the address of Label Studio")
-            asked.add(page)
-            answer = self._json("GET", page)
-            for row in self._rows(self._value(answer, "results", page), page, "id", "title"):
-                found[row["title"]] = max(row["id"], found.get(row["title"], 0))
-            page = _path_of(answer.get("next") or "")
+        for row in self._pages("/api/projects/?page_size=1000&fields=id,title&include=id,title", "id", "title"):
+            found[row["title"]] = max(row["id"], found.get(row["title"], 0))
         return found
 
     def title(self, project: int) -> str:
@@ -115,90 +86,14 @@ class LabelStudio:
         users = self._rows(self._json("GET", "/api/users/", kind=list), "/api/users/", "id")
         return {user["id"]: user.get("email") or user.get("username") or str(user["id"]) for user in users}
 
-    def pause(self, tried: int) -> None:
-        """Before the next try, after so many that a busy server did not answer."""
-        time.sleep(self.wait * 2 ** (tried - 1))
-
-    def _counted(self, what: str, made: Any, sent: int) -> None:
-        if made != sent:
-            raise InputError(f"{self.url}: {sent} {what} were sent, and {made} came into being")
-
-    def _json(self, method: str, path: str, tries: int = TRIES, kind: type = dict, **more: Any) -> Any:
-        """What was answered, if it is of this kind."""
-        return self._read(self._done(method, path, tries, **more), path, kind)
-
-    def _read(self, answer: requests.Response, path: str, kind: type) -> Any:
-        try:
-            found = answer.json()
-        except ValueError:
-            found = None
-        if not isinstance(found, kind):
-            what = "a JSON object" if kind is dict else "a JSON list"
-            raise InputError(f"{self.url}: {path} is not {what}; expected the address of a Label Studio server")
-        return found
-
-    def _value(self, answer: dict[str, Any], key: str, path: str) -> Any:
-        if key not in answer:
-            raise InputError(f"{self.url}: {path} has no {key!r}; expected the address of a Label Studio server")
-        return answer[key]
-
-    def _rows(self, rows: Any, path: str, *keys: str) -> list[dict[str, Any]]:
-        if not isinstance(rows, list) or not all(isinstance(row, dict) and row.keys() >= set(keys) for row in rows):
-            said = f"{path} has no rows with {' and '.join(keys)}"
-            raise InputError(f"{self.url}: {said}; expected the address of a Label Studio server")
-        return rows
-
-    def _done(self, method: str, path: str, tries: int = TRIES, **more: Any) -> requests.Response:
-        answer = self._call(method, path, tries, **more)
-        if answer.status_code in (401, 403):
-            said = TOKENS if self._personal else f"{TOKENS}; {LEGACY}"
-            refused = f"{answer.status_code}: {_said(answer)}"
-            raise InputError(f"{self.url}: the token is not taken ({refused}); {said}")
-        self._refuse_busy(answer, method, path, tries)
-        if not answer.ok:
-            raise InputError(f"{self.url}: {method} {path}: {answer.status_code}: {_said(answer)}")
-        return answer
-
-    def _refuse_busy(self, answer: requests.Response, method: str, path: str, tries: int) -> None:
-        if answer.status_code in BUSY:
-            raise BusyError(f"{self.url}: {method} {path}: {answer.status_code}, {tries} times: {_said(answer)}")
-
     def _call(self, method: str, path: str, tries: int = TRIES, **more: Any) -> requests.Response:
         """The answer: after `tries` that a busy server has not answered, and with a fresh token where one has ended."""
         if self._personal and not self._proof:
             self._refresh()
-        answer = self._tried(method, path, tries, **more)
+        answer = super()._call(method, path, tries, **more)
         if answer.status_code == requests.codes.unauthorized and self._personal:
             self._refresh()
-            answer = self._tried(method, path, tries, **more)
-        return answer
-
-    def _tried(self, method: str, path: str, tries: int, **more: Any) -> requests.Response:
-        answer = self._once(method, path, **more)
-        for tried in range(1, tries):
-            if answer.status_code not in BUSY:
-                break
-            self.pause(tried)
-            answer = self._once(method, path, **more)
-        return answer
-
-    def _once(self, method: str, path: str, allow_redirects: bool = False, **more: Any) -> requests.Response:
-        """A redirect is followed where that is asked for only: it makes a GET of what was to be posted."""
-        more |= {"timeout": TIMEOUT_S, "allow_redirects": allow_redirects}
-        try:
-            answer = self._session.request(method, f"{self.url}{path}", **more)
-        except (requests.exceptions.MissingSchema, requests.exceptions.InvalidSchema):
-            raise InputError(f"--url {self.url}: expected http:// or https:// before it") from None
-        except ValueError as error:  # not only requests' own: names that no host can have raise urllib3's
-            raise InputError(f"--url {self.url}: {error}; expected http://host:port") from None
-        except (requests.ConnectionError, requests.Timeout):
-            said = f"{self.url}: no Label Studio answers there; `make label-studio` starts one"
-            raise BusyError(said) from None
-        except requests.RequestException as error:
-            raise InputError(f"{self.url}: {error}") from None
-        if answer.is_redirect:
-            there = without_password(urljoin(answer.url, answer.headers["Location"])).split("?")[0]
-            raise InputError(f"--url {self.url}: sends {path} on to {there}; expected the address that answers")
+            answer = super()._call(method, path, tries, **more)
         return answer
 
     def _refresh(self) -> None:
@@ -211,24 +106,9 @@ class LabelStudio:
                 f"revoked; {TOKENS}"
             )
         access = str(self._value(self._read(answer, path, dict), "access", path))
-        if not _goes_in_header(access):
+        if not goes_in_header(access):
             raise InputError(f"{self.url}: {path} answers with what is no token")
         self._proof = f"Bearer {access}"
-
-    def _signed(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if self._proof:
-            request.headers["Authorization"] = self._proof
-        return request
-
-
-def _goes_in_header(token: str) -> bool:
-    return token.isascii() and token.isprintable() and " " not in token
-
-
-def _path_of(address: str) -> str:
-    """Where in the API: behind a proxy a server may call itself otherwise than it is called from here."""
-    found = urlsplit(address)
-    return f"{found.path[max(found.path.find('/api/'), 0) :]}?{found.query}" if address else ""
 
 
 def _is_personal(token: str) -> bool:
@@ -241,15 +121,3 @@ def _is_personal(token: str) -> bool:
     except ValueError:
         return False
     return isinstance(payload, dict) and payload.get("token_type") == "refresh"
-
-
-def _said(answer: requests.Response) -> str:
-    """What a refusal says, in one line."""
-    try:
-        said = answer.json()
-    except ValueError:
-        return answer.reason
-    if isinstance(said, dict):
-        rows = said.get("validation_errors") or said.get("non_field_errors") or said.get("detail") or said
-        return " ".join(str(rows).split())[:500]
-    return " ".join(str(said).split())[:500]

@@ -5,10 +5,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.annotation.label_studio import TRIES, BusyError, LabelStudio
+from pipeline.annotation.label_studio import LabelStudio
 from pipeline.annotation.outgoing import clipped
 from pipeline.annotation.project import Project
 from pipeline.annotation.sent import Sent, read_sent, write_sent
+from pipeline.annotation.server import TRIES, BusyError
 from pipeline.core.errors import InputError
 from pipeline.datasets.formats.label_studio_write import place_of, regions_of
 

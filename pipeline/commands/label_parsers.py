@@ -29,7 +29,7 @@ def annotate_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", type=word, metavar="DATASET|RUN", help=what)
     parser.add_argument("--to", choices=("label-studio", "cvat"), required=True, help="the tool")
     parser.add_argument(
-        "--out", type=path, metavar="FOLDER", help="cvat: a new folder, of which a task is made by hand"
+        "--out", type=path, metavar="FOLDER", help="cvat, without --url: a new folder, of which a task is made by hand"
     )
     _add_server(parser)
     parser.add_argument("--run", type=word, help="whose predictions are shown, where a dataset has the run's name")
@@ -58,6 +58,7 @@ def annotated_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--name", type=word, required=True, metavar="LAYER", help="of the layer: labels/DATASET/LAYER.jsonl"
     )
+    parser.add_argument("--from", choices=("label-studio", "cvat"), help="the tool (default: label-studio)")
     _add_server(parser)
     parser.add_argument("--project", type=count, metavar="N", help="its number there (default: that of `annotate`)")
     parser.add_argument(
@@ -76,14 +77,14 @@ def annotated_parser(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="images without shapes have been looked at, all of them: the file does not say",
     )
-    cvat.add_argument("--by", type=word, metavar="NAME", help="who drew (default: whose task it is)")
+    cvat.add_argument("--by", type=word, metavar="NAME", help="who drew (default: whose job or task it is)")
     what = "the name of the folder that its task was made of, where an image was sent in two and not alike"
     cvat.add_argument("--task", type=word, metavar="NAME", help=what)
     parser.set_defaults(command=labels.annotated)
 
 
 def _add_server(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--url", type=word, help="of the server (default: LABEL_STUDIO_URL of the environment)")
-    parser.add_argument(
-        "--token", type=word, help="default: LABEL_STUDIO_API_KEY of the environment, which other users cannot see"
-    )
+    what = "of the server (default: LABEL_STUDIO_URL or CVAT_URL of the environment)"
+    parser.add_argument("--url", type=word, help=what)
+    what = "label-studio (default: LABEL_STUDIO_API_KEY of the environment, which other users cannot see); cvat takes "
+    parser.add_argument("--token", type=word, help=f"{what}CVAT_ACCESS_TOKEN of the environment only")

@@ -11,8 +11,11 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import read_text
 
 if TYPE_CHECKING:
+    from pipeline.annotation.cvat_server import Cvat
     from pipeline.annotation.label_studio import LabelStudio
     from pipeline.annotation.outgoing import Predict
+    from pipeline.annotation.project import Project
+    from pipeline.annotation.sent import Sent
     from pipeline.config.params import Params
     from pipeline.core.sample import Sample
 
@@ -21,7 +24,6 @@ CVAT = "cvat"
 
 
 def annotate(args: argparse.Namespace) -> None:
-    from pipeline.annotation import cvat
     from pipeline.annotation.outgoing import chosen, outgoing
     from pipeline.annotation.project import project_of
     from pipeline.annotation.sending import Wishes, send
@@ -34,21 +36,18 @@ def annotate(args: argparse.Namespace) -> None:
         raise InputError(f"--run {run}: its dataset is {name}; expected a run on {args.name}")
     params.dataset(name)
     check_ingested(name)
-    if (args.to == CVAT) != bool(args.out):
-        raise InputError(
-            f"--to {args.to}: {'expected --out FOLDER' if args.to == CVAT else '--out goes with --to cvat'}"
-        )
-    if args.out:
-        _refuse(args, "with --to cvat", "url", "token", "images", "annotators")
-    server = None if args.out else _server(args)
+    if args.out and args.to != CVAT:
+        raise InputError(f"--to {args.to}: --out goes with --to cvat")
+    if args.to == CVAT:
+        _refuse(args, "with --to cvat", *(["url"] if args.out else []), "token", "images", "annotators")
+    over = _cvat(args.url) if args.to == CVAT and not args.out else None
+    server = None if args.to == CVAT else _server(args)
     project = project_of(name, INGESTED, LABELS)
     model, predict = _model(run) if run else ("", None)
     samples = chosen(project.folder, args.split, _tagged(params, name, args.tag) if args.tag else _ids(args.ids))
     rows, sure = outgoing(project.folder, samples, project.dataset, model, predict, args.not_blind)
     if server is None:
-        print(cvat.send(args.out, project, rows))
-        made = "a task with its labels.json, its images/ sorted as predefined, and its annotations.xml as `CVAT 1.1`"
-        print(f"next: {made}; what people did comes back by `pocketlens annotated {name} --name LAYER --xml FILE`")
+        print(_to_cvat(over, args.out, project, rows))
         return
     wishes = Wishes(args.images or str(INGESTED.absolute()), args.annotators or 1, bool(run) and not args.ids)
     with server:
@@ -56,8 +55,21 @@ def annotate(args: argparse.Namespace) -> None:
     print(f"next: label them there; what people did comes back by `pocketlens annotated {name} --name LAYER`")
 
 
+def _to_cvat(server: "Cvat | None", out: Path, project: "Project", rows: list["Sent"]) -> str:
+    from pipeline.annotation import cvat, cvat_sending
+
+    fetched = f"what people did comes back by `pocketlens annotated {project.name} --name LAYER"
+    if server is None:
+        said = cvat.send(out, project, rows)
+        made = "a task with its labels.json, its images/ sorted as predefined, and its annotations.xml as `CVAT 1.1`"
+        return f"{said}\nnext: {made}; {fetched} --xml FILE`"
+    with server:
+        said = cvat_sending.send(server, project, rows)
+    return f"{said}\nnext: label them there, and set each job that is done to `completed`; {fetched} --from cvat`"
+
+
 def annotated(args: argparse.Namespace) -> None:
-    from pipeline.annotation import cvat
+    from pipeline.annotation import cvat, cvat_fetching
     from pipeline.annotation.fetching import fetch, key_in, number_of
     from pipeline.annotation.layers import write_fetched
     from pipeline.annotation.project import project_of
@@ -68,9 +80,15 @@ def annotated(args: argparse.Namespace) -> None:
     if not NAME.fullmatch(args.name):
         raise InputError(f"--name {args.name!r}: expected {NAMED}")
     if args.xml:
-        _refuse(args, "with --xml", "url", "token", "project", "reviewers")
+        _refuse(args, "with --xml", "from", "url", "token", "project", "reviewers")
         project = project_of(args.dataset, INGESTED, LABELS)
         fetched = cvat.fetch(args.xml, project, args.empty_is_background, args.by or "", args.task)
+    elif getattr(args, "from") == CVAT:
+        _refuse(args, "with --from cvat", "token", "reviewers", "empty_is_background", "task")
+        with _cvat(args.url) as over:
+            key = key_in(over, args.project) if args.project else ""
+            project = project_of(args.dataset, INGESTED, LABELS, key)
+            fetched = cvat_fetching.fetch(over, project, args.by or "")
     else:
         _refuse(args, "without --xml", "empty_is_background", "by", "task")
         with _server(args) as server:
@@ -99,6 +117,17 @@ def _server(args: argparse.Namespace) -> "LabelStudio":
             "no --token, and no LABEL_STUDIO_API_KEY in the environment; Account & Settings of Label Studio has one"
         )
     return LabelStudio(url, token)
+
+
+def _cvat(url: str | None) -> "Cvat":
+    from pipeline.annotation.cvat_server import Cvat
+
+    url, token = url or os.environ.get("CVAT_URL"), os.environ.get("CVAT_ACCESS_TOKEN")
+    if not url:
+        raise InputError("no --url, and no CVAT_URL in the environment; without a server: --out FOLDER, and --xml FILE")
+    if not token:
+        raise InputError(f"no CVAT_ACCESS_TOKEN in the environment; {Cvat.tokens}")
+    return Cvat(url, token)
 
 
 def _tagged(params: "Params", dataset: str, tag: str) -> list[str]:

@@ -46,7 +46,7 @@ def write_xml(path: Path, dataset: Dataset, samples: Iterable[Sample]) -> None:
         file.write('<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n')
         _add(file, _meta(dataset, skeletons))
         for number, sample in enumerate(samples):
-            _add(file, _image(sample, number, dataset, skeletons))
+            _add(file, image_element(sample, number, dataset, skeletons))
         file.write("</annotations>\n")
 
 
@@ -123,7 +123,12 @@ def _picture(dataset: Dataset) -> str:
     return "".join(tostring(part, encoding="unicode") for part in parts)
 
 
-def _image(sample: Sample, number: int, dataset: Dataset, skeletons: dict[str, str]) -> Element:
+def image_element(sample: Sample, number: int, dataset: Dataset, skeletons: dict[str, str]) -> Element:
+    """One image as the XML has it, with `number` as its id; `skeletons` as of `skeletons_of`.
+
+    >>> [shape.tag for shape in image_element(Sample("1", "1.jpg", 64, 48, label="cow"), 0, Dataset("a", ["cow"]), {})]
+    ['tag']
+    """
     name = sample.file_name.removeprefix(f"{IMAGES}/")  # what CVAT calls it in a task of the whole folder
     said = {"id": str(number), "name": name} | ({"subset": sample.split} if sample.split else {})
     image = Element("image", {**said, "width": str(sample.width), "height": str(sample.height)})

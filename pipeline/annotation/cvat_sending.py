@@ -1,0 +1,212 @@
+"""Images to a project of CVAT by its API: every one once, and nothing into a task in which people have worked."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from xml.etree.ElementTree import Element
+
+from pipeline.annotation.cvat import listed, name_of, plain
+from pipeline.annotation.cvat_server import Cvat
+from pipeline.annotation.project import KEY, Project
+from pipeline.annotation.sent import Sent, read_sent, write_sent
+from pipeline.annotation.server import TRIES, BusyError
+from pipeline.core.errors import InputError
+from pipeline.datasets.formats.cvat_write import image_element, labels_of_task, skeletons_of
+
+BATCH = 500  # images in a task
+
+
+@dataclass(slots=True)
+class _Task:
+    id: int
+    name: str
+    names: list[str]  # of its images, by frame
+
+
+@dataclass(slots=True)
+class _Left:
+    """Tasks with images that were asked for and that are left as they are."""
+
+    begun: list[str] = field(default_factory=list)
+    unlisted: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)  # ids
+
+
+def list_of(project: Project, task: str) -> Path:
+    """The file that says what was sent in the task with this name."""
+    return listed(project, f"{project.key}-{quote(task[-KEY:], safe='')}")
+
+
+def send(server: Cvat, project: Project, rows: list[Sent]) -> str:
+    """Have each image of `rows` in a task of the project, once; returns words on what was done.
+
+    Images that are there stay. What was to be shown with them is added where a run was cut before that, and only into a
+    task without annotations whose jobs are all new. What is new is listed before it goes out. Raises InputError if the
+    project has other labels, or a task does not have what was sent in the end.
+    """
+    number = server.project(project.title) or server.new_project(project.title, labels_of_task(project.dataset))
+    ids = label_ids(server, number, project)
+    there = _there(server, number, project)
+    known = {name for task in there for name in task.names}
+    new = [row for row in rows if name_of(row) not in known]
+    made = [_made(server, number, project, new[start : start + BATCH]) for start in range(0, len(new), BATCH)]
+    asked, left = {name_of(row): row for row in rows}, _Left()
+    for task in there + made:
+        if not asked.keys().isdisjoint(task.names):
+            _show(server, project, task, ids, asked, left)
+    where = f"{server.url}/projects/{number} ({project.title})"
+    return _words(where, rows, new, len(made), left)
+
+
+def label_ids(server: Cvat, number: int, project: Project) -> dict[tuple[str, str], int]:
+    """The ids of the project's labels by ("", name), of the points of a skeleton by (its name, name). Raises InputError
+    if one of the dataset's is not there.
+    """
+    found = dict[tuple[str, str], int]()
+    for label in server.labels(number):
+        if not label.get("has_parent"):
+            found["", label["name"]] = label["id"]
+        found |= {(label["name"], part["name"]): part["id"] for part in label.get("sublabels") or []}
+    for label in labels_of_task(project.dataset):
+        wanted = [("", label["name"]), *((label["name"], part["name"]) for part in label.get("sublabels", []))]
+        if missing := [name for skeleton, name in wanted if (skeleton, name) not in found]:
+            where = f"{server.url}/projects/{number}"
+            raise InputError(f"{where}: no label {missing[0]!r}; expected {project.title!r} as it was made")
+    return found
+
+
+def _there(server: Cvat, number: int, project: Project) -> list[_Task]:
+    """The tasks with images. Of those that are listed here, one that was cut before it had any is removed: nobody can
+    have worked in it.
+    """
+    found = []
+    for task in server.tasks(number):
+        if not task["size"]:
+            server.settle(task["id"])
+    for task in server.tasks(number):
+        if task["size"]:
+            names = [frame["name"] for frame in server.frames(task["id"])[0]]
+            found.append(_Task(task["id"], task["name"], names))
+        elif list_of(project, task["name"]).exists():
+            server.remove_task(task["id"])
+    return found
+
+
+def _made(server: Cvat, number: int, project: Project, rows: list[Sent]) -> _Task:
+    content = json.dumps([row.to_json() for row in rows])
+    name = f"{project.title} {hashlib.sha256(content.encode()).hexdigest()[:KEY]}"
+    write_sent(list_of(project, name), rows)
+    images = {name_of(row): project.folder / str(row.sample.split) / row.sample.file_name for row in rows}
+    id = _uploaded(server, number, project, name, images)
+    frames, _ = server.frames(id)
+    wanted = [(name_of(row), row.sample.width, row.sample.height) for row in rows]
+    came = [(frame["name"], frame["width"], frame["height"]) for frame in frames]
+    if sorted(came) != sorted(wanted):
+        odd = next(iter(sorted(set(wanted) - set(came)) or sorted(set(came) - set(wanted))), came[0])
+        said = f"{len(wanted)} images were sent, and {len(came)} came into being; the first that differs: {odd}"
+        raise InputError(f"{server.url}/tasks/{id} ({name}): {said}; delete that task, and run this again")
+    return _Task(id, name, [frame["name"] for frame in frames])
+
+
+def _uploaded(server: Cvat, number: int, project: Project, name: str, images: dict[str, Path]) -> int:
+    """A call that failed may have done its work: what is there is looked up before it is made again."""
+    for tried in count(1):
+        try:
+            task = server.new_task(number, name)
+            server.upload(task, images)
+        except BusyError:
+            if tried == TRIES:
+                raise
+        else:
+            break
+        server.pause(tried)
+        if made := [there.id for there in _there(server, number, project) if there.name == name]:
+            return made[0]
+    return task
+
+
+def _show(
+    server: Cvat, project: Project, task: _Task, ids: dict[tuple[str, str], int], asked: dict[str, Sent], left: _Left
+) -> None:
+    """Add what is to be shown in a task, where nobody has begun and nothing is there."""
+    sent = {name_of(row): row for row in read_sent(list_of(project, task.name)).values()}
+    if not sent:
+        left.unlisted.append(task.name)
+        return
+    both = [(asked[name], row) for name, row in sent.items() if name in asked]
+    left.changed += [
+        now.sample.id
+        for now, was in both
+        if (now.pixels, now.against, now.shown) != (was.pixels, was.against, was.shown)
+    ]
+    tags, shapes = _annotations(project, task, sent, ids)
+    for tried in count(1):
+        there = server.annotations(task.id)
+        if _begun(there, server.jobs(task.id)):
+            left.begun.append(task.name)
+        elif not any(there.values()) and (tags or shapes):
+            try:
+                server.add_annotations(task.id, tags, shapes)
+            except BusyError:
+                if tried == TRIES:
+                    raise
+                server.pause(tried)
+                continue
+        return
+
+
+def _begun(annotations: dict[str, list[dict[str, Any]]], jobs: list[dict[str, Any]]) -> bool:
+    """Whether people have worked in a task: a job is not new, or an annotation is not what was sent."""
+    ours = all(row.get("source") == "file" for rows in annotations.values() for row in rows)
+    return not ours or any(job["state"] != "new" for job in jobs)
+
+
+def _annotations(
+    project: Project, task: _Task, sent: dict[str, Sent], ids: dict[tuple[str, str], int]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    skeletons = skeletons_of(project.dataset)
+    tags, shapes = list[dict[str, Any]](), list[dict[str, Any]]()
+    for frame, name in enumerate(task.names):
+        if name in sent:
+            for element in image_element(plain(sent[name]), frame, project.dataset, skeletons):
+                (tags if element.tag == "tag" else shapes).append(_shape(element, frame, ids))
+    return tags, shapes
+
+
+def _shape(element: Element, frame: int, ids: dict[tuple[str, str], int], skeleton: str = "") -> dict[str, Any]:
+    label = str(element.get("label"))
+    said = {"frame": frame, "label_id": ids[skeleton, label], "source": "file", "attributes": []}
+    if element.tag == "tag":
+        return said | {"group": 0}
+    flags = {flag: element.get(flag) == "1" for flag in ("occluded", "outside")}
+    said |= {"group": int(element.get("group_id") or 0), "z_order": 0, "rotation": 0.0, **flags}
+    if element.tag == "skeleton":
+        return said | {"type": "skeleton", "points": [], "elements": [_shape(p, frame, ids, label) for p in element]}
+    if element.tag == "box":
+        points = [float(element.get(side) or 0) for side in ("xtl", "ytl", "xbr", "ybr")]
+        return said | {"type": "rectangle", "points": points}
+    return said | {"type": "points", "points": [float(v) for v in str(element.get("points")).split(",")]}
+
+
+def _words(where: str, rows: list[Sent], new: list[Sent], tasks: int, left: _Left) -> str:
+    blind = sum(not row.shown for row in new)
+    said = f"{where}: {len(new)} images sent" + (f" in {tasks} tasks" if tasks > 1 else "")
+    said += f", {blind} of them blind" if blind else ""
+    said += f", {len(rows) - len(new)} were there" if len(new) < len(rows) else ""
+    if left.begun:
+        said += f"; people have worked in {', '.join(left.begun)}: left as they left it"
+    if left.changed:
+        said += (
+            f"; {len(left.changed)} are there with the image or labels of before (first: {left.changed[0]}): fetch "
+            "them by `pocketlens annotated`, delete their tasks, and send them anew"
+        )
+    if left.unlisted:
+        said += (
+            f"; what was sent in {', '.join(left.unlisted)} is not listed here: get the files of labels/*/.sent from "
+            "the sender, else nothing of it can be fetched"
+        )
+    return said

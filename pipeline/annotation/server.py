@@ -1,0 +1,163 @@
+"""A server of an annotation tool, asked over `requests`: who asks, what a busy one gets, and what is no answer."""
+
+import time
+from typing import Any, Self
+from urllib.parse import urljoin, urlsplit
+
+import requests
+
+from pipeline.core.errors import InputError, without_password
+
+TRIES = 4  # of a call that a busy server did not answer: SQLite is locked while another one writes
+BUSY = (429, 500, 502, 503, 504)
+TIMEOUT_S = 300  # of an import; what nobody answers fails at once
+
+
+class BusyError(InputError):
+    """The server did not answer this call; whether it did what it was asked, nobody knows."""
+
+
+class Server:
+    """A server at `url`, and who asks. `wait` is the pause in seconds after a first failed try; it doubles.
+
+    With `with` its connections are closed at the end. Every method raises InputError naming the address if nobody
+    answers there, the token is not taken, or the server refuses; `BusyError`, an InputError too, if it could not.
+    `tool` is what it is called, `tokens` where it has one, `start` how one is started.
+    """
+
+    tool = tokens = start = ""
+
+    def __init__(self, url: str, token: str, wait: float = 1.0):
+        if without_password(url) != url:
+            raise InputError(f"--url {without_password(url)}: expected no password in it; the token says who asks")
+        self.url, self.wait = url.rstrip("/"), wait
+        self._token = token.strip()
+        if not goes_in_header(self._token):
+            raise InputError(f"the token for {self.url} has blanks or odd characters in it; {self.tokens}")
+        self._proof = ""
+        self._session = requests.Session()
+        self._session.auth = self._signed  # else requests takes what ~/.netrc has for the host
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._session.close()
+
+    def pause(self, tried: int) -> None:
+        """Before the next try, after so many that a busy server did not answer."""
+        time.sleep(self.wait * 2 ** (tried - 1))
+
+    def _pages(self, page: str, *keys: str) -> list[dict[str, Any]]:
+        """The rows of a list that comes in pages, each with these keys."""
+        found, asked = list[dict[str, Any]](), set[str]()
+        while page:
+            if page in asked:
+                raise InputError(f"{self.url}: {page} comes after itself; expected the address of {self.tool}")
+            asked.add(page)
+            answer = self._json("GET", page)
+            found += self._rows(self._value(answer, "results", page), page, *keys)
+            page = _path_of(answer.get("next") or "")
+        return found
+
+    def _json(self, method: str, path: str, tries: int = TRIES, kind: type = dict, **more: Any) -> Any:
+        """What was answered, if it is of this kind."""
+        return self._read(self._done(method, path, tries, **more), path, kind)
+
+    def _read(self, answer: requests.Response, path: str, kind: type) -> Any:
+        try:
+            found = answer.json()
+        except ValueError:
+            found = None
+        if not isinstance(found, kind):
+            what = "a JSON object" if kind is dict else "a JSON list"
+            raise InputError(f"{self.url}: {path} is not {what}; expected the address of a {self.tool} server")
+        return found
+
+    def _counted(self, what: str, made: Any, sent: int) -> None:
+        if made != sent:
+            raise InputError(f"{self.url}: {sent} {what} were sent, and {made} came into being")
+
+    def _value(self, answer: dict[str, Any], key: str, path: str) -> Any:
+        if key not in answer:
+            raise InputError(f"{self.url}: {path} has no {key!r}; expected the address of a {self.tool} server")
+        return answer[key]
+
+    def _rows(self, rows: Any, path: str, *keys: str) -> list[dict[str, Any]]:
+        if not isinstance(rows, list) or not all(isinstance(row, dict) and row.keys() >= set(keys) for row in rows):
+            said = f"{path} has no rows with {' and '.join(keys)}"
+            raise InputError(f"{self.url}: {said}; expected the address of a {self.tool} server")
+        return rows
+
+    def _done(self, method: str, path: str, tries: int = TRIES, **more: Any) -> requests.Response:
+        answer = self._call(method, path, tries, **more)
+        if answer.status_code in (401, 403):
+            refused = f"{answer.status_code}: {_said(answer)}"
+            raise InputError(f"{self.url}: the token is not taken ({refused}); {self.tokens}")
+        self._refuse_busy(answer, method, path, tries)
+        if not answer.ok:
+            raise InputError(f"{self.url}: {method} {path}: {answer.status_code}: {_said(answer)}")
+        return answer
+
+    def _refuse_busy(self, answer: requests.Response, method: str, path: str, tries: int) -> None:
+        if answer.status_code in BUSY:
+            raise BusyError(f"{self.url}: {method} {path}: {answer.status_code}, {tries} times: {_said(answer)}")
+
+    def _call(self, method: str, path: str, tries: int = TRIES, **more: Any) -> requests.Response:
+        """The answer, after `tries` that a busy server has not answered."""
+        return self._tried(method, path, tries, **more)
+
+    def _tried(self, method: str, path: str, tries: int, **more: Any) -> requests.Response:
+        answer = self._once(method, path, **more)
+        for tried in range(1, tries):
+            if answer.status_code not in BUSY:
+                break
+            self.pause(tried)
+            answer = self._once(method, path, **more)
+        return answer
+
+    def _once(self, method: str, path: str, allow_redirects: bool = False, **more: Any) -> requests.Response:
+        """A redirect is followed where that is asked for only: it makes a GET of what was to be posted."""
+        more |= {"timeout": TIMEOUT_S, "allow_redirects": allow_redirects}
+        try:
+            answer = self._session.request(method, f"{self.url}{path}", **more)
+        except (requests.exceptions.MissingSchema, requests.exceptions.InvalidSchema):
+            raise InputError(f"--url {self.url}: expected http:// or https:// before it") from None
+        except ValueError as error:  # not only requests' own: names that no host can have raise urllib3's
+            raise InputError(f"--url {self.url}: {error}; expected http://host:port") from None
+        except (requests.ConnectionError, requests.Timeout):
+            said = f"{self.url}: no {self.tool} answers there; {self.start}"
+            raise BusyError(said) from None
+        except requests.RequestException as error:
+            raise InputError(f"{self.url}: {error}") from None
+        if answer.is_redirect:
+            there = without_password(urljoin(answer.url, answer.headers["Location"])).split("?")[0]
+            raise InputError(f"--url {self.url}: sends {path} on to {there}; expected the address that answers")
+        return answer
+
+    def _signed(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._proof:
+            request.headers["Authorization"] = self._proof
+        return request
+
+
+def goes_in_header(token: str) -> bool:
+    return token.isascii() and token.isprintable() and " " not in token
+
+
+def _path_of(address: str) -> str:
+    """Where in the API: behind a proxy a server may call itself otherwise than it is called from here."""
+    found = urlsplit(address)
+    return f"{found.path[max(found.path.find('/api/'), 0) :]}?{found.query}" if address else ""
+
+
+def _said(answer: requests.Response) -> str:
+    """What a refusal says, in one line."""
+    try:
+        said = answer.json()
+    except ValueError:
+        return answer.reason
+    if isinstance(said, dict):
+        rows = said.get("validation_errors") or said.get("non_field_errors") or said.get("detail") or said
+        return " ".join(str(rows).split())[:500]
+    return " ".join(str(said).split())[:500]

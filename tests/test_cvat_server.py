@@ -1,0 +1,270 @@
+"""To CVAT and back by its API, against a stub: cuts, busy servers, and the work of people, which nothing replaces."""
+
+import csv
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cvat_stub import TOKEN, cvat_served
+from studio import draw_herd
+
+from pipeline import cli
+from pipeline.annotation import cvat_sending, cvat_server
+from pipeline.annotation.cvat_server import Cvat
+from pipeline.core.errors import InputError
+from pipeline.core.layer import content_of, read_layer
+from pipeline.core.sample import SPLITS, Dataset, read_samples, write_dataset, write_samples
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A project with a herd, in which the test runs, and the stub."""
+    truth = draw_herd(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Cvat, "pause", lambda *_: None)
+    with cvat_served() as (url, known):
+        monkeypatch.setenv("CVAT_URL", url)
+        monkeypatch.setenv("CVAT_ACCESS_TOKEN", TOKEN)
+        yield known, truth
+
+
+def send(*more: str) -> None:
+    cli._run(["annotate", "herd", "--to", "cvat", *more])
+
+
+def fetch(*more: str) -> dict[str, Any]:
+    cli._run(["annotated", "herd", "--name", "round1", "--from", "cvat", *more])
+    return {s.id: s for s in read_layer("labels/herd/round1.jsonl")}
+
+
+def rules() -> list[tuple[str, str]]:
+    rows = csv.DictReader(io.StringIO(Path("labels/herd/round1.ledger.csv").read_text()))
+    return [(row["file"], row["rule"]) for row in rows]
+
+
+def names(known) -> list[str]:
+    return [frame["name"] for task in known.tasks.values() for frame in task["frames"]]
+
+
+def test_what_nobody_has_touched_comes_back_as_it_went(server, capsys):
+    known, truth = server
+    send()
+    said = capsys.readouterr().out
+    assert "5 images sent" in said and said.endswith("`pocketlens annotated herd --name LAYER --from cvat`\n")
+    (task,) = known.tasks.values()
+    assert names(known) == [f"{s.id}.jpg" for s in truth]
+    assert {s["source"] for s in task["shapes"]} == {"file"} and len(task["shapes"]) == 2 * 5
+    assert {(part["occluded"], part["outside"]) for s in task["shapes"] for part in s.get("elements", [])} == {
+        (False, False), (True, False), (False, True)
+    }  # fmt: skip
+    known.complete()
+    found = fetch()
+    for sample in truth:
+        said = found[sample.id]
+        assert said.against == content_of(sample) == content_of(replace(sample, objects=said.objects))
+        assert (said.state, said.by) == ("labelled" if sample.objects else "empty", "ann")
+    assert rules() == []
+    assert fetch("--project", "1") == found
+
+
+def test_what_is_in_a_job_that_is_not_completed_is_a_draft(server, monkeypatch, capsys):
+    known, truth = server
+    monkeypatch.setattr(cvat_server, "JOB", 2)
+    send()
+    (number,) = known.tasks
+    for i in (1, 2):
+        box = known.shown(number, f"train-{i}.jpg")[0]
+        box["points"][0] += 8
+        box["source"] = "manual"
+    known.complete(places=[0])
+    known.tasks[number]["jobs"][1]["state"] = "in progress"
+    found = fetch()
+    assert [found[s.id].state for s in truth] == ["labelled", "labelled", *["untouched"] * 3]
+    assert found["train-0"].objects == truth[0].objects
+    assert found["train-1"].objects[0].box[0] == pytest.approx(truth[1].objects[0].box[0] + 8 / 160)
+    assert rules() == [("train-2", "draft")] and "1 drafts were not submitted" in capsys.readouterr().out
+
+
+def test_what_a_person_deleted_is_gone_and_what_is_odd_is_a_row(server):
+    known, _ = server
+    send()
+    ((number, task),) = known.tasks.items()
+    first, second = known.shown(number, "train-0.jpg"), known.shown(number, "train-1.jpg")
+    task["shapes"] = [s for s in task["shapes"] if s not in first]
+    task["shapes"].append(second[0] | {"type": "polygon", "points": [1, 1, 5, 1, 5, 5], "source": "manual"})
+    task["tracks"].append({"frame": 0, "label_id": second[0]["label_id"], "shapes": []})
+    task["deleted"] = [4]
+    known.tasks[99] = task | {"id": 99, "name": "of another/one"}
+    known.complete(number)
+    found = fetch("--by", "eve")
+    assert (found["train-0"].state, found["train-0"].by) == ("empty", "eve") and "train-4" not in found
+    assert {rule for _, rule in rules()} == {"other_shape", "unknown_task", "not_there"}
+
+
+def test_held_out_images_go_out_blind(server, capsys):
+    known, _ = server
+    send("--split", "test")
+    assert "1 images sent, 1 of them blind" in capsys.readouterr().out
+    assert [task["shapes"] for task in known.tasks.values()] == [[]]
+
+
+def test_classes_of_images_go_out_as_tags(server):
+    known, _ = server
+    folder = Path("data/ingested/herd")
+    for split in SPLITS:
+        rows = [replace(s, label="cow", objects=[]) for s in read_samples(folder / split)]
+        write_samples(folder / split, rows)
+    write_dataset(folder, Dataset("herd", ["cow", "horse"]))
+    send()
+    ((number, task),) = known.tasks.items()
+    horse = next(label["id"] for label in known.labels if label["name"] == "horse")
+    assert len(task["tags"]) == 5 and task["shapes"] == []
+    task["tags"][1] |= {"label_id": horse, "source": "manual"}
+    known.complete(number)
+    assert [s.label for s in fetch().values()] == ["cow", "horse", "cow", "cow", "cow"]
+
+
+@pytest.mark.parametrize("call", ["new_task", "upload", "_wait", "add_annotations"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_second_run_after_a_kill_sends_what_is_missing(server, monkeypatch, call, when):
+    known, truth = server
+    monkeypatch.setattr(cvat_sending, "BATCH", 3)
+    whole = getattr(Cvat, call)
+
+    def killed(*arguments):
+        if when == "after":
+            whole(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Cvat, call, killed)
+        send()
+    send()
+    assert sorted(names(known)) == [f"{s.id}.jpg" for s in truth]
+    assert sum(len(task["shapes"]) for task in known.tasks.values()) == 2 * 5
+    known.complete()
+    assert all(fetch()[s.id].against == content_of(s) for s in truth) and rules() == []
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("call", ["POST /api/tasks", r"POST .*/data/", r"PATCH .*", r"GET .*/meta"])
+def test_a_busy_server_gets_every_image_once(server, call, when):
+    known, truth = server
+    known.fails = [(call, 503, when), (call, 500, when)]
+    send()
+    assert sorted(names(known)) == [f"{s.id}.jpg" for s in truth] and len(known.fails) < 2
+    assert sum(len(task["shapes"]) for task in known.tasks.values()) == 2 * 5
+
+
+@pytest.mark.parametrize("work", ["a shape", "a job"])
+def test_what_people_did_is_never_replaced(server, monkeypatch, capsys, work):
+    """They have begun in a task whose labels had not come: not even those are added."""
+    known, _ = server
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Cvat, "add_annotations", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        send()
+    ((_, task),) = known.tasks.items()
+    if work == "a shape":
+        task["shapes"] = [{"type": "rectangle", "frame": 0, "label_id": 1, "points": [1, 1, 5, 5], "source": "manual"}]
+    else:
+        task["jobs"][0]["state"] = "in progress"
+    before = [*task["shapes"]]
+    send()
+    assert f"5 were there; people have worked in {task['name']}: left as they left it" in capsys.readouterr().out
+    assert task["shapes"] == before and not any(call.startswith(("PATCH", "DELETE")) for call in known.asked)
+
+
+def test_what_has_changed_since_is_said_and_left(server, capsys):
+    known, _ = server
+    send("--ids", _ids("train-0", "train-1"))
+    shapes = [*next(iter(known.tasks.values()))["shapes"]]
+    folder = Path("data/ingested/herd/train")
+    write_samples(folder, [replace(s, objects=[]) if s.id == "train-0" else s for s in read_samples(folder)])
+    send()
+    said = capsys.readouterr().out
+    assert "3 images sent, 2 were there; 1 are there with the image or labels of before (first: train-0)" in said
+    assert next(iter(known.tasks.values()))["shapes"] == shapes
+    for file in Path("labels/herd/.sent").iterdir():
+        file.unlink()
+    send()
+    assert "is not listed here: get the files of labels/*/.sent from the sender" in capsys.readouterr().out
+    with pytest.raises(InputError, match="nothing is listed as sent"):
+        fetch()
+
+
+def _ids(*ids: str) -> str:
+    Path("ids.txt").write_text("\n".join(ids))
+    return "ids.txt"
+
+
+def test_a_task_without_images_that_was_not_sent_from_here_stays(server):
+    known, _ = server
+    send()
+    known.answer("POST", "/api/tasks", {}, {}, {"name": "m/ne", "project_id": 1})
+    send()
+    assert [task["name"] for task in known.tasks.values()][1:] == ["m/ne"]
+
+
+def test_fewer_than_were_sent_is_an_error(server, monkeypatch):
+    known, _ = server
+    known.dropped = 1
+    with pytest.raises(InputError, match="10 shapes were sent, and 9 came into being"):
+        send()
+    known.tasks.clear()
+    frames = Cvat.frames
+    monkeypatch.setattr(Cvat, "frames", lambda *a: (frames(*a)[0][1:], set()))
+    with pytest.raises(
+        InputError, match=r"5 images were sent, and 4 came into being; the first that differs: .'train-0"
+    ):
+        send()
+
+
+def test_images_that_the_server_does_not_take_are_an_error(server):
+    known, _ = server
+    known.broken = "No media data\nfound"
+    with pytest.raises(InputError, match="images are not taken: No media data found"):
+        send()
+    known.broken = ""
+    send()
+    assert len(known.tasks) == 1 and len(names(known)) == 5
+
+
+def test_a_project_whose_labels_were_changed_is_refused(server):
+    known, _ = server
+    send()
+    known.labels[0]["name"] = "ox"
+    with pytest.raises(InputError, match=r"/projects/1: no label 'cow'; expected 'herd .*' as it was made"):
+        fetch()
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["annotate", "herd", "--to", "cvat", "--token", "x"], "--token: says nothing with --to cvat"),
+        (["annotate", "herd", "--to", "cvat", "--out", "a", "--url", "b"], "--url: says nothing with --to cvat"),
+        (
+            ["annotated", "herd", "--name", "a", "--from", "cvat", "--task", "x"],
+            "--task: says nothing with --from cvat",
+        ),
+        (["annotated", "herd", "--name", "a", "--xml", "x", "--from", "cvat"], "--from: says nothing with --xml"),
+        (["annotated", "herd", "--name", "a", "--from", "cvat"], r"no project 'herd .*'; `pocketlens annotate` makes"),
+    ],
+)
+def test_what_is_wrong_is_said(server, command, said):
+    with pytest.raises(InputError, match=said):
+        cli._run(command)
+
+
+def test_the_token_is_in_no_file_and_no_message(server, monkeypatch, tmp_path):
+    send()
+    assert not [p for p in tmp_path.rglob("*") if p.is_file() and TOKEN.encode() in p.read_bytes()]
+    monkeypatch.setenv("CVAT_ACCESS_TOKEN", "0" * 40)
+    with pytest.raises(InputError, match="the token is not taken") as error:
+        send()
+    assert "0" * 40 not in str(error.value)
+    for key, words in (("CVAT_ACCESS_TOKEN", "no CVAT_ACCESS_TOKEN"), ("CVAT_URL", "--out FOLDER")):
+        monkeypatch.delenv(key)
+        with pytest.raises(InputError, match=words):
+            send()

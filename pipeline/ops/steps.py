@@ -57,7 +57,7 @@ STEPS: dict[str, Callable[..., Pixels]] = {"gray": gray, "gaussian": gaussian, "
 def apply_steps(steps: Sequence[Mapping[str, Any]], pixels: Pixels) -> Pixels:
     """`pixels`, uint8 RGB [H, W, 3], after each of `steps` (a name and its arguments, as in model.json), in order.
 
-    Raises InputError for a step that is none of `STEPS`.
+    Raises InputError for a step that is not in `STEPS`.
 
     >>> image = np.zeros((1, 2, 3), np.uint8)
     >>> image[0, 0] = 255, 0, 0
@@ -72,7 +72,7 @@ def apply_steps(steps: Sequence[Mapping[str, Any]], pixels: Pixels) -> Pixels:
 
 
 def check_steps(steps: Sequence[Mapping[str, Any]]) -> None:
-    """Raises InputError for a step that is none of those that a phone has.
+    """Raises InputError for a step that no phone has.
 
     >>> check_steps([{"step": "gray"}])
     """

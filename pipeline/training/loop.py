@@ -192,8 +192,7 @@ def learn_an_epoch(t: Training, loader: DataLoader[Any], epoch: int, bar: Any) -
     for step, batch in enumerate(loader, epoch * len(loader)):
         images, target, items = to_device(t.fabric, batch)
         recent = [*recent, images][-math.ceil(MEASURED / run.train.batch_size) :]
-        # of the step, not of what was drawn before: a resumed run goes on as an unbroken one
-        seed = derived_seed(run.train.seed, "step", t.phase.first, step)
+        seed = _step_seed(run, t.phase.first, step)
         torch.manual_seed(derived_seed(seed, t.fabric.global_rank))  # for dropout
         if not t.phase.frozen:
             images, target = as_seen(images, target, run, t.whole.labels, t.phase.first, step, left)
@@ -228,13 +227,17 @@ def as_seen(
     """The batch [N, S, S, 3] of `step` in the part that begins with epoch `first`, as the net takes it: `mixed` of
     a classifier of so many `labels`, `shrunk` of a detector, but for its quiet epochs: so many are `left`.
     """
-    # of the step, not of what was drawn before: a resumed run goes on as an unbroken one
-    seed = derived_seed(run.train.seed, "step", first, step)
+    seed = _step_seed(run, first, step)
     if isinstance(run, LocalizeRun) or left <= run.train.online.quiet_epochs:
         return images, target
     if isinstance(run, DetectRun):
         return shrunk(images, target, run, seed)
     return mixed(images, target, run, labels, seed)
+
+
+def _step_seed(run: RunParams, first: int, step: int) -> int:
+    """Of the step, not of what was drawn before: a resumed run goes on as an unbroken one."""
+    return derived_seed(run.train.seed, "step", first, step)
 
 
 def save(t: Training, folder: Path, epoch: int, so_far: SoFar) -> None:

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from pipeline.commands import chain, data, inspect, models
-from pipeline.commands.arguments import above_0, add_report, count, numbers, path, place, port, share, word, words
+from pipeline.commands.arguments import above_0, add_report, count, name, numbers, path, place, port, share, word, words
 from pipeline.commands.label_parsers import annotate_parser, annotated_parser, mistakes_parser, next_parser
 from pipeline.core.boundary import exit_code
 from pipeline.core.params import TASKS
@@ -82,6 +82,7 @@ def _convert_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--labels", type=path, help="folder or file with the labels of IN, where they lie elsewhere")
     parser.add_argument("--format", type=word, help="of IN; recognized from the folder if not given")
     _add_settings(parser, "an option of the format of IN: options.frames=4")
+    parser.add_argument("--follow-links", action="store_true", help="also links that lead out of IN")
     parser.add_argument("--json", action="store_true", help="the counts as one JSON object")
     parser.set_defaults(command=data.convert)
 
@@ -114,7 +115,7 @@ def _download_parser(parser: argparse.ArgumentParser) -> None:
 def _cost_parser(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--backbone", type=word, help="any timm name, or mobilenetv1 and mobilenetv2 with --width")
-    what.add_argument("--run", type=word, help="the whole net of a trained run, at its size")
+    what.add_argument("--run", type=name, help="the whole net of a trained run, at its size")
     what.add_argument("--table", choices=["seeds"], help="published tables of MobileNets and others, and our count")
     what.add_argument("--budget", type=word, help="the MobileNets that a phone can afford: macs=150M,size=1MB,ms=5")
     parser.add_argument("--best", type=count, default=5, help="with --budget: how many to measure and list (default 5)")
@@ -131,7 +132,7 @@ def _predict_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "sources", type=word, nargs="+", metavar="SOURCE", help="images, clips, folders of both, camera, camera:1"
     )
-    parser.add_argument("--run", type=word, required=True)
+    parser.add_argument("--run", type=name, required=True)
     parser.add_argument(
         "--target", type=word, default=TORCH, help=f"{TORCH} (default), or a file that ships: {', '.join(TARGETS)}"
     )
@@ -148,8 +149,8 @@ def _predict_parser(parser: argparse.ArgumentParser) -> None:
 
 
 def _slide_parser(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=word, help="a classifier, trained on crops of objects and of nothing")
-    parser.add_argument("dataset", type=word, help="an ingested dataset with boxes of the same labels")
+    parser.add_argument("run", type=name, help="a classifier, trained on crops of objects and of nothing")
+    parser.add_argument("dataset", type=name, help="an ingested dataset with boxes of the same labels")
     parser.add_argument("--split", choices=("train", "val", "test"), default="test", help="default: test")
     parser.add_argument(
         "--scales",
@@ -207,7 +208,7 @@ def _add_settings(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def _inspect_parser(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", type=word, help="of a run, or of a dataset; of both: the run")
+    parser.add_argument("name", type=name, help="of a run, or of a dataset; of both: the run")
     parser.add_argument("--dataset", action="store_true", help="the dataset of that name, also where a run has it")
     parser.add_argument("--run", type=word, help="of a dataset: whose backbone makes the map (default: its first run)")
     parser.add_argument("--no-map", action="store_true", help="of a dataset: without map, likeness and uniqueness")
@@ -217,7 +218,7 @@ def _inspect_parser(parser: argparse.ArgumentParser) -> None:
 
 
 def _demo_parser(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=word)
+    parser.add_argument("run", type=name)
     parser.add_argument(
         "--host", type=word, default="127.0.0.1", help="default 127.0.0.1; 0.0.0.0 lets phones on the same network in"
     )

@@ -5,19 +5,21 @@ import sys
 from collections.abc import Callable
 
 from pipeline.core.boundary import exit_code
+from pipeline.core.names import check_name
 
 
 def run(body: Callable[[str], str]) -> None:
     """Run `body(name)` and print what it says it made.
 
-    `name` is the dataset or run on the command line ("" for stages without one). An error is shown without a
-    traceback (see `core.boundary`). Of several processes that torchrun started the first one speaks.
+    `name` is the dataset or run on the command line ("" for stages without one), and none that would lead out of its
+    folders. An error is shown without a traceback (see `core.boundary`). Of several processes that torchrun started
+    the first one speaks.
     """
     os.environ.setdefault("FIFTYONE_DO_NOT_TRACK", "1")
     first = os.environ.get("RANK", "0") == "0"
 
     def made() -> None:
-        said = body(sys.argv[1] if len(sys.argv) > 1 else "")
+        said = body(check_name(sys.argv[1], "name") if len(sys.argv) > 1 else "")
         if first:
             print(said, flush=True)
 

@@ -50,6 +50,7 @@ def augment_dataset(
     augment = augmenter(params.policy, dataset)
     if params.policy != "none" and not augment.mirrors:
         tqdm.write(f"{dataset.name}: {unpaired(dataset)}")
+    _stay_inside(ingested / "train", samples)
     tested = self_test(augment, samples, params.seed, lambda s: _pixels(_found(ingested / "train", s)))
     with new_folder(out) as folder:
         work = _Copying(ingested / "train", folder, augment, params.copies, params.seed, filters)
@@ -66,6 +67,14 @@ def augment_dataset(
         write_json(folder / "self_test.json", tested | (filtered if filters else {}))
     stayed = sum(stayed for _, stayed, _ in made)
     return {"originals": len(samples), "copies": len(rows) - len(samples), "stayed": stayed, **filtered}
+
+
+def _stay_inside(folder: Path, samples: list[Sample]) -> None:
+    """Raises InputError for a file name under which a copy would be written elsewhere."""
+    for sample in samples:
+        path = PurePosixPath(sample.file_name)
+        if path.is_absolute() or ".." in path.parts or not path.name:
+            raise InputError(f"{folder / 'metadata.jsonl'}: {sample.file_name!r} leads out of its folder")
 
 
 def _fitting(filters: list[Step], name: str, samples: list[Sample]) -> list[Step]:

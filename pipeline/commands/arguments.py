@@ -18,6 +18,15 @@ def path(text: str) -> Path:
     return Path(word(text))
 
 
+def name(text: str) -> str:
+    """Of a run or dataset."""
+    from pipeline.core.names import NAME, NAMED
+
+    if not NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected {NAMED}")
+    return text
+
+
 def place(text: str) -> Path | str:
     from pipeline.datasets.remote import is_url
 

@@ -73,12 +73,12 @@ def annotated(args: argparse.Namespace) -> None:
     from pipeline.annotation.fetching import fetch, key_in, number_of
     from pipeline.annotation.layers import write_fetched
     from pipeline.annotation.project import project_of
-    from pipeline.config.params import NAME, NAMED, read_params
+    from pipeline.config.params import read_params
+    from pipeline.core.names import check_name
 
     layers = read_params().dataset(args.dataset).layers
     check_ingested(args.dataset)
-    if not NAME.fullmatch(args.name):
-        raise InputError(f"--name {args.name!r}: expected {NAMED}")
+    check_name(args.name, "--name")
     if args.xml:
         _refuse(args, "with --xml", "from", "url", "token", "project", "reviewers")
         project = project_of(args.dataset, INGESTED, LABELS)

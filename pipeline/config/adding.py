@@ -8,8 +8,6 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from pipeline.config.params import (
-    NAME,
-    NAMED,
     RunParams,
     line_end,
     parse_params,
@@ -22,6 +20,7 @@ from pipeline.config.params import (
 )
 from pipeline.config.starting import starting_weights
 from pipeline.core.errors import InputError, without_password
+from pipeline.core.names import check_name
 from pipeline.core.params import nearest
 from pipeline.datasets.formats import FORMATS, detect_format, nearest_of
 from pipeline.datasets.formats.reading import refuse_names
@@ -52,8 +51,7 @@ def add(
     Raises InputError, and writes nothing, if the name is taken, the folder fits no format or not the task, there is
     no such knob, there are no weights to start from, or those that are named do not fit the backbone.
     """
-    if not NAME.fullmatch(name):
-        raise InputError(f"name {name!r}: expected {NAMED}")
+    check_name(name, "name")
     read_params(params)
     if pretrained is not None and not pretrained.is_file():
         what = "not a file; expected one of weights" if pretrained.exists() else "no such file or folder"

@@ -7,7 +7,6 @@ from their defaults.
 import codecs
 import hashlib
 import os
-import re
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from pipeline.config.problems import describe
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_text
 from pipeline.core.machine import MachineParams
+from pipeline.core.names import NAME, NAMED
 from pipeline.core.params import Block, flat, nearest
 from pipeline.core.yaml_text import yaml_value
 from pipeline.datasets.formats import FORMATS
@@ -38,8 +38,6 @@ from pipeline.training import params as training
 from pipeline.verification.params import ClassifyVerify, DetectVerify, LocalizeVerify
 
 TURN_S = 60
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")  # DVC takes a dot for a level and * ? [ for patterns
-NAMED = "letters, digits, _ and - only, up to 100, and no - at the start (it becomes a file name)"
 PREPROCESS = "Steps that all images go through before a net, or copies of training images, in order."
 KEPT = ("dataset", "task", "model.backbone")  # of a run that is compared under several backbones
 
@@ -232,7 +230,7 @@ def parse_yaml(text: str, path: Path) -> Any:
     """What params.yaml states, before any default. Raises InputError if it is not YAML, or not keys and values."""
     raw = yaml_value(text, str(path))
     if raw is not None and not isinstance(raw, dict):
-        raise InputError(f"{path}: expected keys and values (datasets: ..., runs: ...), found {raw!r}")
+        raise InputError(f"{path}: expected keys and values (datasets: ..., runs: ...), found {raw!r:.200}")
     return raw or {}
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json, write_json, write_text
+from pipeline.core.names import check_name
 
 SPLITS = ("train", "val", "test")
 ABSENT, HIDDEN, VISIBLE = 0, 1, 2
@@ -128,7 +129,8 @@ def write_dataset(folder: Path | str, dataset: Dataset) -> None:
 
 
 def read_dataset(folder: Path | str) -> Dataset:
-    """Read `folder`/dataset.json. Raises InputError naming the file if it is missing or not JSON.
+    """Read `folder`/dataset.json. Raises InputError naming the file if it is missing or not JSON, or its name is none
+    that a dataset may have.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -140,6 +142,7 @@ def read_dataset(folder: Path | str) -> Dataset:
     row = read_json(Path(folder) / "dataset.json")
     for key in ("pairs", "skeleton"):
         row[key] = [tuple(pair) for pair in row[key]]
+    check_name(row["name"], f"{Path(folder) / 'dataset.json'}: name")
     return Dataset(**row)
 
 

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json, write_json
+from pipeline.core.names import check_name
 
 CHECKSUM = "sha256"
 ANEW = "`dvc checkout` brings back what the chain made, `dvc repro` makes it anew"
@@ -112,8 +113,11 @@ def read_spec(path: Path | str) -> ModelSpec:
     if stated is not None and stated != _checksum(said):
         raise InputError(f"{path}: not as it was written; {ANEW}")
     try:
-        return _SPEC.validate_json(json.dumps(said), strict=True)
+        spec = _SPEC.validate_json(json.dumps(said), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         raise InputError(f"{path}: not a model.json of this version: {key}: {first['msg']}") from None
+    check_name(spec.run, f"{path}: run")
+    check_name(spec.dataset, f"{path}: dataset")
+    return spec

@@ -107,7 +107,9 @@ def read_pretrained(backbone: str, pretrained: bool | str) -> Pretrained:
 
 
 def check_known(backbone: str) -> None:
-    """Raises InputError that names the nearest one if timm has no such backbone and it is none of ours."""
+    """Raises InputError that names the nearest one if timm has no such backbone and it is none of ours. Of any other
+    name, as of "hf-hub:someone/net" in a model.json, `timm.create_model` would fetch what that says.
+    """
     if not register(backbone):
         raise InputError(f"backbone {backbone!r} is not in timm{nearest(backbone, timm.list_models())}")
 
@@ -122,6 +124,7 @@ def holds_all(backbone: str, path: Path) -> bool:
 
 def check_size(backbone: str, size: int) -> None:
     """Raises InputError if a net without padding gives nothing for images of `size` pixels a side."""
+    check_known(backbone)
     least = smallest_input(backbone)
     if size < least:
         fits = -(-least // 32) * 32
@@ -130,7 +133,7 @@ def check_size(backbone: str, size: int) -> None:
 
 def classifier(backbone: str, pretrained: Pretrained, **options: Any) -> nn.Module:
     """timm's own model (features, pooling, linear layer); `options` go to `timm.create_model`."""
-    register(backbone)
+    check_known(backbone)
     model = timm.create_model(backbone, **options)
     if pretrained.state is not None:
         _load_body(model, pretrained.state)
@@ -177,7 +180,7 @@ def learning_order(backbone: str, body: nn.Module) -> list[list[nn.Parameter]]:
     `body` may be a whole timm model or its feature maps, which are the first part of it under other names. The
     blocks are those by which timm's optimizers grade learning rates. Raises InputError if timm names none.
     """
-    register(backbone)
+    check_known(backbone)
     with torch.device("meta"):
         whole: Any = timm.create_model(backbone, num_classes=0)
     names = [name for name, _ in whole.named_parameters()]
@@ -199,7 +202,7 @@ def feature_maps(backbone: str, pretrained: Pretrained, strides: tuple[int, ...]
 
     Raises InputError if the backbone has no feature map at one of the strides, or if its maps do not cover the image.
     """
-    register(backbone)
+    check_known(backbone)
     if smallest_input(backbone) > 1:
         raise InputError(
             f"backbone {backbone!r} has no padding: its feature maps end inside the image; it is for classify, "

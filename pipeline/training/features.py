@@ -34,7 +34,7 @@ from pipeline.training.loading import (
     eval_loader,
     own_batches,
 )
-from pipeline.training.maps import BATCH, NET, Elsewhere, flat_maps, maps_of, names_of, parts_in
+from pipeline.training.maps import BATCH, Elsewhere, flat_maps, maps_of, names_of, parts_in, write_net
 from pipeline.training.params import RunParams
 from pipeline.training.targets import Item, targets
 
@@ -114,7 +114,7 @@ class Features(TorchDataset[FeatureItem]):
         parts, samples = self._file.with_suffix(".parts"), dataset.samples
         parts.mkdir(exist_ok=True)
         self._take_in(parts)
-        torch.save(self._net, parts / NET)
+        write_net(parts, self._net)
         work = Elsewhere(dataset.folder, parts, self._file, self.spec, self._half, torch.get_num_threads())
         batches = [samples[i : i + BATCH] for i in range(0, len(samples), BATCH)]
         made = each(work, batches, "features", reads=work.file_of, writes=parts)

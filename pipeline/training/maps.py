@@ -6,25 +6,33 @@ import zlib
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pipeline.core.errors import InputError
 from pipeline.core.parallel import own_place
 from pipeline.core.sample import Sample
 from pipeline.core.spec import ModelSpec
-from pipeline.models.nets import Net
+from pipeline.models.nets import Net, build
 from pipeline.training.loading import NO_PIXELS, ImageDataset
 from pipeline.training.targets import Item
 
 BATCH = 32  # the last batch is padded to it: features of an image must not depend on the size of its batch
-NET = "net.pt"
+NET = "net.safetensors"
 DAMAGED = (BadZipFile, zlib.error, EOFError, KeyError, ValueError)  # how NumPy says it of a file
+_nets: dict[Path, Net] = {}  # the last one; its file's folder is named by a hash of its weights
+
+
+def write_net(folder: Path, net: Net) -> None:
+    """Write the weights of `net` into the `parts` of `Elsewhere`."""
+    save_file({name: tensor.contiguous() for name, tensor in net.state_dict().items()}, folder / NET)
 
 
 def names_of(images: Tensor) -> list[bytes]:
@@ -71,7 +79,7 @@ class Elsewhere:
         names = names_of(images)
         if not self._known(names):
             torch.set_num_threads(self.threads)  # the last bits depend on it
-            flat = flat_maps(_net(self.parts / NET), self.spec, images, self.half, torch.device("cpu"))
+            flat = flat_maps(_net(self.parts / NET, self.spec), self.spec, images, self.half, torch.device("cpu"))
             rows = np.array([np.frombuffer(name, np.uint8) for name in names])
             part = self.parts / f"{hashlib.sha256(rows.tobytes()).hexdigest()}.npz"
             with own_place(part) as place, place.open("wb") as file:
@@ -98,7 +106,14 @@ def parts_in(folder: Path) -> Iterator[tuple[list[bytes], NDArray[np.float16]]]:
         yield [name.tobytes() for name in names], maps
 
 
-@lru_cache(maxsize=1)
-def _net(file: Path) -> Net:
-    net: Net = torch.load(file, weights_only=False)  # of the process that sends this one its work
-    return net
+def _net(file: Path, spec: ModelSpec) -> Net:
+    """The net that `write_net` wrote, made anew: a file of a shared folder is data and no code."""
+    if file not in _nets:
+        net = build(spec)
+        try:
+            net.load_state_dict(load_file(file))
+        except (SafetensorError, RuntimeError, OSError) as error:
+            raise InputError(f"{file}: not the weights of {spec.backbone} that were written there: {error}") from None
+        _nets.clear()
+        _nets[file] = net.eval().to(memory_format=torch.channels_last)
+    return _nets[file]

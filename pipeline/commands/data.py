@@ -25,7 +25,7 @@ def convert(args: argparse.Namespace) -> None:
     if wrong := [key for key in settings if not key.startswith("options.")]:
         raise InputError(f"--set {wrong[0]}: expected an option of the format of IN, as options.{wrong[0]}")
     options = {key.removeprefix("options."): value for key, value in settings.items()}
-    summary = convert(args.source, args.out, args.to, args.format, args.labels, options)
+    summary = convert(args.source, args.out, args.to, args.format, args.labels, options, args.follow_links)
     print(json_text(summary) if args.json else summary_line(summary))
 
 

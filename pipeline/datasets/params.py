@@ -4,11 +4,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import BeforeValidator, Field, create_model, model_validator
 
+from pipeline.core.names import NAME
 from pipeline.core.params import Block, Fraction, Seed, nearest
 from pipeline.datasets.formats import FORMATS
 from pipeline.datasets.formats.format import Format
 
-LAYER = r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,99}$"  # a file's name without its suffix
+LAYER = rf"^{NAME.pattern}$"  # a file's name without its suffix
 
 
 def _off(said: Any) -> Any:
@@ -56,6 +57,8 @@ class DatasetParams(Block):
     """What a set whose labels look like another unit or convention (boxes below two pixels, say) does to the stage."""
     refuse_over: Fraction = 0.1
     """A larger share of the files, images, labelled images or objects lost, or of a class's, stops the stage."""
+    links_out: Literal["refuse", "follow"] = "refuse"
+    """What is done with links in the folders that lead out of them; `follow` is for data of your own."""
     layers: list[Annotated[str, Field(pattern=LAYER)]] = []
     """Label layers to lay over the source, in order: the names of files labels/DATASET/LAYER.jsonl."""
     layers_sha256: dict[str, str] = {}

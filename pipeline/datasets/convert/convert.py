@@ -15,6 +15,7 @@ from pipeline.core.sample import SPLITS, Dataset
 from pipeline.datasets.convert.copying import Copying
 from pipeline.datasets.formats import FORMATS, detect_format
 from pipeline.datasets.formats.format import Format
+from pipeline.datasets.formats.links import links_out, without
 from pipeline.datasets.formats.naming import placed
 from pipeline.datasets.formats.reading import Problem, Reading, said_of_names
 from pipeline.datasets.formats.writing import KINDS, SET_KINDS, Lost, Writer, held_set, kept
@@ -33,38 +34,38 @@ def convert(
     format: str | None = None,
     labels: Path | None = None,
     options: Mapping[str, Any] | None = None,
+    follow_links: bool = False,
 ) -> dict[str, Any]:
     """Write the dataset in `source` (its labels elsewhere: `labels`) into the new or empty folder `out` in the format
     `to`; returns the counts that `summary_line` tells.
 
-    Its own format is recognized, if none is given; `options` are those of its format. Images are copied as they are,
-    where the target has names for such; labels pass the checks of `ingest`. `out` is there whole, or not at all.
+    Its own format is recognized, if none is given; `options` are those of it. Images are copied as they are, where the
+    target has names for such; labels pass the checks of `ingest`; of links that lead out of the source nothing is read,
+    unless `follow_links`. `out` is there whole, or not at all.
 
-    Raises InputError for folders, formats and options that are not as expected, for a source without anything usable,
-    and where the target has no place for what the source is about.
+    Raises InputError for folders, formats and options that are not as expected, a source without anything usable, and
+    a target without a place for what that is about.
 
     >>> from tempfile import TemporaryDirectory
     >>> import json
     >>> from PIL import Image
     >>> with TemporaryDirectory() as folder:
-    ...     herd = Path(folder, "herd")
-    ...     herd.mkdir()
+    ...     (herd := Path(folder, "herd")).mkdir()
     ...     Image.new("RGB", (20, 10)).save(herd / "1.png")
     ...     _ = Path(herd, "classes.txt").write_text("cow"), Path(herd, "1.txt").write_text("0 0.5 0.5 0.2 0.4")
-    ...     summary = convert(herd, Path(folder, "out"), "coco")
-    ...     rows = json.loads(Path(folder, "out/annotations/instances.json").read_text())
-    >>> summary["images"], rows["annotations"][0]["bbox"]
-    ({'in': 1, 'out': 1, 'refused': 0}, [8, 3, 4, 4])
+    ...     convert(herd, Path(folder, "out"), "coco")["images"]
+    ...     json.loads(Path(folder, "out/annotations/instances.json").read_text())["annotations"][0]["bbox"]
+    {'in': 1, 'out': 1, 'refused': 0}
+    [8, 3, 4, 4]
     """
     writer = _writer(to)
     _check_places(source, labels or source, out)
-    row, reading = _read(source, labels or source, format, options or {})
+    row, reading = _read(source, labels or source, format, options or {}, follow_links)
     kinds = _kinds(source, reading, to, writer)
     names, renamed = placed(reading.candidates, writer)
-    lost = Lost(renamed)
     dataset = Dataset(source.resolve().name, reading.labels, reading.landmarks, reading.pairs, reading.skeleton)
     with new_folder(out.resolve()) as folder:
-        copying = Copying(reading.candidates, names, folder, kinds | _made_here(row), lost)
+        copying = Copying(reading.candidates, names, folder, kinds | _made_here(row), lost := Lost(renamed))
         with closing(copying.samples()) as samples:  # its threads end before the folder is moved or removed
             writer.write(folder, held_set(dataset, kinds), samples, lost)
         problems = [*reading.problems, *(p for taken in copying.taken for p in taken.problems)]
@@ -122,15 +123,20 @@ def _check_places(source: Path, labels: Path, out: Path) -> None:
         raise InputError(f"{out}: not empty ({there.name} is in it); expected a new or empty folder")
 
 
-def _read(source: Path, labels: Path, format: str | None, options: Mapping[str, Any]) -> tuple[Format, Reading]:
+def _read(
+    source: Path, labels: Path, format: str | None, options: Mapping[str, Any], follow_links: bool
+) -> tuple[Format, Reading]:
     name = format or detect_format(source, labels)[0]
     if name not in FORMATS:
         raise InputError(f"--format {name}: no such format{nearest(name, FORMATS)}")
     row = FORMATS[name]
-    reading = row.read(source.resolve(), labels.resolve(), _options(row, options))
+    places, how = (source.resolve(), labels.resolve()), "--follow-links"
+    links = set() if follow_links else links_out(*places, how)
+    reading = row.read(*places, _options(row, options))
+    without(reading, links, how)
     if not reading.candidates:
         raise _nothing(source, reading.problems)
-    reading.problems += said_of_names(reading) + unread(reading, source.resolve(), labels.resolve())
+    reading.problems += said_of_names(reading) + unread(reading, *places)
     if any(c.split for c in reading.candidates):
         for c in reading.candidates:
             c.split = c.split or "train"  # as in ingest; the ledger says so

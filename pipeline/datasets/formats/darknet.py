@@ -38,7 +38,7 @@ def find(folder: Path) -> Data | None:
     that give different ones.
     """
     files = (file for place in PLACES for file in sorted((folder / place).glob("*.data")))
-    found = [data for file in files if (data := _read(file))]
+    found = [data for file in files if (data := _read(folder, file))]
     if len({data.names for data in found}) > 1:
         shown = ", ".join(f"{data.file.name} gives {data.names.name}" for data in found)
         raise InputError(f"{folder}: {shown}; expected one .data file, or a folder for each")
@@ -59,7 +59,7 @@ def _values(file: Path) -> dict[str, str]:
     return {key.strip().lower(): value.strip() for key, mark, value in lines if mark}
 
 
-def _read(file: Path) -> Data | None:
+def _read(root: Path, file: Path) -> Data | None:
     if file.stat().st_size > LONGEST:
         return None
     try:
@@ -68,23 +68,23 @@ def _read(file: Path) -> Data | None:
         return None
     if "names" not in values:
         return None
-    names = _near(file, values["names"])
+    names = _near(root, file, values["names"])
     if names is None:
         raise InputError(f"{file}: names = {values['names']}: no such file beside it or above")
     data = Data(file, names)
     for key, split in LISTS.items():
-        if key in values and (found := _near(file, values[key])):
+        if key in values and (found := _near(root, file, values[key])):
             data.lists.append(SplitList(split, found))
         elif key in values:
             data.missing.append(f"{key} = {values[key]}")
     return data
 
 
-def _near(file: Path, said: str) -> Path | None:
-    """The file at the longest end of a path, from the folder of `file` or the one above."""
+def _near(root: Path, file: Path, said: str) -> Path | None:
+    """The file in `root` at the longest end of a path, from the folder of `file` or the one above."""
     parts = [part for part in PurePosixPath(said.replace("\\", "/")).parts if part not in ("/", ".", "..")]
     for i in range(len(parts)):
-        for folder in (file.parent, file.parent.parent):
+        for folder in dict.fromkeys((file.parent, root)):
             place = folder.joinpath(*parts[i:])
             if os.path.isfile(place):  # noqa: PTH113 (Path.is_file raises where a text is too long for a name)
                 return place

@@ -83,7 +83,8 @@ def _list_file(entry: str, splits: YamlSplits, path: Path, labels: Path) -> Path
     parts = _parts(entry)
     ends = [Path(*parts[i:]) for i in range(len(parts))]
     places = [root / end for end in ends for root in (splits.file.parent, path, labels)]
-    places = [*_places(entry, splits), *places]
+    stated = (place for place in _places(entry, splits) if any(map(place.is_relative_to, (path, labels))))
+    places = [*stated, *places]
     return next((place for place in places if os.path.isfile(place)), None)  # noqa: PTH113 (no error for an odd path)
 
 

@@ -2,6 +2,7 @@
 
 from pipeline.core.errors import InputError, without_password
 from pipeline.datasets.formats import FORMATS
+from pipeline.datasets.formats.links import links_out, without
 from pipeline.datasets.formats.reading import Reading, said_of_names
 from pipeline.datasets.ingest.accounts import unread
 from pipeline.datasets.ingest.gate import counted
@@ -11,7 +12,7 @@ from pipeline.datasets.remote import FETCHED, fetched
 
 def read_source(name: str, params: DatasetParams) -> Reading:
     """All that the source says, with a row for each object that could not be fetched into .fetched/. Raises InputError
-    naming the key of `datasets.name` where nothing is there.
+    naming the key of `datasets.name` where nothing is there, or links lead out of it.
 
     >>> from pipeline.datasets.params import DATASETS
     >>> block = {"format": "folder", "path": "nowhere", "labels": "nowhere"}
@@ -26,9 +27,12 @@ def read_source(name: str, params: DatasetParams) -> Reading:
         raise InputError(f"datasets.{name}.path: {path}: {what}")
     if not labels.exists():
         raise InputError(f"datasets.{name}.labels: {labels}: no such file or folder")
-    reading = FORMATS[params.format].read(path.resolve(), labels.resolve(), params.options)
+    places, how = (path.resolve(), labels.resolve()), f"datasets.{name}.links_out: follow"
+    links = links_out(*places, how) if params.links_out == "refuse" else set()
+    reading = FORMATS[params.format].read(*places, params.options)
+    without(reading, links, how)
     reading.problems[:0] = [*gone, *gone_labels]
-    reading.problems += said_of_names(reading) + unread(reading, path.resolve(), labels.resolve())
+    reading.problems += said_of_names(reading) + unread(reading, *places)
     return reading
 
 

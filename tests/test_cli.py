@@ -414,7 +414,7 @@ def test_a_params_file_that_cannot_be_read(tmp_path: Path, text: str | bytes | N
     ("text", "message"),
     [
         (None, "error: resolved.yaml: no such file; `dvc repro params` writes it from params.yaml\n"),
-        ("runs: [\n", "error: resolved.yaml: not YAML; `dvc repro --force params` writes it anew: "),
+        ("runs: [\n", "error: resolved.yaml: not YAML: "),
         (b"# \xe9\n", "error: resolved.yaml: not UTF-8; `dvc repro --force params` writes it anew: "),
         ("runs: {herd: {dataset: herd}}\n", "error: resolved.yaml: no runs.herd.task; "),
     ],

@@ -27,7 +27,7 @@ def describe(problem: ErrorDetails, raw: Any, schema: type[BaseModel]) -> str:
         case "union_tag_not_found":
             return f"{key}.{problem['ctx']['discriminator'].strip(chr(39))}: missing"
         case _:
-            return f"{key}: {problem['msg'][0].lower()}{problem['msg'][1:]}, found {found!r}"
+            return f"{key}: {problem['msg'][0].lower()}{problem['msg'][1:]}, found {found!r:.200}"
 
 
 def fields_at(schema: Any, raw: Any, keys: Sequence[str]) -> dict[str, Any]:

@@ -165,11 +165,10 @@ def read_figures(path: Path | str) -> list[dict[str, float]]:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file; `dvc repro` makes it, `dvc checkout` or `dvc pull` brings it back")
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
     try:
-        return [{key: float(cell) for key, cell in row.items()} for row in rows]
-    except (TypeError, ValueError) as error:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [{key: float(cell) for key, cell in row.items()} for row in csv.DictReader(file)]
+    except (TypeError, ValueError, csv.Error) as error:
         raise InputError(f"{path}: expected a number in each cell: {error}") from None
 
 

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from pipeline.core.errors import InputError
 from pipeline.core.params import nearest
+from pipeline.core.yaml_text import yaml_value
 
 FILE = "resolved.yaml"
 
@@ -23,13 +22,15 @@ class Resolved:
     def __init__(self, path: Path | str = FILE) -> None:
         self._path = Path(path)
         try:
-            self._tree: dict[str, Any] = YAML(typ="safe").load(self._path.read_text(encoding="utf-8")) or {}
+            text = self._path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
             raise InputError(f"{path}: not UTF-8; `dvc repro --force params` writes it anew: {error}") from None
         except FileNotFoundError:
             raise InputError(f"{path}: no such file; `dvc repro params` writes it from params.yaml") from None
-        except YAMLError as error:
-            raise InputError(f"{path}: not YAML; `dvc repro --force params` writes it anew: {error}") from None
+        try:
+            self._tree: dict[str, Any] = yaml_value(text, str(path)) or {}
+        except InputError as error:
+            raise InputError(f"{error}; `dvc repro --force params` writes it anew") from None
 
     def block(self, schema: Any, *keys: str, default: Any = None) -> Any:
         """The block at `keys` ("runs", "herd", "predict") as `schema`; without its section, `default` if given.
@@ -60,5 +61,5 @@ class Resolved:
         except ValidationError as error:
             problem = error.errors()[0]
             place = ".".join(map(str, (*keys, *problem["loc"])))
-            found = f"{place}: {problem['msg']}, found {problem['input']!r}"
+            found = f"{place}: {problem['msg']}, found {problem['input']!r:.200}"
             raise InputError(f"{self._path}: {found}; `dvc repro params` writes it anew") from None

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from pipeline.core.errors import InputError, without_password
 from pipeline.core.params import flat
+from pipeline.core.yaml_text import yaml_value
 
 OF_RUN = ("train", "evaluate", "export", "verify")
 OF_DATASET = ("ingest", "augment")
@@ -119,11 +117,12 @@ def read_lock(project: Path) -> dict[str, Any]:
     """The entries of dvc.lock by address ("train@herd"). Raises InputError if it is missing or no YAML."""
     path = project / "dvc.lock"
     try:
-        lock = YAML(typ="safe").load(path)
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; `dvc repro` writes it") from None
-    except YAMLError as error:
-        raise InputError(f"{path}: not YAML: {error}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not YAML: not UTF-8: {error}") from None
+    lock = yaml_value(text, str(path))
     return (lock or {}).get("stages") or {}
 
 

@@ -4,10 +4,9 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
 from pipeline.core.errors import InputError
 from pipeline.core.files import md5_of, sha256
+from pipeline.core.yaml_text import yaml_value
 from pipeline.tracking.trace.recorded import CACHE, Stages, commits, git, outs_with
 
 FIRST = ("exports", "models", "reports", "data/ingested", "data/augmented")  # of equal files, the one that is told of
@@ -47,7 +46,7 @@ def earlier(file: Path, project: Path, now: Stages) -> tuple[str, Stages, str]:
             hashes[path.parent.name + path.name] = f"/{rows[md5]}"
     for known, rest in hashes.items():
         for commit in commits(project, known):
-            stages = YAML(typ="safe").load(git(project, "show", f"{commit}:./dvc.lock"))["stages"]
+            stages = yaml_value(git(project, "show", f"{commit}:./dvc.lock"), f"{commit}:dvc.lock")["stages"]
             for entry in stages.values():
                 for out in entry.get("outs", []):
                     if out["md5"] == known:

@@ -123,11 +123,29 @@ def upright_size(file: Path | str) -> tuple[int, int]:
     """
     try:
         with _opened(file) as opened, Image.open(opened, formats=_formats()) as image:
+            _check_pixels(image)  # of a PNG the orientation may stand behind the pixels
             return _upright_size(image, _orientation(image))
     except Exception as error:  # as in decode_image
         if of_the_machine(error):
             raise
         raise _refused(file, error) from None
+
+
+def stored_pixels(source: Path | str | bytes) -> int:
+    """Width times height as the header states them, before anything is decoded. Raises ImageFileError.
+
+    >>> buffer = BytesIO()
+    >>> Image.new("L", (4, 2)).save(buffer, "PNG")
+    >>> stored_pixels(buffer.getvalue())
+    8
+    """
+    try:
+        with _opened(source) as opened, Image.open(opened, formats=_formats()) as image:
+            return image.width * image.height
+    except Exception as error:  # as in decode_image
+        if of_the_machine(error):
+            raise
+        raise _refused(source, error) from None
 
 
 def _opened(source: Path | str | bytes) -> IO[bytes]:

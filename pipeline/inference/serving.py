@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.core.errors import InputError
-from pipeline.core.image_file import open_image
+from pipeline.core.image_file import open_image, stored_pixels
 from pipeline.core.spec import read_spec
 from pipeline.runtimes.answers import predict_image
 from pipeline.runtimes.runtime import Runtime
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 # Held while a runtime is opened, and while one runs that does not say that it is `concurrent`. One lock for all models
 # of the process: those of ExecuTorch share one pool of threads.
 ALONE = threading.Lock()
+# Held while an image of more than LARGE pixels is decoded and answered: few kilobytes may stand for more than 1 GB
+ONE_LARGE = threading.Lock()
+LARGE = 16_000_000
 log = logging.getLogger(__name__)
 
 
@@ -55,9 +58,11 @@ class Served:
     def _answer(self, runtime: Runtime, cell: Any, row: int) -> dict[str, Any]:
         keys = ("label", "scores") if self._spec.task == "classify" else ("objects",)
         try:
-            image = _image(cell)
-            with nullcontext() if getattr(runtime, "concurrent", False) else ALONE:
-                answer = predict_image(runtime, self._spec, image).to_json()
+            cell = _readable(cell)
+            with ONE_LARGE if _is_large(cell) else nullcontext():
+                image = cell if isinstance(cell, Image.Image) else open_image(cell)
+                with nullcontext() if getattr(runtime, "concurrent", False) else ALONE:
+                    answer = predict_image(runtime, self._spec, image).to_json()
         except InputError as error:
             return {"error": f"image {row}: {error}"}
         except Exception as error:  # of whatever kind: the others are answered
@@ -80,7 +85,8 @@ def _load_pyfunc(folder: str, config: dict[str, Any]) -> Served:
     return Served(Path(folder), config["files"])
 
 
-def _image(cell: Any) -> Image.Image:
+def _readable(cell: Any) -> Image.Image | bytes | Path:
+    """The image itself, or its file. Raises InputError for what is neither."""
     if isinstance(cell, np.ndarray):
         if cell.dtype != np.uint8 or cell.ndim != 3 or cell.shape[2] != 3 or not cell.size:
             raise InputError(f"{cell.dtype} {list(cell.shape)}, expected RGB as uint8 [H, W, 3]")
@@ -92,4 +98,8 @@ def _image(cell: Any) -> Image.Image:
             raise InputError(f"not base64: {error}") from None
     if not isinstance(cell, bytes | Path):
         raise InputError(f"{type(cell).__name__}, expected base64, bytes, a Path or an array")
-    return open_image(cell)
+    return cell
+
+
+def _is_large(cell: Image.Image | bytes | Path) -> bool:
+    return not isinstance(cell, Image.Image) and stored_pixels(cell) > LARGE

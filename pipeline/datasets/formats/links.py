@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.core.errors import InputError, shown
-from pipeline.datasets.formats.reading import CLIP_SUFFIXES, IMAGE_SUFFIXES, Candidate, Problem, Reading, relative
+from pipeline.datasets.formats.reading import CLIP_SUFFIXES, IMAGE_SUFFIXES, Problem, Reading, relative
 
 
 def links_out(path: Path, labels: Path, how: str) -> set[Path]:
@@ -35,6 +35,7 @@ def links_out(path: Path, labels: Path, how: str) -> set[Path]:
 def without(reading: Reading, links: set[Path], how: str) -> None:
     """Take what comes from these links out of `reading`, with a row for each.
 
+    >>> from pipeline.datasets.formats.reading import Candidate
     >>> reading = Reading([Candidate(Path("herd/a.jpg"), "a.jpg")], [])
     >>> without(reading, {Path("herd/a.jpg")}, "links_out: follow")
     >>> reading.candidates, reading.problems[0].rule

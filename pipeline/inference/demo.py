@@ -8,16 +8,30 @@ from functools import partial
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pipeline.core.boundary import unforeseen
 from pipeline.core.errors import InputError
 from pipeline.core.files import new_folder
+from pipeline.core.hosts import own_names, stranger
 
 # onnxruntime-web's build for WebAssembly, without WebGL and WebGPU; the page asks for them in ort/
 RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 ORT = "ort"
+MOST = 32  # requests at once; others wait until one of them is answered
+PATIENCE = 20  # seconds for a browser to ask, and to take what it is sent
+POLICY = (  # what the page needs: its own files, WebAssembly, pictures and the camera
+    "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; img-src 'self' blob: data:; media-src 'self' blob:; "
+    "worker-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
 TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm", ".svg": "image/svg+xml"}
 
 
@@ -66,7 +80,7 @@ def open_server(page: Path, runtime: Path, host: str, port: int) -> ThreadingHTT
     True
     """
     try:
-        return _Server((host, port), partial(_Handler, page=page, runtime=runtime))
+        return _Server((host, port), partial(_Handler, page=page, runtime=runtime, own=own_names(host)))
     except (OSError, OverflowError) as error:
         raise InputError(f"host {host}, port {port}: {error}") from None
 
@@ -117,6 +131,22 @@ def write_site(page: Path, runtime: Path, out: Path) -> None:
 
 
 class _Server(ThreadingHTTPServer):
+    request_queue_size = MOST
+
+    def __init__(self, *given: Any) -> None:
+        self._room = BoundedSemaphore(MOST)
+        super().__init__(*given)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._room.acquire()
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
+
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
         """A browser that has gone is nothing to tell; whatever else, the others are served."""
         error = sys.exception()
@@ -125,8 +155,10 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Handler(SimpleHTTPRequestHandler):
-    def __init__(self, *connection: object, page: Path, runtime: Path) -> None:
-        self._runtime = runtime
+    timeout = PATIENCE
+
+    def __init__(self, *connection: object, page: Path, runtime: Path, own: set[str]) -> None:
+        self._runtime, self._page, self._own = runtime, os.path.realpath(page), own
         self.extensions_map = self.extensions_map | TYPES  # a machine's own table may have none or other ones
         super().__init__(*connection, directory=str(page))  # type: ignore[arg-type]
 
@@ -135,17 +167,31 @@ class _Handler(SimpleHTTPRequestHandler):
         return str(self._runtime / name) if folder == ORT and name in RUNTIME_FILES else super().translate_path(path)
 
     def send_head(self) -> Any:
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        if why := stranger(headers, self._own, opens=True):
+            self.send_error(HTTPStatus.FORBIDDEN, explain=why)
+            return None
+        place = self.translate_path(self.path)
+        if "\0" not in place and not self._is_served(os.path.realpath(place)):
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return None
         try:
             return super().send_head()
         except ValueError:  # a path that no file can have, as one with a zero byte
             self.send_error(HTTPStatus.NOT_FOUND)
             return None
 
+    def _is_served(self, place: str) -> bool:
+        """Not by way of a link that leads out of the page's folder."""
+        return Path(place).is_relative_to(self._page) or Path(place).parent == Path(os.path.realpath(self._runtime))
+
     def list_directory(self, path: object) -> None:  # noqa: ARG002
         self.send_error(HTTPStatus.NOT_FOUND)
 
     def end_headers(self) -> None:
         self.send_header("Cache-Control", "no-cache")  # a reload shows a new export
+        for header, value in HEADERS.items():
+            self.send_header(header, value)
         super().end_headers()
 
     def log_message(self, format: str, *args: object) -> None:

@@ -1,0 +1,47 @@
+"""Who asks a server of ours: a page that it gave itself, or another site's in the same browser."""
+
+import ipaddress
+import socket
+from collections.abc import Collection, Mapping
+from urllib.parse import urlsplit
+
+
+def own_names(host: str) -> set[str]:
+    """What a machine may be called by those who open a server that listens on `host`.
+
+    >>> "localhost" in own_names("127.0.0.1")
+    True
+    """
+    name = socket.gethostname().lower()
+    return {"localhost", host.lower(), *({name, f"{name}.local"} if host in ("0.0.0.0", "::", name) else ())}
+
+
+def stranger(headers: Mapping[str, str], own: Collection[str], opens: bool) -> str | None:
+    """Why a request is not answered, by its headers in small letters, or None. `opens`: it is a GET for a whole page.
+
+    Its Host is to be an address or a name of this machine: under a name of its own another site could lead a browser
+    here (DNS rebinding) and read the answers. Its Origin, which browsers send where pages ask, is to be the same.
+
+    >>> stranger({"host": "localhost:5151"}, own_names("127.0.0.1"), opens=False)
+    >>> stranger({"host": "evil.example:5151"}, own_names("127.0.0.1"), opens=False)
+    'Host evil.example:5151 is no name of this machine'
+    """
+    host, origin = headers.get("host", ""), headers.get("origin")
+    if not _is_own(host, own):
+        return f"Host {host[:100]} is no name of this machine"
+    if origin is not None and urlsplit(origin).netloc != host:
+        return f"asked by a page of {origin[:100]}"
+    if headers.get("sec-fetch-site") == "cross-site" and not (opens and headers.get("sec-fetch-mode") == "navigate"):
+        return "asked by a page of another site"
+    return None
+
+
+def _is_own(host: str, own: Collection[str]) -> bool:
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        if name in own:
+            return True
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

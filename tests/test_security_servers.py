@@ -1,0 +1,103 @@
+"""The servers that are started here: who may ask them, what they hand out, and how much of the machine they take."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
+
+import pytest
+
+from pipeline.core.files import write_text
+from pipeline.core.hosts import own_names, stranger
+from pipeline.inference import demo
+
+STRANGERS = {
+    "a name that leads here": {"Host": "evil.example:{port}"},
+    "no name": {"Host": ""},
+    "a page of another site": {"Origin": "http://evil.example"},
+    "a page of another port": {"Origin": "http://localhost:1"},
+    "a page without an origin": {"Origin": "null"},
+    "a picture in another site's page": {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},
+}
+OWN: dict[str, dict[str, str]] = {
+    "an address": {},
+    "localhost": {"Host": "localhost:{port}", "Origin": "http://localhost:{port}", "Sec-Fetch-Site": "same-origin"},
+    "IPv6": {"Host": "[::1]:{port}"},
+    "a link on another page": {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"},
+}
+
+
+@pytest.fixture
+def port(tmp_path: Path) -> Iterator[int]:
+    write_text(tmp_path / "web/index.html", "the page")
+    write_text(tmp_path / "secret.txt", "a secret")
+    (tmp_path / "web/linked.txt").symlink_to(tmp_path / "secret.txt")
+    (tmp_path / "web/above").symlink_to(tmp_path)
+    (tmp_path / "dist").mkdir()
+    with demo.open_server(tmp_path / "web", tmp_path / "dist", "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+
+
+def asked(port: int, path: str = "/", method: str = "GET", **headers: str) -> tuple[HTTPResponse, str]:
+    connection = HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request(method, path, headers={name: value.format(port=port) for name, value in headers.items()})
+    answer = connection.getresponse()
+    return answer, answer.read().decode()
+
+
+@pytest.mark.parametrize("who", STRANGERS)
+def test_the_page_is_for_those_who_opened_it(who: str, port: int) -> None:
+    answer, content = asked(port, **STRANGERS[who])
+    assert answer.status == 403
+    assert "the page" not in content
+
+
+@pytest.mark.parametrize("who", OWN)
+def test_they_may_call_the_machine_by_any_of_its_names(who: str, port: int) -> None:
+    assert asked(port, **OWN[who])[1] == "the page"
+
+
+def test_a_phone_finds_the_machine_by_name_only_where_phones_are_let_in() -> None:
+    name = socket.gethostname().lower()
+    headers = {"host": f"{name}:5151"}
+    assert stranger(headers, own_names("0.0.0.0"), opens=True) is None
+    assert name == "localhost" or stranger(headers, own_names("127.0.0.1"), opens=True)
+
+
+def test_a_browser_is_told_what_the_page_may_do(port: int) -> None:
+    answer, _ = asked(port)
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
+    assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize("path", ["/linked.txt", "/above/secret.txt", "/above/web/index.html/../../secret.txt"])
+def test_links_out_of_the_folder_are_not_followed(path: str, port: int) -> None:
+    answer, content = asked(port, path)
+    assert answer.status == 404
+    assert "a secret" not in content
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+def test_nothing_is_taken_from_those_who_ask(method: str, port: int) -> None:
+    assert asked(port, method=method)[0].status == 501
+
+
+def test_those_who_ask_nothing_are_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With as many of them as are served at once, the next one is answered when their time is over."""
+    write_text(tmp_path / "index.html", "the page")
+    monkeypatch.setattr(demo, "MOST", 2)
+    monkeypatch.setattr(demo._Handler, "timeout", 0.2)
+    with demo.open_server(tmp_path, tmp_path, "127.0.0.1", 0) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        silent = [socket.create_connection(("127.0.0.1", server.server_port)) for _ in range(4)]
+        try:
+            assert asked(server.server_port)[1] == "the page"
+        finally:
+            for connection in silent:
+                connection.close()
+            server.shutdown()

@@ -16,11 +16,13 @@ from types import SimpleNamespace
 import numpy as np
 import psutil
 import pytest
+import requests
 from conftest import ROOT
 from inspected import BODY, HERD, PICTURES, PREDICTED, SHOWN, TRUTH, draw_run, edit, opened_run
 from PIL import Image
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
+from servers import PATIENCE
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_json
@@ -123,6 +125,29 @@ def test_the_app_shows_pictures_truth_and_predictions(tmp_path, database, browse
     assert counts.startswith(f"{PICTURES} samples")
     with pytest.raises(InputError, match=f"port {port}: "):
         show(view, port, remote=True)
+
+
+def test_the_app_hands_out_files_of_datasets_only_and_to_nobody_else(tmp_path, database):
+    test, predictions, *_ = draw_run(tmp_path, "classify")
+    view = opened_run("guarded", test, predictions, database).dataset
+    (test / "secret.txt").write_text("a secret")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    show(view, port, remote=True)
+    url, mine = f"http://127.0.0.1:{port}", view.first().filepath
+
+    def asked(path: str, **headers: str) -> int:
+        return requests.get(f"{url}/media", {"filepath": path}, headers=headers, timeout=PATIENCE).status_code
+
+    assert asked(mine) == asked(mine, Host=f"localhost:{port}") == 200
+    around = f"{test}/../{test.name}/{Path(mine).name}"
+    for path in ("/etc/passwd", str(test / "secret.txt"), around, f"{mine}/../secret.txt", "/proc/self/environ"):
+        assert asked(path) == 404, path
+    assert asked(mine, Host=f"evil.example:{port}") == asked(mine, Origin="http://evil.example") == 403
+    graph = requests.post(f"{url}/graphql", json={"query": "{}"}, headers={"Origin": "null"}, timeout=PATIENCE)
+    assert graph.status_code == 403
+    assert requests.get(url, timeout=PATIENCE).headers["X-Content-Type-Options"] == "nosniff"
 
 
 def pixels_like(picture: Path, colour: tuple[int, int, int]) -> int:

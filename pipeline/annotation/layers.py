@@ -11,9 +11,10 @@ from statistics import median
 from pipeline.annotation.agreement import ceilings
 from pipeline.annotation.fetched import Fetched
 from pipeline.annotation.project import Project
-from pipeline.core.errors import InputError, shown
+from pipeline.core.errors import InputError
 from pipeline.core.files import write_json, write_text
 from pipeline.core.layer import STATES, Statement, layer_file, read_layer, write_layer
+from pipeline.core.tables import cell
 from pipeline.metrics.metrics import main_metric
 
 HEADER = "file", "key", "rule", "found", "done"  # as the ledger of `ingest`
@@ -78,7 +79,7 @@ def _ledger(fetched: Fetched) -> str:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(HEADER)
-    writer.writerows([shown(str(cell)) for cell in astuple(row)] for row in fetched.rows)
+    writer.writerows([cell(str(value)) for value in astuple(row)] for row in fetched.rows)
     return text.getvalue()
 
 

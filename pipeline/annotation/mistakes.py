@@ -15,6 +15,7 @@ from pipeline.core.errors import InputError, shown
 from pipeline.core.files import write_text
 from pipeline.core.image_file import open_image
 from pipeline.core.sample import SPLITS, Dataset, Object, Sample, read_samples
+from pipeline.core.tables import cell
 from pipeline.experiments.sheets import write_sheet
 from pipeline.ops.preprocess import Frame
 from pipeline.training.params import RunParams
@@ -204,7 +205,7 @@ def write_mistakes(path: Path, rows: list[Suspect]) -> None:
     for row in rows:
         box = " ".join(f"{v:.4f}" for v in row.box) if row.box else ""
         place = "" if row.object is None else row.object
-        writer.writerow([row.id, place, f"{row.score:.4f}", row.kind, row.given, row.likelier, box])
+        writer.writerow([row.id, place, f"{row.score:.4f}", row.kind, cell(row.given), cell(row.likelier), box])
     write_text(path, text.getvalue())
 
 

@@ -20,6 +20,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import write_text
 from pipeline.core.image_file import ImageFileError, open_image
 from pipeline.core.sample import Dataset, Sample
+from pipeline.core.tables import cell
 from pipeline.datasets.formats.reading import IMAGE_SUFFIXES, Problem, files_under
 from pipeline.datasets.ingest.similar import digest, near_duplicates, thumbnail
 from pipeline.evaluation.params import with_predict
@@ -181,5 +182,5 @@ def write_choices(path: Path, choices: list[Choice]) -> None:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["id", "score", "why"])
-    writer.writerows([c.id, f"{c.score:.4f}", c.why] for c in choices)
+    writer.writerows([cell(c.id), f"{c.score:.4f}", cell(c.why)] for c in choices)
     write_text(path, text.getvalue())

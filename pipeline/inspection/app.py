@@ -1,6 +1,8 @@
 """FiftyOne's App on a run or a dataset, in the browser."""
 
+import os
 import socket
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from pipeline.inspection.dataset_view import DatasetFiles, name_of_dataset, open
 from pipeline.inspection.opening import Opened, tags_in
 from pipeline.inspection.run_view import RunFiles, name_of, open_run
 
+SOURCE = Path(__file__).parents[2]  # the folder of `pipeline`
 Say = Callable[[str], object]
 
 
@@ -80,7 +83,8 @@ def _inspect(name: str, opens: Callable[[], Opened], port: int, say: Say) -> Non
 
 
 def show(dataset: Any, port: int, remote: bool = False) -> Any:
-    """Open the App on 127.0.0.1:`port`, in a browser unless `remote`; returns its session.
+    """Open the App on 127.0.0.1:`port`, in a browser unless `remote`; returns its session. Its server is
+    `app_server`.
 
     The session's `wait()` blocks until the last tab is closed. Raises InputError if the port is taken: FiftyOne
     would show what it finds there.
@@ -92,5 +96,23 @@ def show(dataset: Any, port: int, remote: bool = False) -> Any:
         except OSError as error:
             raise InputError(f"port {port}: {error.strerror}; name another one") from None
     import fiftyone as fo
+    from fiftyone.core import service
 
+    service.ServerService = _server(service)
     return fo.launch_app(dataset, port=port, address="127.0.0.1", remote=remote)
+
+
+def _server(service: Any) -> type:
+    """FiftyOne's service for the App's server, with ours in its place."""
+
+    class Server(service.ServerService):  # type: ignore[misc]
+        @property
+        def command(self) -> list[str]:
+            return [sys.executable, "-m", "pipeline.inspection.app_server", str(self.port), self.address]
+
+        @property
+        def env(self) -> dict[str, str]:
+            known = os.environ.get("PYTHONPATH")
+            return super().env | {"PYTHONPATH": os.pathsep.join([str(SOURCE), *([known] if known else [])])}
+
+    return Server

@@ -16,6 +16,7 @@ from PIL import Image
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_text
 from pipeline.core.sample import SPLITS, Dataset, Sample, read_dataset, read_samples
+from pipeline.core.tables import of_cell
 from pipeline.inspection.edits import Labels
 from pipeline.inspection.embedding import add_map
 from pipeline.inspection.images import image_of
@@ -156,7 +157,7 @@ def read_ledger(file: Path) -> Ledger:
             key = f" of {row['key']}" if row["key"] else ""
             text = f"{row['rule']}{key}: {row['found']} ({row['done']})"
             whole = row["done"] == "refused" and not row["key"]
-            (found.refused if whole else found.problems)[row["file"]].append(text)
+            (found.refused if whole else found.problems)[of_cell(row["file"])].append(text)
     return found
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.errors import InputError, without_password
+from pipeline.core.errors import InputError
 from pipeline.core.params import flat
+from pipeline.core.tables import told
 from pipeline.core.yaml_text import yaml_value
 
 OF_RUN = ("train", "evaluate", "export", "verify")
@@ -71,10 +72,10 @@ def state_of(stages: dict[str, Any], run: str, dataset: str, lock_file: Path) ->
     params: dict[str, Any] = {}
     for address in addresses:
         for key, value in flat(made[address]["params"]).items():
+            said = told(value) if isinstance(value, str) else value
             if key.startswith(f"runs.{run}."):
-                params[key.removeprefix(f"runs.{run}.")] = value
+                params[key.removeprefix(f"runs.{run}.")] = said
             elif key.startswith(f"datasets.{dataset}."):
-                said = without_password(value) if isinstance(value, str) else value  # a URL
                 params[f"dataset.{key.removeprefix(f'datasets.{dataset}.')}"] = said
     lock = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
     return RunState(run, dataset, lock, data, test, params)

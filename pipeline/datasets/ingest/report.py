@@ -9,9 +9,9 @@ from typing import Any
 
 from PIL import Image
 
-from pipeline.core.errors import shown
 from pipeline.core.image_file import open_image
 from pipeline.core.sample import SPLITS, Dataset, Sample
+from pipeline.core.tables import cell
 from pipeline.datasets.formats.reading import Problem, Reading
 from pipeline.datasets.ingest.accounts import clip_counts, images_seen, object_counts
 from pipeline.datasets.ingest.layers import Laid
@@ -79,7 +79,7 @@ def ledger_text(problems: list[Problem]) -> str:
     table = csv.DictWriter(text, ["file", "key", "rule", "found", "done"], lineterminator="\n")
     table.writeheader()
     for problem in sorted(problems, key=lambda p: p.file):
-        table.writerow({key: shown(cell) for key, cell in asdict(problem).items()})
+        table.writerow({key: cell(text) for key, text in asdict(problem).items()})
     return text.getvalue()
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.core.markdown import table
 from pipeline.core.params import flat
+from pipeline.core.tables import told
 from pipeline.export.card.hub import FIGURES, front_matter
 from pipeline.export.card.limits import Evidence, limits, some
 from pipeline.metrics.metrics import main_metric
@@ -104,7 +105,7 @@ def _data(spec: "ModelSpec", evidence: Evidence) -> str:
     leaks, layers = summary["leaks"], source.get("layers", {})
     relabelled = ", ".join(f"`{layer}` (sha256 {sha256})" for layer, sha256 in layers.items())
     relabelled = f"Labelled anew since, in this order: {relabelled}.\n" if layers else ""
-    return f"""From `{source.get("path")}`, format {summary["format"]}.
+    return f"""From `{told(str(source.get("path")))}`, format {summary["format"]}.
 {relabelled}\
 {summary["seen"]} images seen, {summary["kept"]} kept{refused}.
 Groups and near-duplicates ({summary["near_duplicate_pairs"]} pairs) are kept in one split; on both sides of a split are

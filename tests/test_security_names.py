@@ -8,16 +8,18 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from label_sets import SETS, SIZE, Row, write_files
 from PIL import Image
 from ruamel.yaml import YAML
 
 from pipeline.augment.offline import augment_dataset
 from pipeline.augment.params import AugmentParams
 from pipeline.cli import main
-from pipeline.core.errors import InputError
+from pipeline.core.errors import InputError, shown
 from pipeline.core.files import write_json
 from pipeline.core.sample import Dataset, Sample, read_dataset, write_dataset, write_samples
 from pipeline.core.spec import ModelSpec, read_spec, write_spec
+from pipeline.datasets.formats import FORMATS
 from pipeline.inspection.app import run_files
 from stages import run
 
@@ -59,6 +61,29 @@ def test_a_planted_card_or_dataset_names_no_other_folder(name: str, tmp_path: Pa
             read_spec(tmp_path / "model.json")
     write_json(tmp_path / "dataset.json", {"name": name, "labels": [], "pairs": [], "skeleton": []})
     with pytest.raises(InputError, match=r"dataset.json.*expected letters, digits"):
+        read_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("form", SETS)
+def test_no_class_has_a_line_of_its_own(form: str, tmp_path: Path) -> None:
+    """A line break in a name would move the number of each class after it in labels.txt."""
+    Image.new("RGB", SIZE).save(tmp_path / "0.jpg")
+    write_files(tmp_path, SETS[form]([Row("0.jpg", label="cow\ngoat\u2028pig")]))
+    try:
+        reading = FORMATS[form].read(tmp_path, tmp_path, FORMATS[form].Options())
+    except InputError:
+        return
+    named = [*reading.labels, *(o.label for c in reading.candidates for o in c.objects)]
+    assert [name for name in named if shown(name) != name] == []
+
+
+@pytest.mark.parametrize("label", ["cow\ngoat", "cow\x1b[31m", "cow\u2028"])
+def test_a_planted_card_or_dataset_has_no_such_class(label: str, tmp_path: Path) -> None:
+    write_spec(tmp_path / "model.json", replace(SPEC, labels=["goat", label]))
+    with pytest.raises(InputError, match=r"model.json: label .*expected a name on one line"):
+        read_spec(tmp_path / "model.json")
+    write_dataset(tmp_path, Dataset("herd", [label]))
+    with pytest.raises(InputError, match=r"dataset.json: label .*expected a name on one line"):
         read_dataset(tmp_path)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json, write_json, write_text
-from pipeline.core.names import check_name
+from pipeline.core.names import check_labels, check_name
 
 SPLITS = ("train", "val", "test")
 ABSENT, HIDDEN, VISIBLE = 0, 1, 2
@@ -143,6 +143,7 @@ def read_dataset(folder: Path | str) -> Dataset:
     for key in ("pairs", "skeleton"):
         row[key] = [tuple(pair) for pair in row[key]]
     check_name(row["name"], f"{Path(folder) / 'dataset.json'}: name")
+    check_labels(row["labels"], str(Path(folder) / "dataset.json"))
     return Dataset(**row)
 
 

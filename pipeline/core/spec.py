@@ -10,7 +10,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json, write_json
-from pipeline.core.names import check_name
+from pipeline.core.names import check_labels, check_name
 
 CHECKSUM = "sha256"
 ANEW = "`dvc checkout` brings back what the chain made, `dvc repro` makes it anew"
@@ -120,4 +120,5 @@ def read_spec(path: Path | str) -> ModelSpec:
         raise InputError(f"{path}: not a model.json of this version: {key}: {first['msg']}") from None
     check_name(spec.run, f"{path}: run")
     check_name(spec.dataset, f"{path}: dataset")
+    check_labels(spec.labels, str(path))
     return spec

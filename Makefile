@@ -16,7 +16,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export ORT_DISABLE_TELEMETRY := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro test test-fast lint format docs inspect ui demo label-studio compare compare-detectors litert lock clean
+.PHONY: help setup repro test test-fast lint format docs inspect ui demo label-studio compare compare-detectors litert lock audit clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -101,6 +101,12 @@ lock: setup ## compile requirements.lock anew from pyproject.toml, and those of 
 		--no-emit-index-url --no-header -o requirements-litert.lock
 	$(BIN)/uv pip compile requirements-label-studio.in --quiet --upgrade --universal --python-version 3.11 \
 		--no-emit-index-url --no-header -o requirements-label-studio.lock
+
+# pip-audit runs in an environment of its own; both it and npm ask a server for what is known of these versions
+audit: setup ## licences of all dependencies, and, where there is a network, known faults of their versions
+	$(BIN)/python -m pytest -q tests/test_security_licences.py
+	$(BIN)/uv tool run --quiet pip-audit --no-deps --disable-pip --progress-spinner off -r requirements.lock
+	$(NPM) audit --audit-level=high
 
 clean: ## remove what the chain made; DVC's cache brings it back with the next repro, and splits/ is no such thing: it stays
 	rm -rf data/sample data/ingested data/augmented models exports reports .fetched .resume .features .fiftyone mlflow.db mlflow.db.lock mlruns mlartifacts .pocketlens.log

@@ -203,17 +203,33 @@ def project(chain: Path, tmp_path: Path) -> Path:
 
 
 def run_chain(folder: Path) -> None:
-    """First with a database that nobody finds, as on a machine where mongod does not start, then with it."""
+    """First with a database that nobody finds, as on a machine where mongod does not start, then with it.
+
+    Addresses off this machine are refused, and written into asked.log (tests/guard).
+    """
+    guard = guarded(folder / "asked.log")
     copy_project(folder)
     set_params(folder, SMALLEST)
     keep_runs(folder, RUNS)
     in_project(folder, "git", "init", "-q")
     in_project(folder, "git", "add", "-A")
     in_project(folder, "git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-qm", "start")
-    done = in_project(folder, "dvc", "repro", "--keep-going", check=False, more=NO_DATABASE)
+    done = in_project(folder, "dvc", "repro", "--keep-going", check=False, more=NO_DATABASE | guard)
     (folder / "without_database.log").write_text(done.stdout + done.stderr)
-    done = in_project(folder, "dvc", "repro")
+    done = in_project(folder, "dvc", "repro", more=guard)
     (folder / "with_database.log").write_text(done.stdout)
+
+
+def guarded(log: Path) -> dict[str, str]:
+    """An environment in which Python asks for no address off this machine, and writes into `log` what it wanted."""
+    return {"PYTHONPATH": str(ROOT / "tests/guard"), "POCKETLENS_ASKED": str(log)}
+
+
+def asked_for(log: Path) -> tuple[int, list[str]]:
+    """How many processes were watched, and what they asked for."""
+    lines = log.read_text().splitlines()
+    asked = [line for line in lines if line.startswith("asked ")]
+    return len(lines) - len(asked), asked
 
 
 # a port where nobody answers

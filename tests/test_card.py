@@ -63,6 +63,19 @@ def test_the_card_says_what_the_files_say(run: Path, reports: Path) -> None:
     assert "tags.`pocketlens.run` = 'shapes'" in text
 
 
+def test_nothing_in_the_bundle_names_a_place_of_this_machine(run: Path, reports: Path) -> None:
+    spec, facts = read_spec(run / "exports/model.json"), read_json(run / "exports/export.json")
+    evidence = read_evidence(spec, run / "data", reports)
+    evidence.dataset.source["path"] = "/home/ann/photos/shapes"
+    text = model_card(spec, facts, evidence)
+    assert "From `shapes`, format folder" in text
+    assert "/home/ann" not in text
+    places = [str(place).encode() for place in (run, Path.home(), Path(__file__).parents[1])]
+    files = [file for file in (run / "exports").rglob("*") if file.is_file()]
+    assert run / "exports/sbom.json" in files
+    assert [file for file in files if any(place in file.read_bytes() for place in places)] == []
+
+
 def test_the_card_names_the_layers_of_labels(run: Path, reports: Path) -> None:
     spec, facts = read_spec(run / "exports/model.json"), read_json(run / "exports/export.json")
     evidence = read_evidence(spec, run / "data", reports)

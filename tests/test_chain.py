@@ -12,7 +12,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from conftest import ROOT, RUNS, in_project, project_environment, set_params, stages_run
+from conftest import ROOT, RUNS, asked_for, guarded, in_project, project_environment, set_params, stages_run
 from finished_project import client
 from nbclient import NotebookClient
 
@@ -39,6 +39,22 @@ def test_every_stage_ran_once(chain: Path) -> None:
     assert len(set(ran)) == len(ran)
     assert stages_run((chain / "with_database.log").read_text()) == ["inspect"]
     assert {p.stem for p in (chain / "reports/inspect").iterdir()} == set(RUNS)
+
+
+def test_no_address_off_this_machine_is_asked_for(chain: Path, project: Path) -> None:
+    """By no process of the chain, the views of FiftyOne and MLflow among them, and none of these commands."""
+    watched, asked = asked_for(chain / "asked.log")
+    assert watched > len(stages_run((chain / "without_database.log").read_text()))
+    assert asked == []
+    image = next((project / "data/ingested/herd/test").glob("*.jpg"))
+    guard = guarded(project / "asked.log")
+    for command in (
+        ("predict", str(image), "--run", "herd"),
+        ("predict", str(image), "--run", "herd", "--target", "onnx_int8"),
+        ("trace", str(project / "exports/herd/model.json")),
+    ):
+        in_project(project, "pocketlens", *command, more=guard)
+    assert asked_for(project / "asked.log") == (3, [])
 
 
 def test_an_ordinary_run_prints_no_warning(chain: Path) -> None:

@@ -24,6 +24,7 @@ from pipeline.export.calibration import choose, described, stored
 from pipeline.export.card.card import model_card
 from pipeline.export.card.contract import preprocessing
 from pipeline.export.card.limits import read_evidence
+from pipeline.export.card.sbom import LIST, sbom
 from pipeline.export.params import ExportParams, Qat
 from pipeline.ops.decode import decode
 from pipeline.ops.preprocess import prepare
@@ -88,6 +89,7 @@ def export_run(
         facts |= {**_origin(model_folder, train_folder), "cost": costs}
         write_json(folder / "export.json", facts)
         write_text(folder / "README.md", model_card(spec, facts, evidence))
+        write_json(folder / LIST, sbom(folder, spec, facts["versions"]))
     if not_made:
         raise InputError(f"{_said(not_made)}\n{out}: holds the others: {', '.join(targets)}")
     sizes = ", ".join(f"{row['file']} {row['size_bytes'] / 1e6:.2f} MB" for row in targets.values())

@@ -120,8 +120,10 @@ def test_it_goes_with_a_score_that_val_chooses(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_val_without_an_answer_is_said(project: Path) -> None:  # noqa: F811
-    write_samples(project / "data/ingested/herd/val", [])
     with pytest.raises(InputError, match=r"val: no answer .* state none for predict\.calibrate"):
+        evaluate(project, "r", calibrate="platt", score=1.0)
+    write_samples(project / "data/ingested/herd/val", [])
+    with pytest.raises(InputError, match=r"predict\.calibrate: found platt: .*val has no images to choose it by"):
         evaluate(project, "r", calibrate="platt")
 
 

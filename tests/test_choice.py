@@ -213,6 +213,37 @@ def test_the_command(animals: Path, capsys: pytest.CaptureFixture[str], monkeypa
     assert all(row["why"].startswith("entropy out of fold ") for row in json.loads(capsys.readouterr().out))
 
 
+def test_what_ingest_refuses_is_named_and_not_chosen(animals: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a pool: damaged ones that a mild reader opens, and what was refused before, as one that a person took out."""
+    whole = Path("animals/cat/1.jpg").read_bytes()
+    Path("animals/cat/cut.jpg").write_bytes(whole[: len(whole) // 2])
+    noise = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
+    Image.fromarray(noise).save("animals/cat/out.png")
+    rows = ["cat/cut.jpg,,unreadable,cut off,refused", "cat/out.png,,excluded,by ann,refused", "dog/1.jpg,,odd,x,noted"]
+    ledger = Path("reports/ingest/mine/ledger.csv")
+    ledger.write_text("\n".join([ledger.read_text().splitlines()[0], *rows]) + "\n")
+    capsys.readouterr()
+    main(["next", "mine", "3"])
+    said = capsys.readouterr()
+    told = "cat/cut.jpg, unreadable: cut off (refused); cat/out.png, excluded: by ann (refused)"
+    assert f"2 files of the source are not among them, as `ingest` refused them: {told}\n" in said.err
+    main(["next", "mine", "40", "--pool", "animals"])
+    said = capsys.readouterr()
+    assert "not looked at: animals/cat/out.png: excluded: by ann (refused)" in said.err
+    assert "not looked at: animals/cat/cut.jpg: " in said.err
+    assert "not looked at: 2 of 26 images of animals, which `ingest` refuses" in said.err
+    assert not {"cat/cut.jpg", "cat/out.png"} & set(said.out.split())
+    Path("animals/cat/bits.jpg").write_bytes(_damaged(whole))
+    main(["next", "mine", "40", "--pool", "animals"])
+    assert "not looked at: animals/cat/bits.jpg: " in capsys.readouterr().err
+
+
+def _damaged(whole: bytes) -> bytes:
+    """A JPEG with a code in it that there is not, which Pillow draws all the same."""
+    start = whole.index(b"\xff\xda")
+    return whole[: start + 60] + b"\xff\xd9" + whole[-2:]
+
+
 def test_a_model_says_what_it_does_not_know(
     animals: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,10 +10,11 @@ import pytest
 from test_evaluate import draw_split, spec_of, write_history, write_model
 
 from pipeline.commands.common import shown_block
+from pipeline.core.calibrated import worth
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_json
 from pipeline.core.params import HOW
-from pipeline.core.sample import Object, Sample, read_dataset, write_samples
+from pipeline.core.sample import Object, Sample, read_dataset, read_samples, write_samples
 from pipeline.evaluation import choosing
 from pipeline.evaluation.evaluate import evaluate_run
 from pipeline.evaluation.params import DetectPredict, with_predict
@@ -137,9 +138,30 @@ def test_val_is_read_only_where_something_is_left_to_it(project: Path, monkeypat
 
 def test_val_without_an_object_is_said(project: Path) -> None:
     val = project / "data/ingested/herd/val"
-    write_samples(val, [])
+    write_samples(val, [replace(sample, objects=[]) for sample in read_samples(val)])
     with pytest.raises(InputError, match=r"val: no object .* state a number for predict\.score"):
         evaluate(project)
+
+
+def test_val_without_images_is_said(project: Path) -> None:
+    write_samples(project / "data/ingested/herd/val", [])
+    with pytest.raises(InputError, match=r"predict\.score: found auto: .*val has no images to choose it by"):
+        evaluate(project)
+
+
+@pytest.mark.parametrize("how", ["platt", "isotonic"])
+@pytest.mark.parametrize("task", ["classify", "detect", "localize"])
+def test_one_label_and_a_net_that_is_always_right(task: str, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nothing to tell apart: neither a line of log-odds nor steps may come out as no numbers."""
+    cow = Object("cow", BOX)
+    truth = [Sample(i, "a.jpg", 80, 80, label="cow", objects=[cow]) for i in "abcd"]
+    found = [replace(s, scores={"cow": 1.0}, objects=[replace(cow, score=0.7)]) for s in truth]
+    monkeypatch.setattr(choosing, "_on_val", lambda *_: (truth, found))
+    asked = {**AUTO, "score": 0.3 if task == "classify" else "auto", "calibrate": how}
+    block, decided = choosing.choose_on_val(object(), spec_of(task), asked, Path("val"))  # type: ignore[arg-type]
+    assert block["score"] == (0.3 if task == "classify" else 0.35)
+    assert 0.5 < worth(1.0 if task == "classify" else 0.7, decided["calibrated"]["fit"]) <= 1
+    json.dumps(decided, allow_nan=False)
 
 
 def test_what_ships_and_predicts_takes_the_number(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

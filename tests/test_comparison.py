@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -212,8 +213,10 @@ def test_images_of_a_group_say_no_more_than_one() -> None:
     alone, grouped = fallen(100, 0, 0.03), fallen(100, 0, 0.03, clips=5)
     assert alone["too_small"] is None
     told = grouped["too_small"]
-    assert told.startswith("5 groups of images cannot tell a fall of 0.03; about ")
-    enough = int(told.split()[-2])
+    said = r"5 groups of images cannot tell a fall of 0\.03; about (\d+) can; images of a group .+, which leaves "
+    found = re.fullmatch(said + r"(0\.\d\d) to either side of the drop", told)
+    assert found and float(found[2]) == pytest.approx(grouped["drop_interval"][1], abs=0.005)
+    enough = int(found[1])
     assert fallen(20 * enough, 0, 0.031, clips=enough)["too_small"] is None
     assert fallen(10 * enough, 0, 0.03, clips=enough // 2)["too_small"] is not None
     assert grouped["drop_interval"][1] > 5 * alone["drop_interval"][1]

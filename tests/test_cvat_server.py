@@ -15,7 +15,7 @@ from pipeline.annotation import cvat_sending, cvat_server
 from pipeline.annotation.cvat_server import Cvat
 from pipeline.core.errors import InputError
 from pipeline.core.layer import content_of, read_layer
-from pipeline.core.sample import SPLITS, Dataset, read_samples, write_dataset, write_samples
+from pipeline.core.sample import SPLITS, Dataset, Object, read_samples, write_dataset, write_samples
 
 
 @pytest.fixture
@@ -184,7 +184,10 @@ def test_what_has_changed_since_is_said_and_left(server, capsys):
     write_samples(folder, [replace(s, objects=[]) if s.id == "train-0" else s for s in read_samples(folder)])
     send()
     said = capsys.readouterr().out
-    assert "3 images sent, 2 were there; 1 are there with the image or labels of before (first: train-0)" in said
+    assert (
+        "3 images sent, 2 were there; 1 are there with the image, labels or predictions of before (first: train-0)"
+        in said
+    )
     assert next(iter(known.tasks.values()))["shapes"] == shapes
     for file in Path("labels/herd/.sent").iterdir():
         file.unlink()
@@ -192,6 +195,35 @@ def test_what_has_changed_since_is_said_and_left(server, capsys):
     assert "is not listed here: get the files of labels/*/.sent from the sender" in capsys.readouterr().out
     with pytest.raises(InputError, match="nothing is listed as sent"):
         fetch()
+
+
+@pytest.mark.parametrize(("model", "score"), [("herd 11", 0.3), ("herd 00", 0.6)], ids=["another model", "a new score"])
+def test_newer_predictions_are_said_and_left(server, monkeypatch, capsys, model, score):
+    known, _ = server
+
+    def says(name: str, least: float) -> None:
+        def predict(_, samples):
+            objects = [Object("cow", (0.1, 0.1, 0.3, 0.3), score=0.5), Object("cow", (0.5, 0.5, 0.3, 0.3), score=0.9)]
+            kept = [o for o in objects if (o.score or 0) >= least]
+            return [(replace(s, objects=kept), 0.5) for s in samples]
+
+        monkeypatch.setattr("pipeline.commands.labels._model", lambda _: (name, predict))
+
+    block = "{dataset: herd, task: detect, model: {pretrained: false}}"
+    Path("params.yaml").write_text(Path("params.yaml").read_text() + f"runs:\n  r: {block}\n")
+    says("herd 00", 0.3)
+    send("--run", "r")
+    send("--run", "r")
+    assert "of before" not in capsys.readouterr().out
+    shapes = [*next(iter(known.tasks.values()))["shapes"]]
+    says(model, score)
+    send("--run", "r")
+    said = capsys.readouterr().out
+    assert (
+        f"{len(shapes) // 2} are there with the image, labels or predictions of before (first: train-0): fetch" in said
+    )
+    assert "delete their tasks in CVAT, and send them anew" in said
+    assert next(iter(known.tasks.values()))["shapes"] == shapes
 
 
 def _ids(*ids: str) -> str:

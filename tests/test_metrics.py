@@ -52,6 +52,9 @@ def test_ap_equals_pycocotools(scene):
     stats = pycocotools(truth, predicted, HERD, "keypoints").stats
     assert same(ours["landmark_AP"], stats[0]), (ours["landmark_AP"], stats[0])
     json.dumps(ours, allow_nan=False)
+    quick = score("detect", truth, predicted, HERD, whole=False)
+    assert quick == {key: ours[key] for key in quick}
+    assert ours.keys() - quick.keys() >= {*sizes, "landmark_AP", "nme"}
 
 
 @settings(max_examples=25)

@@ -298,6 +298,13 @@ def test_what_is_missing_is_said(task: str, tmp_path: Path) -> None:
     assert "`" not in text and "<code>verify</code>" in text
 
 
+@pytest.mark.parametrize("images", [1, 2])
+def test_one_label_and_next_to_no_images_have_a_page(task: str, images: int, tmp_path: Path) -> None:
+    draw_project(tmp_path, task, ["cow"], images=images)
+    text = page(tmp_path).read_text()
+    assert f"the {images} images of the test split" in text and not re.search(r">\s*(nan|None|-?inf)\s*<", text)
+
+
 @pytest.mark.parametrize("images", [3, 10, 40])
 def test_no_image_is_shown_twice(task: str, images: int, tmp_path: Path) -> None:
     draw_project(tmp_path, task, ["cow", "goat"], images=images)

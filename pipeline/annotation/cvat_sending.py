@@ -15,6 +15,7 @@ from pipeline.annotation.project import KEY, Project
 from pipeline.annotation.sent import Sent, read_sent, write_sent
 from pipeline.annotation.server import TRIES, BusyError
 from pipeline.core.errors import InputError
+from pipeline.core.layer import content_of
 from pipeline.datasets.formats.cvat_write import image_element, labels_of_task, skeletons_of
 
 BATCH = 500  # images in a task
@@ -138,11 +139,7 @@ def _show(
         left.unlisted.append(task.name)
         return
     both = [(asked[name], row) for name, row in sent.items() if name in asked]
-    left.changed += [
-        now.sample.id
-        for now, was in both
-        if (now.pixels, now.against, now.shown) != (was.pixels, was.against, was.shown)
-    ]
+    left.changed += [now.sample.id for now, was in both if _as_it_goes_out(now) != _as_it_goes_out(was)]
     tags, shapes = _annotations(project, task, sent, ids)
     for tried in count(1):
         there = server.annotations(task.id)
@@ -157,6 +154,10 @@ def _show(
                 server.pause(tried)
                 continue
         return
+
+
+def _as_it_goes_out(row: Sent) -> tuple[str, ...]:
+    return row.pixels, row.against, row.shown, content_of(row.sample)
 
 
 def _begun(annotations: dict[str, list[dict[str, Any]]], jobs: list[dict[str, Any]]) -> bool:
@@ -201,8 +202,9 @@ def _words(where: str, rows: list[Sent], new: list[Sent], tasks: int, left: _Lef
         said += f"; people have worked in {', '.join(left.begun)}: left as they left it"
     if left.changed:
         said += (
-            f"; {len(left.changed)} are there with the image or labels of before (first: {left.changed[0]}): fetch "
-            "them by `pocketlens annotated`, delete their tasks, and send them anew"
+            f"; {len(left.changed)} are there with the image, labels or predictions of before (first: "
+            f"{left.changed[0]}): fetch what people did by `pocketlens annotated`, delete their tasks in CVAT, and "
+            "send them anew"
         )
     if left.unlisted:
         said += (

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ from pipeline.annotation import worth
 from pipeline.annotation.choice import Taken, typical, uncertain
 from pipeline.annotation.doubts import BOXES, disagreement, doubt, entropy, rarity
 from pipeline.annotation.mistakes import judged_boxes, judged_images
-from pipeline.core.errors import InputError
+from pipeline.core.errors import InputError, shown
 from pipeline.core.files import write_text
-from pipeline.core.image_file import ImageFileError, open_image
+from pipeline.core.image_file import ImageFileError, decode_image
 from pipeline.core.sample import Dataset, Sample
 from pipeline.core.tables import cell
 from pipeline.datasets.formats.reading import IMAGE_SUFFIXES, Problem, files_under
@@ -32,6 +32,7 @@ from pipeline.training.params import RunParams
 from pipeline.training.probe import pooled_features
 
 Floats = NDArray[np.float32]
+NAMED = 5  # refused files that are said by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +56,10 @@ class Choice:
     why: str
 
 
-def pool_images(folder: Path, dataset: Dataset) -> Images:
+def pool_images(folder: Path, dataset: Dataset, refused: Mapping[Path, str] | None = None) -> Images:
     """The images without labels in `folder` and below, called by their paths in it; those of a folder below count as of
-    one clip. Raises InputError if there are none.
+    one clip. What `ingest` would refuse, or has `refused` (absolute path -> why), is not among them, but named beside
+    them. Raises InputError if there are none.
     """
     if not folder.is_dir():
         raise InputError(f"--pool {folder}: no such folder; expected one with images")
@@ -65,10 +67,13 @@ def pool_images(folder: Path, dataset: Dataset) -> Images:
     files = sorted(files_under(folder, IMAGE_SUFFIXES))
     for file in tqdm(files, "look at the pool", unit="image", mininterval=0.5, disable=None):
         name = file.relative_to(folder)
+        if why := (refused or {}).get(file.resolve()):
+            images.refused.append(Problem(name.as_posix(), "", "refused_before", f"{file}: {why}"))
+            continue
         try:
-            pixels = open_image(file)
+            pixels = decode_image(file, whole=True).image
         except ImageFileError as error:
-            images.refused.append(Problem(name.as_posix(), "", "unreadable", str(error)))
+            images.refused.append(Problem(name.as_posix(), "", error.rule, str(error)))
             continue
         clip = None if name.parent == Path() else name.parent.as_posix()
         absolute = file.absolute().as_posix()  # beside the labelled images of another folder
@@ -78,6 +83,20 @@ def pool_images(folder: Path, dataset: Dataset) -> Images:
     if not images.samples:
         raise InputError(f"--pool {folder}: no image in it that can be read; expected some")
     return images
+
+
+def refused_text(refused: Mapping[str, Sequence[str]], ledger: Path) -> str:
+    """What to say of files of the source that `ingest` refused, with the reasons in its `ledger`; "" of none.
+
+    >>> refused_text({"a.jpg": ["unreadable: cut (refused)"]}, Path("ledger.csv"))
+    '1 file of the source is not among them, as `ingest` refused it: a.jpg, unreadable: cut (refused)'
+    """
+    if not refused:
+        return ""
+    files, are, them = ("1 file", "is", "it") if len(refused) == 1 else (f"{len(refused)} files", "are", "them")
+    named = [f"{shown(file)}, {shown('; '.join(why))}" for file, why in sorted(refused.items())[:NAMED]]
+    more = f"; all in {ledger}" if len(refused) > NAMED else ""
+    return f"{files} of the source {are} not among them, as `ingest` refused {them}: {'; '.join(named)}{more}"
 
 
 def choose(run: Run, labelled: Images, pool: Images | None, count: int, bits: int) -> tuple[list[Choice], str]:

@@ -12,22 +12,32 @@ from pipeline.core.params import nearest
 
 
 def next(args: argparse.Namespace) -> None:
-    from pipeline.annotation.next import Run, choose, pool_images, write_choices
+    from pipeline.annotation.next import Run, choose, pool_images, refused_text, write_choices
     from pipeline.experiments.leaks import ingested_images
+    from pipeline.inspection.dataset_view import read_ledger
 
     params = read_params()
     name, dataset = _run_and_dataset(params, args.name)
     check_ingested(dataset)
     block = params.run(name)
     run = Run(name, block, shown_block(name) or {}, Path("models"), Path("exports"), Path(".features"))
+    ledger = Path("reports/ingest") / dataset / "ledger.csv"
+    refused = read_ledger(ledger).refused
     with ingested_images(Path("data/ingested") / dataset) as labelled:
-        pool = pool_images(args.pool, labelled.dataset) if args.pool else None
+        source = Path(str(labelled.dataset.source.get("path", ".")))
+        before = {(source / file).resolve(): "; ".join(why) for file, why in refused.items()}
+        pool = pool_images(args.pool, labelled.dataset, before) if args.pool else None
         chosen, worth = choose(run, labelled, pool, args.count, params.dataset(dataset).near_duplicate_bits)
     path = Path("reports/next") / f"{args.name}.csv"
     write_choices(path, chosen)
     print(json_text([asdict(row) for row in chosen]) if args.json else "\n".join(shown(row.id) for row in chosen))
     for problem in pool.refused if pool else []:
         print(f"not looked at: {shown(problem.found)}", file=sys.stderr)
+    if pool and pool.refused:
+        count = f"{len(pool.refused)} of {len(pool.refused) + len(pool.samples)}"
+        print(f"not looked at: {count} images of {args.pool}, which `ingest` refuses", file=sys.stderr)
+    elif not pool and refused:
+        print(refused_text(refused, ledger), file=sys.stderr)
     short = "" if len(chosen) == args.count else f" of {args.count}: all others show what these or labelled ones show"
     print(f"{path}: {len(chosen)} images{short}; {worth}", file=sys.stderr)
 

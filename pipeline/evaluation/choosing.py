@@ -35,6 +35,8 @@ def choose_on_val(
     if val_folder is None:
         raise InputError(f"{key}: found {value}: there is no validation split to choose it by")
     truth, predicted = _on_val(runtime, spec, block, val_folder)
+    if not truth:
+        raise InputError(f"{key}: found {value}: {val_folder} has no images to choose it by")
     about, decided = {"on": val_folder.name, "images": len(truth)}, dict[str, Any]()
     try:
         if automatic:

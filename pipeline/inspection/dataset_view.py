@@ -86,22 +86,9 @@ def _build(fo: Any, view: Any, files: DatasetFiles) -> None:
     folder, ledger = files.ingested.resolve(), read_ledger(files.ledger)
     info = read_dataset(folder)
     samples = [(split, s) for split in SPLITS for s in read_samples(folder / split)]
-    classes = not info.landmarks and not any(s.objects for _, s in samples)
-    mistakes, twins = read_mistakes(files.mistakes), files.twins()
-    made = []
     for split, s in samples:
         s.split = split
-        sample = image_of(fo, folder / split / s.file_name, s)
-        for path, value in _labels(fo, s, info, classes).items():
-            sample[path] = value
-        source = files.sources.get(s.id)
-        known = {"file": source, "problems": ledger.problems.get(source or "", []), **mistakes.get(s.id, {})}
-        known["near_duplicates"] = sorted(twins.get(s.id, []))
-        for path, value in known.items():
-            if value is not None:
-                sample[path] = value
-        made.append(sample)
-    view.add_samples(made)
+    view.add_samples(_samples(fo, files, info, samples, ledger))
     declare(fo, view)
     if samples:
         offer(view, info.labels)
@@ -114,6 +101,27 @@ def _build(fo: Any, view: Any, files: DatasetFiles) -> None:
     saved = save_views(fo, view)
     set_up(fo, view, info, [])
     view.info = {"open": [TRUTH], "refused": hidden, "saved": saved}
+
+
+def _samples(
+    fo: Any, files: DatasetFiles, info: Dataset, samples: list[tuple[str, Sample]], ledger: Ledger
+) -> list[Any]:
+    """What FiftyOne shows; it reads those that are kept from the database again at each change of a field."""
+    classes = not info.landmarks and not any(s.objects for _, s in samples)
+    mistakes, twins = read_mistakes(files.mistakes), files.twins()
+    folder, made = files.ingested.resolve(), []
+    for split, s in samples:
+        sample = image_of(fo, folder / split / s.file_name, s)
+        for path, value in _labels(fo, s, info, classes).items():
+            sample[path] = value
+        source = files.sources.get(s.id)
+        known = {"file": source, "problems": ledger.problems.get(source or "", []), **mistakes.get(s.id, {})}
+        known["near_duplicates"] = sorted(twins.get(s.id, []))
+        for path, value in known.items():
+            if value is not None:
+                sample[path] = value
+        made.append(sample)
+    return made
 
 
 def _labels(fo: Any, sample: Sample, info: Dataset, classes: bool) -> dict[str, Any]:

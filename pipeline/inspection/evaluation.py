@@ -43,8 +43,7 @@ def evaluate(
     if task == "detect":
         # last and without an evaluation key: FiftyOne takes milliseconds to read or write one such object
         view.set_values("predictions_all", [detections(fo, p.objects) for p in predicted])
-        needed = view.select_fields([TRUTH, "predictions_all"])
-        results = needed.evaluate_detections("predictions_all", classes=info.labels, compute_mAP=True)
+        results = _precision_recall(view, "predictions_all", TRUTH, info)
         figures["mAP"] = _defined(results.mAP())
         beside |= _boxes(results, info, truth, predicted)
     return figures, beside | _counted(view, truth, shown)
@@ -67,6 +66,14 @@ def _classified(
         for name, own in _by_group(truth, rows)
     }
     return {k: _defined(v) for k, v in results.metrics().items()}, {"per_class": {"f1": per_class}, "per_group": groups}
+
+
+def _precision_recall(view: Any, predicted: str, true: str, info: Dataset, **knobs: Any) -> Any:
+    """FiftyOne's results at all IoUs alone: its `evaluate_detections` reads and matches all objects at 0.5 before."""
+    from fiftyone.utils.eval.coco import COCOEvaluationConfig
+
+    config = COCOEvaluationConfig(predicted, true, iou=0.5, classwise=True, compute_mAP=True, **knobs)
+    return config.build().generate_results(view, [], classes=info.labels)
 
 
 def _boxes(results: Any, info: Dataset, truth: list[Sample], predicted: list[Sample]) -> dict[str, Any]:
@@ -183,14 +190,8 @@ def landmarks(view: Any, info: Dataset, truth: list[Sample], shown: list[Sample]
     """
     if not any(o.landmarks for p in shown for o in p.objects):
         return {}
-    needed = view.select_fields([f"{TRUTH}_landmarks", "predictions_landmarks"])
-    results = needed.evaluate_detections(
-        "predictions_landmarks",
-        gt_field=f"{TRUTH}_landmarks",
-        classes=info.labels,
-        compute_mAP=True,
-        keypoint_sigmas=[2 * LANDMARK_SIGMA] * len(info.landmarks),
-    )
+    sigmas = [2 * LANDMARK_SIGMA] * len(info.landmarks)
+    results = _precision_recall(view, "predictions_landmarks", f"{TRUTH}_landmarks", info, keypoint_sigmas=sigmas)
     square = [_by_extent(t) for t in truth], [replace(p, width=UNIT, height=UNIT) for p in shown]
     ways = {"ours": (truth, shown), "their_way": square}
     ours = {name: coco_ap.evaluate(*both, info, "keypoints").ap() for name, both in ways.items()}

@@ -175,10 +175,13 @@ def _kept(fo: Any, old: Any, why: str) -> str:
 def _protect(dataset: Any) -> None:
     """What we write is read-only in the App, but what `info["open"]` names: labels that are there to be mended."""
     free = {"id", "filepath", "tags", "metadata", "created_at", "last_modified_at", *dataset.info.get("open", ())}
-    for name, kind in dataset.get_field_schema().items():
-        if name not in free and not kind.read_only:
-            kind.read_only = True
-            kind.save()
+    fields = [field for field in dataset._doc.sample_fields if field.name not in free]
+    while fields:  # FiftyOne's own way reads and writes the whole dataset's description for each field
+        field = fields.pop()
+        field.read_only = True
+        fields += field.fields
+    dataset.save()
+    dataset.reload()
 
 
 def _tag(dataset: Any, tags: Mapping[str, Iterable[str]]) -> list[str]:

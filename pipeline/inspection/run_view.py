@@ -76,17 +76,7 @@ def _build(fo: Any, view: Any, files: RunFiles) -> None:
     source = read_json(files.predictions / "dataset.json")["source"]
     truth, predicted = paired(read_samples(truth_folder), read_samples(files.predictions))
     shipped = {name: paired(truth, read_samples(file.parent))[1] for name, file in files.targets().items()}
-    rows = _judgements(source["task"], truth, predicted, source, shipped)
-    samples = []
-    for i, (t, p) in enumerate(zip(truth, predicted, strict=True)):
-        sample = image_of(fo, truth_folder / t.file_name, t)
-        for field, labelled in ((TRUTH, t), ("predictions", p), *((name, own[i]) for name, own in shipped.items())):
-            for path, value in _labels(fo, field, labelled, source, info).items():
-                sample[path] = value
-        for path, value in rows[i].items():
-            sample[path] = value
-        samples.append(sample)
-    view.add_samples(samples)
+    view.add_samples(_samples(fo, truth_folder, info, source, truth, predicted, shipped))
     declare(fo, view)
     shown = [_shown(p, source) for p in predicted]
     figures, beside = evaluate(fo, view, source["task"], info, truth, predicted, shown)
@@ -95,6 +85,28 @@ def _build(fo: Any, view: Any, files: RunFiles) -> None:
     view.info = {"figures": figures, "beside": beside, "source": source}
     if files.files is not None:  # takes as long as all else: not for the chain, which has nobody who looks
         view.info = {**view.info, "landmarks": landmarks(view, info, truth, shown)}
+
+
+def _samples(
+    fo: Any,
+    folder: Path,
+    info: Dataset,
+    source: dict[str, Any],
+    truth: list[Sample],
+    predicted: list[Sample],
+    shipped: dict[str, list[Sample]],
+) -> list[Any]:
+    """What FiftyOne shows; it reads those that are kept from the database again at each change of a field."""
+    rows, samples = _judgements(source["task"], truth, predicted, source, shipped), []
+    for i, (t, p) in enumerate(zip(truth, predicted, strict=True)):
+        sample = image_of(fo, folder / t.file_name, t)
+        for field, labelled in ((TRUTH, t), ("predictions", p), *((name, own[i]) for name, own in shipped.items())):
+            for path, value in _labels(fo, field, labelled, source, info).items():
+                sample[path] = value
+        for path, value in rows[i].items():
+            sample[path] = value
+        samples.append(sample)
+    return samples
 
 
 def _labels(fo: Any, field: str, sample: Sample, source: dict[str, Any], info: Dataset) -> dict[str, Any]:

@@ -88,8 +88,11 @@ def rank(metrics: dict[str, Any]) -> float:
     return main
 
 
-def score(task: str, truth: list[Sample], predicted: list[Sample], dataset: Dataset) -> dict[str, Any]:
-    """The metrics of a task, ready for JSON, rounded to 6 digits; the order of the lists does not matter.
+def score(
+    task: str, truth: list[Sample], predicted: list[Sample], dataset: Dataset, whole: bool = True
+) -> dict[str, Any]:
+    """The metrics of a task, ready for JSON, rounded to 6 digits; the order of the lists does not matter. Of a detector
+    that is not judged as a `whole` the figures of boxes of any size: those of a size and of landmarks take longer.
 
     Raises InputError naming the ids where `truth` and `predicted` are not the same images, a label is not the
     dataset's, or a predicted object has no score.
@@ -102,7 +105,10 @@ def score(task: str, truth: list[Sample], predicted: list[Sample], dataset: Data
     """
     truth, predicted = paired(truth, predicted)
     _check(task, truth, predicted, dataset)
-    figures = {"classify": _classify, "detect": _detect, "localize": _localize}[task](truth, predicted, dataset)
+    if task == "detect":
+        figures = _detect(truth, predicted, dataset, whole)
+    else:
+        figures = {"classify": _classify, "localize": _localize}[task](truth, predicted, dataset)
     return _rounded({"task": task, "n_images": len(truth), **figures})
 
 
@@ -216,21 +222,22 @@ def _clip_figures(truth: list[Sample], predicted: list[Sample]) -> dict[str, Any
     return {"clip_accuracy": _share(right, len(clips)), "n_clips": len(clips)}
 
 
-def _detect(truth: list[Sample], predicted: list[Sample], dataset: Dataset) -> dict[str, Any]:
+def _detect(truth: list[Sample], predicted: list[Sample], dataset: Dataset, whole: bool) -> dict[str, Any]:
     boxes = coco_ap.evaluate(truth, predicted, dataset)
     present = Counter(o.label for s in truth for o in s.objects if not o.crowd)
+    sizes = AREAS if whole else ()
     figures: dict[str, Any] = {
         "AP": boxes.ap(),
         "AP50": boxes.ap(iou=0),
         "AP75": boxes.ap(iou=5),
         "AR": boxes.ar(),
-        **{f"AP_{size}": coco_ap.evaluate(truth, predicted, dataset, size=size).ap() for size in AREAS},
+        **{f"AP_{size}": coco_ap.evaluate(truth, predicted, dataset, size=size).ap() for size in sizes},
         "per_class": {
             label: {"AP": boxes.ap(k), "AP50": boxes.ap(k, iou=0), "n": present[label]}
             for k, label in enumerate(dataset.labels)
         },
     }
-    if dataset.landmarks:
+    if dataset.landmarks and whole:
         figures |= _landmark_figures(object_pairs(truth, predicted), dataset)
         figures["landmark_AP"] = coco_ap.evaluate(truth, predicted, dataset, "keypoints").ap()
     return figures

@@ -51,7 +51,8 @@ def validate(
     total, seen = sum_of_all(fabric, torch.tensor([total, seen], dtype=torch.float64)).tolist()
     # in the order of val, batch by batch: the first process has the first, the second the next
     rows = sorted((row for of_process in gathered(fabric, rows) for row in of_process), key=itemgetter(0))
-    metrics = score(spec.task, [truth for _, truth, _ in rows], [found for *_, found in rows], dataset)
+    truth, found = [row[1] for row in rows], [row[2] for row in rows]
+    metrics = score(spec.task, truth, found, dataset, whole=False)
     loss = total / seen
     return {
         "val_loss": loss,

@@ -57,6 +57,10 @@ def certainty(
         what = "groups of images" if any(kind for kind, _ in units) else "images"
         what += "" if truth[0].label is not None else " with an object"
         small = f"{counted} {what} cannot tell a fall of {tolerance:g}; about {enough} can"
+        if what.startswith("groups"):
+            small += (
+                f"; images of a group are alike and count as one, which leaves {half:.2f} to either side of the drop"
+            )
     within = [round(max(-1.0, drop - half), 6), round(min(1.0, drop + half), 6)]
     return {"drop_interval": within, "too_small": small}
 

@@ -197,7 +197,8 @@ def plot_reliability(rows: Sequence[tuple[float, float, int, float, float]], pat
     right.bar(left, [row[4] for row in rows], widths, align="edge", alpha=0.3)
     right.plot([row[3] for row in rows], [row[4] for row in rows], marker="o", label="answers")
     right.set(ylabel="share that is right", xlim=(0, 1.02), ylim=(0, 1.02))
-    right.legend(loc="upper left")
+    # above: within, a curve may be anywhere
+    right.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
     many.bar(left, [row[2] for row in rows], widths, align="edge", color="0.5")
     many.set(xlabel="score", ylabel="answers")
     _save(figure, path)

@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.core.boundary import FULL, ROOM, SHARED, WITHOUT_NAME
 from pipeline.core.errors import InputError
-from pipeline.core.sole import put_back, remove, sole, swap
+from pipeline.core.sole import put_back, remove, sole, swap, turn
 
 LONGEST_NAME = 255  # bytes of a file's name, on the usual file systems
 # UTF-32 begins like UTF-16
@@ -90,7 +90,8 @@ def unfinished(path: Path | str) -> Path:
 
 @contextmanager
 def new_file(path: Path | str) -> Iterator[Path]:
-    """Yield a place beside `path` to write the file to; on success it is moved to `path`, on an error removed.
+    """Yield a place beside `path` to write the file to; on success it is moved to `path`, on an error removed. Of
+    several processes one writes it after the other.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -102,13 +103,13 @@ def new_file(path: Path | str) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     place = unfinished(path)
-    try:
-        with naming(path):
+    with naming(path), turn(place, path):
+        try:
             yield place
-        place.replace(path)
-    except BaseException:
-        place.unlink(missing_ok=True)
-        raise
+            place.replace(path)
+        except BaseException:
+            place.unlink(missing_ok=True)
+            raise
 
 
 def write_text(path: Path | str, text: str) -> None:

@@ -3,20 +3,25 @@
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from pipeline.core.boundary import exit_code
+from pipeline.core.lock_copy import keep_lock
 
 
 def run(body: Callable[[str], str]) -> None:
     """Run `body(name)` and print what it says it made.
 
     `name` is the dataset or run on the command line ("" for stages without one). An error is shown without a
-    traceback (see `core.boundary`). Of several processes that torchrun started the first one speaks.
+    traceback (see `core.boundary`). Of several processes that torchrun started the first one speaks. DVC has written
+    the entries of all stages before this one: that dvc.lock is kept.
     """
     os.environ.setdefault("FIFTYONE_DO_NOT_TRACK", "1")
     first = os.environ.get("RANK", "0") == "0"
 
     def made() -> None:
+        if first and (lost := keep_lock(Path.cwd())):
+            print(lost, file=sys.stderr, flush=True)
         said = body(sys.argv[1] if len(sys.argv) > 1 else "")
         if first:
             print(said, flush=True)

@@ -19,11 +19,22 @@ def params(args: argparse.Namespace) -> None:
 def repro(args: argparse.Namespace) -> None:
     from pipeline.config.repro import repro
 
-    line = repro(Path.cwd(), args.targets)
+    _keep_lock()
+    try:
+        line = repro(Path.cwd(), args.targets)
+    finally:
+        _keep_lock()
     if line is not None:
         if line:
             print(line)
         sys.exit(1)
+
+
+def _keep_lock() -> None:
+    from pipeline.core.lock_copy import keep_lock
+
+    if said := keep_lock(Path.cwd()):
+        print(said, file=sys.stderr, flush=True)
 
 
 def missing(_args: argparse.Namespace) -> None:

@@ -107,6 +107,24 @@ def only(folder: Path, what: str) -> Iterator[None]:
             os.close(handle)
 
 
+def is_held(file: Path) -> bool:
+    """Whether a process has locked the file.
+
+    >>> is_held(Path("no such file"))
+    False
+    """
+    if fcntl is None or not file.is_file():
+        return False
+    with file.open("rb") as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # a file system without locks
+            return False
+    return False
+
+
 def remove(path: Path) -> None:
     """Remove a file, a link or a folder with all in it, as far as that is possible.
 

@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.core.errors import InputError, without_password
+from pipeline.core.lock_copy import is_cut
 from pipeline.core.params import flat
 
 OF_RUN = ("train", "evaluate", "export", "verify")
@@ -119,9 +120,13 @@ def read_lock(project: Path) -> dict[str, Any]:
     """The entries of dvc.lock by address ("train@herd"). Raises InputError if it is missing or no YAML."""
     path = project / "dvc.lock"
     try:
-        lock = YAML(typ="safe").load(path)
+        content = path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; `dvc repro` writes it") from None
+    if is_cut(content):
+        raise InputError(f"{path}: cut while it was written; `pocketlens repro` puts the last whole one back")
+    try:
+        lock = YAML(typ="safe").load(content)
     except YAMLError as error:
         raise InputError(f"{path}: not YAML: {error}") from None
     return (lock or {}).get("stages") or {}

@@ -11,6 +11,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import new_folder, sha256, write_json
 from pipeline.core.machine import PROCESSES
 from pipeline.core.parallel import over
+from pipeline.core.room import need_room
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples
 from pipeline.core.sole import only
 from pipeline.models.heads import HEADS
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     from pipeline.models.nets import Net
     from pipeline.training.loading import ImageDataset, Loaders
     from pipeline.training.progress import SoFar
+
+
+# in bytes: the net, its average, the best one and, as the optimizer has them, two moments; there are two while one is
+# written in the other's place
+CHECKPOINT_NETS = 10
 
 
 def train_run(
@@ -166,6 +172,7 @@ def _fit_phases(
 
     if run.model.normalization == "dataset":
         spec.mean, spec.std = dataset_normalization(datasets[0].folder, datasets[0].samples, spec, fabric)
+    need_room(checkpoints, CHECKPOINT_NETS * sum(t.nbytes for t in net.state_dict().values()))
     balanced = run.train.class_weights == "balanced"
     weights = label_weights(run.task, datasets[0].samples, dataset.labels) if balanced else None
     loading: tuple[int | None, float | None] = 0, None

@@ -1,4 +1,4 @@
-"""The commands on the chain: `params`, `repro`, `missing`, `track`, `trace`."""
+"""The commands on the chain: `params`, `repro`, `missing`, `doctor`, `track`, `trace`."""
 
 import argparse
 import os
@@ -42,6 +42,17 @@ def missing(_args: argparse.Namespace) -> None:
 
     print(line := missing_line(Path.cwd()))
     if line != NOTHING:
+        sys.exit(1)
+
+
+def doctor(_args: argparse.Namespace) -> None:
+    from pipeline.tracking.doctor import examine
+
+    found = examine(Path.cwd())
+    for broken in found:
+        print(f"{broken.path}: {broken.found}; {broken.cure}")
+    print(f"{len(found)} broken" if found else "all files are what was written")
+    if found:
         sys.exit(1)
 
 

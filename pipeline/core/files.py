@@ -166,8 +166,7 @@ def read_figures(path: Path | str) -> list[dict[str, float]]:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file; `dvc repro` makes it, `dvc checkout` or `dvc pull` brings it back")
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = list(csv.DictReader(read_text(path).splitlines()))
     try:
         return [{key: float(cell) for key, cell in row.items()} for row in rows]
     except (TypeError, ValueError) as error:

@@ -128,7 +128,7 @@ def write_dataset(folder: Path | str, dataset: Dataset) -> None:
 
 
 def read_dataset(folder: Path | str) -> Dataset:
-    """Read `folder`/dataset.json. Raises InputError naming the file if it is missing or not JSON.
+    """Read `folder`/dataset.json. Raises InputError naming the file if it is missing or another kind of JSON.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -137,10 +137,12 @@ def read_dataset(folder: Path | str) -> Dataset:
     >>> dataset.labels, dataset.pairs
     (['cow'], [(0, 1)])
     """
-    row = read_json(Path(folder) / "dataset.json")
-    for key in ("pairs", "skeleton"):
-        row[key] = [tuple(pair) for pair in row[key]]
-    return Dataset(**row)
+    row = read_json(path := Path(folder) / "dataset.json")
+    try:
+        pairs = {key: [tuple(pair) for pair in row[key]] for key in ("pairs", "skeleton")}
+        return Dataset(**row | pairs)
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a dataset: {error!r}") from None
 
 
 def write_samples(folder: Path | str, samples: Iterable[Sample]) -> None:

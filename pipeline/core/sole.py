@@ -107,21 +107,23 @@ def only(folder: Path, what: str) -> Iterator[None]:
             os.close(handle)
 
 
-def is_held(file: Path) -> bool:
-    """Whether a process has locked the file.
+def is_held(path: Path) -> bool:
+    """Whether a process has locked the file or folder.
 
     >>> is_held(Path("no such file"))
     False
     """
-    if fcntl is None or not file.is_file():
+    if fcntl is None or not path.exists():
         return False
-    with file.open("rb") as opened:
-        try:
-            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:  # a file system without locks
-            return False
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    finally:
+        os.close(handle)
     return False
 
 

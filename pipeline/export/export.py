@@ -73,7 +73,8 @@ def export_run(
     chosen = choose(samples, params.calibration_images)
     calibration = described(chosen, params.calibration_images, spec)
     need_room(out, len(params.targets) * size_bytes(model_folder / "model.safetensors") // 4)  # in int8
-    with new_folder(out) as folder, tempfile.TemporaryDirectory(dir=folder) as aside:  # so that of a run that is killed nothing stays
+    # in the folder itself, which the next run empties where this one is killed
+    with new_folder(out) as folder, tempfile.TemporaryDirectory(dir=folder) as aside:
         images = stored(Path(aside) / "calibration.npy", train_folder, chosen, spec)
         tuned, tuning = None, {}
         if isinstance(params.quantize, Qat):

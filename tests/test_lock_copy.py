@@ -12,7 +12,7 @@ from zc.lockfile import LockFile
 
 from pipeline.cli import main
 from pipeline.core.errors import InputError
-from pipeline.core.lock_copy import COPY, ENTRY, is_cut, keep_lock
+from pipeline.core.lock_copy import COPY, ENTRY, drop_cut_rwlock, is_cut, keep_lock
 from pipeline.tracking.dvc_state import read_lock
 from stages import run
 
@@ -114,3 +114,17 @@ def test_stages_and_repro_bring_it_back_and_what_reads_it_says_how(
         assert (project / "dvc.lock").read_bytes() == written
         assert len(read_lock(project)) == len(RUNS) * 6
         keep_lock(project)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"read": {"a": [{"pid"'])
+def test_a_list_of_dvc_that_was_cut_is_removed(project: Path, content: bytes) -> None:
+    """DVC itself stops at it."""
+    path = project / ".dvc/tmp/rwlock"
+    path.write_bytes(content)
+    held = LockFile(str(project / ".dvc/tmp/rwlock.lock"))  # as DVC has it while it writes
+    assert drop_cut_rwlock(project) == ""
+    held.close()
+    assert drop_cut_rwlock(project) == f"{path}: cut while DVC wrote it, and removed: nobody has these files now"
+    path.write_bytes(b'{"read": {}, "write": {}}')
+    assert drop_cut_rwlock(project) == ""
+    assert path.is_file()

@@ -19,21 +19,21 @@ def params(args: argparse.Namespace) -> None:
 def repro(args: argparse.Namespace) -> None:
     from pipeline.config.repro import repro
 
-    _keep_lock()
+    _mend_locks()
     try:
         line = repro(Path.cwd(), args.targets)
     finally:
-        _keep_lock()
+        _mend_locks()
     if line is not None:
         if line:
             print(line)
         sys.exit(1)
 
 
-def _keep_lock() -> None:
-    from pipeline.core.lock_copy import keep_lock
+def _mend_locks() -> None:
+    from pipeline.core.lock_copy import drop_cut_rwlock, keep_lock
 
-    if said := keep_lock(Path.cwd()):
+    for said in filter(None, (drop_cut_rwlock(Path.cwd()), keep_lock(Path.cwd()))):
         print(said, file=sys.stderr, flush=True)
 
 

@@ -1,5 +1,6 @@
-"""The last whole dvc.lock, kept beside it: DVC writes that file in place, and a kill cuts it."""
+"""The last whole dvc.lock, kept beside it: DVC writes its files in place, and a kill cuts them."""
 
+import json
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from pipeline.core.sole import is_held
 
 COPY = ".dvc/tmp/pocketlens.lock"
 DVC_WRITES = ".dvc/tmp/lock"  # locked by DVC, but for the time in which a stage's command runs
+RWLOCK, RWLOCK_WRITTEN = ".dvc/tmp/rwlock", ".dvc/tmp/rwlock.lock"  # which process has which files; locked meanwhile
 ENTRY = re.compile(rb"^  (\S.*):$", re.M)
 OUT = re.compile(rb"^    (?:- path|  size):", re.M)
 
@@ -40,6 +42,24 @@ def keep_lock(project: Path) -> str:
     copy.replace(lock)
     stages = f"{len(ENTRY.findall(kept))} stages in place of {len(ENTRY.findall(found))}"
     return f"{lock}: cut while it was written; the last whole one is back, with {stages}"
+
+
+def drop_cut_rwlock(project: Path) -> str:
+    """Remove DVC's list of who uses which files where a kill has cut it: DVC does nothing with such a list, and makes
+    one where there is none. Returns a line that says so, or "".
+
+    >>> drop_cut_rwlock(Path("no such project"))
+    ''
+    """
+    path = project / RWLOCK
+    if not path.is_file() or is_held(project / RWLOCK_WRITTEN):
+        return ""
+    try:
+        json.loads(path.read_bytes())
+    except ValueError:
+        path.unlink()
+        return f"{path}: cut while DVC wrote it, and removed: nobody has these files now"
+    return ""
 
 
 def is_cut(found: bytes, kept: bytes = b"") -> bool:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 FORM = 4  # one of another form is not resumed
 LAST = "last.ckpt"
+# of the size of the net: itself, its average, the best one and, as the optimizer has them, two moments; there are two
+# checkpoints while one is written in the other's place
+NETS = 10
 
 SHA256 = 32  # bytes
 

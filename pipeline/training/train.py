@@ -11,7 +11,6 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import new_folder, sha256, write_json
 from pipeline.core.machine import PROCESSES
 from pipeline.core.parallel import over
-from pipeline.core.room import need_room
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples
 from pipeline.core.sole import only
 from pipeline.models.heads import HEADS
@@ -26,11 +25,6 @@ if TYPE_CHECKING:
     from pipeline.models.nets import Net
     from pipeline.training.loading import ImageDataset, Loaders
     from pipeline.training.progress import SoFar
-
-
-# in bytes: the net, its average, the best one and, as the optimizer has them, two moments; there are two while one is
-# written in the other's place
-CHECKPOINT_NETS = 10
 
 
 def train_run(
@@ -66,7 +60,6 @@ def train_run(
     process = loading.Process(fabric.global_rank, fabric.world_size)
     varied = loading.ImageDataset(train_folder, train, spec, _augment(run, dataset), process)
     plain = loading.ImageDataset(val_folder, val, spec)
-    workers = devices.loading_processes(fabric, workers)
     with ExitStack() as alone:
         with devices.together(fabric):
             if first := fabric.is_global_zero:
@@ -75,13 +68,12 @@ def train_run(
             begun_with = checkpoint.fingerprint(run, pretrained, train_folder, val_folder) if first else ""
             checkpoints = resume / name / fabric.broadcast(begun_with)
             resumed, started = first and checkpoint.is_left(checkpoints / checkpoint.LAST), time.perf_counter()
-            how = checkpoints, features, parallel, workers
+            how = checkpoints, features, parallel, devices.loading_processes(fabric, workers)
             so_far, loaded = _fit_phases(fabric, net, spec, run, dataset, (varied, plain), *how)
         if first:
             seconds, images = time.perf_counter() - started, 0 if run.train.frozen_epochs else len(train)
             taken = cost.timing(seconds, images, spec.trained, resumed, fabric.world_size, *loaded)
-            write_model(net, spec, so_far.rows, varied, run, model_folder, report)
-            write_json(report / "training.json", taken)
+            write_model(net, spec, so_far.rows, varied, run, taken, model_folder, report)
             shutil.rmtree(resume / name, ignore_errors=True)
     tuned = fine_tuned(so_far, run.train.frozen_epochs) if run.train.epochs else ""
     return f"{model_folder}: {_course(spec.trained)}{tuned}{pretrained.told()}"
@@ -172,7 +164,6 @@ def _fit_phases(
 
     if run.model.normalization == "dataset":
         spec.mean, spec.std = dataset_normalization(datasets[0].folder, datasets[0].samples, spec, fabric)
-    need_room(checkpoints, CHECKPOINT_NETS * sum(t.nbytes for t in net.state_dict().values()))
     balanced = run.train.class_weights == "balanced"
     weights = label_weights(run.task, datasets[0].samples, dataset.labels) if balanced else None
     loading: tuple[int | None, float | None] = 0, None
@@ -276,6 +267,7 @@ def write_model(
     rows: list[dict[str, float]],
     varied: "ImageDataset",
     run: RunParams,
+    taken: dict[str, Any],
     model_folder: Path,
     report: Path,
 ) -> None:
@@ -285,3 +277,4 @@ def write_model(
         write_weights(net, spec, folder)
     with new_folder(report) as folder:
         write_report(folder, rows, varied, run)
+        write_json(folder / "training.json", taken)

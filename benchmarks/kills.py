@@ -27,25 +27,24 @@ NOT_KILLED = ("inspect",)  # a database's server is at work for it
 # runs stages.NAME, and ends all of its processes at the event of a number; writes how many there were
 PROGRAM = """
 import os, runpy, signal, sys
-here, last, counted = os.getcwd(), int(sys.argv.pop(1)), sys.argv.pop(1)
+here, last, counted, stage = os.getcwd(), int(sys.argv.pop(1)), sys.argv.pop(1), sys.argv.pop(1)
 seen, main = 0, os.getpid()
 
 def event(name, arguments):
     global seen
     if name == "open":
-        path, flags = arguments[0], arguments[2]
-        if not isinstance(path, str) or not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+        if isinstance(arguments[0], int) or not arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
             return
-    elif name not in ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree", "ctypes.dlsym"):
+    elif name not in ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree"):
         return
-    if os.getpid() == main and name != "ctypes.dlsym" and os.path.abspath(str(arguments[0])).startswith(here):
+    if os.getpid() == main and os.path.abspath(os.fsdecode(arguments[0])).startswith(here):
         seen += 1
         if seen == last:
             os.killpg(0, signal.SIGKILL)
 
 sys.addaudithook(event)
 try:
-    runpy.run_module(f"stages.{sys.argv[1]}", run_name="__main__", alter_sys=False)
+    runpy.run_module(f"stages.{stage}", run_name="__main__", alter_sys=False)
 finally:
     if not last:
         with open(counted, "w") as file:
@@ -75,8 +74,10 @@ def main() -> None:
 
 
 def kill_often(copy: Path, stage: str, outs: list[str], kills: int, chance: random.Random, counted: Path) -> list[str]:
-    """What was wrong after which kill; "" where nothing was."""
-    run(copy, stage, 0, counted)
+    """What was wrong, after which kill."""
+    if code := run(copy, stage, 0, counted):
+        last = (copy.parent / "said.log").read_text(errors="replace").splitlines()[-1]
+        return [f"it ends with {code} without a kill: {last}"]
     events, whole, names = int(counted.read_text()), hashes(copy, outs), entries(copy)
     found = []
     for number in range(kills):

@@ -47,6 +47,8 @@ def _run(arguments: list[str] | None) -> None:
     again.set_defaults(command=chain.repro)
     missing = new("missing", help="which stages of the chain are still to be made, in one line; exit code 1 if any are")
     missing.set_defaults(command=chain.missing)
+    doctor = new("doctor", help="hash data, models, exports, DVC's cache and databases; exit code 1 if any is broken")
+    doctor.set_defaults(command=chain.doctor)
     args = parser.parse_args(arguments)
     args.command(args)
 

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 
 from pipeline.core import sole as sole_module
 from pipeline.core.errors import InputError
-from pipeline.core.files import new_folder, read_json, write_json, write_text
+from pipeline.core.files import new_file, new_folder, read_json, write_json, write_text
 from pipeline.core.spec import ModelSpec, read_spec, write_spec
 
 
@@ -141,6 +143,7 @@ def test_the_old_folder_is_put_back_when_the_new_one_cannot_be_moved(
     def fail(self: Path, target: Path) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO), str(self))
 
+    monkeypatch.setattr(sole_module, "exchanged", lambda a, b: False)  # a file system that cannot
     monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(OSError, match="Input/output error"), new_folder(tmp_path / "out") as folder:
         (folder / "a").touch()
@@ -190,3 +193,80 @@ def test_a_file_in_the_folders_place_stays(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="out: a file; expected a folder"), new_folder(tmp_path / "out"):
         pass
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("out", "mine")]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from pipeline.core import files, sole
+
+root, last = Path(sys.argv[1]), 0
+if sys.argv[2] == "moved":
+    sole.exchanged = lambda a, b: False
+
+def event(name, arguments):
+    global last
+    if last and name.startswith(("open", "os.", "shutil.", "ctypes.dlsym")):
+        last -= 1
+        if not last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(event)
+for moment in range(1, 100):
+    out = root / str(moment) / "out"
+    files.write_text(out / "a", "old")
+    files.write_text(out / "b", "old")
+    child = os.fork()
+    if not child:
+        last = moment
+        with files.new_folder(out) as folder:
+            for name in "ab":
+                (folder / name).write_text("new")
+        os._exit(0)
+    if os.waitpid(child, 0)[1] == 0:
+        break
+print(moment)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="two names are exchanged at once on Linux only")
+@pytest.mark.parametrize("way", ["exchanged", "moved"])
+def test_a_folder_that_is_replaced_is_whole_at_every_moment(tmp_path: Path, way: str) -> None:
+    """Killed at each thing that is asked of the system; where two names cannot be exchanged, the old one is whole under
+    another name at one of them, and comes back.
+    """
+    command = [sys.executable, "-c", KILLED, str(tmp_path), way]
+    made = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True)
+    moments = int(made.stdout)
+    assert 10 < moments < 99
+    seen = set()
+    for moment in range(1, moments + 1):
+        out = tmp_path / str(moment) / "out"
+        if way == "moved" and not out.exists():
+            with pytest.raises(KeyError), new_folder(out):
+                raise KeyError
+        seen.add(tuple((p.name, p.read_text()) for p in sorted(out.iterdir())))
+        write_text(out / "c", "a third")
+        with new_folder(out) as folder:
+            (folder / "d").touch()
+        assert [p.name for p in out.parent.iterdir()] == ["out"]
+    assert seen == {(("a", "old"), ("b", "old")), (("a", "new"), ("b", "new"))}
+
+
+def test_a_file_is_written_by_one_process_after_the_other(tmp_path: Path) -> None:
+    program = "import sys\nfrom pipeline.core.files import write_text\n"
+    program += "for _ in range(100): write_text(sys.argv[1], sys.argv[2] * 100_000)"
+    command = [sys.executable, "-c", program, str(tmp_path / "note")]
+    writers = [subprocess.Popen([*command, letter], cwd=Path(__file__).parents[1]) for letter in "abc"]
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    assert (tmp_path / "note").read_text() in {letter * 100_000 for letter in "abc"}
+    assert [p.name for p in tmp_path.iterdir()] == ["note"]
+
+
+def test_a_file_that_another_process_writes_for_long_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sole_module, "WAIT_S", 0.0)
+    with new_file(tmp_path / "note") as place:
+        place.write_text("mine")
+        with pytest.raises(InputError, match="note: another process is writing it"):
+            write_text(tmp_path / "note", "yours")
+    assert (tmp_path / "note").read_text() == "mine"

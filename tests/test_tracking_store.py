@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -286,6 +287,55 @@ def test_a_database_with_a_damaged_page_is_one_line_too(project: Path) -> None:
     ) as raised:
         track_run(RUN, project)
     assert "\n" not in str(raised.value)
+
+
+def test_a_database_that_is_half_made_is_one_line_too(project: Path) -> None:
+    """As by a server of MLflow that was killed while it made the tables."""
+    with closing(sqlite3.connect(project / "mlflow.db")) as connection:
+        (table,) = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'registered_models'").fetchone()
+    (project / "mlflow.db").unlink()
+    with closing(sqlite3.connect(project / "mlflow.db")) as connection:
+        connection.execute(table)
+    said = r"mlflow\.db: table \w+ already exists; it is damaged: move it away and run `pocketlens track`"
+    for ask in (lambda: track_run(RUN, project), lambda: runs_table(project)):
+        with pytest.raises(InputError, match=said) as raised:
+            ask()
+        assert "\n" not in str(raised.value)
+    assert re.search(said, trace(project / f"models/{RUN}/model.json", project)["mlflow_error"])
+
+
+MADE = """
+import os, signal, sys
+from pathlib import Path
+import alembic.command
+from pipeline.tracking.store import open_store
+
+def killed(*arguments):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+alembic.command.upgrade = killed  # the tables of the model registry are there by then, those of runs are not
+with open_store(Path(sys.argv[1]), None, "x"):
+    pass
+"""
+
+
+def test_killed_while_it_makes_a_database_the_next_one_makes_it(tmp_path: Path) -> None:
+    killed = subprocess.run([sys.executable, "-c", MADE, str(tmp_path)], cwd=ROOT, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "mlflow.db").exists()
+    assert (tmp_path / ".mlflow.db.unfinished").stat().st_size
+    (tmp_path / ".mlflow.db.unfinished-journal").write_text("of a statement that was cut")
+    for _ in "ab":
+        with open_store(tmp_path, None, "x") as store:
+            assert store.client.get_experiment(store.experiment).name == "x"
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "mlflow.db.lock"]
+
+
+def test_an_empty_file_is_no_database_yet(project: Path) -> None:
+    (project / "mlflow.db").write_bytes(b"")
+    assert len(runs_table(project)) == 0
+    assert (project / "mlflow.db").stat().st_size == 0
+    assert track_run(RUN, project).new
 
 
 def test_a_database_that_another_program_has_locked_is_waited_for_and_named(

@@ -605,34 +605,6 @@ def flip_a_bit_of_a_moment(left: Path) -> None:
     left.write_bytes(whole)
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        flip_a_bit_of_a_moment,
-        change_the_epoch,
-        lambda left: left.write_bytes(left.read_bytes()[:5000]),
-        lambda left: left.write_bytes(b""),
-        lambda left: left.write_bytes(left.read_bytes() + b"0"),
-        lambda left: torch.save([torch.load(left, weights_only=True)], left),
-    ],
-)
-def test_a_damaged_checkpoint_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], Any]
-) -> None:
-    for name, count in (("train", 16), ("val", 4)):
-        pictures(tmp_path / name, count)
-    places = [tmp_path / name for name in PLACES]
-    left = kill_after_an_epoch(monkeypatch, run(epochs=2), places)
-    damage(left)
-    with pytest.raises(
-        InputError,
-        match=r"last\.ckpt: damaged: .* are not those that were written; remove it to train from the beginning$",
-    ):
-        train_run("r", run(epochs=2), *places, workers=0)
-    left.unlink()
-    train_run("r", run(epochs=2), *places, workers=0)
-
-
 def test_what_the_weights_file_did_not_have_is_said(tmp_path: Path) -> None:
     for name, count in (("train", 16), ("val", 4)):
         pictures(tmp_path / name, count)

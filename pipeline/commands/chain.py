@@ -1,4 +1,4 @@
-"""The commands on the chain: `params`, `repro`, `missing`, `track`, `trace`."""
+"""The commands on the chain: `params`, `repro`, `missing`, `doctor`, `track`, `trace`."""
 
 import argparse
 import os
@@ -19,11 +19,22 @@ def params(args: argparse.Namespace) -> None:
 def repro(args: argparse.Namespace) -> None:
     from pipeline.config.repro import repro
 
-    line = repro(Path.cwd(), args.targets)
+    _mend_locks()
+    try:
+        line = repro(Path.cwd(), args.targets)
+    finally:
+        _mend_locks()
     if line is not None:
         if line:
             print(line)
         sys.exit(1)
+
+
+def _mend_locks() -> None:
+    from pipeline.core.lock_copy import drop_cut_rwlock, keep_lock
+
+    for said in filter(None, (drop_cut_rwlock(Path.cwd()), keep_lock(Path.cwd()))):
+        print(said, file=sys.stderr, flush=True)
 
 
 def missing(_args: argparse.Namespace) -> None:
@@ -31,6 +42,17 @@ def missing(_args: argparse.Namespace) -> None:
 
     print(line := missing_line(Path.cwd()))
     if line != NOTHING:
+        sys.exit(1)
+
+
+def doctor(_args: argparse.Namespace) -> None:
+    from pipeline.tracking.doctor import examine
+
+    found = examine(Path.cwd())
+    for broken in found:
+        print(f"{broken.path}: {broken.found}; {broken.cure}")
+    print(f"{len(found)} broken" if found else "all files are what was written")
+    if found:
         sys.exit(1)
 
 

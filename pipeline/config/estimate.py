@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.core.errors import InputError
 from pipeline.core.sample import read_dataset, read_samples
 from pipeline.training.params import DetectRun, RunParams
-from pipeline.training.train import check_labels, fingerprint, image_loaders, pretrained_of, starting_net
+from pipeline.training.train import check_labels, image_loaders, pretrained_of, starting_net
 
 if TYPE_CHECKING:
     from pipeline.training.loading import ImageDataset, Loaders
@@ -74,14 +74,14 @@ def estimate(name: str, run: RunParams, train_folder: Path, val_folder: Path, wo
     train, val = read_samples(train_folder), read_samples(val_folder)
     check_labels(name, run, dataset, train, val)
 
-    from pipeline.training import devices, loading
+    from pipeline.training import checkpoint, devices, loading
     from pipeline.training.features import frozen_loaders
     from pipeline.training.optimization import Phase
 
     pretrained = pretrained_of(name, run)
     net, spec = starting_net(name, run, dataset, train, pretrained)
     fabric = devices.launch(run.train.precision)
-    fingerprint(run, pretrained, train_folder, val_folder)
+    checkpoint.fingerprint(run, pretrained, train_folder, val_folder)
     some, few = _drawn(train, STEPS * run.train.batch_size), _drawn(val, STEPS * run.train.batch_size)
     more, more_val = len(train) / len(some), len(val) / len(few)
     draw = partial(_datasets, run, dataset, spec, (train_folder, some), (val_folder, few))

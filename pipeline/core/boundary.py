@@ -50,7 +50,8 @@ SQLITE = {
     "full": ROOM,
     "disk I/O": f"{ROOM}, or look whether the disk is sound",
 }
-DAMAGED = re.compile("malformed|not a database")  # in SQLite's words
+# in SQLite's words; the last ones of a database whose making was cut
+DAMAGED = re.compile("malformed|not a database|already exists|no such (table|column)")
 # what says something without a file
 WITHOUT_NAME = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 # libraries that do not raise OSError say it in their own words: safetensors, SQLite, FFmpeg

@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.core.boundary import FULL, ROOM, SHARED, WITHOUT_NAME
 from pipeline.core.errors import InputError
-from pipeline.core.sole import put_back, remove, sole, swap
+from pipeline.core.sole import put_back, remove, sole, swap, turn
 
 LONGEST_NAME = 255  # bytes of a file's name, on the usual file systems
 # UTF-32 begins like UTF-16
@@ -90,7 +90,8 @@ def unfinished(path: Path | str) -> Path:
 
 @contextmanager
 def new_file(path: Path | str) -> Iterator[Path]:
-    """Yield a place beside `path` to write the file to; on success it is moved to `path`, on an error removed.
+    """Yield a place beside `path` to write the file to; on success it is moved to `path`, on an error removed. Of
+    several processes one writes it after the other.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -102,13 +103,13 @@ def new_file(path: Path | str) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     place = unfinished(path)
-    try:
-        with naming(path):
+    with naming(path), turn(place, path):
+        try:
             yield place
-        place.replace(path)
-    except BaseException:
-        place.unlink(missing_ok=True)
-        raise
+            place.replace(path)
+        except BaseException:
+            place.unlink(missing_ok=True)
+            raise
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -166,8 +167,8 @@ def read_figures(path: Path | str) -> list[dict[str, float]]:
     if not path.is_file():
         raise InputError(f"{path}: no such file; `dvc repro` makes it, `dvc checkout` or `dvc pull` brings it back")
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return [{key: float(cell) for key, cell in row.items()} for row in csv.DictReader(file)]
+        rows = csv.DictReader(read_text(path).splitlines())
+        return [{key: float(cell) for key, cell in row.items()} for row in rows]
     except (TypeError, ValueError, csv.Error) as error:
         raise InputError(f"{path}: expected a number in each cell: {error}") from None
 

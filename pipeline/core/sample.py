@@ -129,8 +129,8 @@ def write_dataset(folder: Path | str, dataset: Dataset) -> None:
 
 
 def read_dataset(folder: Path | str) -> Dataset:
-    """Read `folder`/dataset.json. Raises InputError naming the file if it is missing or not JSON, or its name is none
-    that a dataset may have.
+    """Read `folder`/dataset.json. Raises InputError naming the file if it is missing or another kind of JSON, or a name
+    in it is none that a dataset or a class may have.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -139,12 +139,15 @@ def read_dataset(folder: Path | str) -> Dataset:
     >>> dataset.labels, dataset.pairs
     (['cow'], [(0, 1)])
     """
-    row = read_json(Path(folder) / "dataset.json")
-    for key in ("pairs", "skeleton"):
-        row[key] = [tuple(pair) for pair in row[key]]
-    check_name(row["name"], f"{Path(folder) / 'dataset.json'}: name")
-    check_labels(row["labels"], str(Path(folder) / "dataset.json"))
-    return Dataset(**row)
+    row = read_json(path := Path(folder) / "dataset.json")
+    try:
+        pairs = {key: [tuple(pair) for pair in row[key]] for key in ("pairs", "skeleton")}
+        dataset = Dataset(**row | pairs)
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a dataset: {error!r}") from None
+    check_name(dataset.name, f"{path}: name")
+    check_labels(dataset.labels, str(path))
+    return dataset
 
 
 def write_samples(folder: Path | str, samples: Iterable[Sample]) -> None:

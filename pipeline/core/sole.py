@@ -1,7 +1,10 @@
-"""A folder that one process at a time fills."""
+"""Folders and files that one process at a time fills, and how a folder takes another's place."""
 
+import ctypes
 import os
 import shutil
+import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +15,10 @@ try:
     import fcntl
 except ImportError:  # on Windows
     fcntl = None  # type: ignore[assignment]
+
+WAIT_S = 20.0  # for another process that writes the same file: most take less than one
+LOOK_S = 0.02
+HERE, EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 
 
 @contextmanager
@@ -29,11 +36,11 @@ def sole(place: Path, path: Path) -> Iterator[None]:
     ...         list(place.iterdir())
     []
     """
-    if path.exists() and not path.is_dir():
+    if _is_no_folder(path):
         raise InputError(f"{path}: a file; expected a folder, or nothing of that name")
     above = next(parent for parent in place.parents if parent.exists())
     for file in (above, place):
-        if file.exists() and not file.is_dir():
+        if _is_no_folder(file):
             raise InputError(f"{file}: a file, in the way of the folder {path}")
     place.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):
@@ -51,6 +58,73 @@ def sole(place: Path, path: Path) -> Iterator[None]:
     finally:
         if handle >= 0:
             os.close(handle)
+
+
+@contextmanager
+def turn(place: Path, path: Path) -> Iterator[None]:
+    """While this lasts, the file `place`, which becomes `path`, is this process's to write; it is there, and empty or
+    what a run that was ended has left. Who comes meanwhile waits. Raises InputError after WAIT_S.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     with turn(Path(folder, ".note.unfinished"), Path(folder, "note")):
+    ...         [entry.name for entry in Path(folder).iterdir()]
+    ['.note.unfinished']
+    """
+    if fcntl is None:
+        yield
+        return
+    until = time.monotonic() + WAIT_S
+    while (handle := _locked(place, os.O_RDWR | os.O_CREAT)) is None:
+        if time.monotonic() > until:
+            raise InputError(f"{path}: another process is writing it; wait for that one to end, then run it again")
+        time.sleep(LOOK_S)
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def only(folder: Path, what: str) -> Iterator[None]:
+    """While this lasts, no other process is in here for the same `folder`, which is made if need be, and stays. Raises
+    InputError, which says that `what` is done by another one.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     with only(Path(folder, "herd"), "herd: another process trains it"):
+    ...         Path(folder, "herd").is_dir()
+    True
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = _held(folder)
+    if handle is None:
+        raise InputError(f"{what}; wait for that one to end, then run it again")
+    try:
+        yield
+    finally:
+        if handle >= 0:
+            os.close(handle)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process has locked the file or folder.
+
+    >>> is_held(Path("no such file"))
+    False
+    """
+    if fcntl is None or not path.exists():
+        return False
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    finally:
+        os.close(handle)
+    return False
 
 
 def remove(path: Path) -> None:
@@ -71,17 +145,36 @@ def remove(path: Path) -> None:
 
 
 def swap(place: Path, path: Path, old: Path) -> None:
-    """Move the folder `place` to `path`, and what is there, which waits as `old` meanwhile, away. On an error it is
-    put back.
+    """Move the folder `place` to `path`, and what is there away. Where the system can exchange two names, `path` is the
+    old folder or the new one at every moment; elsewhere the old one waits as `old` while the new one is moved. On an
+    error it is put back.
     """
+    if path.is_dir() and not path.is_symlink():
+        former = _held(path)  # under the name of `place` it is not the next process's to fill
+        try:
+            if exchanged(place, path):
+                remove(place)
+                return
+        finally:
+            if former is not None and former >= 0:
+                os.close(former)
     try:
         if path.exists() or path.is_symlink():
-            path.rename(old)  # at no moment is `path` half a folder
+            path.rename(old)
         place.replace(path)
     except BaseException:
         put_back(old, path)
         raise
     remove(old)
+
+
+def exchanged(a: Path, b: Path) -> bool:
+    """Whether the two now have each other's name: not where the system or its file system cannot do that at once."""
+    try:
+        call = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError, TypeError):  # no Linux, or one before 2014
+        return False
+    return bool(call(HERE, os.fsencode(a), HERE, os.fsencode(b), EXCHANGE) == 0)
 
 
 def put_back(old: Path, path: Path) -> None:
@@ -96,10 +189,16 @@ def _held(place: Path) -> int | None:
     """
     if fcntl is None:
         return -1
-    try:
-        handle = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
-    except FileNotFoundError:
-        return None
+    with suppress(FileNotFoundError):
+        return _locked(place, os.O_RDONLY | os.O_DIRECTORY)
+    return None
+
+
+def _locked(place: Path, how: int) -> int | None:
+    """The handle of what is at `place`, opened so and locked, or not, on a file system without locks; None where
+    another process has it, or has moved it away meanwhile.
+    """
+    handle = os.open(place, how, 0o666)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -112,3 +211,11 @@ def _held(place: Path) -> int | None:
             return handle
     os.close(handle)
     return None
+
+
+def _is_no_folder(path: Path) -> bool:
+    """Whether something else has the name. One question: what is there may be moved away at any moment."""
+    try:
+        return not stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False

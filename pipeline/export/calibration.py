@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.image_file import open_image
+from pipeline.core.room import take_room
 from pipeline.core.sample import Sample
 from pipeline.ops.preprocess import prepare
 
@@ -54,6 +55,7 @@ def stored(path: Path, train_folder: Path, samples: list[Sample], spec: "ModelSp
     """uint8 [n, 1, S, S, 3] that stays on disk: how many there are is not a matter of memory."""
     shape = (len(samples), 1, spec.size, spec.size, 3)
     stored = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    take_room(path)
     for i, sample in enumerate(samples):
         stored[i, 0] = prepare(open_image(train_folder / sample.file_name), spec)[0]
     return stored

@@ -1,5 +1,6 @@
 """A trained run in the forms that ship, with what an app needs to feed them and to prove that it does so rightly."""
 
+import errno
 import logging
 import shutil
 import tempfile
@@ -18,6 +19,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import link_or_copy, md5_of, new_folder, read_json, sha256, size_bytes, write_json, write_text
 from pipeline.core.image_file import open_image
 from pipeline.core.parallel import each_forked
+from pipeline.core.room import is_full, need_room
 from pipeline.core.sample import Sample, read_samples
 from pipeline.export import bundle
 from pipeline.export.calibration import choose, described, stored
@@ -71,7 +73,9 @@ def export_run(
     evidence = read_evidence(spec, train_folder.parent, reports) if reports else None
     chosen = choose(samples, params.calibration_images)
     calibration = described(chosen, params.calibration_images, spec)
-    with new_folder(out) as folder, tempfile.TemporaryDirectory() as aside:
+    need_room(out, len(params.targets) * size_bytes(model_folder / "model.safetensors") // 4)  # in int8
+    # in the folder itself, which the next run empties where this one is killed
+    with new_folder(out) as folder, tempfile.TemporaryDirectory(dir=folder) as aside:
         images = stored(Path(aside) / "calibration.npy", train_folder, chosen, spec)
         tuned, tuning = None, {}
         if isinstance(params.quantize, Qat):
@@ -170,7 +174,8 @@ def _call(job: Callable[[], Any]) -> Any:
 def _export_one(
     model_folder: Path, images: NDArray[np.uint8], folder: Path, budget: float, tuned: Path | None, target: str
 ) -> dict[str, Any] | str:
-    """The target's row of export.json, or why it could not be made; nothing of it is in `folder` then.
+    """The target's row of export.json, or why it could not be made; nothing of it is in `folder` then. Raises
+    OSError where the disk is full, which says nothing of the target.
 
     What is in int8 has the weights that quantization-aware training wrote to `tuned`, where there was any.
     """
@@ -197,6 +202,8 @@ def _export_one(
     except Exception as error:  # a converter's own, of any kind; the other targets go on  # noqa: BLE001
         shutil.rmtree(path, ignore_errors=True)
         path.unlink(missing_ok=True)
+        if is_full(error):
+            raise OSError(errno.ENOSPC, f"no room for {row.file}") from None
         return _why(target, error, facts.get("outside_backend", [])).replace(f"{folder}/", "")
     listed = {"file": row.file, "int8": row.int8, "replay": row.engine.replay or None}
     listed |= {"runtime": row.engine.name, "oldest_version": row.engine.oldest_version}

@@ -67,6 +67,11 @@ def alone(database: Path) -> Iterator[None]:
         lock.release()
 
 
+def is_there(database: Path) -> bool:
+    """Whether it holds anything: SQLite takes an empty file for one without tables."""
+    return database.exists() and database.stat().st_size > 0
+
+
 def mend(database: Path) -> None:
     """Have the database, if it is there, name the files beside it, where its folder was moved, renamed or copied.
 
@@ -74,7 +79,7 @@ def mend(database: Path) -> None:
     experiment without that tag, those whose runs have their files here. To be called `alone`. Raises InputError if the
     file is damaged, or kept locked.
     """
-    if not database.exists():
+    if not is_there(database):
         return
     here = (database.parent / FILES).as_uri()
     try:

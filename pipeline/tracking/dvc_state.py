@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import InputError
+from pipeline.core.files import md5_of
+from pipeline.core.lock_copy import is_cut
 from pipeline.core.params import flat
 from pipeline.core.tables import told
 from pipeline.core.yaml_text import yaml_value
@@ -106,7 +108,11 @@ def stale_files(project: Path, runs: Iterable[str]) -> dict[str, list[str]]:
                     problems.append(f"{address} is no longer in dvc.yaml")
                     continue
                 for out in (o for o in stages[address].outs if not timed(o.def_path)):
-                    problems += [f"{out.def_path} {how}" for how in out.workspace_status().values()]
+                    seen = [f"{out.def_path} {how}" for how in out.workspace_status().values()]
+                    # what rots keeps its time and size, which is what DVC looks at
+                    if not seen and md5_of(Path(out.fs_path)) != out.hash_info.value:
+                        seen = [f"{out.def_path} has rotted: `pocketlens doctor` says what to do"]
+                    problems += seen
                 for dep in stages[address].deps:
                     path = Path(dep.fs_path)
                     if made & {path, *path.parents} and "modified" in dep.workspace_status().values():
@@ -115,16 +121,24 @@ def stale_files(project: Path, runs: Iterable[str]) -> dict[str, list[str]]:
 
 
 def read_lock(project: Path) -> dict[str, Any]:
-    """The entries of dvc.lock by address ("train@herd"). Raises InputError if it is missing or no YAML."""
+    """The entries of dvc.lock by address ("train@herd"). Raises InputError if it is missing, cut, or no YAML of that
+    form.
+    """
     path = project / "dvc.lock"
     try:
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; `dvc repro` writes it") from None
+    if is_cut(content):
+        raise InputError(f"{path}: cut while it was written; `pocketlens repro` puts the last whole one back")
+    try:
+        lock = yaml_value(content.decode("utf-8"), str(path))
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not YAML: not UTF-8: {error}") from None
-    lock = yaml_value(text, str(path))
-    return (lock or {}).get("stages") or {}
+    stages = lock.get("stages") or {} if isinstance(lock, dict) else lock
+    if not isinstance(stages, dict) or not all(isinstance(entry, dict) for entry in stages.values()):
+        raise InputError(f"{path}: expected `stages` with an entry each, as DVC writes it")
+    return stages
 
 
 def timed(path: str) -> bool:

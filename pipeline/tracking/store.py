@@ -6,13 +6,15 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.core import telemetry  # noqa: F401 (for what it turns off)
 from pipeline.core.boundary import WITHOUT_NAME, known, known_of
 from pipeline.core.errors import InputError, without_password
-from pipeline.tracking.database import FILES, REBUILD, WRITTEN, alone, database_of, mend, uri_of
+from pipeline.core.files import new_file
+from pipeline.tracking.database import FILES, REBUILD, WRITTEN, alone, database_of, is_there, mend, uri_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -70,9 +72,27 @@ def open_store(project: Path, uri: str | None, experiment: str) -> Iterator[Stor
     database = database_of(uri)
     with alone(database) if database else nullcontext():
         if database:
+            _make(database)
             mend(database)
         with answering(uri) as client:
             yield Store(client, _experiment(client, uri, experiment), alone=database is not None)
+
+
+def _make(database: Path) -> None:
+    """MLflow's tables, if there are none yet; moved in when all are there, as MLflow cannot go on with some of them."""
+    if is_there(database):
+        return
+    quiet()
+    from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
+
+    with new_file(database) as place, _telling(uri_of(database), database):
+        for rest in (place, *place.parent.glob(f"{escape(place.name)}-*")):  # of one that was killed
+            rest.unlink(missing_ok=True)
+        engine = create_sqlalchemy_engine(uri_of(place))
+        try:
+            _initialize_tables(engine)
+        finally:
+            engine.dispose()
 
 
 @contextmanager
@@ -80,12 +100,18 @@ def answering(uri: str) -> "Iterator[MlflowClient]":
     """A client of the store at a whole `uri`, to read from it as it is; raises as `open_store` does."""
     quiet()
     from mlflow import MlflowClient
+
+    with _telling(uri, database_of(uri)):
+        yield MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+@contextmanager
+def _telling(uri: str, database: Path | None) -> Iterator[None]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    database = database_of(uri)
     try:
-        yield MlflowClient(tracking_uri=uri, registry_uri=uri)
+        yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise _told(uri, database, error) from None
 

@@ -17,7 +17,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import naming, read_json
 from pipeline.core.params import flat
 from pipeline.core.spec import read_spec
-from pipeline.tracking.database import alone, database_of, mend
+from pipeline.tracking.database import alone, database_of, is_there, mend
 from pipeline.tracking.dvc_state import RunState, finished_runs, read_state, stale_files
 from pipeline.tracking.params import TrackParams
 from pipeline.tracking.registry import PLACE, Servable, model_name, register, save, servable
@@ -114,7 +114,7 @@ def track_all(project: Path, uri: str | None = None, experiment: str = EXPERIMEN
     if not runs:
         raise InputError(f"{project / 'dvc.lock'}: no finished run; `dvc repro` makes them")
     database = database_of(whole_uri(project, uri))
-    if database and database.exists():
+    if database and is_there(database):
         with alone(database):
             mend(database)  # also where each run is skipped: `make ui` shows what is there
     stale, skipped, silent = stale_files(project, runs), [], ""
@@ -175,7 +175,7 @@ def runs_table(project: Path, uri: str | None = None, experiment: str = EXPERIME
 def _finished(uri: str, query: str, experiment: str | None = None) -> list["Run"]:
     """The finished MLflow runs that `query` finds in an experiment, or in any, as the store at a whole `uri` is now."""
     database = database_of(uri)
-    if database and not database.exists():
+    if database and not is_there(database):
         return []
     query = " AND ".join(filter(None, (query, "attributes.status = 'FINISHED'")))
     found: list[Run] = []

@@ -18,11 +18,12 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from pipeline.augment.policies import derived_seed
+from pipeline.core.room import need_room
 from pipeline.core.sample import Dataset
 from pipeline.core.spec import ModelSpec
 from pipeline.models.losses import finite_loss
 from pipeline.models.nets import Net
-from pipeline.training.checkpoint import read_checkpoint, write_checkpoint
+from pipeline.training.checkpoint import LAST, NETS, read_checkpoint, write_checkpoint
 from pipeline.training.cost import Busy, time_left
 from pipeline.training.devices import circumstances, share_norms, sum_of_all, to_device
 from pipeline.training.loading import Loaders
@@ -245,7 +246,7 @@ def save(t: Training, folder: Path, epoch: int, so_far: SoFar) -> None:
     state = {name: part.state_dict() for name, part in t.parts().items()}
     state |= {"epoch": epoch, "so_far": vars(so_far), "circumstances": circumstances(t.fabric)}
     if t.fabric.is_global_zero:
-        write_checkpoint(folder / "last.ckpt", state)
+        write_checkpoint(folder / LAST, state)
     t.fabric.barrier()
 
 
@@ -254,9 +255,10 @@ def go_on(t: Training, folder: Path, so_far: SoFar, images: int) -> tuple[SoFar,
     there is nothing, that is `so_far`, for val of so many independent `images`, and the first epoch.
 
     The first process reads it for all. A line says where the run was begun otherwise than it goes on: its last bits are
-    then not those of an unbroken one. Raises InputError for a file that is damaged.
+    then not those of an unbroken one. Raises InputError for a file that is damaged, and where there is no room for one.
     """
-    path = folder / "last.ckpt"
+    path = folder / LAST
+    need_room(folder, NETS * sum(tensor.nbytes for tensor in t.whole.state_dict().values()))
     left = t.fabric.broadcast(read_checkpoint(path) if t.fabric.is_global_zero and path.is_file() else None)
     if not left:
         so_far.next_phase(images)

@@ -1,8 +1,8 @@
 """One run from its data to its weights: what the train stage does."""
 
-import hashlib
 import shutil
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from pipeline.core.files import new_folder, sha256, write_json
 from pipeline.core.machine import PROCESSES
 from pipeline.core.parallel import over
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples
+from pipeline.core.sole import only
 from pipeline.models.heads import HEADS
 from pipeline.training.params import DetectRun, RunParams
 
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from pipeline.models.nets import Net
     from pipeline.training.loading import ImageDataset, Loaders
     from pipeline.training.progress import SoFar
-
-
-CHECKPOINT = 4  # the form of a checkpoint: one of another form is not resumed
 
 
 def train_run(
@@ -53,7 +51,7 @@ def train_run(
     train, val = read_samples(train_folder), read_samples(val_folder)
     check_labels(name, run, dataset, train, val)
 
-    from pipeline.training import cost, devices, loading
+    from pipeline.training import checkpoint, cost, devices, loading
     from pipeline.training.progress import fine_tuned
 
     pretrained = pretrained_of(name, run)
@@ -62,20 +60,21 @@ def train_run(
     process = loading.Process(fabric.global_rank, fabric.world_size)
     varied = loading.ImageDataset(train_folder, train, spec, _augment(run, dataset), process)
     plain = loading.ImageDataset(val_folder, val, spec)
-    workers = devices.loading_processes(fabric, workers)
-    with devices.together(fabric):
-        # the first process reads the data for all
-        begun_with = fingerprint(run, pretrained, train_folder, val_folder) if fabric.is_global_zero else ""
-        checkpoints = resume / name / fabric.broadcast(begun_with)
-        resumed, started = (checkpoints / "last.ckpt").is_file(), time.perf_counter()
-        how = checkpoints, features, parallel, workers
-        so_far, loaded = _fit_phases(fabric, net, spec, run, dataset, (varied, plain), *how)
-    if fabric.is_global_zero:
-        images = 0 if run.train.frozen_epochs else len(train)
-        taken = cost.timing(time.perf_counter() - started, images, spec.trained, resumed, fabric.world_size, *loaded)
-        write_model(net, spec, so_far.rows, varied, run, model_folder, report)
-        write_json(report / "training.json", taken)
-        shutil.rmtree(resume / name, ignore_errors=True)
+    with ExitStack() as alone:
+        with devices.together(fabric):
+            if first := fabric.is_global_zero:
+                alone.enter_context(only(resume / name, f"runs.{name}: another process trains it"))
+            # the first process reads the data for all
+            begun_with = checkpoint.fingerprint(run, pretrained, train_folder, val_folder) if first else ""
+            checkpoints = resume / name / fabric.broadcast(begun_with)
+            resumed, started = first and checkpoint.is_left(checkpoints / checkpoint.LAST), time.perf_counter()
+            how = checkpoints, features, parallel, devices.loading_processes(fabric, workers)
+            so_far, loaded = _fit_phases(fabric, net, spec, run, dataset, (varied, plain), *how)
+        if first:
+            seconds, images = time.perf_counter() - started, 0 if run.train.frozen_epochs else len(train)
+            taken = cost.timing(seconds, images, spec.trained, resumed, fabric.world_size, *loaded)
+            write_model(net, spec, so_far.rows, varied, run, taken, model_folder, report)
+            shutil.rmtree(resume / name, ignore_errors=True)
     tuned = fine_tuned(so_far, run.train.frozen_epochs) if run.train.epochs else ""
     return f"{model_folder}: {_course(spec.trained)}{tuned}{pretrained.told()}"
 
@@ -268,6 +267,7 @@ def write_model(
     rows: list[dict[str, float]],
     varied: "ImageDataset",
     run: RunParams,
+    taken: dict[str, Any],
     model_folder: Path,
     report: Path,
 ) -> None:
@@ -277,20 +277,4 @@ def write_model(
         write_weights(net, spec, folder)
     with new_folder(report) as folder:
         write_report(folder, rows, varied, run)
-
-
-def fingerprint(run: RunParams, pretrained: "Pretrained", *folders: Path) -> str:
-    """Of everything that training depends on, by content: params, each file of the data, the weights it starts from.
-
-    Names and sizes stay when labels are exchanged or weights replaced. Every file is read once, in order: a second for
-    0.5 to 2 GB that the system has in memory, else what the disk takes, which the first epoch would wait for anyway.
-    """
-    weights = hashlib.sha256()
-    for name, tensor in sorted(((pretrained.state or {}) | pretrained.rest).items()):
-        weights.update(f"{name} {tuple(tensor.shape)}".encode())
-        weights.update(tensor.contiguous().numpy().tobytes())
-    if pretrained.spec:  # the head's rows are taken by these names
-        weights.update(repr((pretrained.spec.labels, pretrained.spec.landmarks)).encode())
-    facts: dict[str, Any] = {"checkpoint": CHECKPOINT, "run": run.model_dump(), "weights": weights.hexdigest()}
-    facts |= {"normalization": (pretrained.mean, pretrained.std), "data": [sha256(folder) for folder in folders]}
-    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+        write_json(folder / "training.json", taken)

@@ -33,7 +33,7 @@ def export_int8(
     python = ENVIRONMENT / "bin" / "python"
     if not (ENVIRONMENT / "ready").exists():
         raise InputError(f"LiteRT's converter is not installed: no {ENVIRONMENT}; `make litert` makes it")
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=path.parent) as name:
         folder = Path(name)
         torch.export.save(
             torch.export.export(folded(deployed, calibration), example(calibration)), folder / "float.pt2"

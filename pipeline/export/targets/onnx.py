@@ -48,7 +48,7 @@ def export_int8(
     equalize(graph, images)
     answers: Any = graph.graph.output_node().args[0]
     named = dict(zip((n.name for n in answers), output_names, strict=True))
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         whole, prepared = Path(folder) / "float.onnx", Path(folder) / "prepared.onnx"
         _save(_float_graph(graph, calibration, output_names), whole)
         quant_pre_process(whole, prepared)

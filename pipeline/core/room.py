@@ -1,0 +1,64 @@
+"""Room on the disk: asked for before work that would be lost without it."""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.core.boundary import FULL, ROOM, SHARED
+from pipeline.core.errors import InputError
+from pipeline.core.files import naming
+
+ON_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def need_room(place: Path, size: int) -> None:
+    """Raises InputError where the disk that `place` is on, or will be, has less than `size` bytes left.
+
+    >>> need_room(Path("models/herd"), 1000)
+    """
+    there = next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(there).free
+    if free < size:
+        raise InputError(f"{place}: {free / 1e6:.1f} MB are free on its disk; expected {size / 1e6:.1f} MB; {ROOM}")
+
+
+def take_room(path: Path) -> None:
+    """Have the disk give a file with holes the room of all its bytes. Where a memory map of it finds none later, the
+    process ends by a bus error, without a word. Raises OSError.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     file = Path(folder, "calibration.npy")
+    ...     with file.open("wb") as opened:
+    ...         size = opened.truncate(8192)
+    ...     take_room(file)
+    ...     file.stat().st_size
+    8192
+    """
+    if not hasattr(os, "posix_fallocate"):  # not on macOS, nor on Windows
+        return
+    with naming(path), path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that the disk is full, or was raised for one that does, in a library's words too.
+
+    >>> is_full(OSError(errno.ENOSPC, "No space left on device")), is_full(OSError(errno.ENOENT, "No such file"))
+    (True, False)
+    """
+    return any(_says_full(cause) for cause in _causes(error))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _says_full(error: BaseException) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in ON_DISK
+    return bool(FULL.search(str(error))) and not SHARED.search(str(error))

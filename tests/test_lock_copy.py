@@ -1,0 +1,130 @@
+"""dvc.lock that a kill cuts while DVC writes it: the last whole one comes back."""
+
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from finished_project import RUNS, commit, dvc, write_dvc, write_project
+from zc.lockfile import LockFile
+
+from pipeline.cli import main
+from pipeline.core.errors import InputError
+from pipeline.core.lock_copy import COPY, ENTRY, drop_cut_rwlock, is_cut, keep_lock
+from pipeline.tracking.dvc_state import read_lock
+from stages import run
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """As DVC writes it."""
+    root = tmp_path_factory.mktemp("written")
+    write_project(root, RUNS)
+    write_dvc(root, RUNS)
+    dvc(root, "init", "--no-scm", "--quiet")
+    commit(root)
+    return (root / "dvc.lock").read_bytes()
+
+
+@pytest.fixture
+def project(written: bytes, tmp_path: Path) -> Path:
+    (tmp_path / ".dvc/tmp").mkdir(parents=True)
+    (tmp_path / "dvc.lock").write_bytes(written)
+    assert keep_lock(tmp_path) == ""
+    return tmp_path
+
+
+def without_last(written: bytes) -> bytes:
+    return written[: list(ENTRY.finditer(written))[-1].start()]
+
+
+@pytest.mark.parametrize("middle", [b"train@herd", b"verify@pose", b"ingest@actions"])
+def test_every_cut_is_noticed(written: bytes, middle: bytes) -> None:
+    """Of a file in which DVC replaced the entry of a stage: all of its hashes are others."""
+    entry = written[written.index(b"  " + middle + b":\n") :]
+    ends = [found.start() for found in ENTRY.finditer(entry)][1:2] or [len(entry)]
+    changed = re.sub(rb"md5: \w{6}", b"md5: 000000", entry[: ends[0]])
+    anew = written.replace(entry[: ends[0]], changed)
+    assert anew != written
+    assert not is_cut(anew, written)
+    assert [size for size in range(len(anew)) if not is_cut(anew[:size], written)] == []
+
+
+def test_a_cut_of_a_stage_that_is_new_costs_that_stage_alone(written: bytes) -> None:
+    before = without_last(written)
+    for size in range(len(before), len(written)):
+        if not is_cut(written[:size], before):
+            found = yaml.load(written[:size], yaml.CSafeLoader)["stages"]
+            assert list(found) == [name.decode() for name in ENTRY.findall(written)][: len(found)]
+            assert all(found.values())
+    assert [size for size in range(len(before)) if not is_cut(written[:size], before)] == []
+
+
+@pytest.mark.parametrize("cut", [lambda lock: b"", lambda lock: lock[: len(lock) // 2], without_last])
+def test_a_lock_that_was_cut_comes_back(project: Path, written: bytes, cut: Callable[[bytes], bytes]) -> None:
+    (project / "dvc.lock").write_bytes(cut(written))
+    said = keep_lock(project)
+    stages = f"{len(RUNS) * 6} stages in place of {len(ENTRY.findall(cut(written)))}"
+    assert said == f"{project}/dvc.lock: cut while it was written; the last whole one is back, with {stages}"
+    assert (project / "dvc.lock").read_bytes() == written
+    assert keep_lock(project) == ""
+    assert (project / COPY).read_bytes() == written
+
+
+def test_nothing_is_done_while_dvc_writes_it(project: Path, written: bytes) -> None:
+    held = LockFile(str(project / ".dvc/tmp/lock"))  # as DVC has it
+    (project / "dvc.lock").write_bytes(written[:1000])
+    assert keep_lock(project) == ""
+    assert (project / "dvc.lock").read_bytes() == written[:1000]
+    held.close()
+    assert "is back" in keep_lock(project)
+
+
+def test_a_lock_that_git_has_is_whole(project: Path, written: bytes) -> None:
+    """As of a commit with fewer runs."""
+    (project / "dvc.lock").write_bytes(without_last(written))
+    for command in (["init", "--quiet"], ["add", "dvc.lock"]):
+        subprocess.run(["git", *command], cwd=project, check=True)
+    assert keep_lock(project) == ""
+    assert (project / "dvc.lock").read_bytes() == (project / COPY).read_bytes() == without_last(written)
+
+
+def test_a_lock_of_other_stages_is_kept(project: Path, written: bytes) -> None:
+    first, second = list(ENTRY.finditer(written))[:2]
+    other = written[: first.start()] + written[second.start() :]
+    (project / "dvc.lock").write_bytes(other)
+    assert keep_lock(project) == ""
+    assert (project / COPY).read_bytes() == other
+
+
+def test_stages_and_repro_bring_it_back_and_what_reads_it_says_how(
+    project: Path, written: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(project)
+    monkeypatch.setattr("sys.argv", ["stage"])
+    monkeypatch.setattr("pipeline.config.repro.repro", lambda *_: None)
+    for bring_back in (lambda: run(lambda name: "made"), lambda: main(["repro"])):
+        (project / "dvc.lock").write_bytes(written[: len(written) // 2])
+        with pytest.raises(InputError, match=r"dvc\.lock: cut while it was written; `pocketlens repro` puts"):
+            read_lock(project)
+        bring_back()
+        assert "the last whole one is back" in capsys.readouterr().err
+        assert (project / "dvc.lock").read_bytes() == written
+        assert len(read_lock(project)) == len(RUNS) * 6
+        keep_lock(project)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"read": {"a": [{"pid"'])
+def test_a_list_of_dvc_that_was_cut_is_removed(project: Path, content: bytes) -> None:
+    """DVC itself stops at it."""
+    path = project / ".dvc/tmp/rwlock"
+    path.write_bytes(content)
+    held = LockFile(str(project / ".dvc/tmp/rwlock.lock"))  # as DVC has it while it writes
+    assert drop_cut_rwlock(project) == ""
+    held.close()
+    assert drop_cut_rwlock(project) == f"{path}: cut while DVC wrote it, and removed: nobody has these files now"
+    path.write_bytes(b'{"read": {}, "write": {}}')
+    assert drop_cut_rwlock(project) == ""
+    assert path.is_file()

@@ -1,0 +1,84 @@
+"""A disk without room: said before the work, or in one line, and what was there stays."""
+
+import errno
+import os
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from test_train import PLACES, pictures, run
+
+from pipeline.core.boundary import exit_code
+from pipeline.core.errors import InputError
+from pipeline.core.files import new_folder, write_text
+from pipeline.core.room import is_full
+from pipeline.core.sample import Dataset, read_samples
+from pipeline.export import calibration, export
+from pipeline.training.train import make_spec, train_run
+
+
+def full(*_: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_training_asks_for_room_before_its_first_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, count in (("train", 4), ("val", 2)):
+        pictures(tmp_path / name, count)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1_000_000))
+    with pytest.raises(InputError, match=r"resume/r/\w+: 1\.0 MB are free on its disk; expected \d+\.\d MB; make room"):
+        train_run("r", run(epochs=1), *[tmp_path / name for name in PLACES], workers=0)
+    assert not (tmp_path / "model").exists()
+
+
+def test_images_to_calibrate_with_have_room_or_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A map of a file with holes would end the process by a bus error."""
+    samples = pictures(tmp_path / "train", 4)
+    spec = make_spec("r", run(), Dataset("d", ["red", "blue"]), [0.5] * 3, [0.5] * 3)
+    taken = list[tuple[int, int]]()
+    monkeypatch.setattr(os, "posix_fallocate", lambda _, start, size: taken.append((start, size)))
+    calibration.stored(tmp_path / "images.npy", tmp_path / "train", samples, spec)
+    assert taken == [(0, (tmp_path / "images.npy").stat().st_size)]
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left") as raised:
+        calibration.stored(tmp_path / "images.npy", tmp_path / "train", read_samples(tmp_path / "train"), spec)
+    assert raised.value.filename == str(tmp_path / "images.npy")
+
+
+def test_a_target_without_room_is_no_target_less(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The folder of all targets is not moved in without it."""
+
+    def converter(*_: Any) -> None:
+        try:
+            full()
+        except OSError as error:
+            raise RuntimeError("the graph cannot be serialized") from error
+
+    write_text(tmp_path / "herd/export.json", "old")
+    monkeypatch.setattr("pipeline.models.nets.load_model", converter)
+
+    def body() -> None:
+        with new_folder(tmp_path / "herd") as folder:
+            export._export_one(tmp_path, np.zeros((1, 1, 8, 8, 3), np.uint8), folder, 0.1, None, "onnx_float")
+
+    assert exit_code(body) == 1
+    said = capsys.readouterr().err
+    assert said == f"error: {tmp_path}/herd: no room for model.onnx; make room on the disk\n"
+    assert [(p.name, p.read_text()) for p in (tmp_path / "herd").iterdir()] == [("export.json", "old")]
+
+
+@pytest.mark.parametrize(
+    ("error", "found"),
+    [
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), True),
+        (RuntimeError("Error: IO Error: No space left on device (os error 28)"), True),
+        (ValueError("no kernel for os error 2"), False),
+        (OSError(errno.EACCES, "Permission denied"), False),
+    ],
+)
+def test_what_says_that_a_disk_is_full(error: Exception, found: bool) -> None:
+    assert is_full(error) == found

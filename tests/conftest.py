@@ -76,6 +76,7 @@ SMALLEST = {
     **{f"runs.{name}.export.calibration_images": 4 for name in RUNS},
     # few layers, so that an export takes seconds; the other run has the weights that come along
     "runs.herd.model": {"size": 64, "backbone": "mobilenetv1_050_shallow"},
+    "runs.herd.export.targets": ["onnx_float", "onnx_int8"],
     # nets that have learned next to nothing are not held to an accuracy
     **{f"runs.{name}.verify.tolerance": 1.0 for name in RUNS},
 }
@@ -124,7 +125,7 @@ def stages_run(output: str) -> list[str]:
 
 def project_environment() -> dict[str, str]:
     bin_folder = Path(sys.executable).parent
-    dropped = ("MLFLOW_TRACKING_URI", "PYTHONPATH")
+    dropped = ("MLFLOW_TRACKING_URI", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")  # the last makes each start slower
     env = {k: v for k, v in os.environ.items() if k not in dropped}
     return env | {
         "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",

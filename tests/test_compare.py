@@ -210,6 +210,7 @@ def test_again_nothing_runs_and_a_lost_store_is_filled_again(project: Path) -> N
     assert len(mlflow_runs(project)) == 2
 
 
+@pytest.mark.exhaustive
 def test_policies_are_compared_over_seeds(project: Path) -> None:
     environment = project_environment() | {"PYTHONPATH": str(ROOT)}
     made = policy_variants(params(), "herd", ["photo_zoom", "photo"], 2, {"train.epochs": 2})

@@ -212,6 +212,7 @@ def test_a_budget_lists_what_fits_best_first(capsys, tmp_path):
     assert "none of the considered MobileNets fits" in capsys.readouterr().out
 
 
+@pytest.mark.exhaustive
 def test_the_size_of_a_file_is_known_before_it_is_made():
     candidate = next(c for c in candidates(3) if c.backbone == "mobilenetv2_050" and c.size == 96)
     made = fitting([candidate], {}, 3, 1)[0]

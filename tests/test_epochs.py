@@ -213,7 +213,7 @@ machine: {workers: 0}
 """
 
 
-@pytest.mark.parametrize("name", ["c", "b"])
+@pytest.mark.parametrize("name", [pytest.param("c", marks=pytest.mark.exhaustive), "b"])
 def test_a_run_is_measured_and_its_epochs_are_written(tmp_path: Path, name: str) -> None:
     data, make = {"c": ("d", pictures), "b": ("boxes", scenes)}[name]
     project = PROJECT.replace("runs:", "  boxes: {format: coco, path: x, labels: x}\nruns:", 1)

@@ -263,6 +263,7 @@ def test_an_image_with_the_tag_exclude_stays_excluded_until_that_holds_no_more(t
     assert open_dataset(files, database, DAY).said == []
 
 
+@pytest.mark.exhaustive
 def test_what_was_written_is_said_also_where_the_app_cannot_be_shown(tmp_path, database):
     files, said = replace(draw_dataset(tmp_path), name="busy"), list[str]()
     edit(open_dataset(files, database).dataset, "train3")

@@ -147,6 +147,7 @@ def random_net(folder: Path, task: str) -> Path:
     return folder
 
 
+@pytest.mark.exhaustive
 def test_a_detector_exports_verifies_and_is_the_same_again(boxed: Path, tmp_path: Path) -> None:
     model, test = random_net(tmp_path / "model", "detect"), boxed / "test"
     settings = params([*INT8, "coreml"], epochs=1, batch_size=4, seed=3, class_weights="none")

@@ -113,6 +113,7 @@ def test_a_program_with_other_outputs_fails(run: Path, to_spoil: Path, tmp_path:
         verify(run, to_spoil, tmp_path / "report", "coreml")
 
 
+@pytest.mark.exhaustive
 def test_core_ml_keeps_a_detectors_outputs_apart_and_its_bytes(tmp_path: Path) -> None:
     spec = spec_of("detect", backbone=SMALL)
     net = Deployed(build(spec), spec)

@@ -833,7 +833,10 @@ def test_an_early_stop_goes_on_with_the_quiet_epochs(tmp_path: Path, monkeypatch
     assert shown == [(0, False), (1, False), (2, False)]
 
 
-@pytest.mark.parametrize(("kind", "epochs", "rate"), [("anchor_free", 60, 0.01), ("yolov3", 200, 0.006)])
+@pytest.mark.parametrize(
+    ("kind", "epochs", "rate"),
+    [("anchor_free", 60, 0.01), pytest.param("yolov3", 200, 0.006, marks=pytest.mark.exhaustive)],
+)
 def test_a_detector_learns_eight_pictures_by_heart(tmp_path: Path, kind: str, epochs: int, rate: float) -> None:
     scenes(tmp_path / "train", 8, 96)
     places = [tmp_path / name.replace("val", "train") for name in PLACES]

@@ -284,6 +284,7 @@ def test_all_runs_are_brought_up_to_date_with_fiftyones_figures_beside_ours(tmp_
     assert again.created_at == made, "what is up to date is not made anew"
 
 
+@pytest.mark.exhaustive
 def test_the_stage_leaves_what_a_person_has_changed_to_the_command(tmp_path, database):
     _, predicted = draw_project(tmp_path, {"meadow": "detect"})["meadow"]
     inspect_project(tmp_path, database)

@@ -237,6 +237,7 @@ def test_make_repro_notices_weights_that_were_replaced_anywhere(project: Path) -
     assert set(repro(project)) == {"params", "inspect", *herds(*FROM_TRAIN)}
 
 
+@pytest.mark.exhaustive
 def test_make_repro_trains_anew_what_starts_from_a_run_that_was_trained_anew(project: Path) -> None:
     other = next(name for name in KEPT if name != "herd")
     set_params(project, {"runs.herd.model.pretrained": f"models/{other}/model.safetensors"})
@@ -248,6 +249,7 @@ def test_make_repro_trains_anew_what_starts_from_a_run_that_was_trained_anew(pro
     assert repro(project) == []
 
 
+@pytest.mark.exhaustive
 def test_a_record_of_splits_is_there_when_ingest_runs_and_is_no_other_state(project: Path) -> None:
     record = project / "splits/herd.csv"
     assert "?? splits/" in in_project(project, "git", "status", "--porcelain").stdout, "to be committed"

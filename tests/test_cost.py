@@ -172,6 +172,7 @@ def test_zero_size_is_an_error():
         backbone_cost("mobilenetv2_100", 0)
 
 
+@pytest.mark.exhaustive
 def test_candidates_cost_what_is_published_and_what_is_counted():
     considered = candidates(1000)
     macs = {(c.backbone, c.size): c.macs for c in considered}

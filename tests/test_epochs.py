@@ -64,7 +64,7 @@ def test_the_first_epoch_and_the_end_are_counted_once() -> None:
     assert fitting("r", run(frozen_epochs=0, epochs=15), slow, 5)["train.epochs"] == 4
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.exhaustive)])
 def test_what_it_takes_to_decode_large_images_is_counted_once(tmp_path: Path, workers: int) -> None:
     """They are in memory when the second epoch comes: it has what the net takes alone."""
     for name, count in (("train", 8), ("val", 4)):

@@ -185,7 +185,7 @@ def test_no_operator_of_a_detector_is_left_outside_the_delegate(
     assert facts["outside_backend"] == []
 
 
-@pytest.mark.parametrize("target", ["onnx_int8", "executorch_int8"])
+@pytest.mark.parametrize("target", ["onnx_int8", pytest.param("executorch_int8", marks=pytest.mark.exhaustive)])
 def test_landmarks_are_placed_in_their_box_in_float(
     pictures: np.ndarray, tmp_path_factory: pytest.TempPathFactory, target: str
 ) -> None:

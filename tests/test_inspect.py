@@ -157,6 +157,7 @@ close()
 """
 
 
+@pytest.mark.exhaustive
 def test_who_started_the_database_leaves_it_to_the_others(tmp_path):
     test, predictions, *_ = draw_run(tmp_path, "classify")
     lingers = OPEN.replace("close()", 'print("open", flush=True)\nsys.stdin.read()\nview.reload()\nclose()')

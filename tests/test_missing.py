@@ -120,6 +120,7 @@ with Path("looked").open("a") as file: file.write(f"{sorted(p.name for p in Path
     assert sorted(p.name for p in (project / "models").iterdir()) == sorted(RUNS)
 
 
+@pytest.mark.exhaustive
 def test_the_runs_of_a_way_are_trained_in_its_order(project: Path) -> None:
     way = {"alpaca": "herd", "other": "alpaca", "more": "alpaca"}
     runs = {run: {"model": {"pretrained": f"models/{first}/model.safetensors"}} for run, first in way.items()}

@@ -142,7 +142,12 @@ def test_deployed_normalizes_inside() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs"), [("mobilenetv2_100", "mobilenet_v2"), ("resnet18", "resnet18"), ("vgg11_bn", "vgg11_bn")]
+    ("ours", "theirs"),
+    [
+        ("mobilenetv2_100", "mobilenet_v2"),
+        ("resnet18", "resnet18"),
+        pytest.param("vgg11_bn", "vgg11_bn", marks=pytest.mark.exhaustive),
+    ],
 )
 def test_torchvisions_weights_give_torchvisions_features(tmp_path: Path, ours: str, theirs: str) -> None:
     torch.manual_seed(0)

@@ -188,6 +188,7 @@ def test_a_loss_that_is_not_finite_names_the_pictures(run: Path, tmp_path: Path)
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.exhaustive
 def test_without_it_no_training_code_is_imported(boxed: Path, tmp_path: Path) -> None:
     model, out = random_net(tmp_path / "model", "classify"), tmp_path / "out"
     settings = PARAMS.model_copy(update={"targets": ["onnx_float"]})

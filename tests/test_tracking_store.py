@@ -364,6 +364,7 @@ def test_a_place_for_files_that_cannot_be_written_is_named(project: Path, bound:
     assert re.search(r"InputError: \S*/mlartifacts/\w+: Permission denied; make it and its folder readable", last), last
 
 
+@pytest.mark.exhaustive
 def test_two_at_once_make_one_run_where_there_is_no_database_yet(project: Path) -> None:
     (project / "mlflow.db").unlink()
     code = f"print(track_run({RUN!r}, Path()).version)"

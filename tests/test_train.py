@@ -876,7 +876,7 @@ def test_odd_pictures_and_boxes_are_learned_and_judged(tmp_path: Path, kind: str
     assert all(torch.isfinite(t).all() for t in load_file(tmp_path / "model/model.safetensors").values())
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.exhaustive)])
 def test_the_metric_that_an_epoch_is_kept_for_is_that_of_its_weights(tmp_path: Path, precision: str) -> None:
     """The averaged weights in the precision that ships, with the statistics that batch norm has for them."""
     for name, count in (("train", 16), ("val", 8)):

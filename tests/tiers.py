@@ -20,6 +20,7 @@ SLOW = {
     "test_targets": False,
     "test_stages": True,
     "test_chain": True,
+    "test_bare_shell": True,
     "test_quantization": True,
     "test_backbones": True,
     "test_epochs": True,

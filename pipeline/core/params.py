@@ -15,7 +15,7 @@ HOW = (*COSTS, "calibrate")  # of the block `predict`: what is left to val and h
 TASKS = ("classify", "localize", "detect")
 # for classes that `create_model` makes: pydantic would look for meanings in their source, which there is not, for half
 # the time that the command takes to start
-MADE = {"use_attribute_docstrings": False}
+NO_SOURCE = {"use_attribute_docstrings": False}
 LISTED = 40  # names that an error lists
 
 

@@ -16,7 +16,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export ORT_DISABLE_TELEMETRY := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro test test-fast lint format docs inspect ui demo label-studio compare compare-detectors litert lock audit clean
+.PHONY: help setup repro test test-all test-fast lint format docs inspect ui demo label-studio compare compare-detectors litert lock audit clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -46,11 +46,17 @@ $(STUDIO)/ready: requirements-label-studio.lock | $(VENV)/ready
 repro: setup ## run the chain: what params.yaml and the code have changed since the last time
 	@$(BIN)/pocketlens repro
 
-test: lint node_modules/ready $(STUDIO)/ready ## lint, types and all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) # a core each: threads of several workers would fight
+# a core each: threads of several workers would fight
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS)
 
-test-fast: lint ## lint, types and the tests that take a moment, for daily work (the others are marked slow)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) -m 'not slow'
+test: lint node_modules/ready $(STUDIO)/ready ## lint, types and the tests of every promise; the exhaustive ones are left out
+	$(PYTEST) -m 'not exhaustive'
+
+test-all: lint node_modules/ready $(STUDIO)/ready ## lint, types and all tests
+	$(PYTEST)
+
+test-fast: lint ## lint, types and the tests that take a moment, while you work (the others are marked slow or exhaustive)
+	$(PYTEST) -m 'not slow and not exhaustive'
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check .

@@ -18,52 +18,10 @@ from shared import made_once
 
 ROOT = Path(__file__).parents[1]
 RUNS = ("actions", "herd")  # of the default runs, what the chain of the tests has: clips, and boxes with keypoints
-# What `make test-fast` leaves out, the longest first, because others would wait for one that begins last; and whether
-# each test goes to the worker that is free. Where not, tests share what one worker alone has: a server, a browser.
-SLOW = {
-    "test_ranks": False,
-    "test_train": True,
-    "test_web": False,
-    "test_verify": True,
-    "test_qat": True,
-    "test_exporters": True,
-    "test_targets": False,
-    "test_stages": True,
-    "test_chain": True,
-    "test_quantization": True,
-    "test_backbones": True,
-    "test_epochs": True,
-    "test_tracking": False,
-    "test_compare": False,
-    "test_rerun": False,
-    "test_inspect": False,
-    "test_label_studio_server": False,
-    "test_serving": False,
-    "test_predict": False,
-    "test_models": False,
-}
+pytest_plugins = ("tiers",)
 
 settings.register_profile("untimed", deadline=None)  # on a busy machine any test may take long
 settings.load_profile("untimed")
-
-
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in its own hook of this name
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        name = item.path.stem
-        if not SLOW.get(name, False):
-            item.add_marker(pytest.mark.xdist_group(name))
-        if name in SLOW:
-            item.add_marker(pytest.mark.slow)
-    items.sort(key=_turn)  # stable: a file's tests stay in their order
-
-
-def _turn(item: pytest.Item) -> int:
-    if item.name == "test_every_stage_ran_once":  # makes the chain; the other tests of it come when it is there
-        return -1
-    names = list(SLOW)
-    return names.index(item.path.stem) if item.path.stem in SLOW else len(names)
-
 
 CHROMIUM, DRIVER = "chromium", "chromedriver"
 
@@ -118,6 +76,7 @@ SMALLEST = {
     **{f"runs.{name}.export.calibration_images": 4 for name in RUNS},
     # few layers, so that an export takes seconds; the other run has the weights that come along
     "runs.herd.model": {"size": 64, "backbone": "mobilenetv1_050_shallow"},
+    "runs.herd.export.targets": ["onnx_float", "onnx_int8"],
     # nets that have learned next to nothing are not held to an accuracy
     **{f"runs.{name}.verify.tolerance": 1.0 for name in RUNS},
 }
@@ -166,7 +125,7 @@ def stages_run(output: str) -> list[str]:
 
 def project_environment() -> dict[str, str]:
     bin_folder = Path(sys.executable).parent
-    dropped = ("MLFLOW_TRACKING_URI", "PYTHONPATH")
+    dropped = ("MLFLOW_TRACKING_URI", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")  # the last makes each start slower
     env = {k: v for k, v in os.environ.items() if k not in dropped}
     return env | {
         "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",

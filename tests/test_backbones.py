@@ -26,6 +26,11 @@ BACKBONES = {
     "mobilenetv4_conv_small": 32,
     "efficientnet_b0": 32,
 }
+# large ones, and nets much like one of those that remain
+MORE = (
+    *("resnext50_32x4d", "densenet121", "inception_v3", "inception_resnet_v2", "legacy_xception", "xception41"),
+    *("nasnetalarge", "efficientnet_b0"),
+)
 IN_INT8 = ("mobilenetv3_small_100", "mobilenetv4_conv_small")  # one that gates its channels, the youngest one
 
 
@@ -62,7 +67,10 @@ def learn_a_step(net: Classifier, pictures: np.ndarray) -> None:
     assert {next(iter(before)), next(reversed(before))} <= set(changed)
 
 
-@pytest.mark.parametrize(("backbone", "size"), BACKBONES.items())
+@pytest.mark.parametrize(
+    ("backbone", "size"),
+    [pytest.param(*b, marks=[pytest.mark.exhaustive] if b[0] in MORE else []) for b in BACKBONES.items()],
+)
 def test_it_builds_learns_a_step_and_ships(backbone: str, size: int, tmp_path: Path) -> None:
     net, spec = classifier(backbone, size)
     pictures = np.random.default_rng(0).integers(0, 256, (4, size, size, 3), dtype=np.uint8)

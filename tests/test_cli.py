@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from ruamel.yaml import YAML
 from safetensors.torch import save
 from servers import hub
 
+from pipeline.cli import main
 from pipeline.config.adding import add
 from pipeline.config.params import read_params
 from pipeline.config.resolve import resolve as resolve_params
@@ -26,6 +28,7 @@ from pipeline.models.backbones import read_pretrained
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "torchvision", "timm", "fiftyone", "mlflow", "lightning_fabric", "onnx", "onnxruntime", "executorch"}
 STAGES = sorted(p.stem for p in (ROOT / "stages").glob("[!_]*.py"))
+Called = Callable[..., subprocess.CompletedProcess[str]]
 NAMED = [stage for stage in STAGES if stage not in ("params", "sample", "track", "inspect")]
 
 
@@ -38,6 +41,21 @@ def python(cwd: Path, *arguments: str, before: tuple[str, ...] = ()) -> subproce
 
 def pocketlens(cwd: Path, *arguments: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     return python(cwd, "-m", "pipeline.cli", *arguments, before=before)
+
+
+@pytest.fixture
+def called(project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Called:
+    """The command in this process, which has imported what a process of its own would import anew."""
+
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(project)
+        monkeypatch.setenv("COLUMNS", "120")
+        with pytest.raises(SystemExit) as ended:
+            main(list(arguments))
+        assert isinstance(ended.value.code, int)
+        return subprocess.CompletedProcess(arguments, ended.value.code, *capfd.readouterr())
+
+    return call
 
 
 def error_of(done: subprocess.CompletedProcess[str]) -> str:
@@ -136,8 +154,8 @@ def test_help(tmp_path: Path, command: list[str], words: list[str]) -> None:
         ),
     ],
 )
-def test_a_wrong_call_shows_the_usage(tmp_path: Path, arguments: list[str], words: str) -> None:
-    done = pocketlens(tmp_path, *arguments)
+def test_a_wrong_call_shows_the_usage(called: Called, arguments: list[str], words: str) -> None:
+    done = called(*arguments)
     assert done.returncode == 2
     assert done.stderr.startswith("usage: pocketlens")
     assert words in done.stderr
@@ -228,8 +246,8 @@ def test_add_fetches_weights_once_and_the_project_keeps_them(project: Path, monk
         ("compare", "not a git repository with a commit"),
     ],
 )
-def test_a_mistake_is_an_error_of_one_line(project: Path, arguments: str, message: str) -> None:
-    stderr = error_of(pocketlens(project, *arguments.split()))
+def test_a_mistake_is_an_error_of_one_line(project: Path, called: Called, arguments: str, message: str) -> None:
+    stderr = error_of(called(*arguments.split()))
     assert message.format(project) in stderr
     assert stderr.count("\n") == 1
 
@@ -439,8 +457,8 @@ def test_a_resolved_file_that_cannot_be_read(tmp_path: Path, text: str | bytes |
         (["epochs", "herd", "--minutes", "0"], "argument --minutes: found '0'; expected a number above 0"),
     ],
 )
-def test_numbers_out_of_their_range_are_named(project: Path, arguments: list[str], message: str) -> None:
-    done = pocketlens(project, *arguments)
+def test_numbers_out_of_their_range_are_named(called: Called, arguments: list[str], message: str) -> None:
+    done = called(*arguments)
     assert done.returncode == 2
     assert message in done.stderr
 
@@ -452,9 +470,11 @@ def test_numbers_out_of_their_range_are_named(project: Path, arguments: list[str
     "command",
     [["predict", "photo.jpg", "--run", "other", "--draw"], ["cost", "--budget", "macs=1M", "--plot"]],
 )
-def test_nothing_is_written_where_the_chain_removes_it(project: Path, command: list[str], place: str) -> None:
+def test_nothing_is_written_where_the_chain_removes_it(
+    project: Path, called: Called, command: list[str], place: str
+) -> None:
     (project / "models").mkdir()
-    found = error_of(pocketlens(project, *command, place))
+    found = error_of(called(*command, place))
     assert re.search(
         rf"{command[-1]} {place}: (lies in \S+/|is mlflow\.db), which the chain makes and removes; expected elsewhere",
         found,

@@ -199,6 +199,7 @@ def test_a_model_is_a_dvc_experiment_and_an_mlflow_run(project: Path) -> None:
     assert sorted(name for name, _ in mlflow_runs(project)) == ["good", "poor"], "the new takes the last one's place"
 
 
+@pytest.mark.exhaustive
 def test_again_nothing_runs_and_a_lost_store_is_filled_again(project: Path) -> None:
     compared(project, "good", "poor")
     before, lock = ran(project), (project / "dvc.lock").read_bytes()
@@ -210,6 +211,7 @@ def test_again_nothing_runs_and_a_lost_store_is_filled_again(project: Path) -> N
     assert len(mlflow_runs(project)) == 2
 
 
+@pytest.mark.exhaustive
 def test_policies_are_compared_over_seeds(project: Path) -> None:
     environment = project_environment() | {"PYTHONPATH": str(ROOT)}
     made = policy_variants(params(), "herd", ["photo_zoom", "photo"], 2, {"train.epochs": 2})

@@ -172,6 +172,7 @@ def test_zero_size_is_an_error():
         backbone_cost("mobilenetv2_100", 0)
 
 
+@pytest.mark.exhaustive
 def test_candidates_cost_what_is_published_and_what_is_counted():
     considered = candidates(1000)
     macs = {(c.backbone, c.size): c.macs for c in considered}
@@ -212,6 +213,7 @@ def test_a_budget_lists_what_fits_best_first(capsys, tmp_path):
     assert "none of the considered MobileNets fits" in capsys.readouterr().out
 
 
+@pytest.mark.exhaustive
 def test_the_size_of_a_file_is_known_before_it_is_made():
     candidate = next(c for c in candidates(3) if c.backbone == "mobilenetv2_050" and c.size == 96)
     made = fitting([candidate], {}, 3, 1)[0]

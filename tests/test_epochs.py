@@ -64,7 +64,7 @@ def test_the_first_epoch_and_the_end_are_counted_once() -> None:
     assert fitting("r", run(frozen_epochs=0, epochs=15), slow, 5)["train.epochs"] == 4
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.exhaustive)])
 def test_what_it_takes_to_decode_large_images_is_counted_once(tmp_path: Path, workers: int) -> None:
     """They are in memory when the second epoch comes: it has what the net takes alone."""
     for name, count in (("train", 8), ("val", 4)):
@@ -213,7 +213,7 @@ machine: {workers: 0}
 """
 
 
-@pytest.mark.parametrize("name", ["c", "b"])
+@pytest.mark.parametrize("name", [pytest.param("c", marks=pytest.mark.exhaustive), "b"])
 def test_a_run_is_measured_and_its_epochs_are_written(tmp_path: Path, name: str) -> None:
     data, make = {"c": ("d", pictures), "b": ("boxes", scenes)}[name]
     project = PROJECT.replace("runs:", "  boxes: {format: coco, path: x, labels: x}\nruns:", 1)

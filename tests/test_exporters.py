@@ -174,7 +174,9 @@ def test_a_tensor_that_is_all_but_constant_ships(pictures: np.ndarray, tmp_path:
         np.testing.assert_allclose(found, net(torch.from_numpy(pictures[:4]))[0].numpy(), atol=0.1)
 
 
-@pytest.mark.parametrize("kind", ["anchor_free", "yolov3", "ssdlite"])
+@pytest.mark.parametrize(
+    "kind", ["anchor_free", *(pytest.param(kind, marks=pytest.mark.exhaustive) for kind in ("yolov3", "ssdlite"))]
+)
 @pytest.mark.parametrize("target", ["executorch_float", "executorch_int8"])
 def test_no_operator_of_a_detector_is_left_outside_the_delegate(
     tmp_path_factory: pytest.TempPathFactory, target: str, kind: str
@@ -183,7 +185,7 @@ def test_no_operator_of_a_detector_is_left_outside_the_delegate(
     assert facts["outside_backend"] == []
 
 
-@pytest.mark.parametrize("target", ["onnx_int8", "executorch_int8"])
+@pytest.mark.parametrize("target", ["onnx_int8", pytest.param("executorch_int8", marks=pytest.mark.exhaustive)])
 def test_landmarks_are_placed_in_their_box_in_float(
     pictures: np.ndarray, tmp_path_factory: pytest.TempPathFactory, target: str
 ) -> None:

@@ -182,6 +182,7 @@ close()
 """
 
 
+@pytest.mark.exhaustive
 def test_who_started_the_database_leaves_it_to_the_others(tmp_path):
     test, predictions, *_ = draw_run(tmp_path, "classify")
     lingers = OPEN.replace("close()", 'print("open", flush=True)\nsys.stdin.read()\nview.reload()\nclose()')
@@ -195,6 +196,7 @@ def test_who_started_the_database_leaves_it_to_the_others(tmp_path):
         assert process.wait(60) == 0, process.stderr.read()
 
 
+@pytest.mark.exhaustive
 def test_two_processes_share_a_database(tmp_path):
     test, predictions, *_ = draw_run(tmp_path, "classify")
     pair = [in_a_process(OPEN, run, test, predictions, tmp_path / ".fiftyone") for run in ("one", "two")]
@@ -308,6 +310,7 @@ def test_all_runs_are_brought_up_to_date_with_fiftyones_figures_beside_ours(tmp_
     assert again.created_at == made, "what is up to date is not made anew"
 
 
+@pytest.mark.exhaustive
 def test_the_stage_leaves_what_a_person_has_changed_to_the_command(tmp_path, database):
     _, predicted = draw_project(tmp_path, {"meadow": "detect"})["meadow"]
     inspect_project(tmp_path, database)
@@ -338,6 +341,7 @@ def test_the_stage_leaves_what_a_person_has_changed_to_the_command(tmp_path, dat
     assert inspect_project(tmp_path, database).startswith(f"{tmp_path}/reports/inspect: ")
 
 
+@pytest.mark.exhaustive
 def test_a_run_whose_dataset_is_gone_is_left_out_and_named(tmp_path):
     draw_project(tmp_path, {"faces": "classify", "flock": "detect"})
     shutil.rmtree(tmp_path / "data/ingested/flock")

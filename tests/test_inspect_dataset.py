@@ -162,6 +162,7 @@ def test_what_a_person_changes_and_tags_is_a_layer_before_anything_is_made_anew(
     assert tagged(database, view.name) == ["train3"]
 
 
+@pytest.mark.exhaustive
 def test_tagged_images_of_the_dataset_and_its_runs_go_out_to_people(tmp_path, database, monkeypatch, capsys):
     files = draw_dataset(tmp_path)
     files = replace(files, name="queue", ingested=files.ingested.rename(files.ingested.with_name("queue")))
@@ -263,6 +264,7 @@ def test_an_image_with_the_tag_exclude_stays_excluded_until_that_holds_no_more(t
     assert open_dataset(files, database, DAY).said == []
 
 
+@pytest.mark.exhaustive
 def test_what_was_written_is_said_also_where_the_app_cannot_be_shown(tmp_path, database):
     files, said = replace(draw_dataset(tmp_path), name="busy"), list[str]()
     edit(open_dataset(files, database).dataset, "train3")

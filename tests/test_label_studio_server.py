@@ -297,6 +297,7 @@ def test_a_person_draws_drags_hides_submits_and_skips_in_the_editor(herd, tmp_pa
     assert found["train-1"].objects == [replace(truth[1].objects[0], label="cow")]
 
 
+@pytest.mark.exhaustive
 def test_the_editor_shows_the_second_model(herd, tmp_path, monkeypatch):
     client = herd.client
     for model, x in (("first", 0.1), ("second", 0.3)):

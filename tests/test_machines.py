@@ -243,6 +243,7 @@ def test_a_worker_that_dies_on_the_way_changes_nothing(
     assert (sha256("there"), sha256("told")) == (sha256("here"), sha256("said"))
 
 
+@pytest.mark.exhaustive
 def test_an_image_that_ends_each_process_is_a_row_of_the_ledger(
     client: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,6 +84,7 @@ def ran(done: subprocess.CompletedProcess[str]) -> list[str]:
     return re.findall(r"Running stage '([^']+)'", done.stdout)
 
 
+@pytest.mark.exhaustive
 def test_views_that_cannot_be_made_cost_nothing_else_and_come_with_the_next_repro(project: Path) -> None:
     broken = project / "inspect@all.broken"
     broken.touch()
@@ -104,7 +105,7 @@ def test_views_that_cannot_be_made_cost_nothing_else_and_come_with_the_next_repr
     assert missing_line(project) == NOTHING
 
 
-@pytest.mark.parametrize("first", RUNS)
+@pytest.mark.parametrize("first", [pytest.param(RUNS[0], marks=pytest.mark.exhaustive), RUNS[1]])
 def test_the_run_that_another_one_starts_from_is_trained_first(project: Path, first: str) -> None:
     """And params are resolved again before the other one is trained, which so has the hash of that model."""
     resolved = f"runs:\n  other:\n    model:\n      pretrained: models/{first}/model.safetensors\n"
@@ -119,6 +120,7 @@ with Path("looked").open("a") as file: file.write(f"{sorted(p.name for p in Path
     assert sorted(p.name for p in (project / "models").iterdir()) == sorted(RUNS)
 
 
+@pytest.mark.exhaustive
 def test_the_runs_of_a_way_are_trained_in_its_order(project: Path) -> None:
     way = {"alpaca": "herd", "other": "alpaca", "more": "alpaca"}
     runs = {run: {"model": {"pretrained": f"models/{first}/model.safetensors"}} for run, first in way.items()}

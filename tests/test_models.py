@@ -66,6 +66,7 @@ def spec(task: str, size: int = 64, backbone: str = "mobilenetv2_035", **head: A
     return made
 
 
+MORE_DETECTORS = ("yolov3", "ssdlite", "yolov1")
 SHAPES = {
     "classify": {"logits": (2, 3)},
     "localize": {"presence": (2, 1), "box": (2, 4), "classes": (2, 3), "landmarks": (2, 4)},
@@ -141,7 +142,12 @@ def test_deployed_normalizes_inside() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs"), [("mobilenetv2_100", "mobilenet_v2"), ("resnet18", "resnet18"), ("vgg11_bn", "vgg11_bn")]
+    ("ours", "theirs"),
+    [
+        ("mobilenetv2_100", "mobilenet_v2"),
+        ("resnet18", "resnet18"),
+        pytest.param("vgg11_bn", "vgg11_bn", marks=pytest.mark.exhaustive),
+    ],
 )
 def test_torchvisions_weights_give_torchvisions_features(tmp_path: Path, ours: str, theirs: str) -> None:
     torch.manual_seed(0)
@@ -646,8 +652,10 @@ def targets(task: str) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(
     ("task", "head"),
-    [*((task, {}) for task in SHAPES), *(("detect", DETECT[kind]) for kind in ("yolov3", "ssdlite", "yolov1"))],
-    ids=[*SHAPES, "yolov3", "ssdlite", "yolov1"],
+    [
+        *(pytest.param(task, {}, id=task) for task in SHAPES),
+        *(pytest.param("detect", DETECT[kind], id=kind, marks=pytest.mark.exhaustive) for kind in MORE_DETECTORS),
+    ],
 )
 def test_a_net_learns_four_pictures(task: str, head: dict[str, Any]) -> None:
     torch.manual_seed(0)

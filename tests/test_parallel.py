@@ -8,16 +8,11 @@ import sys
 import pytest
 import torch
 from conftest import ROOT
+from work import end_itself, halve
 
 from pipeline.core.errors import InputError
 from pipeline.core.image_file import ImageFileError, open_image
 from pipeline.core.parallel import each, each_forked
-
-
-def halve(n):
-    if n < 0:
-        raise ValueError(f"{n} is below 0")
-    return n / 2
 
 
 @pytest.mark.parametrize("jobs", [1, 2, None])
@@ -53,12 +48,6 @@ def test_the_error_of_an_image_comes_whole_from_another_process(tmp_path, over):
     with pytest.raises(ImageFileError, match=r"a\.png: not an image that decodes: not one of") as raised:
         over(open_image, [tmp_path / "a.png"] * 4, "decode")
     assert raised.value.rule == "unreadable"
-
-
-def end_itself(n):
-    if n == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return n
 
 
 @pytest.mark.parametrize("over", [each, each_forked])

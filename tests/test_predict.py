@@ -260,7 +260,7 @@ def test_json_lines_are_samples(project: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "drawn").glob("*.png"))) == 2
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+@pytest.mark.parametrize("encoding", [pytest.param("utf-8", marks=pytest.mark.exhaustive), "ascii"])
 def test_names_that_are_not_utf_8_are_answered(project: Path, tmp_path: Path, encoding: str) -> None:
     (tmp_path / "in").mkdir()
     for name in (b"\xff.png", "\xe9.png".encode(), b"\xfe.mp4"):

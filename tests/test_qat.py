@@ -147,6 +147,7 @@ def random_net(folder: Path, task: str) -> Path:
     return folder
 
 
+@pytest.mark.exhaustive
 def test_a_detector_exports_verifies_and_is_the_same_again(boxed: Path, tmp_path: Path) -> None:
     model, test = random_net(tmp_path / "model", "detect"), boxed / "test"
     settings = params([*INT8, "coreml"], epochs=1, batch_size=4, seed=3, class_weights="none")
@@ -187,6 +188,7 @@ def test_a_loss_that_is_not_finite_names_the_pictures(run: Path, tmp_path: Path)
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.exhaustive
 def test_without_it_no_training_code_is_imported(boxed: Path, tmp_path: Path) -> None:
     model, out = random_net(tmp_path / "model", "classify"), tmp_path / "out"
     settings = PARAMS.model_copy(update={"targets": ["onnx_float"]})

@@ -161,7 +161,7 @@ def test_a_channel_that_relu6_clips_is_not_scaled(images: list[np.ndarray]) -> N
     np.testing.assert_allclose(answers(even, images[:6]), answers(graph, images[:6]), rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("target", ["onnx_int8", "executorch_int8"])
+@pytest.mark.parametrize("target", ["onnx_int8", pytest.param("executorch_int8", marks=pytest.mark.exhaustive)])
 def test_equalized_channels_lose_less(tmp_path: Path, target: str, images: list[np.ndarray]) -> None:
     export, errors = TARGETS[target].export, []
     for done in (equalize, lambda graph, images: None):
@@ -172,7 +172,7 @@ def test_equalized_channels_lose_less(tmp_path: Path, target: str, images: list[
     assert errors[0] < errors[1] / 2
 
 
-@pytest.mark.parametrize("target", ["onnx_int8", "executorch_int8"])
+@pytest.mark.parametrize("target", ["onnx_int8", pytest.param("executorch_int8", marks=pytest.mark.exhaustive)])
 def test_a_budget_buys_accuracy_and_is_not_overspent(tmp_path: Path, target: str) -> None:
     colours = np.random.default_rng(0).integers(0, 256, (12, 1, 1, 1, 3), dtype=np.uint8)
     plain = list(colours.repeat(SIDE, 2).repeat(SIDE, 3))
@@ -233,6 +233,7 @@ def test_weights_have_seven_bits_where_that_comes_clearly_closer(
     assert max(int(np.abs(w.astype(int)).max()) for w in weights) == {"7-bit": 64, "8-bit": 127}[bits]
 
 
+@pytest.mark.exhaustive
 def test_xnnpacks_passes_that_are_left_out_change_no_byte(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: list[np.ndarray]
 ) -> None:

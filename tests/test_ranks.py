@@ -178,7 +178,9 @@ def rows(out: Path) -> list[list[float]]:
     return [[float(v) for v in line.split(",")] for line in (out / "report/history.csv").read_text().splitlines()[1:]]
 
 
-@pytest.mark.parametrize("kind", ["classify", "localize", "anchor_free", "yolov3"])
+@pytest.mark.parametrize(
+    "kind", ["classify", pytest.param("localize", marks=pytest.mark.exhaustive), "anchor_free", "yolov3"]
+)
 def test_two_learn_what_one_learns(tmp_path: Path, kind: str) -> None:
     """At a small rate: AdamW's step has the size of the rate, in the direction of a rounding error where that is all.
 
@@ -200,7 +202,7 @@ def test_two_learn_what_one_learns(tmp_path: Path, kind: str) -> None:
     np.testing.assert_allclose(rows(tmp_path / "two"), rows(tmp_path / "one"), atol=1e-3)
 
 
-@pytest.mark.parametrize("kind", ["classify", "anchor_free"])
+@pytest.mark.parametrize("kind", ["classify", pytest.param("anchor_free", marks=pytest.mark.exhaustive)])
 def test_batch_norm_takes_the_statistics_of_all(tmp_path: Path, kind: str) -> None:
     """Of uneven shares too; frozen epochs come first, after which other layers learn."""
     data(tmp_path, kind)
@@ -217,7 +219,7 @@ def test_batch_norm_takes_the_statistics_of_all(tmp_path: Path, kind: str) -> No
         torch.testing.assert_close(twos[name], ones[name], rtol=1e-2, atol=1e-3)
 
 
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.exhaustive)])
 def test_killed_after_each_epoch_gives_the_weights_of_an_unbroken_run(tmp_path: Path, count: int) -> None:
     """With frozen epochs before, dropout, and validations after every other epoch, as those of a long run are."""
     data(tmp_path, "classify")
@@ -269,6 +271,7 @@ def killed_while_writing(*given: Any) -> Any:
     return train(*given)
 
 
+@pytest.mark.exhaustive
 def test_three_processes_have_the_same_net(tmp_path: Path) -> None:
     data(tmp_path, "classify", 10)
     run = made_run("classify", batch_size=4, online={"policy": "photo_geometry"})
@@ -277,6 +280,7 @@ def test_three_processes_have_the_same_net(tmp_path: Path) -> None:
     assert len(found[0]["losses"]) == 2 * 2, "a last batch of two images is left out"
 
 
+@pytest.mark.exhaustive
 def test_loaders_of_several_processes_do_not_wait_for_ever(tmp_path: Path) -> None:
     """Two workers each, eight epochs; what they load is what processes without workers load."""
     data(tmp_path, "classify", 4)

@@ -113,6 +113,7 @@ def test_a_program_with_other_outputs_fails(run: Path, to_spoil: Path, tmp_path:
         verify(run, to_spoil, tmp_path / "report", "coreml")
 
 
+@pytest.mark.exhaustive
 def test_core_ml_keeps_a_detectors_outputs_apart_and_its_bytes(tmp_path: Path) -> None:
     spec = spec_of("detect", backbone=SMALL)
     net = Deployed(build(spec), spec)
@@ -199,6 +200,7 @@ def test_where_nothing_could_be_made_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.exhaustive
 def test_what_is_not_installed_is_named_with_the_way_to_install_it(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -294,14 +296,14 @@ def detector(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made_once(tmp_path_factory, "shipped-detector", ship) / "exports"
 
 
-@pytest.mark.parametrize("net", ["classifier", "detector"])
+@pytest.mark.parametrize("net", ["classifier", pytest.param("detector", marks=pytest.mark.exhaustive)])
 def test_onnx_files_answer_alike_in_the_oldest_runtime_that_is_promised(
-    run: Path, detector: Path, tmp_path_factory: pytest.TempPathFactory, net: str
+    run: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, net: str
 ) -> None:
     """By the folder's own replay.py, held to the answers of the newest one. Where the index has one that is older than
     what is promised, that one refuses the files: less could not be asked for.
     """
-    folder = run / "exports" if net == "classifier" else detector
+    folder = run / "exports" if net == "classifier" else request.getfixturevalue("detector")
     python, older = oldest_onnxruntime(tmp_path_factory, "")
     if version_of(older)[:2] < version_of(ONNX.oldest):
         said = subprocess.run([python, "-I", folder / "replay.py"], capture_output=True, text=True, check=False)

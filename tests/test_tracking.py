@@ -240,6 +240,7 @@ def test_a_store_that_does_not_answer(project: Path, uri: str, said: str) -> Non
     assert "secret" not in str(raised.value).split(": ")[0]
 
 
+@pytest.mark.exhaustive
 def test_a_server_keeps_the_files_itself(project: Path, server: str, exported: Callable[[str], str]) -> None:
     first, second = track_run("alpaca", project, server), track_run("alpaca", project, server)
     assert first.mlflow_run == second.mlflow_run

@@ -173,6 +173,7 @@ def test_a_project_without_a_run_in_its_store_can_move(project: Path) -> None:
     assert not project.exists()
 
 
+@pytest.mark.exhaustive
 def test_an_experiment_in_a_copy_by_dvc_is_in_the_projects_store(project: Path) -> None:
     write_text(project / ".gitignore", "/data\n/models\n/exports\n/reports\n/mlflow.db*\n/mlartifacts\n")
     shutil.copy(ROOT / "resolved.yaml", project)
@@ -383,6 +384,7 @@ def test_a_disk_without_room_is_one_line_and_the_next_track_goes_on(project: Pat
     assert track_run(RUN, project).version == "1"
 
 
+@pytest.mark.exhaustive
 def test_files_without_room_beside_the_database_are_named(project: Path) -> None:
     size = (project / "mlflow.db").stat().st_size * 8
     (project / f"exports/{RUN}/more.bin").write_bytes(b"0" * size)
@@ -393,7 +395,7 @@ def test_files_without_room_beside_the_database_are_named(project: Path) -> None
     assert (track_run(RUN, project).version, len(kept(project)[0])) == ("1", 1)
 
 
-@pytest.mark.parametrize("folder", ["models", "exports"])
+@pytest.mark.parametrize("folder", [pytest.param("models", marks=pytest.mark.exhaustive), "exports"])
 def test_a_file_of_the_project_that_cannot_be_read_is_not_mlflows(
     project: Path, folder: str, bound: tuple[str, ...]
 ) -> None:
@@ -412,6 +414,7 @@ def test_a_place_for_files_that_cannot_be_written_is_named(project: Path, bound:
     assert re.search(r"InputError: \S*/mlartifacts/\w+: Permission denied; make it and its folder readable", last), last
 
 
+@pytest.mark.exhaustive
 def test_two_at_once_make_one_run_where_there_is_no_database_yet(project: Path) -> None:
     (project / "mlflow.db").unlink()
     code = f"print(track_run({RUN!r}, Path()).version)"

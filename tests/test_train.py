@@ -805,7 +805,10 @@ def test_an_early_stop_goes_on_with_the_quiet_epochs(tmp_path: Path, monkeypatch
     assert shown == [(0, False), (1, False), (2, False)]
 
 
-@pytest.mark.parametrize(("kind", "epochs", "rate"), [("anchor_free", 60, 0.01), ("yolov3", 200, 0.006)])
+@pytest.mark.parametrize(
+    ("kind", "epochs", "rate"),
+    [("anchor_free", 60, 0.01), pytest.param("yolov3", 200, 0.006, marks=pytest.mark.exhaustive)],
+)
 def test_a_detector_learns_eight_pictures_by_heart(tmp_path: Path, kind: str, epochs: int, rate: float) -> None:
     scenes(tmp_path / "train", 8, 96)
     places = [tmp_path / name.replace("val", "train") for name in PLACES]
@@ -845,7 +848,7 @@ def test_odd_pictures_and_boxes_are_learned_and_judged(tmp_path: Path, kind: str
     assert all(torch.isfinite(t).all() for t in load_file(tmp_path / "model/model.safetensors").values())
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.exhaustive)])
 def test_the_metric_that_an_epoch_is_kept_for_is_that_of_its_weights(tmp_path: Path, precision: str) -> None:
     """The averaged weights in the precision that ships, with the statistics that batch norm has for them."""
     for name, count in (("train", 16), ("val", 8)):
@@ -894,8 +897,16 @@ def test_weights_that_changed_since_the_params_were_resolved_are_named(tmp_path:
     ("knobs", "blocks", "named"),
     [
         ({"epochs": 1}, 1000, r"\.resume/r/\w+/last\.ckpt: File too large; make room on the disk"),
-        ({"epochs": 0, "frozen_epochs": 1}, 1000, r"models/r: .*File too large \(os error 27\); make room on the disk"),
-        ({"epochs": 0, "frozen_epochs": 1}, 8, r"\.features/\w+\.sqlite: disk I/O error; make room on the disk"),
+        pytest.param(
+            *({"epochs": 0, "frozen_epochs": 1}, 1000),
+            r"models/r: .*File too large \(os error 27\); make room on the disk",
+            marks=pytest.mark.exhaustive,
+        ),
+        pytest.param(
+            *({"epochs": 0, "frozen_epochs": 1}, 8),
+            r"\.features/\w+\.sqlite: disk I/O error; make room on the disk",
+            marks=pytest.mark.exhaustive,
+        ),
     ],
 )
 def test_a_disk_that_is_full_is_one_line_that_names_the_file(

@@ -191,7 +191,7 @@ def test_a_float_file_of_other_weights_fails_on_the_golden_inputs(run: Path, exp
         verify(run, exports, tmp_path / "report", ["onnx_float"])
 
 
-@pytest.mark.parametrize("kind", ["onnx", "executorch"])
+@pytest.mark.parametrize("kind", ["onnx", pytest.param("executorch", marks=pytest.mark.exhaustive)])
 def test_a_float_file_by_the_name_of_an_int8_one_fails(run: Path, exports: Path, tmp_path: Path, kind: str) -> None:
     shutil.copyfile(exported_file(exports, f"{kind}_float"), exported_file(exports, f"{kind}_int8"))
     relist(exports, f"{kind}_int8")
@@ -207,7 +207,7 @@ def test_a_float_file_by_the_name_of_an_int8_one_fails(run: Path, exports: Path,
         verify(run, exports, tmp_path / "report", [f"{kind}_int8"], size_ratio=1.0)
 
 
-@pytest.mark.parametrize("engine", ["onnx", "executorch"])
+@pytest.mark.parametrize("engine", ["onnx", pytest.param("executorch", marks=pytest.mark.exhaustive)])
 def test_a_small_detector_is_not_too_large_for_what_is_no_weight(
     tmp_path_factory: pytest.TempPathFactory, engine: str
 ) -> None:
@@ -246,6 +246,7 @@ def test_litert_is_held_to_layers_in_int8_whatever_its_name(
     assert (row["int8_layers"], row["passed"]) == (int(int8), int8)
 
 
+@pytest.mark.exhaustive
 def test_an_executorch_file_that_takes_bgr_is_told(run: Path, exports: Path, tmp_path: Path) -> None:
     class Swapped(Deployed):
         def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -25,7 +25,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import write_text
 from pipeline.core.machine import MachineParams
 from pipeline.core.names import NAME, NAMED
-from pipeline.core.params import Block, flat, nearest
+from pipeline.core.params import NO_SOURCE, Block, flat, nearest
 from pipeline.core.yaml_text import yaml_value
 from pipeline.datasets.formats import FORMATS
 from pipeline.datasets.params import DATASETS, DatasetParams
@@ -46,7 +46,7 @@ def _with_augment(member: type[Block]) -> type[Block]:
     copies = Field(AugmentParams(), description="Copies of its training images, made before training.")
     steps: Any = Field([], description=PREPROCESS)
     fields: dict[str, Any] = {"augment": (AugmentParams, copies), "preprocess": (Steps, steps)}
-    return create_model(member.__name__, __base__=member, **fields)
+    return create_model(member.__name__, __base__=member, __cls_kwargs__=NO_SOURCE, **fields)
 
 
 if TYPE_CHECKING:

@@ -13,6 +13,9 @@ NONE = "none"  # of predict.calibrate: scores stay as the net says them
 COSTS = ("miss_cost", "alarm_cost")
 HOW = (*COSTS, "calibrate")  # of the block `predict`: what is left to val and how, nothing that a model needs
 TASKS = ("classify", "localize", "detect")
+# for classes that `create_model` makes: pydantic would look for meanings in their source, which there is not, for half
+# the time that the command takes to start
+NO_SOURCE = {"use_attribute_docstrings": False}
 LISTED = 40  # names that an error lists
 
 

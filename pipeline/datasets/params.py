@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 from pydantic import BeforeValidator, Field, create_model, model_validator
 
 from pipeline.core.names import NAME
-from pipeline.core.params import Block, Fraction, Seed, nearest
+from pipeline.core.params import NO_SOURCE, Block, Fraction, Seed, nearest
 from pipeline.datasets.formats import FORMATS
 from pipeline.datasets.formats.format import Format
 
@@ -79,6 +79,7 @@ def _of_format(row: Format) -> type[DatasetParams]:
         f"{row.name}_dataset",
         __base__=DatasetParams,
         __module__=__name__,
+        __cls_kwargs__=NO_SOURCE,
         format=(Literal[row.name], _said("format")),  # type: ignore[arg-type]
         options=(row.Options, _said("options", row.Options())),
     )

@@ -5,17 +5,12 @@ from their defaults.
 """
 
 import codecs
-import hashlib
-import os
 import re
 import stat
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
-from filelock import FileLock, Timeout
 from pydantic import Field, TypeAdapter, ValidationError, create_model, field_validator, model_validator
 
 from pipeline.augment.params import AugmentParams
@@ -37,7 +32,6 @@ from pipeline.tracking.params import TrackParams
 from pipeline.training import params as training
 from pipeline.verification.params import ClassifyVerify, DetectVerify, LocalizeVerify
 
-TURN_S = 60
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")  # DVC takes a dot for a level and * ? [ for patterns
 NAMED = "letters, digits, _ and - only, up to 100, and no - at the start (it becomes a file name)"
 PREPROCESS = "Steps that all images go through before a net, or copies of training images, in order."
@@ -192,25 +186,6 @@ def rewrite(path: Path, text: str) -> None:
     marked, mode = path.read_bytes().startswith(codecs.BOM_UTF8), path.stat().st_mode
     write_text(path, f"\ufeff{text}" if marked else text)
     path.chmod(stat.S_IMODE(mode))
-
-
-@contextmanager
-def turn(path: Path) -> Iterator[None]:
-    """While this lasts, no other command reads and writes the file: of two at once, one's lines would be lost. Raises
-    InputError after TURN_S.
-    """
-    name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
-    lock = FileLock(Path(tempfile.gettempdir(), f"pocketlens-{os.getuid()}-{name}.lock"))  # a project has no file of it
-    try:
-        lock.acquire(timeout=TURN_S)
-    except Timeout:
-        raise InputError(
-            f"{path}: another command has been writing it for {TURN_S} s; end that, then try again"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def line_end(text: str) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 from pydantic import Field, TypeAdapter, ValidationError, create_model, field_validator, model_validator
 
 from pipeline.augment.params import AugmentParams
-from pipeline.augment.policies import fits
+from pipeline.augment.policies import why_unfit
 from pipeline.augment.steps import Step, Steps
 from pipeline.config.problems import describe
 from pipeline.core.errors import InputError
@@ -122,7 +122,7 @@ class Params(Block):
                     f"runs.{name}.task: {run.task} does not learn from dataset {run.dataset!r}, whose format "
                     f"{self.datasets[run.dataset].format} has labels for {', '.join(tasks)}"
                 )
-            if unfit := fits(self.datasets[run.dataset].augment.policy, run.task):
+            if unfit := why_unfit(self.datasets[run.dataset].augment.policy, run.task):
                 raise ValueError(f"datasets.{run.dataset}.augment.policy: {unfit}, the task of run {name!r}")
         return self
 

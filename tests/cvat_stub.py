@@ -38,6 +38,9 @@ class Known:
         self.made += 1
         return self.made
 
+    def now(self) -> str:
+        return f"2026-11-30T00:00:{self.number():09.6f}Z"
+
     def shown(self, task: int, name: str) -> list[dict[str, Any]]:
         """The shapes on the image with this name."""
         frame = next(i for i, f in enumerate(self.tasks[task]["frames"]) if f["name"] == name)
@@ -47,7 +50,7 @@ class Known:
         for task in tasks or self.tasks:
             for i, job in enumerate(self.tasks[task]["jobs"]):
                 if places is None or i in places:
-                    job |= {"state": "completed", "assignee": {"username": user}}
+                    job |= {"state": "completed", "assignee": {"username": user}, "updated_date": self.now()}
 
     def answer(self, method: str, path: str, query: dict[str, str], headers: Any, body: Any) -> tuple[int, Any]:
         if path == "/api/projects" and method == "POST":
@@ -94,7 +97,8 @@ class Known:
             starts = range(0, task["size"], task["segment_size"])
             task["jobs"] = [
                 {"id": self.number(), "state": "new", "type": "annotation", "assignee": None, "start_frame": start,
-                 "stop_frame": min(start + task["segment_size"], task["size"]) - 1} for start in starts
+                 "stop_frame": min(start + task["segment_size"], task["size"]) - 1, "updated_date": self.now()}
+                for start in starts
             ]  # fmt: skip
         return {"status": task["status"], "message": self.broken}
 

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.augment.policies import DRAWS, POLICIES, Row, augmenter, derived_seed
+from pipeline.augment.policies import DRAWS, POLICIES, Row, augmenter
 from pipeline.augment.policies.labels import MIN_VISIBLE, move_objects
 from pipeline.augment.policies.policy import Policy
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Landmark, Object
+from pipeline.core.seeds import derived_seed
 
 ROOT = Path(__file__).parent.parent
 PAIRS = ((0, 1), (2, 3))

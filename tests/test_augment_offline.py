@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import TypeAdapter
 
 from pipeline.augment.offline import augment_dataset
 from pipeline.augment.params import AugmentParams
 from pipeline.augment.policies import POLICIES, Row, augmenter
 from pipeline.augment.policies.policy import BORDER, Pixels, Points, Policy
 from pipeline.augment.selftest import self_test
+from pipeline.augment.steps import Steps
 from pipeline.config.params import read_params
 from pipeline.core.errors import InputError
 from pipeline.core.sample import (
@@ -152,6 +154,33 @@ def test_offline_copies(tmp_path, copies, labelled):
     assert (tmp_path / "out/deep/s1.jpg").samefile(source / "train/deep/s1.jpg")
     assert read_dataset(tmp_path / "out").counts == {"train": len(rows)}
     assert set(files_of(tmp_path / "report")) == {"contact_sheet.jpg", "self_test.json"}
+
+
+@pytest.mark.parametrize(("copies", "step"), [(1, []), (0, ["bilateral"])])
+def test_an_original_that_is_called_as_a_copy_is_refused(tmp_path, copies, step):
+    """Of images called cat.jpg and cat~1.jpg, which `ingest` takes, the copy of the one would replace the other."""
+    source = ingested(tmp_path / "in")
+    rows = read_samples(source / "train")
+    called = "1" if copies else "filtered"
+    (source / "train" / rows[2].file_name).rename(source / f"train/deep/s1~{called}.jpg")
+    rows[2] = replace(rows[2], id=f"s1~{called}", file_name=f"deep/s1~{called}.jpg")
+    write_samples(source / "train", rows)
+    steps = TypeAdapter(Steps).validate_python([{"step": name, "train_only": True} for name in step])
+    with pytest.raises(InputError, match=rf"train: 's1~{called}' \(deep/s1~{called}.jpg\) is called as a copy of 's1'"):
+        augment_dataset(source, tmp_path / "out", tmp_path / "report", AugmentParams(copies=copies), steps)
+    assert not (tmp_path / "out").exists()
+
+
+def test_copies_of_images_with_a_label_each_are_mirrored_as_in_training(tmp_path):
+    """Though the dataset has landmarks of the left and right, and no pairs."""
+    source = ingested(tmp_path / "in", labelled=False)
+    write_dataset(source, Dataset("herd", ["alpaca"], ["left_ear", "right_ear"], counts={"train": 4}))
+    flip = [{"transform": "HorizontalFlip", "p": 1.0}]
+    augment_dataset(source, tmp_path / "out", tmp_path / "report", AugmentParams(policy=flip, copies=1))
+    for row in read_samples(source / "train"):
+        mirrored = np.asarray(Image.open(source / "train" / row.file_name), float)[:, ::-1]
+        copy = np.asarray(Image.open(tmp_path / f"out/deep/{row.id}~1.jpg"), float)
+        assert np.abs(copy - mirrored).mean() < 0.2 * np.abs(copy - mirrored[:, ::-1]).mean()
 
 
 def test_offline_copies_are_the_same_bytes_from_any_number_of_processes(tmp_path, monkeypatch):

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from test_augment_offline import noise
 
-from pipeline.augment.policies import POLICIES, augmenter, unpaired
+from pipeline.augment.policies import POLICIES, augmenter, warps
 from pipeline.augment.policies.imgaug_policies import ucf101_warped
 from pipeline.augment.policies.labels import move_objects
 from pipeline.augment.policies.policy import BORDER
+from pipeline.augment.policies.sides import unpaired
 from pipeline.augment.policies.torchvision_policies import MOVES
 from pipeline.augment.policies.warps import (
     CORNERS,
@@ -176,6 +177,20 @@ def test_no_generator_of_the_process_is_drawn_from(policy):
 EARS = Dataset("herd", ["goat"], ["left_ear", "right_ear", "nose"], [(0, 1)])
 
 
+def test_a_mesh_moves_a_large_image_piece_by_piece_to_the_same_bytes(monkeypatch):
+    random = np.random.default_rng(1)
+    pixels = random.integers(0, 256, (131, 97, 3), dtype=np.uint8)
+    knots = warps.GRID + random.uniform(-0.9, 0.9, warps.GRID.shape) * warps.FURTHEST
+    matrix = warps.about_middle(warps.turn(0.3), np.array([97.0, 131.0]))
+    matrix[2, 0] = 1e-3
+    whole = meshed(pixels, matrix, knots)
+    warps._kept_triangles.cache_clear()
+    for piece in (1, 97 * 13, 97 * 131 - 1):
+        monkeypatch.setattr(warps, "PIECE", piece)
+        assert np.array_equal(meshed(pixels, matrix, knots), whole)
+    assert warps._kept_triangles.cache_info().currsize == 0, "of a large image nothing is kept"
+
+
 @pytest.mark.parametrize("policy", ["photo_geometry", "ucf101_torch"])
 def test_landmarks_that_look_sided_are_not_mirrored_without_pairs(policy):
     bare = replace(EARS, pairs=[])
@@ -191,6 +206,11 @@ def test_landmarks_that_look_sided_are_not_mirrored_without_pairs(policy):
     [
         (["left_ear", "right_ear"], "left_ear, right_ear look like left and right ones"),
         (["L_hand", "tail"], "L_hand look"),
+        (["leftEye", "RightEye", "tail"], "leftEye, RightEye look"),
+        (["LEye", "eyeR"], "LEye, eyeR look"),
+        (["leftear", "earright"], "leftear, earright look"),
+        (["LEFT_EAR", "l1"], "LEFT_EAR, l1 look"),
+        (["upright", "tail", "ear", "Lip"], ""),
         (["0", "1", "2"], "0, 1, 2 have numbers for names"),
         (["tail", "nose"], ""),
         (["0"], ""),
@@ -201,6 +221,11 @@ def test_why_a_dataset_is_never_mirrored(names, reason):
     said = unpaired(Dataset("herd", ["goat"], names))
     assert (reason in said) if reason else said == ""
     assert unpaired(EARS) == ""
+
+
+def test_images_that_have_a_label_each_are_mirrored_whatever_landmarks_there_are():
+    bare = replace(EARS, pairs=[])
+    assert augmenter("photo", bare, objects=False).mirrors and not augmenter("photo", bare).mirrors
 
 
 @pytest.mark.parametrize(

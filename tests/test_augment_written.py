@@ -54,6 +54,16 @@ def edges(pixels: np.ndarray) -> np.ndarray:
         ([{"transform": "Rotate", "border_mode": "constnt"}], "did you mean 'constant'"),
         ([{"transform": "Affine", "border_mode": 4}], "Affine.border_mode: found 4"),
         ([{"transform": "ToGray", "p": 2}], "0: ToGray: p: .*found 2"),
+        ([{"transform": "ToGray", "num_output_channels": 1}], "0: ToGray: makes 127 x 95 of uint8 of an image of"),
+        ([{"transform": "ChannelDropout", "channel_drop_range": [3, 3]}], "0: ChannelDropout: fails on an image of"),
+        (
+            [{"transform": "Downscale", "scale_range": [0.001, 0.002], "p": 0}],
+            "0: Downscale: fails on an image of 95 x",
+        ),
+        (
+            [{"transform": "Affine", "rotate": [30, 40], "fit_output": True}],
+            "0: Affine: makes .* expected the same again",
+        ),
         ([{"transform": "Rotate"}, {"transform": "Affine"}], "Rotate and Affine: the second would bring back"),
     ],
 )

@@ -70,6 +70,16 @@ def test_no_answer_is_nothing_to_fit(how: str) -> None:
         fitted(how, Scored([], np.array([]), np.array([])))
 
 
+@pytest.mark.parametrize("fit", [PLATT, {"by": "isotonic", "scores": [0.4, 0.6], "right": [0.3, 0.4]}])
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=5), st.booleans())
+def test_the_answer_stays_the_first(fit: dict[str, Any], drawn: list[float], none: bool) -> None:
+    total = sum(drawn) or 1.0
+    scores = {"1": 0.0, **{f"l{i}": score / total for i, score in enumerate(drawn)}} if none else {"a": 0.55, "b": 0.45}
+    label = max(scores, key=lambda name: scores[name])
+    told = calibrated(Sample("1", "", 8, 8, label=label, scores=scores), {"calibration": fit}).scores
+    assert told[label] == worth(scores[label], fit) == max(told.values()) and sum(told.values()) <= 1 + 1e-5
+
+
 def test_a_classifier_that_is_certain_leaves_the_others_alike() -> None:
     said = Sample("1", "", 8, 8, label="a", scores={"a": 1.0, "b": 0.0, "c": 0.0})
     shares = calibrated(said, {"calibration": PLATT}).scores

@@ -16,6 +16,7 @@ from pipeline.annotation.cvat_server import Cvat
 from pipeline.core.errors import InputError
 from pipeline.core.layer import content_of, read_layer
 from pipeline.core.sample import SPLITS, Dataset, Object, read_samples, write_dataset, write_samples
+from pipeline.core.turns import turn
 
 
 @pytest.fixture
@@ -35,12 +36,13 @@ def send(*more: str) -> None:
 
 
 def fetch(*more: str) -> dict[str, Any]:
-    cli._run(["annotated", "herd", "--name", "round1", "--from", "cvat", *more])
-    return {s.id: s for s in read_layer("labels/herd/round1.jsonl")}
+    name = more[1] if more[:1] == ("--name",) else "round1"
+    cli._run(["annotated", "herd", "--name", name, "--from", "cvat", *more])
+    return {s.id: s for s in read_layer(f"labels/herd/{name}.jsonl")}
 
 
-def rules() -> list[tuple[str, str]]:
-    rows = csv.DictReader(io.StringIO(Path("labels/herd/round1.ledger.csv").read_text()))
+def rules(name: str = "round1") -> list[tuple[str, str]]:
+    rows = csv.DictReader(io.StringIO(Path(f"labels/herd/{name}.ledger.csv").read_text()))
     return [(row["file"], row["rule"]) for row in rows]
 
 
@@ -66,7 +68,95 @@ def test_what_nobody_has_touched_comes_back_as_it_went(server, capsys):
         assert said.against == content_of(sample) == content_of(replace(sample, objects=said.objects))
         assert (said.state, said.by) == ("labelled" if sample.objects else "empty", "ann")
     assert rules() == []
-    assert fetch("--project", "1") == found
+
+
+@pytest.mark.parametrize("change", [{"state": "completed"}, {"state": "in progress"}, {}])
+def test_a_job_that_changes_while_it_is_fetched_is_a_draft(server, monkeypatch, change):
+    """As it is completed, or what is drawn in it changed, between two calls."""
+    known, truth = server
+    send()
+    ((number, task),) = known.tasks.items()
+    if change.get("state") != "completed":
+        known.complete()
+    jobs = Cvat.jobs
+
+    def changing(self, asked):
+        found = jobs(self, asked)
+        task["jobs"][0] |= change | {"updated_date": known.now()}
+        known.shown(number, "train-0.jpg")[0]["source"] = "manual"
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Cvat, "jobs", changing)
+        found = fetch()
+    assert {said.state for said in found.values()} == {"untouched"}
+    assert rules() == [("train-0", "draft")]
+    known.complete()
+    assert fetch()["train-0"].objects == truth[0].objects
+
+
+def test_the_project_with_the_number_is_fetched_whatever_it_is_called(server):
+    known, truth = server
+    send()
+    known.complete()
+    found = fetch()
+    known.projects.append({"id": known.number(), "name": known.projects[0]["name"]})  # the newest of that name
+    with pytest.raises(InputError, match=r"projects/\d+: no label 'cow'"):
+        fetch("--name", "newest")
+    assert fetch("--name", "first", "--project", "1") == found
+    known.projects[0]["name"] = f"cows of {known.projects[0]['name']}"
+    assert fetch("--name", "renamed", "--project", "1") == found and len(found) == len(truth)
+    known.projects[0]["name"] = "cows"
+    with pytest.raises(InputError, match="the title is 'cows'; expected one that ends in 8 hex digits"):
+        fetch("--name", "lost", "--project", "1")
+
+
+def test_of_an_image_in_two_tasks_the_completed_job_counts(server):
+    known, truth = server
+    send("--ids", _ids("train-0"))
+    first = dict(known.tasks)
+    known.tasks.clear()
+    send()
+    (second,) = known.tasks
+    known.tasks = first | known.tasks
+    known.complete(second)
+    found = fetch()
+    assert [found[s.id].state for s in truth] == [*["labelled"] * 4, "empty"]
+    assert rules() == [("train-0", "listed_twice")]
+
+
+def test_what_was_never_sent_is_not_listed(server, monkeypatch):
+    known, _ = server
+    known.broken = "No media"
+    with pytest.raises(InputError, match="images are not taken: No media"):
+        send()
+    assert known.tasks == {} and list(Path("labels/herd/.sent").iterdir()) == []
+    known.broken = ""
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Cvat, "upload", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        send()
+    send("--ids", _ids("train-0"))
+    known.complete()
+    assert fetch().keys() == {"train-0"} and rules() == []
+
+
+def test_two_who_send_at_once_take_nothing_from_each_other(server):
+    send()
+    (file,) = Path("labels/herd/.sent").iterdir()
+    key = file.name.split("-")[1]
+    with turn(file.with_name(f"cvat-{key}.jsonl")), pytest.raises(InputError, match="another command is writing it"):
+        send()
+
+
+def test_an_image_that_went_since_it_was_ingested_is_named(server, monkeypatch):
+    def gone(*_):
+        Path("data/ingested/herd/train/ä%41.jpg").unlink()
+        return whole(*_)
+
+    whole = Cvat.label_ids
+    monkeypatch.setattr(Cvat, "label_ids", gone)
+    with pytest.raises(InputError, match=r"herd/train/ä%41\.jpg: no such image"):
+        send()
 
 
 def test_what_is_in_a_job_that_is_not_completed_is_a_draft(server, monkeypatch, capsys):
@@ -100,7 +190,14 @@ def test_what_a_person_deleted_is_gone_and_what_is_odd_is_a_row(server):
     known.complete(number)
     found = fetch("--by", "eve")
     assert (found["train-0"].state, found["train-0"].by) == ("empty", "eve") and "train-4" not in found
-    assert {rule for _, rule in rules()} == {"other_shape", "unknown_task", "not_there"}
+    assert set(rules()) == {
+        ("train-1", "other_shape"), (task["name"], "other_shape"), ("of another/one", "unknown_task"),
+        ("train-4", "deleted_there")
+    }  # fmt: skip
+    del known.tasks[number]
+    with pytest.raises(InputError, match="has 4 answers that the project does not"):
+        fetch()
+    assert fetch("--name", "round2") == {} and ("", "not_there") in rules("round2")
 
 
 def test_held_out_images_go_out_blind(server, capsys):
@@ -281,6 +378,11 @@ def test_a_project_whose_labels_were_changed_is_refused(server):
             "--task: says nothing with --from cvat",
         ),
         (["annotated", "herd", "--name", "a", "--xml", "x", "--from", "cvat"], "--from: says nothing with --xml"),
+        (
+            ["annotate", "herd", "--to", "cvat", "--out", "x/.."],
+            r"--out x/\.\.: a folder called '\.\.'; expected letters",
+        ),
+        (["annotated", "herd", "--name", "a", "--xml", "x", "--task", "a/b"], "--task 'a/b': expected letters"),
         (["annotated", "herd", "--name", "a", "--from", "cvat"], r"no project 'herd .*'; `pocketlens annotate` makes"),
     ],
 )

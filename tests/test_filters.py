@@ -61,6 +61,17 @@ def quilt() -> np.ndarray:
     return np.clip(pixels, 0, 255).astype(np.uint8)
 
 
+def test_what_else_opencv_says_in_grabcut_is_not_taken_for_too_few_pixels(monkeypatch):
+    def full(*_):
+        error = cv2.error("out of memory")
+        error.code = cv2.Error.StsNoMem
+        raise error
+
+    monkeypatch.setattr(cv2, "grabCut", full)
+    with pytest.raises(cv2.error, match="out of memory"):
+        grabcut(disc(), [DISC], 1, **CUT)
+
+
 def test_grabcut_is_the_same_whatever_ran_before_it():
     """k-means draws from OpenCV's generator of the thread, which others use and imgaug sets back."""
     jobs = [(seed, threads) for seed in range(8) for threads in (1, 4)]

@@ -401,7 +401,8 @@ def test_scores_are_calibrated_as_ours_are(serve, window) -> None:
     said = Sample("", "", 8, 8, label="cow", scores={"1": 0.08, "cow": 0.9, "pig": 0.02})
     boxes = [Object("cow", (0, 0, 1, 1), score=score) for score in (0.999999, 0.8, 0.65, 0.5, 0.3, 0.001)]
     for fit in ({"by": "platt", "slope": 0.5, "offset": -0.2}, knots, None):
-        for ours in (said, replace(said, scores=None, objects=boxes), replace(said, scores={"cow": 1.0})):
+        close = replace(said, scores={"1": 0.44, "cow": 0.46, "pig": 0.1})
+        for ours in (said, close, replace(said, scores=None, objects=boxes), replace(said, scores={"cow": 1.0})):
             found = in_page(window, "calibrate.js", "m.calibrated(values[0], values[1])", ours.to_json(), fit)
             assert_same(Sample.from_json(found), calibrated(ours, {"calibration": fit}))
 

@@ -9,13 +9,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from urllib.parse import quote
 from xml.etree.ElementTree import Element
 
 from defusedxml.ElementTree import iterparse
 
 from pipeline.annotation.fetched import Fetched, drop_strange, not_there, unknown_class
 from pipeline.annotation.outgoing import clipped
-from pipeline.annotation.project import Project
+from pipeline.annotation.project import KEY, Project
 from pipeline.annotation.sent import Sent, read_sent, write_sent
 from pipeline.annotation.snap import snap
 from pipeline.core.errors import InputError
@@ -38,10 +39,15 @@ def listed(project: Project, task: str) -> Path:
     return project.listed.with_name(f"cvat-{task}.jsonl")
 
 
+def list_of(project: Project, task: str) -> Path:
+    """The file that says what was sent by the API in the task with this name."""
+    return listed(project, f"{project.key}-{quote(task[-KEY:], safe='')}")
+
+
 def send(folder: Path, project: Project, rows: list[Sent]) -> str:
     """Make `folder`, of which a task is made by hand: `images/`, `labels.json` and `annotations.xml`; returns words on
-    it. What was sent is listed before, for each folder apart. Raises InputError if the folder is there already, or
-    another task has its name.
+    it. What was sent is listed for each folder apart, before it is there. Raises InputError if the folder is there
+    already, or another task has its name.
     """
     if folder.exists():
         raise InputError(f"{folder}: is there already; expected a new folder")
@@ -51,14 +57,14 @@ def send(folder: Path, project: Project, rows: list[Sent]) -> str:
     )
     if known not in ({}, now):
         raise InputError(f"{folder}: {file} lists another task of this name; expected another --out")
-    write_sent(file, rows)
     with new_folder(folder) as place:
         (place / "images").mkdir()
         for row in rows:
-            image = project.folder / str(row.sample.split) / row.sample.file_name
-            shutil.copyfile(image, place / "images" / name_of(row))  # no link: in there people may edit
+            # no link: in there people may edit
+            shutil.copyfile(project.image(row.sample), place / "images" / name_of(row))
         write_xml(place / "annotations.xml", project.dataset, [plain(row) for row in rows])
         write_json(place / "labels.json", labels_of_task(project.dataset))
+        write_sent(file, rows)
     blind = sum(not row.shown for row in rows)
     return f"{folder}: {len(rows)} images" + (f", {blind} of them blind" if blind else "")
 
@@ -207,7 +213,7 @@ class Taking:
         if self.empty and not self.project.classify:
             return self._by_person(row, "empty")
         if row.shown and (row.sample.objects or row.sample.label is not None):
-            self._row(row.sample.id, "no_shapes", "had some; CVAT's XML does not say whether on purpose", "noted")
+            self._row(row.sample.id, "no_shapes", "had some; CVAT does not say whether on purpose", "noted")
         return untouched(row)
 
     def _answer(self, image: Element, row: Sent) -> tuple[list[str], list[Object], int]:

@@ -2,20 +2,19 @@
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import count
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 from xml.etree.ElementTree import Element
 
-from pipeline.annotation.cvat import listed, name_of, plain
+from pipeline.annotation.cvat import list_of, listed, name_of, plain
 from pipeline.annotation.cvat_server import Cvat
 from pipeline.annotation.project import KEY, Project
-from pipeline.annotation.sent import Sent, read_sent, write_sent
-from pipeline.annotation.server import TRIES, BusyError
+from pipeline.annotation.sent import Sent, changed_words, new_words, read_sent, write_sent
+from pipeline.annotation.server import BusyError
 from pipeline.core.errors import InputError
 from pipeline.core.layer import content_of
+from pipeline.core.turns import turn
 from pipeline.datasets.formats.cvat_write import image_element, labels_of_task, skeletons_of
 
 BATCH = 500  # images in a task
@@ -37,20 +36,20 @@ class _Left:
     changed: list[str] = field(default_factory=list)  # ids
 
 
-def list_of(project: Project, task: str) -> Path:
-    """The file that says what was sent in the task with this name."""
-    return listed(project, f"{project.key}-{quote(task[-KEY:], safe='')}")
-
-
 def send(server: Cvat, project: Project, rows: list[Sent]) -> str:
     """Have each image of `rows` in a task of the project, once; returns words on what was done.
 
     Images that are there stay. What was to be shown with them is added where a run was cut before that, and only into a
     task without annotations whose jobs are all new. What is new is listed before it goes out. Raises InputError if the
-    project has other labels, or a task does not have what was sent in the end.
+    project has other labels, a task does not have what was sent in the end, or another process sends from here.
     """
+    with turn(listed(project, project.key), wait_s=0):
+        return _sent(server, project, rows)
+
+
+def _sent(server: Cvat, project: Project, rows: list[Sent]) -> str:
     number = server.project(project.title) or server.new_project(project.title, labels_of_task(project.dataset))
-    ids = label_ids(server, number, project)
+    ids = server.label_ids(number, project)
     there = _there(server, number, project)
     known = {name for task in there for name in task.names}
     new = [row for row in rows if name_of(row) not in known]
@@ -63,26 +62,9 @@ def send(server: Cvat, project: Project, rows: list[Sent]) -> str:
     return _words(where, rows, new, len(made), left)
 
 
-def label_ids(server: Cvat, number: int, project: Project) -> dict[tuple[str, str], int]:
-    """The ids of the project's labels by ("", name), of the points of a skeleton by (its name, name). Raises InputError
-    if one of the dataset's is not there.
-    """
-    found = dict[tuple[str, str], int]()
-    for label in server.labels(number):
-        if not label.get("has_parent"):
-            found["", label["name"]] = label["id"]
-        found |= {(label["name"], part["name"]): part["id"] for part in label.get("sublabels") or []}
-    for label in labels_of_task(project.dataset):
-        wanted = [("", label["name"]), *((label["name"], part["name"]) for part in label.get("sublabels", []))]
-        if missing := [name for skeleton, name in wanted if (skeleton, name) not in found]:
-            where = f"{server.url}/projects/{number}"
-            raise InputError(f"{where}: no label {missing[0]!r}; expected {project.title!r} as it was made")
-    return found
-
-
 def _there(server: Cvat, number: int, project: Project) -> list[_Task]:
-    """The tasks with images. Of those that are listed here, one that was cut before it had any is removed: nobody can
-    have worked in it.
+    """The tasks with images. Of those that are listed here, one that was cut before it had any is removed, with its
+    list: nobody can have worked in it.
     """
     found = []
     for task in server.tasks(number):
@@ -92,17 +74,16 @@ def _there(server: Cvat, number: int, project: Project) -> list[_Task]:
         if task["size"]:
             names = [frame["name"] for frame in server.frames(task["id"])[0]]
             found.append(_Task(task["id"], task["name"], names))
-        elif list_of(project, task["name"]).exists():
+        elif (file := list_of(project, task["name"])).exists():
             server.remove_task(task["id"])
+            file.unlink()
     return found
 
 
 def _made(server: Cvat, number: int, project: Project, rows: list[Sent]) -> _Task:
     content = json.dumps([row.to_json() for row in rows])
     name = f"{project.title} {hashlib.sha256(content.encode()).hexdigest()[:KEY]}"
-    write_sent(list_of(project, name), rows)
-    images = {name_of(row): project.folder / str(row.sample.split) / row.sample.file_name for row in rows}
-    id = _uploaded(server, number, project, name, images)
+    id = _uploaded(server, number, project, name, rows)
     frames, _ = server.frames(id)
     wanted = [(name_of(row), row.sample.width, row.sample.height) for row in rows]
     came = [(frame["name"], frame["width"], frame["height"]) for frame in frames]
@@ -113,21 +94,30 @@ def _made(server: Cvat, number: int, project: Project, rows: list[Sent]) -> _Tas
     return _Task(id, name, [frame["name"] for frame in frames])
 
 
-def _uploaded(server: Cvat, number: int, project: Project, name: str, images: dict[str, Path]) -> int:
-    """A call that failed may have done its work: what is there is looked up before it is made again."""
-    for tried in count(1):
-        try:
-            task = server.new_task(number, name)
-            server.upload(task, images)
-        except BusyError:
-            if tried == TRIES:
-                raise
-        else:
-            break
-        server.pause(tried)
-        if made := [there.id for there in _there(server, number, project) if there.name == name]:
+def _uploaded(server: Cvat, number: int, project: Project, name: str, rows: list[Sent]) -> int:
+    """The number of the task with this name, once it has the images. Of one that the server refuses nothing is left."""
+    images = {name_of(row): project.image(row.sample) for row in rows}
+
+    def there() -> list[int]:
+        return [task.id for task in _there(server, number, project) if task.name == name]
+
+    def upload(tried: int) -> int:
+        if tried and (made := there()):
             return made[0]
-    return task
+        write_sent(list_of(project, name), rows)
+        task = server.new_task(number, name)
+        server.upload(task, images)
+        return task
+
+    try:
+        return server.insist(upload)
+    except BusyError:
+        raise  # whether the task is there nobody knows
+    except InputError:
+        with suppress(InputError):  # what was refused first is to be said
+            if not there():
+                list_of(project, name).unlink(missing_ok=True)
+        raise
 
 
 def _show(
@@ -141,19 +131,15 @@ def _show(
     both = [(asked[name], row) for name, row in sent.items() if name in asked]
     left.changed += [now.sample.id for now, was in both if _as_it_goes_out(now) != _as_it_goes_out(was)]
     tags, shapes = _annotations(project, task, sent, ids)
-    for tried in count(1):
+
+    def show(_: int) -> None:
         there = server.annotations(task.id)
         if _begun(there, server.jobs(task.id)):
             left.begun.append(task.name)
         elif not any(there.values()) and (tags or shapes):
-            try:
-                server.add_annotations(task.id, tags, shapes)
-            except BusyError:
-                if tried == TRIES:
-                    raise
-                server.pause(tried)
-                continue
-        return
+            server.add_annotations(task.id, tags, shapes)
+
+    server.insist(show)
 
 
 def _as_it_goes_out(row: Sent) -> tuple[str, ...]:
@@ -194,18 +180,10 @@ def _shape(element: Element, frame: int, ids: dict[tuple[str, str], int], skelet
 
 
 def _words(where: str, rows: list[Sent], new: list[Sent], tasks: int, left: _Left) -> str:
-    blind = sum(not row.shown for row in new)
-    said = f"{where}: {len(new)} images sent" + (f" in {tasks} tasks" if tasks > 1 else "")
-    said += f", {blind} of them blind" if blind else ""
-    said += f", {len(rows) - len(new)} were there" if len(new) < len(rows) else ""
+    said = f"{where}: {new_words(new, rows, tasks)}"
     if left.begun:
         said += f"; people have worked in {', '.join(left.begun)}: left as they left it"
-    if left.changed:
-        said += (
-            f"; {len(left.changed)} are there with the image, labels or predictions of before (first: "
-            f"{left.changed[0]}): fetch what people did by `pocketlens annotated`, delete their tasks in CVAT, and "
-            "send them anew"
-        )
+    said += changed_words(left.changed, "with the image, labels or predictions of before", "cvat")
     if left.unlisted:
         said += (
             f"; what was sent in {', '.join(left.unlisted)} is not listed here: get the files of labels/*/.sent from "

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from pipeline.annotation.project import Project
 from pipeline.annotation.server import Server
 from pipeline.core.errors import InputError
+from pipeline.datasets.formats.cvat_write import labels_of_task
 
 UPLOAD = 64 * 2**20  # bytes of images in a call
 JOB = 50  # images; of a job that is not completed nothing is taken
@@ -26,7 +28,6 @@ class Cvat(Server):
         self._session.headers["Accept"] = "application/vnd.cvat+json"
 
     def project(self, title: str) -> int | None:
-        """The number of the newest with this title."""
         found = self._pages(f"/api/projects?{urlencode({'name': title, 'page_size': 100})}", "id", "name")
         return max((row["id"] for row in found if row["name"] == title), default=None)
 
@@ -38,8 +39,21 @@ class Cvat(Server):
         answer = self._json("POST", "/api/projects", tries=1, json={"name": title, "labels": labels})
         return int(self._value(answer, "id", "/api/projects"))
 
-    def labels(self, project: int) -> list[dict[str, Any]]:
-        return self._pages(f"/api/labels?project_id={project}&page_size=100", "id", "name")
+    def label_ids(self, number: int, project: Project) -> dict[tuple[str, str], int]:
+        """The ids of the labels of the project with this number by ("", name), of the points of a skeleton by (its
+        name, name). Raises InputError if one of the dataset's is not there.
+        """
+        found = dict[tuple[str, str], int]()
+        for label in self._pages(f"/api/labels?project_id={number}&page_size=100", "id", "name"):
+            if not label.get("has_parent"):
+                found["", label["name"]] = label["id"]
+            found |= {(label["name"], part["name"]): part["id"] for part in label.get("sublabels") or []}
+        for label in labels_of_task(project.dataset):
+            wanted = [("", label["name"]), *((label["name"], part["name"]) for part in label.get("sublabels", []))]
+            if missing := [name for skeleton, name in wanted if (skeleton, name) not in found]:
+                where = f"{self.url}/projects/{number}"
+                raise InputError(f"{where}: no label {missing[0]!r}; expected {project.title!r} as it was made")
+        return found
 
     def tasks(self, project: int) -> list[dict[str, Any]]:
         return self._pages(f"/api/tasks?project_id={project}&page_size=100", "id", "name", "size")
@@ -94,7 +108,7 @@ class Cvat(Server):
 
     def jobs(self, task: int) -> list[dict[str, Any]]:
         """Those in which a task is annotated."""
-        keys = "id", "state", "start_frame", "stop_frame"
+        keys = "id", "state", "start_frame", "stop_frame", "updated_date"
         rows = self._pages(f"/api/jobs?task_id={task}&page_size=100", *keys)
         return [row for row in rows if row.get("type", "annotation") == "annotation"]
 

@@ -1,46 +1,20 @@
 """What people did in Label Studio, as a label layer: a statement for each image that was sent, by our id and pixels."""
 
-import re
 from collections import Counter
 from dataclasses import replace
 from typing import Any
 
 from pipeline.annotation.agreement import agree, one_of
 from pipeline.annotation.answers import Answer, answer_of
-from pipeline.annotation.cvat_server import Cvat
 from pipeline.annotation.fetched import Fetched, not_there
 from pipeline.annotation.label_studio import LabelStudio
-from pipeline.annotation.project import KEY, Project
+from pipeline.annotation.project import Project
 from pipeline.annotation.sending import ID, PIXELS
 from pipeline.annotation.sent import Sent, read_sent
 from pipeline.core.errors import InputError
 from pipeline.core.layer import Statement
 from pipeline.core.sample import Sample
 from pipeline.datasets.formats.reading import Problem
-
-
-def number_of(server: LabelStudio, project: Project) -> int:
-    """Of the project on the server. Raises InputError if it is not there."""
-    found = server.projects().get(project.title)
-    if found is None:
-        raise InputError(
-            f"{server.url}: no project {project.title!r}; `pocketlens annotate` makes it, --project N names another one"
-        )
-    return found
-
-
-def key_in(server: LabelStudio | Cvat, number: int) -> str:
-    """What the project is listed under: the end of its title. The labels may have been others when it was made.
-
-    Raises InputError if the title does not end so.
-    """
-    title = server.title(number)
-    if not re.fullmatch(f"[0-9a-f]{{{KEY}}}", title[-KEY:]):
-        raise InputError(
-            f"{server.url}/projects/{number}: the title is {title!r}; expected one that ends in {KEY} hex digits, as "
-            "`pocketlens annotate` made it: was it changed?"
-        )
-    return title[-KEY:]
 
 
 def fetch(server: LabelStudio, number: int, project: Project, reviewers: list[str]) -> Fetched:

@@ -28,12 +28,9 @@ class LabelStudio(Server):
         if not self._personal:
             self._proof, self.tokens = f"Token {self._token}", f"{TOKENS}; {LEGACY}"
 
-    def projects(self) -> dict[str, int]:
-        """The ids of the projects by title, of two with one title the newer."""
-        found: dict[str, int] = {}
-        for row in self._pages("/api/projects/?page_size=1000&fields=id,title&include=id,title", "id", "title"):
-            found[row["title"]] = max(row["id"], found.get(row["title"], 0))
-        return found
+    def project(self, title: str) -> int | None:
+        found = self._pages("/api/projects/?page_size=1000&fields=id,title&include=id,title", "id", "title")
+        return max((row["id"] for row in found if row["title"] == title), default=None)
 
     def title(self, project: int) -> str:
         path = f"/api/projects/{project}/"
@@ -48,7 +45,8 @@ class LabelStudio(Server):
 
     def serve_folder(self, project: int, path: str) -> None:
         """Let the project show the images below `path`, as the server calls it; nothing is imported from there."""
-        known = self._json("GET", f"/api/storages/localfiles?project={project}", kind=list)
+        place = f"/api/storages/localfiles?project={project}"
+        known = self._rows(self._json("GET", place, kind=list), place, "path")
         if all(row["path"] != path for row in known):
             storage = {"project": project, "path": path, "title": "Pocketlens", "use_blob_urls": True}
             self._json("POST", "/api/storages/localfiles", json=storage)
@@ -77,7 +75,8 @@ class LabelStudio(Server):
 
     def remove_predictions(self, task: int, version: str | None) -> None:
         """Take those of the model `version` from the task, all if None, so that none is there twice."""
-        for row in self._json("GET", f"/api/predictions/?task={task}", kind=list):
+        path = f"/api/predictions/?task={task}"
+        for row in self._rows(self._json("GET", path, kind=list), path, "id", "model_version"):
             if version in (None, row["model_version"]):
                 self._done("DELETE", f"/api/predictions/{row['id']}/")
 

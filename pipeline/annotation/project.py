@@ -4,7 +4,8 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.core.sample import SPLITS, Dataset, read_dataset, read_samples
+from pipeline.core.errors import InputError
+from pipeline.core.sample import SPLITS, Dataset, Sample, read_dataset, read_samples
 from pipeline.datasets.formats.label_studio_config import config_of
 from pipeline.datasets.formats.xml_names import refuse_in_xml
 
@@ -30,6 +31,13 @@ class Project:
     @property
     def title(self) -> str:
         return f"{self.name[: LONGEST_TITLE - KEY - 1]} {self.key}"
+
+    def image(self, sample: Sample) -> Path:
+        """The file of an ingested image. Raises InputError if it is not there."""
+        file = self.folder / str(sample.split) / sample.file_name
+        if not file.is_file():
+            raise InputError(f"{file}: no such image; `make repro` ingests the dataset again")
+        return file
 
 
 def project_of(name: str, ingested: Path, labels: Path, key: str = "") -> Project:

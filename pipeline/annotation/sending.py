@@ -8,8 +8,8 @@ from typing import Any
 from pipeline.annotation.label_studio import LabelStudio
 from pipeline.annotation.outgoing import clipped
 from pipeline.annotation.project import Project
-from pipeline.annotation.sent import Sent, read_sent, write_sent
-from pipeline.annotation.server import TRIES, BusyError
+from pipeline.annotation.sent import Sent, changed_words, new_words, read_sent, write_sent
+from pipeline.annotation.server import BusyError
 from pipeline.core.errors import InputError
 from pipeline.datasets.formats.label_studio_write import place_of, regions_of
 
@@ -38,7 +38,7 @@ def send(server: LabelStudio, project: Project, rows: list[Sent], sure: dict[str
     once it is there: a run that was cut does that again. Raises InputError if the server does not show the images, or
     they are not all there in the end.
     """
-    number = server.projects().get(project.title) or server.new_project(
+    number = server.project(project.title) or server.new_project(
         project.title, project.config, enable_empty_annotation=True, show_skip_button=True, show_collab_predictions=True
     )
     _serve(server, number, project, rows[0], wishes.root)
@@ -111,19 +111,11 @@ def _of_unlisted(rows: list[Sent], project: Project) -> str:
 
 
 def _words(where: str, rows: list[Sent], found: _Sorted) -> str:
-    new, again, changed = found.new, [row for row in found.again if row.shown], found.changed
-    blind = sum(not row.shown for row in new)
-    said = f"{where}: {len(new)} images sent" + (f", {blind} of them blind" if blind else "")
-    if len(new) < len(rows):
-        said += f", {len(rows) - len(new)} were there"
+    again = [row for row in found.again if row.shown]
+    said = f"{where}: {new_words(found.new, rows)}"
     if again:
         said += f"; {len(again)} of these now show {again[0].shown}"
-    if changed:
-        said += (
-            f"; {len(changed)} are there as they looked before (first: {changed[0].sample.id}): fetch them with "
-            "`pocketlens annotated`, delete their tasks, and send them anew"
-        )
-    return said
+    return said + changed_words([row.sample.id for row in found.changed], "as they looked before", "label-studio")
 
 
 class _Tasks:
@@ -164,25 +156,18 @@ def _serve(server: LabelStudio, number: int, project: Project, first: Sent, root
     found = server.file(place)
     if found is None:
         raise InputError(f"{server.url}{place}: the server does not show this image; {cure}")
-    content = (project.folder / str(first.sample.split) / first.sample.file_name).read_bytes()
+    content = project.image(first.sample).read_bytes()
     if hashlib.sha256(found).digest() != hashlib.sha256(content).digest():
         raise InputError(f"{server.url}{place}: the server shows another file than {project.folder} has; {cure}")
 
 
 def _add_all(server: LabelStudio, project: int, tasks: list[dict[str, Any]]) -> None:
-    """A call that failed may have done its work: what is there is looked up before it is made again."""
-    for tried in range(1, TRIES + 1):
-        try:
-            for batch in _batches(tasks):
-                server.add_tasks(project, batch)
-        except BusyError:
-            if tried == TRIES:
-                raise
-            server.pause(tried)
-            there = {task["data"].get(ID) for task in server.tasks(project)}
-            tasks = [task for task in tasks if task["data"][ID] not in there]
-        else:
-            return
+    def add(tried: int) -> None:
+        there = {task["data"].get(ID) for task in server.tasks(project)} if tried else set()
+        for batch in _batches([task for task in tasks if task["data"][ID] not in there]):
+            server.add_tasks(project, batch)
+
+    server.insist(add)
 
 
 def _check_all(server: LabelStudio, project: int, rows: list[Sent]) -> None:

@@ -62,3 +62,29 @@ def read_sent(path: Path) -> dict[str, Sent]:
             raise InputError(f"{path}:{number}: not an image that was sent: {error!r}") from None
         rows[row.sample.id] = row
     return rows
+
+
+def new_words(new: list[Sent], rows: list[Sent], tasks: int = 1) -> str:
+    """What was done with `rows`, of which those in `new` were sent, in so many tasks.
+
+    >>> row = Sent(Sample("1", "1.jpg", 8, 8), "ab", "0f", "cd")
+    >>> new_words([row], [row, row])
+    '1 images sent, 1 of them blind, 1 were there'
+    """
+    blind, there = sum(not row.shown for row in new), len(rows) - len(new)
+    said = f"{len(new)} images sent" + (f" in {tasks} tasks" if tasks > 1 else "")
+    return said + (f", {blind} of them blind" if blind else "") + (f", {there} were there" if there else "")
+
+
+def changed_words(ids: list[str], how: str, tool: str) -> str:
+    """What to do about those that were sent before, and are otherwise now; "" if there are none.
+
+    >>> changed_words([], "as they looked before", "cvat")
+    ''
+    """
+    if not ids:
+        return ""
+    return (
+        f"; {len(ids)} are there {how} (first: {ids[0]}): fetch them by `pocketlens annotated --from {tool}`, delete "
+        "their tasks, and send them anew"
+    )

@@ -1,16 +1,21 @@
 """A server of an annotation tool, asked over `requests`: who asks, what a busy one gets, and what is no answer."""
 
+import re
 import time
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Any, Self, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import requests
+from urllib3.exceptions import ProtocolError
 
+from pipeline.annotation.project import KEY
 from pipeline.core.errors import InputError, without_password
 
 TRIES = 4  # of a call that a busy server did not answer: SQLite is locked while another one writes
 BUSY = (429, 500, 502, 503, 504)
 TIMEOUT_S = 300  # of an import; what nobody answers fails at once
+T = TypeVar("T")
 
 
 class BusyError(InputError):
@@ -44,6 +49,46 @@ class Server:
     def __exit__(self, *_: object) -> None:
         self._session.close()
 
+    def project(self, title: str) -> int | None:
+        """The number of the newest project with this title."""
+        raise NotImplementedError
+
+    def title(self, project: int) -> str:
+        """Of the project with this number."""
+        raise NotImplementedError
+
+    def number_of(self, title: str) -> int:
+        """Of the newest project with this title. Raises InputError if there is none."""
+        number = self.project(title)
+        if number is None:
+            wanted = "`pocketlens annotate` makes it, --project N names another one"
+            raise InputError(f"{self.url}: no project {title!r}; {wanted}")
+        return number
+
+    def key_in(self, number: int) -> str:
+        """What the project is listed under: the end of its title. The labels may have been others when it was made.
+
+        Raises InputError if the title does not end so.
+        """
+        title = self.title(number)
+        if not re.fullmatch(f"[0-9a-f]{{{KEY}}}", title[-KEY:]):
+            raise InputError(
+                f"{self.url}/projects/{number}: the title is {title!r}; expected one that ends in {KEY} hex digits, as "
+                "`pocketlens annotate` made it: was it changed?"
+            )
+        return title[-KEY:]
+
+    def insist(self, do: Callable[[int], T]) -> T:
+        """What `do` returns, which gets how often it was tried before. A call that failed may have done its work: where
+        that is not 0, `do` is to look up what is there before it does anything again.
+        """
+        for tried in range(TRIES - 1):
+            try:
+                return do(tried)
+            except BusyError:
+                self.pause(tried + 1)
+        return do(TRIES - 1)
+
     def pause(self, tried: int) -> None:
         """Before the next try, after so many that a busy server did not answer."""
         time.sleep(self.wait * 2 ** (tried - 1))
@@ -57,8 +102,23 @@ class Server:
             asked.add(page)
             answer = self._json("GET", page)
             found += self._rows(self._value(answer, "results", page), page, *keys)
-            page = _path_of(answer.get("next") or "")
+            page = self._path_of(answer.get("next"), page)
         return found
+
+    def _path_of(self, address: Any, page: str) -> str:
+        """Where in the API the page after `page` is, "" after the last one: behind a proxy a server may call itself
+        otherwise than it is called from here.
+        """
+        if not address:
+            return ""
+        try:
+            found = urlsplit(address) if isinstance(address, str) else None
+        except ValueError:  # as of a host in one bracket
+            found = None
+        if found is None:
+            said = f"{page} has the next page {address!r:.60}"
+            raise InputError(f"{self.url}: {said}; expected the address of a {self.tool} server")
+        return f"{found.path[max(found.path.find('/api/'), 0) :]}?{found.query}"
 
     def _json(self, method: str, path: str, tries: int = TRIES, kind: type = dict, **more: Any) -> Any:
         """What was answered, if it is of this kind."""
@@ -67,7 +127,7 @@ class Server:
     def _read(self, answer: requests.Response, path: str, kind: type) -> Any:
         try:
             found = answer.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         if not isinstance(found, kind):
             what = "a JSON object" if kind is dict else "a JSON list"
@@ -125,9 +185,14 @@ class Server:
             raise InputError(f"--url {self.url}: expected http:// or https:// before it") from None
         except ValueError as error:  # not only requests' own: names that no host can have raise urllib3's
             raise InputError(f"--url {self.url}: {error}; expected http://host:port") from None
-        except (requests.ConnectionError, requests.Timeout):
-            said = f"{self.url}: no {self.tool} answers there; {self.start}"
-            raise BusyError(said) from None
+        except requests.ReadTimeout:
+            said = f"{method} {path}: no answer for {TIMEOUT_S} s"
+            raise BusyError(f"{self.url}: {said}; run this again when the server has less to do") from None
+        except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
+            if error.args and isinstance(error.args[0], ProtocolError):
+                said = f"{method} {path}: the connection was cut; run this again"
+                raise BusyError(f"{self.url}: {said}") from None
+            raise BusyError(f"{self.url}: no {self.tool} answers there; {self.start}") from None
         except requests.RequestException as error:
             raise InputError(f"{self.url}: {error}") from None
         if answer.is_redirect:
@@ -145,17 +210,11 @@ def goes_in_header(token: str) -> bool:
     return token.isascii() and token.isprintable() and " " not in token
 
 
-def _path_of(address: str) -> str:
-    """Where in the API: behind a proxy a server may call itself otherwise than it is called from here."""
-    found = urlsplit(address)
-    return f"{found.path[max(found.path.find('/api/'), 0) :]}?{found.query}" if address else ""
-
-
 def _said(answer: requests.Response) -> str:
     """What a refusal says, in one line."""
     try:
         said = answer.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return answer.reason
     if isinstance(said, dict):
         rows = said.get("validation_errors") or said.get("non_field_errors") or said.get("detail") or said

@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from pipeline.augment.policies import Augment, derived_seed
+from pipeline.augment.policies import Augment
 from pipeline.augment.policies.notes import noted
 from pipeline.augment.policies.policy import Pixels
 from pipeline.core.sample import Dataset, Object, Sample
+from pipeline.core.seeds import derived_seed
 from pipeline.viz.sheets import contact_sheet, draw
 
 TILE = 240  # pixels

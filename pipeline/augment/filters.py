@@ -7,13 +7,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.augment.policies import derived_seed
+from pipeline.augment.policies.policy import Pixels
 from pipeline.augment.steps import Step
 from pipeline.core.lazy import load
 from pipeline.core.sample import ABSENT, Object
+from pipeline.core.seeds import derived_seed
 from pipeline.ops.preprocess import FILL
 
-Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels; the last two are the first ones outside
 
@@ -133,7 +133,9 @@ def _cut(part: Pixels, kinds: NDArray[np.uint8], seed: int, iterations: int) -> 
         cv2.setRNGSeed(seed % 2**31)
         try:
             cv2.grabCut(part, kinds, (0, 0, 1, 1), *models, iterations, cv2.GC_INIT_WITH_MASK)  # the box is unused
-        except cv2.error:
+        except cv2.error as error:
+            if error.code != cv2.Error.StsAssert:  # not enough pixels of one kind
+                raise
             return False
         finally:
             cv2.setNumThreads(threads)

@@ -10,8 +10,9 @@ from tqdm import tqdm
 
 from pipeline.augment.draws import Column, draws_sheet, spread, vary
 from pipeline.augment.params import AugmentParams
-from pipeline.augment.policies import DRAWS, Augment, augmenter, derived_seed, fits, unpaired
+from pipeline.augment.policies import DRAWS, Augment, augmenter, why_unfit
 from pipeline.augment.policies.policy import Pixels
+from pipeline.augment.policies.sides import unpaired
 from pipeline.augment.selftest import self_test
 from pipeline.augment.steps import Grabcut, Step, before_the_net, train_only
 from pipeline.core.errors import InputError
@@ -19,10 +20,12 @@ from pipeline.core.files import link_or_copy, new_folder, write_json
 from pipeline.core.image_file import open_image
 from pipeline.core.parallel import each, own_place
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples, write_dataset, write_samples
+from pipeline.core.seeds import derived_seed
 
 QUALITY = 95  # of the copies' JPEG
 SHEET_ROWS, SHEET_DRAWS = 8, 4
 FEW = 2000  # copies that one process makes before others have imported their libraries
+FILTERED_COPY = "filtered"  # what it is called where others have numbers
 FILTERED = 50  # copies that take as long as one that was filtered
 
 
@@ -44,10 +47,13 @@ def augment_dataset(
     dataset, samples = read_dataset(ingested), read_samples(ingested / "train")
     if not samples:
         raise InputError(f"{ingested / 'train' / 'metadata.jsonl'}: no images; expected at least one to augment")
-    if (unfit := fits(params.policy, "detect")) and any(s.objects for s in samples):
+    objects = any(s.objects for s in samples)
+    if objects and (unfit := why_unfit(params.policy, "detect")):
         raise InputError(f"{ingested / 'train'}: images with objects; {unfit}")
-    filters = _fitting(train_only(list(steps)), dataset.name, samples)
-    augment = augmenter(params.policy, dataset)
+    filters = train_only(list(steps))
+    _check_boxes(filters, dataset.name, objects)
+    _check_names(ingested / "train", samples, params.copies, bool(filters))
+    augment = augmenter(params.policy, dataset, objects)
     if params.policy != "none" and not augment.mirrors:
         tqdm.write(f"{dataset.name}: {unpaired(dataset)}")
     _stay_inside(ingested / "train", samples)
@@ -77,12 +83,21 @@ def _stay_inside(folder: Path, samples: list[Sample]) -> None:
             raise InputError(f"{folder / 'metadata.jsonl'}: {sample.file_name!r} leads out of its folder")
 
 
-def _fitting(filters: list[Step], name: str, samples: list[Sample]) -> list[Step]:
-    boxes = any(s.objects for s in samples)
-    if not boxes and any(isinstance(step, Grabcut) and step.around == "objects" for step in filters):
+def _check_boxes(filters: list[Step], name: str, objects: bool) -> None:
+    if not objects and any(isinstance(step, Grabcut) and step.around == "objects" for step in filters):
         found = f"datasets.{name}.preprocess: grabcut: around: objects, and no training image has a box"
         raise InputError(f"{found}; expected around: centre")
-    return filters
+
+
+def _check_names(folder: Path, samples: list[Sample], copies: int, filtered: bool) -> None:
+    """Raise InputError if a copy would have the id or the file of another original, as of a split that has copies."""
+    there = {s.id: s for s in samples} | {s.file_name: s for s in samples}
+    for sample in samples:
+        for what in [*map(str, range(1, copies + 1)), *([FILTERED_COPY] if filtered else [])]:
+            copy = _copy_id(sample.id, what)
+            if other := there.get(copy) or there.get(_copy_name(sample.file_name, what)):
+                found = f"{other.id!r} ({other.file_name}) is called as a copy of {sample.id!r} ({sample.file_name})"
+                raise InputError(f"{folder}: {found} would be; expected originals only, or other names")
 
 
 @dataclass(frozen=True)
@@ -115,13 +130,13 @@ class _Copying:
             stayed += rejected == DRAWS
         if self.filters:
             varied, ellipses = _filtered(self.filters, pixels, sample, self.seed)
-            rows.append(self._written(varied, sample, "filtered"))
+            rows.append(self._written(varied, sample, FILTERED_COPY))
         return rows, stayed, ellipses
 
     def _written(self, pixels: Pixels, sample: Sample, what: str) -> Sample:
         copy = replace(
             sample,
-            id=f"{sample.id}~{what}",
+            id=_copy_id(sample.id, what),
             file_name=_copy_name(sample.file_name, what),
             group=sample.group or sample.id,
         )
@@ -134,6 +149,10 @@ def _filtered(filters: Sequence[Step], pixels: Pixels, sample: Sample, seed: int
     from pipeline.augment.filters import filtered
 
     return filtered(filters, pixels, sample.objects, derived_seed(seed, sample.id, "filtered"))
+
+
+def _copy_id(id: str, what: str) -> str:
+    return f"{id}~{what}"
 
 
 def _copy_name(file_name: str, what: str) -> str:

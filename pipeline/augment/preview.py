@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.augment.draws import Column, draws_sheet, spread
-from pipeline.augment.policies import augmenter, fits
+from pipeline.augment.policies import augmenter, why_unfit
 from pipeline.augment.policies.policy import Pixels
 from pipeline.core.errors import InputError
 from pipeline.core.files import new_file
@@ -30,10 +30,11 @@ def preview(ingested: Path, policies: AnyPolicies, images: int, seed: int, path:
     dataset, samples = read_dataset(ingested), read_samples(ingested / "train")
     if not samples:
         raise InputError(f"{ingested / 'train' / 'metadata.jsonl'}: no images; expected at least one to show")
-    columns = []
+    columns, objects = [], any(s.objects for s in samples)
     for policy in policies:
-        augment, name = augmenter(policy, dataset), policy if isinstance(policy, str) else "of params.yaml"
-        if any(s.objects for s in samples) and (unfit := fits(policy, "detect")):
+        augment = augmenter(policy, dataset, objects)
+        name = policy if isinstance(policy, str) else "of params.yaml"
+        if objects and (unfit := why_unfit(policy, "detect")):
             raise InputError(f"{ingested / 'train'}: images with objects; {unfit}")
         draws = range(1, DRAWS + 1 if len(policies) == 1 else 2)
         columns += [Column(augment, draw, f"{name}, draw {draw}" if len(draws) > 1 else name) for draw in draws]

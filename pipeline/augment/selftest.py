@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.augment.policies import DRAWS, Augment, derived_seed
+from pipeline.augment.policies import DRAWS, Augment
 from pipeline.augment.policies.policy import Pixels
 from pipeline.core.sample import ABSENT, Landmark, Object, Sample
+from pipeline.core.seeds import derived_seed
 
 MOST_IMAGES = 16  # at most, evenly spread over the samples
 DRAWS_EACH = 2

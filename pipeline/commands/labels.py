@@ -28,6 +28,7 @@ def annotate(args: argparse.Namespace) -> None:
     from pipeline.annotation.project import project_of
     from pipeline.annotation.sending import Wishes, send
     from pipeline.config.params import read_params
+    from pipeline.core.names import NAME, NAMED
 
     params = read_params()
     run = args.run or (args.name if args.name not in params.datasets and args.name in params.runs else None)
@@ -38,6 +39,8 @@ def annotate(args: argparse.Namespace) -> None:
     check_ingested(name)
     if args.out and args.to != CVAT:
         raise InputError(f"--to {args.to}: --out goes with --to cvat")
+    if args.out and not NAME.fullmatch(args.out.name):
+        raise InputError(f"--out {args.out}: a folder called {args.out.name!r}; expected {NAMED}")
     if args.to == CVAT:
         _refuse(args, "with --to cvat", *(["url"] if args.out else []), "token", "images", "annotators")
     over = _cvat(args.url) if args.to == CVAT and not args.out else None
@@ -70,7 +73,7 @@ def _to_cvat(server: "Cvat | None", out: Path, project: "Project", rows: list["S
 
 def annotated(args: argparse.Namespace) -> None:
     from pipeline.annotation import cvat, cvat_fetching
-    from pipeline.annotation.fetching import fetch, key_in, number_of
+    from pipeline.annotation.fetching import fetch
     from pipeline.annotation.layers import write_fetched
     from pipeline.annotation.project import project_of
     from pipeline.config.params import read_params
@@ -79,6 +82,8 @@ def annotated(args: argparse.Namespace) -> None:
     layers = read_params().dataset(args.dataset).layers
     check_ingested(args.dataset)
     check_name(args.name, "--name")
+    if args.task is not None:
+        check_name(args.task, "--task")
     if args.xml:
         _refuse(args, "with --xml", "from", "url", "token", "project", "reviewers")
         project = project_of(args.dataset, INGESTED, LABELS)
@@ -86,15 +91,14 @@ def annotated(args: argparse.Namespace) -> None:
     elif getattr(args, "from") == CVAT:
         _refuse(args, "with --from cvat", "token", "reviewers", "empty_is_background", "task")
         with _cvat(args.url) as over:
-            key = key_in(over, args.project) if args.project else ""
-            project = project_of(args.dataset, INGESTED, LABELS, key)
-            fetched = cvat_fetching.fetch(over, project, args.by or "")
+            project = project_of(args.dataset, INGESTED, LABELS, over.key_in(args.project) if args.project else "")
+            number = args.project or over.number_of(project.title)
+            fetched = cvat_fetching.fetch(over, number, project, args.by or "")
     else:
         _refuse(args, "without --xml", "empty_is_background", "by", "task")
         with _server(args) as server:
-            key = key_in(server, args.project) if args.project else ""
-            project = project_of(args.dataset, INGESTED, LABELS, key)
-            fetched = fetch(server, args.project or number_of(server, project), project, args.reviewers)
+            project = project_of(args.dataset, INGESTED, LABELS, server.key_in(args.project) if args.project else "")
+            fetched = fetch(server, args.project or server.number_of(project.title), project, args.reviewers)
     for line in write_fetched(LABELS, args.name, project, fetched, layers):
         print(line)
 

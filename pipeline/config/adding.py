@@ -16,12 +16,12 @@ from pipeline.config.params import (
     read_settings,
     read_text,
     rewrite,
-    turn,
 )
 from pipeline.config.starting import starting_weights
 from pipeline.core.errors import InputError, without_password
 from pipeline.core.names import check_name
 from pipeline.core.params import nearest
+from pipeline.core.turns import turn
 from pipeline.datasets.formats import FORMATS, detect_format, nearest_of
 from pipeline.datasets.formats.reading import refuse_names
 from pipeline.datasets.remote import FETCHED, fetch

@@ -9,8 +9,9 @@ from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.events import AliasEvent
 
 from pipeline.config.estimate import Seconds, estimate, fitting
-from pipeline.config.params import RunParams, line_end, parse_params, parse_yaml, put, read_text, rewrite, turn
+from pipeline.config.params import RunParams, line_end, parse_params, parse_yaml, put, read_text, rewrite
 from pipeline.core.errors import InputError
+from pipeline.core.turns import turn
 from pipeline.training.cost import duration
 
 PROPERTIES = r"(?:[&!]\S*\s+)*"  # what YAML has before a value: an anchor, a tag

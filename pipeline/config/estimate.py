@@ -117,7 +117,8 @@ def _datasets(
     from pipeline.augment.policies import augmenter
     from pipeline.training.loading import ImageDataset
 
-    return ImageDataset(*train, spec, augmenter(run.train.online.policy, dataset)), ImageDataset(*val, spec)
+    augment = augmenter(run.train.online.policy, dataset, run.task != "classify")
+    return ImageDataset(*train, spec, augment), ImageDataset(*val, spec)
 
 
 def _loaders(run: RunParams, parts: tuple["ImageDataset", "ImageDataset"], workers: int, share: float) -> "Loaders":

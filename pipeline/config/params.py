@@ -5,20 +5,15 @@ from their defaults.
 """
 
 import codecs
-import hashlib
-import os
 import stat
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
-from filelock import FileLock, Timeout
 from pydantic import Field, TypeAdapter, ValidationError, create_model, field_validator, model_validator
 
 from pipeline.augment.params import AugmentParams
-from pipeline.augment.policies import fits
+from pipeline.augment.policies import why_unfit
 from pipeline.augment.steps import Step, Steps
 from pipeline.config.problems import describe
 from pipeline.core.errors import InputError
@@ -37,7 +32,6 @@ from pipeline.tracking.params import TrackParams
 from pipeline.training import params as training
 from pipeline.verification.params import ClassifyVerify, DetectVerify, LocalizeVerify
 
-TURN_S = 60
 PREPROCESS = "Steps that all images go through before a net, or copies of training images, in order."
 KEPT = ("dataset", "task", "model.backbone")  # of a run that is compared under several backbones
 
@@ -126,7 +120,7 @@ class Params(Block):
                     f"runs.{name}.task: {run.task} does not learn from dataset {run.dataset!r}, whose format "
                     f"{self.datasets[run.dataset].format} has labels for {', '.join(tasks)}"
                 )
-            if unfit := fits(self.datasets[run.dataset].augment.policy, run.task):
+            if unfit := why_unfit(self.datasets[run.dataset].augment.policy, run.task):
                 raise ValueError(f"datasets.{run.dataset}.augment.policy: {unfit}, the task of run {name!r}")
         return self
 
@@ -190,25 +184,6 @@ def rewrite(path: Path, text: str) -> None:
     marked, mode = path.read_bytes().startswith(codecs.BOM_UTF8), path.stat().st_mode
     write_text(path, f"\ufeff{text}" if marked else text)
     path.chmod(stat.S_IMODE(mode))
-
-
-@contextmanager
-def turn(path: Path) -> Iterator[None]:
-    """While this lasts, no other command reads and writes the file: of two at once, one's lines would be lost. Raises
-    InputError after TURN_S.
-    """
-    name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
-    lock = FileLock(Path(tempfile.gettempdir(), f"pocketlens-{os.getuid()}-{name}.lock"))  # a project has no file of it
-    try:
-        lock.acquire(timeout=TURN_S)
-    except Timeout:
-        raise InputError(
-            f"{path}: another command has been writing it for {TURN_S} s; end that, then try again"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def line_end(text: str) -> str:

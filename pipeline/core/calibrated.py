@@ -38,7 +38,7 @@ def calibrated(sample: Sample, predict: Mapping[str, Any]) -> Sample:
     """The sample with calibrated scores, where the block `predict` of its model.json has a `calibration`.
 
     Labels, objects and their order stay. Of a classifier the label that is answered gets what its score is worth; the
-    others share the rest as they did.
+    others share the rest as they did, each up to that score: the answer stays the first, and the sum may be under 1.
 
     >>> said = Sample("1", "1.jpg", 64, 48, label="cow", scores={"cow": 0.9, "goat": 0.08, "pig": 0.02})
     >>> calibrated(said, {"calibration": {"by": "platt", "slope": 0.5, "offset": 0.0}}).scores
@@ -58,6 +58,6 @@ def _shared(label: str, scores: Mapping[str, float], fit: Mapping[str, Any]) -> 
     return {
         name: sure
         if name == label
-        else round((1 - sure) * (score / others if others > 0 else 1 / (len(scores) - 1)), DIGITS)
+        else round(min(sure, (1 - sure) * (score / others if others > 0 else 1 / (len(scores) - 1))), DIGITS)
         for name, score in scores.items()
     }

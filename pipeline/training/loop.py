@@ -17,9 +17,9 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from pipeline.augment.policies import derived_seed
 from pipeline.core.room import need_room
 from pipeline.core.sample import Dataset
+from pipeline.core.seeds import derived_seed
 from pipeline.core.spec import ModelSpec
 from pipeline.models.losses import finite_loss
 from pipeline.models.nets import Net

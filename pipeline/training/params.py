@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
-from pipeline.augment.policies import AnyPolicy, fits
+from pipeline.augment.policies import AnyPolicy, why_unfit
 from pipeline.core.params import Block, Count, Fraction, Seed
 from pipeline.models.heads import AnchorFreeHead, DetectHead, FlattenHead, LocalizeHead, PoolHead, head_options
 
@@ -247,7 +247,7 @@ class ClassifyRun(_Run):
 
 
 def _fitting(train: _Train, task: str) -> None:
-    if unfit := fits(train.online.policy, task):
+    if unfit := why_unfit(train.online.policy, task):
         raise ValueError(f"train.online.policy: {unfit}")
 
 

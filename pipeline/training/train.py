@@ -83,10 +83,11 @@ def _augment(run: RunParams, dataset: Dataset) -> "Augment":
     """How training images are varied; a line says where none may be mirrored."""
     from tqdm import tqdm
 
-    from pipeline.augment.policies import augmenter, unpaired
+    from pipeline.augment.policies import augmenter
+    from pipeline.augment.policies.sides import unpaired
 
     policy = run.train.online.policy
-    augment = augmenter(policy, () if run.task == "classify" else dataset)  # a label of all of it has no sides
+    augment = augmenter(policy, dataset, objects=run.task != "classify")
     if policy != "none" and not augment.mirrors:
         tqdm.write(f"{run.dataset}: {unpaired(dataset)}")
     return augment

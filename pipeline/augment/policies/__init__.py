@@ -7,9 +7,7 @@ What comes out depends on the policy, the image, its objects and the seed, never
 epochs repeat each other only where their seeds do. A new policy is one function and its row in `POLICIES`.
 """
 
-import hashlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,16 +15,17 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator
 
+from pipeline.augment.policies.sides import unpaired
 from pipeline.core.errors import InputError
 from pipeline.core.lazy import load
 from pipeline.core.params import TASKS, nearest
 from pipeline.core.sample import Dataset, Object
+from pipeline.core.seeds import derived_seed
 
 if TYPE_CHECKING:  # params, which know the names, are read without NumPy
     from pipeline.augment.policies.policy import Pixels, Policy
 
 DRAWS = 8  # geometries drawn before an image stays where it is
-SIDED = re.compile(r"(^|[^a-z])(left|right|l|r)([^a-z]|$)")  # in a landmark's name
 
 
 class Row(NamedTuple):
@@ -76,10 +75,10 @@ def _known(policy: Any) -> Any:
 AnyPolicy = Annotated[str | list[dict[str, Any]], BeforeValidator(_known)]
 
 
-def fits(policy: str | list[dict[str, Any]], task: str) -> str:
+def why_unfit(policy: str | list[dict[str, Any]], task: str) -> str:
     """Why `policy` is not for `task`, or "".
 
-    >>> fits("trivialaugment", "detect")
+    >>> why_unfit("trivialaugment", "detect")
     "policy 'trivialaugment' moves no boxes and landmarks with the image: it is for classify, not for detect"
     """
     tasks = POLICIES[policy].tasks if isinstance(policy, str) else TASKS
@@ -142,43 +141,21 @@ class Augment:
         return share is None or derived_seed(seed, "either") < share * 2**64
 
 
-def augmenter(policy: str | list[dict[str, Any]], labelled: Dataset | Sequence[tuple[int, int]] = ()) -> Augment:
-    """The policy `policy` for a dataset, or for its left-right landmark pairs.
+def augmenter(
+    policy: str | list[dict[str, Any]], labelled: Dataset | Sequence[tuple[int, int]] = (), objects: bool = True
+) -> Augment:
+    """The policy `policy` for a dataset, or for its left-right landmark pairs. Without `objects` its images have a
+    label each, which has no sides: all may be mirrored, whatever landmarks there are.
 
     Raises InputError naming the nearest policy where there is none of that name.
     """
     known = _known(policy)
     name = known if isinstance(known, str) else json.dumps(known)
     if isinstance(labelled, Dataset):
-        pairs, mirrors = labelled.pairs, not unpaired(labelled)
+        pairs, mirrors = labelled.pairs, not (objects and unpaired(labelled))
     else:
         pairs, mirrors = list(labelled), True
     return Augment(name, tuple((a, b) for a, b in pairs), mirrors)
-
-
-def unpaired(dataset: Dataset) -> str:
-    """Why no image of `dataset` may be mirrored, or "": a mirrored left ear would still be called a left one.
-
-    >>> unpaired(Dataset("herd", ["goat"], ["left_ear", "right_ear"]))
-    'never mirrored: landmarks left_ear, right_ear look like left and right ones, and no `pairs` says which are'
-    """
-    names = dataset.landmarks
-    if dataset.pairs or len(names) < 2:
-        return ""
-    sided = [name for name in names if SIDED.search(name.lower())]
-    if sided:
-        said = f"landmarks {', '.join(sided[:3])} look like left and right ones"
-    elif all(name.isdigit() for name in names):
-        said = f"landmarks {', '.join(names[:3])} have numbers for names"
-    else:
-        return ""
-    return f"never mirrored: {said}, and no `pairs` says which are"
-
-
-def derived_seed(*parts: int | str) -> int:
-    """A number from 0 to 2^64 - 1 for these parts, such as (run seed, epoch, index): the same on every machine."""
-    text = "\0".join(map(str, parts))
-    return int.from_bytes(hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest(), "little")
 
 
 @cache

@@ -21,6 +21,7 @@ HALF = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])  # from OpenCV's pixels, 
 CORNERS = np.array([(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)])
 KNOTS = 4  # of a mesh, along each side
 FURTHEST = 0.24 / (KNOTS - 1)  # that a knot moves: from a quarter of their distance on, triangles could turn over
+PIECE = 2**18  # pixels that are moved at once by a mesh: of 12 megapixels all would take 1.5 GB
 LEAST_DEPTH = 0.2  # of the nearest corner of the image before the camera, of the furthest one's
 
 
@@ -97,11 +98,17 @@ def meshed(pixels: Pixels, matrix: Matrix, knots: Points) -> Pixels:
     is what moves to a regular grid. Between them two triangles in each cell move straight.
     """
     height, width = pixels.shape[:2]
-    numbers, weights = _triangles(height, width)
-    places = np.einsum("pk,pkc->pc", weights, knots[numbers]) * (width, height)
-    sources = moved_points(places, _inverse(matrix)).reshape(height, width, 2).astype(np.float32) - np.float32(0.5)
-    x, y = sources[..., 0], sources[..., 1]
-    return np.asarray(cv2.remap(pixels, x, y, cv2.INTER_LINEAR, borderValue=(BORDER,) * 3), dtype=np.uint8)
+    back, made = _inverse(matrix), np.empty_like(pixels)
+    rows = max(PIECE // width, 1)
+    triangles = _kept_triangles if rows >= height else _triangles
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        numbers, weights = triangles(height, width, top, bottom)
+        places = np.einsum("pk,pkc->pc", weights, knots[numbers]) * (width, height)
+        sources = moved_points(places, back).reshape(bottom - top, width, 2).astype(np.float32) - np.float32(0.5)
+        x, y = sources[..., 0], sources[..., 1]
+        made[top:bottom] = cv2.remap(pixels, x, y, cv2.INTER_LINEAR, borderValue=(BORDER,) * 3)
+    return made
 
 
 def mesh_points(points: Points, knots: Points) -> Points:
@@ -128,10 +135,11 @@ GRID = np.stack(np.meshgrid(*[np.linspace(0, 1, KNOTS)] * 2), axis=-1).reshape(-
 TRIANGLES = np.array([three for row in range(KNOTS - 1) for column in range(KNOTS - 1) for three in _cell(row, column)])
 
 
-@lru_cache(maxsize=4)  # sizes of images
-def _triangles(height: int, width: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Of each pixel the knots of its triangle in the regular grid [P, 3], and their shares in its middle."""
-    y, x = np.mgrid[:height, :width] + 0.5
+def _triangles(height: int, width: int, top: int, bottom: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Of each pixel in the rows from `top` to before `bottom` the knots of its triangle in the regular grid [P, 3], and
+    their shares in its middle.
+    """
+    y, x = np.mgrid[top:bottom, :width] + 0.5
     across, down = x.ravel() / width * (KNOTS - 1), y.ravel() / height * (KNOTS - 1)
     column, row = across.astype(int), down.astype(int)
     across, down = across - column, down - row
@@ -139,3 +147,6 @@ def _triangles(height: int, width: int) -> tuple[NDArray[np.int64], NDArray[np.f
     numbers = TRIANGLES[2 * (row * (KNOTS - 1) + column) + lower]
     across, down = np.where(lower, 1 - across, across), np.where(lower, 1 - down, down)
     return numbers, np.stack([1 - across - down, across, down], axis=1)
+
+
+_kept_triangles = lru_cache(maxsize=4)(_triangles)  # sizes of images

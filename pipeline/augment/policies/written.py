@@ -12,6 +12,7 @@ import warnings
 from inspect import signature
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from pipeline.augment.policies.policy import BORDER, Policy
@@ -35,6 +36,8 @@ PLAIN = "constant"
 OWN = ("transform", "p")
 FIXED = ("crop_border", "strict")  # arguments that are not one's own to state: an image keeps its size
 CHANCE = 0.5  # albumentations' p
+TRIED = ((127, 95), (96, 128), (65, 64))  # height and width of the images that a transform is tried on
+LONGEST = 200  # letters of a library's error
 
 
 def checked(steps: list[Any]) -> list[dict[str, Any]]:
@@ -83,7 +86,27 @@ def _step(number: int, step: Any) -> dict[str, Any]:
         _transform(kept)
     except (TypeError, ValueError, Warning) as error:
         raise InputError(f"{where}: {_reason(error)}") from None
+    _try(_transform(kept | {"p": 1.0}), where)
     return kept
+
+
+def _try(transform: Any, where: str) -> None:
+    """Raise InputError if the transform fails on an image, or does not make an image of the same size of it: the
+    library checks arguments in part only, and the rest would end a training.
+    """
+    library = _library()
+    for seed, (height, width) in enumerate(TRIED):
+        pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        compose = library.Compose([transform], seed=seed)
+        try:
+            found = compose(image=pixels)["image"]
+        except Exception as error:  # noqa: BLE001  a library's own, of any kind
+            said = " ".join(str(error).split())[:LONGEST]
+            raise InputError(f"{where}: fails on an image of {width} x {height} pixels: {said}") from None
+        if found.shape != pixels.shape or found.dtype != pixels.dtype:
+            made = f"{' x '.join(map(str, found.shape))} of {found.dtype}"
+            expected = f"{height} x {width} x 3 of uint8"
+            raise InputError(f"{where}: makes {made} of an image of {expected}; expected the same again")
 
 
 def _arguments(name: str) -> list[str]:

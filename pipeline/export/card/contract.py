@@ -64,7 +64,7 @@ def _decode(spec: "ModelSpec") -> dict[str, Any]:
     if fit is None:
         return found
     of = "the label's probability" if spec.task == "classify" else "each score that is left"
-    rest = "; the other labels share the rest as before" if spec.task == "classify" else ""
+    rest = "; the other labels share the rest as before, each up to that" if spec.task == "classify" else ""
     found["steps"].append(f"{of}, p, becomes {WORTH[fit['by']]}{rest}")
     return {**found, "calibration": fit}
 

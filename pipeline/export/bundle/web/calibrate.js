@@ -22,12 +22,13 @@ function worth(score, fit) {
   return right[above - 1] + share * (right[above] - right[above - 1]);
 }
 
-/** The label that is answered gets what its score is worth; the others share the rest as they did. */
+/** The label that is answered gets what its score is worth; the others share the rest as they did, each up to that. */
 function shared({ label, scores }, fit) {
   const sure = worth(scores[label], fit);
   const others = Object.keys(scores).filter((name) => name !== label);
   const sum = others.reduce((all, name) => all + scores[name], 0);
-  const rest = others.map((name) => [name, (1 - sure) * (sum > 0 ? scores[name] / sum : 1 / others.length)]);
+  const part = (name) => (1 - sure) * (sum > 0 ? scores[name] / sum : 1 / others.length);
+  const rest = others.map((name) => [name, Math.min(sure, part(name))]);
   const told = new Map([[label, sure], ...rest]);
   return Object.fromEntries(Object.keys(scores).map((name) => [name, told.get(name)]));
 }

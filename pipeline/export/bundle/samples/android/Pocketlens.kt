@@ -213,13 +213,14 @@ private fun worth(score: Double, fit: Calibration?): Double {
     return fit.right[above - 1] + share * (fit.right[above] - fit.right[above - 1])
 }
 
-/** The `best` label gets what its probability is worth; the others share the rest as they did. */
+/** The `best` label gets what its probability is worth; the others share the rest as they did, each up to that. */
 private fun shared(probabilities: List<Double>, best: Int, fit: Calibration?): List<Double> {
     if (fit == null) return probabilities
     val sure = worth(probabilities[best], fit)
     val others = probabilities.sum() - probabilities[best]
     return probabilities.mapIndexed { i, own ->
-        if (i == best) sure else (1 - sure) * if (others > 0) own / others else 1.0 / (probabilities.size - 1)
+        val part = if (others > 0) own / others else 1.0 / (probabilities.size - 1)
+        if (i == best) sure else min(sure, (1 - sure) * part)
     }
 }
 

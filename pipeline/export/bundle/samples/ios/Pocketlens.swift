@@ -250,14 +250,14 @@ private func worth(_ score: Double, _ fit: Calibration?) -> Double {
     return right[above - 1] + share * (right[above] - right[above - 1])
 }
 
-/// The `best` label gets what its probability is worth; the others share the rest as they did.
+/// The `best` label gets what its probability is worth; the others share the rest as they did, each up to that.
 private func shared(_ probabilities: [Double], best: Int, _ fit: Calibration?) -> [Double] {
     if fit == nil { return probabilities }
     let sure = worth(probabilities[best], fit)
     let others = probabilities.reduce(0, +) - probabilities[best]
     return probabilities.enumerated().map { i, own in
         if i == best { return sure }
-        return (1 - sure) * (others > 0 ? own / others : 1 / Double(probabilities.count - 1))
+        return min(sure, (1 - sure) * (others > 0 ? own / others : 1 / Double(probabilities.count - 1)))
     }
 }
 

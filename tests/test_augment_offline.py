@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from pipeline.augment.offline import augment_dataset
 from pipeline.augment.params import AugmentParams
 from pipeline.augment.policies import POLICIES, Row, augmenter
 from pipeline.augment.policies.policy import BORDER, Pixels, Points, Policy
-from pipeline.augment.selftest import self_test
+from pipeline.augment.policies.selftest import self_test
 from pipeline.augment.steps import Steps
 from pipeline.config.params import read_params
 from pipeline.core.errors import InputError
@@ -48,7 +48,7 @@ def noise(sample: Sample) -> Pixels:
 @pytest.mark.parametrize("policy", POLICIES)
 def test_self_test_finds_labels_where_the_pixels_are(policy):
     samples = [Sample(str(i), f"{i}.jpg", 120, 90, objects=[animal()] if i % 3 else []) for i in range(8)]
-    found = self_test(augmenter(policy, PAIRS), samples, 0, noise)
+    found = self_test(augmenter(policy, PAIRS), samples, 0, noise, "policy")
     assert found["landmark_error_px"] < 0.5 and found["box_error_px"] < 2
     assert found["landmarks"] > 12 and found["boxes"] > 6
     assert (found["mirrored"] > 1) == (policy in MIRRORING)
@@ -84,7 +84,7 @@ def kept(pixels: Pixels, points: Points, seed: int) -> tuple[Pixels, Points]:
 
 
 def emptied(pixels: Pixels, seed: int) -> Pixels:
-    return np.full_like(pixels, 128) if seed % 4 == 0 else pixels
+    return np.full_like(pixels, 128) if seed % 2 == 0 else pixels
 
 
 FAULTS = {
@@ -92,7 +92,10 @@ FAULTS = {
     "mirrored": (Policy(mirrored), r"s0: landmark 0 is at .* but the image shows it at"),
     "shrunk": (Policy(shrunk), r"s0: a box is at .* but the image shows it at"),
     "kept": (Policy(kept), r"s0: landmark 1 is at .* px, but has left the image"),
-    "emptied": (Policy(look=emptied), r"draws of it and others are empty"),
+    "emptied": (
+        Policy(look=emptied),
+        r"^datasets.herd.augment.policy: emptied: of 24 draws \d+ show .* expected 5 at most",
+    ),
 }
 
 
@@ -111,9 +114,50 @@ def fault(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
 def test_self_test_notices_a_planted_fault(fault, tmp_path):
     """On the whole stage, which leaves nothing behind: no later stage runs."""
     source = ingested(tmp_path / "in", images=12)
-    with pytest.raises(RuntimeError, match=FAULTS[fault][1]):
+    with pytest.raises(RuntimeError if fault != "emptied" else InputError, match=FAULTS[fault][1]):
         augment_dataset(source, tmp_path / "out", tmp_path / "report", AugmentParams(policy=fault, copies=1))
     assert not (tmp_path / "out").exists() and not (tmp_path / "report").exists()
+
+
+def test_a_few_odd_images_do_not_stop_a_policy(monkeypatch):
+    monkeypatch.setitem(POLICIES, "odd", Row("test_augment_offline:odd"))
+    samples = [Sample(str(i), f"{i}.jpg", 40, 30 + (i < 2)) for i in range(16)]  # two, with two draws each
+    assert self_test(augmenter("odd"), samples, 0, noise, "policy")["emptied"] == 4
+
+
+def odd() -> Policy:
+    return Policy(look=lambda pixels, seed: np.zeros_like(pixels) if len(pixels) == 31 else pixels)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_an_image_however_small_or_narrow_is_varied_or_left_as_it_is(policy):
+    """A look that is wider than an image, superpixels of one row, colours of one pixel."""
+    augment = augmenter(policy, PAIRS)
+    for height, width in ((1, 1), (2, 2), (1, 300), (300, 1), (7, 40), (8, 8)):
+        pixels = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
+        for seed in range(8):
+            varied, (moved,) = augment(pixels, [animal()], seed)
+            assert varied.shape == pixels.shape and varied.dtype == np.uint8 and len(moved.landmarks) == 5
+
+
+def test_a_step_that_fails_names_the_image_the_policy_and_the_transform(tmp_path):
+    policy = [{"transform": "GridDropout", "unit_size_range": [61, 62], "p": 1.0}]  # of images of 80 x 60
+    source = ingested(tmp_path / "in")
+    with pytest.raises(InputError, match=r'^s0: policy \[{"transform": "GridDropout".*: GridDropout: ValueError: Grid'):
+        augment_dataset(source, tmp_path / "out", tmp_path / "report", AugmentParams(policy=policy, copies=1))
+
+
+def test_a_copy_has_the_size_that_its_row_says(tmp_path, monkeypatch):
+    source = ingested(tmp_path / "in")
+    write_samples(source / "train", [replace(s, width=s.width + 1) for s in read_samples(source / "train")])
+    with pytest.raises(InputError, match=r"s0.jpg: its copy is 80 x 60 pixels; expected 81 x 60, as its row"):
+        augment_dataset(source, tmp_path / "out", tmp_path / "report", AugmentParams(policy="photo", copies=1))
+    assert not (tmp_path / "out").exists()
+
+
+def test_copies_are_bounded():
+    with pytest.raises(ValidationError, match="less than or equal to 1000"):
+        AugmentParams(copies=10**23)
 
 
 def ingested(folder: Path, labelled: bool = True, images: int = 4) -> Path:

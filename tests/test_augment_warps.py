@@ -15,6 +15,7 @@ from pipeline.augment.policies import POLICIES, augmenter, warps
 from pipeline.augment.policies.imgaug_policies import ucf101_warped
 from pipeline.augment.policies.labels import move_objects
 from pipeline.augment.policies.policy import BORDER
+from pipeline.augment.policies.selftest import self_test
 from pipeline.augment.policies.sides import unpaired
 from pipeline.augment.policies.torchvision_policies import MOVES
 from pipeline.augment.policies.warps import (
@@ -32,7 +33,6 @@ from pipeline.augment.policies.warps import (
     turn,
     warped,
 )
-from pipeline.augment.selftest import self_test
 from pipeline.core.sample import Dataset, Landmark, Object, Sample
 from pipeline.training import train
 from pipeline.training.params import AnyRun
@@ -196,9 +196,9 @@ def test_landmarks_that_look_sided_are_not_mirrored_without_pairs(policy):
     bare = replace(EARS, pairs=[])
     o = Object("goat", (0.3, 0.3, 0.4, 0.3), [Landmark(0.35, 0.4), Landmark(0.6, 0.4), Landmark(0.5, 0.5)])
     samples = [Sample(str(i), f"{i}.jpg", 96, 72, objects=[o]) for i in range(12)]
-    found = self_test(augmenter(policy, bare), samples, 0, noise)
+    found = self_test(augmenter(policy, bare), samples, 0, noise, "policy")
     assert found["mirrored"] == 0 and found["landmarks"] > 20
-    assert self_test(augmenter(policy, EARS), samples, 0, noise)["mirrored"] > 1
+    assert self_test(augmenter(policy, EARS), samples, 0, noise, "policy")["mirrored"] > 1
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from pipeline.augment.policies import Augment
+from pipeline.augment.policies.failing import naming
 from pipeline.augment.policies.notes import noted
 from pipeline.augment.policies.policy import Pixels
 from pipeline.core.sample import Dataset, Object, Sample
@@ -27,10 +28,13 @@ class Column(NamedTuple):
 
 
 def vary(augment: Augment, pixels: Pixels, sample: Sample, number: int, seed: int) -> tuple[Pixels, list[Object], int]:
-    """Draw `number` of a sample: its pixels, its objects, and how many geometries were rejected on the way."""
+    """Draw `number` of a sample: its pixels, its objects, and how many geometries were rejected on the way. Raises
+    InputError that names the sample where the policy fails on it.
+    """
     own = derived_seed(seed, sample.id, number)
-    moved, objects, rejected = augment.move(pixels, sample.objects, own)
-    return augment.look(moved, own), objects, rejected
+    with naming(sample.id):
+        moved, objects, rejected = augment.move(pixels, sample.objects, own)
+        return augment.look(moved, own), objects, rejected
 
 
 def spread(samples: list[Sample], count: int) -> list[Sample]:

@@ -12,8 +12,8 @@ from pipeline.augment.draws import Column, draws_sheet, spread, vary
 from pipeline.augment.params import AugmentParams
 from pipeline.augment.policies import DRAWS, Augment, augmenter, why_unfit
 from pipeline.augment.policies.policy import Pixels
+from pipeline.augment.policies.selftest import self_test
 from pipeline.augment.policies.sides import unpaired
-from pipeline.augment.selftest import self_test
 from pipeline.augment.steps import Grabcut, Step, before_the_net, train_only
 from pipeline.core.errors import InputError
 from pipeline.core.files import link_or_copy, new_folder, write_json
@@ -57,7 +57,8 @@ def augment_dataset(
     if params.policy != "none" and not augment.mirrors:
         tqdm.write(f"{dataset.name}: {unpaired(dataset)}")
     _stay_inside(ingested / "train", samples)
-    tested = self_test(augment, samples, params.seed, lambda s: _pixels(_found(ingested / "train", s)))
+    key = f"datasets.{dataset.name}.augment.policy"
+    tested = self_test(augment, samples, params.seed, lambda s: _pixels(_found(ingested / "train", s)), key)
     with new_folder(out) as folder:
         work = _Copying(ingested / "train", folder, augment, params.copies, params.seed, filters)
         few = len(samples) * (params.copies + FILTERED * bool(filters)) < FEW
@@ -140,6 +141,12 @@ class _Copying:
             file_name=_copy_name(sample.file_name, what),
             group=sample.group or sample.id,
         )
+        if pixels.shape != (sample.height, sample.width, 3):
+            height, width = pixels.shape[:2]
+            raise InputError(
+                f"{self.file_of(sample)}: its copy is {width} x {height} pixels; expected {sample.width} x "
+                f"{sample.height}, as its row in metadata.jsonl says"
+            )
         with own_place(self.out / copy.file_name) as place:
             Image.fromarray(pixels).save(place, "JPEG", quality=QUALITY)
         return copy

@@ -13,7 +13,7 @@ class AugmentParams(Block):
 
     policy: AnyPolicy = "none"
     """An augmentation policy by name, or a list of albumentations' transforms."""
-    copies: Annotated[int, Field(ge=0)] = 0
+    copies: Annotated[int, Field(ge=0, le=1000)] = 0
     """Varied copies per training image; online augmentation costs less time."""
     seed: Seed = 0
     """Of the copies."""

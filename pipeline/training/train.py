@@ -52,13 +52,15 @@ def train_run(
     check_labels(name, run, dataset, train, val)
 
     from pipeline.training import checkpoint, cost, devices, loading
+    from pipeline.training.policy_check import check_policy
     from pipeline.training.progress import fine_tuned
 
     pretrained = pretrained_of(name, run)
     net, spec = starting_net(name, run, dataset, train, pretrained)
     fabric = devices.launch(run.train.precision)
     process = loading.Process(fabric.global_rank, fabric.world_size)
-    varied = loading.ImageDataset(train_folder, train, spec, _augment(run, dataset), process)
+    varied = loading.ImageDataset(train_folder, train, spec, augment := _augment(run, dataset), process)
+    check_policy(name, run, augment, varied)
     plain = loading.ImageDataset(val_folder, val, spec)
     with ExitStack() as alone:
         with devices.together(fabric):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # params, which know the names, are read without NumPy
     from pipeline.augment.policies.policy import Pixels, Policy
 
 DRAWS = 8  # geometries drawn before an image stays where it is
+LEAST = 8  # pixels: a look has no room in a shorter side, and libraries fail there
 
 
 class Row(NamedTuple):
@@ -115,6 +116,7 @@ class Augment:
         After `DRAWS` rejected draws the image stays as it is: it is never shown without an object it is
         labelled with, nor is the label taken away.
         """
+        from pipeline.augment.policies.failing import failing
         from pipeline.augment.policies.labels import move_objects
         from pipeline.augment.policies.notes import note
 
@@ -123,18 +125,24 @@ class Augment:
             return pixels, objects, 0
         for draw in range(DRAWS):
             own = derived_seed(seed, "move", draw)
-            moved_pixels, moved = move_objects(geometry, pixels, objects, own, self.pairs, self.mirrors)
+            with failing(self.policy):
+                moved_pixels, moved = move_objects(geometry, pixels, objects, own, self.pairs, self.mirrors)
             if moved is not None:
                 return moved_pixels, moved, draw
         note(lambda: "not moved: each draw lost an object")
         return pixels, objects, DRAWS
 
     def look(self, pixels: "Pixels", seed: int) -> "Pixels":
-        """The other step alone: light, colour, noise and blur."""
+        """The other step alone: light, colour, noise and blur. An image with a side below `LEAST` stays as it is."""
+        from pipeline.augment.policies.failing import failing
+
         policy = _built(self.policy)
         if policy.look is None or (policy.moved_share is not None and self._moves(seed)):
             return pixels
-        return policy.look(pixels, derived_seed(seed, "look"))
+        if min(pixels.shape[:2]) < LEAST:
+            return pixels
+        with failing(self.policy):
+            return policy.look(pixels, derived_seed(seed, "look"))
 
     def _moves(self, seed: int) -> bool:
         share = _built(self.policy).moved_share

@@ -7,13 +7,16 @@ What the whole policy makes of the images themselves is held to show something.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from math import comb
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.augment.policies import DRAWS, Augment
+from pipeline.augment.policies.failing import naming
 from pipeline.augment.policies.policy import Pixels
+from pipeline.core.errors import InputError
 from pipeline.core.sample import ABSENT, Landmark, Object, Sample
 from pipeline.core.seeds import derived_seed
 
@@ -24,6 +27,7 @@ TIP = 0.02  # the ends of a thin ellipse fall between the pixels: this share of 
 RADIUS = 3.0  # of a disc, in pixels
 FLAT, SHOWS = 2.0, 10.0  # standard deviations of an image's values: below it shows nothing, above it shows something
 EMPTIED = 0.05  # share of the draws that may show nothing: a strong policy makes a picture black now and then
+CHANCE = 0.001  # that so many draws show nothing by chance: only fewer are let through
 # stands in where an image has no objects, so that every library that moves pixels is tested
 STAND_IN = Object("stand-in", (0.3, 0.3, 0.4, 0.3), [Landmark(0.4, 0.4), Landmark(0.6, 0.5)])
 
@@ -36,51 +40,77 @@ class _Found:
     rejected: int = 0
     stayed: int = 0
     mirrored: int = 0
-    emptied: int = 0
+    shown: int = 0  # draws of images that show something
+    emptied: list[str] = field(default_factory=list)  # ids of those of which a draw shows nothing, one per draw
     landmarks: list[float] = field(default_factory=list)  # pixels off, one per checked landmark
     boxes: list[float] = field(default_factory=list)
 
 
 def self_test(
-    augment: Augment, samples: list[Sample], seed: int, pixels_of: Callable[[Sample], Pixels]
+    augment: Augment, samples: list[Sample], seed: int, pixels_of: Callable[[Sample], Pixels], key: str
 ) -> dict[str, Any]:
     """Count rejected draws and measure how far, in pixels, moved labels lie from the moved paint. Where no label of the
     samples can be measured, as of boxes that fill their images, it is `STAND_IN` on images of the same sizes.
 
-    Raises RuntimeError naming the sample whose label lies off, as the library moves labels in another way than pixels,
-    or the one of which more than a few draws show nothing.
+    Raises RuntimeError naming the sample whose label lies off, as the library moves labels in another way than pixels;
+    InputError with the `key` of params.yaml that the policy has where more draws show nothing than can be by chance.
     """
     found = _Found()
-    step = max(1, -(-len(samples) // MOST_IMAGES))
-    for sample in samples[::step]:
+    chosen = _tested(samples)
+    for sample in chosen:
         pixels = pixels_of(sample)
         for draw in range(DRAWS_EACH):
             own = derived_seed(seed, "self-test", sample.id, draw)
             _measure(augment, sample, own, found)
-            found.emptied += _contrast(pixels) >= SHOWS and _contrast(augment(pixels, sample.objects, own)[0]) < FLAT
-        if found.emptied > max(1, EMPTIED * len(samples[::step]) * DRAWS_EACH):
-            raise RuntimeError(
-                f"policy {augment.policy}: {sample.id}: {found.emptied} draws of it and others are empty"
-            )
+            if _contrast(pixels) >= SHOWS:
+                found.shown += 1
+                with naming(sample.id):
+                    varied, _ = augment(pixels, sample.objects, own)
+                found.emptied += [sample.id] if _contrast(varied) < FLAT else []
+    allowed = most_by_chance(found.shown)
+    if len(found.emptied) > allowed:
+        raise InputError(
+            f"{key}: {augment.policy}: of {found.shown} draws {len(found.emptied)} show nothing any more, first one of "
+            f"{found.emptied[0]}; expected {allowed} at most, and a policy that changes less"
+        )
     if not (found.boxes and found.landmarks):
-        for sample in samples[::step]:
+        for sample in chosen:
             for draw in range(DRAWS_EACH):
                 stand_in = replace(sample, objects=[STAND_IN])
                 _measure(augment, stand_in, derived_seed(seed, "stand-in", sample.id, draw), found)
     return {
         "policy": augment.policy,
-        "images": len(samples[::step]),
+        "images": len(chosen),
         "draws": found.draws,
         "rejected": found.rejected,
         "stayed": found.stayed,
         "mirrored": found.mirrored,
-        "emptied": found.emptied,
+        "emptied": len(found.emptied),
         "tolerance_px": TOLERANCE,
         "landmarks": len(found.landmarks),
         "landmark_error_px": round(max(found.landmarks, default=0.0), 3),
         "boxes": len(found.boxes),
         "box_error_px": round(max(found.boxes, default=0.0), 3),
     }
+
+
+def _tested(samples: list[Sample]) -> list[Sample]:
+    """Those that the self-test looks at: `MOST_IMAGES` at most, evenly spread."""
+    return samples[:: max(1, -(-len(samples) // MOST_IMAGES))]
+
+
+def most_by_chance(draws: int) -> int:
+    """Of so many draws, each of which shows nothing with a chance of `EMPTIED`, how many may do so: more than that has
+    a chance below `CHANCE` (the binomial distribution's upper tail).
+
+    >>> most_by_chance(2), most_by_chance(32)
+    (2, 6)
+    """
+    left, most = 1.0, -1
+    while left >= CHANCE and most < draws:
+        most += 1
+        left -= comb(draws, most) * EMPTIED**most * (1 - EMPTIED) ** (draws - most)
+    return most
 
 
 @dataclass(frozen=True)

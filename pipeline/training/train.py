@@ -90,6 +90,8 @@ def _augment(run: RunParams, dataset: Dataset) -> "Augment":
     augment = augmenter(policy, () if run.task == "classify" else dataset)  # a label of all of it has no sides
     if policy != "none" and not augment.mirrors:
         tqdm.write(f"{run.dataset}: {unpaired(dataset)}")
+    if run.train.epochs:
+        augment.build()
     return augment
 
 

@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import torch
-from PIL import Image
 
 from benchmarks.bare_policies import bare, library_of, seeded
 from pipeline.augment.policies import POLICIES, augmenter, derived_seed, fits
@@ -29,6 +28,8 @@ from pipeline.datasets.formats import FORMATS
 from pipeline.datasets.synthetic.coco import draw_herd
 from pipeline.datasets.synthetic.params import ImagesParams
 from pipeline.ops.preprocess import resize
+
+LEAST = 0.3  # seconds of a round, so that quick policies are drawn from often: draws differ in what they cost
 
 
 class Shown(NamedTuple):
@@ -53,7 +54,9 @@ def main() -> None:
     shown, dataset = drawn(asked.images, asked.size)
     objects = sum(len(one.objects) for one in shown) / len(shown)
     points = sum(len(one.points) for one in shown) / len(shown)
-    print(f"{asked.images} images of {asked.size} pixels, {objects:.1f} boxes and {points:.1f} landmarks each, one core")
+    print(
+        f"{asked.images} images of {asked.size} pixels, {objects:.1f} boxes and {points:.1f} landmarks each, one core"
+    )
     print(f"{'policy':22}{'library':16}{'labels':>8}{'ours':>10}{'library':>10}{'ratio':>8}   images/s")
     for policy in asked.policies:
         for labelled in (False, True):
@@ -71,7 +74,7 @@ def drawn(count: int, size: int) -> tuple[list[Shown], Dataset]:
         coco = FORMATS["coco"]
         reading = coco.read(Path(folder), Path(folder), coco.Options())
         shown = [
-            _shown(np.ascontiguousarray(resize(open_image(found.file), size, "stretch")[0]), found.objects)
+            _shown(resize(open_image(found.file), size, "stretch")[0].copy(), found.objects)
             for found in reading.candidates[:count]
         ]
     return shown, Dataset("herd", reading.labels, reading.landmarks, reading.pairs, reading.skeleton)
@@ -102,15 +105,20 @@ def rates(policy: str, shown: list[Shown], dataset: Dataset, labelled: bool, rou
         return its(image, one.boxes if labelled else None, one.points if labelled else None)
 
     taken: dict[Callable[[int], Any], list[float]] = {ours: [], library: []}
-    for turn in range(rounds + 1):
+    repeats = {call: max(1, round(LEAST / _seconds(call, len(shown)))) for call in taken}  # the first calls warm up
+    for turn in range(rounds):
         seeded(turn)
-        for call, seconds in taken.items():
-            start = time.process_time()
-            for number in range(turn * len(shown), (turn + 1) * len(shown)):
-                call(number)
-            if turn:  # the first one warms up
-                seconds.append(time.process_time() - start)
-    return len(shown) / median(taken[ours]), len(shown) / median(taken[library])
+        for call, rate in taken.items():
+            count = repeats[call] * len(shown)
+            rate.append(count / _seconds(call, count, turn * count))
+    return median(taken[ours]), median(taken[library])
+
+
+def _seconds(call: Callable[[int], Any], count: int, first: int = 0) -> float:
+    start = time.process_time()
+    for number in range(first, first + count):
+        call(number)
+    return time.process_time() - start
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ A call takes an image, boxes as corners in pixels and points in pixels, and give
 from the library's own generators. torchvision's calls begin with a tensor, as its own reading of an image gives one.
 """
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -43,11 +44,11 @@ def _albumentations(policy: str, _size: int) -> Bare:
     moves = built.geometry.transform.transforms if built.geometry else []
     transforms = [*moves, *built.look.transform.transforms]
     plain = A.Compose(transforms)
-    labelled = A.Compose(
-        transforms,
-        bbox_params=A.BboxParams("pascal_voc", label_fields=["labels"], min_visibility=0.3),
-        keypoint_params=A.KeypointParams("xy", remove_invisible=False),
-    )
+    boxes_as = A.BboxParams("pascal_voc", label_fields=["labels"], min_visibility=0.3)
+    with warnings.catch_warnings(action="ignore"):  # that nothing of `photo` moves them
+        labelled = A.Compose(
+            transforms, bbox_params=boxes_as, keypoint_params=A.KeypointParams("xy", remove_invisible=False)
+        )
 
     def call(pixels: Pixels, boxes: Corners | None, points: Spots | None) -> Any:
         if boxes is None:
@@ -86,7 +87,7 @@ def _torchvision(policy: str, size: int) -> Bare:
         if boxes is None:
             return transform(tv_tensors.Image(image))
         side: Any = (size, size)
-        held = tv_tensors.BoundingBoxes(torch.from_numpy(boxes), format="XYXY", canvas_size=side)  # type: ignore[call-arg]
+        held = tv_tensors.BoundingBoxes(torch.from_numpy(boxes), format="XYXY", canvas_size=side)
         spots = tv_tensors.KeyPoints(torch.from_numpy(points), canvas_size=side)
         return transform(tv_tensors.Image(image), held, spots)
 

@@ -115,7 +115,7 @@ class _Affine(A.Affine):
         moved = cv2.warpAffine(img, matrix[:2], (width, height), None, self.interpolation, self.border_mode, fill)
         return np.asarray(moved, dtype=np.uint8)
 
-    def apply_to_keypoints(self, keypoints: Any, matrix: Any, scale: Any, **_params: Any) -> Any:
+    def apply_to_keypoints(self, keypoints: Any, matrix: Any, **_params: Any) -> Any:
         moved = keypoints.copy()
         moved[:, :2] = cv2.transform(keypoints[:, None, :2], matrix[:2])[:, 0]
         return moved

@@ -231,3 +231,29 @@ def test_workers_and_epochs_repeat_nothing_and_the_number_of_workers_changes_not
     first, second = epoch(0, workers=2), epoch(1, workers=2)
     assert len(set(first + second)) == 24
     assert epoch(0, workers=0) == first
+
+
+@pytest.mark.parametrize("name", ["photo_geometry", "photo_zoom"])
+def test_albumentations_transforms_draw_and_move_as_its_compose_has_them(name):
+    """Ours calls them one by one; of the keypoints that its affine gives only x and y are asked for."""
+    from pipeline.augment.policies import albumentations_policies as ours
+
+    pixels, points = picture(seed=1), np.random.default_rng(0).uniform(0, 1, (5, 2))
+    size = np.array(pixels.shape[1::-1])
+    policy, theirs = getattr(ours, name)(), getattr(ours, name)()
+    moves = [ours.A.Affine(**arguments(step)) if step.p == 0.7 else step for step in theirs.geometry.transform]
+    whole = ours.A.Compose(moves, keypoint_params=ours.A.KeypointParams("xy", remove_invisible=False))
+    for seed in range(6):
+        ours._seed(whole, seed)
+        expected = whole(image=pixels, keypoints=points * size - 0.5)
+        moved, spots = policy.geometry(pixels, points, seed)
+        np.testing.assert_array_equal(moved, expected["image"])
+        np.testing.assert_array_equal(spots, (expected["keypoints"].astype(float) + 0.5) / size)
+        np.testing.assert_array_equal(policy.geometry(pixels, points[:0], seed)[0], moved)
+        ours._seed(theirs.look.transform, seed)
+        np.testing.assert_array_equal(policy.look(pixels, seed), theirs.look.transform(image=pixels)["image"])
+
+
+def arguments(step):
+    """Of a transform of albumentations', as its class takes them."""
+    return {name: getattr(step, name) for name in step.get_transform_init_args_names() if name != "mask_interpolation"}

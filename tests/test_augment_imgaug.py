@@ -118,3 +118,12 @@ def test_a_blend_by_noise_lies_between_both_pictures(blend):
     ]
     assert all(p.min() >= 60 and p.max() <= 140 for p in painted)
     assert np.ptp(np.stack(painted)) > 60
+
+
+@pytest.mark.parametrize("build", [imgaug_policies.ucf101, imgaug_policies.ucf101_warped])
+def test_each_step_draws_what_it_would_by_imgaugs_own_seed(build) -> None:
+    pixels, theirs = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8), build().look.augmenter
+    look = build().look
+    for seed in (0, 1, 2**63 + 7, 12, 13, 14, 15, 16):
+        theirs.seed_(seed)
+        np.testing.assert_array_equal(look(pixels, seed), theirs.augment_image(pixels))

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import active_learning, buffers, extract_frames, recipe, training_memory
+from benchmarks import active_learning, augment, buffers, extract_frames, loading, recipe, training_memory
+from benchmarks.bare_policies import bare, library_of
+from pipeline.augment.policies import POLICIES
 from pipeline.datasets.video import ClipWriter
 
 
@@ -66,3 +68,40 @@ def test_every_frame_reaches_the_net_in_its_order_in_any_number_of_buffers(count
     assert buffers.seconds_of(frames, Net(), 32, count, 12) > 0
     assert seen == [i % 5 for i in range(12)]
     assert len(places) <= count
+
+
+@pytest.fixture(scope="module")
+def herd() -> list[augment.Shown]:
+    return augment.drawn(10, 64)[0]
+
+
+@pytest.mark.parametrize("policy", [policy for policy in POLICIES if policy != "none"])
+def test_each_policy_has_its_librarys_own_form_which_moves_labels_too(policy: str, herd: list[augment.Shown]) -> None:
+    call, one = bare(policy, 64), max(herd, key=lambda shown: len(shown.objects))
+    image = one.tensor if library_of(policy) == "torchvision" else one.pixels
+    changed = 0
+    for _ in range(12):
+        alone = call(image, None, None)
+        alone = alone["image"] if isinstance(alone, dict) else alone
+        assert alone.shape == image.shape
+        changed += not np.array_equal(np.asarray(alone), np.asarray(image))
+        if "detect" in POLICIES[policy].tasks:
+            made = call(image, one.boxes, one.points)
+            moved = list(made.values()) if isinstance(made, dict) else made
+            assert np.asarray(moved[0]).shape == np.asarray(image).shape
+            assert len(moved) == (4 if isinstance(made, dict) else 3)
+    assert changed > 1
+
+
+def test_both_loaders_read_every_image_once_an_epoch(tmp_path: Path) -> None:
+    drawn = loading.draw(tmp_path, 10, 64)
+    for run in loading.RUNS.values():
+        for loader in loading.LOADERS.values():
+            epoch = loader(drawn, run, "alpaca_lab", 0)
+            for number in range(2):
+                batches = [batch[0] for batch in epoch(number)]
+                assert sum(map(len, batches)) == 10
+                assert all(run.model.size in batch.shape[1:3] for batch in batches)
+    taken = loading.measured(epoch)
+    assert taken.first > 0 and taken.later > 0 and taken.cpu > 0
+    assert (taken.peak, taken.alone) == (0, 0), "without workers"

@@ -96,14 +96,21 @@ def chain() -> dict[str, Any]:
         "ingest": (dataset, [], [], [ingested, f"reports/ingest/{dataset}"]),
         "augment": (dataset, [], [ingested], [f"reports/augment/{dataset}"]),
         "train": (run, [{"resolved.yaml": [f"runs.{run}"]}], [ingested], [trained, f"reports/train/{run}"]),
-        "evaluate": (run, [], [trained, ingested], [f"reports/evaluate/{run}"]),
+        "evaluate": (
+            run,
+            [],
+            [trained, ingested],
+            [f"reports/evaluate/{run}/{made}" for made in ("metrics.json", "predictions")],
+        ),
         "export": (run, [], [trained, ingested], [f"exports/{run}"]),
         "verify": (
             run,
             [],
-            [f"{ingested}/test", f"exports/{run}", f"reports/evaluate/{run}"],
+            [f"{ingested}/test", f"exports/{run}", f"reports/evaluate/{run}/metrics.json"],
             [f"reports/verify/{run}"],
         ),
+        # no stage of a comparison: its page is in the folder of one, and not made
+        "report": (run, [], [f"reports/verify/{run}"], [f"reports/evaluate/{run}/report.html"]),
     }
     return {
         "stages": {

@@ -16,13 +16,14 @@ from pipeline.experiments.paired import Behind, Paired
 from pipeline.metrics.metrics import main_metric
 from pipeline.runtimes.exported import read_made
 from pipeline.runtimes.targets import TARGETS
-from pipeline.tracking.dvc_state import OF_RUN
+from pipeline.tracking.dvc_state import OF_DATASET, OF_RUN, read_lock
 from pipeline.tracking.store import whole_uri
 from pipeline.tracking.track import track_compared, track_figures
 from pipeline.training.params import ClassifyRun, RunParams
 from pipeline.viz.plots import Dot, plot_compared
 
 BASELINE = "hog_svm"
+FETCHED = ("models/", "exports/", "reports/")  # not the data: they are the project's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,12 +227,13 @@ def _net(
     changes = {f"runs.{run}.{key}": value for key, value in after.items() if before.get(key) != value}
     name, stages = f"{run}-{model}", ["params", *(f"{stage}@{run}" for stage in OF_RUN)]
     commit = run_experiment(project, name, stages, changes, _weights(variant), environment)
-    reports = [f"reports/{stage}/{run}" for stage in ("train", "evaluate", "verify")]
-    reports += [f"reports/{stage}/{base.dataset}" for stage in ("ingest", "augment")]
-    data = f"data/ingested/{base.dataset}/dataset.json"
+    made = [*(f"{stage}@{run}" for stage in OF_RUN), *(f"{stage}@{base.dataset}" for stage in OF_DATASET)]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        fetch(project, commit, [LOCK, data, f"models/{run}", f"exports/{run}", *reports], folder)
+        fetch(project, commit, [LOCK, f"data/ingested/{base.dataset}/dataset.json"], folder)
+        # not their folders: the report's page lies in one of them, and no comparison makes it
+        outs = [out["path"] for address in made for out in read_lock(folder)[address]["outs"]]
+        fetch(project, commit, [out for out in outs if out.startswith(FETCHED)], folder)
         track_compared(run, folder, commit, uri, experiment)
         return _row(folder, run, model, name)
 

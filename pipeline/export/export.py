@@ -97,8 +97,9 @@ def export_run(
     if not_made:
         raise InputError(f"{_said(not_made)}\n{out}: holds the others: {', '.join(targets)}")
     sizes = ", ".join(f"{row['file']} {row['size_bytes'] / 1e6:.2f} MB" for row in targets.values())
-    line = f"{out}: {sizes}; calibrated on {len(chosen)} of {len(samples)} train images"
-    return "; ".join([line, *calibration["warnings"]])
+    return "; ".join(
+        [f"{out}: {sizes}; calibrated on {len(chosen)} of {len(samples)} train images", *calibration["warnings"]]
+    )
 
 
 def _spec(path: Path, predict: Mapping[str, Any] | None) -> "ModelSpec":

@@ -32,8 +32,9 @@ def _one_object(items: list[Item], spec: ModelSpec) -> dict[str, Tensor]:
             continue
         largest = max(objects, key=lambda o: o.box[2] * o.box[3])
         presence[row], label[row], box[row] = 1, spec.labels.index(largest.label), torch.tensor(largest.box)
-        for i, p in enumerate(largest.landmarks):
-            landmarks[row, i] = torch.tensor([p.x, p.y, float(p.visibility > 0)])
+        if largest.landmarks:
+            points = [(p.x, p.y, float(p.visibility > 0)) for p in largest.landmarks]
+            landmarks[row, : len(points)] = torch.tensor(points)
     return {"presence": presence, "box": box, "label": label, "landmarks": landmarks}
 
 
@@ -44,8 +45,9 @@ def _all_objects(items: list[Item], spec: ModelSpec) -> dict[str, Tensor]:
     count, points = len(rows), len(spec.landmarks)
     landmarks = torch.zeros(count, points, 3)
     for row, (_, o) in enumerate(rows):
-        for i, p in enumerate(o.landmarks):
-            landmarks[row, i] = torch.tensor([p.x * spec.size, p.y * spec.size, float(p.visibility)])
+        if o.landmarks:
+            found = [(p.x * spec.size, p.y * spec.size, float(p.visibility)) for p in o.landmarks]
+            landmarks[row, : len(found)] = torch.tensor(found)
     return {
         "image": torch.tensor([i for i, _ in rows], dtype=torch.int64),
         "box": torch.tensor(corners, dtype=torch.float32).view(count, 4) * spec.size,

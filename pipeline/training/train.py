@@ -45,10 +45,9 @@ def train_run(
     Checkpoints live in `resume`/<fingerprint of params, data and weights>, so that a killed run goes on, and only with
     what it began with. What a frozen backbone makes of images is kept in the folder `features`; one process on a CPU
     has it made as `parallel` says. `workers` processes load training images (None: `devices.loading_processes`); any
-    number of them gives the same weights. Of several processes that torchrun started all train, the first one writes.
+    number of them gives the same weights. Of several processes that torchrun started the first sums up data and writes.
     """
-    dataset = read_dataset(train_folder)
-    train, val = read_samples(train_folder), read_samples(val_folder)
+    dataset, train, val = read_dataset(train_folder), read_samples(train_folder), read_samples(val_folder)
     check_labels(name, run, dataset, train, val)
 
     from pipeline.training import checkpoint, cost, devices, loading
@@ -66,7 +65,6 @@ def train_run(
         with devices.together(fabric):
             if first := fabric.is_global_zero:
                 alone.enter_context(only(resume / name, f"runs.{name}: another process trains it"))
-            # the first process reads the data for all
             begun_with = checkpoint.fingerprint(run, pretrained, train_folder, val_folder) if first else ""
             checkpoints = resume / name / fabric.broadcast(begun_with)
             resumed, started = first and checkpoint.is_left(checkpoints / checkpoint.LAST), time.perf_counter()
@@ -92,6 +90,8 @@ def _augment(run: RunParams, dataset: Dataset) -> "Augment":
     augment = augmenter(policy, dataset, objects=run.task != "classify")
     if policy != "none" and not augment.mirrors:
         tqdm.write(f"{run.dataset}: {unpaired(dataset)}")
+    if run.train.epochs:
+        augment.build()
     return augment
 
 

@@ -110,6 +110,12 @@ class Augment:
         pixels, objects, _ = self.move(pixels, objects, seed)
         return self.look(pixels, seed), objects
 
+    def build(self) -> None:
+        """Import the library and build the policy now, not with the first image: processes that are forked later have
+        both.
+        """
+        _built(self.policy)
+
     def move(self, pixels: "Pixels", objects: list[Object], seed: int) -> tuple["Pixels", list[Object], int]:
         """The geometric step alone, and how many draws were rejected because an object all but left the image.
 

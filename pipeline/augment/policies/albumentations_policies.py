@@ -51,7 +51,7 @@ def _photo_looks() -> list[A.BasicTransform]:
 
 
 def _hand_held(scale: tuple[float, float], shift: float) -> list[A.BasicTransform]:
-    warp = A.Affine(
+    warp = _Affine(
         scale=scale,
         translate_percent={"x": (-shift, shift), "y": (-shift, shift)},
         rotate=(-7, 7),
@@ -71,9 +71,12 @@ class Look:
 
     def __call__(self, pixels: Pixels, seed: int) -> Pixels:
         _seed(self.transform, seed)
-        self.transform.save_applied_params = is_noting()
+        if not is_noting():
+            moved: Pixels = _done(self.transform, {"image": pixels})["image"]
+            return moved
+        self.transform.save_applied_params = True
         done = self.transform(image=pixels)
-        for name, drawn in done.get("applied_transforms", ()):
+        for name, drawn in done["applied_transforms"]:
             note(partial(_told, name, drawn))
         return done["image"]
 
@@ -93,10 +96,37 @@ class Geometry:
 
     def __call__(self, pixels: Pixels, points: Points, seed: int) -> tuple[Pixels, Points]:
         _seed(self.transform, seed)
+        if not len(points):
+            return _done(self.transform, {"image": pixels})["image"], points
         size = np.array([pixels.shape[1], pixels.shape[0]], dtype=float)
+        spots = np.zeros((len(points), 5), np.float32)  # x, y, z, angle, scale
         # its keypoints count from the middle of the first pixel, ours from the image's corner
-        moved = self.transform(image=pixels, keypoints=points * size - 0.5)
-        return moved["image"], (np.asarray(moved["keypoints"], dtype=float) + 0.5) / size
+        spots[:, :2] = points * size - 0.5
+        moved = _done(self.transform, {"image": pixels, "keypoints": spots})
+        return moved["image"], (moved["keypoints"][:, :2].astype(float) + 0.5) / size
+
+
+class _Affine(A.Affine):
+    """albumentations', without asking twice of a matrix whether it does anything, which takes as long as the warp."""
+
+    def apply(self, img: Pixels, matrix: Any, output_shape: tuple[int, int], **_params: Any) -> Pixels:
+        height, width = output_shape
+        fill = (self.fill,) * 3
+        moved = cv2.warpAffine(img, matrix[:2], (width, height), None, self.interpolation, self.border_mode, fill)
+        return np.asarray(moved, dtype=np.uint8)
+
+    def apply_to_keypoints(self, keypoints: Any, matrix: Any, **_params: Any) -> Any:
+        moved = keypoints.copy()
+        moved[:, :2] = cv2.transform(keypoints[:, None, :2], matrix[:2])[:, 0]
+        return moved
+
+
+def _done(whole: A.Compose, data: dict[str, Any]) -> dict[str, Any]:
+    """What `whole` makes of `data`, keypoints as its transforms have them: without the checks of each of its calls."""
+    whole.py_random.random()  # it draws whether to do anything
+    for transform in whole.transforms:
+        data = transform(**data)
+    return data
 
 
 def _told(name: str, drawn: dict[str, Any]) -> str:

@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.augment.policies.notes import movement, note
+from pipeline.augment.policies.notes import is_noting, movement, note
 from pipeline.augment.policies.policy import Pixels, Points
 from pipeline.core.sample import ABSENT, Landmark, Object
 
 MIN_VISIBLE = 0.3  # share of a box that must stay in the image
 EDGE = 1e-4  # rounding of the libraries, relative: a landmark this far outside still lies on the edge
+NO_POINTS = np.empty((0, 2))
 MARKERS = np.array([(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)])  # their orientation tells a mirrored image
 _TURN = np.linspace(0, 2 * np.pi, 32, endpoint=False)
 OUTLINE = 0.5 + 0.5 * np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)  # the ellipse in a unit box, [32, 2]
@@ -33,6 +34,8 @@ def move_objects(
     less than `MIN_VISIBLE` of its box is still in the image. Without `mirrors`, what a draw would mirror goes in
     mirrored, and comes out as it was.
     """
+    if not objects and mirrors and not is_noting():
+        return geometry(pixels, NO_POINTS, seed)[0], []
     groups = [MARKERS]
     for o in objects:
         groups += [_outline(o), np.array([(p.x, p.y) for p in o.landmarks], dtype=float).reshape(-1, 2)]
@@ -44,13 +47,13 @@ def move_objects(
     swap = pairs if is_mirrored(markers) else ()
     moved = []
     for o, outline, spots in zip(objects, rest[::2], rest[1::2], strict=True):
-        held = [spots[[i]] for i, p in enumerate(o.landmarks) if p.visibility != ABSENT and _holds(o.box, p)]
-        hull = np.concatenate([outline, *held])
-        low, high = hull.min(axis=0), hull.max(axis=0)
+        held = np.array([p.visibility != ABSENT and _holds(o.box, p) for p in o.landmarks], dtype=bool)
+        hull = np.concatenate([outline, spots[held]])
+        low, high = hull.min(axis=0).tolist(), hull.max(axis=0).tolist()
         if visible_share(low, high) < MIN_VISIBLE and _is_in_image(o):
             return moved_pixels, None
-        low, high = np.clip(low, 0, 1), np.clip(high, 0, 1)
-        box = (float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1]))
+        left, top, right, bottom = (min(max(side, 0.0), 1.0) for side in (*low, *high))
+        box = (left, top, right - left, bottom - top)
         moved.append(Object(o.label, box, swapped(_landmarks(o, spots), swap), o.crowd, o.score))
     note(lambda: movement(markers, (pixels.shape[1], pixels.shape[0])))
     return moved_pixels, moved
@@ -71,11 +74,13 @@ def swapped(landmarks: list[Landmark], pairs: Sequence[tuple[int, int]]) -> list
     return result
 
 
-def visible_share(low: NDArray[np.float64], high: NDArray[np.float64]) -> float:
+def visible_share(low: Sequence[float], high: Sequence[float]) -> float:
     """The share of the box from `low` to `high` (x, y) that lies in the image; a side of no length counts whole."""
-    seen = np.minimum(high, 1 + EDGE) - np.maximum(low, -EDGE)
-    size = high - low
-    return float(np.prod(np.where(size > 0, np.clip(seen / np.where(size > 0, size, 1), 0, 1), seen >= 0)))
+    share = 1.0
+    for start, end in zip(low, high, strict=True):
+        seen = min(end, 1 + EDGE) - max(start, -EDGE)
+        share *= min(max(seen / (end - start), 0.0), 1.0) if end > start else float(seen >= 0)
+    return share
 
 
 def _clipped(o: Object) -> tuple[float, float, float, float]:

@@ -76,11 +76,11 @@ class _Seeded:
 
 
 def _image(pixels: Pixels) -> Tensor:
-    return torch.from_numpy(np.moveaxis(pixels, 2, 0).copy())
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
 
 
 def _pixels(image: Tensor) -> Pixels:
-    return np.ascontiguousarray(np.moveaxis(image.numpy(), 0, 2))
+    return image.permute(1, 2, 0).contiguous().numpy()
 
 
 def _flip_and_turn(draw: np.random.Generator, size: Size) -> Move:

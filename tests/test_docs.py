@@ -142,6 +142,16 @@ def test_a_path_of_the_code_is_there(page: str) -> None:
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
+def test_each_promise_of_security_has_its_test() -> None:
+    rows = [
+        line
+        for line in text_of("docs/security.md").splitlines()
+        if line.startswith("| ") and not line.endswith("| test |")
+    ]
+    assert len(rows) > 20
+    assert [row for row in rows if not re.search(r"\| `tests/\w+\.py::\w+`(, `tests/\w+\.py::\w+`)* \|$", row)] == []
+
+
 @pytest.mark.parametrize("page", PRESENT)
 def test_a_test_that_is_named_is_there(page: str) -> None:
     named = re.findall(r"`(tests/\w+\.py)::(\w+)`", text_of(page))

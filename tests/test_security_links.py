@@ -62,9 +62,7 @@ def by_way_of_another(data: Path) -> None:
 
 
 @pytest.mark.parametrize("plant", [classes, label_file, folder, by_way_of_another])
-def test_a_link_that_leads_out_is_refused_and_named_with_the_knob(
-    plant: Callable[[Path], None], tmp_path: Path
-) -> None:
+def test_a_link_that_leads_out_is_named_with_the_knob(plant: Callable[[Path], None], tmp_path: Path) -> None:
     data = herd(tmp_path)
     plant(data)
     with pytest.raises(InputError, match=r"lead out of it; .*datasets\.herd\.links_out: follow") as said:

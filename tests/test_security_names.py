@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from pipeline.augment.offline import augment_dataset
 from pipeline.augment.params import AugmentParams
 from pipeline.cli import main
+from pipeline.config.params import read_params
 from pipeline.core.errors import InputError, shown
 from pipeline.core.files import write_json
 from pipeline.core.sample import Dataset, Sample, read_dataset, write_dataset, write_samples
@@ -28,6 +29,14 @@ SPEC = ModelSpec(
     *("herd", "herd", "classify", ["cow", "goat"], [], [], [], "mobilenetv2_050", {"kind": "pool"}),
     *(96, "letterbox", [0.5, 0.5, 0.5], [0.5, 0.5, 0.5]),
 )
+
+
+@pytest.mark.parametrize("section", ["datasets", "runs"])
+@pytest.mark.parametrize("name", EVIL)
+def test_params_have_no_name_that_is_a_path_or_a_command(name: str, section: str, tmp_path: Path) -> None:
+    write_json(tmp_path / "params.yaml", {section: {name: {}}})
+    with pytest.raises(InputError, match=rf"params.yaml: {section}: name .*expected letters, digits"):
+        read_params(tmp_path / "params.yaml")
 
 
 @pytest.mark.parametrize("name", [name for name in EVIL if name])

@@ -67,5 +67,6 @@ def _licence(package: str) -> str:
         about = metadata(package)
     except PackageNotFoundError:
         return ""
+    said, line = (about.get_all(key, [""])[0] for key in ("License-Expression", "License"))
     kinds = [kind.rpartition(" :: ")[2] for kind in about.get_all("Classifier", []) if kind.startswith("License ::")]
-    return str(about.get("License-Expression") or " / ".join(kinds) or (about.get("License") or "").split("\n")[0])[:80]
+    return str(said or " / ".join(kinds) or line.split("\n")[0])[:80]

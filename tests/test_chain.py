@@ -183,6 +183,7 @@ def test_metrics_show_lists_the_runs_float_and_int8(project: Path) -> None:
         assert {"float"} | TARGETS[run] <= set(data)
 
 
+@pytest.mark.exhaustive
 def test_verifying_again_takes_other_times_and_makes_no_new_state(project: Path) -> None:
     verify = project / "reports/verify/actions/verify.json"
     before = verify.read_bytes()
@@ -191,6 +192,7 @@ def test_verifying_again_takes_other_times_and_makes_no_new_state(project: Path)
     assert stages_run(in_project(project, "dvc", "repro").stdout) == []
 
 
+@pytest.mark.exhaustive
 def test_mlflow_has_a_run_and_a_registered_model_each(chain: Path, project: Path) -> None:
     assert sorted(row["run"] for row in tracked(chain)) == sorted(RUNS)
     assert not (project / "mlflow.db").exists()

@@ -150,6 +150,7 @@ def test_the_highest_ap_breaks_ties_for_what_is_right():
     assert highest(truth, predicted, dataset) == pytest.approx(1)
 
 
+@pytest.mark.exhaustive
 def test_fiftyones_landmarks_are_ours_measured_its_way(tmp_path, database):
     """Its areas are the extents of the points in an image of side 1; all else is COCO's."""
     test, predictions, truth, predicted = draw_run(tmp_path, "localize")

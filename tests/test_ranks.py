@@ -179,7 +179,8 @@ def rows(out: Path) -> list[list[float]]:
 
 
 @pytest.mark.parametrize(
-    "kind", ["classify", pytest.param("localize", marks=pytest.mark.exhaustive), "anchor_free", "yolov3"]
+    "kind",
+    ["classify", "yolov3", *(pytest.param(k, marks=pytest.mark.exhaustive) for k in ("localize", "anchor_free"))],
 )
 def test_two_learn_what_one_learns(tmp_path: Path, kind: str) -> None:
     """At a small rate: AdamW's step has the size of the rate, in the direction of a rounding error where that is all.

@@ -17,7 +17,7 @@ PROMISES = {
         "test_ranks.py::test_killed_after_each_epoch_gives_the_weights_of_an_unbroken_run[1]"
     ),
     "two processes train a classifier": "test_ranks.py::test_two_learn_what_one_learns[classify]",
-    "two processes train a detector": "test_ranks.py::test_two_learn_what_one_learns[anchor_free]",
+    "two processes train a detector": "test_ranks.py::test_two_learn_what_one_learns[yolov3]",
     "a classifier ships": "test_stages.py::test_the_names_that_others_rely_on[alpaca]",
     "a localizer ships": "test_stages.py::test_the_names_that_others_rely_on[pose]",
     "a detector ships": "test_chain.py::test_the_names_that_others_rely_on[herd]",

@@ -210,6 +210,7 @@ def test_a_run_without_a_whole_chain(project: Path) -> None:
         track_run("alpaca", project)
 
 
+@pytest.mark.exhaustive
 def test_the_stage_writes_the_same_file_each_time(project: Path) -> None:
     shutil.copy(ROOT / "resolved.yaml", project)
     written = []

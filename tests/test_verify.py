@@ -207,7 +207,8 @@ def test_a_float_file_by_the_name_of_an_int8_one_fails(run: Path, exports: Path,
         verify(run, exports, tmp_path / "report", [f"{kind}_int8"], size_ratio=1.0)
 
 
-@pytest.mark.parametrize("engine", ["onnx", pytest.param("executorch", marks=pytest.mark.exhaustive)])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("engine", ["onnx", "executorch"])
 def test_a_small_detector_is_not_too_large_for_what_is_no_weight(
     tmp_path_factory: pytest.TempPathFactory, engine: str
 ) -> None:

@@ -20,10 +20,11 @@ import numpy as np
 import torch
 
 from benchmarks.bare_policies import bare, library_of, seeded
-from pipeline.augment.policies import POLICIES, augmenter, derived_seed, fits
+from pipeline.augment.policies import POLICIES, augmenter, why_unfit
 from pipeline.augment.policies.policy import Pixels
 from pipeline.core.image_file import open_image
 from pipeline.core.sample import ABSENT, Dataset, Object
+from pipeline.core.seeds import derived_seed
 from pipeline.datasets.formats import FORMATS
 from pipeline.datasets.synthetic.coco import draw_herd
 from pipeline.datasets.synthetic.params import ImagesParams
@@ -60,7 +61,7 @@ def main() -> None:
     print(f"{'policy':22}{'library':16}{'labels':>8}{'ours':>10}{'library':>10}{'ratio':>8}   images/s")
     for policy in asked.policies:
         for labelled in (False, True):
-            if labelled and fits(policy, "detect"):
+            if labelled and why_unfit(policy, "detect"):
                 continue
             ours, its = rates(policy, shown, dataset, labelled, asked.rounds)
             row = f"{policy:22}{library_of(policy):16}{'yes' if labelled else 'no':>8}"

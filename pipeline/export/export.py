@@ -74,8 +74,7 @@ def export_run(
     chosen = choose(samples, params.calibration_images)
     calibration = described(chosen, params.calibration_images, spec)
     need_room(out, len(params.targets) * size_bytes(model_folder / "model.safetensors") // 4)  # in int8
-    # in the folder itself, which the next run empties where this one is killed
-    with new_folder(out) as folder, tempfile.TemporaryDirectory(dir=folder) as aside:
+    with new_folder(out) as folder, tempfile.TemporaryDirectory(dir=folder) as aside:  # in it: the next run empties it
         images = stored(Path(aside) / "calibration.npy", train_folder, chosen, spec)
         tuned, tuning = None, {}
         if isinstance(params.quantize, Qat):
@@ -89,17 +88,16 @@ def export_run(
         _write_golden(folder, model_folder, train_folder, choose(chosen, GOLDEN), spec, targets)
         _write_spec(folder, spec, targets)
         _write_bundle(folder, targets)
-        facts = {"run": spec.run, "targets": targets, "not_made": not_made, "calibration": calibration, **tuning}
-        facts |= {**_origin(model_folder, train_folder), "cost": costs}
+        facts: dict[str, Any] = {"run": spec.run, "targets": targets, "not_made": not_made, "calibration": calibration}
+        facts |= {**tuning, **_origin(model_folder, train_folder), "cost": costs}
         write_json(folder / "export.json", facts)
         write_text(folder / "README.md", model_card(spec, facts, evidence))
         write_json(folder / LIST, sbom(folder, spec, facts["versions"]))
     if not_made:
         raise InputError(f"{_said(not_made)}\n{out}: holds the others: {', '.join(targets)}")
     sizes = ", ".join(f"{row['file']} {row['size_bytes'] / 1e6:.2f} MB" for row in targets.values())
-    return "; ".join(
-        [f"{out}: {sizes}; calibrated on {len(chosen)} of {len(samples)} train images", *calibration["warnings"]]
-    )
+    line = f"{out}: {sizes}; calibrated on {len(chosen)} of {len(samples)} train images"
+    return "; ".join([line, *calibration["warnings"]])
 
 
 def _spec(path: Path, predict: Mapping[str, Any] | None) -> "ModelSpec":

@@ -105,7 +105,7 @@ def show(dataset: Any, port: int, remote: bool = False) -> Any:
 def _server(service: Any) -> type:
     """FiftyOne's service for the App's server, with ours in its place."""
 
-    class Server(service.ServerService):  # type: ignore[misc]
+    class Server(service.ServerService):
         @property
         def command(self) -> list[str]:
             return [sys.executable, "-m", "pipeline.inspection.app_server", str(self.port), self.address]

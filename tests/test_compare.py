@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import timm
 from conftest import in_project, project_environment
+from dvc.utils.hydra import apply_overrides
 from mlflow import MlflowClient
 from PIL import Image
 from ruamel.yaml import YAML
@@ -32,9 +33,9 @@ from pipeline.experiments.compare import (
     table_text,
     write_comparison,
 )
-from pipeline.experiments.dvc_experiments import _is_left_behind
+from pipeline.experiments.dvc_experiments import _is_left_behind, _override
 from pipeline.experiments.paired import Paired
-from pipeline.experiments.policies import compare_policies
+from pipeline.experiments.policies import by_policy, compare_policies
 from pipeline.tracking.store import default_uri
 
 ROOT = Path(__file__).parents[1]
@@ -233,8 +234,8 @@ def test_policies_are_compared_over_seeds(project: Path) -> None:
     assert other.split()[:5] == ["photo_zoom", "0.5100", "0.5000", "0.5200", "0.4000"]
     assert failed.split() == ["photo_geometry", "-", "-", "-", "-", "0", "-"]
     assert near == "no difference in AP from photo can be told on these test images: photo_zoom", "of one image"
-    assert head.split()[0] == "policy" and place.startswith("reports/compare/herd-policies.csv; MLflow: make ui, ")
-    with (project / "reports/compare/herd-policies.csv").open(newline="") as file:
+    assert head.split()[0] == "policy" and place.startswith("reports/compare/herd/policies.csv; MLflow: make ui, ")
+    with (project / "reports/compare/herd/policies.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(r["policy"], r["seed"], r["AP"]) for r in rows[2:4]] == [("photo", "0", "0.9"), ("photo", "1", "0.92")]
     runs = MlflowClient(default_uri(project)).get_experiment_by_name("policies-herd")
@@ -401,6 +402,28 @@ def test_a_model_of_another_backbone_starts_from_weights_of_its_own(tmp_path: Pa
     assert starts("mobilenetv2_035", **{"model.pretrained": True}) == [True]
     with pytest.raises(InputError, match=r"compare\.models\.mobilenetv2_077\..*--set model\.pretrained=false"):
         starts("mobilenetv2_077")
+
+
+def test_a_policy_that_is_a_list_gets_through_dvc_as_it_is(tmp_path: Path) -> None:
+    policy = [
+        {"transform": "Rotate", "limit": [-15, 15], "p": 0.5},
+        {"transform": "Affine", "translate_percent": {"x": [-0.1, 0.1], "y": 0}, "keep_ratio": True, "balanced": None},
+        {"transform": "Illumination", "mode": "it's, {corner}: [1]\\"},
+    ]
+    file = tmp_path / "params.yaml"
+    file.write_text("runs: {r: {train: {online: {policy: none}}}}\n")
+    apply_overrides(str(file), [f"++runs.r.train.online.policy={_override(policy)}"])
+    assert YAML(typ="safe").load(file)["runs"]["r"]["train"]["online"]["policy"] == policy
+
+
+def test_a_policy_under_which_the_metric_is_undefined_comes_last() -> None:
+    """As AP of a test split without objects: its trainings succeed."""
+    truth = [Sample("1", "", 8, 8, label="cow")]
+    rows = {"none": [Row("none-0", None, answers=truth)], "photo": [Row("photo-0", 0.5, answers=truth)], "failed": []}
+    tried = by_policy(rows, Paired("classify", truth, Dataset("herd", ["cow"])))
+    assert [(one.policy, one.figure, one.behind) for one in tried] == [
+        ("photo", 0.5, None), ("failed", None, None), ("none", None, None)
+    ]  # fmt: skip
 
 
 def test_only_files_of_the_project_that_git_leaves_behind_are_copied(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pipeline.augment.policies import augmenter
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Landmark, Object, Sample
 from pipeline.core.spec import ModelSpec
+from pipeline.evaluation import batch
 from pipeline.evaluation.batch import batch_sheet
 from pipeline.training import loop
 from pipeline.training.loading import ImageDataset, train_loader
@@ -148,12 +149,17 @@ def test_shares_of_mixed_labels_are_told(tmp_path: Path) -> None:
     assert not np.array_equal(tiles[0][0], tiles[1][0]), "0.70 and 0.30 stand there"
 
 
-def test_a_batch_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_a_batch_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "batch.npz"
     with pytest.raises(InputError, match=r"batch.npz: no such file; `dvc repro` makes it"):
         batch_sheet(path, spec_of("detect"))
     np.savez(path, images=np.zeros((1, 8, 8, 3), np.uint8))
     with pytest.raises(InputError, match=r"batch.npz: not a batch of run r: .*image"):
+        batch_sheet(path, spec_of("detect"))
+    names = "image", "box", "label", "landmarks"
+    np.savez(path, images=np.zeros((1, 8, 8, 3), np.uint8), **{name: np.zeros((1, 4, 3), int) for name in names})
+    with pytest.raises(KeyError, match="odd"), monkeypatch.context() as patch:  # a fault of ours is no damaged file
+        patch.setitem(batch.READ, "detect", lambda *_: {}["odd"])
         batch_sheet(path, spec_of("detect"))
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(InputError, match=r"batch.npz: not a batch of run r"):

@@ -29,7 +29,7 @@ from pipeline.training.params import AnyRun
 from pipeline.training.statistics import Sums, dataset_normalization, mean_and_deviation, sums_of
 from pipeline.training.train import train_run
 
-ALONE: Any = SimpleNamespace(is_global_zero=True, broadcast=lambda found: found)
+ALONE: Any = SimpleNamespace(global_rank=0, world_size=1, broadcast=lambda found, _: found)
 
 
 def images(count: int = 6) -> list[np.ndarray]:
@@ -109,9 +109,24 @@ def test_any_number_of_processes_finds_the_same(tmp_path: Path, monkeypatch):
     assert asked == [None]
 
 
-def test_a_process_that_trains_along_takes_what_the_first_one_found():
-    other: Any = SimpleNamespace(is_global_zero=False, broadcast=lambda found: ([0.5] * 3, [0.2] * 3))
-    assert dataset_normalization(Path("nowhere"), [], spec_of("classify"), other) == ([0.5] * 3, [0.2] * 3)
+@pytest.mark.parametrize("count", [2, 5])
+def test_processes_that_train_together_read_a_share_each_and_find_the_same(tmp_path: Path, monkeypatch, count: int):
+    samples, spec = write(tmp_path / "train", images())[:4], spec_of("classify")
+    whole, read, said = dataset_normalization(tmp_path / "train", samples, spec, ALONE), [], {}
+    reading = statistics._sums
+    monkeypatch.setattr(statistics, "_sums", lambda *a: read.append(a[2].id) or reading(*a))
+
+    def of(rank: int) -> tuple[list[float], list[float]]:
+        """As if each of the others had said what it has found."""
+
+        def broadcast(own: statistics.Sums, of: int) -> statistics.Sums:
+            return said.setdefault(of, own) if of == rank else said.get(of, statistics.NOTHING)
+
+        fabric: Any = SimpleNamespace(global_rank=rank, world_size=count, broadcast=broadcast)
+        return dataset_normalization(tmp_path / "train", samples, spec, fabric)
+
+    assert [of(rank) for rank in range(count)][-1] == whole
+    assert sorted(read) == sorted(s.id for s in samples), "each image once"
 
 
 def test_images_of_one_colour_have_none(tmp_path: Path):

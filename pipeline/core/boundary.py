@@ -18,7 +18,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.core import telemetry  # noqa: F401 (for what it turns off)
 from pipeline.core.errors import InputError, without_password
 
 if TYPE_CHECKING:

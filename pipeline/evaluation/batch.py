@@ -28,13 +28,16 @@ def batch_sheet(path: Path, spec: ModelSpec) -> Image.Image:
     try:
         with np.load(path) as file:
             arrays = {name: file[name] for name in file.files}
-        images = arrays.pop("images")
-        samples = [Sample("", "", image.shape[1], image.shape[0]) for image in images]
-        READ[spec.task](samples, arrays, spec)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; `dvc repro` makes it") from None
     except DAMAGED as error:
         raise InputError(f"{path}: not a batch of run {spec.run}: {error}; `dvc repro --force` makes it anew") from None
+    if missing := {"images", *TARGETS[spec.task]} - arrays.keys():
+        said = f"no {', '.join(sorted(missing))}"
+        raise InputError(f"{path}: not a batch of run {spec.run}: {said}; `dvc repro --force` makes it anew")
+    images = arrays.pop("images")
+    samples = [Sample("", "", image.shape[1], image.shape[0]) for image in images]
+    READ[spec.task](samples, arrays, spec)
     dataset = Dataset(spec.dataset, spec.labels, spec.landmarks, spec.pairs, spec.skeleton)
     tiles = [(draw(Image.fromarray(i), s, dataset), s.id) for i, s in zip(images, samples, strict=True)]
     return contact_sheet(tiles, COLUMNS, TILE)
@@ -50,7 +53,7 @@ def _label(samples: list[Sample], target: Arrays, spec: ModelSpec) -> None:
 
 
 def _localize(samples: list[Sample], target: Arrays, spec: ModelSpec) -> None:
-    rows = zip(*(target[name].tolist() for name in ("presence", "box", "label", "landmarks")), strict=True)
+    rows = zip(*(target[name].tolist() for name in TARGETS["localize"]), strict=True)
     for sample, (there, box, label, spots) in zip(samples, rows, strict=True):
         sample.id = "" if there else "no object"
         if there:
@@ -61,7 +64,7 @@ def _localize(samples: list[Sample], target: Arrays, spec: ModelSpec) -> None:
 def _detect(samples: list[Sample], target: Arrays, spec: ModelSpec) -> None:
     """Corners and landmarks are in pixels of the batch's images."""
     side = samples[0].width
-    rows = zip(*(target[name].tolist() for name in ("image", "box", "label", "landmarks")), strict=True)
+    rows = zip(*(target[name].tolist() for name in TARGETS["detect"]), strict=True)
     for image, (left, top, right, bottom), label, spots in rows:
         points = [Landmark(x / side, y / side, int(seen)) for x, y, seen in spots]
         box = left / side, top / side, (right - left) / side, (bottom - top) / side
@@ -71,3 +74,8 @@ def _detect(samples: list[Sample], target: Arrays, spec: ModelSpec) -> None:
 
 
 READ = {"classify": _label, "localize": _localize, "detect": _detect}
+TARGETS = {
+    "classify": ("label",),
+    "localize": ("presence", "box", "label", "landmarks"),
+    "detect": ("image", "box", "label", "landmarks"),
+}

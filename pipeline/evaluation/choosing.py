@@ -46,7 +46,7 @@ def choose_on_val(
             key, shown = "predict.calibrate", [_shown(p, block["score"]) for p in predicted]
             decided["calibrated"] = {**about, **_fit(spec.task, truth, shown, calibrate=how)}
             block["calibration"] = decided["calibrated"]["fit"]
-    except ValueError as error:
+    except InputError as error:
         other = "a number" if key == "predict.score" else NONE
         raise InputError(f"{val_folder}: {error}; state {other} for {key}") from None
     return block, decided

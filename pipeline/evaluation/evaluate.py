@@ -41,8 +41,8 @@ def evaluate_run(
     `predict` is the run's block of that name: what of the answers is shown; AP is computed over all of them. Without it
     the defaults of the task hold; what it leaves to val is chosen by the images of `val_folder`. Writes `report` (see
     `write_report`), with plots/history.png, drawn from the training's `history` (history.csv), and plots/batch.jpg,
-    drawn from its first `batch` (batch.npz) where one is given. Raises InputError if
-    something is missing or there is nothing to test on.
+    drawn from its first `batch` (batch.npz) where one is given. Raises InputError if something is missing or there is
+    nothing to test on.
     """
     from pipeline.core.spec import read_spec
     from pipeline.runtimes.answers import predict_samples

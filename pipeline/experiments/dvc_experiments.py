@@ -133,6 +133,8 @@ def _override(value: Any) -> str:
         return f"'{quoted}'"
     if isinstance(value, list):
         return f"[{','.join(map(_override, value))}]"
+    if isinstance(value, dict):  # keys are bare: Hydra takes no quotes there
+        return f"{{{','.join(f'{key}:{_override(one)}' for key, one in value.items())}}}"
     return json.dumps(value)
 
 

@@ -43,22 +43,22 @@ def compare_policies(
 ) -> Iterator[str]:
     """A line per training as it is done, then a table of the policies; `compared` are the params of each by its seeds.
 
-    reports/compare/<run>-policies.csv has a row per training, and is written after each: a comparison that is stopped
+    reports/compare/<run>/policies.csv has a row per training, and is written after each: a comparison that is stopped
     shows what it has. Raises InputError at the end if a training failed, and as `compare` does.
     """
     metric = main_metric(base.task)
     flat = {f"{policy}-{seed}": params for policy, seeds in compared.items() for seed, params in seeds.items()}
-    policy_of = {f"{policy}-{seed}": policy for policy, seeds in compared.items() for seed in seeds}
-    table = project / "reports/compare" / f"{run}-policies.csv"
+    what = {f"{policy}-{seed}": (policy, seed) for policy, seeds in compared.items() for seed in seeds}
+    table = project / "reports/compare" / run / "policies.csv"  # another run may be called <run>-policies
     rows = list[Row]()
     for row in compare(project, run, base, flat, uri, environment, f"policies-{run}", classical=False):
         rows.append(row)
-        _write(table, rows, policy_of, metric)
+        _write(table, rows, what, metric)
         said = f"failed: {row.note}" if row.note else f"{metric} {row.figure}"
         yield f"{len(rows)} of {len(flat)}: {row.model}: {said}"
     ingested = project / "data/ingested" / base.dataset
     judged = Paired(base.task, read_samples(ingested / "test"), read_dataset(ingested))
-    tried = by_policy({policy: [r for r in rows if policy_of[r.model] == policy] for policy in compared}, judged)
+    tried = by_policy({policy: [r for r in rows if what[r.model][0] == policy] for policy in compared}, judged)
     place = table.relative_to(project).as_posix()
     yield f"{policy_table(tried, metric)}\n{place}; MLflow: make ui, experiment policies-{run}; dvc exp show"
     if failed := [row.model for row in rows if row.note]:
@@ -68,7 +68,7 @@ def compare_policies(
 def by_policy(rows: Mapping[str, list[Row]], judged: Paired) -> list[Tried]:
     """The policies with what each of their trainings reached, the best on average first."""
     done = {policy: [row for row in own if row.answers is not None] for policy, own in rows.items()}
-    figures = {p: mean(row.figure for row in own if row.figure is not None) for p, own in done.items() if own}
+    figures = {policy: f for policy, own in done.items() if (f := Tried(policy, own, None).figure) is not None}
     answers = {policy: [row.answers for row in own if row.answers is not None] for policy, own in done.items()}
     behind = judged.behind_best(answers, figures)
     tried = [Tried(policy, own, behind.get(policy)) for policy, own in done.items()]
@@ -95,12 +95,10 @@ def _cells(one: Tried) -> tuple[str, ...]:
     return (one.policy, *reached, behind, f"{len(one.rows)}", f"{seconds:.0f}")
 
 
-def _write(table: Path, rows: list[Row], policy_of: Mapping[str, str], metric: str) -> None:
+def _write(table: Path, rows: list[Row], what: Mapping[str, tuple[str, int]], metric: str) -> None:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["policy", "seed", metric, f"int8_{metric}", "train_seconds", "experiment", "note"])
     for row in rows:
-        policy = policy_of[row.model]
-        seed = row.model.removeprefix(f"{policy}-")
-        writer.writerow([policy, seed, row.figure, row.int8, row.train_seconds, row.experiment, row.note])
+        writer.writerow([*what[row.model], row.figure, row.int8, row.train_seconds, row.experiment, row.note])
     write_text(table, text.getvalue())

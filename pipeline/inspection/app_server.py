@@ -9,7 +9,6 @@ import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from pipeline.core import telemetry  # noqa: F401 (for what it turns off)
 from pipeline.core.hosts import own_names, stranger
 
 MOST_BYTES = 64 << 20  # of what a request brings along

@@ -22,7 +22,6 @@ from urllib.parse import quote
 
 from filelock import FileLock
 
-from pipeline.core import telemetry  # noqa: F401 (for what it turns off)
 from pipeline.core.errors import InputError, without_password
 
 IDLE_IN = 10  # seconds in which it shuts down when nobody else uses it

@@ -32,7 +32,7 @@ def choose_score(
     there = [[one_object(s)] if task == "localize" else s.objects for s in truth]
     positives = sum(o is not None and not o.crowd for objects in there for o in objects)
     if not positives:
-        raise ValueError("no object to choose a score by")
+        raise InputError("no object to choose a score by")
     answers = scored(task, truth, predicted)
     order = np.argsort(-answers.score, kind="stable")
     score, right = answers.score[order], np.concatenate([[0], np.cumsum(answers.right[order] > 0)])

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.calibrated import DIGITS, LEAST
+from pipeline.core.errors import InputError
 from pipeline.metrics.calibration import Scored
 
 Floats = NDArray[np.float64]
@@ -20,7 +21,7 @@ def fitted(how: str, answers: Scored) -> dict[str, Any]:
     {'by': 'isotonic', 'scores': [0.6, 0.9], 'right': [0.5, 1.0]}
     """
     if not len(answers.score):
-        raise ValueError("no answer to calibrate by")
+        raise InputError("no answer to calibrate by")
     fit = {"platt": _platt, "isotonic": _isotonic}[how]
     return {"by": how, **fit(answers.score, answers.right > 0)}
 

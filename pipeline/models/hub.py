@@ -9,7 +9,6 @@ from huggingface_hub.errors import EntryNotFoundError, OfflineModeIsEnabled, Rem
 from safetensors import SafetensorError
 from torch import Tensor
 
-from pipeline.core import telemetry  # noqa: F401 (for what it turns off)
 from pipeline.core.boundary import WITHOUT_NAME, known
 from pipeline.core.errors import InputError
 from pipeline.models.mobilenets import nearest_width

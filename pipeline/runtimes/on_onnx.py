@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.core import telemetry  # noqa: F401 (for what it turns off)
 from pipeline.core.errors import InputError
 from pipeline.runtimes.runtime import Images, Outputs
 

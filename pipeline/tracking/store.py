@@ -10,7 +10,6 @@ from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.core import telemetry  # noqa: F401 (for what it turns off)
 from pipeline.core.boundary import WITHOUT_NAME, known, known_of
 from pipeline.core.errors import InputError, without_password
 from pipeline.core.files import new_file

@@ -39,6 +39,9 @@ class Sums:
         return Sums(self.count + other.count, tuple(values), tuple(squares))
 
 
+NOTHING = Sums(0, (0, 0, 0), (0, 0, 0))
+
+
 def sums_of(pixels: NDArray[np.uint8]) -> Sums:
     """Of an image, uint8 [H, W, C]."""
     flat = pixels.reshape(-1, pixels.shape[-1]).astype(np.uint64)
@@ -59,19 +62,14 @@ def dataset_normalization(
     folder: Path, samples: Sequence[Sample], spec: ModelSpec, fabric: "Fabric"
 ) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of the images of `samples` in `folder` as the net of `spec` sees them, each pixel
-    once, without the bars of a letterbox. A process holds one image at a time; of several that train together the first
-    one does it for all. Raises InputError for a channel without any
-    difference, which cannot be divided by.
+    once, without the bars of a letterbox. A process holds one image at a time; of several that train together each
+    reads its share. Raises InputError for a channel without any difference, which cannot be divided by.
     """
-    found = _found(folder, samples, spec) if fabric.is_global_zero else ([], [])
-    mean, deviation = fabric.broadcast(found)
-    return mean, deviation
-
-
-def _found(folder: Path, samples: Sequence[Sample], spec: ModelSpec) -> tuple[list[float], list[float]]:
-    jobs = 1 if len(samples) < FEW else None
-    parts = each(partial(_sums, folder, spec), samples, "mean and deviation", jobs)
-    mean, deviation = mean_and_deviation(sum(parts[1:], parts[0]))
+    share = samples[fabric.global_rank :: fabric.world_size]
+    jobs = 1 if len(share) < FEW else None
+    own = sum(each(partial(_sums, folder, spec), share, "mean and deviation", jobs), NOTHING)
+    sums = sum((fabric.broadcast(own, rank) for rank in range(fabric.world_size)), NOTHING)
+    mean, deviation = mean_and_deviation(sums)
     if min(deviation) == 0:
         channel = ("red", "green", "blue")[deviation.index(0)]
         raise InputError(

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.core import telemetry  # noqa: F401 (for what it turns off)
 from pipeline.core.lazy import load
 from pipeline.runtimes.exported import read_made
 from pipeline.runtimes.targets import TARGETS

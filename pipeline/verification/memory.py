@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.core import telemetry  # noqa: F401 (for what it turns off)
 from pipeline.core.lazy import load
 from pipeline.core.memory import peak_memory
 

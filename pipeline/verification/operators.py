@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.core import telemetry  # noqa: F401 (for what it turns off)
 from pipeline.core.lazy import load
 from pipeline.runtimes.targets import Engine
 from pipeline.verification.pte import XNNPACK, read_graph, read_pte

@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline.core import telemetry  # noqa: F401 (for what it turns off)
 from pipeline.export.int8.budget import within_budget
 from pipeline.export.int8.equalize import equalize
 from pipeline.export.int8.ranges import Histogram

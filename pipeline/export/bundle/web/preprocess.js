@@ -1,5 +1,6 @@
-// THE resize and the steps after it, as preprocess.json says them: Pillow's antialiased bilinear filter on the picture's own pixels. The scaling
-// that a browser's canvas does is another one, and a model that learnt from the first reads the second worse.
+// THE resize and the steps after it, as preprocess.json says them: Pillow's antialiased bilinear filter on the picture's
+// own pixels. The scaling that a browser's canvas does is another one, and a model that learnt from the first reads the
+// second worse.
 
 const BAND = 256; // rows that are read at once: a phone's picture as a whole is larger than some canvases may be
 const BITS = 22; // of a weight's fraction; in whole numbers a half is rounded as Pillow rounds it

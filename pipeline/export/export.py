@@ -74,7 +74,7 @@ def export_run(
     chosen = choose(samples, params.calibration_images)
     calibration = described(chosen, params.calibration_images, spec)
     need_room(out, len(params.targets) * size_bytes(model_folder / "model.safetensors") // 4)  # in int8
-    with new_folder(out) as folder, tempfile.TemporaryDirectory(dir=folder) as aside:  # in it: the next run empties it
+    with new_folder(out) as folder, tempfile.TemporaryDirectory(prefix=".", dir=folder) as aside:  # gone after a kill
         images = stored(Path(aside) / "calibration.npy", train_folder, chosen, spec)
         tuned, tuning = None, {}
         if isinstance(params.quantize, Qat):

@@ -29,7 +29,7 @@ def sbom(folder: Path, spec: "ModelSpec", libraries: dict[str, str]) -> dict[str
     >>> [(part["type"], part["name"]) for part in found["components"]]
     [('file', 'labels.txt'), ('library', 'pillow')]
     """
-    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != LIST)
+    files = sorted(file for file in folder.rglob("[!.]*") if file.is_file() and _ships(file.relative_to(folder)))
     model = {"type": "machine-learning-model", "name": spec.run, "bom-ref": "model"}
     if spec.weights_sha256:
         model["version"] = spec.weights_sha256
@@ -42,6 +42,10 @@ def sbom(folder: Path, spec: "ModelSpec", libraries: dict[str, str]) -> dict[str
         "components": parts,
         "dependencies": [{"ref": "model", "dependsOn": [part["bom-ref"] for part in parts]}],
     }
+
+
+def _ships(file: Path) -> bool:
+    return str(file) != LIST and not any(part.startswith(".") for part in file.parts)
 
 
 def _file(file: Path, folder: Path) -> dict[str, Any]:

@@ -19,7 +19,10 @@ from pipeline.core.seeds import derived_seed
 
 ROOT = Path(__file__).parent.parent
 PAIRS = ((0, 1), (2, 3))
-MOVING = ("photo_geometry", "photo_zoom", "alpaca_lab", "ucf101_torch", "imgaug_ucf101", "imgaug_ucf101_warped")
+MOVING = (
+    *("photo_geometry", "photo_zoom", "alpaca_lab", "ucf101_torch", "imgaug_ucf101", "imgaug_ucf101_warped"),
+    *("randaugment", "trivialaugment"),
+)
 
 
 def picture(height: int = 60, width: int = 80, seed: int = 0) -> np.ndarray:

@@ -84,10 +84,11 @@ def test_preview_shows_as_many_images_as_are_asked_for(tmp_path: Path) -> None:
     assert path.read_bytes() != first
 
 
-def test_preview_refuses_what_it_cannot_show(tmp_path: Path) -> None:
+def test_preview_refuses_what_it_cannot_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = ingested(tmp_path / "in")
-    with pytest.raises(InputError, match="images with objects; policy 'randaugment' moves no boxes"):
-        preview(source, ["randaugment"], 2, 0, tmp_path / "a.jpg")
+    monkeypatch.setitem(POLICIES, "pixels", POLICIES["photo"]._replace(tasks=("classify",)))
+    with pytest.raises(InputError, match="images with objects; policy 'pixels' moves no boxes"):
+        preview(source, ["pixels"], 2, 0, tmp_path / "a.jpg")
     with pytest.raises(InputError, match="did you mean 'photo_zoom'"):
         preview(source, ["photo_zom"], 2, 0, tmp_path / "a.jpg")
     write_samples(source / "train", [])

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from test_augment_offline import noise
+from torchvision.transforms import v2
 
 from pipeline.augment.policies import POLICIES, augmenter, warps
 from pipeline.augment.policies.imgaug_policies import ucf101_warped
@@ -17,7 +18,7 @@ from pipeline.augment.policies.labels import move_objects
 from pipeline.augment.policies.policy import BORDER
 from pipeline.augment.policies.selftest import self_test
 from pipeline.augment.policies.sides import unpaired
-from pipeline.augment.policies.torchvision_policies import MOVES
+from pipeline.augment.policies.torchvision_policies import MATRICES, MOVES, randaugment, trivialaugment
 from pipeline.augment.policies.warps import (
     CORNERS,
     FURTHEST,
@@ -34,10 +35,14 @@ from pipeline.augment.policies.warps import (
     warped,
 )
 from pipeline.core.sample import Dataset, Landmark, Object, Sample
+from pipeline.core.seeds import derived_seed
 from pipeline.training import train
 from pipeline.training.params import AnyRun
 
-MOVING = ("photo_geometry", "photo_zoom", "alpaca_lab", "ucf101_torch", "imgaug_ucf101", "imgaug_ucf101_warped")
+MOVING = (
+    *("photo_geometry", "photo_zoom", "alpaca_lab", "ucf101_torch", "imgaug_ucf101", "imgaug_ucf101_warped"),
+    *("randaugment", "trivialaugment"),
+)
 FEW = settings(max_examples=25, deadline=None, derandomize=True)
 WIDTH, HEIGHT = 96, 72
 SIZE = np.array([WIDTH, HEIGHT], dtype=float)
@@ -56,6 +61,34 @@ def middle(painted: np.ndarray, blank: np.ndarray) -> np.ndarray:
     weight = np.abs(painted[..., 0].astype(float) - blank[..., 0])
     down, across = np.mgrid[: weight.shape[0], : weight.shape[1]] + 0.5
     return np.array([(across * weight).sum(), (down * weight).sum()]) / weight.sum()
+
+
+@pytest.mark.parametrize("name", MATRICES)
+@pytest.mark.parametrize("library", [v2.RandAugment(), v2.TrivialAugmentWide()])
+def test_a_change_that_moves_is_torchvisions(name, library):
+    blocks = np.kron(np.random.default_rng(0).integers(0, 255, (6, 8, 3)), np.ones((12, 12, 1))).astype(np.uint8)
+    strengths = library._AUGMENTATION_SPACE[name][0](31, HEIGHT, WIDTH)
+    image = torch.from_numpy(np.moveaxis(blocks, 2, 0).copy())
+    for strength in (float(strengths[5]), -float(strengths[30])):
+        grey = {torch.Tensor: [float(BORDER)] * 3}
+        theirs = library._apply_image_or_video_transform(image, name, strength, v2.InterpolationMode.BILINEAR, grey)
+        ours = warped(blocks, MATRICES[name](strength, SIZE))
+        off = np.abs(ours.astype(int) - np.moveaxis(theirs.numpy(), 0, 2))
+        assert off.mean() < 1 and (off.max(axis=2) > 8).mean() < 0.03, (
+            strength
+        )  # the border's pixels are blended otherwise
+
+
+def test_randaugment_has_two_changes_and_trivialaugment_one():
+    for policy, count in ((randaugment(), 2), (trivialaugment(), 1)):
+        space = set()
+        for seed in range(60):
+            steps = policy.drawn(derived_seed(seed))
+            moves = steps.geometry.draw.args[0] if steps.geometry else []
+            looks = steps.look.args[0]
+            assert len(moves) + len(looks) == count
+            space |= {*moves, *looks}
+        assert len(space) == 14
 
 
 @pytest.mark.parametrize("policy", MOVING)

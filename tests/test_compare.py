@@ -7,6 +7,7 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 from safetensors.torch import save_file
 
+from pipeline.augment.policies import POLICIES
 from pipeline.config.params import ClassifyRun, Params, parse_params, read_params
 from pipeline.config.variants import policy_variants, started, variants
 from pipeline.core.errors import InputError
@@ -242,8 +244,9 @@ def test_policies_are_compared_over_seeds(project: Path) -> None:
     assert runs is not None
     with pytest.raises(InputError, match=r"--policies.*foto.*did you mean 'photo'"):
         policy_variants(params(), "herd", ["foto"], 2, {})
-    with pytest.raises(InputError, match="randaugment"):
-        policy_variants(params(), "herd", ["randaugment"], 2, {})
+    pixels = POLICIES["photo"]._replace(tasks=("classify",))
+    with mock.patch.dict(POLICIES, pixels=pixels), pytest.raises(InputError, match="'pixels' moves no boxes"):
+        policy_variants(params(), "herd", ["pixels"], 2, {})
 
 
 def test_without_a_commit_it_says_what_to_do(project: Path) -> None:

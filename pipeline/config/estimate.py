@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import InputError
 from pipeline.core.sample import read_dataset, read_samples
-from pipeline.training.params import DetectRun, RunParams
+from pipeline.training.params import LocalizeRun, RunParams
 from pipeline.training.train import check_labels, image_loaders, pretrained_of, starting_net
 
 if TYPE_CHECKING:
@@ -76,7 +76,8 @@ def estimate(name: str, run: RunParams, train_folder: Path, val_folder: Path, wo
 
     from pipeline.training import checkpoint, devices, loading
     from pipeline.training.features import frozen_loaders
-    from pipeline.training.optimization import Phase
+    from pipeline.training.optimization import Phase, last_epochs
+    from pipeline.training.statistics import dataset_normalization
 
     pretrained = pretrained_of(name, run)
     net, spec = starting_net(name, run, dataset, train, pretrained)
@@ -84,6 +85,10 @@ def estimate(name: str, run: RunParams, train_folder: Path, val_folder: Path, wo
     checkpoint.fingerprint(run, pretrained, train_folder, val_folder)
     some, few = _drawn(train, STEPS * run.train.batch_size), _drawn(val, STEPS * run.train.batch_size)
     more, more_val = len(train) / len(some), len(val) / len(few)
+    if run.model.normalization == "dataset":
+        begun = time.perf_counter()
+        spec.mean, spec.std = dataset_normalization(train_folder, some, spec, fabric)
+        began -= (time.perf_counter() - begun) * (more - 1)  # of all images
     draw = partial(_datasets, run, dataset, spec, (train_folder, some), (val_folder, few))
     features = frozen = epoch = validation = decoding = end = 0.0
     with devices.together(fabric), tempfile.TemporaryDirectory() as scratch:
@@ -98,8 +103,8 @@ def estimate(name: str, run: RunParams, train_folder: Path, val_folder: Path, wo
         if run.train.epochs:
             share, workers = len(some) / len(train), devices.loading_processes(fabric, workers)
             warm, loaders = (_loaders(run, draw(), workers, share) for _ in range(2))
-            # before the quiet epochs of a detector, which is shown shrunk images until then
-            epochs = 3 + (run.train.online.quiet_epochs if isinstance(run, DetectRun) else 0)
+            # before the quiet epochs: until then images are shrunk or mixed
+            epochs = 3 + last_epochs(run, Phase(False, run.train.epochs, 0.0))
             phase = Phase(False, epochs, run.train.learning_rate)
             found = _measured(fabric, net, spec, run, dataset, phase, warm, loaders, Path(scratch))
             first, later = found.epochs
@@ -195,7 +200,7 @@ def fitting(name: str, run: RunParams, seconds: Seconds, minutes: float) -> dict
         least = math.ceil(min(seconds.of(*each) for each in tries) / 6) / 10
         raise InputError(f"--minutes {minutes:g}: an epoch of runs.{name} does not fit; expected {least:.1f} at least")
     knobs = {"train.frozen_epochs": found[0], "train.epochs": found[1]}
-    if isinstance(run, DetectRun) and 0 < found[1] < epochs and run.train.online.quiet_epochs:
+    if not isinstance(run, LocalizeRun) and 0 < found[1] < epochs and run.train.online.quiet_epochs:
         share = run.train.online.quiet_epochs * found[1] / epochs
         knobs["train.online.quiet_epochs"] = min(run.train.online.quiet_epochs, max(1, round(share)))
     return knobs

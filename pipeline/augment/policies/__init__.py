@@ -48,8 +48,8 @@ POLICIES: dict[str, Row] = {
     "ucf101_torch": Row("pipeline.augment.policies.torchvision_policies:ucf101"),
     "imgaug_ucf101": Row("pipeline.augment.policies.imgaug_policies:ucf101"),
     "imgaug_ucf101_warped": Row("pipeline.augment.policies.imgaug_policies:ucf101_warped"),
-    "randaugment": Row("pipeline.augment.policies.torchvision_policies:randaugment", ("classify",)),
-    "trivialaugment": Row("pipeline.augment.policies.torchvision_policies:trivialaugment", ("classify",)),
+    "randaugment": Row("pipeline.augment.policies.torchvision_policies:randaugment"),
+    "trivialaugment": Row("pipeline.augment.policies.torchvision_policies:trivialaugment"),
 }
 # what others offer under these names, and what there is instead
 ELSEWHERE = {
@@ -80,7 +80,7 @@ def why_unfit(policy: str | list[dict[str, Any]], task: str) -> str:
     """Why `policy` is not for `task`, or "".
 
     >>> why_unfit("trivialaugment", "detect")
-    "policy 'trivialaugment' moves no boxes and landmarks with the image: it is for classify, not for detect"
+    ''
     """
     tasks = POLICIES[policy].tasks if isinstance(policy, str) else TASKS
     if task in tasks:
@@ -126,8 +126,8 @@ class Augment:
         from pipeline.augment.policies.labels import move_objects
         from pipeline.augment.policies.notes import note
 
-        geometry = _built(self.policy).geometry
-        if geometry is None or not self._moves(seed):
+        geometry = self._steps(seed).geometry
+        if geometry is None:
             return pixels, objects, 0
         for draw in range(DRAWS):
             own = derived_seed(seed, "move", draw)
@@ -142,17 +142,15 @@ class Augment:
         """The other step alone: light, colour, noise and blur. An image with a side below `LEAST` stays as it is."""
         from pipeline.augment.policies.failing import failing
 
-        policy = _built(self.policy)
-        if policy.look is None or (policy.moved_share is not None and self._moves(seed)):
-            return pixels
-        if min(pixels.shape[:2]) < LEAST:
+        look = self._steps(seed).look
+        if look is None or min(pixels.shape[:2]) < LEAST:
             return pixels
         with failing(self.policy):
-            return policy.look(pixels, derived_seed(seed, "look"))
+            return look(pixels, derived_seed(seed, "look"))
 
-    def _moves(self, seed: int) -> bool:
-        share = _built(self.policy).moved_share
-        return share is None or derived_seed(seed, "either") < share * 2**64
+    def _steps(self, seed: int) -> "Policy":
+        policy = _built(self.policy)
+        return policy.drawn(derived_seed(seed, "either")) if policy.drawn else policy
 
 
 def augmenter(

@@ -21,9 +21,9 @@ class Policy:
 
     `geometry(pixels, points, seed)` moves both alike and keeps the image's size. `look(pixels, seed)` leaves
     everything where it is. They are apart so that a draw that loses an object costs no blurring and no noise.
-    Where `moved_share` is a number, that share of the images is moved, and the others change their look.
+    Where `drawn` is there, each image has the steps of the policy that it returns of a seed from 0 to 2^64 - 1.
     """
 
     geometry: Callable[[Pixels, Points, int], tuple[Pixels, Points]] | None = None
     look: Callable[[Pixels, int], Pixels] | None = None
-    moved_share: float | None = None
+    drawn: "Callable[[int], Policy] | None" = None

@@ -5,6 +5,8 @@ grows. Its random transforms draw from torch's generator of the whole process.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import cv2
@@ -15,7 +17,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from pipeline.augment.policies.notes import note
-from pipeline.augment.policies.policy import BORDER, Pixels, Points, Policy
+from pipeline.augment.policies.policy import Pixels, Points, Policy
 from pipeline.augment.policies.warps import CORNERS, Matrix, Size, Warp, about_middle, fitted, quad_to_quad, turn
 
 Move = tuple[Matrix, Points | None] | None
@@ -31,48 +33,78 @@ def ucf101() -> Policy:
     """One of ten at random: a flip either way, affine, resized crop, perspective, a turn by up to 90 degrees that
     cuts nothing off, gray, any hue, blur, morphology.
     """
-    return Policy(geometry=Warp(_one_move), look=_one_look, moved_share=len(MOVES) / (len(MOVES) + len(LOOKS)))
+    moved, look = Policy(geometry=Warp(_one_move)), Policy(look=_one_look)
+    share = len(MOVES) / (len(MOVES) + len(LOOKS))
+    return Policy(drawn=lambda seed: moved if seed < share * 2**64 else look)
 
 
 def randaugment() -> Policy:
-    """RandAugment (Cubuk et al., 2020): two of fourteen changes, of strength 9 of 30. It moves no labels."""
-    return Policy(look=_Seeded(_RandAugment(interpolation=v2.InterpolationMode.BILINEAR, fill=BORDER)))
+    """RandAugment (Cubuk et al., 2020): two of fourteen changes, of strength 9 of 30."""
+    return Policy(drawn=_Changes(v2.RandAugment(), 2, 9))
 
 
 def trivialaugment() -> Policy:
-    """TrivialAugment Wide (Müller and Hutter, 2021): one of fourteen changes, of any strength. It moves no labels."""
-    return Policy(look=_Seeded(_TrivialAugment(interpolation=v2.InterpolationMode.BILINEAR, fill=BORDER)))
+    """TrivialAugment Wide (Müller and Hutter, 2021): one of fourteen changes, of any strength."""
+    return Policy(drawn=_Changes(v2.TrivialAugmentWide(), 1, None))
 
 
-class _Noted(v2.Transform):
-    """Notes which change is applied, and how strong."""
+@dataclass(frozen=True)
+class _Changes:
+    """Draws `count` changes from torchvision's table of them: those that move become one warp, which labels follow. Of
+    a table of strengths the one numbered `strength` is taken, or any.
+    """
 
-    def _apply_image_or_video_transform(
-        self, image: Tensor, transform_id: str, magnitude: float, **more: Any
-    ) -> Tensor:
-        note(lambda: f"{transform_id} {magnitude:.2g}" if magnitude else transform_id)
-        changed: Tensor = super()._apply_image_or_video_transform(image, transform_id, magnitude, **more)
-        return changed
+    library: v2.RandAugment | v2.TrivialAugmentWide
+    count: int
+    strength: int | None
+
+    def __call__(self, seed: int) -> Policy:
+        known = list(self.library._AUGMENTATION_SPACE)
+        names = [known[i] for i in np.random.default_rng(seed).integers(len(known), size=self.count)]
+        moves, looks = [n for n in names if n in MATRICES], [n for n in names if n not in MATRICES]
+        return Policy(Warp(partial(self._move, moves)) if moves else None, partial(self._look, looks))
+
+    def _move(self, names: list[str], draw: np.random.Generator, size: Size) -> Move:
+        matrix = np.eye(3)
+        for name in names:
+            matrix = MATRICES[name](self._drawn(name, draw, size), size) @ matrix
+        return matrix, None
+
+    def _look(self, names: list[str], pixels: Pixels, seed: int) -> Pixels:
+        draw, image = np.random.default_rng(seed), _image(pixels)
+        for name in names:
+            strength = self._drawn(name, draw, np.array(pixels.shape[1::-1]))
+            note(partial(_told, name, strength))
+            image = self.library._apply_image_or_video_transform(image, name, strength, INTERPOLATION, {})
+        return _pixels(image) if names else pixels
+
+    def _drawn(self, name: str, draw: np.random.Generator, size: Size) -> float:
+        """A strength of one change, 0 where it has none; of some it has a sign, drawn too."""
+        table, signed = self.library._AUGMENTATION_SPACE[name]
+        strengths = table(self.library.num_magnitude_bins, int(size[1]), int(size[0]))
+        if strengths is None:
+            return 0.0
+        number = draw.integers(len(strengths)) if self.strength is None else self.strength
+        return float(strengths[number]) * (draw.choice((-1.0, 1.0)) if signed else 1.0)
 
 
-class _RandAugment(_Noted, v2.RandAugment):
-    """As torchvision has it."""
+def _told(name: str, strength: float) -> str:
+    return f"{name} {strength:.2g}" if strength else name
 
 
-class _TrivialAugment(_Noted, v2.TrivialAugmentWide):
-    """As torchvision has it."""
+def _shift(x: float, y: float) -> Matrix:
+    return np.array([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]])
 
 
-class _Seeded:
-    """A transform of torchvision's, drawn by a seed. torch's own generator is left as it was, on every device."""
-
-    def __init__(self, transform: v2.Transform) -> None:
-        self.transform = transform
-
-    def __call__(self, pixels: Pixels, seed: int) -> Pixels:
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            return _pixels(self.transform(_image(pixels)))
+INTERPOLATION = v2.InterpolationMode.BILINEAR
+# what torchvision's changes that move do, about the image's corner or its middle as there
+MATRICES: dict[str, Callable[[float, Size], Matrix]] = {
+    "ShearX": lambda strength, _: np.array([[1, -strength, 0], [0, 1, 0], [0, 0, 1]], float),
+    "ShearY": lambda strength, _: np.array([[1, 0, 0], [-strength, 1, 0], [0, 0, 1]], float),
+    "TranslateX": lambda strength, _: _shift(int(strength), 0),
+    "TranslateY": lambda strength, _: _shift(0, int(strength)),
+    "Rotate": lambda strength, size: about_middle(turn(-np.radians(strength)), size),
+}
 
 
 def _image(pixels: Pixels) -> Tensor:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -28,7 +29,7 @@ from pipeline.core.files import write_json
 from pipeline.core.layer import read_layer
 from pipeline.core.sample import Sample, write_dataset, write_samples
 from pipeline.inspection.app import run_files, show
-from pipeline.inspection.database import _socket_of, close, connect
+from pipeline.inspection.database import _port, close, connect
 from pipeline.inspection.figures import inspect_runs
 from pipeline.metrics.metrics import score
 
@@ -169,7 +170,7 @@ OPEN = """
 import sys
 from pathlib import Path
 from pipeline.core.errors import InputError
-from pipeline.inspection.database import close
+from pipeline.inspection.database import _port, close
 from pipeline.inspection.run_view import RunFiles, open_run
 run, test, predictions, database = sys.argv[1:]
 try:
@@ -239,22 +240,30 @@ def test_a_database_that_does_not_start_is_an_input_error(spoil, said, tmp_path)
     assert process.returncode == 1 and re.search(said, problems), problems
 
 
-def test_the_database_is_its_users_alone(tmp_path, database):
-    """It listens on no port, and nobody else may open its socket; so too where the folder's path is long."""
-    test, predictions, *_ = draw_run(tmp_path, "classify")
-    opened_run("alone", test, predictions, database)
-    [mongod] = [p for p in psutil.Process().children(recursive=True) if p.name() == "mongod"]
-    assert [c for c in mongod.net_connections() if c.status == psutil.CONN_LISTEN] == []
-    [keeper] = [p for p in psutil.Process().children() if "keeper.py" in command_line(p)]
-    assert keeper.net_connections() == []
-    place = _socket_of(database.resolve())
-    assert place.lstat().st_mode & 0o077 == 0
-    far = _socket_of(tmp_path / ("a" * 120))
-    assert len(str(far)) <= 107 and far.parent.stat().st_mode & 0o077 == 0
-    far.parent.chmod(0o755)
-    with pytest.raises(PermissionError, match="not a folder of this user alone"):
-        _socket_of(tmp_path / ("a" * 120))
-    far.parent.rmdir()
+SERVICE = """
+import socket, subprocess, sys
+parents = socket.create_server(("127.0.0.1", 0))
+subprocess.run([sys.executable, "-c", sys.argv[1], str(parents.fileno())], pass_fds=[parents.fileno()])
+"""
+CHILD = """
+import os, socket, sys, time
+time.sleep(1)  # as before it becomes mongod: it holds what its parent listens on
+os.close(int(sys.argv[1]))
+own = socket.create_server(("127.0.0.1", 0))
+print(own.getsockname()[1], flush=True)
+time.sleep(600)  # the test ends it
+"""
+
+
+def test_the_port_of_the_database_is_never_its_parents(tmp_path):
+    service = subprocess.Popen([sys.executable, "-c", SERVICE, CHILD], stdout=subprocess.PIPE, text=True)
+    try:
+        port = _port(SimpleNamespace(child=service), tmp_path)
+        assert service.stdout is not None and port == int(service.stdout.readline())
+    finally:
+        for process in (*psutil.Process(service.pid).children(), service):
+            process.kill()
+        service.communicate()
 
 
 def draw_project(root: Path, runs: dict[str, str]) -> dict[str, tuple[list[Sample], list[Sample]]]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from finished_project import dvc
 from PIL import Image
 
 from pipeline.cli import main
@@ -89,6 +90,18 @@ def test_links_within_the_data_are_followed(tmp_path: Path) -> None:
     (data / "1.jpg").rename(data / ".pool" / "a.jpg")
     (data / "1.jpg").symlink_to(".pool/a.jpg")
     assert '"id": "1"' in ingested(data, tmp_path / "out")
+
+
+def test_what_dvc_has_linked_to_its_cache_is_part_of_the_data(tmp_path: Path) -> None:
+    data = herd(tmp_path)
+    dvc(tmp_path, "init", "--no-scm", "--quiet")
+    dvc(tmp_path, "config", "cache.type", "symlink")
+    dvc(tmp_path, "add", "--quiet", "data")
+    assert all(file.is_symlink() for file in data.iterdir())
+    assert '"id": "1"' in ingested(data, tmp_path / "out")
+    classes(data)
+    with pytest.raises(InputError, match=r"classes\.txt: links that lead out of it"):
+        ingested(data, tmp_path / "again")
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,19 @@
 """Links in somebody's data that lead out of it: what they name is this machine's, and no part of the data."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.core.errors import InputError, shown
 from pipeline.datasets.formats.reading import CLIP_SUFFIXES, IMAGE_SUFFIXES, Problem, Reading, relative
 
+CACHED = re.compile(r".*/files/md5/[0-9a-f]{2}/[0-9a-f]{30}")  # of DVC, which links to it where `cache.type` says so
+
 
 def links_out(path: Path, labels: Path, how: str) -> set[Path]:
-    """The images and clips in `path` and `labels`, both resolved, that are links to a place in neither. `how` says what
-    follows them.
+    """The images and clips in `path` and `labels`, both resolved, that are links to a place in neither, nor in a cache
+    of DVC. `how` says what follows them.
 
     Raises InputError for another file, or a folder, that is such a link: its lines, as of a classes.txt, would go into
     names and messages before anybody sees them.
@@ -54,4 +57,5 @@ def _links(root: Path) -> Iterator[Path]:
 
 def _inside(link: Path, *roots: Path) -> bool:
     to = Path(os.path.realpath(link))
-    return any(to.is_relative_to(root) for root in roots) or not to.exists()
+    inside = any(to.is_relative_to(root) for root in roots) or CACHED.fullmatch(to.as_posix())
+    return bool(inside) or not to.exists()

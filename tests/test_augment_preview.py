@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import TypeAdapter
 from test_augment_offline import ingested
 
 from pipeline import cli
@@ -14,6 +15,7 @@ from pipeline.augment.draws import Column, draws_sheet
 from pipeline.augment.policies import POLICIES, augmenter
 from pipeline.augment.policies.notes import movement, noted
 from pipeline.augment.preview import preview
+from pipeline.augment.steps import Steps
 from pipeline.commands import common, data
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Dataset, Sample, write_samples
@@ -82,6 +84,19 @@ def test_preview_shows_as_many_images_as_are_asked_for(tmp_path: Path) -> None:
     assert path.read_bytes() == first
     preview(source, ["none", "photo"], 3, 1, path)
     assert path.read_bytes() != first
+
+
+def test_preview_shows_what_the_datasets_own_steps_make(tmp_path: Path) -> None:
+    source, path = ingested(tmp_path / "in", labelled=False), tmp_path / "sheet.jpg"
+    sheets = []
+    for steps in ([], ["gray"], [{"step": "clahe", "train_only": True}, "gray"]):
+        preview(source, ["none", "photo"], 1, 0, path, TypeAdapter(Steps).validate_python(steps))
+        sheets.append(np.asarray(Image.open(path), dtype=int))
+    tile = sheets[1].shape[1] - sheets[0].shape[1]
+    middle = (slice(80, 120), slice(tile + tile // 2 - 20, tile + tile // 2 + 20))
+    coloured = [np.ptp(sheet[middle], axis=2).max() > 20 for sheet in sheets]
+    assert tile > 200 and coloured == [True, False, False]
+    assert np.abs(sheets[1][middle] - sheets[2][middle]).mean() > 3, "the step of training alone is shown too"
 
 
 def test_preview_refuses_what_it_cannot_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,8 +46,9 @@ def augment(args: argparse.Namespace) -> None:
     check_ingested(args.dataset)
     from pipeline.augment.preview import preview
 
+    steps = params.dataset(args.dataset).preprocess
     sheet = Path("reports/preview") / f"{args.dataset}.jpg"
-    shown = preview(Path("data/ingested") / args.dataset, policies, args.images, args.seed, sheet)
+    shown = preview(Path("data/ingested") / args.dataset, policies, args.images, args.seed, sheet, steps)
     names = ", ".join(policy if isinstance(policy, str) else "of params.yaml" for policy in policies)
     print(f"{sheet}: {shown} images by {names}{whose}")
     show(sheet)

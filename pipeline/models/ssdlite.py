@@ -26,8 +26,8 @@ from pipeline.ops.decode import OFFSET_WEIGHTS
 RATIOS = [2, 3]  # of the sides, besides 1: with each a wide and a high default box
 PER_LEVEL = 2 + 2 * len(RATIOS)  # default boxes of a cell
 MIDDLE = (0.05, 0.95)  # of the training boxes' sizes: what lies outside is too rare for default boxes
-# the IoU from which a default box answers for an object. With SSD's 0.5 three do, and the hardest negatives are those just
-# below it, which a short training cannot tell from those just above
+# the IoU from which a default box answers for an object. With SSD's 0.5 three do, and the hardest negatives are those
+# just below it, which a short training cannot tell from those just above
 OVERLAP = 0.35
 HARD = 3  # default boxes that are taken for background and hardest to tell from objects, for each that answers
 SPREAD = 0.03  # of the last layers' first weights

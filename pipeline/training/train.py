@@ -50,8 +50,7 @@ def train_run(
     dataset, train, val = read_dataset(train_folder), read_samples(train_folder), read_samples(val_folder)
     check_labels(name, run, dataset, train, val)
 
-    from pipeline.training import checkpoint, cost, devices, loading
-    from pipeline.training.policy_check import check_policy
+    from pipeline.training import checkpoint, cost, devices, loading, policy_check
     from pipeline.training.progress import fine_tuned
 
     pretrained = pretrained_of(name, run)
@@ -59,7 +58,7 @@ def train_run(
     fabric = devices.launch(run.train.precision)
     process = loading.Process(fabric.global_rank, fabric.world_size)
     varied = loading.ImageDataset(train_folder, train, spec, augment := _augment(run, dataset), process)
-    check_policy(name, run, augment, varied)
+    policy_check.check_policy(name, run, augment, varied)
     plain = loading.ImageDataset(val_folder, val, spec)
     with ExitStack() as alone:
         with devices.together(fabric):

@@ -79,9 +79,12 @@ def test_activations_are_counted_between_blocks(found: Tables) -> None:
     for row in rows:
         if row["channels"] == row["our_channels"] and row["kb"] != 199:
             assert row["our_kb"] == pytest.approx(row["kb"], rel=0.03, abs=0.6)
-    none = [row for row in rows if row["name"].startswith("ShuffleNet")]
-    assert len(none) == 6
-    assert all(row["our_channels"] is None and row["why"].startswith("not built here: ") for row in none)
+    assert [ours["shufflenet_2x_g3", side] for side in (112, 56, 28, 14, 7, 1)] == [48, 48, 480, 960, 1920, 1920]
+
+
+def test_shufflenet_costs_what_its_paper_says() -> None:
+    """524 M multiply-adds with three groups at twice the width (Zhang et al. 2017, table 5)."""
+    assert counted(net_of("shufflenet_2x_g3"), 224).macs / 1e6 == pytest.approx(524, abs=0.5)
 
 
 def test_the_command_prints_them(

@@ -49,9 +49,9 @@ def counted(net: nn.Module, size: int) -> Counted:
 
 
 def largest_maps(net: nn.Module, size: int) -> dict[int, int]:
-    """The most channels between two blocks of a MobileNet of ours by the side of the map, which is 1 after pooling.
+    """The most channels between two blocks of a net by the side of the map, which is 1 after pooling.
 
-    `net` is on the meta device; its first convolution is no block.
+    `net` is on the meta device, and has stages of blocks in `blocks`; a MobileNet's first convolution is no block.
     """
     found: dict[int, int] = {}
 
@@ -151,6 +151,49 @@ class _Yolov2(nn.Module):
         return found
 
 
+class _Shuffled(nn.Module):
+    """A unit of ShuffleNet. One with a stride keeps its input beside what it makes, pooled."""
+
+    def __init__(self, inputs: int, outputs: int, groups: int, first: int) -> None:
+        super().__init__()
+        self.pool = nn.AvgPool2d(3, 2, 1) if inputs != outputs else None
+        narrow, made = outputs // 4, outputs - (inputs if self.pool else 0)
+        deep = nn.Conv2d(narrow, narrow, 3, 2 if self.pool else 1, 1, groups=narrow, bias=False)
+        self.steps = nn.Sequential(
+            *(nn.Conv2d(inputs, narrow, 1, groups=first, bias=False), nn.BatchNorm2d(narrow), nn.ReLU()),
+            *(nn.ChannelShuffle(groups), deep, nn.BatchNorm2d(narrow)),
+            *(nn.Conv2d(narrow, made, 1, groups=groups, bias=False), nn.BatchNorm2d(made)),
+        )
+
+    def forward(self, maps: Tensor) -> Tensor:
+        found = self.steps(maps)
+        return torch.relu(maps + found if self.pool is None else torch.cat([self.pool(maps), found], dim=1))
+
+
+class _ShuffleNet(nn.Module):
+    """ShuffleNet of twice the width with three groups (Zhang et al. 2017, table 1)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        before, groups = 48, 3
+        stem = nn.Sequential(nn.Conv2d(3, before, 3, 2, 1, bias=False), nn.BatchNorm2d(before), nn.ReLU())
+        stages = [nn.Sequential(stem, nn.MaxPool2d(3, 2, 1))]
+        for outputs, units in ((480, 4), (960, 8), (1920, 4)):
+            # the first convolution has too few channels for groups
+            first = _Shuffled(before, outputs, groups, groups if len(stages) > 1 else 1)
+            stages.append(
+                nn.Sequential(first, *(_Shuffled(outputs, outputs, groups, groups) for _ in range(units - 1)))
+            )
+            before = outputs
+        self.blocks = nn.Sequential(*stages)
+        self.global_pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.classifier = nn.Linear(before, 1000)
+
+    def forward(self, images: Tensor) -> Tensor:
+        found: Tensor = self.classifier(self.global_pool(self.blocks(images)))
+        return found
+
+
 BUILT: dict[str, Callable[[], nn.Module]] = {
     "ssd300": lambda: _Ssd(highres=False),
     "ssd512": lambda: _Ssd(highres=True),
@@ -158,5 +201,6 @@ BUILT: dict[str, Callable[[], nn.Module]] = {
     "yolov2_squeezed": lambda: _Yolov2(20, squeezed=True),
     "mobilenetv1_ssdlite": _ssdlite_v1,
     "mobilenetv2_ssdlite": _ssdlite_v2,
+    "shufflenet_2x_g3": _ShuffleNet,
     "googlenet": lambda: googlenet(weights=None, aux_logits=False, init_weights=False),
 }

@@ -42,8 +42,11 @@ def fetch(*more: str) -> dict[str, Any]:
 
 
 def rules(name: str = "round1") -> list[tuple[str, str]]:
-    rows = csv.DictReader(io.StringIO(Path(f"labels/herd/{name}.ledger.csv").read_text()))
-    return [(row["file"], row["rule"]) for row in rows]
+    return [(row["file"], row["rule"]) for row in ledger(name)]
+
+
+def ledger(name: str = "round1") -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(Path(f"labels/herd/{name}.ledger.csv").read_text())))
 
 
 def names(known) -> list[str]:
@@ -200,6 +203,85 @@ def test_what_a_person_deleted_is_gone_and_what_is_odd_is_a_row(server):
     assert fetch("--name", "round2") == {} and ("", "not_there") in rules("round2")
 
 
+def test_a_shape_on_an_image_that_is_not_there_is_a_row(server):
+    known, _ = server
+    send()
+    ((number, task),) = known.tasks.items()
+    first, second = (known.shown(number, f"train-{i}.jpg")[0] for i in (0, 1))
+    first["frame"], second["frame"] = 99, -1
+    task["tags"].append({"id": 77, "frame": 5, "label_id": first["label_id"], "group": None, "source": "manual"})
+    task["frames"].append({"name": "late.jpg", "width": 8, "height": 8})
+    known.complete()
+    fetch()
+    dropped = [row for row in ledger() if row["rule"] == "unknown_image"]
+    assert [row["found"] for row in dropped] == [
+        f"rectangle {first['id']} is on frame 99, which is in no job of the task",
+        f"rectangle {second['id']} is on frame -1, which is in no job of the task",
+        "tag 77 is on frame 5, which is in no job of the task",
+    ]
+    assert {row["file"] for row in dropped} == {task["name"]}
+
+
+def test_a_shape_that_is_not_whole_is_a_row(server):
+    """A box of three numbers, or of six; a skeleton without points; a point with half of a second one."""
+    known, _ = server
+    send()
+    ((number, task),) = known.tasks.items()
+    box, skeleton = known.shown(number, "train-0.jpg")
+    six, three = [dict(known.shown(number, f"train-{i}.jpg")[0]) for i in (1, 2)]
+    task["shapes"] = [skeleton | {"elements": []}, box, six | {"points": [*range(6)]}, three | {"points": [1, 2, 3]}]
+    task["shapes"].append(box | {"type": "points", "points": [1, 2, 3]})
+    known.complete()
+    fetch()
+    found = sorted((row["file"], row["rule"]) for row in ledger() if row["rule"].startswith("bad_"))
+    assert found == [("train-0", "bad_landmarks")] * 2 + [("train-1", "bad_box"), ("train-2", "bad_box")]
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"size": None}, "it has no images yet"),
+        ({"jobs": []}, "none of its 0 jobs has them"),
+        ({"frames": []}, "none of its 1 jobs has them"),
+    ],
+)
+def test_a_task_that_has_not_what_was_sent_in_it_is_named(server, change, why):
+    known, _ = server
+    send()
+    ((_, task),) = known.tasks.items()
+    task["shapes"] = []
+    task |= change
+    known.complete()
+    assert fetch() == {}
+    (row,) = ledger()
+    assert (row["file"], row["rule"]) == (task["name"], "not_there")
+    assert row["found"] == f"5 images that were sent in it are not there (first: train-0): {why}"
+
+
+def test_a_frame_that_was_not_sent_is_a_row(server):
+    known, _ = server
+    send()
+    ((_, task),) = known.tasks.items()
+    task["frames"][1] = task["frames"][1] | {"name": "other.jpg"}
+    task["frames"][2] = task["frames"][0]
+    known.complete()
+    assert len(fetch()) == 3
+    assert rules() == [
+        ("other.jpg", "unknown_image"), ("train-0.jpg", "unknown_image"), (task["name"], "not_there")
+    ]  # fmt: skip
+
+
+def test_a_label_that_is_not_the_projects_is_named_by_its_number(server):
+    known, _ = server
+    send()
+    ((number, _),) = known.tasks.items()
+    known.shown(number, "train-0.jpg")[0]["label_id"] = 99
+    known.complete()
+    assert fetch()["train-0"].state == "untouched"
+    (row,) = ledger()
+    assert (row["rule"], row["found"]) == ("unknown_class", "label_id 99: not among the dataset's")
+
+
 def test_held_out_images_go_out_blind(server, capsys):
     known, _ = server
     send("--split", "test")
@@ -319,7 +401,7 @@ def test_newer_predictions_are_said_and_left(server, monkeypatch, capsys, model,
     assert (
         f"{len(shapes) // 2} are there with the image, labels or predictions of before (first: train-0): fetch" in said
     )
-    assert "delete their tasks in CVAT, and send them anew" in said
+    assert "delete their tasks, and send them anew" in said
     assert next(iter(known.tasks.values()))["shapes"] == shapes
 
 

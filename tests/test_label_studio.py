@@ -274,6 +274,7 @@ def test_an_address_that_is_none_is_named(server, url):
         ("/api/projects/1/export", {}),
         ("/api/users/", {}),
         ("/api/users/", [{}]),
+        ("/api/users/", [{"id": [1]}]),
     ],
 )
 def test_what_no_label_studio_says_is_named(server, path, answer):

@@ -76,7 +76,7 @@ def answer_of(annotation: dict[str, Any], sent: Sent, by: str, project: Project)
         if len(labels) > 1:
             rows.append(Problem(sent.sample.id, by, "several_labels", f"{', '.join(labels)}; expected one", "refused"))
     said_nothing = answer.sample.label is None and not answer.sample.objects
-    spoken = any(r.get("type") not in BESIDE for r in regions)  # a comment alone is not
+    spoken = any(str(r.get("type")) not in BESIDE for r in regions)  # a comment alone is not
     return (None if spoken and said_nothing else answer), rows
 
 

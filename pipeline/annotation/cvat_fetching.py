@@ -2,15 +2,17 @@
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any
+from itertools import zip_longest
 from xml.etree.ElementTree import Element, SubElement
 
 from pipeline.annotation.cvat import Taking, list_of, listed, name_of, untouched
+from pipeline.annotation.cvat_answers import Annotation, Annotations, Drawn, Frame, Job, Labelled, Shape, Task, User
 from pipeline.annotation.cvat_server import Cvat
 from pipeline.annotation.fetched import Fetched, not_there
 from pipeline.annotation.project import Project
 from pipeline.annotation.sent import Sent, read_sent
 from pipeline.core.errors import InputError
+from pipeline.datasets.formats.cvat_shapes import CORNERS
 from pipeline.datasets.formats.reading import Problem
 
 COMPLETED = "completed"
@@ -47,8 +49,8 @@ class _Shown:
     job: int
     by: str
     draft: str
-    frame: dict[str, Any]
-    shapes: list[dict[str, Any]]
+    frame: Frame
+    shapes: list[Annotation]
 
 
 class _Fetching:
@@ -61,37 +63,57 @@ class _Fetching:
         self.seen: set[str] = set()
         self.found = Fetched()
 
-    def read(self, task: dict[str, Any]) -> None:
+    def read(self, task: Task) -> None:
         """One task. Its jobs are asked for before and after what is drawn: one that was completed, or opened again,
         in between has been changed, nobody knows when.
         """
-        listed_rows = read_sent(list_of(self.project, task["name"]))
-        if not listed_rows:
-            self._row(task["name"], "unknown_task", "not sent from here, or renamed", "refused")
-        if not listed_rows or not task["size"]:
+        rows = read_sent(list_of(self.project, task.name))
+        if not rows:
+            self._row(task.name, "unknown_task", "not sent from here, or renamed", "refused")
             return
-        sent = {name_of(row): row for row in listed_rows.values()}
-        (frames, deleted), before = self.server.frames(task["id"]), self.server.jobs(task["id"])
-        said, jobs = self.server.annotations(task["id"]), self.server.jobs(task["id"])
-        if tracks := len(said["tracks"]):
-            self._row(task["name"], "other_shape", f"{tracks} tracks in a task of images", "dropped")
-        on = defaultdict[int, list[dict[str, Any]]](list)
-        for shape in said["shapes"] + said["tags"]:
-            on[shape["frame"]].append(shape)
-        for job in jobs:
-            who = self.by or _name(job.get("assignee")) or _name(task.get("owner")) or "cvat"
-            draft = _draft(job, before)
-            for place in range(job["start_frame"], min(job["stop_frame"] + 1, len(frames))):
-                frame = frames[place]
-                row = sent.get(frame["name"])
-                if row is None:
-                    continue
-                self.seen.add(row.sample.id)
-                if place in deleted:
-                    self._row(row.sample.id, "deleted_there", f"the image, in {task['name']}", "not taken")
-                else:
-                    shown = _Shown(row, task["name"], job["id"], who, draft, frame, on[place])
-                    self.images[row.sample.id].append(shown)
+        if not task.size:
+            self._missing(task, set(rows), "it has no images yet")
+            return
+        (frames, deleted), before = self.server.frames(task.id), self.server.jobs(task.id)
+        said, jobs = self.server.annotations(task.id), self.server.jobs(task.id)
+        if tracks := len(said.tracks):
+            self._row(task.name, "other_shape", f"{tracks} tracks in a task of images", "dropped")
+        drafts = {job.id: _draft(job, before) for job in jobs}
+        jobs = sorted(jobs, key=lambda job: not drafts[job.id])  # of an image in two a completed one counts
+        job_of = {i: job for job in jobs for i in range(job.start_frame, min(job.stop_frame + 1, len(frames)))}
+        on = self._drawn(task, said, job_of)
+        sent = {name_of(row): row for row in rows.values()}
+        for place, job in job_of.items():
+            row = sent.pop(frames[place].name, None)
+            if row is None:
+                what = f"frame {place} of {task.name}, not sent in it or there twice"
+                self._row(frames[place].name, "unknown_image", what, "refused")
+            elif place in deleted:
+                self._row(row.sample.id, "deleted_there", f"the image, in {task.name}", "not taken")
+            else:
+                who = self.by or _name(job.assignee) or _name(task.owner) or "cvat"
+                shown = _Shown(row, task.name, job.id, who, drafts[job.id], frames[place], on[place])
+                self.images[row.sample.id].append(shown)
+        self.seen |= rows.keys()
+        self._missing(task, {row.sample.id for row in sent.values()}, f"none of its {len(jobs)} jobs has them")
+
+    def _drawn(self, task: Task, said: Annotations, jobs: dict[int, Job]) -> dict[int, list[Annotation]]:
+        """What is drawn, by frame; a row for what is on none of these jobs'."""
+        on = defaultdict[int, list[Annotation]](list)
+        for shape in (*said.shapes, *said.tags):
+            if shape.frame in jobs:
+                on[shape.frame].append(shape)
+            else:
+                what = f"{shape.type if isinstance(shape, Shape) else 'tag'} {shape.id} is on frame {shape.frame}"
+                self._row(task.name, "unknown_image", f"{what}, which is in no job of the task", "dropped")
+        return on
+
+    def _missing(self, task: Task, ids: set[str], why: str) -> None:
+        """A row on images that were sent in a task and are not in it."""
+        self.seen |= ids
+        if ids:
+            what = f"{len(ids)} images that were sent in it are not there (first: {min(ids)}): {why}"
+            self._row(task.name, "not_there", what, "noted")
 
     def take(self) -> None:
         """A statement for each image that was read, by job."""
@@ -110,7 +132,7 @@ class _Fetching:
 
     def _leave(self, one: _Shown) -> None:
         self.found.statements.append(untouched(one.row))
-        if any(shape.get("source") != "file" for shape in one.shapes):
+        if any(shape.source != "file" for shape in one.shapes):
             self.found.drafts += 1
             self.found.rows.append(Problem(one.row.sample.id, one.by, "draft", one.draft, "not taken"))
 
@@ -125,38 +147,44 @@ class _Fetching:
         self.found.rows.append(Problem(name, "", rule, what, done))
 
 
-def _draft(job: dict[str, Any], before: list[dict[str, Any]]) -> str:
+def _draft(job: Job, before: list[Job]) -> str:
     """Why a job is not to be taken, "" for one that is and was completed, and has not been changed since `before`."""
-    if job["state"] != COMPLETED:
-        return f"job {job['id']} is {job['state']!r}; expected {COMPLETED!r}"
-    was = next((row for row in before if row["id"] == job["id"]), None)
-    if was is None or (was["state"], was["updated_date"]) != (job["state"], job["updated_date"]):
-        return f"job {job['id']} was changed while it was fetched; fetch again"
+    if job.state != COMPLETED:
+        return f"job {job.id} is {job.state!r}; expected {COMPLETED!r}"
+    was = next((row for row in before if row.id == job.id), None)
+    if was is None or (was.state, was.updated_date) != (job.state, job.updated_date):
+        return f"job {job.id} was changed while it was fetched; fetch again"
     return ""
 
 
-def _name(user: Any) -> str:
-    return str(user.get("username") or "") if isinstance(user, dict) else ""
+def _name(user: User | None) -> str:
+    return "" if user is None else user.username
 
 
-def _image(frame: dict[str, Any], shapes: list[dict[str, Any]], labels: dict[int, Label]) -> Element:
+def _image(frame: Frame, shapes: list[Annotation], labels: dict[int, Label]) -> Element:
     """As CVAT's XML has it. A person stands behind all that is in a completed job."""
-    image = Element("image", {key: str(frame[key]) for key in ("name", "width", "height")})
+    image = Element("image", {"name": frame.name, "width": str(frame.width), "height": str(frame.height)})
     for shape in shapes:
-        _add(image, shape, labels)
+        if isinstance(shape, Shape):
+            element = _add(image, shape, shape.type, labels)
+            for point in shape.elements:
+                _add(element, point, point.type, labels)
+        else:
+            SubElement(image, "tag", _said(shape, labels))
     return image
 
 
-def _add(parent: Element, shape: dict[str, Any], labels: dict[int, Label]) -> None:
-    kind, points = shape.get("type", "tag"), shape.get("points") or []
-    said = {"label": labels.get(shape["label_id"], ("", ""))[1], "source": "manual"}
-    said |= {"group_id": str(shape["group"])} if shape.get("group") else {}
-    said |= {flag: str(int(bool(shape.get(flag)))) for flag in ("occluded", "outside")}
+def _add(parent: Element, shape: Drawn, kind: str, labels: dict[int, Label]) -> Element:
+    points, said = shape.points or [], _said(shape, labels)
+    said |= {"occluded": str(int(shape.occluded)), "outside": str(int(shape.outside))}
     if kind == "rectangle":
-        said |= {side: str(v) for side, v in zip(("xtl", "ytl", "xbr", "ybr"), points, strict=False)}
-        said["rotation"] = str(shape.get("rotation") or 0)
-    else:
-        said["points"] = ";".join(f"{x},{y}" for x, y in zip(points[::2], points[1::2], strict=False))
-    element = SubElement(parent, "box" if kind == "rectangle" else kind, said)
-    for part in shape.get("elements") or []:
-        _add(element, part, labels)
+        said |= dict(zip(CORNERS, map(str, points), strict=True)) if len(points) == len(CORNERS) else {}
+        return SubElement(parent, "box", said | {"rotation": str(shape.rotation)})
+    said["points"] = ";".join(f"{x},{y}" for x, y in zip_longest(points[::2], points[1::2]))
+    return SubElement(parent, kind, said)
+
+
+def _said(shape: Labelled, labels: dict[int, Label]) -> dict[str, str]:
+    _, label = labels.get(shape.label_id, ("", f"label_id {shape.label_id}"))
+    group = {"group_id": str(shape.group)} if shape.group else {}
+    return {"label": label, "source": "manual"} | group

@@ -8,6 +8,7 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from pipeline.annotation.cvat import list_of, listed, name_of, plain
+from pipeline.annotation.cvat_answers import Annotations, Job
 from pipeline.annotation.cvat_server import Cvat
 from pipeline.annotation.project import KEY, Project
 from pipeline.annotation.sent import Sent, changed_words, new_words, read_sent, write_sent
@@ -68,14 +69,14 @@ def _there(server: Cvat, number: int, project: Project) -> list[_Task]:
     """
     found = []
     for task in server.tasks(number):
-        if not task["size"]:
-            server.settle(task["id"])
+        if not task.size:
+            server.settle(task.id)
     for task in server.tasks(number):
-        if task["size"]:
-            names = [frame["name"] for frame in server.frames(task["id"])[0]]
-            found.append(_Task(task["id"], task["name"], names))
-        elif (file := list_of(project, task["name"])).exists():
-            server.remove_task(task["id"])
+        if task.size:
+            names = [frame.name for frame in server.frames(task.id)[0]]
+            found.append(_Task(task.id, task.name, names))
+        elif (file := list_of(project, task.name)).exists():
+            server.remove_task(task.id)
             file.unlink()
     return found
 
@@ -86,12 +87,12 @@ def _made(server: Cvat, number: int, project: Project, rows: list[Sent]) -> _Tas
     id = _uploaded(server, number, project, name, rows)
     frames, _ = server.frames(id)
     wanted = [(name_of(row), row.sample.width, row.sample.height) for row in rows]
-    came = [(frame["name"], frame["width"], frame["height"]) for frame in frames]
+    came = [(frame.name, frame.width, frame.height) for frame in frames]
     if sorted(came) != sorted(wanted):
         odd = next(iter(sorted(set(wanted) - set(came)) or sorted(set(came) - set(wanted))), came[0])
         said = f"{len(wanted)} images were sent, and {len(came)} came into being; the first that differs: {odd}"
         raise InputError(f"{server.url}/tasks/{id} ({name}): {said}; delete that task, and run this again")
-    return _Task(id, name, [frame["name"] for frame in frames])
+    return _Task(id, name, [frame.name for frame in frames])
 
 
 def _uploaded(server: Cvat, number: int, project: Project, name: str, rows: list[Sent]) -> int:
@@ -136,7 +137,7 @@ def _show(
         there = server.annotations(task.id)
         if _begun(there, server.jobs(task.id)):
             left.begun.append(task.name)
-        elif not any(there.values()) and (tags or shapes):
+        elif not (there.tags or there.shapes or there.tracks) and (tags or shapes):
             server.add_annotations(task.id, tags, shapes)
 
     server.insist(show)
@@ -146,10 +147,10 @@ def _as_it_goes_out(row: Sent) -> tuple[str, ...]:
     return row.pixels, row.against, row.shown, content_of(row.sample)
 
 
-def _begun(annotations: dict[str, list[dict[str, Any]]], jobs: list[dict[str, Any]]) -> bool:
+def _begun(there: Annotations, jobs: list[Job]) -> bool:
     """Whether people have worked in a task: a job is not new, or an annotation is not what was sent."""
-    ours = all(row.get("source") == "file" for rows in annotations.values() for row in rows)
-    return not ours or any(job["state"] != "new" for job in jobs)
+    ours = all(row.source == "file" for row in (*there.tags, *there.shapes, *there.tracks))
+    return not ours or any(job.state != "new" for job in jobs)
 
 
 def _annotations(

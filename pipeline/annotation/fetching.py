@@ -55,9 +55,11 @@ def _refused(task: Any, sent: dict[str, Sent]) -> tuple[str, str] | None:
         return "unknown_task", f"no {ID}: it was not sent from here"
     if id not in sent:
         return "unknown_task", f"{id!r:.60} is not among what was sent"
-    data, done = task["data"], task.get("annotations")
+    data, done, drafts = task["data"], task.get("annotations"), task.get("drafts") or []
     if not isinstance(done, list) or not all(isinstance(annotation, dict) for annotation in done):
         return "unknown_task", f"annotations {done!r:.60}; expected a list of them"
+    if not isinstance(drafts, list):
+        return "unknown_task", f"drafts {drafts!r:.60}; expected a list of them"
     if data.get(PIXELS) != sent[id].pixels:
         return "other_pixels", f"{id!r} shows {data.get(PIXELS)!r}; {sent[id].pixels!r} was sent"
     return None

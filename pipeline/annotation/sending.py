@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.annotation.label_studio import LabelStudio
+from pipeline.annotation.label_studio import LabelStudio, Task
 from pipeline.annotation.outgoing import clipped
 from pipeline.annotation.project import Project
 from pipeline.annotation.sent import Sent, changed_words, new_words, read_sent, write_sent
@@ -42,7 +42,7 @@ def send(server: LabelStudio, project: Project, rows: list[Sent], sure: dict[str
         project.title, project.config, enable_empty_annotation=True, show_skip_button=True, show_collab_predictions=True
     )
     _serve(server, number, project, rows[0], wishes.root)
-    there = {str(task["data"].get(ID)): task for task in server.tasks(number)}
+    there = {str(task.data.get(ID)): task for task in server.whole_tasks(number)}
     before = read_sent(project.listed)
     sorted_out = _sorted_out(rows, there, before)
     new, again = sorted_out.new, sorted_out.again
@@ -51,7 +51,7 @@ def send(server: LabelStudio, project: Project, rows: list[Sent], sure: dict[str
     task_of = _Tasks(project, sure)
     _add_all(server, number, [task_of(row) for row in new])
     for batch in _batches(again):
-        tasks = [there[row.sample.id]["id"] for row in batch]
+        tasks = [there[row.sample.id].id for row in batch]
         for task, row in zip(tasks, batch, strict=True):
             server.remove_predictions(task, row.shown if row.sample.id in before else None)
         pairs = zip(tasks, batch, strict=True)
@@ -83,14 +83,14 @@ class _Sorted:
     unlisted: list[Sent] = field(default_factory=list)
 
 
-def _sorted_out(rows: list[Sent], there: dict[str, dict[str, Any]], before: dict[str, Sent]) -> _Sorted:
+def _sorted_out(rows: list[Sent], there: dict[str, Task], before: dict[str, Sent]) -> _Sorted:
     found = _Sorted()
     for row in rows:
         task, listed = there.get(row.sample.id), before.get(row.sample.id)
-        begun = task is not None and bool(task["annotations"] or task["drafts"])
+        begun = task is not None and bool(task.annotations or task.drafts)
         if task is None:
             found.new.append(row)
-        elif task["data"].get(PIXELS) != row.pixels:
+        elif task.data.get(PIXELS) != row.pixels:
             found.changed.append(row)
         elif listed is None:
             (found.unlisted if begun else found.again).append(row)
@@ -163,7 +163,7 @@ def _serve(server: LabelStudio, number: int, project: Project, first: Sent, root
 
 def _add_all(server: LabelStudio, project: int, tasks: list[dict[str, Any]]) -> None:
     def add(tried: int) -> None:
-        there = {task["data"].get(ID) for task in server.tasks(project)} if tried else set()
+        there = {str(task.data.get(ID)) for task in server.whole_tasks(project)} if tried else set()
         for batch in _batches([task for task in tasks if task["data"][ID] not in there]):
             server.add_tasks(project, batch)
 
@@ -171,7 +171,7 @@ def _add_all(server: LabelStudio, project: int, tasks: list[dict[str, Any]]) -> 
 
 
 def _check_all(server: LabelStudio, project: int, rows: list[Sent]) -> None:
-    times = Counter(str(task["data"].get(ID)) for task in server.tasks(project))
+    times = Counter(str(task.data.get(ID)) for task in server.whole_tasks(project))
     wrong = [row.sample.id for row in rows if times[row.sample.id] != 1]
     if wrong:
         raise InputError(

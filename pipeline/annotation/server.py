@@ -3,10 +3,11 @@
 import re
 import time
 from collections.abc import Callable
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, get_origin
 from urllib.parse import urljoin, urlsplit
 
 import requests
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from urllib3.exceptions import ProtocolError
 
 from pipeline.annotation.project import KEY
@@ -20,6 +21,19 @@ T = TypeVar("T")
 
 class BusyError(InputError):
     """The server did not answer this call; whether it did what it was asked, nobody knows."""
+
+
+class Form(BaseModel):
+    """What is read of an answer; what else it has is left. A number is no text, nor a text a number."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+
+class Page(Form):
+    """Of a list that comes in pages."""
+
+    results: list[Any]
+    next: Any = None
 
 
 class Server:
@@ -93,16 +107,16 @@ class Server:
         """Before the next try, after so many that a busy server did not answer."""
         time.sleep(self.wait * 2 ** (tried - 1))
 
-    def _pages(self, page: str, *keys: str) -> list[dict[str, Any]]:
-        """The rows of a list that comes in pages, each with these keys."""
-        found, asked = list[dict[str, Any]](), set[str]()
+    def _pages(self, page: str, form: type[T]) -> list[T]:
+        """The rows of a list that comes in pages, each in this form."""
+        found, asked = list[T](), set[str]()
         while page:
             if page in asked:
                 raise InputError(f"{self.url}: {page} comes after itself; expected the address of {self.tool}")
             asked.add(page)
-            answer = self._json("GET", page)
-            found += self._rows(self._value(answer, "results", page), page, *keys)
-            page = self._path_of(answer.get("next"), page)
+            answer = self._json("GET", page, Page)
+            found += self._checked({"results": answer.results}, dict[str, list[form]], page)["results"]  # type: ignore[valid-type]
+            page = self._path_of(answer.next, page)
         return found
 
     def _path_of(self, address: Any, page: str) -> str:
@@ -120,34 +134,35 @@ class Server:
             raise InputError(f"{self.url}: {said}; expected the address of a {self.tool} server")
         return f"{found.path[max(found.path.find('/api/'), 0) :]}?{found.query}"
 
-    def _json(self, method: str, path: str, tries: int = TRIES, kind: type = dict, **more: Any) -> Any:
-        """What was answered, if it is of this kind."""
-        return self._read(self._done(method, path, tries, **more), path, kind)
+    def _json(self, method: str, path: str, form: type[T], tries: int = TRIES, **more: Any) -> T:
+        """What was answered, if it is in this form."""
+        return self._read(self._done(method, path, tries, **more), path, form)
 
-    def _read(self, answer: requests.Response, path: str, kind: type) -> Any:
+    def _read(self, answer: requests.Response, path: str, form: type[T]) -> T:
+        kind, what = (list, "list") if get_origin(form) is list else (dict, "object")
         try:
             found = answer.json()
         except (ValueError, RecursionError):
             found = None
         if not isinstance(found, kind):
-            what = "a JSON object" if kind is dict else "a JSON list"
-            raise InputError(f"{self.url}: {path} is not {what}; expected the address of a {self.tool} server")
-        return found
+            raise InputError(f"{self.url}: {path} is not a JSON {what}; expected the address of a {self.tool} server")
+        return self._checked(found, form, path)
+
+    def _checked(self, found: Any, form: type[T], path: str) -> T:
+        try:
+            return TypeAdapter(form).validate_python(found, strict=True)
+        except ValidationError as error:
+            first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        if first["type"] == "missing":
+            raise InputError(f"{self.url}: {path} has no {key!r}; expected the address of a {self.tool} server")
+        wanted = first["msg"].removeprefix("Input should be ")
+        said = f"{path}: {key} is {first['input']!r:.60}, not {wanted}"
+        raise InputError(f"{self.url}: {said}; expected the address of a {self.tool} server")
 
     def _counted(self, what: str, made: Any, sent: int) -> None:
         if made != sent:
             raise InputError(f"{self.url}: {sent} {what} were sent, and {made} came into being")
-
-    def _value(self, answer: dict[str, Any], key: str, path: str) -> Any:
-        if key not in answer:
-            raise InputError(f"{self.url}: {path} has no {key!r}; expected the address of a {self.tool} server")
-        return answer[key]
-
-    def _rows(self, rows: Any, path: str, *keys: str) -> list[dict[str, Any]]:
-        if not isinstance(rows, list) or not all(isinstance(row, dict) and row.keys() >= set(keys) for row in rows):
-            said = f"{path} has no rows with {' and '.join(keys)}"
-            raise InputError(f"{self.url}: {said}; expected the address of a {self.tool} server")
-        return rows
 
     def _done(self, method: str, path: str, tries: int = TRIES, **more: Any) -> requests.Response:
         answer = self._call(method, path, tries, **more)
@@ -155,7 +170,7 @@ class Server:
             refused = f"{answer.status_code}: {_said(answer)}"
             raise InputError(f"{self.url}: the token is not taken ({refused}); {self.tokens}")
         self._refuse_busy(answer, method, path, tries)
-        if not answer.ok:
+        if not succeeded(answer):
             raise InputError(f"{self.url}: {method} {path}: {answer.status_code}: {_said(answer)}")
         return answer
 
@@ -204,6 +219,11 @@ class Server:
         if self._proof:
             request.headers["Authorization"] = self._proof
         return request
+
+
+def succeeded(answer: requests.Response) -> bool:
+    """A redirect to nowhere has not."""
+    return 200 <= answer.status_code < 300
 
 
 def goes_in_header(token: str) -> bool:

@@ -46,6 +46,8 @@ class Shapes:
         elif shape.tag == "points":
             self.points.append((_point(shape, key, label), group))
         elif shape.tag == "skeleton":
+            if len(shape) == 0:
+                raise ValueError("a skeleton without points, not even outside ones")
             parts = [p for p in shape.iter("points") if p.get("outside") != "1"]
             points = [_point(p, f"{key}, {p.get('label')}", p.get("label")) for p in parts]
             if points:

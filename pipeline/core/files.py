@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.core.boundary import FULL, ROOM, SHARED, WITHOUT_NAME
 from pipeline.core.errors import InputError
-from pipeline.core.sole import put_back, remove, sole, swap, turn
+from pipeline.core.sole import put_back, remove, sole, swap, writing
 
 LONGEST_NAME = 255  # bytes of a file's name, on the usual file systems
 # UTF-32 begins like UTF-16
@@ -103,7 +103,7 @@ def new_file(path: Path | str) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     place = unfinished(path)
-    with naming(path), turn(place, path):
+    with naming(path), writing(place, path):
         try:
             yield place
             place.replace(path)

@@ -61,13 +61,13 @@ def sole(place: Path, path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def turn(place: Path, path: Path) -> Iterator[None]:
+def writing(place: Path, path: Path) -> Iterator[None]:
     """While this lasts, the file `place`, which becomes `path`, is this process's to write; it is there, and empty or
     what a run that was ended has left. Who comes meanwhile waits. Raises InputError after WAIT_S.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
-    ...     with turn(Path(folder, ".note.unfinished"), Path(folder, "note")):
+    ...     with writing(Path(folder, ".note.unfinished"), Path(folder, "note")):
     ...         [entry.name for entry in Path(folder).iterdir()]
     ['.note.unfinished']
     """

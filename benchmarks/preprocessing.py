@@ -23,6 +23,7 @@ from pipeline.augment.steps import STEPS, Step, Steps
 from pipeline.core.image_file import open_image
 from pipeline.core.sample import Sample, read_samples
 from pipeline.ops.preprocess import resize
+from pipeline.ops.steps import STEPS as ON_PHONE
 from pipeline.viz.sheets import contact_sheet
 
 MORE: tuple[tuple[str, dict[str, Any]], ...] = (("gaussian", {"side": 5}), ("grabcut", {"around": "centre"}))
@@ -43,7 +44,7 @@ def main() -> None:
     images = [_noisy(asked.folder, s) for s in samples]
     print(f"{'step':42} {'image':>9} {'CPU ms':>8}")
     for name, step in steps:
-        side = SIDE if step.PHONE else STORED
+        side = SIDE if step.step in ON_PHONE else STORED
         image = resize(Image.fromarray(images[0]), side, "stretch")[0]
         taken = [_timed(step, image, samples[0]) for _ in range(asked.repeats)]
         print(f"{name:42} {image.shape[1]:4} x {image.shape[0]:<4}{median(taken) * 1000:6.1f}")

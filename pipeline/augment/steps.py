@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
 from pydantic import BeforeValidator, Field, model_validator
 
 from pipeline.core.params import Block
+from pipeline.ops.steps import STEPS as ON_PHONE
 
 Odd = Literal[1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21]
 
 
 class Step(Block):
-    """What steps have in common. `DOES` is the module and name of the function, `PHONE` says whether a phone has it."""
+    """What steps have in common. `DOES` is the module and name of the function. A phone has those of `ops.steps`."""
 
-    PHONE: ClassVar[bool] = False
     DOES: ClassVar[str]
 
     step: str
@@ -26,8 +26,8 @@ class Step(Block):
 
     @model_validator(mode="after")
     def _has_a_place(self) -> "Step":
-        if not (self.PHONE or self.train_only):
-            can = ", ".join(name for name, step in STEPS.items() if step.PHONE)
+        if not (self.step in ON_PHONE or self.train_only):
+            can = ", ".join(name for name in STEPS if name in ON_PHONE)
             raise ValueError(
                 f"{self.step}: no phone has it before the net; expected train_only: true, which learns from one more "
                 f"copy of each training image, or one of {can}"
@@ -40,14 +40,14 @@ class Step(Block):
 
 
 class Gray(Step):
-    PHONE, DOES = True, "pipeline.ops.steps:gray"
+    DOES = "pipeline.ops.steps:gray"
 
     step: Literal["gray"]
     """Luma in all three channels."""
 
 
 class Gaussian(Step):
-    PHONE, DOES = True, "pipeline.ops.steps:gaussian"
+    DOES = "pipeline.ops.steps:gaussian"
 
     step: Literal["gaussian"]
     """Blurred by a binomial kernel."""
@@ -56,7 +56,7 @@ class Gaussian(Step):
 
 
 class Median(Step):
-    PHONE, DOES = True, "pipeline.ops.steps:median"
+    DOES = "pipeline.ops.steps:median"
 
     step: Literal["median"]
     """The median of 3 x 3 pixels, per channel."""

@@ -19,6 +19,7 @@ from pipeline.core.params import TASKS, Block
 from pipeline.datasets.params import DATASETS
 from pipeline.datasets.synthetic.params import SampleParams
 from pipeline.models.heads import HEADS
+from pipeline.ops.steps import STEPS as ON_PHONE
 from pipeline.tracking.params import TrackParams
 
 HEAD = "model.head."  # of a run: these have a table of their own
@@ -108,7 +109,7 @@ def steps_table() -> str:
     rows = []
     for name, step in STEPS.items():
         does = step.model_fields["step"].description or ""
-        rows.append([f"`{name}`", "yes" if step.PHONE else "no", "", "", does])
+        rows.append([f"`{name}`", "yes" if name in ON_PHONE else "no", "", "", does])
         for argument, field in step.model_fields.items():
             if argument not in Step.model_fields:
                 rows.append(["", "", f"`{argument}`", f"`{json.dumps(field.default)}`", field.description or ""])

@@ -11,9 +11,13 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
+from pipeline.core import boundary
+from pipeline.core.boundary import unforeseen
 from pipeline.core.files import new_folder, unfinished, write_text
 from pipeline.core.sole import only
+from pipeline.datasets.formats.reading import DRAWINGS
 from pipeline.datasets.video import ClipWriter
+from pipeline.inference.drawings import DrawingFolder
 
 
 @pytest.fixture
@@ -98,3 +102,31 @@ def test_what_cannot_be_removed_gets_into_no_folder(bound: tuple[str, ...], tmp_
     kept.chmod(0o700)
     assert "InputError" in done.stderr and f"{kept}: cannot be removed" in done.stderr
     assert not (tmp_path / "herd").exists()
+
+
+@pytest.mark.parametrize("size", [10, 3 << 20])
+@pytest.mark.parametrize("plant", [by_link, by_hard_link])
+def test_the_log_is_not_written_where_a_link_leads(
+    plant: Callable[[Path, Path], None], size: int, photos: Path
+) -> None:
+    project = photos.parent / "project"
+    (project / "params.yaml").touch()
+    before = b"m" * size
+    (photos / "family.txt").write_bytes(before)
+    plant(project / boundary.LOG, photos / "family.txt")
+    said = unforeseen(KeyError("cow"), project)
+    assert (photos / "family.txt").read_bytes() == before
+    assert str(project / boundary.LOG) in said and "KeyError: 'cow'" in (project / boundary.LOG).read_text()
+
+
+@pytest.mark.parametrize("plant", [by_link, by_hard_link])
+def test_the_list_of_drawings_is_not_written_where_a_link_leads(
+    plant: Callable[[Path, Path], None], photos: Path
+) -> None:
+    drawn = photos.parent / "project/drawn"
+    drawn.mkdir()
+    plant(drawn / DRAWINGS, photos / "family.txt")
+    drawings = DrawingFolder(drawn, [])
+    drawings.make("metadata.jsonl")
+    assert is_as_it_was(photos)
+    assert "metadata.jsonl" in (drawn / DRAWINGS).read_text()

@@ -50,10 +50,7 @@ def sole(place: Path, path: Path) -> Iterator[None]:
     if handle is None:
         raise InputError(f"{path}: another process is making it; wait for that one to end, then run it again")
     try:
-        for entry in list(place.iterdir()):
-            remove(entry)
-        if left := next(place.iterdir(), None):
-            raise InputError(f"{left}: cannot be removed, and would be taken for a part of {path}; remove it")
+        _empty(place, path)
         yield
     except BaseException:
         remove(place)
@@ -203,6 +200,13 @@ def put_back(old: Path, path: Path) -> None:
     """Move what `swap` had moved to `old` back to `path`, if that is empty: its run did not come to the end."""
     if old.exists() and not (old.is_symlink() or path.exists() or path.is_symlink()):
         old.rename(path)
+
+
+def _empty(place: Path, path: Path) -> None:
+    for entry in list(place.iterdir()):
+        remove(entry)
+    if left := next(place.iterdir(), None):  # as another user's
+        raise InputError(f"{left}: cannot be removed, and would be taken for a part of {path}; remove it")
 
 
 def _held(place: Path) -> int | None:

@@ -106,3 +106,10 @@ def test_aliases_that_are_merged_are_refused_before_they_are(inner: str) -> None
 def test_few_merged_keys_are_read() -> None:
     text = "a: &a {x: 1}\nb: {<<: [*a, *a], y: 2}\nc: *a\n"
     assert yaml_value(text, "data.yaml")["b"] == {"x": 1, "y": 2}
+
+
+def test_aliases_are_no_deeper_than_brackets() -> None:
+    chain = "a0: &a0 [1]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 120))
+    with pytest.raises(InputError, match="more than 100 levels"):
+        yaml_value(chain, "data.yaml")
+    yaml_value("".join(chain.splitlines(keepends=True)[:90]), "data.yaml")

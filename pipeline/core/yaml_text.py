@@ -1,5 +1,6 @@
 """YAML that others wrote."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -33,23 +34,37 @@ def yaml_value(text: str, where: str) -> Any:
 
 def _check_size(text: str, where: str) -> None:
     """By the parser's events: values that are merged (`<<`) are copied, and may take hours to make."""
-    weights: dict[str, int] = {}
-    open_ones: list[tuple[str | None, int]] = []  # the anchor of each, and the count where it began
+    known: dict[str, tuple[int, int]] = {}  # how many values an anchor has, on how many levels
+    ahead: list[_Collection] = []
     count = 0
     for event in YAML(typ="safe").parse(text):
+        levels = 0
         if isinstance(event, AliasEvent):
-            if any(event.anchor == anchor for anchor, _ in open_ones):
+            if any(event.anchor == one.anchor for one in ahead):
                 raise InputError(f"{where}: a value that holds itself: *{event.anchor} within &{event.anchor}")
-            count += weights.get(event.anchor, 1)
+            values, levels = known.get(event.anchor, (1, 0))
+            count += values
         elif isinstance(event, CollectionEndEvent):
-            anchor, before = open_ones.pop()
-            if anchor:
-                weights[anchor] = count - before
+            one = ahead.pop()
+            levels = one.levels
+            if one.anchor:
+                known[one.anchor] = count - one.before, levels
         elif isinstance(event, NodeEvent):
             count += 1
             if isinstance(event, CollectionStartEvent):
-                open_ones.append((event.anchor, count - 1))
-        if len(open_ones) > DEEPEST:
+                ahead.append(_Collection(event.anchor, count - 1))
+        if ahead:
+            ahead[-1].levels = max(ahead[-1].levels, levels + 1)
+        if len(ahead) + levels > DEEPEST:
             raise InputError(f"{where}: not YAML: more than {DEEPEST} levels in each other")
         if count > MOST:
             raise InputError(f"{where}: more than {MOST} values in it, or in what its aliases (&a, *a) stand for")
+
+
+@dataclass
+class _Collection:
+    """A list or map whose end is ahead."""
+
+    anchor: str | None
+    before: int  # values before it
+    levels: int = 1

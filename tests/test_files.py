@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.core import sole as sole_module
 from pipeline.core.errors import InputError
-from pipeline.core.files import new_file, new_folder, read_json, write_json, write_text
+from pipeline.core.files import link_or_copy, new_file, new_folder, read_json, write_json, write_text
 from pipeline.core.spec import ModelSpec, read_spec, write_spec
 
 
@@ -270,3 +270,10 @@ def test_a_file_that_another_process_writes_for_long_is_named(tmp_path: Path, mo
         with pytest.raises(InputError, match="note: another process is writing it"):
             write_text(tmp_path / "note", "yours")
     assert (tmp_path / "note").read_text() == "mine"
+
+
+def test_a_hard_link_of_a_link_is_one_of_its_file(tmp_path: Path) -> None:
+    write_text(tmp_path / "cache/a", "cow")
+    (tmp_path / "a").symlink_to("cache/a")
+    link_or_copy(tmp_path / "a", tmp_path / "b")
+    assert not (tmp_path / "b").is_symlink() and (tmp_path / "b").samefile(tmp_path / "cache/a")

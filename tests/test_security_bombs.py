@@ -14,6 +14,7 @@ from conftest import ROOT
 from pipeline.config.params import read_params
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_figures
+from pipeline.core.yaml_text import yaml_value
 
 MEMORY, SECONDS = 4 << 30, 30  # of address space, in which the interpreter and its libraries have 2; of the processor
 TENTHS = "".join(f"  a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 6))
@@ -91,3 +92,24 @@ def test_a_cell_that_is_longer_than_csv_takes_is_named(tmp_path: Path) -> None:
     (tmp_path / "history.csv").write_text(f"epoch,loss\n0,{'9' * 200_000}\n")
     with pytest.raises(InputError, match=r"history\.csv: expected a number in each cell"):
         read_figures(tmp_path / "history.csv")
+
+
+MERGED = "".join(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}\n" for n in range(1, 8))
+
+
+@pytest.mark.parametrize("inner", ["{x: 1}", "{x: 1, <<: {y: 2}}"])
+def test_aliases_that_are_merged_are_refused_before_they_are(inner: str) -> None:
+    with pytest.raises(InputError, match=r"data\.yaml: more than 1000000 values"):
+        yaml_value(f"a0: &a0 {inner}\n{MERGED}", "data.yaml")
+
+
+def test_few_merged_keys_are_read() -> None:
+    text = "a: &a {x: 1}\nb: {<<: [*a, *a], y: 2}\nc: *a\n"
+    assert yaml_value(text, "data.yaml")["b"] == {"x": 1, "y": 2}
+
+
+def test_aliases_are_no_deeper_than_brackets() -> None:
+    chain = "a0: &a0 [1]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 120))
+    with pytest.raises(InputError, match="more than 100 levels"):
+        yaml_value(chain, "data.yaml")
+    yaml_value("".join(chain.splitlines(keepends=True)[:90]), "data.yaml")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.core.errors import InputError
 from pipeline.core.files import write_text
 from pipeline.core.hosts import own_names, stranger
 from pipeline.inference import demo
@@ -80,6 +81,29 @@ def test_links_out_of_the_folder_are_not_followed(path: str, port: int) -> None:
     answer, content = asked(port, path)
     assert answer.status == 404
     assert "a secret" not in content
+
+
+def test_what_dvc_has_linked_to_its_cache_is_served_and_written(port: int, tmp_path: Path) -> None:
+    for link in ("linked.txt", "above"):
+        (tmp_path / "web" / link).unlink()
+    write_text(tmp_path / f"cache/files/md5/ab/{'0' * 30}", "by DVC")
+    (tmp_path / "web/model.json").symlink_to(tmp_path / f"cache/files/md5/ab/{'0' * 30}")
+    assert asked(port, "/model.json")[1] == "by DVC"
+    for name in demo.RUNTIME_FILES:
+        (tmp_path / "dist" / name).touch()
+    demo.write_site(tmp_path / "web", tmp_path / "dist", tmp_path / "site")
+    assert (tmp_path / "site/model.json").read_text() == "by DVC"
+    assert not (tmp_path / "site/model.json").is_symlink()
+
+
+@pytest.mark.parametrize("link", ["linked.txt", "above"])
+def test_a_page_with_a_link_out_of_it_is_not_written(link: str, port: int, tmp_path: Path) -> None:
+    (tmp_path / "web" / ("above" if link == "linked.txt" else "linked.txt")).unlink()
+    for name in demo.RUNTIME_FILES:
+        (tmp_path / "dist" / name).touch()
+    with pytest.raises(InputError, match=f"{link}: a link that leads out of"):
+        demo.write_site(tmp_path / "web", tmp_path / "dist", tmp_path / "site")
+    assert not (tmp_path / "site").exists()
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])

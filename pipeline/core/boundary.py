@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.core.errors import InputError, without_password
+from pipeline.core.sole import unlink_planted
 
 if TYPE_CHECKING:
     import sqlite3
@@ -227,8 +228,10 @@ def _write_log(error: BaseException, folder: Path) -> Path | None:
     if (folder / "params.yaml").is_file():
         log = folder / LOG
         with suppress(OSError):
-            anew = log.exists() and log.stat().st_size > LARGEST_LOG
-            with log.open("wb" if anew else "ab") as file:
+            unlink_planted(log)
+            if log.exists() and log.stat().st_size > LARGEST_LOG:
+                log.unlink()
+            with log.open("ab") as file:
                 file.write(data)
             return log
         with suppress(OSError):  # a full disk takes the name and no content

@@ -292,6 +292,6 @@ def link_or_copy(source: Path | str, target: Path | str) -> None:
     'cow'
     """
     try:
-        os.link(source, target)
+        os.link(os.path.realpath(source), target)  # a hard link of a link would be a link
     except OSError:
         shutil.copyfile(source, target)

@@ -25,7 +25,7 @@ HERE, EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 def sole(place: Path, path: Path) -> Iterator[None]:
     """Make the folder `place`, or empty the one that a run which was ended has left; while this lasts, it is this
     process's alone. On an error it is removed. Raises InputError, which names `path`, what the folder is to become,
-    where another process has it, or a file has that name.
+    where another process has it, a file has that name, or what is left in it cannot be removed.
 
     The system takes the lock back when the process ends, however it does; no file of it is left.
 
@@ -38,6 +38,7 @@ def sole(place: Path, path: Path) -> Iterator[None]:
     """
     if _is_no_folder(path):
         raise InputError(f"{path}: a file; expected a folder, or nothing of that name")
+    unlink_planted(place)
     above = next(parent for parent in place.parents if parent.exists())
     for file in (above, place):
         if _is_no_folder(file):
@@ -49,8 +50,7 @@ def sole(place: Path, path: Path) -> Iterator[None]:
     if handle is None:
         raise InputError(f"{path}: another process is making it; wait for that one to end, then run it again")
     try:
-        for entry in list(place.iterdir()):
-            remove(entry)
+        _empty(place, path)
         yield
     except BaseException:
         remove(place)
@@ -71,6 +71,7 @@ def writing(place: Path, path: Path) -> Iterator[None]:
     ...         [entry.name for entry in Path(folder).iterdir()]
     ['.note.unfinished']
     """
+    unlink_planted(place)
     if fcntl is None:
         yield
         return
@@ -97,7 +98,7 @@ def only(folder: Path, what: str) -> Iterator[None]:
     True
     """
     folder.mkdir(parents=True, exist_ok=True)
-    handle = _held(folder)
+    handle = _held(Path(os.path.realpath(folder)))
     if handle is None:
         raise InputError(f"{what}; wait for that one to end, then run it again")
     try:
@@ -125,6 +126,24 @@ def is_held(path: Path) -> bool:
     finally:
         os.close(handle)
     return False
+
+
+def unlink_planted(place: Path) -> None:
+    """Remove what has the name of a file that is to be written, and no content of its own: through a link, which may
+    come with somebody's data, another file would be written over; a pipe would be waited for.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     Path(folder, ".note.unfinished").symlink_to("note")
+    ...     unlink_planted(Path(folder, ".note.unfinished"))
+    ...     list(Path(folder).iterdir())
+    []
+    """
+    with suppress(FileNotFoundError, NotADirectoryError):
+        found = place.lstat()
+        own = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+        if not own and not stat.S_ISDIR(found.st_mode):
+            place.unlink()
 
 
 def remove(path: Path) -> None:
@@ -179,8 +198,15 @@ def exchanged(a: Path, b: Path) -> bool:
 
 def put_back(old: Path, path: Path) -> None:
     """Move what `swap` had moved to `old` back to `path`, if that is empty: its run did not come to the end."""
-    if old.exists() and not (path.exists() or path.is_symlink()):
+    if old.exists() and not (old.is_symlink() or path.exists() or path.is_symlink()):
         old.rename(path)
+
+
+def _empty(place: Path, path: Path) -> None:
+    for entry in list(place.iterdir()):
+        remove(entry)
+    if left := next(place.iterdir(), None):  # as another user's
+        raise InputError(f"{left}: cannot be removed, and would be taken for a part of {path}; remove it")
 
 
 def _held(place: Path) -> int | None:
@@ -196,9 +222,9 @@ def _held(place: Path) -> int | None:
 
 def _locked(place: Path, how: int) -> int | None:
     """The handle of what is at `place`, opened so and locked, or not, on a file system without locks; None where
-    another process has it, or has moved it away meanwhile.
+    another process has it, or has moved it away meanwhile. Raises OSError for a link.
     """
-    handle = os.open(place, how, 0o666)
+    handle = os.open(place, how | os.O_NOFOLLOW, 0o666)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -207,7 +233,7 @@ def _locked(place: Path, how: int) -> int | None:
     except OSError:  # a file system without locks
         return handle
     with suppress(FileNotFoundError):
-        if os.path.samestat(os.fstat(handle), place.stat()):
+        if os.path.samestat(os.fstat(handle), place.lstat()):
             return handle
     os.close(handle)
     return None

@@ -1,10 +1,11 @@
 """YAML that others wrote."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, NodeEvent
 
 from pipeline.core.errors import InputError
 
@@ -20,7 +21,7 @@ def yaml_value(text: str, where: str) -> Any:
     {'names': {0: 'cow', 1: 'goat'}}
     """
     try:
-        _check_depth(text, where)
+        _check_size(text, where)
         value = YAML(typ="safe").load(text)
     except InputError:
         raise
@@ -28,20 +29,42 @@ def yaml_value(text: str, where: str) -> Any:
         raise InputError(f"{where}: not YAML: {error}") from None
     except (LookupError, TypeError, AttributeError, ArithmeticError) as error:  # as ruamel makes `!!bool maybe`
         raise InputError(f"{where}: not YAML: a value that is not what its tag or place says: {error!r}") from None
-    count, ahead = 0, [value]
-    while ahead:
-        one = ahead.pop()
-        within = [*one, *one.values()] if isinstance(one, dict) else one if isinstance(one, list | set | tuple) else ()
-        count += len(within)
-        if count > MOST:
-            raise InputError(f"{where}: more than {MOST} values in it, or in what its aliases (&a, *a) stand for")
-        ahead += within
     return value
 
 
-def _check_depth(text: str, where: str) -> None:
-    depth = 0
+def _check_size(text: str, where: str) -> None:
+    """By the parser's events: values that are merged (`<<`) are copied, and may take hours to make."""
+    known: dict[str, tuple[int, int]] = {}  # how many values an anchor has, on how many levels
+    ahead: list[_Collection] = []
+    count = 0
     for event in YAML(typ="safe").parse(text):
-        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
-        if depth > DEEPEST:
+        levels = 0
+        if isinstance(event, AliasEvent):
+            if any(event.anchor == one.anchor for one in ahead):
+                raise InputError(f"{where}: a value that holds itself: *{event.anchor} within &{event.anchor}")
+            values, levels = known.get(event.anchor, (1, 0))
+            count += values
+        elif isinstance(event, CollectionEndEvent):
+            one = ahead.pop()
+            levels = one.levels
+            if one.anchor:
+                known[one.anchor] = count - one.before, levels
+        elif isinstance(event, NodeEvent):
+            count += 1
+            if isinstance(event, CollectionStartEvent):
+                ahead.append(_Collection(event.anchor, count - 1))
+        if ahead:
+            ahead[-1].levels = max(ahead[-1].levels, levels + 1)
+        if len(ahead) + levels > DEEPEST:
             raise InputError(f"{where}: not YAML: more than {DEEPEST} levels in each other")
+        if count > MOST:
+            raise InputError(f"{where}: more than {MOST} values in it, or in what its aliases (&a, *a) stand for")
+
+
+@dataclass
+class _Collection:
+    """A list or map whose end is ahead."""
+
+    anchor: str | None
+    before: int  # values before it
+    levels: int = 1

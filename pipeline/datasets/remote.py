@@ -167,10 +167,8 @@ def _named_as_files(objects: dict[str, Any], root: str) -> tuple[dict[str, str],
 
 def _held(listed: Path, place: Path, wanted: dict[str, str], objects: dict[str, Any]) -> set[str]:
     """Names of those that were fetched before and are here, byte by byte, as they are there."""
-    if not listed.exists():
-        return set()
     rows: dict[str, Fetched] = {}
-    for line in listed.read_text(encoding="utf-8").splitlines():
+    for line in listed.read_text(encoding="utf-8").splitlines() if listed.exists() else ():
         try:
             row = Fetched(**json.loads(line))
         except (ValueError, TypeError):  # the last one, where a kill cut it short
@@ -184,7 +182,7 @@ def _held(listed: Path, place: Path, wanted: dict[str, str], objects: dict[str, 
         same = was is not None and was.version and (was.key, was.size, was.version) == there
         if same and was and file.is_file() and sha256(file) == was.sha256:
             held.add(name)
-    write_text(listed, "".join(_line(rows[name]) for name in sorted(held)))
+    write_text(listed, "".join(_line(rows[name]) for name in sorted(held)))  # in the place of a link, too
     return held
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 from pipeline.core.boundary import of_the_machine
 from pipeline.core.files import unfinished
 from pipeline.core.image_file import MOST_PIXELS
+from pipeline.core.sole import unlink_planted
 from pipeline.datasets.keyframes import NotAsToldError, frames_by_keyframes
 
 ROOM = 64 << 20  # bytes of a clip's frames that are kept, so that it is decoded once
@@ -137,6 +138,7 @@ class ClipWriter:
     def __init__(self, path: Path, rate: Fraction) -> None:
         self._path, self._unfinished = path, unfinished(path)
         codec = next(c for c in ("libx264", "libopenh264", "mpeg4") if c in av.codecs_available)
+        unlink_planted(self._unfinished)
         with _encoding():
             self._container = av.open(_url(self._unfinished), "w", format="mp4")
             # with x264's own choice, "medium", encoding takes more than twice the time, for a file of the same size

@@ -16,6 +16,7 @@ from pipeline.core.boundary import unforeseen
 from pipeline.core.errors import InputError
 from pipeline.core.files import new_folder
 from pipeline.core.hosts import own_names, stranger
+from pipeline.core.links import is_within
 
 # onnxruntime-web's build for WebAssembly, without WebGL and WebGPU; the page asks for them in ort/
 RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
@@ -105,7 +106,7 @@ def addresses(server: ThreadingHTTPServer) -> list[str]:
 
 def write_site(page: Path, runtime: Path, out: Path) -> None:
     """The page with its runtime as one folder, for any static host. Raises InputError if `out` exists, or lies in one
-    of the folders that it is made of.
+    of the folders that it is made of, or if the page has a link that leads out of it.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -123,6 +124,9 @@ def write_site(page: Path, runtime: Path, out: Path) -> None:
     for source in (page, runtime):
         if out.resolve().is_relative_to(source.resolve()):
             raise InputError(f"{out}: lies in {source}, which is read; expected a folder elsewhere")
+    for file in page.rglob("*"):
+        if not is_within(file, page.resolve()):
+            raise InputError(f"{file}: a link that leads out of {page}; expected the page alone: `dvc checkout` it")
     with new_folder(out) as folder:
         shutil.copytree(page, folder, dirs_exist_ok=True)
         (folder / ORT).mkdir()
@@ -158,7 +162,7 @@ class _Handler(SimpleHTTPRequestHandler):
     timeout = PATIENCE
 
     def __init__(self, *connection: object, page: Path, runtime: Path, own: set[str]) -> None:
-        self._runtime, self._page, self._own = runtime, os.path.realpath(page), own
+        self._runtime, self._page, self._own = runtime, Path(os.path.realpath(page)), own
         self.extensions_map = self.extensions_map | TYPES  # a machine's own table may have none or other ones
         super().__init__(*connection, directory=str(page))  # type: ignore[arg-type]
 
@@ -183,7 +187,7 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def _is_served(self, place: str) -> bool:
         """Not by way of a link that leads out of the page's folder."""
-        return Path(place).is_relative_to(self._page) or Path(place).parent == Path(os.path.realpath(self._runtime))
+        return is_within(place, self._page) or Path(place).parent == Path(os.path.realpath(self._runtime))
 
     def list_directory(self, path: object) -> None:  # noqa: ARG002
         self.send_error(HTTPStatus.NOT_FOUND)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.core.errors import InputError
+from pipeline.core.sole import unlink_planted
 from pipeline.datasets.formats.reading import DRAWINGS
 
 
@@ -64,6 +65,7 @@ class DrawingFolder:
         self._taken.add(name.casefold())
         if name not in self._ours:
             self._ours.add(name)
+            unlink_planted(self._marker)
             with self._marker.open("a", encoding="utf-8") as file:
                 # the line before may have been cut
                 file.write("\n" + json.dumps(name))

@@ -1,14 +1,12 @@
 """Links in somebody's data that lead out of it: what they name is this machine's, and no part of the data."""
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.core.errors import InputError, shown
+from pipeline.core.links import is_within
 from pipeline.datasets.formats.reading import CLIP_SUFFIXES, IMAGE_SUFFIXES, Problem, Reading, relative
-
-CACHED = re.compile(r".*/files/md5/[0-9a-f]{2}/[0-9a-f]{30}")  # of DVC, which links to it where `cache.type` says so
 
 
 def links_out(path: Path, labels: Path, how: str) -> set[Path]:
@@ -26,7 +24,9 @@ def links_out(path: Path, labels: Path, how: str) -> set[Path]:
     ...     [link.name for link in links_out(data, data, "links_out: follow")]
     ['photo.jpg']
     """
-    found = {link for root in {path, labels} for link in _links(root) if not _inside(link, path, labels)}
+    found = {
+        link for root in {path, labels} for link in _links(root) if link.exists() and not is_within(link, path, labels)
+    }
     media = {link for link in found if link.suffix.lower() in IMAGE_SUFFIXES | CLIP_SUFFIXES and not link.is_dir()}
     if others := sorted(found - media):
         names = ", ".join(shown(relative(link, path, labels)) for link in others[:3])
@@ -53,9 +53,3 @@ def without(reading: Reading, links: set[Path], how: str) -> None:
 def _links(root: Path) -> Iterator[Path]:
     for folder, folders, files in os.walk(root):
         yield from (link for name in (*folders, *files) if (link := Path(folder, name)).is_symlink())
-
-
-def _inside(link: Path, *roots: Path) -> bool:
-    to = Path(os.path.realpath(link))
-    inside = any(to.is_relative_to(root) for root in roots) or CACHED.fullmatch(to.as_posix())
-    return bool(inside) or not to.exists()

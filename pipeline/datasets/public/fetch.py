@@ -20,6 +20,7 @@ from tqdm import tqdm
 from pipeline.core.errors import InputError, without_password
 from pipeline.core.files import link_or_copy, naming, new_file, read_json, write_json
 from pipeline.core.image_file import ImageFileError, upright_size
+from pipeline.core.sole import unlink_planted
 from pipeline.datasets.public.answers import CutError, GoneError, answered, began_at, is_hopeless, version_of
 
 if TYPE_CHECKING:
@@ -168,6 +169,7 @@ class Downloads:
         """One request that ends with the whole file in `part`; returns the byte that it began at, None where what is in
         `part` is of another version, or past the end of the server's file.
         """
+        unlink_planted(part)
         have, version = _partial(file, part)
         headers = {"Accept-Encoding": "identity", "User-Agent": "pocketlens"}
         if have:

@@ -1,0 +1,23 @@
+"""Links that lead out of the folder they are in."""
+
+import os
+import re
+from pathlib import Path
+
+CACHED = re.compile(r".*/files/md5/[0-9a-f]{2}/[0-9a-f]{30}")  # of DVC, which links to it where `cache.type` says so
+
+
+def is_within(place: Path | str, *roots: Path) -> bool:
+    """Whether what has the name `place`, by whatever links, lies in one of the folders `roots`, whose paths have no
+    link, or in a cache of DVC. What is not there is where it would be.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     data = Path(folder).resolve() / "data"
+    ...     data.mkdir()
+    ...     Path(data, "photo.jpg").symlink_to("/etc/hostname")
+    ...     is_within(data / "photo.jpg", data), is_within(data / "1.jpg", data)
+    (False, True)
+    """
+    to = Path(os.path.realpath(place))
+    return any(to.is_relative_to(root) for root in roots) or CACHED.fullmatch(to.as_posix()) is not None

@@ -50,11 +50,12 @@ def missing(_args: argparse.Namespace) -> None:
 
 
 def doctor(_args: argparse.Namespace) -> None:
+    from pipeline.core.errors import shown
     from pipeline.tracking.doctor import examine
 
     found = examine(Path.cwd())
     for broken in found:
-        print(f"{broken.path}: {broken.found}; {broken.cure}")
+        print(shown(f"{broken.path}: {broken.found}; {broken.cure}"))
     print(f"{len(found)} broken" if found else "all files are what was written")
     if found:
         sys.exit(1)

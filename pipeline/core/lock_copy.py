@@ -22,7 +22,7 @@ INSIDE = re.compile(rb"(?:^    - path: .*|^      hash: .*|:)\s*\Z", re.M)  # som
 
 @contextmanager
 def repro_runs(project: Path) -> Iterator[bool]:
-    """While this lasts, the project says that a repro runs; afterwards no more, unless it was ended by Ctrl+C or a kill.
+    """While this lasts, the project says that a repro runs; afterwards no more, unless Ctrl+C or a kill has ended it.
     Yields whether one before was ended so.
 
     >>> from tempfile import TemporaryDirectory

@@ -1,5 +1,6 @@
 """What has rotted is named with its cure, also where time and size are what they were; and the cure cures."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import yaml
 from finished_project import commit, dvc, write_dvc, write_project
 
 from pipeline.cli import main
@@ -144,6 +146,95 @@ def test_a_lock_that_was_cut_is_said_with_what_brings_it_back(project: Path) -> 
     (project / "dvc.lock").write_bytes((project / "dvc.lock").read_bytes()[:500])
     [broken] = examine(project)
     assert (broken.path, "`pocketlens repro`" in broken.cure) == ("dvc.lock", True)
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    """A project without DVC."""
+    for folder in ("models", "exports"):
+        (tmp_path / folder).mkdir()
+    return tmp_path
+
+
+def write_lock(project: Path, stage: str, path: str) -> None:
+    entry = {"cmd": "true", "outs": [{"path": path, "md5": "0" * 32, "size": 1}]}
+    (project / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {stage: entry}}))
+
+
+@pytest.mark.parametrize("name", [".a $(touch pwned).unfinished", ".a'; touch pwned; '.unfinished"])
+def test_what_a_killed_run_has_left_is_quoted(bare: Path, name: str) -> None:
+    (bare / "models" / name).mkdir()
+    [broken] = examine(bare)
+    follow(bare, broken)
+    assert examine(bare) == []
+    assert not (bare / "pwned").exists()
+
+
+def test_a_stage_of_a_foreign_lock_is_quoted(bare: Path) -> None:
+    write_lock(bare, "train@herd; touch pwned", "models/herd")
+    [broken] = examine(bare)
+    assert broken.cure == "`dvc repro --force --single-item 'train@herd; touch pwned'` makes it anew"
+
+
+@pytest.mark.parametrize("name", ["a`touch pwned`", "-rf", "a\nrm x"])
+def test_a_name_that_no_line_can_hold_gets_no_command(bare: Path, name: str) -> None:
+    write_lock(bare, name, "models/herd")
+    [broken] = examine(bare)
+    assert "`" not in broken.cure
+
+
+@pytest.mark.parametrize("path", ["../../../home/ann", "/home/ann", ".", "models/../../ann", ""])
+def test_an_out_that_leaves_the_project_gets_no_command(bare: Path, path: str) -> None:
+    write_lock(bare, "train@herd", path)
+    [broken] = examine(bare)
+    assert (broken.path, broken.cure) == (path, "take it out of dvc.lock")
+
+
+@pytest.mark.parametrize("out", [5, {"md5": 5, "path": "models"}, {"md5": "0" * 32}])
+def test_a_lock_of_another_form_is_named(bare: Path, out: object) -> None:
+    (bare / "dvc.lock").write_text(yaml.safe_dump({"stages": {"train@herd": {"outs": [out]}}}))
+    assert [broken.path for broken in examine(bare)] == ["dvc.lock"]
+
+
+def test_pipes_are_not_waited_for(bare: Path) -> None:
+    (bare / ".features").mkdir()
+    (bare / "splits").mkdir()
+    for name in (".features/a.sqlite", "splits/a.csv", "models/.a.unfinished"):
+        os.mkfifo(bare / name)
+    assert [broken.path for broken in examine(bare)] == ["models/.a.unfinished"]
+
+
+def test_what_may_not_be_read_or_goes_meanwhile_does_not_end_it(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = project / ".dvc/cache/files/md5"
+    foreign, gone, rotten = sorted(path for path in cache.glob("??/*") if path.suffix != ".dir")[:3]
+    rot(rotten)
+
+    def md5(path: Path) -> str:
+        if path in (foreign, gone):
+            raise PermissionError(13, "Permission denied") if path == foreign else FileNotFoundError(2, "gone")
+        return hashlib.md5(path.read_bytes()).hexdigest()
+
+    monkeypatch.setattr("pipeline.tracking.doctor._md5", md5)
+    found = {broken.path: broken for broken in examine(project)}
+    assert found.keys() == {str(path.relative_to(project)) for path in (foreign, rotten)}
+    assert found[str(foreign.relative_to(project))].found == "not examined: Permission denied"
+
+
+def test_a_database_that_is_written_is_not_called_damaged(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.tracking.doctor.WAIT_S", 0)
+    with closing(sqlite3.connect(bare / "mlflow.db", isolation_level=None)) as opened:
+        opened.execute("CREATE TABLE runs (name TEXT)")
+        opened.execute("BEGIN EXCLUSIVE")
+        [broken] = examine(bare)
+        assert (broken.found, broken.cure) == (
+            "not examined: another process writes it",
+            "ask again when that has ended",
+        )
+        opened.execute("ROLLBACK")
+        opened.execute("PRAGMA journal_mode = WAL")
+    (bare / "mlflow.db-wal").mkdir()  # where SQLite needs a file
+    [broken] = examine(bare)
+    assert broken.found == "not examined: unable to open database file"
 
 
 def test_a_project_that_is_whole_is_said_to_be(

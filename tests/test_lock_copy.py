@@ -12,7 +12,7 @@ from zc.lockfile import LockFile
 
 from pipeline.cli import main
 from pipeline.core.errors import InputError
-from pipeline.core.lock_copy import COPY, ENTRY, drop_cut_rwlock, is_cut, keep_lock
+from pipeline.core.lock_copy import COPY, ENTRY, MARK, drop_cut_rwlock, is_cut, keep_lock, repro_runs
 from pipeline.tracking.dvc_state import read_lock
 from stages import run
 
@@ -65,12 +65,62 @@ def test_a_cut_of_a_stage_that_is_new_costs_that_stage_alone(written: bytes) -> 
 @pytest.mark.parametrize("cut", [lambda lock: b"", lambda lock: lock[: len(lock) // 2], without_last])
 def test_a_lock_that_was_cut_comes_back(project: Path, written: bytes, cut: Callable[[bytes], bytes]) -> None:
     (project / "dvc.lock").write_bytes(cut(written))
-    said = keep_lock(project)
+    said = keep_lock(project, killed=True)
     stages = f"{len(RUNS) * 6} stages in place of {len(ENTRY.findall(cut(written)))}"
     assert said == f"{project}/dvc.lock: cut while it was written; the last whole one is back, with {stages}"
     assert (project / "dvc.lock").read_bytes() == written
     assert keep_lock(project) == ""
     assert (project / COPY).read_bytes() == written
+
+
+def without_last_out(written: bytes) -> bytes:
+    return written[: written.rindex(b"    - path:")]
+
+
+@pytest.mark.parametrize("shorter", [without_last, without_last_out])
+def test_a_lock_that_is_shorter_is_whole_where_no_repro_was_killed(
+    project: Path, written: bytes, shorter: Callable[[bytes], bytes]
+) -> None:
+    """As of a new dvc.yaml, whose last stage has fewer outs."""
+    (project / "dvc.lock").write_bytes(shorter(written))
+    assert keep_lock(project) == ""
+    assert (project / "dvc.lock").read_bytes() == (project / COPY).read_bytes() == shorter(written)
+
+
+@pytest.mark.parametrize(
+    "line", [b"    outs:\n", b"    - path: reports/verify/pose/verify.json\n", b"      hash: md5\n"]
+)
+def test_a_lock_that_ends_inside_an_entry_was_cut(written: bytes, line: bytes) -> None:
+    assert is_cut(written[: written.rindex(line) + len(line)])
+    assert not is_cut(written)
+
+
+def test_where_the_lock_was_removed_none_comes_back(project: Path, written: bytes) -> None:
+    (project / "dvc.lock").unlink()
+    assert keep_lock(project) == ""
+    (project / "dvc.lock").write_bytes(without_last(written))
+    assert keep_lock(project, killed=True) == ""
+    assert (project / "dvc.lock").read_bytes() == without_last(written)
+
+
+def test_only_a_repro_that_did_not_come_to_its_end_was_killed(project: Path) -> None:
+    with repro_runs(project) as killed, repro_runs(project) as killed_too:
+        assert (killed, killed_too) == (False, False)  # the first one still runs
+        assert (project / MARK).is_file()
+    assert not (project / MARK).exists()
+    with pytest.raises(KeyboardInterrupt), repro_runs(project):
+        raise KeyboardInterrupt
+    with repro_runs(project) as killed:
+        assert killed
+    assert not (project / MARK).exists()
+
+
+def test_where_dvc_locks_by_hard_links_nothing_is_done(project: Path, written: bytes) -> None:
+    (project / ".dvc/config").write_text("[core]\n    hardlink_lock = true\n")
+    (project / "dvc.lock").write_bytes(written[:1000])
+    (project / ".dvc/tmp/rwlock").write_bytes(b"cut")
+    assert keep_lock(project) == drop_cut_rwlock(project) == ""
+    assert (project / "dvc.lock").read_bytes() == written[:1000]
 
 
 def test_nothing_is_done_while_dvc_writes_it(project: Path, written: bytes) -> None:

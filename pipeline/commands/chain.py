@@ -18,11 +18,15 @@ def params(args: argparse.Namespace) -> None:
 
 def repro(args: argparse.Namespace) -> None:
     from pipeline.config.repro import repro
+    from pipeline.core.lock_copy import repro_runs
 
-    _mend_locks()
-    try:
-        line = repro(Path.cwd(), args.targets)
-    finally:
+    with repro_runs(Path.cwd()) as killed:
+        _mend_locks(killed)
+        try:
+            line = repro(Path.cwd(), args.targets)
+        except BaseException:  # Ctrl+C ends DVC at any moment
+            _mend_locks(killed=True)
+            raise
         _mend_locks()
     if line is not None:
         if line:
@@ -30,10 +34,10 @@ def repro(args: argparse.Namespace) -> None:
         sys.exit(1)
 
 
-def _mend_locks() -> None:
+def _mend_locks(killed: bool = False) -> None:
     from pipeline.core.lock_copy import drop_cut_rwlock, keep_lock
 
-    for said in filter(None, (drop_cut_rwlock(Path.cwd()), keep_lock(Path.cwd()))):
+    for said in filter(None, (drop_cut_rwlock(Path.cwd()), keep_lock(Path.cwd(), killed))):
         print(said, file=sys.stderr, flush=True)
 
 
@@ -46,11 +50,12 @@ def missing(_args: argparse.Namespace) -> None:
 
 
 def doctor(_args: argparse.Namespace) -> None:
+    from pipeline.core.errors import shown
     from pipeline.tracking.doctor import examine
 
     found = examine(Path.cwd())
     for broken in found:
-        print(f"{broken.path}: {broken.found}; {broken.cure}")
+        print(shown(f"{broken.path}: {broken.found}; {broken.cure}"))
     print(f"{len(found)} broken" if found else "all files are what was written")
     if found:
         sys.exit(1)

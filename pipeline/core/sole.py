@@ -109,14 +109,20 @@ def only(folder: Path, what: str) -> Iterator[None]:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process has locked the file or folder.
+    """Whether a process has locked the file or folder, or that cannot be asked: one may not read it. Nobody locks what
+    is neither, as a pipe or a link.
 
     >>> is_held(Path("no such file"))
     False
     """
-    if fcntl is None or not path.exists():
+    if fcntl is None:
         return False
-    handle = os.open(path, os.O_RDONLY)
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)  # a pipe would wait for who writes
+    except PermissionError:
+        return True
+    except OSError:
+        return False
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

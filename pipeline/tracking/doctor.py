@@ -6,6 +6,7 @@ A bit that rots changes no time and no size, so DVC does not see it, and brings 
 import hashlib
 import json
 import os
+import shlex
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pipeline.core.errors import InputError
+from pipeline.core.errors import InputError, shown
 from pipeline.core.files import md5_of, read_text
 from pipeline.core.sole import is_held
 from pipeline.tracking.database import REBUILD
@@ -26,6 +27,11 @@ CHECKPOINTS = ".resume/*/*/last.ckpt"
 # of runs that were killed; beside what they were to become
 LEFT = (".*.unfinished", ".*.replaced")
 PLACES = (".", "data/*", "models", "exports", "reports/*", "splits", ".dvc/tmp")
+LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+BARRED = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_AUTH)
+WAIT_S = 5.0  # for another process that writes a database
+ONE_STAGE = "dvc repro --force --single-item"
+MAY_READ = "see who may read it: `ls -l`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,36 +53,84 @@ class _Out:
 
 
 def examine(project: Path) -> list[Broken]:
-    """Hash all that dvc.lock has a hash of, and DVC's cache; have SQLite check its databases. Changes nothing.
+    """Hash all that dvc.lock has a hash of, and DVC's cache; have SQLite check its databases. Changes nothing. What may
+    not be read is named.
 
     What was made by hand since is not what dvc.lock says either: its stage is named, and runs with the next repro.
     """
     found = [*_texts(project)]
     try:
-        outs = [
-            _Out(stage, out["path"], out["md5"])
-            for stage, entry in (read_lock(project) if (project / "dvc.lock").exists() else {}).items()
-            for out in entry.get("outs", [])
-            if "md5" in out
-        ]
+        all_outs = _outs(project)
     except InputError as error:
         return [*found, Broken("dvc.lock", str(error), "`pocketlens repro`, or `git checkout dvc.lock`")]
+    outs = [out for out in all_outs if _is_inside(out.path)]
+    found += [
+        Broken(out.path, f"leads out of the project; {out.stage} is said to make it", "take it out of dvc.lock")
+        for out in all_outs
+        if out not in outs
+    ]
     cache = _cache(project)
-    rotten = {path.parent.name + path.name for path in tqdm(_objects(cache), "cache", disable=None) if _rotten(path)}
-    wrong = {out.path: said for out in tqdm(outs, "outs", disable=None) if (said := _differs(project, out, cache))}
+    rotten, barred = _rotten_of(project, cache)
+    wrong = dict[str, str]()
+    for out in tqdm(outs, "outs", disable=None):
+        try:
+            if said := _differs(project, out, cache):
+                wrong[out.path] = said
+        except OSError as error:
+            barred.append(_barred(out.path, error))
     found += [Broken(out.path, wrong[out.path], _cure(out, cache, rotten)) for out in outs if out.path in wrong]
     found += [_of_cache(project, cache, name, outs, wrong) for name in sorted(rotten)]
-    return [*found, *_databases(project), *_checkpoints(project), *_left(project)]
+    return [*found, *barred, *_databases(project), *_checkpoints(project), *_left(project)]
+
+
+def _outs(project: Path) -> list[_Out]:
+    """Of all stages, as dvc.lock says. Raises InputError if it does not have the form in which DVC writes it."""
+    if not (project / "dvc.lock").exists():
+        return []
+    try:
+        rows = [(stage, out) for stage, entry in read_lock(project).items() for out in entry.get("outs") or []]
+        outs = [_Out(stage, out["path"], out["md5"]) for stage, out in rows if "md5" in out]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"no outs as DVC writes them: {error!r}") from None
+    if odd := [out for out in outs if not all(isinstance(word, str) for word in (out.stage, out.path, out.md5))]:
+        raise InputError(f"{odd[0].stage}: expected words as path and md5, found {odd[0].path!r} and {odd[0].md5!r}")
+    return outs
+
+
+def _is_inside(path: str) -> bool:
+    """Whether it names something below the project."""
+    place = Path(os.path.normpath(path))
+    return not place.is_absolute() and place.parts[:1] not in ((), ("..",))
+
+
+def _barred(path: str, error: OSError) -> Broken:
+    return Broken(path, f"not examined: {error.strerror}", MAY_READ)
+
+
+def _told(command: str, *names: str) -> str:
+    """A command on names that others gave, as one may paste it."""
+    if any(shown(name) != name or name.startswith("-") or "`" in name for name in names):
+        return f"{command} with its name, which cannot be pasted"
+    return f"`{command} {shlex.join(names)}`"
 
 
 def _texts(project: Path) -> Iterator[Broken]:
     for pattern in TEXTS:
-        for path in sorted(project.glob(pattern)):
+        for path in _files(project, pattern):
+            name = str(path.relative_to(project))
             try:
                 read_text(path)
             except InputError as error:
-                name = str(path.relative_to(project))
-                yield Broken(name, str(error).partition(": ")[2], f"mend these bytes, or `git checkout {name}`")
+                if path.exists():
+                    said = str(error).removeprefix(f"{path}: ")
+                    yield Broken(name, said, f"mend these bytes, or {_told('git checkout', name)}")
+            except OSError as error:
+                yield _barred(name, error)
+
+
+def _files(project: Path, pattern: str) -> list[Path]:
+    """Without pipes, which would wait for who writes."""
+    return sorted(path for path in project.glob(pattern) if path.is_file())
 
 
 def _cache(project: Path) -> Path | None:
@@ -90,8 +144,18 @@ def _cache(project: Path) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def _objects(cache: Path | None) -> list[Path]:
-    return sorted(path for path in cache.glob("??/*") if path.is_file()) if cache else []
+def _rotten_of(project: Path, cache: Path | None) -> tuple[set[str], list[Broken]]:
+    """The files of the cache whose bytes are not what their names say, and those that may not be read."""
+    rotten, barred = set(), []
+    for path in tqdm(sorted(cache.glob("??/*")) if cache else [], "cache", disable=None):
+        try:
+            if path.is_file() and _rotten(path):
+                rotten.add(path.parent.name + path.name)
+        except FileNotFoundError:  # another process took it away
+            continue
+        except OSError as error:
+            barred.append(_barred(os.path.relpath(path, project), error))
+    return rotten, barred
 
 
 def _rotten(path: Path) -> bool:
@@ -121,9 +185,12 @@ def _differs(project: Path, out: _Out, cache: Path | None) -> str:
 def _listed(cache: Path | None, md5: str) -> dict[str, str] | None:
     """The hashes of a folder's files, from its list in the cache, if that is there and whole."""
     path = cache / md5[:2] / md5[2:] if cache and md5.endswith(".dir") else None
-    if path is None or not path.is_file() or _rotten(path):
+    try:
+        if path is None or not path.is_file() or _rotten(path):
+            return None
+        return {row["relpath"]: row["md5"] for row in json.loads(path.read_bytes())}
+    except (OSError, ValueError, KeyError, TypeError):  # not to be read, or none of DVC's
         return None
-    return {row["relpath"]: row["md5"] for row in json.loads(path.read_bytes())}
 
 
 def _named(names: list[str], most: int = 5) -> str:
@@ -132,13 +199,14 @@ def _named(names: list[str], most: int = 5) -> str:
 
 
 def _cure(out: _Out, cache: Path | None, rotten: set[str]) -> str:
-    again = f"`dvc repro --force --single-item {out.stage}` makes it anew"
+    again = f"{_told(ONE_STAGE, out.stage)} makes it anew"
     listed = _listed(cache, out.md5) if out.md5.endswith(".dir") else {out.path: out.md5}
     if not cache or listed is None:
         return again
     whole = all((cache / md5[:2] / md5[2:]).is_file() and md5 not in rotten for md5 in listed.values())
     # DVC, which looks at times, takes what has rotted for up to date
-    return f"`rm -rf {out.path}`, then `dvc checkout {out.path}` brings it back" if whole else again
+    back = f"{_told('rm -rf', out.path)}, then {_told('dvc checkout', out.path)} brings it back"
+    return back if whole else again
 
 
 def _of_cache(project: Path, cache: Path | None, name: str, outs: list[_Out], wrong: dict[str, str]) -> Broken:
@@ -147,39 +215,53 @@ def _of_cache(project: Path, cache: Path | None, name: str, outs: list[_Out], wr
     found = "not what its name says: its bytes have rotted"
     users = [out for out in outs if name == out.md5 or name in (_listed(cache, out.md5) or {}).values()]
     if not users:
-        return Broken(path, found, f"`rm -f {path}`: of an earlier state, which `dvc fetch` may have")
+        return Broken(path, found, f"{_told('rm -f', path)}: of an earlier state, which `dvc fetch` may have")
     out = users[0]
-    after = f"`dvc commit --force {out.stage}` takes it from {out.path}, which is whole"
+    after = f"{_told('dvc commit --force', out.stage)} takes it from {out.path}, which is whole"
     if out.path in wrong:
-        after = f"`dvc fetch`, or `dvc repro --force --single-item {out.stage}`"
-    return Broken(path, f"{found} ({out.path})", f"`rm -f {path}`, then {after}")
+        after = f"`dvc fetch`, or {_told(ONE_STAGE, out.stage)}"
+    return Broken(path, f"{found} ({out.path})", f"{_told('rm -f', path)}, then {after}")
 
 
 def _databases(project: Path) -> Iterator[Broken]:
     for pattern, cure in DATABASES.items():
-        for path in sorted(project.glob(pattern)):
+        for path in _files(project, pattern):
+            name, uri = str(path.relative_to(project)), f"{path.absolute().as_uri()}?mode=ro"
             try:
-                with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as opened:
+                with closing(sqlite3.connect(uri, uri=True, timeout=WAIT_S)) as opened:
                     said = [str(row[0]) for row in opened.execute("PRAGMA integrity_check(3)")]
             except sqlite3.Error as error:
-                said = [str(error)]
+                code, said = getattr(error, "sqlite_errorcode", 0) & 0xFF, [str(error)]
+                if code in LOCKED:
+                    yield Broken(name, "not examined: another process writes it", "ask again when that has ended")
+                    continue
+                if code in BARRED:
+                    yield Broken(name, f"not examined: {error}", MAY_READ)
+                    continue
             if said != ["ok"]:
-                yield Broken(str(path.relative_to(project)), " ".join("; ".join(said).split()), cure)
+                yield Broken(name, " ".join("; ".join(said).split()), cure)
 
 
 def _checkpoints(project: Path) -> Iterator[Broken]:
-    for path in sorted(project.glob(CHECKPOINTS)):
+    for path in _files(project, CHECKPOINTS):
         from pipeline.training.checkpoint import read_checkpoint
 
+        name = str(path.relative_to(project))
         try:
             read_checkpoint(path)
         except InputError as error:
-            name = str(path.relative_to(project))
-            yield Broken(name, str(error).partition(": ")[2], "nothing: training sets it aside and begins anew")
+            said = str(error).removeprefix(f"{path}: ")
+            yield Broken(name, said, "nothing: training sets it aside and begins anew")
+        except FileNotFoundError:  # its run has come to the end
+            continue
+        except OSError as error:
+            yield _barred(name, error)
 
 
 def _left(project: Path) -> Iterator[Broken]:
     for path in sorted(file for place in PLACES for left in LEFT for file in project.glob(f"{place}/{left}")):
         name = str(path.relative_to(project))
-        if not is_held(path):
-            yield Broken(name, "a run that was killed has left it", f"`rm -r {name}`; the same stage removes it too")
+        if not is_held(path) and os.path.lexists(path):
+            yield Broken(
+                name, "a run that was killed has left it", f"{_told('rm -r', name)}; the same stage removes it too"
+            )

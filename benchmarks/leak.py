@@ -9,6 +9,7 @@ test images; and on as many images drawn at random without regard to groups, jud
 
 import argparse
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,10 +31,12 @@ def main() -> None:
     parser.add_argument("run")
     parser.add_argument("--repeats", type=int, default=5)
     asked = parser.parse_args()
-    run = read_params().run(asked.run)
+    params = read_params()
+    run = params.run(asked.run)
     folder = Path("data/ingested") / run.dataset
     pretrained = read_pretrained(run.model.backbone, run.model.pretrained)
-    spec = make_spec(asked.run, run, read_dataset(folder), pretrained.mean, pretrained.std)
+    dataset = replace(read_dataset(folder), preprocess=params.steps(run.dataset))
+    spec = make_spec(asked.run, run, dataset, pretrained.mean, pretrained.std)
     net, fabric = build(spec, pretrained), launch("fp32")
     vectors, labels, part = [], [], []
     with together(fabric):  # as a training, whose features these are too

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from pipeline.commands.common import check_ingested, check_place, json_text, shown_block
@@ -24,6 +24,7 @@ def next(args: argparse.Namespace) -> None:
     ledger = Path("reports/ingest") / dataset / "ledger.csv"
     refused = read_ledger(ledger).refused
     with ingested_images(Path("data/ingested") / dataset) as labelled:
+        labelled.dataset = replace(labelled.dataset, preprocess=params.steps(dataset))
         source = Path(str(labelled.dataset.source.get("path", ".")))
         before = {(source / file).resolve(): "; ".join(why) for file, why in refused.items()}
         pool = pool_images(args.pool, labelled.dataset, before) if args.pool else None
@@ -61,7 +62,7 @@ def mistakes(args: argparse.Namespace) -> None:
         check_place("--sheet", args.sheet)
         check_sheet(args.sheet)
     folder = Path("data/ingested") / args.dataset
-    dataset, samples = read_dataset(folder), labelled_samples(folder)
+    dataset, samples = replace(read_dataset(folder), preprocess=params.steps(args.dataset)), labelled_samples(folder)
     rows = find_mistakes(name, params.run(name), dataset, folder, samples, Path(".features"))
     path = Path("reports/mistakes") / f"{args.dataset}.csv"
     write_mistakes(path, rows)

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sized
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.commands.common import check_ingested, check_place, json_text, show
@@ -93,7 +94,8 @@ def leaks(args: argparse.Namespace) -> None:
         found = leaks.find_leaks(images, dataset.near_duplicate_bits)
         found.unpriced = leaks.NO_RUN
         if run:
-            what = images.dataset, images.folder, images.samples, Path(".features")
+            seen = replace(images.dataset, preprocess=params.steps(args.dataset))
+            what = seen, images.folder, images.samples, Path(".features")
             features = pooled_features(run, params.run(run), *what)
             model = params.run(run).model
             weights = {"False": "random weights", "True": "timm's weights"}.get(f"{model.pretrained}", model.pretrained)

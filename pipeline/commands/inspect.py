@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,6 +51,7 @@ def _dataset_files(args: argparse.Namespace, root: Path, by: str) -> "DatasetFil
     if not ingested.is_dir():
         raise InputError(f"{ingested}: not there; `dvc repro ingest@{args.name}` makes it")
     run = params.run_on(args.name, args.run)
+    backbone = " ".join(map(str, [params.run(run).model, *params.steps(args.name)])) if run else ""
     path = read_dataset(ingested).source.get("path")
     source = Path(path) if path and Path(path).is_dir() else None
     ids = [s.id for split in SPLITS for s in read_samples(ingested / split)]
@@ -63,7 +65,7 @@ def _dataset_files(args: argparse.Namespace, root: Path, by: str) -> "DatasetFil
         sources=source_files(source, ids) if source else {},
         twins=partial(twins_of, ingested, dataset.near_duplicate_bits),
         vectors=partial(_vectors, params, run, ingested) if run and not args.no_map else None,
-        backbone=f"{params.run(run).model}" if run and not args.no_map else "",
+        backbone="" if args.no_map else backbone,
         by=by,
     )
 
@@ -72,4 +74,6 @@ def _vectors(params: "Params", run: str, ingested: Path, samples: "list[Sample]"
     from pipeline.core.sample import read_dataset
     from pipeline.training.probe import pooled_features
 
-    return pooled_features(run, params.run(run), read_dataset(ingested), ingested, samples, Path(".features"))
+    block = params.run(run)
+    dataset = replace(read_dataset(ingested), preprocess=params.steps(block.dataset))
+    return pooled_features(run, block, dataset, ingested, samples, Path(".features"))

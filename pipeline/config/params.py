@@ -14,7 +14,7 @@ from pydantic import Field, TypeAdapter, ValidationError, create_model, field_va
 
 from pipeline.augment.params import AugmentParams
 from pipeline.augment.policies import why_unfit
-from pipeline.augment.steps import Step, Steps
+from pipeline.augment.steps import Step, Steps, before_the_net
 from pipeline.config.problems import describe
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_text
@@ -139,6 +139,10 @@ class Params(Block):
         if name not in self.datasets:
             raise InputError(f"no dataset {name!r} in params.yaml{nearest(name, self.datasets)}")
         return self.datasets[name]
+
+    def steps(self, dataset: str) -> list[dict[str, Any]]:
+        """What images of the dataset go through before a net, as `Dataset.preprocess` has it."""
+        return before_the_net(self.dataset(dataset).preprocess)
 
     def run(self, name: str) -> RunParams:
         if name not in self.runs:

@@ -93,7 +93,7 @@ def _augment_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", type=word, help="of params.yaml, ingested")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument(
-        "--preview", action="store_true", help="draws of one policy (default: that of the dataset or run)"
+        "--preview", action="store_true", help="draws of one policy (default: that of copies, else of the first run)"
     )
     what.add_argument("--compare", type=words, metavar="P1,P2,...", help="a draw of each of these policies")
     parser.add_argument("--policy", type=word, help="with --preview")

@@ -123,7 +123,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("params", "words", "said"),
     [
         (PARAMS + RUN, "--preview", "photo_zoom, that of run herd in training"),
-        (PARAMS.replace("coco", "coco, augment: {policy: photo}") + RUN, "--preview", "photo, that of dataset herd"),
+        (
+            PARAMS.replace("coco", "coco, augment: {policy: photo, copies: 1}") + RUN,
+            "--preview",
+            "photo, that of dataset herd",
+        ),
         (PARAMS + RUN, "--preview --policy alpaca_lab -n 1", "alpaca_lab"),
         (PARAMS + RUN, "--compare photo,alpaca_lab --seed 3", "photo, alpaca_lab"),
     ],

@@ -122,6 +122,12 @@ def test_the_app_shows_pictures_truth_and_predictions(tmp_path, database, browse
 
     WebDriverWait(browser, 90, poll_frequency=1).until(painted, f"see {picture}")
     counts = browser.find_element(By.CSS_SELECTOR, "[data-cy=entry-counts]").get_attribute("textContent")
+    said = [entry["message"] for entry in browser.get_log("browser")]  # its page asks for fonts of another host
+    assert (
+        [line for line in said if "https://" in line]
+        == [line for line in said if "Content Security Policy" in line]
+        != []
+    )
     assert counts.startswith(f"{PICTURES} samples")
     with pytest.raises(InputError, match=f"port {port}: "):
         show(view, port, remote=True)

@@ -143,7 +143,7 @@ def test_a_file_cut_short_is_named_and_the_others_are_judged(
 ) -> None:
     path = to_spoil / "model.mlpackage" / "Data" / "com.apple.CoreML" / part
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(InputError, match=r"coreml: .*model\.mlpackage: cut short, or of another run: "):
+    with pytest.raises(InputError, match=r"coreml: .*model\.mlpackage: damaged, or of another run: "):
         verify(run, to_spoil, tmp_path / "report", "onnx_float", "coreml")
     rows = read_json(tmp_path / "report" / "verify.json")["targets"]
     assert (rows["onnx_float"]["passed"], rows["coreml"]["passed"]) == (True, False)
@@ -160,7 +160,7 @@ def test_a_package_that_is_none_is_named(to_spoil: Path, content: bytes | None) 
 
 def test_a_file_of_another_run_is_named(run: Path, to_spoil: Path) -> None:
     shutil.copyfile(run / "exports" / "model.int8.onnx", to_spoil / "model.onnx")
-    with pytest.raises(InputError, match=r"model\.onnx: cut short, or of another run: .* export\.json expects"):
+    with pytest.raises(InputError, match=r"model\.onnx: damaged, or of another run: .* export\.json expects"):
         exported_file(to_spoil, "onnx_float")
     (to_spoil / "model.onnx").unlink()
     with pytest.raises(InputError, match=r"model\.onnx: no such file"):

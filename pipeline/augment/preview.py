@@ -40,7 +40,7 @@ def preview(
     columns, objects = [], any(s.objects for s in samples)
     for policy in policies:
         augment = augmenter(policy, dataset, objects)
-        name = policy if isinstance(policy, str) else "of params.yaml"
+        name = policy if isinstance(policy, str) else "own list"
         if objects and (unfit := why_unfit(policy, "detect")):
             raise InputError(f"{ingested / 'train'}: images with objects; {unfit}")
         draws = range(1, DRAWS + 1 if len(policies) == 1 else 2)

@@ -36,7 +36,8 @@ def augment(args: argparse.Namespace) -> None:
     if args.compare and args.policy:
         raise InputError(f"--policy {args.policy}: with --compare the policies are {', '.join(args.compare)}")
     params = read_params()
-    own = params.dataset(args.dataset).augment.policy
+    block = params.dataset(args.dataset).augment
+    own = block.policy if block.copies else "none"
     runs = [name for name, run in params.runs.items() if run.dataset == args.dataset]
     if args.compare or args.policy:
         policies, whose = args.compare or [args.policy], ""
@@ -50,7 +51,7 @@ def augment(args: argparse.Namespace) -> None:
     steps = params.dataset(args.dataset).preprocess
     sheet = Path("reports/preview") / f"{args.dataset}.jpg"
     shown = preview(Path("data/ingested") / args.dataset, policies, args.images, args.seed, sheet, steps)
-    names = ", ".join(policy if isinstance(policy, str) else "of params.yaml" for policy in policies)
+    names = ", ".join(policy if isinstance(policy, str) else "the list of params.yaml" for policy in policies)
     print(f"{sheet}: {shown} images by {names}{whose}")
     show(sheet)
 

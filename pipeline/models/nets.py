@@ -128,7 +128,7 @@ def load_model(folder: Path | str) -> tuple[Net, ModelSpec]:
     if found != spec.weights_sha256:
         raise InputError(
             f"{path}: damaged, or of another training: sha256 {found[:12]}..., {folder}/model.json expects "
-            f"{spec.weights_sha256[:12]}..."
+            f"{spec.weights_sha256[:12]}...; `pocketlens doctor` says what to do"
         )
     check_finite(path, state)
     return net.eval(), spec

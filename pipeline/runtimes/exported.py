@@ -25,8 +25,9 @@ def exported_file(folder: Path, target: str) -> Path:
     found = sha256(path)
     if found != row["sha256"]:
         raise InputError(
-            f"{path}: cut short, or of another run: {size_bytes(path)} bytes, sha256 {found[:12]}...; export.json "
-            f"expects {row['size_bytes']} bytes, sha256 {row['sha256'][:12]}..."
+            f"{path}: damaged, or of another run: {size_bytes(path)} bytes, sha256 {found[:12]}...; export.json "
+            f"expects {row['size_bytes']} bytes, sha256 {row['sha256'][:12]}...; `pocketlens doctor` "
+            "says what to do"
         )
     return path
 

@@ -3,11 +3,13 @@
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 
 import pytest
 
+from pipeline.core.boundary import LOG
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_text
 from pipeline.core.hosts import own_names, stranger
@@ -19,6 +21,8 @@ STRANGERS = {
     "a page of another site": {"Origin": "http://evil.example"},
     "a page of another port": {"Origin": "http://localhost:1"},
     "a page without an origin": {"Origin": "null"},
+    "an origin that is none": {"Origin": "http://["},
+    "a picture in a page of another port": {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "no-cors"},
     "a picture in another site's page": {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},
 }
 OWN: dict[str, dict[str, str]] = {
@@ -47,7 +51,7 @@ def asked(port: int, path: str = "/", method: str = "GET", **headers: str) -> tu
     connection = HTTPConnection("127.0.0.1", port, timeout=30)
     connection.request(method, path, headers={name: value.format(port=port) for name, value in headers.items()})
     answer = connection.getresponse()
-    return answer, answer.read().decode()
+    return answer, answer.read().decode(errors="replace")
 
 
 @pytest.mark.parametrize("who", STRANGERS)
@@ -124,4 +128,69 @@ def test_those_who_ask_nothing_are_let_go(tmp_path: Path, monkeypatch: pytest.Mo
         finally:
             for connection in silent:
                 connection.close()
+            server.shutdown()
+
+
+@pytest.mark.parametrize("path", ["/%ed%a0%80", "http://[/", "/a%00", f"/{'a' * 5000}"])
+def test_a_path_that_no_file_has_is_answered(
+    path: str, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_text(tmp_path / "params.yaml", "")
+    monkeypatch.chdir(tmp_path)
+    assert asked(port, path, Host="localhost:{port}")[0].status == 404
+    assert not (tmp_path / LOG).exists() and not capfd.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["asks", "takes"])
+def test_those_who_drip_are_let_go(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of their steps takes long; all together do."""
+    write_text(tmp_path / "index.html", "the page")
+    write_text(tmp_path / "large.txt", "large" * 4_000_000)
+    monkeypatch.setattr(demo, "MOST", 1)
+    monkeypatch.setattr(demo, "LOOK_S", 0.02)
+    monkeypatch.setattr(demo, "PATIENCE" if kind == "asks" else "LONGEST", 0.3)
+    over = threading.Event()
+    with demo.open_server(tmp_path, tmp_path, "127.0.0.1", 0) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        dripping = socket.create_connection(("127.0.0.1", server.server_port))
+        dripping.sendall(
+            b"GET / HTTP/1.0\r\n" if kind == "asks" else b"GET /large.txt HTTP/1.0\r\nHost: localhost\r\n\r\n"
+        )
+
+        def drip() -> None:
+            with suppress(OSError):
+                while not over.wait(0.02):
+                    dripping.sendall(b"x") if kind == "asks" else dripping.recv(1)
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        try:
+            assert asked(server.server_port)[1] == "the page"
+        finally:
+            over.set()
+            thread.join()
+            dripping.close()
+            server.shutdown()
+
+
+def test_the_room_of_a_request_without_a_thread_is_free_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_text(tmp_path / "index.html", "the page")
+    write_text(tmp_path / "params.yaml", "")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(demo, "MOST", 1)
+    with demo.open_server(tmp_path, tmp_path, "127.0.0.1", 0) as server:
+        serving = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        serving.start()
+        start = threading.Thread.start
+
+        def fails(thread: threading.Thread) -> None:
+            monkeypatch.setattr(threading.Thread, "start", start)
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(threading.Thread, "start", fails)
+        try:
+            with pytest.raises(OSError, match=r"reset|closed|without response"):
+                asked(server.server_port)
+            assert asked(server.server_port)[1] == "the page"
+        finally:
             server.shutdown()

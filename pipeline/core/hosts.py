@@ -12,8 +12,8 @@ def own_names(host: str) -> set[str]:
     >>> "localhost" in own_names("127.0.0.1")
     True
     """
-    name = socket.gethostname().lower()
-    return {"localhost", host.lower(), *({name, f"{name}.local"} if host in ("0.0.0.0", "::", name) else ())}
+    name, own = socket.gethostname().lower(), {"localhost", host.lower()}
+    return own | {name, f"{name}.local", socket.getfqdn().lower()} if host in ("0.0.0.0", "::", name) else own
 
 
 def stranger(headers: Mapping[str, str], own: Collection[str], opens: bool) -> str | None:
@@ -29,11 +29,19 @@ def stranger(headers: Mapping[str, str], own: Collection[str], opens: bool) -> s
     host, origin = headers.get("host", ""), headers.get("origin")
     if not _is_own(host, own):
         return f"Host {host[:100]} is no name of this machine"
-    if origin is not None and urlsplit(origin).netloc != host:
+    if origin is not None and _place(origin) != host:
         return f"asked by a page of {origin[:100]}"
-    if headers.get("sec-fetch-site") == "cross-site" and not (opens and headers.get("sec-fetch-mode") == "navigate"):
+    by_another = headers.get("sec-fetch-site", "none") not in ("same-origin", "none")
+    if by_another and not (opens and headers.get("sec-fetch-mode") == "navigate"):
         return "asked by a page of another site"
     return None
+
+
+def _place(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # brackets that hold no address
+        return ""
 
 
 def _is_own(host: str, own: Collection[str]) -> bool:

@@ -4,6 +4,8 @@ import os
 import shutil
 import socket
 import sys
+import time
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -22,7 +24,9 @@ from pipeline.core.links import is_within
 RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 ORT = "ort"
 MOST = 32  # requests at once; others wait until one of them is answered
-PATIENCE = 20  # seconds for a browser to ask, and to take what it is sent
+PATIENCE = 20  # seconds for a browser to ask, and between two parts that it takes of what it is sent
+LONGEST = 300  # seconds for it to take that: the runtime, 14 MB, on a slow network
+LOOK_S = 0.5
 POLICY = (  # what the page needs: its own files, WebAssembly, pictures and the camera
     "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; img-src 'self' blob: data:; media-src 'self' blob:; "
     "worker-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -139,17 +143,40 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, *given: Any) -> None:
         self._room = BoundedSemaphore(MOST)
+        self._ends: dict[Any, float] = {}  # by time.monotonic(), of each request that is at work
         super().__init__(*given)
 
+    def give(self, request: Any, seconds: float) -> None:
+        """The time, from now on, after which the request is cut: one that brings or takes a byte now and then would
+        keep its room for ever.
+        """
+        self._ends[request] = time.monotonic() + seconds
+
+    def service_actions(self) -> None:
+        for request, end in list(self._ends.items()):
+            if time.monotonic() > end:
+                with suppress(OSError):  # it has gone
+                    request.shutdown(socket.SHUT_RDWR)
+
     def process_request(self, request: Any, client_address: Any) -> None:
-        self._room.acquire()
-        super().process_request(request, client_address)
+        while not self._room.acquire(timeout=LOOK_S):
+            self.service_actions()
+        self.give(request, PATIENCE)
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread can be started
+            self._let_go(request)
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._room.release()
+            self._let_go(request)
+
+    def _let_go(self, request: Any) -> None:
+        self._ends.pop(request, None)
+        self._room.release()
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
         """A browser that has gone is nothing to tell; whatever else, the others are served."""
@@ -160,6 +187,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(SimpleHTTPRequestHandler):
     timeout = PATIENCE
+    server: _Server
 
     def __init__(self, *connection: object, page: Path, runtime: Path, own: set[str]) -> None:
         self._runtime, self._page, self._own = runtime, Path(os.path.realpath(page)), own
@@ -171,19 +199,16 @@ class _Handler(SimpleHTTPRequestHandler):
         return str(self._runtime / name) if folder == ORT and name in RUNTIME_FILES else super().translate_path(path)
 
     def send_head(self) -> Any:
+        self.server.give(self.request, LONGEST)
         headers = {name.lower(): value for name, value in self.headers.items()}
         if why := stranger(headers, self._own, opens=True):
             self.send_error(HTTPStatus.FORBIDDEN, explain=why)
             return None
-        place = self.translate_path(self.path)
-        if "\0" not in place and not self._is_served(os.path.realpath(place)):
-            self.send_error(HTTPStatus.NOT_FOUND)
-            return None
-        try:
-            return super().send_head()
-        except ValueError:  # a path that no file can have, as one with a zero byte
-            self.send_error(HTTPStatus.NOT_FOUND)
-            return None
+        with suppress(ValueError):  # a path that no file can have, as one with a zero byte
+            if self._is_served(os.path.realpath(self.translate_path(self.path))):
+                return super().send_head()
+        self.send_error(HTTPStatus.NOT_FOUND)
+        return None
 
     def _is_served(self, place: str) -> bool:
         """Not by way of a link that leads out of the page's folder."""

@@ -1,11 +1,13 @@
 """The servers that are started here: who may ask them, what they hand out, and how much of the machine they take."""
 
+import asyncio
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import write_text
 from pipeline.core.hosts import own_names, stranger
 from pipeline.inference import demo
+from pipeline.inspection import app_server
 
 STRANGERS = {
     "a name that leads here": {"Host": "evil.example:{port}"},
@@ -194,3 +197,31 @@ def test_the_room_of_a_request_without_a_thread_is_free_again(tmp_path: Path, mo
             assert asked(server.server_port)[1] == "the page"
         finally:
             server.shutdown()
+
+
+def pieces(*sizes: int) -> Any:
+    """What a server hands over of a body that comes in parts."""
+    waiting = [{"type": "http.request", "body": b"x" * size, "more_body": True} for size in sizes]
+
+    async def receive() -> Any:
+        return waiting.pop(0) if waiting else {"type": "http.request", "body": b"", "more_body": False}
+
+    return receive
+
+
+@pytest.mark.parametrize(("parts", "taken"), [((4, 4), ["http.request"] * 2), ((4, 8, 8), ["http.request", "gone"])])
+def test_a_body_that_comes_in_parts_is_no_larger_than_others(
+    parts: tuple[int, ...], taken: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app_server, "MOST_BYTES", 10)
+    seen = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.extend([(await receive())["type"] for _ in range(2)])
+
+    async def nowhere(message: Any) -> None:
+        pass
+
+    scope = {"type": "http", "method": "POST", "headers": [(b"host", b"localhost"), (b"transfer-encoding", b"chunked")]}
+    asyncio.run(app_server.Guard(app, {"localhost"})(scope, pieces(*parts), nowhere))
+    assert seen == [kind.replace("gone", "http.disconnect") for kind in taken]

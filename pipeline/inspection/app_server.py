@@ -41,12 +41,25 @@ class Guard:
         if why is None and (not length.isdecimal() or int(length) > MOST_BYTES):
             why = f"{length[:20]} bytes; at most {MOST_BYTES} are taken"
         if why is None:
-            await self._app(scope, receive, _with_headers(send))
+            await self._app(scope, _bounded(receive) if scope["type"] == "http" else receive, _with_headers(send))
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
             await send({"type": "http.response.start", "status": 403, "headers": [(b"content-type", b"text/plain")]})
             await send({"type": "http.response.body", "body": why.encode("ascii", "replace")})
+
+
+def _bounded(receive: Receive) -> Receive:
+    """A body that comes in parts does not say its length before: one that is too long is cut off."""
+    taken = 0
+
+    async def received() -> Message:
+        nonlocal taken
+        message = await receive()
+        taken += len(message.get("body", b""))
+        return message if taken <= MOST_BYTES else {"type": "http.disconnect"}
+
+    return received
 
 
 def _with_headers(send: Send) -> Send:

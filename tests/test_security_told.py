@@ -16,7 +16,17 @@ from pipeline.inspection.dataset_view import read_ledger
 from pipeline.tracking.dvc_state import state_of
 
 HOME = "/home/ann.secret/photos/herd"
-FORMULAS = ['=HYPERLINK("http://evil.example")', "+1+1", "-2", "@SUM(A1)", "'=1"]
+FORMULAS = [
+    '=HYPERLINK("http://evil.example")',
+    "+1+1",
+    "-2",
+    "@SUM(A1)",
+    "'=1",
+    " =1+1",
+    "\u00a0=1",
+    "' =1",
+    "\uff1d1+1",
+]
 
 
 @pytest.mark.parametrize("text", FORMULAS)
@@ -25,7 +35,7 @@ def test_no_cell_is_a_formula(text: str, tmp_path: Path) -> None:
     written = ledger_text([Problem(text, text, "bad_line", text)])
     (tmp_path / "ledger.csv").write_text(written)
     [row] = csv.DictReader(io.StringIO(written))
-    assert not [value for value in row.values() if value[0] in "=+-@"]
+    assert not [value for value in row.values() if value.strip()[0] in "=+-@\uff1d"]
     assert list(read_ledger(tmp_path / "ledger.csv").problems) == [text], "the file is found by its own name"
     write_mistakes(tmp_path / "mistakes.csv", [Suspect("1", None, 0.5, "swapped", text, text)])
     [row] = csv.DictReader((tmp_path / "mistakes.csv").open(newline=""))
@@ -69,5 +79,14 @@ def test_the_list_of_parts_is_of_a_known_form(tmp_path: Path) -> None:
     assert sbom(tmp_path, spec, {"pillow": "12.0.0"}) == listed, "the same bytes each time"
 
 
-def test_of_a_place_the_last_name_is_told() -> None:
-    assert [told(place) for place in (HOME, "data/herd", "~/herd")] == ["herd", "data/herd", "herd"]
+@pytest.mark.parametrize(
+    "place",
+    [HOME, "~/herd", f"file://{HOME}", f"zip://a::FILE://{HOME}", "C:\\Users\\ann.secret\\herd", "D:/ann.secret/herd"],
+)
+def test_of_a_place_the_last_name_is_told(place: str) -> None:
+    assert told(place) == "herd"
+
+
+@pytest.mark.parametrize("place", ["data/herd", "s3://herds/2026", "https://farm.example/herd"])
+def test_what_is_no_place_of_this_machine_is_told(place: str) -> None:
+    assert told(place) == place

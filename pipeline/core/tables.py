@@ -1,11 +1,13 @@
 """Cells of tables that people open in a spreadsheet, and places of this machine as others may be told of them."""
 
 import re
-from pathlib import PurePath
+from pathlib import PurePath, PureWindowsPath
 
 from pipeline.core.errors import shown, without_password
 
-FORMULA = re.compile(r"'*[=+@-]")  # with apostrophes before it, so that no two texts become one cell
+# spreadsheets take the signs in full width too; with apostrophes before it, so that no two texts become one cell
+FORMULA = re.compile(r"'*\s*[=+@\-\uff1d\uff0b\uff20\uff0d]")
+OF_THE_MACHINE = re.compile(r"(.*::)?(file|local):", re.I | re.S)  # a URL, as fsspec takes them
 
 
 def cell(text: str) -> str:
@@ -34,7 +36,7 @@ def told(place: str) -> str:
     >>> told("data/herd"), told("/home/ann/herd"), told("s3://me:secret@herds/2026")
     ('data/herd', 'herd', 's3://herds/2026')
     """
-    path = PurePath(place)
-    if path.is_absolute() or place.startswith("~"):
-        return path.name
+    for path in (PurePath(place), PureWindowsPath(place)):
+        if path.is_absolute() or place.startswith("~") or OF_THE_MACHINE.match(place):
+            return path.name
     return without_password(place)

@@ -225,6 +225,9 @@ def _demo_parser(parser: argparse.ArgumentParser) -> None:
         "--host", type=word, default="127.0.0.1", help="default 127.0.0.1; 0.0.0.0 lets phones on the same network in"
     )
     parser.add_argument("--port", type=port, default=5151, help="of the page (default 5151)")
+    parser.add_argument(
+        "--name", type=word, action="append", default=[], metavar="HOST", help="another name that browsers find it by"
+    )
     parser.add_argument("--write", type=path, metavar="FOLDER", help="write the page there, for any static host")
     parser.set_defaults(command=models.demo)
 

@@ -76,6 +76,17 @@ def test_a_phone_finds_the_machine_by_name_only_where_phones_are_let_in() -> Non
     assert name == "localhost" or stranger(headers, own_names("127.0.0.1"), opens=True)
 
 
+def test_behind_a_proxy_the_server_has_the_names_that_it_is_given(tmp_path: Path) -> None:
+    write_text(tmp_path / "index.html", "the page")
+    with demo.open_server(tmp_path, tmp_path, "127.0.0.1", 0, ["Demo.farm.example"]) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        proxied = {"Host": "demo.farm.example", "Origin": "https://demo.farm.example"}
+        assert asked(server.server_port, **proxied)[1] == "the page"
+        answer, content = asked(server.server_port, Host="other.farm.example")
+        server.shutdown()
+    assert answer.status == 403 and "pocketlens demo --name HOST" in content
+
+
 def test_a_browser_is_told_what_the_page_may_do(port: int) -> None:
     answer, _ = asked(port)
     assert answer.headers["X-Content-Type-Options"] == "nosniff"

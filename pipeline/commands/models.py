@@ -105,7 +105,7 @@ def demo(args: argparse.Namespace) -> None:
         write_site(page, runtime, args.write)
         print(f"{args.write}: the page of {args.run}, for any static host")
         return
-    with open_server(page, runtime, args.host, args.port) as server:
+    with open_server(page, runtime, args.host, args.port, args.name) as server:
         print(f"{args.run} in a browser: {'  '.join(addresses(server))}  (Ctrl+C ends it)", flush=True)
         server.serve_forever()
 

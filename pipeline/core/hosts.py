@@ -16,8 +16,9 @@ def own_names(host: str) -> set[str]:
     return own | {name, f"{name}.local", socket.getfqdn().lower()} if host in ("0.0.0.0", "::", name) else own
 
 
-def stranger(headers: Mapping[str, str], own: Collection[str], opens: bool) -> str | None:
-    """Why a request is not answered, by its headers in small letters, or None. `opens`: it is a GET for a whole page.
+def stranger(headers: Mapping[str, str], own: Collection[str], opens: bool, knob: str = "") -> str | None:
+    """Why a request is not answered, by its headers in small letters, or None. `opens`: it is a GET for a whole page;
+    `knob`: what to do where the name is one all the same.
 
     Its Host is to be an address or a name of this machine: under a name of its own another site could lead a browser
     here (DNS rebinding) and read the answers. Its Origin, which browsers send where pages ask, is to be the same.
@@ -28,7 +29,7 @@ def stranger(headers: Mapping[str, str], own: Collection[str], opens: bool) -> s
     """
     host, origin = headers.get("host", ""), headers.get("origin")
     if not _is_own(host, own):
-        return f"Host {host[:100]} is no name of this machine"
+        return f"Host {host[:100]} is no name of this machine{knob}"
     if origin is not None and _place(origin) != host:
         return f"asked by a page of {origin[:100]}"
     by_another = headers.get("sec-fetch-site", "none") not in ("same-origin", "none")

@@ -5,6 +5,7 @@ import shutil
 import socket
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
@@ -27,6 +28,7 @@ MOST = 32  # requests at once; others wait until one of them is answered
 PATIENCE = 20  # seconds for a browser to ask, and between two parts that it takes of what it is sent
 LONGEST = 300  # seconds for it to take that: the runtime, 14 MB, on a slow network
 LOOK_S = 0.5
+KNOB = "; `pocketlens demo --name HOST` answers to one more, as that of a proxy"
 POLICY = (  # what the page needs: its own files, WebAssembly, pictures and the camera
     "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; img-src 'self' blob: data:; media-src 'self' blob:; "
     "worker-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -77,15 +79,17 @@ def runtime_folder(node_modules: Path) -> Path:
     return folder
 
 
-def open_server(page: Path, runtime: Path, host: str, port: int) -> ThreadingHTTPServer:
-    """A server of `page`, with `runtime` as its ort/. Raises InputError if it cannot listen there (port 0: any).
+def open_server(page: Path, runtime: Path, host: str, port: int, names: Iterable[str] = ()) -> ThreadingHTTPServer:
+    """A server of `page`, with `runtime` as its ort/, which browsers may also find by `names`, as those of a proxy.
+    Raises InputError if it cannot listen there (port 0: any).
 
     >>> with open_server(Path("web"), Path("dist"), "127.0.0.1", 0) as server:
     ...     server.server_port > 0
     True
     """
     try:
-        return _Server((host, port), partial(_Handler, page=page, runtime=runtime, own=own_names(host)))
+        own = own_names(host) | {name.lower() for name in names}
+        return _Server((host, port), partial(_Handler, page=page, runtime=runtime, own=own))
     except (OSError, OverflowError) as error:
         raise InputError(f"host {host}, port {port}: {error}") from None
 
@@ -201,7 +205,7 @@ class _Handler(SimpleHTTPRequestHandler):
     def send_head(self) -> Any:
         self.server.give(self.request, LONGEST)
         headers = {name.lower(): value for name, value in self.headers.items()}
-        if why := stranger(headers, self._own, opens=True):
+        if why := stranger(headers, self._own, opens=True, knob=KNOB):
             self.send_error(HTTPStatus.FORBIDDEN, explain=why)
             return None
         with suppress(ValueError):  # a path that no file can have, as one with a zero byte

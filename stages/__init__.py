@@ -17,7 +17,6 @@ def run(body: Callable[[str], str]) -> None:
     folders. An error is shown without a traceback (see `core.boundary`). Of several processes that torchrun started
     the first one speaks. DVC has written the entries of all stages before this one: that dvc.lock is kept.
     """
-    os.environ.setdefault("FIFTYONE_DO_NOT_TRACK", "1")
     first = os.environ.get("RANK", "0") == "0"
 
     def made() -> None:

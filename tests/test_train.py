@@ -52,7 +52,7 @@ from pipeline.training.optimization import Phase, WholeNet, is_validated, new_op
 from pipeline.training.params import ClassifyModel, ClassifyRun, DetectRun
 from pipeline.training.progress import SoFar, fine_tuned
 from pipeline.training.quick import measure_norms
-from pipeline.training.train import check_labels, make_spec, train_run
+from pipeline.training.train import check_teaches, make_spec, train_run
 from pipeline.training.validation import TIES, validate
 
 ROOT = Path(__file__).parents[1]
@@ -457,20 +457,20 @@ def test_a_killed_run_goes_on_only_with_the_content_it_began_with(
 def test_data_that_cannot_teach_is_named(labels: list[str], train: list[Any], val: list[Any], message: str) -> None:
     samples = [[Sample(f"x{i}", "f", 1, 1, label=label) for i, label in enumerate(split)] for split in (train, val)]
     with pytest.raises(InputError, match=message):
-        check_labels("r", run(), Dataset("d", labels), *samples)
+        check_teaches("r", run(), Dataset("d", labels), *samples)
 
 
 def test_a_detector_needs_boxes() -> None:
     herd = read_params(ROOT / "params.yaml").runs["herd"]
     empty = [Sample("x", "f", 1, 1)]
     with pytest.raises(InputError, match="detect needs boxes; dataset 'herd' has none in train"):
-        check_labels("herd", herd, Dataset("herd", ["alpaca"]), empty, empty)
+        check_teaches("herd", herd, Dataset("herd", ["alpaca"]), empty, empty)
     boxed = [Sample("x", "f", 1, 1, objects=[Object("alpaca", (0, 0, 1, 1))])]
-    check_labels("herd", herd, Dataset("herd", ["alpaca"]), boxed, boxed)
+    check_teaches("herd", herd, Dataset("herd", ["alpaca"]), boxed, boxed)
     with pytest.raises(InputError, match="detect needs boxes; dataset 'herd' has none in val"):
-        check_labels("herd", herd, Dataset("herd", ["alpaca"]), boxed, empty)
+        check_teaches("herd", herd, Dataset("herd", ["alpaca"]), boxed, empty)
     with pytest.raises(InputError, match="no image of llama in the train split of 'herd'"):
-        check_labels("herd", herd, Dataset("herd", ["alpaca", "llama"]), boxed, boxed)
+        check_teaches("herd", herd, Dataset("herd", ["alpaca", "llama"]), boxed, boxed)
 
 
 # --- the detector

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.core.errors import InputError
 from pipeline.core.sample import read_dataset, read_samples
 from pipeline.training.params import LocalizeRun, RunParams
-from pipeline.training.train import check_labels, image_loaders, pretrained_of, starting_net
+from pipeline.training.train import check_teaches, image_loaders, pretrained_of, starting_net
 
 if TYPE_CHECKING:
     from pipeline.training.loading import ImageDataset, Loaders
@@ -72,7 +72,7 @@ def estimate(name: str, run: RunParams, train_folder: Path, val_folder: Path, wo
     began = time.perf_counter()
     dataset = read_dataset(train_folder)
     train, val = read_samples(train_folder), read_samples(val_folder)
-    check_labels(name, run, dataset, train, val)
+    check_teaches(name, run, dataset, train, val)
 
     from pipeline.training import checkpoint, devices, loading
     from pipeline.training.features import frozen_loaders

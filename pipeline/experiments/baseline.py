@@ -18,7 +18,7 @@ from pipeline.ops.preprocess import prepare
 from pipeline.runtimes.answers import predict_samples
 from pipeline.runtimes.runtime import latency
 from pipeline.training.params import ClassifyRun
-from pipeline.training.train import check_labels, make_spec
+from pipeline.training.train import check_teaches, make_spec
 
 C = 0.01  # the paper's soft SVM
 Floats = NDArray[np.float32]
@@ -47,7 +47,7 @@ def measure(name: str, run: ClassifyRun, train_folder: Path, test_folder: Path, 
     `size_bytes` of model.npz, float32. Raises InputError where the data cannot teach the run.
     """
     dataset, train, test = read_dataset(train_folder), read_samples(train_folder), read_samples(test_folder)
-    check_labels(name, run, dataset, train, test)
+    check_teaches(name, run, dataset, train, test)
     start = time.perf_counter()
     spec = make_spec(name, run, dataset, [0.0] * 3, [1.0] * 3)
     rows = each(partial(features, spec), [train_folder / s.file_name for s in train], "histograms")

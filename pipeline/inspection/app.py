@@ -4,6 +4,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,7 @@ def show(dataset: Any, port: int, remote: bool = False) -> Any:
     return fo.launch_app(dataset, port=port, address="127.0.0.1", remote=remote)
 
 
+@cache  # the second App would get a class of ours made of ours
 def _server(service: Any) -> type:
     """FiftyOne's service for the App's server, with ours in its place."""
 

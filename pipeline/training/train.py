@@ -48,7 +48,7 @@ def train_run(
     number of them gives the same weights. Of several processes that torchrun started the first sums up data and writes.
     """
     dataset, train, val = read_dataset(train_folder), read_samples(train_folder), read_samples(val_folder)
-    check_labels(name, run, dataset, train, val)
+    check_teaches(name, run, dataset, train, val)
 
     from pipeline.training import checkpoint, cost, devices, loading, policy_check
     from pipeline.training.progress import fine_tuned
@@ -227,7 +227,7 @@ def make_spec(name: str, run: RunParams, dataset: Dataset, mean: list[float], st
     )
 
 
-def check_labels(name: str, run: RunParams, dataset: Dataset, train: list[Sample], val: list[Sample]) -> None:
+def check_teaches(name: str, run: RunParams, dataset: Dataset, train: list[Sample], val: list[Sample]) -> None:
     """Raises InputError if the data cannot teach the task: no images, one class only, a class absent from train."""
     for split, samples in (("train", train), ("val", val)):
         if not samples:

@@ -130,3 +130,18 @@ def test_the_list_of_drawings_is_not_written_where_a_link_leads(
     drawings.make("metadata.jsonl")
     assert is_as_it_was(photos)
     assert "metadata.jsonl" in (drawn / DRAWINGS).read_text()
+
+
+@pytest.mark.parametrize("plant", [by_link, by_hard_link])
+def test_drawings_that_dvc_has_linked_to_its_cache_are_still_ours(
+    plant: Callable[[Path, Path], None], tmp_path: Path
+) -> None:
+    first = DrawingFolder(tmp_path / "drawn", [])
+    first.make("metadata.jsonl")
+    write_text(first.free("a", ".png"), "a cow")
+    (tmp_path / "drawn" / DRAWINGS).rename(tmp_path / "cached")
+    plant(tmp_path / "drawn" / DRAWINGS, tmp_path / "cached")
+    DrawingFolder(tmp_path / "drawn", []).make("b.png")
+    third = DrawingFolder(tmp_path / "drawn", [])
+    assert third.free("a", ".png").name == "a.png"
+    assert "b.png" not in (tmp_path / "cached").read_text()

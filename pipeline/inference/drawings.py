@@ -65,10 +65,11 @@ class DrawingFolder:
         self._taken.add(name.casefold())
         if name not in self._ours:
             self._ours.add(name)
-            unlink_planted(self._marker)
+            unlink_planted(self._marker)  # or linked to DVC's cache
+            names = [name] if self._marker.exists() else sorted(self._ours)
             with self._marker.open("a", encoding="utf-8") as file:
                 # the line before may have been cut
-                file.write("\n" + json.dumps(name))
+                file.writelines("\n" + json.dumps(one) for one in names)
 
     def _listed(self) -> set[str]:
         if not self._marker.is_file():

@@ -88,7 +88,7 @@ def kill_often(copy: Path, stage: str, outs: list[str], kills: int, chance: rand
     whole, names = hashes(copy, outs), entries(copy)
     found = []
     for number in range(kills):
-        if gone := number % 2:  # as DVC does it before a stage; at other times the old ones are there
+        if gone := bool(number % 2):  # as DVC does it before a stage; at other times the old ones are there
             remove_outs(copy, outs)
         moment, of_all = chance.randint(1, events[gone]), events[gone]
         if run(copy, stage, moment, counted) != -signal.SIGKILL:

@@ -108,11 +108,19 @@ lock: setup ## compile requirements.lock anew from pyproject.toml, and those of 
 	$(BIN)/uv pip compile requirements-label-studio.in --quiet --upgrade --universal --python-version 3.11 \
 		--no-emit-index-url --no-header -o requirements-label-studio.lock
 
-# pip-audit runs in an environment of its own; both it and npm ask a server for what is known of these versions
+# asks a server what is known of these versions: faults end the target in the end, no answer is said
+define asked
+said=$$($(2) 2>&1) && echo '$(1): no fault is known' || { echo "$$said"; \
+	  if grep -Eq '[0-9]+ (known |low |moderate |high |critical |severity )*vulnerabilit' <<<"$$said"; then failed=1; \
+	  else echo '$(1): not asked, see above'; fi; }
+endef
+
 audit: setup ## licences of all dependencies, and, where there is a network, known faults of their versions
-	$(BIN)/python -m pytest -q tests/test_security_licences.py
-	$(BIN)/uv tool run --quiet pip-audit --no-deps --disable-pip --progress-spinner off -r requirements.lock
-	$(NPM) audit --audit-level=high
+	@failed=; \
+	$(BIN)/python -m pytest -q tests/test_security_licences.py || failed=1; \
+	$(call asked,pip-audit,$(BIN)/uv tool run --quiet pip-audit@2.10.1 --no-deps --disable-pip --progress-spinner off -r requirements.lock); \
+	$(call asked,npm audit,$(NPM) audit --audit-level=high); \
+	test -z "$$failed"
 
 clean: ## remove what the chain made; DVC's cache brings it back with the next repro, and splits/ is no such thing: it stays
 	rm -rf data/sample data/ingested data/augmented models exports reports .fetched .resume .features .fiftyone mlflow.db mlflow.db.lock mlruns mlartifacts .pocketlens.log

@@ -62,6 +62,8 @@ def main() -> None:
     chance = random.Random(args.seed)
     lock = read_lock(args.project)
     stages = args.stages.split(",") if args.stages else [s for s in lock if s.split("@")[0] not in NOT_KILLED]
+    if unknown := [stage for stage in stages if stage not in lock]:
+        parser.error(f"--stages {','.join(unknown)}: not in dvc.lock; expected some of {', '.join(lock)}")
     wrong = 0
     with tempfile.TemporaryDirectory() as folder:
         copy = shutil.copytree(args.project, Path(folder) / "project", symlinks=True)
@@ -75,30 +77,42 @@ def main() -> None:
 
 def kill_often(copy: Path, stage: str, outs: list[str], kills: int, chance: random.Random, counted: Path) -> list[str]:
     """What was wrong, after which kill."""
-    if code := run(copy, stage, 0, counted):
-        last = (copy.parent / "said.log").read_text(errors="replace").splitlines()[-1]
-        return [f"it ends with {code} without a kill: {last}"]
-    events, whole, names = int(counted.read_text()), hashes(copy, outs), entries(copy)
+    events = []
+    for gone in (False, True):  # where old outs are there, a stage has more to do
+        if gone:
+            remove_outs(copy, outs)
+        if code := run(copy, stage, 0, counted):
+            last = (copy.parent / "said.log").read_text(errors="replace").splitlines()[-1:]
+            return [f"it ends with {code} without a kill: {''.join(last)}"]
+        events.append(int(counted.read_text()))
+    whole, names = hashes(copy, outs), entries(copy)
     found = []
     for number in range(kills):
-        if number % 2:  # as DVC does it before a stage; at other times the old ones are there
-            for out in outs:
-                shutil.rmtree(copy / out) if (copy / out).is_dir() else (copy / out).unlink()
-        moment = chance.randint(1, events)
+        if gone := bool(number % 2):  # as DVC does it before a stage; at other times the old ones are there
+            remove_outs(copy, outs)
+        moment, of_all = chance.randint(1, events[gone]), events[gone]
         if run(copy, stage, moment, counted) != -signal.SIGKILL:
-            found.append(f"event {moment} of {events}: it was not killed")
+            found.append(f"event {moment} of {of_all}: it was not killed")
         left = hashes(copy, outs)
         half = [name for name, digest in left.items() if whole.get(name) != digest]
         half += [out for out in outs if (copy / out).is_dir() and len(of(left, out)) != len(of(whole, out))]
         if half:
-            found.append(f"event {moment} of {events}: half-written: {', '.join(half)}")
+            found.append(f"event {moment} of {of_all}: half-written: {', '.join(half)}")
         if code := run(copy, stage, 0, counted):
-            found.append(f"event {moment} of {events}: the next run ends with {code}")
+            found.append(f"event {moment} of {of_all}: the next run ends with {code}")
         if hashes(copy, outs) != whole:
-            found.append(f"event {moment} of {events}: other bytes after the next run")
+            found.append(f"event {moment} of {of_all}: other bytes after the next run")
         if more := sorted(entries(copy) - names):
-            found.append(f"event {moment} of {events}: stays: {', '.join(more)}")
+            found.append(f"event {moment} of {of_all}: stays: {', '.join(more)}")
     return found
+
+
+def remove_outs(copy: Path, outs: list[str]) -> None:
+    for out in outs:
+        if (copy / out).is_dir():
+            shutil.rmtree(copy / out)
+        else:
+            (copy / out).unlink(missing_ok=True)
 
 
 def run(copy: Path, stage: str, last: int, counted: Path) -> int:

@@ -8,9 +8,11 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from subprocess import PIPE
 from types import SimpleNamespace
 
 import numpy as np
@@ -252,20 +254,36 @@ parents = socket.create_server(("127.0.0.1", 0))
 subprocess.run([sys.executable, "-c", sys.argv[1], str(parents.fileno())], pass_fds=[parents.fileno()])
 """
 CHILD = """
-import os, socket, sys, time
-time.sleep(1)  # as before it becomes mongod: it holds what its parent listens on
+import os, socket, sys
+sys.stdin.readline()  # before it becomes mongod it holds what its parent listens on
 os.close(int(sys.argv[1]))
 own = socket.create_server(("127.0.0.1", 0))
 print(own.getsockname()[1], flush=True)
-time.sleep(600)  # the test ends it
+sys.stdin.readline()  # the test ends it
 """
 
 
-def test_the_port_of_the_database_is_never_its_parents(tmp_path):
-    service = subprocess.Popen([sys.executable, "-c", SERVICE, CHILD], stdout=subprocess.PIPE, text=True)
+def test_the_port_of_the_database_is_never_its_parents(tmp_path, monkeypatch):
+    from fiftyone.service.util import get_listening_tcp_ports
+
+    service = subprocess.Popen([sys.executable, "-c", SERVICE, CHILD], stdin=PIPE, stdout=PIPE, text=True)
+    assert service.stdin is not None and service.stdout is not None
+    held = []
+
+    def between_looks(seconds):
+        """The child goes on when it has been looked at while it held its parent's port."""
+        if held:
+            service.stdin.write("go on\n")
+            service.stdin.flush()
+        children = psutil.Process(service.pid).children()
+        held.extend(port for child in children for port in get_listening_tcp_ports(child))
+        time.sleep(seconds)
+
+    monkeypatch.setattr("pipeline.inspection.database.time", SimpleNamespace(sleep=between_looks))
     try:
         port = _port(SimpleNamespace(child=service), tmp_path)
-        assert service.stdout is not None and port == int(service.stdout.readline())
+        assert port == int(service.stdout.readline())
+        assert held and port != held[0]
     finally:
         for process in (*psutil.Process(service.pid).children(), service):
             process.kill()

@@ -7,6 +7,7 @@ from importlib.metadata import PackageMetadata, PackageNotFoundError, metadata
 
 import pytest
 from conftest import ROOT
+from packaging.requirements import Requirement
 
 FREE = re.compile(
     r"MIT(-0|-CMU)?|[23]-Clause BSD|((new|modified) )?BSD([- ][23]-Clause)?|0BSD|FreeBSD|ISC( License)?( \(ISCL\))?|"
@@ -31,13 +32,27 @@ NVIDIA = re.compile(r"nvidia-|cuda-")  # what torch brings along for a GPU of th
 AGPL = re.compile(r"AGPL|Affero", re.IGNORECASE)
 
 
+def named() -> list[str]:
+    """What requirements.lock names for this system."""
+    lines = (line.strip() for line in (ROOT / "requirements.lock").read_text().splitlines())
+    rows = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    return [row.name for row in rows if not row.marker or row.marker.evaluate()]
+
+
+def is_installed(name: str) -> bool:
+    try:
+        return bool(metadata(name))
+    except PackageNotFoundError:
+        return False
+
+
 def locked() -> Iterator[PackageMetadata]:
-    for line in (ROOT / "requirements.lock").read_text().splitlines():
-        if name := re.match(r"[A-Za-z0-9][\w.-]*(?===)", line):
-            try:
-                yield metadata(name[0])
-            except PackageNotFoundError:  # of another system
-                continue
+    yield from map(metadata, filter(is_installed, named()))
+
+
+def test_all_are_looked_at() -> None:
+    """What is not installed states no licence."""
+    assert [name for name in named() if not is_installed(name)] == []
 
 
 def licences_of(about: PackageMetadata) -> list[str]:

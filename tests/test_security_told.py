@@ -2,6 +2,7 @@
 
 import csv
 import io
+from email import message_from_string
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,18 @@ def test_the_list_of_parts_is_of_a_known_form(tmp_path: Path) -> None:
     assert len(listed["components"][0]["hashes"][0]["content"]) == 64
     assert listed["components"][1]["licenses"] and listed["components"][1]["purl"] == "pkg:pypi/pillow@12.0.0"
     assert sbom(tmp_path, spec, {"pillow": "12.0.0"}) == listed, "the same bytes each time"
+
+
+def test_libraries_are_named_and_licensed_as_the_standards_have_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stated = {"Vision_Kit": "License-Expression: MIT OR Apache-2.0", "torch": "Classifier: License :: BSD License"}
+    monkeypatch.setattr("pipeline.export.card.sbom.metadata", lambda name: message_from_string(stated[name]))
+    spec = ModelSpec(*("herd", "herd", "classify", ["cow"], [], [], [], "n", {}), *(96, "letterbox", [0.5], [0.5]))
+    torch, kit = sbom(tmp_path, spec, {"torch": "2.9.0+cpu", "Vision_Kit": "1!2.0"})["components"][::-1]
+    assert (torch["purl"], torch["licenses"]) == ("pkg:pypi/torch@2.9.0%2Bcpu", [{"license": {"name": "BSD License"}}])
+    assert (kit["purl"], kit["licenses"]) == ("pkg:pypi/vision-kit@1%212.0", [{"expression": "MIT OR Apache-2.0"}])
+    assert (kit["name"], kit["bom-ref"]) == ("Vision_Kit", kit["purl"])
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,7 @@ def test_more(shared, number):
 def test_no_promise_is_exhaustive_alone(request: pytest.FixtureRequest, promise: str) -> None:
     file, _, name = PROMISES[promise].partition("::")
     found = [(test, exhaustive) for path, test, exhaustive in request.config.stash[FOUND] if path == file]
+    assert (ROOT / "tests" / file).is_file()
     if not found:
         pytest.skip(f"{file} is not among the files of this run")
     held = [test for test, exhaustive in found if name in (test, test.partition("[")[0]) and not exhaustive]

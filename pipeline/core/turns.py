@@ -23,8 +23,7 @@ def turn(path: Path, wait_s: float = TURN_S) -> Iterator[None]:
     >>> with TemporaryDirectory() as folder, turn(Path(folder, "params.yaml")):
     ...     pass
     """
-    name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
-    lock = FileLock(Path(tempfile.gettempdir(), f"pocketlens-{os.getuid()}-{name}.lock"))  # a project has no file of it
+    lock = FileLock(_lock_file(path.resolve()), mode=0o666)  # several people may have one project
     try:
         lock.acquire(timeout=wait_s)
     except Timeout:
@@ -34,3 +33,10 @@ def turn(path: Path, wait_s: float = TURN_S) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _lock_file(path: Path) -> Path:
+    """In the project's .dvc/tmp, which git does not see; without DVC in the folder for temporary files."""
+    name = f"pocketlens-{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}.lock"
+    project = next((folder for folder in path.parents if (folder / ".dvc/config").is_file()), None)
+    return project / ".dvc/tmp" / name if project else Path(tempfile.gettempdir(), name)

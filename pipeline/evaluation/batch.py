@@ -16,7 +16,7 @@ from pipeline.core.spec import ModelSpec
 from pipeline.viz.sheets import contact_sheet, draw
 
 COLUMNS, TILE = 4, 320
-DAMAGED = (BadZipFile, zlib.error, EOFError, KeyError, IndexError, ValueError)  # how NumPy says it of a file
+DAMAGED = (BadZipFile, zlib.error, EOFError, KeyError, IndexError, TypeError, ValueError)  # how NumPy says it of a file
 
 Arrays = Mapping[str, NDArray[Any]]
 

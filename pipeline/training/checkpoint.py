@@ -4,6 +4,7 @@ and the sha256 of that, as torch reads what has rotted.
 
 import hashlib
 import io
+import os
 import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,27 +27,43 @@ LAST = "last.ckpt"
 NETS = 10
 
 SHA256 = 32  # bytes
+PART = 1 << 20  # bytes that are hashed at once
+
+
+class _Hashed(io.BufferedWriter):
+    """A file to write to, and the sha256 of what was written: a checkpoint is never in memory as a whole."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path, "wb"))
+        self.sum = hashlib.sha256()
+
+    def write(self, content: Any, /) -> int:
+        self.sum.update(content)
+        return super().write(content)
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write `state`; the file is there whole, or the one before is."""
-    written = io.BytesIO()
-    torch.save(state, written)
-    with new_file(path) as place, place.open("wb") as file:
-        file.write(written.getbuffer())
-        file.write(hashlib.sha256(written.getbuffer()).digest())
+    with new_file(path) as place, _Hashed(place) as file:
+        torch.save(state, file)
+        file.write(file.sum.digest())
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """What was written. Raises InputError for a file of other bytes, and one that this version of torch cannot read."""
-    whole = path.read_bytes()
-    content, digest = whole[:-SHA256], whole[-SHA256:]
-    if hashlib.sha256(content).digest() != digest:
-        raise InputError(f"{path}: damaged: its {len(whole)} bytes are not those that were written")
-    try:
-        state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError) as error:
-        raise InputError(f"{path}: not a checkpoint that this torch reads: {first_line(error)}") from None
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        found, left = hashlib.sha256(), size - SHA256
+        while left > 0 and (part := file.read(min(left, PART))):
+            found.update(part)
+            left -= len(part)
+        if found.digest() != file.read():
+            raise InputError(f"{path}: damaged: its {size} bytes are not those that were written")
+        file.seek(0)
+        try:
+            state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError) as error:
+            raise InputError(f"{path}: not a checkpoint that this torch reads: {first_line(error)}") from None
     return state
 
 

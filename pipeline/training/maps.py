@@ -26,13 +26,14 @@ from pipeline.training.targets import Item
 
 BATCH = 32  # the last batch is padded to it: features of an image must not depend on the size of its batch
 NET = "net.safetensors"
-DAMAGED = (BadZipFile, zlib.error, EOFError, KeyError, ValueError)  # how NumPy says it of a file
+DAMAGED = (BadZipFile, zlib.error, EOFError, KeyError, TypeError, ValueError, OSError)  # how NumPy says it of a file
 _nets: dict[Path, Net] = {}  # the last one; its file's folder is named by a hash of its weights
 
 
 def write_net(folder: Path, net: Net) -> None:
     """Write the weights of `net` into the `parts` of `Elsewhere`."""
-    save_file({name: tensor.contiguous() for name, tensor in net.state_dict().items()}, folder / NET)
+    with own_place(folder / NET) as place:  # another machine may read the one of a broken run
+        save_file({name: tensor.contiguous() for name, tensor in net.state_dict().items()}, place)
 
 
 def names_of(images: Tensor) -> list[bytes]:
@@ -100,10 +101,11 @@ def parts_in(folder: Path) -> Iterator[tuple[list[bytes], NDArray[np.float16]]]:
     for file in sorted(folder.glob("[!.]*.npz")):
         try:
             with np.load(file) as part:
-                names, maps = part["names"], part["maps"]
+                names, maps = [name.tobytes() for name in part["names"]], part["maps"]
         except DAMAGED:
             continue
-        yield [name.tobytes() for name in names], maps
+        if maps.ndim == 2 and len(maps) == len(names):
+            yield names, maps
 
 
 def _net(file: Path, spec: ModelSpec) -> Net:

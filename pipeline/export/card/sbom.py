@@ -3,6 +3,7 @@
 from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from pipeline.core.files import sha256
 
@@ -59,18 +60,21 @@ def _file(file: Path, folder: Path) -> dict[str, Any]:
 
 
 def _library(name: str, version: str) -> dict[str, Any]:
-    place = f"pkg:pypi/{name}@{version}"
+    """With its package URL (ECMA-427), which has names of PyPI in small letters."""
+    place = f"pkg:pypi/{quote(name.lower().replace('_', '-'), safe='')}@{quote(version, safe='')}"
     said = {"type": "library", "name": name, "version": version, "bom-ref": place, "purl": place}
-    licence = _licence(name)
-    return said | ({"licenses": [{"license": {"name": licence}}]} if licence else {})
+    licences = _licences(name)
+    return said | ({"licenses": licences} if licences else {})
 
 
-def _licence(package: str) -> str:
-    """As the installed package states it; "" where it states none in a line."""
+def _licences(package: str) -> list[dict[str, Any]]:
+    """As the installed package states them: an expression of SPDX, or a name; none where it states none in a line."""
     try:
         about = metadata(package)
     except PackageNotFoundError:
-        return ""
-    said, line = (about.get_all(key, [""])[0] for key in ("License-Expression", "License"))
+        return []
+    if expression := about.get("License-Expression"):
+        return [{"expression": str(expression)}]
     kinds = [kind.rpartition(" :: ")[2] for kind in about.get_all("Classifier", []) if kind.startswith("License ::")]
-    return str(said or " / ".join(kinds) or line.split("\n")[0])[:80]
+    name = (" / ".join(kinds) or str(about.get("License", "")).split("\n")[0])[:80]
+    return [{"license": {"name": name}}] if name else []

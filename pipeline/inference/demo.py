@@ -30,8 +30,8 @@ LONGEST = 300  # seconds for it to take that: the runtime, 14 MB, on a slow netw
 LOOK_S = 0.5
 KNOB = "; `pocketlens demo --name HOST` answers to one more, as that of a proxy"
 POLICY = (  # what the page needs: its own files, WebAssembly, pictures and the camera
-    "default-src 'self'; connect-src 'self' blob: data:; script-src 'self' 'wasm-unsafe-eval'; img-src 'self' blob: data:; media-src 'self' blob:; "
-    "worker-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self' blob: data:; "
+    "img-src 'self' blob: data:; media-src 'self' blob:; worker-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 HEADERS = {
     "Content-Security-Policy": POLICY,

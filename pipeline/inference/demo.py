@@ -31,7 +31,8 @@ LOOK_S = 0.5
 KNOB = "; `pocketlens demo --name HOST` answers to one more, as that of a proxy"
 POLICY = (  # what the page needs: its own files, WebAssembly, pictures and the camera
     "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self' blob: data:; "
-    "img-src 'self' blob: data:; media-src 'self' blob:; worker-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "img-src 'self' blob: data:; media-src 'self' blob:; worker-src 'self' blob:; "
+    "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 HEADERS = {
     "Content-Security-Policy": POLICY,

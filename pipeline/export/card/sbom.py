@@ -73,8 +73,9 @@ def _licences(package: str) -> list[dict[str, Any]]:
         about = metadata(package)
     except PackageNotFoundError:
         return []
-    if expression := about.get("License-Expression"):
+    expression, line = (about.get_all(key, [""])[0] for key in ("License-Expression", "License"))
+    if expression:
         return [{"expression": str(expression)}]
     kinds = [kind.rpartition(" :: ")[2] for kind in about.get_all("Classifier", []) if kind.startswith("License ::")]
-    name = (" / ".join(kinds) or str(about.get("License", "")).split("\n")[0])[:80]
+    name = (" / ".join(kinds) or str(line).split("\n")[0])[:80]
     return [{"license": {"name": name}}] if name else []

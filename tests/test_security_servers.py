@@ -162,8 +162,15 @@ def test_those_who_drip_are_let_go(kind: str, tmp_path: Path, monkeypatch: pytes
     write_text(tmp_path / "large.txt", "large" * 4_000_000)
     monkeypatch.setattr(demo, "MOST", 1)
     monkeypatch.setattr(demo, "LOOK_S", 0.02)
-    monkeypatch.setattr(demo, "PATIENCE" if kind == "asks" else "LONGEST", 0.3)
-    over = threading.Event()
+    over, asking, give = threading.Event(), list[Any](), demo._Server.give
+
+    def give_the_first_little(server: Any, request: Any, seconds: float) -> None:
+        asking.append(request)
+        whole = request is not asking[0] or seconds != (demo.PATIENCE if kind == "asks" else demo.LONGEST)
+        give(server, request, seconds if whole else 0.3)
+
+    monkeypatch.setattr(demo._Server, "give", give_the_first_little)
+    monkeypatch.setattr(demo._Handler, "timeout", 60)  # of a step
     with demo.open_server(tmp_path, tmp_path, "127.0.0.1", 0) as server:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         dripping = socket.create_connection(("127.0.0.1", server.server_port))

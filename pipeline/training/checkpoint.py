@@ -36,16 +36,26 @@ class _Hashed(io.BufferedWriter):
     def __init__(self, path: Path) -> None:
         super().__init__(io.FileIO(path, "wb"))
         self.sum = hashlib.sha256()
+        self.failed: OSError | None = None
 
     def write(self, content: Any, /) -> int:
         self.sum.update(content)
-        return super().write(content)
+        try:
+            return super().write(content)
+        except OSError as error:
+            self.failed = error
+            raise
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write `state`; the file is there whole, or the one before is."""
     with new_file(path) as place, _Hashed(place) as file:
-        torch.save(state, file)
+        try:
+            torch.save(state, file)
+        except RuntimeError:  # of torch's own counting, in place of what stopped it
+            if file.failed:
+                raise file.failed from None
+            raise
         file.write(file.sum.digest())
 
 

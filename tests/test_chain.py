@@ -47,14 +47,14 @@ def test_no_address_off_this_machine_is_asked_for(chain: Path, project: Path) ->
     assert watched > len(stages_run((chain / "without_database.log").read_text()))
     assert asked == []
     image = next((project / "data/ingested/herd/test").glob("*.jpg"))
-    guard = guarded(project / "asked.log")
+    guard = guarded(project / "commands.log")
     for command in (
         ("predict", str(image), "--run", "herd"),
         ("predict", str(image), "--run", "herd", "--target", "onnx_int8"),
         ("trace", str(project / "exports/herd/model.json")),
     ):
         in_project(project, "pocketlens", *command, more=guard)
-    assert asked_for(project / "asked.log") == (3, [])
+    assert asked_for(project / "commands.log") == (3, [])
 
 
 def test_an_ordinary_run_prints_no_warning(chain: Path) -> None:

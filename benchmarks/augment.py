@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 import torch
 
-from benchmarks.bare_policies import bare, library_of, seeded
-from pipeline.augment.policies import POLICIES, augmenter, why_unfit
+from benchmarks.bare_policies import ALONE, bare, library_of, seeded
+from pipeline.augment.policies import POLICIES, augmenter
 from pipeline.augment.policies.policy import Pixels
 from pipeline.core.image_file import open_image
 from pipeline.core.sample import ABSENT, Dataset, Object
@@ -61,7 +61,7 @@ def main() -> None:
     print(f"{'policy':22}{'library':16}{'labels':>8}{'ours':>10}{'library':>10}{'ratio':>8}   images/s")
     for policy in asked.policies:
         for labelled in (False, True):
-            if labelled and why_unfit(policy, "detect"):
+            if labelled and policy in ALONE:
                 continue
             ours, its = rates(policy, shown, dataset, labelled, asked.rounds)
             row = f"{policy:22}{library_of(policy):16}{'yes' if labelled else 'no':>8}"

@@ -129,6 +129,7 @@ TORCHVISION: dict[str, Callable[[int], v2.Transform]] = {
     "randaugment": lambda _size: v2.RandAugment(interpolation=v2.InterpolationMode.BILINEAR, fill=BORDER),
     "trivialaugment": lambda _size: v2.TrivialAugmentWide(interpolation=v2.InterpolationMode.BILINEAR, fill=BORDER),
 }
+ALONE = ("randaugment", "trivialaugment")  # torchvision's move no labels
 
 
 def seeded(seed: int) -> None:

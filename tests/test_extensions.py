@@ -142,7 +142,7 @@ def test_a_policy_is_known_by_its_row(tmp_path: Path) -> None:
 import numpy as np
 from pipeline.augment.policies import augmenter
 from pipeline.core.errors import InputError
-print(augmenter("dark")(np.full((2, 2, 3), 8, np.uint8), [], 0)[0].max())
+print(augmenter("dark")(np.full((8, 8, 3), 8, np.uint8), [], 0)[0].max())
 try:
     augmenter("drak")
 except InputError as error:

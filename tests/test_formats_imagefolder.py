@@ -181,7 +181,7 @@ def test_bad_rows(tmp_path: Path, row: Any, problem: tuple[str, str, str]) -> No
         ({"metadata.jsonl": "{}", "README.md": "---\nclass_label: [\n---\n"}, r"README\.md: its head: not YAML"),
         (
             {"metadata.jsonl": lines({"file_name": "a.jpg", "label": "x"}), "dataset.json": {}},
-            r"dataset\.json: not as ingest",
+            r"dataset\.json: not a dataset: KeyError",
         ),
     ],
 )

@@ -313,7 +313,7 @@ def inspect_project(root: Path, database: Path) -> str:
 
 
 # the stage, in a process and a database of its own
-STAGE = "import runpy, os, sys; os.chdir(sys.argv[1]); runpy.run_module('stages.inspect', run_name='__main__')"
+STAGE = "import runpy, os, sys; os.chdir(sys.argv.pop()); runpy.run_module('stages.inspect', run_name='__main__')"
 
 
 def test_all_runs_are_brought_up_to_date_with_fiftyones_figures_beside_ours(tmp_path, database):

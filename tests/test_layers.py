@@ -18,6 +18,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.image_file import open_image
 from pipeline.core.layer import Statement, content_of, is_of, look_of, pixels_of, read_layer, write_layer
 from pipeline.core.sample import SPLITS, Landmark, Object, read_dataset, read_samples
+from pipeline.core.tables import of_cell
 from pipeline.datasets.ingest.ingest import ingest
 from pipeline.experiments.versions import difference, difference_text, open_version
 
@@ -124,7 +125,7 @@ class Set:
         self.summary = ingest("herd", block, out, reports, record, self.root / "layers")
         self.samples = {s.id: s for split in SPLITS for s in self.of(split)}
         self.rows = [(row["file"], row["rule"], row["done"]) for row in rows_of(self.root)]
-        self.found = [row["found"] for row in rows_of(self.root) if row["key"].startswith("round")]
+        self.found = [of_cell(row["found"]) for row in rows_of(self.root) if row["key"].startswith("round")]
         return self
 
     def of(self, split):

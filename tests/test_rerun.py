@@ -38,7 +38,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("PATH", project_environment()["PATH"])
         patch.setenv("DVC_NO_ANALYTICS", "1")
         patch.setattr(dvc_yaml, "parse_yaml_for_update", dvc_yaml.parse_yaml)
-        patch.setattr(dvc_yaml, "_dump", json.dump)
+        patch.setattr(dvc_yaml, "_dump", lambda data, file: file.write(f"{json.dumps(data)}\n"))
         yield
 
 

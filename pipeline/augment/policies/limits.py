@@ -7,8 +7,6 @@ training in the middle.
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
 from pipeline.augment.policies.failing import told
 from pipeline.core.errors import InputError
 
@@ -61,6 +59,8 @@ def check_numbers(name: str, where: str, arguments: dict[str, Any]) -> None:
 
 def check_result(transform: Any) -> None:
     """Raises ValueError for one of albumentations' transforms that fails on an image, or changes its form."""
+    import numpy as np
+
     for height, width in TRIED:
         pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
         for seed in range(DRAWS):

@@ -104,7 +104,8 @@ class Herd:
 
     def tasks(self) -> tuple[int, list[dict[str, Any]]]:
         """The number of the project, and its tasks."""
-        number = next(n for title, n in self.client.projects().items() if title.startswith(f"{self.name} "))
+        found = self.client._json("GET", "/api/projects/?page_size=1000", dict[str, Any])["results"]
+        number = next(row["id"] for row in found if row["title"].startswith(f"{self.name} "))
         return number, self.client.tasks(number)
 
 
@@ -122,9 +123,9 @@ def herd(server, tmp_path, monkeypatch) -> Herd:
 
 
 def submit(client: LabelStudio, task: dict[str, Any], **more: Any) -> None:
-    predictions = client._json("GET", f"/api/tasks/{task['id']}/")["predictions"]
+    predictions = client._json("GET", f"/api/tasks/{task['id']}/", dict[str, Any])["predictions"]
     said = {"result": predictions[-1]["result"], "lead_time": 3.5} | more
-    client._json("POST", f"/api/tasks/{task['id']}/annotations/", json=said)
+    client._json("POST", f"/api/tasks/{task['id']}/annotations/", dict[str, Any], json=said)
 
 
 def test_a_herd_goes_out_and_comes_back_with_no_change(herd):
@@ -151,7 +152,7 @@ def test_a_second_run_sends_nothing_twice_and_states_are_told_apart(herd, capsys
     number, tasks = herd.tasks()
     submit(client, tasks[1], was_cancelled=True)
     submit(client, tasks[2], result=[])
-    client._json("POST", f"/api/tasks/{tasks[3]['id']}/drafts", json={"result": [], "lead_time": 1})
+    client._json("POST", f"/api/tasks/{tasks[3]['id']}/drafts", dict[str, Any], json={"result": [], "lead_time": 1})
     found = herd.fetch()
     assert [found[f"train-{i}"].state for i in range(4)] == ["untouched", "skipped", "empty", "untouched"]
     assert "1 drafts were not submitted" in capsys.readouterr().out
@@ -169,7 +170,7 @@ def test_numbers_of_tasks_come_again_and_mislead_nobody(herd):
     client._done("DELETE", f"/api/tasks/{task['id']}/")
     client.add_tasks(number, [{"data": {"image": task["data"]["image"]}}])
     [other] = client.tasks(number)
-    client._json("POST", f"/api/tasks/{other['id']}/annotations/", json={"result": []})
+    client._json("POST", f"/api/tasks/{other['id']}/annotations/", dict[str, Any], json={"result": []})
     assert other["id"] == task["id"], "SQLite gives a number again"
     assert herd.fetch() == {}
     assert "unknown_task" in herd.ledger()
@@ -177,8 +178,13 @@ def test_numbers_of_tasks_come_again_and_mislead_nobody(herd):
 
 def test_both_kinds_of_token(herd):
     client = herd.client
-    client._json("POST", "/api/jwt/settings", json={"api_tokens_enabled": True, "legacy_api_tokens_enabled": True})
-    personal = client._json("POST", "/api/token/")["token"]
+    client._json(
+        "POST",
+        "/api/jwt/settings",
+        dict[str, Any],
+        json={"api_tokens_enabled": True, "legacy_api_tokens_enabled": True},
+    )
+    personal = client._json("POST", "/api/token/", dict[str, Any])["token"]
     assert LabelStudio(client.url, personal).people() == client.people() == {1: EMAIL}
     with pytest.raises(InputError, match="the token is not taken"):
         LabelStudio(client.url, "0" * 40).people()
@@ -312,7 +318,7 @@ def test_the_editor_shows_the_second_model(herd, tmp_path, monkeypatch):
         Path("params.yaml").write_text(text + run)
         herd.send("--run", model)
     number, _ = herd.tasks()
-    assert client._json("GET", f"/api/projects/{number}/")["model_version"] == "second"
+    assert client._json("GET", f"/api/projects/{number}/", dict[str, Any])["model_version"] == "second"
     with open_browser(tmp_path / "chromium") as window:
         editor = Editor(window, client.url, number)
         assert editor.regions()[0]["value"]["x"] == pytest.approx(30)

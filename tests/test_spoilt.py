@@ -144,7 +144,7 @@ def test_each_is_answered_or_refused_by_name_and_memory_stays(
             for name, data in pictures.items():
                 assert sent(server.server_port, b"POST / HTTP/1.0\r\n\r\n" + data).startswith(b"HTTP/1.0 501 "), name
                 assert not re.match(rb"HTTP/1.. [^4]", sent(server.server_port, data)), name
-            assert sent(server.server_port, b"GET / HTTP/1.0\r\n\r\n").endswith(b"the page")
+            assert sent(server.server_port, b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n").endswith(b"the page")
             answered += len(pictures) - len(refused)
             sizes.append(process.memory_info().rss)
         server.shutdown()

@@ -117,7 +117,8 @@ class _Affine(A.Affine):
 
     def apply_to_keypoints(self, keypoints: Any, matrix: Any, **_params: Any) -> Any:
         moved = keypoints.copy()
-        moved[:, :2] = cv2.transform(keypoints[:, None, :2], matrix[:2])[:, 0]
+        if len(moved):  # of none OpenCV makes no array
+            moved[:, :2] = cv2.transform(keypoints[:, None, :2], matrix[:2])[:, 0]
         return moved
 
 

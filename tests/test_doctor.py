@@ -87,10 +87,10 @@ def test_where_both_have_rotted_the_stage_makes_it(project: Path) -> None:
     (project / f"data/ingested/{RUN}/dataset.json").unlink()
     again = f"`dvc repro --force --single-item export@{RUN}`"
     by_path = {broken.path: broken for broken in examine(project)}
-    assert by_path.pop(f"exports/{RUN}").cure == f"{again} makes it anew"
+    assert by_path.pop(f"exports/{RUN}").cure == "with that of its file in DVC's cache, below"
     assert by_path.pop(f"data/ingested/{RUN}").found == f"other bytes than ingest@{RUN} made: dataset.json"
     [broken] = by_path.values()
-    assert broken.cure == f"`rm -f {broken.path}`, then `dvc fetch`, or {again}"
+    assert broken.cure == f"`rm -f {broken.path}`, then {again} makes both anew"
 
 
 def test_without_a_list_in_the_cache_the_folder_is_named(project: Path) -> None:

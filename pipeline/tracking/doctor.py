@@ -203,7 +203,9 @@ def _cure(out: _Out, cache: Path | None, rotten: set[str]) -> str:
     listed = _listed(cache, out.md5) if out.md5.endswith(".dir") else {out.path: out.md5}
     if not cache or listed is None:
         return again
-    whole = all((cache / md5[:2] / md5[2:]).is_file() and md5 not in rotten for md5 in listed.values())
+    if rotten & {*listed.values()}:  # DVC keeps a file of the cache that is there, whatever its bytes are
+        return "with that of its file in DVC's cache, below"
+    whole = all((cache / md5[:2] / md5[2:]).is_file() for md5 in listed.values())
     # DVC, which looks at times, takes what has rotted for up to date
     back = f"{_told('rm -rf', out.path)}, then {_told('dvc checkout', out.path)} brings it back"
     return back if whole else again
@@ -219,7 +221,7 @@ def _of_cache(project: Path, cache: Path | None, name: str, outs: list[_Out], wr
     out = users[0]
     after = f"{_told('dvc commit --force', out.stage)} takes it from {out.path}, which is whole"
     if out.path in wrong:
-        after = f"`dvc fetch`, or {_told(ONE_STAGE, out.stage)}"
+        after = f"{_told(ONE_STAGE, out.stage)} makes both anew"
     return Broken(path, f"{found} ({out.path})", f"{_told('rm -f', path)}, then {after}")
 
 

@@ -24,7 +24,7 @@ STRANGERS = {
     "a page of another site": {"Origin": "http://evil.example"},
     "a page of another port": {"Origin": "http://localhost:1"},
     "a page without an origin": {"Origin": "null"},
-    "an origin that is none": {"Origin": "http://["},
+    "an origin that cannot be read": {"Origin": "http://["},
     "a picture in a page of another port": {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "no-cors"},
     "a picture in another site's page": {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},
 }

@@ -46,7 +46,7 @@ DRAWS = 3  # on each
 
 
 def check_numbers(name: str, where: str, arguments: dict[str, Any]) -> None:
-    """Raises InputError for a number among the arguments of the transform `name` that is NaN, a word or out of bounds."""
+    """Raises InputError for an argument of the transform `name` that is NaN, a word for a number, or out of bounds."""
     chance = arguments["p"]
     if isinstance(chance, bool) or not isinstance(chance, int | float):
         raise InputError(f"{where}.p: found {chance!r}; expected a number from 0 to 1")

@@ -39,7 +39,8 @@ def event(name, arguments):
             return
     elif name not in ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree"):
         return
-    if os.getpid() == main and os.path.abspath(os.fsdecode(arguments[0])).startswith(here):
+    path = os.path.abspath(os.fsdecode(arguments[0]))
+    if os.getpid() == main and path.startswith(here) and "__pycache__" not in path:  # which the first run alone writes
         seen += 1
         if seen == last:
             os.killpg(0, signal.SIGKILL)

@@ -23,7 +23,8 @@ from pipeline.tracking.dvc_state import TIMED, read_lock
 
 OWN = (".git", ".dvc", ".venv", ".features", ".fiftyone", "mlartifacts")  # not of the chain, or caches
 MLFLOW = ("mlflow.db", "mlflow.db.lock")
-DATABASES = (".fiftyone", "mlartifacts", "mlflow.db")  # they know the place where they were made, and are made anew
+STORE = ("mlflow.db", "mlartifacts")
+DATABASES = (".fiftyone", *STORE)  # they know the place where they were made, and are made anew
 TEMP = "temp"  # beside the copy
 NOT_KILLED = ("inspect",)  # a database's server is at work for it
 # runs stages.NAME, and ends all of its processes at the event of a number; writes how many there were
@@ -81,10 +82,11 @@ def main() -> None:
 
 def kill_often(copy: Path, stage: str, outs: list[str], kills: int, chance: random.Random, counted: Path) -> list[str]:
     """What was wrong, after which kill."""
+    run(copy, stage, 0, counted)  # the first one fills caches
     events = []
     for gone in (False, True):  # where old outs are there, a stage has more to do
         if gone:
-            remove_outs(copy, outs)
+            remove_outs(copy, stage, outs)
         if code := run(copy, stage, 0, counted):
             last = (copy.parent / "said.log").read_text(errors="replace").splitlines()[-1:]
             return [f"it ends with {code} without a kill: {''.join(last)}"]
@@ -93,7 +95,7 @@ def kill_often(copy: Path, stage: str, outs: list[str], kills: int, chance: rand
     found = []
     for number in range(kills):
         if gone := bool(number % 2):  # as DVC does it before a stage; at other times the old ones are there
-            remove_outs(copy, outs)
+            remove_outs(copy, stage, outs)
         moment, of_all = chance.randint(1, events[gone]), events[gone]
         if run(copy, stage, moment, counted) != -signal.SIGKILL:
             found.append(f"event {moment} of {of_all}: it was not killed")
@@ -111,8 +113,9 @@ def kill_often(copy: Path, stage: str, outs: list[str], kills: int, chance: rand
     return found
 
 
-def remove_outs(copy: Path, outs: list[str]) -> None:
-    for out in outs:
+def remove_outs(copy: Path, stage: str, outs: list[str]) -> None:
+    """And MLflow's store where `stage` has nothing to do while that has its run."""
+    for out in (*outs, *(STORE if stage.startswith("track@") else ())):
         if (copy / out).is_dir():
             shutil.rmtree(copy / out)
         else:

@@ -5,7 +5,7 @@
 PROJECT is one whose chain has run, the smaller the better; it is copied, and the copy killed. A moment is an event at
 which the stage asks the system to open a file for writing, to make, rename or remove something; all its processes end
 at once. Then each file that the stage makes has the bytes of an unbroken run or is not there; the stage is run again,
-all files are those of an unbroken run, and nothing else has stayed in the project.
+all files are those of an unbroken run, and nothing else has stayed in the project or in its folder for temporary files.
 """
 
 import argparse
@@ -23,6 +23,9 @@ from pipeline.tracking.dvc_state import TIMED, read_lock
 
 OWN = (".git", ".dvc", ".venv", ".features", ".fiftyone", "mlartifacts")  # not of the chain, or caches
 MLFLOW = ("mlflow.db", "mlflow.db.lock")
+STORE = ("mlflow.db", "mlartifacts")
+DATABASES = (".fiftyone", *STORE)  # they know the place where they were made, and are made anew
+TEMP = "temp"  # beside the copy
 NOT_KILLED = ("inspect",)  # a database's server is at work for it
 # runs stages.NAME, and ends all of its processes at the event of a number; writes how many there were
 PROGRAM = """
@@ -37,7 +40,8 @@ def event(name, arguments):
             return
     elif name not in ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree"):
         return
-    if os.getpid() == main and os.path.abspath(os.fsdecode(arguments[0])).startswith(here):
+    path = os.path.abspath(os.fsdecode(arguments[0]))
+    if os.getpid() == main and path.startswith(here) and "__pycache__" not in path:  # which the first run alone writes
         seen += 1
         if seen == last:
             os.killpg(0, signal.SIGKILL)
@@ -66,7 +70,8 @@ def main() -> None:
         parser.error(f"--stages {','.join(unknown)}: not in dvc.lock; expected some of {', '.join(lock)}")
     wrong = 0
     with tempfile.TemporaryDirectory() as folder:
-        copy = shutil.copytree(args.project, Path(folder) / "project", symlinks=True)
+        unknown_there = shutil.ignore_patterns(*DATABASES)
+        copy = shutil.copytree(args.project, Path(folder) / "project", symlinks=True, ignore=unknown_there)
         for stage in stages:
             outs = [out["path"] for out in lock[stage]["outs"]]
             found = kill_often(copy, stage, outs, args.kills, chance, Path(folder) / "counted")
@@ -77,10 +82,11 @@ def main() -> None:
 
 def kill_often(copy: Path, stage: str, outs: list[str], kills: int, chance: random.Random, counted: Path) -> list[str]:
     """What was wrong, after which kill."""
+    run(copy, stage, 0, counted)  # the first one fills caches
     events = []
     for gone in (False, True):  # where old outs are there, a stage has more to do
         if gone:
-            remove_outs(copy, outs)
+            remove_outs(copy, stage, outs)
         if code := run(copy, stage, 0, counted):
             last = (copy.parent / "said.log").read_text(errors="replace").splitlines()[-1:]
             return [f"it ends with {code} without a kill: {''.join(last)}"]
@@ -89,7 +95,7 @@ def kill_often(copy: Path, stage: str, outs: list[str], kills: int, chance: rand
     found = []
     for number in range(kills):
         if gone := bool(number % 2):  # as DVC does it before a stage; at other times the old ones are there
-            remove_outs(copy, outs)
+            remove_outs(copy, stage, outs)
         moment, of_all = chance.randint(1, events[gone]), events[gone]
         if run(copy, stage, moment, counted) != -signal.SIGKILL:
             found.append(f"event {moment} of {of_all}: it was not killed")
@@ -107,8 +113,9 @@ def kill_often(copy: Path, stage: str, outs: list[str], kills: int, chance: rand
     return found
 
 
-def remove_outs(copy: Path, outs: list[str]) -> None:
-    for out in outs:
+def remove_outs(copy: Path, stage: str, outs: list[str]) -> None:
+    """And MLflow's store where `stage` has nothing to do while that has its run."""
+    for out in (*outs, *(STORE if stage.startswith("track@") else ())):
         if (copy / out).is_dir():
             shutil.rmtree(copy / out)
         else:
@@ -119,7 +126,9 @@ def run(copy: Path, stage: str, last: int, counted: Path) -> int:
     """The exit code of a stage that is killed at event `last`, or of a whole one."""
     name, _, of_what = stage.partition("@")
     command = [sys.executable, "-c", PROGRAM, str(last), str(counted), name, *filter(None, [of_what])]
-    env = os.environ | {"PYTHONPATH": str(copy)}
+    temp = copy.parent / TEMP
+    temp.mkdir(exist_ok=True)
+    env = os.environ | {"PYTHONPATH": str(copy), "TMPDIR": str(temp)}
     with (copy.parent / "said.log").open("ab") as said:
         process = subprocess.Popen(command, cwd=copy, env=env, stdout=said, stderr=said, start_new_session=True)
         return process.wait()
@@ -137,9 +146,12 @@ def of(found: dict[str, str], out: str) -> list[str]:
 
 
 def entries(copy: Path) -> set[str]:
-    """All names in the project, but for those of caches and of MLflow's files, whose runs have ids of their own."""
+    """All names in the project, but for those of caches and of MLflow's files, whose runs have ids of their own; and
+    those of temporary files.
+    """
     names = (path.relative_to(copy) for path in copy.rglob("*"))
-    return {str(name) for name in names if name.parts[0] not in (*OWN, *MLFLOW) and "__pycache__" not in name.parts}
+    found = {str(name) for name in names if name.parts[0] not in (*OWN, *MLFLOW) and "__pycache__" not in name.parts}
+    return found | {str(path.relative_to(copy.parent)) for path in (copy.parent / TEMP).rglob("*")}
 
 
 if __name__ == "__main__":

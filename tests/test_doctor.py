@@ -20,6 +20,7 @@ from pipeline.tracking.doctor import Broken, examine
 from pipeline.tracking.dvc_state import stale_files
 
 RUN = "herd"
+LOST = "not all of it is in DVC's cache"
 
 
 @pytest.fixture(scope="module")
@@ -99,9 +100,22 @@ def test_without_a_list_in_the_cache_the_folder_is_named(project: Path) -> None:
     rot(project / f"exports/{RUN}/{RUN}.onnx")
     shutil.rmtree(project / f"data/ingested/{RUN}")
     assert [(broken.path, broken.found) for broken in examine(project)] == [
-        (f"data/ingested/{RUN}", f"missing; ingest@{RUN} made it"),
-        (f"exports/{RUN}", f"other files than export@{RUN} made"),
+        (f"data/ingested/{RUN}", f"missing; ingest@{RUN} made it; {LOST}"),
+        (f"exports/{RUN}", f"other files than export@{RUN} made; {LOST}"),
     ]
+
+
+def test_what_the_cache_has_lost_too_is_named_and_made_anew(project: Path) -> None:
+    rot(project / f"exports/{RUN}/{RUN}.onnx")
+    lost = cached(project, f"the weights of {RUN}")
+    content = lost.read_bytes()
+    lost.unlink()
+    [broken] = examine(project)
+    assert broken.found == f"other bytes than export@{RUN} made: {RUN}.onnx; {LOST}"
+    assert broken.cure == f"`dvc repro --force --single-item export@{RUN}` makes it anew"
+    lost.write_bytes(content)
+    [broken] = examine(project)
+    assert LOST not in broken.found
 
 
 def test_a_rotten_run_is_not_tracked(project: Path) -> None:
@@ -243,3 +257,14 @@ def test_a_project_that_is_whole_is_said_to_be(
     monkeypatch.chdir(template)
     main(["doctor"])
     assert capsys.readouterr().out == "all files are what was written\n"
+
+
+def test_where_nothing_is_made_yet_nothing_is_called_whole(
+    bare: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(bare)
+    for lock in (None, "schema: '2.0'\nstages: {}\n"):
+        if lock:
+            (bare / "dvc.lock").write_text(lock)
+        main(["doctor"])
+        assert capsys.readouterr().out == "nothing is made yet here; `pocketlens repro` runs the chain\n"

@@ -277,3 +277,15 @@ def test_a_hard_link_of_a_link_is_one_of_its_file(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("cache/a")
     link_or_copy(tmp_path / "a", tmp_path / "b")
     assert not (tmp_path / "b").is_symlink() and (tmp_path / "b").samefile(tmp_path / "cache/a")
+
+
+def test_who_looks_whether_a_folder_is_in_use_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `doctor` does; it has its lock for a moment."""
+    (tmp_path / ".herd.unfinished").mkdir()
+    looks = os.open(tmp_path / ".herd.unfinished", os.O_RDONLY)
+    sole_module.fcntl.flock(looks, sole_module.fcntl.LOCK_SH)
+    monkeypatch.setattr("time.sleep", lambda _: sole_module.fcntl.flock(looks, sole_module.fcntl.LOCK_UN))
+    with new_folder(tmp_path / "herd") as folder:
+        (folder / "a").touch()
+    os.close(looks)
+    assert (tmp_path / "herd/a").is_file()

@@ -20,6 +20,11 @@ Path("out").mkdir(exist_ok=True)
 Path(".made").write_text("cow")
 os.replace(".made", "out/made")
 """
+LEAVES = f"""
+import tempfile
+{RIGHT}
+open(tempfile.mkstemp()[0], "w").close()
+"""
 FAILS = "import os; os._exit(3)"
 
 
@@ -37,6 +42,12 @@ def killed(project: Path, program: str) -> list[str]:
 
 def test_a_stage_that_is_right_is_said_to_be(project: Path) -> None:
     assert killed(project, RIGHT) == []
+
+
+def test_temporary_files_that_pile_up_are_named(project: Path) -> None:
+    found = killed(project, LEAVES)
+    assert found
+    assert all("stays: temp/tmp" in line for line in found)
 
 
 def test_a_stage_that_fails_is_named_also_where_it_says_nothing(project: Path) -> None:

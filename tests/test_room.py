@@ -9,13 +9,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+from pydantic import TypeAdapter
 from test_train import PLACES, pictures, run
 
+from pipeline.augment.offline import augment_dataset
+from pipeline.augment.params import AugmentParams
 from pipeline.core.boundary import exit_code
 from pipeline.core.errors import InputError
 from pipeline.core.files import new_folder, write_text
 from pipeline.core.room import is_full
 from pipeline.core.sample import Dataset, read_samples
+from pipeline.datasets.ingest.ingest import ingest
+from pipeline.datasets.params import AnyDataset
 from pipeline.export import calibration, export
 from pipeline.training.train import make_spec, train_run
 
@@ -31,6 +37,32 @@ def test_training_asks_for_room_before_its_first_epoch(tmp_path: Path, monkeypat
     with pytest.raises(InputError, match=r"resume/r/\w+: 1\.0 MB are free on its disk; expected \d+\.\d MB; make room"):
         train_run("r", run(epochs=1), *[tmp_path / name for name in PLACES], workers=0)
     assert not (tmp_path / "model").exists()
+
+
+def test_ingest_and_augment_ask_for_room_before_their_first_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(12):
+        place = tmp_path / "source" / ("red" if number % 2 else "blue") / f"{number}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(number).integers(0, 256, (80, 80, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(place)
+    said = {"format": "folder", "path": str(tmp_path / "source"), "labels": str(tmp_path / "source"), "max_side": 64}
+    params = TypeAdapter(AnyDataset).validate_python(said | {"splits": {"val": 0.2, "test": 0.2}})
+    places = tmp_path / "ingested", tmp_path / "reports"
+    least = 12 * 64 * 64 // 8
+    free = SimpleNamespace(free=least - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+    with pytest.raises(InputError, match=r"ingested: 0\.0 MB are free on its disk; expected 0\.0 MB; make room on the"):
+        ingest("set", params, *places)
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+    free.free = least
+    assert ingest("set", params, *places)["kept"] == 12
+    train = read_samples(tmp_path / "ingested/train")
+    free.free = 2 * len(train) * 64 * 64 // 8 - 1
+    with pytest.raises(InputError, match=r"augmented: 0\.0 MB are free on its disk"):
+        augment_dataset(places[0], tmp_path / "augmented", places[1], AugmentParams(copies=2))
+    assert not (tmp_path / "augmented").exists()
 
 
 def test_images_to_calibrate_with_have_room_or_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ import os
 import resource
 import subprocess
 import sys
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,12 @@ from conftest import ROOT
 
 from pipeline.config.params import read_params
 from pipeline.core.errors import InputError
-from pipeline.core.files import read_figures
+from pipeline.core.lines import read_figures, read_rows
+from pipeline.core.sample import read_samples
 from pipeline.core.yaml_text import yaml_value
+from pipeline.datasets.formats import deeplabcut, landmarks_csv, open_images, split_lists
+from pipeline.datasets.ingest.record import read_record
+from pipeline.datasets.params import SplitParams
 
 MEMORY, SECONDS = 4 << 30, 30  # of address space, in which the interpreter and its libraries have 2; of the processor
 TENTHS = "".join(f"  a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 6))
@@ -113,3 +119,54 @@ def test_aliases_are_no_deeper_than_brackets() -> None:
     with pytest.raises(InputError, match="more than 100 levels"):
         yaml_value(chain, "data.yaml")
     yaml_value("".join(chain.splitlines(keepends=True)[:90]), "data.yaml")
+
+
+def reads_table(file: Path) -> object:
+    return landmarks_csv._rows(file)
+
+
+def reads_boxes(file: Path) -> object:
+    return list(open_images._rows(file))
+
+
+def reads_animals(file: Path) -> object:
+    return deeplabcut._table(file)
+
+
+def reads_record(file: Path) -> object:
+    return read_record(file, SplitParams())
+
+
+def reads_samples(file: Path) -> object:
+    (file.parent / "metadata.jsonl").symlink_to(file)
+    return read_samples(file.parent)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [read_rows, reads_table, reads_boxes, reads_animals, reads_record, reads_samples, split_lists._entries],
+)
+def test_a_line_of_200_megabytes_is_refused_before_it_is_read(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    """In memory that is a small share of it: the file has holes, which are read as zeros."""
+    file = tmp_path / "table.csv"
+    file.write_text("file,split\n")
+    with file.open("r+b") as opened:
+        opened.truncate(200_000_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match=r"(table\.csv|metadata\.jsonl):2: a line of more than 16 MB"):
+            read(file)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_count_by_any_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    monkeypatch.setattr("pipeline.core.lines.LONGEST_LINE", 100)
+    monkeypatch.setattr("pipeline.core.lines.PART", 7)
+    (tmp_path / "a.txt").write_text(f"{'a' * 100}{end}" * 3, newline="")
+    assert read_rows(tmp_path / "a.txt") == f"{'a' * 100}\n" * 3
+    (tmp_path / "a.txt").write_text(f"{'a' * 100}{end}{'a' * 101}", newline="")
+    with pytest.raises(InputError, match="a line of more than"):
+        read_rows(tmp_path / "a.txt")

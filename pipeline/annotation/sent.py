@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import InputError
-from pipeline.core.files import read_text, write_text
+from pipeline.core.files import write_text
+from pipeline.core.lines import read_rows
 from pipeline.core.sample import Sample
 
 
@@ -54,7 +55,7 @@ def read_sent(path: Path) -> dict[str, Sent]:
     rows: dict[str, Sent] = {}
     if not path.exists():
         return rows
-    text = read_text(path)
+    text = read_rows(path)
     for number, line in enumerate(text.removesuffix("\n").split("\n") if text else [], 1):
         try:
             row = Sent.from_json(json.loads(line))

@@ -19,6 +19,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import link_or_copy, new_folder, write_json
 from pipeline.core.image_file import open_image
 from pipeline.core.parallel import each, own_place
+from pipeline.core.room import least_of_image, need_room
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples, write_dataset, write_samples
 from pipeline.core.seeds import derived_seed
 
@@ -57,6 +58,8 @@ def augment_dataset(
     if params.policy != "none" and not augment.mirrors:
         tqdm.write(f"{dataset.name}: {unpaired(dataset)}")
     _stay_inside(ingested / "train", samples)
+    originals = sum(least_of_image(ingested / "train" / s.file_name, s.width * s.height) for s in samples)
+    need_room(out, originals * (params.copies + bool(filters)))
     key = f"datasets.{dataset.name}.augment.policy"
     tested = self_test(augment, samples, params.seed, lambda s: _pixels(_found(ingested / "train", s)), key)
     with new_folder(out) as folder:

@@ -51,14 +51,16 @@ def missing(_args: argparse.Namespace) -> None:
 
 def doctor(_args: argparse.Namespace) -> None:
     from pipeline.core.errors import shown
-    from pipeline.tracking.doctor import examine
+    from pipeline.tracking.doctor import examine, is_made
 
     found = examine(Path.cwd())
     for broken in found:
         print(shown(f"{broken.path}: {broken.found}; {broken.cure}"))
-    print(f"{len(found)} broken" if found else "all files are what was written")
     if found:
+        print(f"{len(found)} broken")
         sys.exit(1)
+    made = is_made(Path.cwd())
+    print("all files are what was written" if made else "nothing is made yet here; `pocketlens repro` runs the chain")
 
 
 def track(_args: argparse.Namespace) -> None:

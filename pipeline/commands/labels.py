@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.commands.common import DATABASE, check_ingested
 from pipeline.core.errors import InputError
-from pipeline.core.files import read_text
+from pipeline.core.lines import read_rows
 
 if TYPE_CHECKING:
     from pipeline.annotation.cvat_server import Cvat
@@ -145,7 +145,7 @@ def _ids(file: Path | None) -> list[str] | None:
     """One per line of a file, or of what is piped in."""
     if file is None:
         return None
-    text = sys.stdin.read() if str(file) == "-" else read_text(file)
+    text = sys.stdin.read() if str(file) == "-" else read_rows(file)
     return [line for line in text.split("\n") if line.strip()]  # an id may end in a blank
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.core.errors import InputError, without_password
+from pipeline.core.scratch import scratch, shared_folder
 from pipeline.core.sole import unlink_planted
 
 if TYPE_CHECKING:
@@ -100,7 +101,8 @@ def exit_code(body: Callable[[], object], speaks: bool = True) -> int:
         said = f"the folder that this was started in: {error.strerror}; change into the project's"
         return _failed(said if speaks else "")
     try:
-        body()
+        with scratch():
+            body()
         sys.stdout.flush()  # here, where it can be said that it fails
     except InputError as error:
         return _failed(str(error) if speaks else "")
@@ -237,7 +239,9 @@ def _write_log(error: BaseException, folder: Path) -> Path | None:
         with suppress(OSError):  # a full disk takes the name and no content
             if not log.stat().st_size:
                 log.unlink()
-    with suppress(OSError), tempfile.NamedTemporaryFile(prefix="pocketlens-", suffix=".log", delete=False) as file:
-        file.write(data)
-        return Path(file.name)
+    with suppress(OSError):
+        handle, name = tempfile.mkstemp(prefix="pocketlens-", suffix=".log", dir=shared_folder())  # it stays
+        os.close(handle)
+        Path(name).write_bytes(data)
+        return Path(name)
     return None

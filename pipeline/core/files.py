@@ -1,7 +1,6 @@
 """Files that are either finished or not there: everything is written beside its place and moved in at the end."""
 
 import codecs
-import csv
 import hashlib
 import json
 import os
@@ -152,25 +151,6 @@ def read_text(path: Path | str) -> str:
         where = len(mark) + len(text[:place].encode(encoding))
         raise InputError(f"{path}: not UTF-8 text{wide} (byte {where} is zero)")
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
-
-
-def read_figures(path: Path | str) -> list[dict[str, float]]:
-    """The rows of a CSV file of numbers below its heading. Raises InputError if it is missing or a cell is no number.
-
-    >>> from tempfile import TemporaryDirectory
-    >>> with TemporaryDirectory() as folder:
-    ...     write_text(f"{folder}/history.csv", "epoch,train_loss\\n0,1.5\\n")
-    ...     read_figures(f"{folder}/history.csv")
-    [{'epoch': 0.0, 'train_loss': 1.5}]
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; `dvc repro` makes it, `dvc checkout` or `dvc pull` brings it back")
-    try:
-        rows = csv.DictReader(read_text(path).splitlines())
-        return [{key: float(cell) for key, cell in row.items()} for row in rows]
-    except (TypeError, ValueError, csv.Error) as error:
-        raise InputError(f"{path}: expected a number in each cell: {error}") from None
 
 
 def write_json(path: Path | str, value: Any) -> None:

@@ -16,7 +16,8 @@ import numpy as np
 from PIL import Image
 
 from pipeline.core.errors import InputError
-from pipeline.core.files import read_text, write_text
+from pipeline.core.files import write_text
+from pipeline.core.lines import read_rows
 from pipeline.core.sample import ABSENT, HIDDEN, VISIBLE, Object, Sample
 
 STATES = ("labelled", "empty", "skipped", "untouched", "excluded")
@@ -167,7 +168,7 @@ def read_layer(path: Path | str) -> list[Statement]:
     [('1', 'empty')]
     """
     statements: dict[str, Statement] = {}
-    text = read_text(path)
+    text = read_rows(path)
     for number, line in enumerate(text.removesuffix("\n").split("\n") if text else [], 1):
         try:
             statement = Statement.from_json(json.loads(line))

@@ -10,6 +10,7 @@ from pipeline.core.boundary import FULL, ROOM, SHARED
 from pipeline.core.errors import InputError
 from pipeline.core.files import naming
 
+PIXELS_A_BYTE = 8  # of photos at a quality of 95, few of which take less
 ON_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -22,6 +23,19 @@ def need_room(place: Path, size: int) -> None:
     free = shutil.disk_usage(there).free
     if free < size:
         raise InputError(f"{place}: {free / 1e6:.1f} MB are free on its disk; expected {size / 1e6:.1f} MB; {ROOM}")
+
+
+def least_of_image(file: Path, pixels: int) -> int:
+    """The bytes that an image of `file` takes at least, written anew as a good JPEG of so many pixels; 0 where the file
+    is not there.
+
+    >>> least_of_image(Path("no such file"), 64 * 64)
+    0
+    """
+    try:
+        return min(file.stat().st_size, pixels // PIXELS_A_BYTE)
+    except OSError:
+        return 0
 
 
 def take_room(path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json, write_json, write_text
+from pipeline.core.lines import check_lines
 from pipeline.core.names import check_labels, check_name
 
 SPLITS = ("train", "val", "test")
@@ -184,6 +185,7 @@ def read_samples(folder: Path | str) -> list[Sample]:
         raise InputError(f"{path}: no such file; expected one line of JSON per image")
     samples = []
     # not splitlines: a JSON string may hold U+2028, which it splits at
+    check_lines(path)
     lines = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines[:-1] if lines[-1] == b"" else lines, 1):
         try:

@@ -17,6 +17,7 @@ except ImportError:  # on Windows
     fcntl = None  # type: ignore[assignment]
 
 WAIT_S = 20.0  # for another process that writes the same file: most take less than one
+MOMENT_S = 0.5  # in which who only looks whether a folder is in use has looked
 LOOK_S = 0.02
 HERE, EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 
@@ -221,8 +222,11 @@ def _held(place: Path) -> int | None:
     """
     if fcntl is None:
         return -1
+    until = time.monotonic() + MOMENT_S
     with suppress(FileNotFoundError):
-        return _locked(place, os.O_RDONLY | os.O_DIRECTORY)
+        while (handle := _locked(place, os.O_RDONLY | os.O_DIRECTORY)) is None and time.monotonic() < until:
+            time.sleep(LOOK_S)
+        return handle
     return None
 
 

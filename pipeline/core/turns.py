@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pipeline.core.errors import InputError
+from pipeline.core.scratch import shared_folder
 
 TURN_S = 60.0
 
@@ -39,4 +39,4 @@ def _lock_file(path: Path) -> Path:
     """In the project's .dvc/tmp, which git does not see; without DVC in the folder for temporary files."""
     name = f"pocketlens-{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}.lock"
     project = next((folder for folder in path.parents if (folder / ".dvc/config").is_file()), None)
-    return project / ".dvc/tmp" / name if project else Path(tempfile.gettempdir(), name)
+    return project / ".dvc/tmp" / name if project else shared_folder() / name

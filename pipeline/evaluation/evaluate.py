@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.core.calibrated import calibrated
 from pipeline.core.errors import InputError
-from pipeline.core.files import new_folder, read_figures, write_json, write_text
+from pipeline.core.files import new_folder, write_json, write_text
+from pipeline.core.lines import read_figures
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples, seen_from, write_dataset, write_samples
 from pipeline.evaluation.batch import batch_sheet
 from pipeline.evaluation.choosing import choose_on_val

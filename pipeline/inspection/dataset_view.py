@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.core.errors import InputError
-from pipeline.core.files import read_text
+from pipeline.core.lines import read_rows
 from pipeline.core.sample import SPLITS, Dataset, Sample, read_dataset, read_samples
 from pipeline.core.tables import of_cell
 from pipeline.inspection.edits import Labels
@@ -185,7 +185,7 @@ def read_mistakes(file: Path) -> dict[str, dict[str, Any]]:
 
 
 def _rows(file: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    reader = csv.DictReader(io.StringIO(read_text(file), newline=""))
+    reader = csv.DictReader(io.StringIO(read_rows(file), newline=""))
     rows = list(reader)
     if missing := [name for name in columns if name not in (reader.fieldnames or ())]:
         raise InputError(f"{file}: no column {missing[0]}; expected {','.join(columns)}")

@@ -7,8 +7,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.core import errors
-from pipeline.core.files import read_figures, read_json, write_text
+from pipeline.core.files import read_json, write_text
 from pipeline.core.image_file import open_image
+from pipeline.core.lines import read_figures
 from pipeline.core.revision import git_revision
 from pipeline.core.sample import Dataset, read_dataset, read_samples
 from pipeline.core.spec import ModelSpec, read_spec

@@ -78,9 +78,17 @@ def examine(project: Path) -> list[Broken]:
                 wrong[out.path] = said
         except OSError as error:
             barred.append(_barred(out.path, error))
-    found += [Broken(out.path, wrong[out.path], _cure(out, cache, rotten)) for out in outs if out.path in wrong]
+    for out in outs:
+        if said := wrong.get(out.path):
+            lost = "; not all of it is in DVC's cache" if _is_lost(out, cache) else ""
+            found.append(Broken(out.path, f"{said}{lost}", _cure(out, cache, rotten)))
     found += [_of_cache(project, cache, name, outs, wrong) for name in sorted(rotten)]
     return [*found, *barred, *_databases(project), *_checkpoints(project), *_left(project)]
+
+
+def is_made(project: Path) -> bool:
+    """Whether dvc.lock, or what of it can be read, knows a stage that has run."""
+    return (project / "dvc.lock").exists() and bool(read_lock(project))
 
 
 def _outs(project: Path) -> list[_Out]:
@@ -205,10 +213,15 @@ def _cure(out: _Out, cache: Path | None, rotten: set[str]) -> str:
         return again
     if rotten & {*listed.values()}:  # DVC keeps a file of the cache that is there, whatever its bytes are
         return "with that of its file in DVC's cache, below"
-    whole = all((cache / md5[:2] / md5[2:]).is_file() for md5 in listed.values())
     # DVC, which looks at times, takes what has rotted for up to date
     back = f"{_told('rm -rf', out.path)}, then {_told('dvc checkout', out.path)} brings it back"
-    return back if whole else again
+    return again if _is_lost(out, cache) else back
+
+
+def _is_lost(out: _Out, cache: Path | None) -> bool:
+    """Whether DVC's cache has not got each of its files."""
+    listed = _listed(cache, out.md5) if out.md5.endswith(".dir") else {out.path: out.md5}
+    return not cache or listed is None or not all((cache / md5[:2] / md5[2:]).is_file() for md5 in listed.values())
 
 
 def _of_cache(project: Path, cache: Path | None, name: str, outs: list[_Out], wrong: dict[str, str]) -> Broken:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.files import read_figures, read_json
+from pipeline.core.files import read_json
+from pipeline.core.lines import read_figures
 from pipeline.core.params import flat
 from pipeline.core.revision import git_revision
 from pipeline.tracking.dvc_state import OF_DATASET, OF_RUN, RunState

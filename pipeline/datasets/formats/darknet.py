@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import InputError
-from pipeline.core.files import read_text
+from pipeline.core.lines import read_rows
 from pipeline.datasets.formats.keys import class_list
 from pipeline.datasets.formats.split_lists import SplitList
 
@@ -55,7 +55,7 @@ def labels_of(data: Data) -> list[str]:
 
 
 def _values(file: Path) -> dict[str, str]:
-    lines = (line.partition("=") for line in read_text(file).split("\n") if not line.lstrip().startswith(("#", ";")))
+    lines = (line.partition("=") for line in read_rows(file).split("\n") if not line.lstrip().startswith(("#", ";")))
     return {key.strip().lower(): value.strip() for key, mark, value in lines if mark}
 
 

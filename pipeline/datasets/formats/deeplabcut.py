@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import InputError
-from pipeline.core.files import read_text
+from pipeline.core.lines import read_rows
 from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.image_index import ImageIndex, one_form
 from pipeline.datasets.formats.points import LandmarkOptions, Point, name_points, object_of
@@ -152,7 +152,7 @@ def _tables(path: Path, labels: Path, reading: Reading) -> list[Table]:
 
 
 def _table(file: Path) -> Table:
-    reader = csv.reader(io.StringIO(read_text(file), newline=""), skipinitialspace=True)
+    reader = csv.reader(io.StringIO(read_rows(file), newline=""), skipinitialspace=True)
     try:
         rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
     except csv.Error as error:

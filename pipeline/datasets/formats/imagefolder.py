@@ -19,7 +19,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from pipeline.core.errors import InputError
-from pipeline.core.files import each_key_once, read_text
+from pipeline.core.files import each_key_once
+from pipeline.core.lines import read_rows
 from pipeline.core.params import Block
 from pipeline.core.sample import Object, Sample
 from pipeline.datasets.formats import class_names, samples
@@ -135,7 +136,7 @@ def _tables(labels: Path) -> list[Path]:
 
 def _rows(table: Path, reading: Reading, where: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """The rows with their lines; one that is no JSON object is a problem."""
-    text = read_text(table)
+    text = read_rows(table)
     if table.suffix.lower() == ".csv":
         yield from _csv_rows(table, text)
         return

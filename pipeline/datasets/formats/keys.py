@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import InputError, shown
-from pipeline.core.files import read_text
+from pipeline.core.lines import read_rows
 from pipeline.datasets.formats.reading import label_text
 
 
@@ -56,7 +56,7 @@ def class_names(labels: Sequence[object], where: str) -> list[str]:
 
 def class_list(file: Path) -> list[str]:
     """The names of classes in a file, a name a line. Raises InputError for an empty line before the last name."""
-    return class_names([line.strip() for line in read_text(file).rstrip().split("\n")], str(file))
+    return class_names([line.strip() for line in read_rows(file).rstrip().split("\n")], str(file))
 
 
 def refuse_twice(names: Iterable[str], where: str, what: str) -> None:

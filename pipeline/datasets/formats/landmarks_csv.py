@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.core.errors import InputError
-from pipeline.core.files import read_text
+from pipeline.core.lines import read_rows
 from pipeline.core.sample import SPLITS
 from pipeline.datasets.formats.deeplabcut import is_deeplabcut
 from pipeline.datasets.formats.format import Format
@@ -129,7 +129,7 @@ def _tables(labels: Path, images: ImageIndex) -> list[Table]:
 
 
 def _rows(file: Path) -> list[tuple[int, list[str]]]:
-    reader = csv.reader(io.StringIO(read_text(file), newline=""), skipinitialspace=True)
+    reader = csv.reader(io.StringIO(read_rows(file), newline=""), skipinitialspace=True)
     try:
         return [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
     except csv.Error as error:

@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import InputError
+from pipeline.core.lines import check_lines
 from pipeline.core.params import Block
 from pipeline.core.sample import SPLITS, Object
 from pipeline.datasets.formats.format import Format
@@ -113,6 +114,7 @@ def _header(file: Path) -> list[str]:
 def _rows(file: Path, header: list[str] | None = None) -> Iterator[tuple[int, dict[str, str]]]:
     """Line and cells by column. Raises InputError naming the line that is not CSV, or not UTF-8."""
     line = 0
+    check_lines(file)
     try:
         with file.open(encoding="utf-8-sig", newline="") as opened:
             reader = csv.reader(opened)

@@ -15,7 +15,7 @@ import re
 from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import InputError
-from pipeline.core.files import read_text
+from pipeline.core.lines import read_rows
 from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.image_index import ImageIndex
 from pipeline.datasets.formats.points import UNSET, LandmarkOptions, Point, is_labelled, name_points, object_of, usual
@@ -113,7 +113,7 @@ def parse(text: str) -> list[Point]:
 
 def _points_of(file: Path, where: str, reading: Reading) -> list[Point] | None:
     try:
-        return parse(read_text(file))
+        return parse(read_rows(file))
     except InputError as error:
         reading.problems.append(Problem(where, "", "bad_text", str(error).removeprefix(f"{file}: ")))
     except ValueError as error:

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from pipeline.core.errors import InputError
-from pipeline.core.files import read_text
+from pipeline.core.lines import read_rows
 from pipeline.core.sample import SPLITS
 from pipeline.datasets.formats.image_index import one_form
 from pipeline.datasets.formats.reading import (
@@ -111,7 +111,7 @@ class Ends:
 
 def _entries(file: Path) -> list[str]:
     """The names in a list, one a line. Raises InputError if it is no text."""
-    lines = (line.strip() for line in read_text(file).split("\n"))
+    lines = (line.strip() for line in read_rows(file).split("\n"))
     return [line[1:-1] if len(line) > 2 and line[0] == line[-1] == '"' else line for line in lines if line]
 
 

@@ -15,7 +15,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse
 
 from pipeline.core.errors import InputError
-from pipeline.core.files import read_text
+from pipeline.core.lines import read_rows
 from pipeline.core.sample import Object
 from pipeline.datasets.formats.format import Format, NoOptions
 from pipeline.datasets.formats.image_index import ImageIndex, one_form
@@ -265,7 +265,7 @@ def _listed(file: Path, used: set[str]) -> list[str]:
     """The classes in a labelmap.txt, as CVAT and Datumaro have it; none without. That of masks for nothing is none."""
     if not file.is_file():
         return []
-    rows = [line.rsplit(":", 3) for line in read_text(file).split("\n") if line.strip() != LABELMAP_HEAD]
+    rows = [line.rsplit(":", 3) for line in read_rows(file).split("\n") if line.strip() != LABELMAP_HEAD]
     names = {label_text(row[0]): row[1] for row in rows if len(row) == 4 and row[0]}
     return [name for name, color in names.items() if name in used or (name, color) != ("background", "0,0,0")]
 

@@ -13,7 +13,7 @@ from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import InputError, shown
-from pipeline.core.files import read_text
+from pipeline.core.lines import read_rows
 from pipeline.datasets.formats.format import Format, NoOptions
 from pipeline.datasets.formats.image_index import ImageIndex, one_form
 from pipeline.datasets.formats.keys import one_key_each
@@ -122,7 +122,7 @@ def recognize(path: Path, labels: Path) -> str | None:
 
 def _like_labels(file: Path) -> bool:
     try:
-        words = read_text(file).split("\n")[0].split()
+        words = read_rows(file).split("\n")[0].split()
         return len(words) >= 5 and all(map(math.isfinite, map(float, words)))
     except (InputError, ValueError):
         return False
@@ -163,7 +163,7 @@ def _places(name: str, images: ImageIndex) -> list[str]:
 def _read_lines(file: Path, where: str, candidate: Candidate, names: Names, reading: Reading) -> bool:
     """Whether the file is text: without it nobody knows what is in the image."""
     try:
-        lines = read_text(file).split("\n")
+        lines = read_rows(file).split("\n")
     except InputError as error:
         reading.problems.append(Problem(candidate.name, where, "bad_text", str(error).removeprefix(f"{file}: ")))
         return False

@@ -10,6 +10,7 @@ from uuid import uuid4
 from pipeline.core.errors import InputError, without_password
 from pipeline.core.files import new_folder, write_json, write_text
 from pipeline.core.parallel import each
+from pipeline.core.room import least_of_image, need_room
 from pipeline.core.sample import SPLITS, Dataset, Sample, write_dataset, write_samples
 from pipeline.datasets.formats.reading import Problem, Reading
 from pipeline.datasets.ingest.divide import divide
@@ -41,6 +42,7 @@ def ingest(
     """
     layers = read_layers(name, params, labels)
     reading = _read(name, params, report_folder)
+    need_room(data_folder, _least(reading, params.max_side))
     with new_folder(data_folder) as folder:
         # here, and written here: a second run at the same time is refused
         record = read_record(record_file, params.splits) if record_file else Record()
@@ -73,6 +75,12 @@ def ingest(
         if record_file:
             write_record(record_file, divided.record)
     return summary
+
+
+def _least(reading: Reading, max_side: int) -> int:
+    """The bytes that its images and frames take at least; of the crops of one file as of one."""
+    frames = {candidate.file: candidate.frames or 1 for candidate in reading.candidates}
+    return sum(least_of_image(file, count * max_side**2) for file, count in frames.items())
 
 
 def _write(folder: Path, images: Path, samples: list[Sample], dataset: Dataset) -> None:

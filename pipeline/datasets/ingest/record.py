@@ -10,7 +10,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from pipeline.core.errors import InputError, shown
-from pipeline.core.files import read_text, write_text
+from pipeline.core.files import write_text
+from pipeline.core.lines import read_rows
 from pipeline.core.sample import SPLITS, Sample
 from pipeline.datasets.formats.reading import Problem
 from pipeline.datasets.ingest.settled import Recorded
@@ -112,7 +113,7 @@ def read_record(path: Path, params: SplitParams) -> Record:
     """
     if not path.exists():
         return Record()
-    table = csv.reader(io.StringIO(read_text(path)), strict=True)
+    table = csv.reader(io.StringIO(read_rows(path)), strict=True)
     try:
         rows = _rows(table)
     except (ValueError, csv.Error) as error:

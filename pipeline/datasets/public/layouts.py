@@ -6,7 +6,8 @@ from itertools import zip_longest
 from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import InputError
-from pipeline.core.files import read_json, read_text, write_json, write_text
+from pipeline.core.files import read_json, write_json, write_text
+from pipeline.core.lines import read_rows
 from pipeline.datasets.public.fetch import Downloads, RemoteFile
 from pipeline.datasets.public.unpack import members, unpack
 
@@ -50,7 +51,7 @@ def ucf101(clips: RemoteFile, lists: RemoteFile) -> Bring:
             where.parent.replace(folder / "ucfTrainTestlist")
         split_of = {}
         for split in ("train", "test"):
-            for line in read_text(folder / f"ucfTrainTestlist/{split}list01.txt").split("\n"):
+            for line in read_rows(folder / f"ucfTrainTestlist/{split}list01.txt").split("\n"):
                 if line.strip():
                     split_of[line.split()[0]] = split
         wanted = first(split_of, most, split_of.__getitem__, lambda name: name.split("/")[0])
@@ -103,7 +104,7 @@ def oxford_pets(images: RemoteFile, annotations: RemoteFile) -> Bring:
         unpack(downloads.get(annotations), folder, _without_hidden)
         split_of = {}
         for split, file in (("train", "trainval"), ("test", "test")):
-            for line in read_text(folder / f"annotations/{file}.txt").split("\n"):
+            for line in read_rows(folder / f"annotations/{file}.txt").split("\n"):
                 if line.strip():
                     split_of[line.split()[0]] = split
         wanted = first(split_of, most, split_of.__getitem__, _breed)
@@ -144,7 +145,7 @@ def voc(*archives: RemoteFile) -> Bring:
         for file in files:
             unpack(file, folder, lambda name: name if _in_main(name) and PurePosixPath(name).name in lists else None)
         for listed in folder.glob("VOCdevkit/*/ImageSets/Main/*.txt"):
-            wanted |= set(sorted(read_text(listed).split())[:most])
+            wanted |= set(sorted(read_rows(listed).split())[:most])
         for file in files:
             unpack(file, folder, lambda name: name if _of_image(name) and PurePosixPath(name).stem in wanted else None)
 

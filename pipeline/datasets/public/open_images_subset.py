@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import new_file, write_text
+from pipeline.core.lines import check_lines
 from pipeline.datasets.public.fetch import Downloads, RemoteFile
 from pipeline.datasets.public.layouts import Bring
 from pipeline.datasets.public.unpack import set_aside
@@ -46,6 +47,7 @@ def _rows(file: Path, label: str, most: int | None) -> tuple[list[list[str]], li
     """The header and the rows of `most` images with the class, and as many ids of images without it, in the order of
     the file, which has the rows of an image together. Raises InputError for a file or row that is not one of boxes.
     """
+    check_lines(file)
     with file.open(encoding="utf-8", errors="replace", newline="") as text:
         reader = csv.reader(text)
         header = next(reader, [])

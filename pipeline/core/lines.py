@@ -1,0 +1,67 @@
+"""Files of lines: tables and lists. A line is of bounded length, so that one of hundreds of megabytes is refused
+before it is in memory, where csv would take many times its size.
+"""
+
+import csv
+from pathlib import Path
+
+from pipeline.core.errors import InputError
+from pipeline.core.files import read_text
+
+LONGEST_LINE = 16 << 20  # bytes: a table of 10,000 landmarks has 1 MB
+PART = 1 << 20
+
+
+def check_lines(path: Path | str) -> None:
+    """Raises InputError naming the first line that is longer than LONGEST_LINE; of a file that is missing nothing.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "images.txt").write_text("1.jpg\\n2.jpg\\n")
+    ...     check_lines(f"{folder}/images.txt")
+    """
+    number, length = 1, 0
+    path = Path(path)
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        while part := file.read(PART):
+            ends = part.replace(b"\r", b"\n")  # as ends of lines were on a Mac
+            length += ends.find(b"\n") if b"\n" in ends else len(ends)
+            if length > LONGEST_LINE:
+                found = f"a line of more than {LONGEST_LINE >> 20} MB"
+                raise InputError(f"{path}:{number}: {found}; expected a file of lines, each shorter")
+            if b"\n" in ends:
+                number, length = number + part.count(b"\n"), len(ends) - ends.rfind(b"\n") - 1
+
+
+def read_rows(path: Path | str) -> str:
+    """`read_text` of a file of lines. Raises InputError as that does, and as `check_lines`.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "images.txt").write_text("1.jpg\\n2.jpg\\n")
+    ...     read_rows(f"{folder}/images.txt")
+    '1.jpg\\n2.jpg\\n'
+    """
+    check_lines(path)
+    return read_text(path)
+
+
+def read_figures(path: Path | str) -> list[dict[str, float]]:
+    """The rows of a CSV file of numbers below its heading. Raises InputError if it is missing or a cell is no number.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write_text(f"{folder}/history.csv", "epoch,train_loss\\n0,1.5\\n")
+    ...     read_figures(f"{folder}/history.csv")
+    [{'epoch': 0.0, 'train_loss': 1.5}]
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; `dvc repro` makes it, `dvc checkout` or `dvc pull` brings it back")
+    try:
+        rows = csv.DictReader(read_rows(path).splitlines())
+        return [{key: float(cell) for key, cell in row.items()} for row in rows]
+    except (TypeError, ValueError, csv.Error) as error:
+        raise InputError(f"{path}: expected a number in each cell: {error}") from None

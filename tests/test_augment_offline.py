@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.augment.offline import augment_dataset
 from pipeline.augment.params import AugmentParams
-from pipeline.augment.policies import POLICIES, Row, augmenter
+from pipeline.augment.policies import POLICIES, Augment, Row, augmenter
 from pipeline.augment.policies.policy import BORDER, Pixels, Points, Policy
 from pipeline.augment.policies.selftest import self_test
 from pipeline.augment.steps import Steps
@@ -117,6 +117,17 @@ def test_self_test_notices_a_planted_fault(fault, tmp_path):
     with pytest.raises(RuntimeError if fault != "emptied" else InputError, match=FAULTS[fault][1]):
         augment_dataset(source, tmp_path / "out", tmp_path / "report", AugmentParams(policy=fault, copies=1))
     assert not (tmp_path / "out").exists() and not (tmp_path / "report").exists()
+
+
+def test_boxes_without_landmarks_are_moved_for_no_landmark(monkeypatch):
+    """Each move takes all of an image's objects along: of a hundred boxes that took a minute."""
+    moves = []
+    move = Augment.move
+    monkeypatch.setattr(Augment, "move", lambda *given: moves.append(1) or move(*given))
+    boxes = [Object("cell", (i % 10 / 10, i // 10 / 10, 0.05, 0.05)) for i in range(100)]
+    found = self_test(augmenter("photo_zoom"), [Sample("0", "0.jpg", 300, 300, objects=boxes)], 0, noise, "policy")
+    assert found["boxes"] > 3
+    assert len(moves) < 30
 
 
 def test_a_few_odd_images_do_not_stop_a_policy(monkeypatch):

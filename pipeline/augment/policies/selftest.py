@@ -173,7 +173,7 @@ def _measure_landmarks(draw: _Draw, sample: Sample, moved: list[Object], mirrore
         places = {i: np.array([p.x, p.y]) * size for i, p in enumerate(before.landmarks) if p.visibility != ABSENT}
         # a disc that is cut by the border has its middle elsewhere
         whole = [i for i, at in places.items() if _inside(at, at, draw.blank.shape, 2 * RADIUS)][:6]
-        for three in (whole[:3], whole[3:]):
+        for three in filter(None, (whole[:3], whole[3:])):  # each move takes all objects along
             spots = [places[i] for i in three]
             for i, paint in zip(three, draw.move(_discs(draw.blank, spots)), strict=False):
                 p = after.landmarks[partner.get(i, i)]

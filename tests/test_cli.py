@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from huggingface_hub import constants
 from PIL import Image
 from ruamel.yaml import YAML
 from safetensors.torch import save
@@ -49,13 +51,34 @@ def called(project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
 
     def call(*arguments: str) -> subprocess.CompletedProcess[str]:
         monkeypatch.chdir(project)
-        monkeypatch.setenv("COLUMNS", "120")
-        with pytest.raises(SystemExit) as ended:
-            main(list(arguments))
-        assert isinstance(ended.value.code, int)
-        return subprocess.CompletedProcess(arguments, ended.value.code, *capfd.readouterr())
+        return in_this_process(lambda: main(list(arguments)), monkeypatch, capfd)
 
     return call
+
+
+@pytest.fixture
+def staged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Called:
+    """`python -m stages.STAGE` in this process."""
+
+    def call(stage: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", [stage, *arguments])
+        return in_this_process(lambda: runpy.run_module(f"stages.{stage}", run_name="__main__"), monkeypatch, capfd)
+
+    return call
+
+
+def in_this_process(
+    body: Callable[[], object], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> subprocess.CompletedProcess[str]:
+    monkeypatch.setenv("COLUMNS", "120")
+    code = 0
+    try:
+        body()
+    except SystemExit as ended:
+        assert isinstance(ended.code, int)
+        code = ended.code
+    return subprocess.CompletedProcess([], code, *capfd.readouterr())
 
 
 def error_of(done: subprocess.CompletedProcess[str]) -> str:
@@ -95,8 +118,8 @@ def project(tmp_path: Path) -> Path:
         (["epochs"], ["--minutes"]),
     ],
 )
-def test_help(tmp_path: Path, command: list[str], words: list[str]) -> None:
-    done = pocketlens(tmp_path, *command, "--help")
+def test_help(called: Called, command: list[str], words: list[str]) -> None:
+    done = called(*command, "--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("usage: pocketlens")
     assert all(word in done.stdout for word in words)
@@ -161,10 +184,10 @@ def test_a_wrong_call_shows_the_usage(called: Called, arguments: list[str], word
     assert words in done.stderr
 
 
-def test_add_end_to_end(project: Path) -> None:
+def test_add_end_to_end(project: Path, called: Called) -> None:
     before = (project / "params.yaml").read_text().splitlines()
-    done = pocketlens(
-        project, "add", "mine", "--data", "data/mine", "--task", "classify", "--backbone", "mobilenetv2_050",
+    done = called(
+        "add", "mine", "--data", "data/mine", "--task", "classify", "--backbone", "mobilenetv2_050",
         "--from-scratch", "--set", "train.epochs=5", "--set", "dataset.max_side=320",
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
@@ -180,11 +203,13 @@ def test_add_end_to_end(project: Path) -> None:
     after = iter((project / "params.yaml").read_text().splitlines())
     assert all(line in after for line in before)
 
-    again = pocketlens(project, "add", "mine", "--data", "data/mine", "--task", "classify")
+    again = called("add", "mine", "--data", "data/mine", "--task", "classify")
     assert "params.yaml: datasets.mine is there already" in error_of(again)
 
 
-def test_add_fetches_weights_once_and_the_project_keeps_them(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_add_fetches_weights_once_and_the_project_keeps_them(
+    project: Path, monkeypatch: pytest.MonkeyPatch, called: Called, staged: Called
+) -> None:
     """From a hub on this machine; a chain without a network then knows their hash."""
     torch.manual_seed(0)
     net = timm.create_model("mobilenetv2_050")
@@ -201,7 +226,11 @@ def test_add_fetches_weights_once_and_the_project_keeps_them(project: Path, monk
         assert re.match(rf"error: {project}/cache/\S+: File too large; make room on the disk, or raise ", full), full
         assert "no pretrained weights" not in full
         asked.clear()
-        done = pocketlens(project, "add", "mine", *words)
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(project / "cache"))
+        template = f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        done = called("add", "mine", *words)
     assert done.returncode == 0, done.stderr
     file = "weights/mobilenetv2_050.lamb_in1k.safetensors"
     fetched = "fetched from timm's hub (timm/mobilenetv2_050.lamb_in1k)"
@@ -215,7 +244,7 @@ def test_add_fetches_weights_once_and_the_project_keeps_them(project: Path, monk
     assert torch.equal(state["conv_stem.weight"], net.state_dict()["conv_stem.weight"])
     monkeypatch.chdir(project)
     add(Path("params.yaml"), "again", Path("data/mine"), "classify", None, None, "mobilenetv2_050", None, [])
-    assert python(project, "-m", "stages.params").returncode == 0
+    assert staged("params").returncode == 0
     runs = YAML(typ="safe").load(project / "resolved.yaml")["runs"]
     for run in (runs["mine"], runs["again"]):
         known = hashlib.sha256((project / file).read_bytes()).hexdigest()
@@ -261,9 +290,9 @@ def test_a_folder_whose_name_is_not_utf_8_cannot_be_added(project: Path) -> None
     assert (project / "params.yaml").read_bytes() == before
 
 
-def test_add_where_there_is_no_project(project: Path) -> None:
+def test_add_where_there_is_no_project(project: Path, called: Called) -> None:
     (project / "params.yaml").unlink()
-    done = pocketlens(project, "add", "mine", "--data", "data/mine", "--task", "classify")
+    done = called("add", "mine", "--data", "data/mine", "--task", "classify")
     assert "error: params.yaml: no such file" in error_of(done)
 
 
@@ -300,33 +329,45 @@ def test_params_are_resolved_the_same_each_time(project: Path) -> None:
     assert resolve(project).read_bytes() == (ROOT / "resolved.yaml").read_bytes(), "python -m stages.params"
 
 
-@pytest.mark.parametrize("stage", NAMED)
-def test_a_stage_names_what_it_does_not_know_before_anything_heavy(project: Path, stage: str) -> None:
-    resolve(project)
-    done = python(project, "-X", "importtime", "-m", f"stages.{stage}", "hert")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "Traceback" not in done.stderr
-    kind = "datasets" if stage in ("ingest", "augment") else "runs"
-    assert f"error: resolved.yaml: no {kind}.hert; did you mean 'herd'?" in done.stderr
-    assert not heavy_modules(done)
+HERT = """
+import json, runpy, sys
+_, *stages = sys.argv
+for stage in stages:
+    sys.argv[1:] = ["hert"]
+    try:
+        runpy.run_module(f"stages.{stage}", run_name="__main__")
+    except SystemExit as ended:
+        print(json.dumps([stage, ended.code, sorted({name.partition(".")[0] for name in sys.modules})]))
+"""
 
 
-def test_train_lists_the_runs_if_none_is_near(project: Path) -> None:
+def test_a_stage_names_what_it_does_not_know_before_anything_heavy(project: Path) -> None:
     resolve(project)
+    done = python(project, "-c", HERT, *NAMED)
+    said = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(stage, code) for stage, code, _ in said] == [(stage, 1) for stage in NAMED]
+    assert [(stage, found) for stage, _, loaded in said if (found := HEAVY & set(loaded))] == []
+    for stage, error in zip(NAMED, done.stderr.splitlines(), strict=True):
+        kind = "datasets" if stage in ("ingest", "augment") else "runs"
+        assert error.startswith(f"error: resolved.yaml: no {kind}.hert; did you mean 'herd'?")
+
+
+def test_train_lists_the_runs_if_none_is_near(project: Path, staged: Called) -> None:
+    shutil.copy(ROOT / "resolved.yaml", project)
     known = ", ".join(read_params(project / "params.yaml").runs)
     for wrong, name in ((["qqqq"], "qqqq"), ([], "")):
-        said = error_of(python(project, "-m", "stages.train", *wrong))
+        said = error_of(staged("train", *wrong))
         advice = "`python -m stages.params` writes it anew from params.yaml"
         assert said == f"error: resolved.yaml: no runs.{name}; expected one of {known}; {advice}\n"
 
 
-def test_typos_in_the_params_are_all_named_and_nothing_is_written(project: Path) -> None:
-    resolved = resolve(project).read_bytes()
+def test_typos_in_the_params_are_all_named_and_nothing_is_written(project: Path, staged: Called) -> None:
+    resolved = Path(shutil.copy(ROOT / "resolved.yaml", project)).read_bytes()
     text = (project / "params.yaml").read_text()
     text = text.replace(" epochs: ", " epoch: ", 1).replace("    max_side: ", "    max_sid: ", 1)
     (project / "params.yaml").write_text(text)
     before = sorted(project.rglob("*"))
-    done = python(project, "-m", "stages.params")
+    done = staged("params")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: params.yaml: ")
     assert "params.yaml: runs.actions.train.epoch: unknown key; did you mean 'epochs'?" in done.stderr
@@ -344,12 +385,14 @@ def test_typos_in_the_params_are_all_named_and_nothing_is_written(project: Path)
         ("w.bin", hashlib.sha256(b"weights").hexdigest(), ""),
     ],
 )
-def test_a_stated_hash_holds_its_file(tmp_path: Path, pretrained: str | bool, sha256: str, message: str) -> None:
+def test_a_stated_hash_holds_its_file(
+    staged: Called, tmp_path: Path, pretrained: str | bool, sha256: str, message: str
+) -> None:
     (tmp_path / "w.bin").write_bytes(b"weights")
     run = {"dataset": "d", "task": "classify", "model": {"pretrained": pretrained, "pretrained_sha256": sha256}}
     datasets = {"d": {"format": "folder", "path": "d", "labels": "d"}}
     (tmp_path / "params.yaml").write_text(json.dumps({"datasets": datasets, "runs": {"r": run}}))
-    done = python(tmp_path, "-m", "stages.params")
+    done = staged("params")
     assert (done.returncode == 0) == (not message)
     assert message in done.stderr
 
@@ -422,10 +465,12 @@ def test_a_start_that_cannot_be_is_named(tmp_path: Path, starts: list[str], mess
         (b"# \xe9\n", "error: params.yaml: not UTF-8: byte 0xe9 at 2"),
     ],
 )
-def test_a_params_file_that_cannot_be_read(tmp_path: Path, text: str | bytes | None, message: str) -> None:
+def test_a_params_file_that_cannot_be_read(
+    staged: Called, tmp_path: Path, text: str | bytes | None, message: str
+) -> None:
     if text is not None:
         (tmp_path / "params.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
-    assert error_of(python(tmp_path, "-m", "stages.params")).startswith(message)
+    assert error_of(staged("params")).startswith(message)
 
 
 @pytest.mark.parametrize(
@@ -437,10 +482,12 @@ def test_a_params_file_that_cannot_be_read(tmp_path: Path, text: str | bytes | N
         ("runs: {herd: {dataset: herd}}\n", "error: resolved.yaml: no runs.herd.task; "),
     ],
 )
-def test_a_resolved_file_that_cannot_be_read(tmp_path: Path, text: str | bytes | None, message: str) -> None:
+def test_a_resolved_file_that_cannot_be_read(
+    staged: Called, tmp_path: Path, text: str | bytes | None, message: str
+) -> None:
     if text is not None:
         (tmp_path / "resolved.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
-    assert error_of(python(tmp_path, "-m", "stages.train", "herd")).startswith(message)
+    assert error_of(staged("train", "herd")).startswith(message)
 
 
 @pytest.mark.parametrize(
@@ -482,21 +529,19 @@ def test_nothing_is_written_where_the_chain_removes_it(
     assert not list((project / "models").iterdir())
 
 
-def test_params_are_explained(project: Path) -> None:
+def test_params_are_explained(project: Path, called: Called) -> None:
     weights = project / "weights/mobilenetv2_050.drawn.safetensors"
     weights.parent.mkdir()
     weights.write_bytes(b"")
-    lines = pocketlens(project, "params", "herd").stdout.splitlines()
+    lines = called("params", "herd").stdout.splitlines()
     said = {line.split()[0]: line.split(maxsplit=2)[2] for line in lines}
     assert said["runs.herd.train.epochs"].startswith("stated ")
     assert said["runs.herd.train.seed"] == "default  Of the weights, the order of images, dropout and augmentation."
     assert "datasets.herd.format" in said
-    every = json.loads(pocketlens(project, "params", "--json").stdout)
+    every = json.loads(called("params", "--json").stdout)
     runs, sections = {"actions", "alpaca", "herd", "pose"}, ["sample", "datasets", "runs", "machine", "track"]
     assert {knob["key"].split(".")[1] for knob in every if knob["key"].startswith("runs.")} == runs
     assert list(dict.fromkeys(knob["key"].split(".")[0] for knob in every)) == sections
     assert len({knob["key"] for knob in every}) == len(every)
     assert all(knob["meaning"] for knob in every)
-    assert "no run or dataset 'hert' in params.yaml; did you mean 'herd'?" in error_of(
-        pocketlens(project, "params", "hert")
-    )
+    assert "no run or dataset 'hert' in params.yaml; did you mean 'herd'?" in error_of(called("params", "hert"))

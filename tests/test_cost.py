@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from pipeline.cli import main
 from pipeline.core.errors import InputError
 from pipeline.core.spec import ModelSpec
+from pipeline.experiments import budget
 from pipeline.experiments.budget import candidates, fitting, read_budget
 from pipeline.graph.cost import backbone_cost, cost
 from pipeline.models.nets import build
@@ -45,8 +46,8 @@ def test_table_3_of_the_mobilenet_paper(layer, shape, macs, params):
         ("mobilenetv1_075", 224, 325, 2.6),
         ("mobilenetv1_050", 224, 149, 1.3),
         ("mobilenetv1_025", 224, 41, 0.5),
-        ("mobilenetv1_100", 192, 418, 4.2),
-        ("mobilenetv1_100", 160, 290, 4.2),
+        pytest.param("mobilenetv1_100", 192, 418, 4.2, marks=pytest.mark.exhaustive),
+        pytest.param("mobilenetv1_100", 160, 290, 4.2, marks=pytest.mark.exhaustive),
         ("mobilenetv1_100", 128, 186, 4.2),
         ("mobilenetv1_100_conv", 224, 4866, 29.3),
     ],
@@ -92,16 +93,11 @@ def test_the_sum_is_what_torch_counts_when_the_net_runs(backbone, attends):
     found = cost(net, (3, 160, 160))
     assert found.macs == sum(layer.macs for layer in found.layers) == counter.get_total_flops() // 2
     assert any(layer.kind == "other" and layer.macs > 0 for layer in found.layers) == attends
-
-
-def test_parameters_that_are_in_no_layer_count():
-    vit = timm.create_model("test_vit").eval()
-    found = cost(vit, (3, 160, 160))
-    assert found.params == sum(p.numel() for p in vit.parameters())
-    assert found.layers[-1].kind == "other"
-    dense = timm.create_model("densenet121").eval()  # its norms stand before the convolutions: most do not fold
-    params = sum(p.numel() for p in dense.parameters())
-    assert 0.99 * params < cost(dense, (3, 64, 64)).params <= params
+    params = sum(p.numel() for p in net.parameters())
+    if attends:
+        assert (found.params, found.layers[-1].kind) == (params, "other")
+    if backbone == "densenet121":  # its norms stand before the convolutions: most do not fold
+        assert 0.99 * params < found.params <= params
 
 
 def test_memory_of_a_net_that_can_be_done_by_hand():
@@ -186,7 +182,10 @@ def test_candidates_cost_what_is_published_and_what_is_counted():
     assert [c.top1 for c in considered] == sorted((c.top1 for c in considered), reverse=True)
 
 
-def test_a_budget_lists_what_fits_best_first(capsys, tmp_path):
+def test_a_budget_lists_what_fits_best_first(capsys, tmp_path, monkeypatch):
+    few = {"mobilenetv1": (0.25,), "mobilenetv2": (0.5, 0.35)}  # to trace all ten widths takes seconds
+    table = {family: {width: budget.PUBLISHED[family][width] for width in widths} for family, widths in few.items()}
+    monkeypatch.setattr(budget, "PUBLISHED", table)
     plot = tmp_path / "plot.png"
     limits = ["--budget", "macs=20M,size=0.7MB,ms=1000", "--best", "2", "--labels", "3"]
     main(["cost", *limits, "--plot", str(plot), "--json"])
@@ -209,7 +208,7 @@ def test_a_budget_lists_what_fits_best_first(capsys, tmp_path):
         assert message in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["plot.png"]
     assert plot.read_bytes() == before
-    main(["cost", "--budget", "macs=1M"])
+    main(["cost", "--budget", "macs=1M", "--labels", "3"])
     assert "none of the considered MobileNets fits" in capsys.readouterr().out
 
 

@@ -96,7 +96,8 @@ def test_output_shapes(task: str, backbone: str) -> None:
 )
 def test_flatten_heads_have_the_parameters_of_keras(backbone: str, frozen: int, learning: int) -> None:
     """The figures of Keras' model summaries, which count batch norm's statistics as parameters."""
-    net = build(spec("classify", 224, backbone, kind="flatten", dropout=0.5))
+    with torch.device("meta"):  # shapes without numbers
+        net = build(spec("classify", 224, backbone, kind="flatten", dropout=0.5))
     statistics = [b for name, b in net.body.named_buffers() if not name.endswith("num_batches_tracked")]
     assert sum(t.numel() for t in [*net.body.parameters(), *statistics]) == frozen
     assert sum(p.numel() for p in net.head.parameters()) == learning
@@ -666,7 +667,7 @@ def test_a_net_learns_four_pictures(task: str, head: dict[str, Any]) -> None:
     images[3] = images[0] if task == "classify" else images[3]
     optimizer = torch.optim.AdamW(net.parameters(), 3e-3)
     losses = []
-    for _ in range(100):
+    for _ in range(100 if head else {"classify": 20, "localize": 60, "detect": 40}[task]):
         loss = net.loss(net(images), target)
         optimizer.zero_grad()
         loss.backward()

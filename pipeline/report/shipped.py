@@ -18,8 +18,8 @@ def shipped(
     """`names` of the files, a `table` of (what, of the trained model, of each file), `notes` of (name, what is to be
     said of it), `passed` (None without a verdict), `problem` (why there is none), `smallest` (name and bytes, of int8).
 
-    `verdict` is verdict.json, `made` export.json, `nothing` why the trained model finds nothing; of `measured`, verify.json as it lies there, only what a clock says
-    is taken.
+    `verdict` is verdict.json, `made` export.json, `nothing` why the trained model finds nothing; of `measured`,
+    verify.json as it lies there, only what a clock says is taken.
     """
     problem = "" if verdict else NOT_JUDGED
     if any(metrics.get(key) != value for key, value in verdict.get("float", {}).items()):

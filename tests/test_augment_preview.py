@@ -47,6 +47,7 @@ def test_notes_change_no_draw_and_tell_whether_there_was_a_change(policy: str) -
         ([(1, 0), (0, 0), (1, 1)], "mirrored"),
         ([(0.25, 0.25), (0.75, 0.25), (0.25, 0.75)], "scaled 0.50"),
         ([(0.1, -0.05), (1.1, -0.05), (0.1, 0.95)], "shifted +10% -5%"),
+        ([(0.1, -0.002), (1.1, -0.002), (0.1, 0.998)], "shifted +10% 0%"),
         ([(0.75, -0.5), (0.75, 1.5), (0.25, -0.5)], "turned 90°"),
         ([(0.25, -0.5), (0.25, 1.5), (0.75, -0.5)], "mirrored, turned -90°"),
     ],
@@ -65,7 +66,7 @@ def test_numbers_of_a_written_policy_are_those_that_were_drawn() -> None:
 def test_a_tile_is_what_the_policy_makes_with_its_labels() -> None:
     sample, augment = Sample("a", "a.jpg", 96, 64), augmenter([{"transform": "InvertImg", "p": 1.0}])
     sheet = draws_sheet([(PIXELS, sample)], Dataset("d", ["cow"]), [Column(augment, 1, "inverted")], 0, told=True)
-    original, inverted = (np.asarray(sheet.crop((x, 90, x + 240, 240)).convert("L"), dtype=float) for x in (6, 252))
+    original, inverted = (np.asarray(sheet.crop((x, 16, x + 240, 166)).convert("L"), dtype=float) for x in (6, 252))
     assert original[100, 20] < 40 and original[100, 220] > 215
     assert inverted[100, 20] > 215 and inverted[100, 220] < 40
 
@@ -86,6 +87,14 @@ def test_preview_shows_as_many_images_as_are_asked_for(tmp_path: Path) -> None:
     assert path.read_bytes() != first
 
 
+def test_where_a_policy_does_nothing_each_image_is_shown_once(tmp_path: Path) -> None:
+    source, path = ingested(tmp_path / "in", images=6), tmp_path / "sheet.jpg"
+    assert preview(source, ["none"], 3, 0, path) == 3
+    once = Image.open(path).size
+    preview(source, ["photo"], 1, 0, path)
+    assert once[0] < Image.open(path).width, "three images beside each other, no draw"
+
+
 def test_preview_shows_what_the_datasets_own_steps_make(tmp_path: Path) -> None:
     source, path = ingested(tmp_path / "in", labelled=False), tmp_path / "sheet.jpg"
     sheets = []
@@ -93,7 +102,7 @@ def test_preview_shows_what_the_datasets_own_steps_make(tmp_path: Path) -> None:
         preview(source, ["none", "photo"], 1, 0, path, TypeAdapter(Steps).validate_python(steps))
         sheets.append(np.asarray(Image.open(path), dtype=int))
     tile = sheets[1].shape[1] - sheets[0].shape[1]
-    middle = (slice(80, 120), slice(tile + tile // 2 - 20, tile + tile // 2 + 20))
+    middle = (slice(60, 100), slice(tile + tile // 2 - 20, tile + tile // 2 + 20))
     coloured = [np.ptp(sheet[middle], axis=2).max() > 20 for sheet in sheets]
     assert tile > 200 and coloured == [True, False, False]
     assert np.abs(sheets[1][middle] - sheets[2][middle]).mean() > 3, "the step of training alone is shown too"

@@ -22,6 +22,7 @@ from pipeline.core.sample import (
 )
 from pipeline.core.spec import ModelSpec, write_spec
 from pipeline.evaluation.evaluate import _no_better_than_always_one, evaluate_run, write_report
+from pipeline.metrics.nothing import nothing_found
 from pipeline.viz.mistakes import mistake, mistakes_sheet
 from pipeline.viz.plots import plot_confusion, plot_precision_recall
 
@@ -175,6 +176,20 @@ def test_a_classifier_that_shows_nothing_learned_is_told(right: int, said: str) 
     assert _no_better_than_always_one({"task": "classify", "accuracy": right / 8}, truth) == said
 
 
+def test_a_detector_that_finds_nothing_is_told_why() -> None:
+    truth = [Sample("a", "a.png", 8, 8, objects=[Object("dog", (0.0, 0.0, 0.5, 0.5))])]
+    far, near = (Object("dog", box, score=0.9) for box in ((0.6, 0.6, 0.3, 0.3), (0.0, 0.0, 0.2, 0.5)))
+
+    def told(task: str, *objects: Object) -> str:
+        return nothing_found(task, truth, [replace(truth[0], objects=[*objects])], 0.4)
+
+    assert told("detect") == told("localize") == "nothing is found: no object has a score of 0.4 or more"
+    assert "of the 2 that are answered none lies on one" in told("detect", far, near)
+    assert "none touches one" in told("localize", far)
+    assert told("localize", near) == told("detect", far, replace(truth[0].objects[0], score=0.5)) == ""
+    assert nothing_found("detect", [replace(truth[0], objects=[])], [replace(truth[0], objects=[])], 0.4) == ""
+
+
 def test_right_answers_fill_no_sheet_of_the_worst(tmp_path: Path) -> None:
     folder, truth, predicted = draw_split(tmp_path, "classify")
     right = [replace(p, label=t.label) for t, p in zip(truth, predicted, strict=True)]
@@ -209,7 +224,9 @@ def test_a_model_is_evaluated_and_its_training_drawn(tmp_path):
     folder, truth, _ = draw_split(tmp_path, "detect")
     report = tmp_path / "reports/evaluate/r"
     said = evaluate_run(write_model(tmp_path, "detect"), folder, write_history(tmp_path), report)
-    assert said.startswith(f"{report}: AP ") and said.endswith(f" on {len(truth)} images")
+    assert said.startswith(f"{report}: AP ") and said.endswith(
+        f" on {len(truth)} images; nothing is found: no object has a score of 0.3 or more"
+    )
     assert {p.name for p in report.iterdir()} == FILES
     assert {p.name for p in (report / "plots").glob("*.png")} == {
         *("confusion.png", "pr.png", "history.png", "reliability.png"),

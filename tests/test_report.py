@@ -53,8 +53,12 @@ def spec_of(task: str, labels: list[str]) -> ModelSpec:
     )
 
 
-def draw_project(root: Path, task: str, labels: list[str], images: int = 20, side: int = 48) -> Path:
-    """A project with run "r" evaluated on dataset "d", by the stage's own function, and nothing more."""
+def draw_project(
+    root: Path, task: str, labels: list[str], images: int = 20, side: int = 48, score: float | None = None
+) -> Path:
+    """A project with run "r" evaluated on dataset "d", by the stage's own function, and nothing more. Objects have that
+    `score`, or any that is shown.
+    """
     noise, random = np.random.default_rng(0), Random(0)
     dataset = Dataset("d", labels, source={"format": "coco", "path": f"s3://me:secret@host/{labels[0]}"})
     truth, predicted = [], []
@@ -69,7 +73,7 @@ def draw_project(root: Path, task: str, labels: list[str], images: int = 20, sid
             t.label, p.label, p.scores = label, other, {other: random.uniform(0.5, 1)}
         elif i % 4:
             box = (0.1, 0.1, random.uniform(0.2, 0.8), 0.8)
-            t.objects, p.objects = [Object(label, box)], [Object(other, box, score=random.uniform(0.3, 1))]
+            t.objects, p.objects = [Object(label, box)], [Object(other, box, score=score or random.uniform(0.3, 1))]
         truth.append(t)
         predicted.append(p)
     write_dataset(test.parent, replace(dataset, counts={"train": 0, "val": 0, "test": images}))
@@ -310,6 +314,25 @@ def test_no_image_is_shown_twice(task: str, images: int, tmp_path: Path) -> None
     draw_project(tmp_path, task, ["cow", "goat"], images=images)
     shown = re.findall(r"</strong> <bdi>(.*?)</bdi></figcaption>", page(tmp_path).read_text())
     assert len(shown) == len(set(shown)) >= min(images // 2, 12)
+
+
+@pytest.mark.parametrize("task", ["localize", "detect"])
+def test_where_nothing_is_found_it_says_why_and_praises_nothing(task: str, tmp_path: Path) -> None:
+    draw_project(tmp_path, task, ["cow"], images=4, score=0.2)  # shown from 0.3 on
+    finish(tmp_path, task)
+    verdict = json.loads((tmp_path / "reports/verify/r/verdict.json").read_text())
+    metrics = json.loads((tmp_path / "reports/evaluate/r/metrics.json").read_text())
+    good = verdict["targets"]["onnx_int8"]
+    write_json(
+        tmp_path / "reports/verify/r/verdict.json",
+        verdict | {"passed": True, "float": metrics, "targets": {"onnx_int8": good}},
+    )
+    text = page(tmp_path).read_text()
+    assert "Nothing is found: no object has a score of 0.3 or more." in text
+    assert "nothing to lose" in text and "✓ passed" not in text and 'class="good"' not in text
+    assert text.count("undefined") == len(re.findall("undefined, as |<td>undefined</td>", text))
+    if task == "detect":
+        assert 'aria-label="Reliability"' not in text and "No errors and no diagram: no object has a score" in text
 
 
 def test_what_people_have_said_and_reach_is_shown_without_their_names(task: str, tmp_path: Path) -> None:

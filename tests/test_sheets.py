@@ -67,8 +67,15 @@ def test_captions_that_begin_alike_keep_their_ends_just_below_the_image():
     one, other = (contact_sheet([(image, f"train: JPEGImages-BloodImage_0001{end}")], 1, 100) for end in "34")
     changed = np.argwhere((np.asarray(one) != np.asarray(other)).any(axis=-1))
     assert changed[:, 1].min() > 80
-    assert one.getpixel((50, 105)) == (0, 0, 255)
-    assert one.getpixel((50, 85)) != (0, 0, 255)
+    assert one.getpixel((50, 25)) == (0, 0, 255)
+    assert one.getpixel((50, 27)) != (0, 0, 255)
+
+
+def test_a_row_is_as_high_as_what_is_in_it():
+    wide, square = Image.new("RGB", (100, 20)), Image.new("RGB", (100, 100))
+    both = contact_sheet([(wide, "a"), (wide, "b\nc"), (square, "d"), (square, "")], 2, 100)
+    rows = [contact_sheet([(image, text)], 1, 100).height - 12 for image, text in ((wide, "b\nc"), (square, "d"))]
+    assert both.height == sum(rows) + 3 * 6
 
 
 def test_a_long_caption_goes_on_below_and_the_key_is_under_all():

@@ -422,9 +422,9 @@ def test_a_picture_is_dropped_and_another_file_is_refused(herd: Path, photo: Pat
     """
     window.execute_script(drop, base64.b64encode(b"a list of cows").decode(), "cows.png")
     wait(window, lambda: failed(window), "a message")
-    assert status(window).startswith("cows.png is not a picture")
+    assert status(window).startswith("cows.png is not an image")
     window.execute_script(drop, base64.b64encode(photo.read_bytes()[:2000]).decode(), "cut.png")
-    wait(window, lambda: status(window).startswith("cut.png is not a picture"), "a message")
+    wait(window, lambda: status(window).startswith("cut.png is not an image"), "a message")
     window.execute_script(drop, "", "")
     wait(window, lambda: status(window).startswith("That was no file"), "a message")
     assert state(window) == "ready"

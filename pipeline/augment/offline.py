@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from pipeline.augment.draws import Column, draws_sheet, spread, vary
+from pipeline.augment.draws import FILTERED, Column, draws_sheet, filtered, spread, vary
 from pipeline.augment.params import AugmentParams
 from pipeline.augment.policies import DRAWS, Augment, augmenter, why_unfit
 from pipeline.augment.policies.policy import Pixels
@@ -21,13 +21,11 @@ from pipeline.core.image_file import open_image
 from pipeline.core.parallel import each, own_place
 from pipeline.core.room import least_of_image, need_room
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples, write_dataset, write_samples
-from pipeline.core.seeds import derived_seed
 
 QUALITY = 95  # of the copies' JPEG
 SHEET_ROWS, SHEET_DRAWS = 8, 4
 FEW = 2000  # copies that one process makes before others have imported their libraries
-FILTERED_COPY = "filtered"  # what it is called where others have numbers
-FILTERED = 50  # copies that take as long as one that was filtered
+LIKE_FILTERED = 50  # copies that take as long as one that was filtered
 
 
 def augment_dataset(
@@ -64,19 +62,19 @@ def augment_dataset(
     tested = self_test(augment, samples, params.seed, lambda s: _pixels(_found(ingested / "train", s)), key)
     with new_folder(out) as folder:
         work = _Copying(ingested / "train", folder, augment, params.copies, params.seed, filters)
-        few = len(samples) * (params.copies + FILTERED * bool(filters)) < FEW
+        few = len(samples) * (params.copies + LIKE_FILTERED * bool(filters)) < FEW
         made = each(work, samples, f"augment {dataset.name}", 1 if few else None, work.file_of, folder)
         rows = [row for rows, _, _ in made for row in rows]
         write_samples(folder, rows)
         counts = {"train": len(rows)}
         write_dataset(folder, replace(dataset, counts=counts, preprocess=before_the_net(list(steps))))
-    filtered = {"filtered": len(samples) * bool(filters), "ellipses": sum(ellipses for *_, ellipses in made)}
+    by_steps = {"filtered": len(samples) * bool(filters), "ellipses": sum(ellipses for *_, ellipses in made)}
     with new_folder(reports) as folder:
-        sheet = _contact_sheet(work, samples, dataset)
+        sheet = _contact_sheet(work, samples, dataset, steps)
         sheet.save(folder / "contact_sheet.jpg", quality=90)
-        write_json(folder / "self_test.json", tested | (filtered if filters else {}))
+        write_json(folder / "self_test.json", tested | (by_steps if filters else {}))
     stayed = sum(stayed for _, stayed, _ in made)
-    return {"originals": len(samples), "copies": len(rows) - len(samples), "stayed": stayed, **filtered}
+    return {"originals": len(samples), "copies": len(rows) - len(samples), "stayed": stayed, **by_steps}
 
 
 def _stay_inside(folder: Path, samples: list[Sample]) -> None:
@@ -93,11 +91,11 @@ def _check_boxes(filters: list[Step], name: str, objects: bool) -> None:
         raise InputError(f"{found}; expected around: centre")
 
 
-def _check_names(folder: Path, samples: list[Sample], copies: int, filtered: bool) -> None:
+def _check_names(folder: Path, samples: list[Sample], copies: int, filters: bool) -> None:
     """Raise InputError if a copy would have the id or the file of another original, as of a split that has copies."""
     there = {s.id: s for s in samples} | {s.file_name: s for s in samples}
     for sample in samples:
-        for what in [*map(str, range(1, copies + 1)), *([FILTERED_COPY] if filtered else [])]:
+        for what in [*map(str, range(1, copies + 1)), *([FILTERED] if filters else [])]:
             copy = _copy_id(sample.id, what)
             if other := there.get(copy) or there.get(_copy_name(sample.file_name, what)):
                 found = f"{other.id!r} ({other.file_name}) is called as a copy of {sample.id!r} ({sample.file_name})"
@@ -133,8 +131,8 @@ class _Copying:
             rows.append(self._written(varied, replace(sample, objects=objects), str(number)))
             stayed += rejected == DRAWS
         if self.filters:
-            varied, ellipses = _filtered(self.filters, pixels, sample, self.seed)
-            rows.append(self._written(varied, sample, FILTERED_COPY))
+            varied, ellipses = filtered(self.filters, pixels, sample, self.seed)
+            rows.append(self._written(varied, sample, FILTERED))
         return rows, stayed, ellipses
 
     def _written(self, pixels: Pixels, sample: Sample, what: str) -> Sample:
@@ -153,12 +151,6 @@ class _Copying:
         with own_place(self.out / copy.file_name) as place:
             Image.fromarray(pixels).save(place, "JPEG", quality=QUALITY)
         return copy
-
-
-def _filtered(filters: Sequence[Step], pixels: Pixels, sample: Sample, seed: int) -> tuple[Pixels, int]:
-    from pipeline.augment.filters import filtered
-
-    return filtered(filters, pixels, sample.objects, derived_seed(seed, sample.id, "filtered"))
 
 
 def _copy_id(id: str, what: str) -> str:
@@ -183,10 +175,10 @@ def _pixels(path: Path) -> Pixels:
     return np.asarray(open_image(path))
 
 
-def _contact_sheet(work: _Copying, samples: list[Sample], dataset: Dataset) -> Image.Image:
-    """A row per sample: the original, the filtered copy if there is one, and its first draws."""
-    titles = [f"{'copy' if n <= work.copies else 'draw'} {n}" for n in range(1, SHEET_DRAWS + 1)]
+def _contact_sheet(work: _Copying, samples: list[Sample], dataset: Dataset, steps: Sequence[Step]) -> Image.Image:
+    """A row per sample: the original, what `steps` make of it, and its first draws where there is something to draw."""
+    drawn = 0 if work.augment.policy == "none" else SHEET_DRAWS
+    titles = [f"{'copy' if n <= work.copies else 'draw'} {n}" for n in range(1, drawn + 1)]
     columns = [Column(work.augment, number, title) for number, title in enumerate(titles, 1)]
     pictures = ((_pixels(work.file_of(s)), s) for s in spread(samples, SHEET_ROWS))
-    filtered = (lambda pixels, s: _filtered(work.filters, pixels, s, work.seed)[0]) if work.filters else None
-    return draws_sheet(pictures, dataset, columns, work.seed, told=False, filtered=filtered)
+    return draws_sheet(pictures, dataset, columns, work.seed, told=False, steps=steps)

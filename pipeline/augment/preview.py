@@ -1,7 +1,6 @@
 """Policies on a dataset's own images, before anything is trained."""
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,11 @@ import numpy as np
 from pipeline.augment.draws import Column, draws_sheet, spread
 from pipeline.augment.policies import augmenter, why_unfit
 from pipeline.augment.policies.policy import Pixels
-from pipeline.augment.steps import Step, before_the_net, train_only
+from pipeline.augment.steps import Step
 from pipeline.core.errors import InputError
 from pipeline.core.files import new_file
 from pipeline.core.image_file import decode_image
 from pipeline.core.sample import Sample, read_dataset, read_samples
-from pipeline.core.seeds import derived_seed
-from pipeline.ops.steps import apply_steps
 
 SIDE = 320  # pixels: about what training makes of an image before it varies it
 DRAWS = 3  # of a policy that is shown alone
@@ -28,9 +25,9 @@ def preview(
     ingested: Path, policies: AnyPolicies, images: int, seed: int, path: Path, steps: Sequence[Step] = ()
 ) -> int:
     """Write `path`, a JPEG: a row for each of at most `images` train images of `ingested`, as it is and by a draw of
-    each of `policies`, or by `DRAWS` draws of a single one, with labels and what was done. The longer side of an image
-    is `SIDE` pixels at most. Where the dataset's preprocessing has `steps`, what they make of an image comes
-    first. Returns how many images there are on it.
+    each of `policies`, or by `DRAWS` draws of a single one that is not `none`, with labels and what was done. The
+    longer side of an image is `SIDE` pixels at most. Where the dataset's preprocessing has `steps`, what they make of
+    an image comes first. Returns how many images there are on it.
 
     Raises InputError for an empty train split, a policy that is not there or is not for its labels, or a broken image.
     """
@@ -43,23 +40,14 @@ def preview(
         name = policy if isinstance(policy, str) else "own list"
         if objects and (unfit := why_unfit(policy, "detect")):
             raise InputError(f"{ingested / 'train'}: images with objects; {unfit}")
-        draws = range(1, DRAWS + 1 if len(policies) == 1 else 2)
+        alone = len(policies) == 1
+        draws = range(1, 2 if not alone else 1 if policy == "none" else DRAWS + 1)
         columns += [Column(augment, draw, f"{name}, draw {draw}" if len(draws) > 1 else name) for draw in draws]
     shown = spread(samples, images)
-    filtered = partial(_filtered, steps, seed) if steps else None
-    sheet = draws_sheet(_pictures(ingested / "train", shown), dataset, columns, seed, told=True, filtered=filtered)
+    sheet = draws_sheet(_pictures(ingested / "train", shown), dataset, columns, seed, told=True, steps=steps)
     with new_file(path) as place:
         sheet.save(place, "JPEG", quality=90)
     return len(shown)
-
-
-def _filtered(steps: Sequence[Step], seed: int, pixels: Pixels, sample: Sample) -> Pixels:
-    """By the steps of training alone, if there are any, and as a net sees that."""
-    if alone := train_only(list(steps)):
-        from pipeline.augment.filters import filtered
-
-        pixels, _ = filtered(alone, pixels, sample.objects, derived_seed(seed, sample.id))
-    return apply_steps(before_the_net(list(steps)), pixels)
 
 
 def _pictures(folder: Path, samples: list[Sample]) -> Iterator[tuple[Pixels, Sample]]:

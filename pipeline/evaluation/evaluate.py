@@ -21,6 +21,7 @@ from pipeline.metrics.bootstrap import intervals
 from pipeline.metrics.calibration import calibration
 from pipeline.metrics.matching import BACKGROUND, confusion
 from pipeline.metrics.metrics import judged, main_metric, one_object, paired, score, shown
+from pipeline.metrics.nothing import nothing_found
 from pipeline.viz.mistakes import mistakes_sheet
 from pipeline.viz.plots import plot_confusion, plot_history, plot_precision_recall, plot_reliability
 
@@ -66,7 +67,9 @@ def evaluate_run(
             batch_sheet(batch, spec).save(folder / "plots" / "batch.jpg", quality=90)
         plot_history(rows, folder / "plots" / "history.png", spec.run, name, spec.trained)
     value = "undefined" if metrics[name] is None else f"{metrics[name]:.4f}"
-    return f"{report}: {name} {value} on {len(truth)} images{_no_better_than_always_one(metrics, truth)}"
+    nothing = nothing_found(spec.task, *paired(truth, [shown(p, spec) for p in predicted]), spec.predict.get("score"))
+    said = f"; {nothing}" if nothing else _no_better_than_always_one(metrics, truth)
+    return f"{report}: {name} {value} on {len(truth)} images{said}"
 
 
 def _no_better_than_always_one(metrics: dict[str, Any], truth: list[Sample]) -> str:

@@ -32,6 +32,15 @@ CALIBRATION = {  # of metrics.json: its name here, and what it is; 0 is best
     "LaECE": ("LaECE", "how far score and IoU are apart, the mean over ranges of scores and the labels"),
     "LaACE": ("LaACE", "the same object by object, without ranges"),
 }
+UNDEFINED = {  # of metrics.json: why it has no value
+    **{
+        f"AP_{size}": "undefined, as the test split has no object of this size" for size in ("small", "medium", "large")
+    },
+    **dict.fromkeys(("nme", "nme_interocular"), "undefined, as no object that has them is found"),
+    "pck": "undefined, as the test split has no landmarks",
+    "macro_f1": "undefined, as no label is known or answered",
+}
+NO_TRUTH = "undefined, as the test split has nothing that it could be of"
 COUNTS = {"n_images", "n_clips", "nme_objects", "nme_missed"}
 MOST_ROWS = 60  # of a table; the files have all
 
@@ -42,14 +51,19 @@ def optional(path: Path) -> Any:
 
 
 def figures(metrics: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row per figure: `key`, `name`, `value` (None: undefined), `interval` (None or [low, high]), `what`."""
+    """A row per figure: `key`, `name`, `value` (None: undefined), `interval` (None or [low, high]), `what`,
+    and of one that is undefined `why`.
+    """
     intervals = metrics.get("intervals") or {}
     rows = []
     for key, value in metrics.items():
         if key in COUNTS or isinstance(value, bool | str | dict | list):
             continue
         name, what = FIGURES.get(key, (key, ""))
-        rows.append({"key": key, "name": name, "value": value, "interval": intervals.get(key), "what": what})
+        why = UNDEFINED.get(key, NO_TRUTH) if value is None else ""
+        rows.append(
+            {"key": key, "name": name, "value": value, "interval": intervals.get(key), "what": what, "why": why}
+        )
     return rows
 
 

@@ -14,6 +14,7 @@ from pipeline.core.revision import git_revision
 from pipeline.core.sample import Dataset, read_dataset, read_samples
 from pipeline.core.spec import ModelSpec, read_spec
 from pipeline.metrics.metrics import main_metric, paired, shown_of
+from pipeline.metrics.nothing import nothing_found
 from pipeline.report import facts, words
 from pipeline.report.answers import Answers, by_size, confusion, pictures
 from pipeline.report.pictures import data_uri, svg
@@ -49,15 +50,17 @@ def write_page(project: Path, run: str, knobs: dict[str, Any], stated: dict[str,
     answers = Answers(metrics["task"], data / "test", dataset, truth, predicted, fit)
     verdict, timed = (facts.optional(project / f"reports/verify/{run}/{name}.json") for name in ("verdict", "verify"))
     made = facts.optional(project / "exports" / run / "export.json")
+    nothing = nothing_found(metrics["task"], truth, predicted, source["shown"])
     text = _template().render(
         run=run,
         does=TASKS[metrics["task"]],
         metrics=metrics,
         main=facts.figures({key: metrics.get(key) for key in (main_metric(metrics["task"]), "intervals")})[0],
         figures=facts.figures(metrics),
+        nothing=nothing,
         bootstrap=facts.bootstrap_words(metrics),
         per_class=facts.per_class(metrics),
-        files=shipped(metrics, verdict, timed, made),
+        files=shipped(metrics, verdict, timed, made, nothing),
         made=made,
         training=facts.optional(project / f"reports/train/{run}/training.json"),
         shown=source["shown"],
@@ -124,11 +127,13 @@ def _curves(project: Path, run: str, task: str) -> list[tuple[str, str]]:
 
 
 def _reliability(table_file: Path) -> str | None:
-    """The SVG of how right answers are over their score; None where there is no file of it."""
+    """The SVG of how right answers are over their score; None where there is no file of it, or no answer in it."""
     if not table_file.is_file():
         return None
     with table_file.open(encoding="utf-8", newline="") as file:
         rows = [(float(a), float(b), int(n), float(s), float(r)) for a, b, n, s, r in list(csv.reader(file))[1:]]
+    if not rows:
+        return None
     return svg("Reliability", "How right answers are over their score", lambda path: plot_reliability(rows, path))
 
 

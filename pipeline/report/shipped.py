@@ -6,19 +6,20 @@ from pipeline.report.facts import FIGURES
 from pipeline.report.words import NONE, cell, figure, megabytes, percent, signed
 
 PASSED, FAILED = "✓ passed", "✗ failed"
+EMPTY = "nothing to lose"  # of a file that passes, as the trained model finds nothing either
 NOT_JUDGED = "not judged yet: stage `verify` judges the exported files"
 OTHER = "reports/verify is of another evaluation than metrics.json and is left out: `dvc repro` brings both up to date"
 AGREE = {"label": "same label", "objects": "same objects"}
 
 
 def shipped(
-    metrics: dict[str, Any], verdict: dict[str, Any], measured: dict[str, Any], made: dict[str, Any]
+    metrics: dict[str, Any], verdict: dict[str, Any], measured: dict[str, Any], made: dict[str, Any], nothing: str = ""
 ) -> dict[str, Any]:
     """`names` of the files, a `table` of (what, of the trained model, of each file), `notes` of (name, what is to be
     said of it), `passed` (None without a verdict), `problem` (why there is none), `smallest` (name and bytes, of int8).
 
-    `verdict` is verdict.json, `made` export.json; of `measured`, verify.json as it lies there, only what a clock says
-    is taken.
+    `verdict` is verdict.json, `made` export.json, `nothing` why the trained model finds nothing; of `measured`,
+    verify.json as it lies there, only what a clock says is taken.
     """
     problem = "" if verdict else NOT_JUDGED
     if any(metrics.get(key) != value for key, value in verdict.get("float", {}).items()):
@@ -29,7 +30,7 @@ def shipped(
     timed = {name: measured.get("targets", {}).get(name, {}) for name in rows}
     weights = megabytes(made.get("float_weights_bytes"))
     table = [
-        ("verdict", "", [PASSED if row["passed"] else FAILED for row in rows.values()]),
+        ("verdict", "", [(EMPTY if nothing else PASSED) if row["passed"] else FAILED for row in rows.values()]),
         (
             FIGURES[main][0],
             figure(metrics[main]),

@@ -200,6 +200,8 @@ def plot_reliability(rows: Sequence[tuple[float, float, int, float, float]], pat
     # above: within, a curve may be anywhere
     right.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
     many.bar(left, [row[2] for row in rows], widths, align="edge", color="0.5")
+    if not rows:
+        right.text(0.51, 0.51, "no answers", ha="center", va="center", backgroundcolor="white")
     many.set(xlabel="score", ylabel="answers")
     _save(figure, path)
 

@@ -56,8 +56,8 @@ def key_of(dataset: Dataset, truth: str, predicted: str) -> list[tuple[Colour, s
 def contact_sheet(
     tiles: Sequence[tuple[Image.Image, str]], columns: int, tile: int, key: Sequence[tuple[Colour, str]] = ()
 ) -> Image.Image:
-    """One RGB sheet of `tiles` (image, caption), row by row: each image fits a square of `tile` pixels. `key`, what the
-    colours in them mean, comes below.
+    """One RGB sheet of `tiles` (image, caption), row by row: each image fits a square of `tile` pixels, and a row is as
+    high as its highest image and its longest caption. `key`, what the colours in them mean, comes below.
 
     The caption just below an image may have several lines; one that is too wide goes on in the next, and a word that is
     too wide loses its middle.
@@ -66,20 +66,23 @@ def contact_sheet(
     font = _font(max(10, tile // 18))
     line = int(font.getbbox("Ag|")[3]) + 2
     captions = [_wrapped(text, font, tile) if text else [] for _, text in tiles]
-    width, height = tile + MARGIN, tile + line * max(map(len, captions), default=0) + MARGIN
-    rows, wide = max(1, -(-len(tiles) // columns)), columns * width - MARGIN
+    images = [_fit(image.convert("RGB"), tile) for image, _ in tiles]
+    wide, ends = columns * (tile + MARGIN) - MARGIN, [MARGIN]  # of the rows, from above
+    rows = [slice(i, i + columns) for i in range(0, len(tiles), columns)]
+    highest = [max(image.height for image in images[row]) for row in rows]
+    for row, high in zip(rows, highest, strict=True):
+        ends.append(ends[-1] + high + line * max(map(len, captions[row])) + MARGIN)
     meant = [(colour, words) for colour, text in key for words in [_shortened(text, font, wide - line)]]
-    size = wide + 2 * MARGIN, rows * height + MARGIN + (len(meant) * line + MARGIN if meant else 0)
+    size = wide + 2 * MARGIN, ends[-1] + (len(meant) * line + MARGIN if meant else 0)
     sheet = Image.new("RGB", size, PAPER)
     pen = ImageDraw.Draw(sheet)
-    for i, ((image, _), caption) in enumerate(zip(tiles, captions, strict=True)):
-        x, y = MARGIN + i % columns * width, MARGIN + i // columns * height
-        small = _fit(image.convert("RGB"), tile)
-        sheet.paste(small, (x + (tile - small.width) // 2, y + tile - small.height))
-        for row, words in enumerate(caption):
-            pen.text((x, y + tile + row * line), words, fill=INK, font=font)
-    for row, (colour, words) in enumerate(meant):
-        y = MARGIN + rows * height + row * line
+    for i, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        x, y = MARGIN + i % columns * (tile + MARGIN), ends[i // columns] + highest[i // columns]
+        sheet.paste(image, (x + (tile - image.width) // 2, y - image.height))
+        for n, words in enumerate(caption):
+            pen.text((x, y + n * line), words, fill=INK, font=font)
+    for n, (colour, words) in enumerate(meant):
+        y = ends[-1] + n * line
         pen.rectangle((MARGIN, y + 2, MARGIN + line - 6, y + line - 4), fill=colour, outline=INK)
         pen.text((MARGIN + line, y), words, fill=INK, font=font)
     return sheet

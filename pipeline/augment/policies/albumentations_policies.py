@@ -12,7 +12,7 @@ import albumentations as A
 import cv2
 import numpy as np
 
-from pipeline.augment.policies.notes import arguments, is_noting, note
+from pipeline.augment.policies.notes import arguments, called, is_noting, note
 from pipeline.augment.policies.policy import BORDER, Pixels, Points, Policy
 
 
@@ -131,7 +131,7 @@ def _done(whole: A.Compose, data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _told(name: str, drawn: dict[str, Any]) -> str:
-    return f"{name} {arguments(drawn)}".strip()
+    return f"{called(name)} {arguments(drawn)}".strip()
 
 
 def _seed(transform: A.Compose, seed: int) -> None:

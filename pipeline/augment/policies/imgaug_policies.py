@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.augment.policies.notes import is_noting, note
+from pipeline.augment.policies.notes import called, is_noting, note
 from pipeline.augment.policies.policy import BORDER, Pixels, Points, Policy
 from pipeline.augment.policies.warps import (
     CORNERS,
@@ -180,5 +180,5 @@ def _spawned(parent: _Start, number: int) -> np.random.SeedSequence:
 def _note(images: Any, augmenter: iaa.Augmenter, _parents: Any) -> Any:
     """Note a step that is applied, by its name: imgaug draws the numbers inside it, and does not tell them."""
     if not augmenter.get_children_lists() and not isinstance(augmenter, iaa.Identity):
-        note(lambda: type(augmenter).__name__)
+        note(lambda: called(type(augmenter).__name__))
     return images

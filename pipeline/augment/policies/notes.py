@@ -10,6 +10,20 @@ from numpy.typing import NDArray
 
 _NOTES: ContextVar[list[str] | None] = ContextVar("notes", default=None)
 LEAST = 0.005  # of a scale or a shift that is told
+WORDS = {  # what the names of steps do not tell those who do not know their library
+    "Add": "brighter or darker",
+    "Multiply": "brighter or darker",
+    "AddToHueAndSaturation": "other colours",
+    "HueSaturationValue": "other colours",
+    "PlanckianJitter": "other light",
+    "Dropout": "pixels blackened",
+    "CoarseDropout": "patches blanked",
+    "Invert": "colours reversed",
+    "InvertImg": "colours reversed",
+    "Solarize": "light colours reversed",
+    "Posterize": "fewer colours",
+    "Superpixels": "patches of one colour",
+}
 SHAPE = "shape"  # albumentations tells the image's own among what it has drawn
 
 
@@ -42,6 +56,15 @@ def note(text: Callable[[], str]) -> None:
         notes.append(said)
 
 
+def called(name: str) -> str:
+    """The name of a library's step, with what it does where that is not plain.
+
+    >>> called("Invert"), called("MedianBlur")
+    ('Invert (colours reversed)', 'MedianBlur')
+    """
+    return f"{name} ({WORDS[name]})" if name in WORDS else name
+
+
 def arguments(values: Mapping[str, Any]) -> str:
     """Numbers and words among `values`, as `limit 0.3, kind soft`; tables, such as noise, are left out."""
     return ", ".join(f"{name} {_short(value)}" for name, value in values.items() if name != SHAPE and _is_short(value))
@@ -59,11 +82,11 @@ def movement(corners: NDArray[np.float64], size: tuple[int, int]) -> str:
     wide, high = np.hypot(*across), np.hypot(*down)
     middle = (corners[1] + corners[2]) / 2 - 0.5
     said = ["mirrored"] if mirrored else []
-    said += [f"turned {turn:.0f}°"] if abs(turn) >= 0.5 else []
+    said += [f"turned {turn:.0f}°"] if abs(turn) > 0.5 else []
     if max(abs(wide - 1), abs(high - 1)) >= LEAST:
         said.append(f"scaled {wide:.2f}" if abs(wide - high) < LEAST else f"scaled {wide:.2f} by {high:.2f}")
     if np.abs(middle).max() >= LEAST:
-        said.append(f"shifted {middle[0]:+.0%} {middle[1]:+.0%}")
+        said.append(f"shifted {round(100 * middle[0]):+d}% {round(100 * middle[1]):+d}%".replace("+0%", "0%"))
     return ", ".join(said)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from pipeline.augment.policies.notes import note
+from pipeline.augment.policies.notes import called, note
 from pipeline.augment.policies.policy import Pixels, Points, Policy
 from pipeline.augment.policies.warps import CORNERS, Matrix, Size, Warp, about_middle, fitted, quad_to_quad, turn
 
@@ -89,7 +89,7 @@ class _Changes:
 
 
 def _told(name: str, strength: float) -> str:
-    return f"{name} {strength:.2g}" if strength else name
+    return f"{called(name)} {strength:.2g}" if strength else called(name)
 
 
 def _shift(x: float, y: float) -> Matrix:

@@ -86,7 +86,7 @@ async function offerExamples() {
 }
 
 function take(files) {
-  if (!files.length) return fail(new Error("That was no file. Save the picture first, then drop the file here."));
+  if (!files.length) return fail(new Error("That was no file. Save the image first, then drop the file here."));
   open(files[0], files[0].name);
   at("file").value = at("photo").value = ""; // so that the same picture can be chosen again
 }
@@ -96,7 +96,7 @@ function open(blob, name) {
   queue = queue.then(async () => {
     say("Looking");
     const bitmap = await decodePicture(blob).catch(() => {
-      throw new Error(`${name} is not a picture that this browser can read. JPEG, PNG and WebP it can.`);
+      throw new Error(`${name} is not an image that this browser can read. JPEG, PNG and WebP it can.`);
     });
     await look(bitmap);
   }).catch(fail);

@@ -11,7 +11,7 @@ from pipeline.core.files import read_json, write_text
 from pipeline.core.image_file import open_image
 from pipeline.core.lines import read_figures
 from pipeline.core.revision import git_revision
-from pipeline.core.sample import Dataset, read_dataset, read_samples
+from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples
 from pipeline.core.spec import ModelSpec, read_spec
 from pipeline.metrics.metrics import main_metric, paired, shown_of
 from pipeline.metrics.nothing import nothing_found
@@ -43,9 +43,7 @@ def write_page(project: Path, run: str, knobs: dict[str, Any], stated: dict[str,
     source = read_dataset(evaluated / "predictions").source
     data = project / "data/ingested" / knobs["dataset"]
     dataset = read_dataset(data)
-    truth, predicted = paired(read_samples(data / "test"), read_samples(evaluated / "predictions"))
-    for p in predicted:
-        p.objects = shown_of(p.objects, source["shown"], source.get("most"))
+    truth, predicted = _paired(data / "test", evaluated / "predictions", source)
     fit = metrics.get("calibrated", {}).get("fit")
     answers = Answers(metrics["task"], data / "test", dataset, truth, predicted, fit)
     verdict, timed = (facts.optional(project / f"reports/verify/{run}/{name}.json") for name in ("verdict", "verify"))
@@ -82,6 +80,14 @@ def write_page(project: Path, run: str, knobs: dict[str, Any], stated: dict[str,
     path = evaluated / "report.html"
     write_text(path, text)
     return f"{path.relative_to(project)}: {path.stat().st_size / 1e6:.1f} MB"
+
+
+def _paired(test: Path, predictions: Path, source: dict[str, Any]) -> tuple[list[Sample], list[Sample]]:
+    """The images of the test split and what is shown of the answers to them, in one order."""
+    truth, predicted = paired(read_samples(test), read_samples(predictions))
+    for sample in predicted:
+        sample.objects = shown_of(sample.objects, source["shown"], source.get("most"))
+    return truth, predicted
 
 
 def _spec(project: Path, run: str) -> ModelSpec | None:

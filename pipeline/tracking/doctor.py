@@ -79,9 +79,9 @@ def examine(project: Path) -> list[Broken]:
         except OSError as error:
             barred.append(_barred(out.path, error))
     for out in outs:
-        if how := wrong.get(out.path):
+        if out.path in wrong:
             lost = "; not all of it is in DVC's cache" if _is_lost(out, cache) else ""
-            found.append(Broken(out.path, f"{how}{lost}", _cure(out, cache, rotten)))
+            found.append(Broken(out.path, f"{wrong[out.path]}{lost}", _cure(out, cache, rotten)))
     found += [_of_cache(project, cache, name, outs, wrong) for name in sorted(rotten)]
     return [*found, *barred, *_databases(project), *_checkpoints(project), *_left(project)]
 

@@ -38,14 +38,13 @@ def images_of_test(factory: pytest.TempPathFactory) -> np.ndarray:
 def net_of(name: str, images: np.ndarray) -> tuple[Deployed, ModelSpec]:
     """One of `NETS`, and its spec. The localizer's keypoints lie at fixed places in its box."""
     spec = spec_of("localize" if name == "localize" else "detect")
-    if name != "anchor_free":
-        # fewer layers: what is special about these are their outputs
-        spec.backbone = "mobilenetv1_050_shallow"
-        spec.outputs = list(build(spec).outputs)
+    spec.backbone = "mobilenetv1_050_shallow"  # fewer layers: what is special about these are their outputs
     if name not in ("localize", "anchor_free"):
         spec.head = head_of(name)
-        made = build(spec)
-        spec.outputs, spec.strides, spec.boxes = list(made.outputs), list(made.strides), made.boxes
+    made = build(spec)
+    spec.outputs = list(made.outputs)
+    if name != "localize":
+        spec.strides, spec.boxes = list(made.strides), made.boxes
     net = warmed(spec, images)
     if isinstance(net.net, Localizer):
         assert net.net.landmarks is not None

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +22,7 @@ from pipeline.core.files import read_json, write_json
 from pipeline.core.sample import Object, Sample, read_samples, write_samples
 from pipeline.core.spec import read_spec, write_spec
 from pipeline.export.bundle import replay as bundled_replay
-from pipeline.export.calibration import choose
+from pipeline.export.calibration import choose, described
 from pipeline.export.card.contract import preprocessing
 from pipeline.export.export import export_run
 from pipeline.graph.folding import folded
@@ -346,21 +345,26 @@ def test_calibration_takes_every_label_evenly(samples: list[Sample], count: int,
 
 
 @pytest.mark.parametrize(
-    ("kept", "asked", "said"),
+    ("kept", "said"),
     [
-        (lambda s: s.label == "circle", 5, "all calibration images are of 'circle'"),
-        (lambda s: int(s.id[-3:]) < 4, 5, "5 calibration images were asked for, train has 4"),
+        ([kind(f"{i}", "circle") for i in range(5)], "all calibration images are of 'circle'"),
+        ([kind(f"{i}", LABELS[i % 3]) for i in range(4)], "5 calibration images were asked for, train has 4"),
     ],
 )
-def test_calibration_that_is_thin_is_said(run: Path, tmp_path: Path, kept: Any, asked: int, said: str) -> None:
+def test_what_is_thin_of_calibration_is_told_apart(kept: list[Sample], said: str) -> None:
+    (warning,) = described(kept, 5, spec_of("classify"))["warnings"]
+    assert warning.startswith(said)
+
+
+def test_calibration_that_is_thin_is_said(run: Path, tmp_path: Path) -> None:
     train = shutil.copytree(run / "data" / "train", tmp_path / "train")
-    write_samples(train, [s for s in read_samples(train) if kept(s)])
-    params = PARAMS.model_copy(update={"targets": ["onnx_float"], "calibration_images": asked})
+    write_samples(train, [s for s in read_samples(train) if s.label == "circle"][:4])
+    params = PARAMS.model_copy(update={"targets": ["onnx_float"], "calibration_images": 5})
     line = export_run(run / "models" / "shapes", train, tmp_path / "out", params)
-    assert said in line
     facts = read_json(tmp_path / "out" / "export.json")["calibration"]
-    assert any(said in warning for warning in facts["warnings"])
-    assert sum(facts["labels"].values()) == facts["used"]
+    assert line.endswith("; ".join(facts["warnings"]))
+    assert len(facts["warnings"]) == 2
+    assert sum(facts["labels"].values()) == facts["used"] == 4
 
 
 def test_an_empty_train_split_is_an_error_that_names_it(run: Path, tmp_path: Path) -> None:

@@ -33,7 +33,8 @@ def smallest(name: str) -> dict[str, Any]:
         **{f"sample.{other}": {"images": 10, "side": 32} for other in ("alpaca", "herd", "pose")},
         "sample.actions": {"groups": 3, "clips": 1, "frames": 2, "side": 32},
         f"sample.{name}": {"images": 24, "side": 64},
-        f"runs.{name}.model.size": 64,
+        # few layers, so that an export takes seconds; the chain of the tests has weights that come along
+        f"runs.{name}.model": {"size": 64, "backbone": "mobilenetv1_050_shallow"},
         f"runs.{name}.train.epochs": 2,
         f"runs.{name}.export": {"calibration_images": 4, "targets": TARGETS},
         f"runs.{name}.verify.tolerance": 1.0,  # nets that have learned next to nothing

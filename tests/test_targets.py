@@ -220,7 +220,9 @@ def test_what_is_not_installed_is_named_with_the_way_to_install_it(
         open_runtime("onnx_float", run / "exports" / "model.onnx")
 
 
-@pytest.mark.parametrize("name", ["classify", "localize", "anchor_free", "ssdlite"])
+@pytest.mark.parametrize(
+    "name", ["classify", "localize", "anchor_free", pytest.param("ssdlite", marks=pytest.mark.exhaustive)]
+)
 def test_onnx_files_have_operators_and_shapes_for_phones(
     run: Path, tmp_path_factory: pytest.TempPathFactory, name: str
 ) -> None:
@@ -240,7 +242,13 @@ def test_onnx_files_have_operators_and_shapes_for_phones(
             assert found.unsupported_ops <= ({"ai.onnx:Gather"} if name == "classify" else set())
 
 
-@pytest.mark.parametrize("name", ["classify", "localize", "anchor_free", "yolov3", "ssdlite"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("classify", "localize", "anchor_free"),
+        *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("yolov3", "ssdlite")),
+    ],
+)
 @pytest.mark.parametrize("target", ["onnx_float", "onnx_int8"])
 def test_an_onnx_file_asks_for_no_newer_runtime_than_its_steps_do(
     run: Path, tmp_path_factory: pytest.TempPathFactory, name: str, target: str

@@ -13,6 +13,9 @@ from tiers import FOUND
 PROMISES = {
     "the whole chain by DVC": "test_chain.py::test_every_stage_ran_once",
     "a training that is killed goes on": "test_chain.py::test_killed_training_goes_on_from_its_last_epoch",
+    "training on other content begins anew": (
+        "test_train.py::test_a_killed_run_goes_on_only_with_the_content_it_began_with[val-paint]"
+    ),
     "killed training ends with the same weights": (
         "test_ranks.py::test_killed_after_each_epoch_gives_the_weights_of_an_unbroken_run[1]"
     ),
@@ -23,8 +26,15 @@ PROMISES = {
     "a detector ships": "test_chain.py::test_the_names_that_others_rely_on[herd]",
     "real data": "test_chain.py::test_real_photos_and_clips_by_params_alone",
     "ONNX and ExecuTorch, float and int8": "test_verify.py::test_good_files_pass",
+    "ONNX on phones": "test_targets.py::test_onnx_files_have_operators_and_shapes_for_phones[anchor_free]",
+    "ONNX in old runtimes": (
+        "test_targets.py::test_an_onnx_file_asks_for_no_newer_runtime_than_its_steps_do[onnx_int8-anchor_free]"
+    ),
     "Core ML": "test_targets.py::test_core_ml_takes_a_picture_and_has_int8_weights",
     "quantization-aware training": "test_qat.py::test_a_net_that_rounding_hurts_learns_to_live_with_it",
+    "backbones by their timm names": (
+        "test_backbones.py::test_it_builds_learns_a_step_and_ships[mobilenetv3_small_100-32]"
+    ),
     "a notebook": "test_chain.py::test_it_runs_on_a_finished_chain[default_runs]",
     "README in a bare shell": "test_bare_shell.py::test_the_commands_of_readme",
     "mongod and FiftyOne's App": "test_inspect.py::test_the_app_shows_pictures_truth_and_predictions",

@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -69,11 +70,15 @@ def _classified(
 
 
 def _precision_recall(view: Any, predicted: str, true: str, info: Dataset, **knobs: Any) -> Any:
-    """FiftyOne's results at all IoUs alone: its `evaluate_detections` reads and matches all objects at 0.5 before."""
-    from fiftyone.utils.eval.coco import COCOEvaluationConfig
+    """FiftyOne's results at all IoUs alone: its `evaluate_detections` reads and matches all objects at 0.5 before.
 
-    config = COCOEvaluationConfig(predicted, true, iou=0.5, classwise=True, compute_mAP=True, **knobs)
-    return config.build().generate_results(view, [], classes=info.labels)
+    It copies all objects of an image, so that its marks are not saved with them; nothing is saved here.
+    """
+    from fiftyone.utils.eval import coco
+
+    config = coco.COCOEvaluationConfig(predicted, true, iou=0.5, classwise=True, compute_mAP=True, **knobs)
+    with mock.patch.object(coco, "_copy_labels", lambda labels: labels):
+        return config.build().generate_results(view, [], classes=info.labels)
 
 
 def _boxes(results: Any, info: Dataset, truth: list[Sample], predicted: list[Sample]) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,3 +25,11 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
             make(folder)
             done.touch()
     return folder
+
+
+@contextmanager
+def exported_here() -> Iterator[None]:
+    """Targets are exported in this process, which has imported what each forked one would import anew: seconds each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.export.export.each_forked", lambda function, items, _: [function(i) for i in items])
+        yield

@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ def file_of(module: str) -> str | None:
     return None
 
 
+@cache
 def imports(path: str) -> set[str]:
     """Project modules that a file imports anywhere, but for those that only type checkers see."""
     tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
@@ -76,6 +78,7 @@ def imports(path: str) -> set[str]:
     return {name for name in packages if name.split(".")[0] in ("pipeline", "stages")}
 
 
+@cache
 def is_code(path: str) -> bool:
     """Not a package's __init__ that says in a docstring what is in it, and nothing else; nor that of all, which turns
     off what libraries tell, by `core`.

@@ -7,6 +7,7 @@ import inspect
 import io
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +41,18 @@ def module_of(file: Path) -> str:
 
 def imported(file: Path) -> Iterator[str]:
     """Dotted names of what the file imports from pipeline, and of what it takes from a module that it imports."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+    nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
     names: dict[str, str] = {}
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "pipeline":
             names |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
     yield from names.values()
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in names:
             yield f"{names[node.value.id]}.{node.attr}"
 
 
+@cache
 def called_from_elsewhere() -> set[str]:
     """Functions of the packages in HELD that a module in another folder imports."""
     modules = {module_of(file): file for file in FILES}

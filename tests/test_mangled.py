@@ -1,6 +1,6 @@
 """Label files of which some bytes are others: each reader gives a reading, with rows of the ledger, or an InputError.
 
-POCKETLENS_MANGLED is how many files a reader gets (default 200; the same ones each time, of another number others):
+POCKETLENS_MANGLED is how many files a reader gets (default 100; the same ones each time, of another number others):
 
     POCKETLENS_MANGLED=5000 python -m pytest tests/test_mangled.py
 """
@@ -23,7 +23,7 @@ from pipeline.datasets.formats import FORMATS
 from pipeline.datasets.ingest.checks import check_objects
 from pipeline.datasets.ingest.report import ledger_text
 
-COUNT, USUAL = int(os.environ.get("POCKETLENS_MANGLED", "200")), 200
+COUNT, USUAL = int(os.environ.get("POCKETLENS_MANGLED", "100")), 100
 SIZE = (100, 50)
 THREE = "scorer,a,a,a,a\nbodyparts,l_ear,l_ear,r_ear,r_ear\ncoords,x,y,x,y\n"
 XML = """<annotation><folder>x</folder><filename>a.png</filename><size><width>100</width><height>50</height></size>

@@ -147,6 +147,9 @@ def test_ctrl_c_ends_it_and_no_other_stage_begins(project: Path) -> None:
         os.killpg(running.pid, 0)
     (project / "train@alpaca.waits").unlink()
     assert make(project).returncode == 0
+    params = project / "params.yaml"
+    params.write_text(params.read_text() + "\n")
+    assert missing_line(project) == UNRESOLVED, "the change waits to be resolved"
 
 
 def test_a_run_that_fails_leaves_the_others_theirs(project: Path) -> None:
@@ -155,13 +158,6 @@ def test_a_run_that_fails_leaves_the_others_theirs(project: Path) -> None:
     waiting = ", ".join(f"{stage}@alpaca" for stage in ("train", "evaluate", "export", "verify", "report", "track"))
     assert done.stdout.splitlines()[-1].startswith(f"missing: {waiting}, inspect. `make repro` makes them")
     assert (done.returncode != 0, (project / "reports/track/herd.json").exists()) == (True, True)
-
-
-def test_a_change_of_params_waits_to_be_resolved(project: Path) -> None:
-    assert make(project).returncode == 0
-    params = project / "params.yaml"
-    params.write_text(params.read_text() + "\n")
-    assert missing_line(project) == UNRESOLVED
 
 
 def test_a_mistake_in_params_is_the_last_word_and_nothing_runs(project: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
+from shared import exported_here
 from shipped import spec_of
 
 from pipeline.core.errors import InputError
@@ -175,7 +176,8 @@ def test_without_a_word_the_backbones_own_are_kept(tmp_path: Path):
 def test_the_exported_file_has_it_inside_and_its_golden_images_went_through_the_steps(own: Path, tmp_path: Path):
     net, spec = load_model(own)
     asked = ExportParams(targets=["onnx_float"], calibration_images=4)
-    export_run(own, own.parent / "train", tmp_path / "exports", asked, ClassifyPredict().model_dump())
+    with exported_here():
+        export_run(own, own.parent / "train", tmp_path / "exports", asked, ClassifyPredict().model_dump())
     with np.load(tmp_path / "exports" / "golden" / "golden.npz") as golden:
         pixels = golden["image"]
     assert len(pixels) == 4 and (pixels == pixels[..., :1]).all(), "gray"

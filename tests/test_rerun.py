@@ -189,10 +189,10 @@ CHANGES: list[tuple[str, Edit, set[str]]] = [
 ]
 
 
-# what another row holds by another knob or line of code
+# what another row, or the test of a label layer, holds by another knob or line of code
 MORE = (
     *("a knob of export and one of verify", "a knob of predict", "export.calibration_images", "a step before the net"),
-    *("a weights file", "track.experiment"),
+    *("a weights file", "track.experiment", "max_side"),
 )
 
 

@@ -29,6 +29,7 @@ STEPS = [
     [{"step": "gaussian", "side": 3}, {"step": "median"}],
     [{"step": "median"}, {"step": "gray"}, {"step": "gaussian", "side": 5}],
 ]
+QUICK = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")  # to optimize what runs for seconds takes longer than it saves
 COMPILER = "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler"
 
 
@@ -51,6 +52,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     ]
     command = [
         java,
+        *QUICK,
         "-cp",
         f"{jars}/*",
         COMPILER,
@@ -64,7 +66,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     ]
     done = subprocess.run([*command, *map(str, sources)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    return [java, "-cp", f"{classes}{os.pathsep}{library}", "pocketlens.CheckKt"]
+    return [java, *QUICK, "-cp", f"{classes}{os.pathsep}{library}", "pocketlens.CheckKt"]
 
 
 def write_case(folder: Path, spec: ModelSpec, images: list[Image.Image], outputs: list[np.ndarray]) -> None:

@@ -35,6 +35,8 @@ PROMISES = {
     "backbones by their timm names": (
         "test_backbones.py::test_it_builds_learns_a_step_and_ships[mobilenetv3_small_100-32]"
     ),
+    "clips of other makers": "test_predict.py::test_so_is_a_real_clip",
+    "what a net costs is what is published": "test_cost.py::test_tables_4_6_and_7_of_the_mobilenet_paper",
     "a notebook": "test_chain.py::test_it_runs_on_a_finished_chain[default_runs]",
     "README in a bare shell": "test_bare_shell.py::test_the_commands_of_readme",
     "mongod and FiftyOne's App": "test_inspect.py::test_the_app_shows_pictures_truth_and_predictions",

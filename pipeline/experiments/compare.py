@@ -76,7 +76,7 @@ def compare(
         yield _classical(project, run, first, uri)
     for model, variant in compared.items():
         try:
-            yield (_net if files else _trained)(project, run, base, model, variant, uri, environment, experiment)
+            yield _net(project, run, base, model, variant, uri, environment, experiment, files)
         except InputError as error:
             yield Row(model, note=str(error))
 
@@ -224,9 +224,14 @@ def _net(
     uri: str,
     environment: Mapping[str, str],
     experiment: str,
+    files: bool,
 ) -> Row:
-    name = f"{run}-{model}"
-    commit = _ran(project, run, base, name, variant, OF_RUN, environment)
+    before, after = flat(base.model_dump()), flat(variant.model_dump())
+    changes = {f"runs.{run}.{key}": value for key, value in after.items() if before.get(key) != value}
+    name, stages = f"{run}-{model}", ["params", *(f"{stage}@{run}" for stage in (OF_RUN if files else TRAINED))]
+    commit = run_experiment(project, name, stages, changes, _weights(variant), environment)
+    if not files:
+        return _trained(project, run, commit, model, variant, uri, experiment)
     made = [*(f"{stage}@{run}" for stage in OF_RUN), *(f"{stage}@{base.dataset}" for stage in OF_DATASET)]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -238,18 +243,7 @@ def _net(
         return _row(folder, run, model, name)
 
 
-def _trained(
-    project: Path,
-    run: str,
-    base: RunParams,
-    model: str,
-    variant: RunParams,
-    uri: str,
-    environment: Mapping[str, str],
-    experiment: str,
-) -> Row:
-    name = f"{run}-{model}"
-    commit = _ran(project, run, base, name, variant, TRAINED, environment)
+def _trained(project: Path, run: str, commit: str, model: str, variant: RunParams, uri: str, experiment: str) -> Row:
     reports = [f"reports/train/{run}/training.json", *(f"reports/evaluate/{run}/{made}" for made in EVALUATED)]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -258,24 +252,8 @@ def _trained(
         answers = read_samples(folder / f"reports/evaluate/{run}/predictions")
     figures = {"float": metrics, "train": {"seconds": training["seconds"]}}
     track_figures(run, model, flat(variant.model_dump()), figures, uri, experiment)
-    figure = metrics[main_metric(base.task)]
-    return Row(model, figure=figure, train_seconds=training["seconds"], experiment=name, answers=answers)
-
-
-def _ran(
-    project: Path,
-    run: str,
-    base: RunParams,
-    name: str,
-    variant: RunParams,
-    stages: tuple[str, ...],
-    environment: Mapping[str, str],
-) -> str:
-    """The commit of the experiment `name`: these `stages` of the run, with what `variant` has in place of `base`."""
-    before, after = flat(base.model_dump()), flat(variant.model_dump())
-    changes = {f"runs.{run}.{key}": value for key, value in after.items() if before.get(key) != value}
-    addresses = ["params", *(f"{stage}@{run}" for stage in stages)]
-    return run_experiment(project, name, addresses, changes, _weights(variant), environment)
+    figure = metrics[main_metric(variant.task)]
+    return Row(model, figure=figure, train_seconds=training["seconds"], experiment=f"{run}-{model}", answers=answers)
 
 
 def _weights(variant: RunParams) -> list[str]:

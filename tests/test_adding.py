@@ -605,6 +605,15 @@ def test_a_mistake_is_named_and_nothing_is_written(params: Path, call_with: dict
     assert sorted(p.name for p in params.parent.iterdir()) == ["data", "params.yaml"]
 
 
+def test_links_that_lead_out_are_foreseen(params: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "elsewhere.jpg"
+    Image.new("RGB", (40, 30)).save(outside)
+    (params.parent / "data/folder/cat/linked.jpg").symlink_to(outside)
+    said = call(params)
+    assert "warning: 1 image or clip is a link that leads out of" in said and "linked.jpg: not taken, unless" in said
+    assert "warning" not in call(params, name="followed", settings=["dataset.links_out=follow"])
+
+
 def test_the_second_of_a_name_is_refused(params: Path) -> None:
     call(params)
     once = params.read_bytes()

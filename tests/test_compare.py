@@ -240,8 +240,12 @@ def test_policies_are_compared_over_seeds(project: Path) -> None:
     with (project / "reports/compare/herd/policies.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(r["policy"], r["seed"], r["AP"]) for r in rows[2:4]] == [("photo", "0", "0.9"), ("photo", "1", "0.92")]
-    runs = MlflowClient(default_uri(project)).get_experiment_by_name("policies-herd")
+    client = MlflowClient(default_uri(project))
+    runs = client.get_experiment_by_name("policies-herd")
     assert runs is not None
+    named = sorted(r.info.run_name for r in client.search_runs([runs.experiment_id]))
+    assert named == ["photo-0", "photo-1", "photo_zoom-0", "photo_zoom-1"]
+    assert ran(project).count("train") > 0 == ran(project).count("export"), "only their figures on test are compared"
     with pytest.raises(InputError, match=r"--policies.*foto.*did you mean 'photo'"):
         policy_variants(params(), "herd", ["foto"], 2, {})
     pixels = POLICIES["photo"]._replace(tasks=("classify",))

@@ -22,7 +22,7 @@ from pipeline.core.files import read_json, write_json
 from pipeline.core.sample import Object, Sample, read_samples, write_samples
 from pipeline.core.spec import read_spec, write_spec
 from pipeline.export.bundle import replay as bundled_replay
-from pipeline.export.calibration import choose, described
+from pipeline.export.calibration import blank, choose, described
 from pipeline.export.card.contract import preprocessing
 from pipeline.export.export import export_run
 from pipeline.graph.folding import folded
@@ -30,6 +30,8 @@ from pipeline.ops.preprocess import resize
 from pipeline.runtimes.exported import exported_file
 from pipeline.runtimes.targets import TARGETS as TABLE
 from pipeline.runtimes.targets import open_runtime, target_row
+from pipeline.verification import pte
+from pipeline.verification.pte import read_pte
 
 
 @pytest.fixture(scope="module")
@@ -365,6 +367,28 @@ def test_calibration_that_is_thin_is_said(run: Path, tmp_path: Path) -> None:
     assert line.endswith("; ".join(facts["warnings"]))
     assert len(facts["warnings"]) == 2
     assert sum(facts["labels"].values()) == facts["used"] == 4
+
+
+def test_calibration_that_shows_nothing_is_said() -> None:
+    canvases = np.zeros((3, 1, 8, 8, 3), np.uint8)
+    assert "all 3 calibration images are of one colour each" in blank(canvases)[0]
+    canvases[2, 0, 4, 4] = 200
+    assert blank(canvases) == []
+
+
+@pytest.mark.parametrize("left", [10, 50, 79])
+def test_an_executorch_program_that_is_cut_short_is_named(
+    left: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.pte"
+    whole = bytes(16) + (60).to_bytes(8, "little") + (64).to_bytes(8, "little") + bytes(48)  # a program, then segments
+    program = {"segments": [{"offset": 0, "size": 16}]}
+    monkeypatch.setattr(pte, "_in_words", lambda content, schema: program)
+    path.write_bytes(whole)
+    assert read_pte(path).segments == bytes(16)
+    path.write_bytes(whole[:left])
+    with pytest.raises(InputError, match=r"model.pte: not an ExecuTorch program, or one cut short: found \d+ bytes"):
+        read_pte(path)
 
 
 def test_an_empty_train_split_is_an_error_that_names_it(run: Path, tmp_path: Path) -> None:

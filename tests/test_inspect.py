@@ -135,14 +135,18 @@ def test_the_app_shows_pictures_truth_and_predictions(tmp_path, database, browse
         show(view, port, remote=True)
 
 
-def test_the_app_hands_out_files_of_datasets_only_and_to_nobody_else(tmp_path, database):
+def test_the_app_hands_out_files_of_datasets_only_and_to_nobody_else(tmp_path, database, capsys):
     test, predictions, *_ = draw_run(tmp_path, "classify")
+    from fiftyone.core.session import client
+
     view = opened_run("guarded", test, predictions, database).dataset
     (test / "secret.txt").write_text("a secret")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     show(view, port, remote=True)
+    client.print("Could not connect session, trying again in 10 seconds")
+    assert capsys.readouterr().out == "", "what FiftyOne says of a server that starts is not ours to show"
     url, mine = f"http://127.0.0.1:{port}", view.first().filepath
 
     def asked(path: str, **headers: str) -> int:

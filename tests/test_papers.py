@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from pipeline.cli import main
 from pipeline.experiments import papers
-from pipeline.experiments.paper_nets import counted, net_of
+from pipeline.experiments.paper_nets import Counted, counted, net_of
 from pipeline.graph.cost import backbone_cost
 
 Tables = dict[str, list[dict[str, Any]]]
@@ -96,5 +97,8 @@ def test_the_command_prints_them(
     (row,) = (line.split() for line in lines if line.startswith("  MNet V2"))
     assert row[-7:] == ["800", "788.8", "4.3", "4.31", "folded", "22.1", "mAP"]
     assert max(map(len, lines)) <= 110
+    assert {line.split()[1] for line in lines if line.startswith("counted ")} == {
+        f"{one.name}:" for one in fields(Counted) if one.name != "macs"
+    }
     main(["cost", "--table", "seeds", "--json"])
     assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(found))

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from pipeline.core.params import Block
 
+FORM = "expected a list of steps, each its name or {step: NAME, ...}, as [gray, {step: clahe, train_only: true}]"
 Odd = Literal[1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21]
 
 
@@ -134,7 +135,11 @@ else:  # a type checker cannot follow a union that is made of a table
 
 def _named(said: Any) -> Any:
     """A step that is a name alone has its default arguments."""
-    return [{"step": step} if isinstance(step, str) else step for step in said] if isinstance(said, list) else said
+    steps = [{"step": step} if isinstance(step, str) else step for step in said] if isinstance(said, list) else [said]
+    for step in steps:
+        if not isinstance(said, list) or not isinstance(step, dict) or "step" not in step:
+            raise ValueError(f"found {step!r:.80}; {FORM}")
+    return steps
 
 
 Steps = Annotated[list[AnyStep], BeforeValidator(_named)]

@@ -23,6 +23,7 @@ from pipeline.core.names import check_name
 from pipeline.core.params import nearest
 from pipeline.core.turns import turn
 from pipeline.datasets.formats import FORMATS, detect_format, nearest_of
+from pipeline.datasets.formats.links import links_out
 from pipeline.datasets.formats.reading import refuse_names
 from pipeline.datasets.remote import FETCHED, fetch
 
@@ -66,6 +67,7 @@ def add(
     for key, value in ({f"model.{k}": v for k, v in net.items() if v} | read_settings(settings)).items():
         _set(dataset, run, key, value)
     said = _started(params, name, dataset, run, from_scratch)
+    said += _links(found, found_labels or found, name, dataset)
     with turn(params):
         rewrite(params, _written(params, name, dataset, run)[0])
     return (
@@ -73,6 +75,22 @@ def add(
         f"{params}: datasets.{name} and runs.{name} written\n"
         f"next: dvc repro track@{name} (`pocketlens params {name}` lists its knobs)"
     )
+
+
+def _links(data: Path, labels: Path, name: str, dataset: dict[str, Any]) -> str:
+    """A line on images that `ingest` would refuse as links that lead out. Raises InputError for other such files."""
+    if dataset.get("links_out") == "follow" or not data.is_dir():
+        return ""
+    how = f"--set dataset.links_out=follow, or datasets.{name}.links_out: follow"
+    found = sorted(links_out(data.resolve(), labels.resolve(), how))
+    if not found:
+        return ""
+    many = (
+        f"{len(found)} images or clips are links that lead"
+        if len(found) > 1
+        else "1 image or clip is a link that leads"
+    )
+    return f"\nwarning: {many} out of {data}, as {found[0].name}: not taken, unless {how}"
 
 
 def _found(option: str, place: Path | str, params: Path) -> Path:

@@ -84,7 +84,27 @@ def _meant(keys: list[str], raw: Any, schema: type[BaseModel]) -> str:
     deeper = sorted(_deeper(schema, raw, path, ""), key=lambda name: -name.count("."))
     known = {name.rsplit(".", 1)[-1]: name for name in deeper} | {name: name for name in fields}
     close = closest(last, known)
-    return f"; did you mean {known[close]!r}?" if close else nearest(last, fields)
+    if close:
+        return f"; did you mean {known[close]!r}?"
+    elsewhere = _of_another(keys, raw, schema)
+    return nearest(last, fields) + (f"; it goes with {' or '.join(elsewhere)}" if elsewhere else "")
+
+
+def _of_another(keys: Sequence[str], raw: Any, schema: type[BaseModel]) -> list[str]:
+    """The tasks or formats, as `task: classify`, under which the same place has this key."""
+    *path, last = keys
+    here, found = raw, set()
+    for n, key in enumerate(path, 1):
+        here = _at(here, key)
+        for block in _blocks_at(schema, raw, path[:n], fitting=False):
+            if n == len(path) or _fits(block, here):
+                continue
+            inner = [block]
+            for step in path[n:]:
+                inner = [deeper for one in inner for deeper in _below(one, step) if _is_block(deeper)]
+            if any(last in one.model_fields for one in inner):
+                found |= {f"{name}: {kinds[0]}" for name, kinds in _literals(block).items() if len(kinds) == 1}
+    return sorted(found)
 
 
 def _deeper(schema: Any, raw: Any, path: list[str], before: str) -> Iterator[str]:

@@ -23,6 +23,7 @@ from pipeline.training.params import ClassifyRun, RunParams
 from pipeline.viz.plots import Dot, plot_compared
 
 BASELINE = "hog_svm"
+TRAINED, EVALUATED = OF_RUN[:2], ("metrics.json", "predictions")  # of a net whose files are not compared
 FETCHED = ("models/", "exports/", "reports/")  # not the data: they are the project's own
 
 
@@ -57,9 +58,10 @@ def compare(
     uri: str | None,
     environment: Mapping[str, str],
     experiment: str = "",
-    classical: bool = True,
+    files: bool = True,
 ) -> Iterator[Row]:
-    """A row per model as it is done, with `classical` that model first where the run classifies.
+    """A row per model as it is done, the classical one first where the run classifies. Without `files` each net is
+    trained and evaluated, and that is all: nothing is exported, and there is no classical model.
 
     A model that fails is a row with its reason, and the others go on. `base` are the params of `run`, `compared` those
     of each model, as from `config.variants`; `uri` is MLflow's, None takes the project's own store, `experiment` the
@@ -70,11 +72,11 @@ def compare(
     uri = whole_uri(project, uri)
     repro(project, f"augment@{base.dataset}", environment)
     first = next(iter(compared.values()))
-    if classical and isinstance(first, ClassifyRun):
+    if files and isinstance(first, ClassifyRun):
         yield _classical(project, run, first, uri)
     for model, variant in compared.items():
         try:
-            yield _net(project, run, base, model, variant, uri, environment, experiment)
+            yield _net(project, run, base, model, variant, uri, environment, experiment, files)
         except InputError as error:
             yield Row(model, note=str(error))
 
@@ -222,11 +224,14 @@ def _net(
     uri: str,
     environment: Mapping[str, str],
     experiment: str,
+    files: bool,
 ) -> Row:
     before, after = flat(base.model_dump()), flat(variant.model_dump())
     changes = {f"runs.{run}.{key}": value for key, value in after.items() if before.get(key) != value}
-    name, stages = f"{run}-{model}", ["params", *(f"{stage}@{run}" for stage in OF_RUN)]
+    name, stages = f"{run}-{model}", ["params", *(f"{stage}@{run}" for stage in (OF_RUN if files else TRAINED))]
     commit = run_experiment(project, name, stages, changes, _weights(variant), environment)
+    if not files:
+        return _trained(project, run, commit, model, variant, uri, experiment)
     made = [*(f"{stage}@{run}" for stage in OF_RUN), *(f"{stage}@{base.dataset}" for stage in OF_DATASET)]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -236,6 +241,19 @@ def _net(
         fetch(project, commit, [out for out in outs if out.startswith(FETCHED)], folder)
         track_compared(run, folder, commit, uri, experiment)
         return _row(folder, run, model, name)
+
+
+def _trained(project: Path, run: str, commit: str, model: str, variant: RunParams, uri: str, experiment: str) -> Row:
+    reports = [f"reports/train/{run}/training.json", *(f"reports/evaluate/{run}/{made}" for made in EVALUATED)]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        fetch(project, commit, reports, folder)
+        training, metrics = (read_json(folder / report) for report in reports[:2])
+        answers = read_samples(folder / f"reports/evaluate/{run}/predictions")
+    figures = {"float": metrics, "train": {"seconds": training["seconds"]}}
+    track_figures(run, model, flat(variant.model_dump()), figures, uri, experiment)
+    figure = metrics[main_metric(variant.task)]
+    return Row(model, figure=figure, train_seconds=training["seconds"], experiment=f"{run}-{model}", answers=answers)
 
 
 def _weights(variant: RunParams) -> list[str]:

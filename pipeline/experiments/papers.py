@@ -73,6 +73,12 @@ ACTIVATIONS: dict[str, dict[int, tuple[int, float]]] = {
     "shufflenet_2x_g3": {112: (32, 800), 56: (48, 300), 28: (400, 600), 14: (800, 310), 7: (1600, 156),
                              1: (1600, 3)},
 }  # fmt: skip
+COUNTED = (  # how a table counts parameters, its own way: `paper_nets.Counted`
+    "weights: without biases and batch norms",
+    "folded: with one bias for each batch norm",
+    "trained: with the norms' scale and shift",
+    "kept: with their statistics too",
+)
 ABOUT = {
     "mobilenetv1_100": "199 at 7x7 is a misprint: 1024 channels of 49 cells are 100 kB",
     "mobilenetv2_100": "from 56x56 to 14x14 the table takes a stage's output at the side of its input",
@@ -109,7 +115,7 @@ def tables_text(found: dict[str, list[dict[str, Any]]]) -> str:
         if lines:
             lines.append("")
         lines += [title, *(_activation_lines(rows) if "side" in rows[0] else _cost_lines(rows))]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *(f"counted {words}" for words in COUNTED)])
 
 
 def _cost_lines(rows: list[dict[str, Any]]) -> list[str]:

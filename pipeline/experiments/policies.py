@@ -51,7 +51,7 @@ def compare_policies(
     what = {f"{policy}-{seed}": (policy, seed) for policy, seeds in compared.items() for seed in seeds}
     table = project / "reports/compare" / run / "policies.csv"  # another run may be called <run>-policies
     rows = list[Row]()
-    for row in compare(project, run, base, flat, uri, environment, f"policies-{run}", classical=False):
+    for row in compare(project, run, base, flat, uri, environment, f"policies-{run}", files=False):
         rows.append(row)
         _write(table, rows, what, metric)
         said = f"failed: {row.note}" if row.note else f"{metric} {row.figure}"
@@ -98,7 +98,7 @@ def _cells(one: Tried) -> tuple[str, ...]:
 def _write(table: Path, rows: list[Row], what: Mapping[str, tuple[str, int]], metric: str) -> None:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["policy", "seed", metric, f"int8_{metric}", "train_seconds", "experiment", "note"])
+    writer.writerow(["policy", "seed", metric, "train_seconds", "experiment", "note"])
     for row in rows:
-        writer.writerow([*what[row.model], row.figure, row.int8, row.train_seconds, row.experiment, row.note])
+        writer.writerow([*what[row.model], row.figure, row.train_seconds, row.experiment, row.note])
     write_text(table, text.getvalue())

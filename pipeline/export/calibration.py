@@ -51,6 +51,13 @@ def described(chosen: list[Sample], asked: int, spec: "ModelSpec") -> dict[str, 
     }
 
 
+def blank(images: NDArray[np.uint8]) -> list[str]:
+    """A warning where none of the canvases [n, 1, S, S, 3] shows anything."""
+    if any(image.min() < image.max() for image in images):
+        return []
+    return [f"all {len(images)} calibration images are of one colour each, as black: int8 ranges of photos are others"]
+
+
 def stored(path: Path, train_folder: Path, samples: list[Sample], spec: "ModelSpec") -> NDArray[np.uint8]:
     """uint8 [n, 1, S, S, 3] that stays on disk: how many there are is not a matter of memory."""
     shape = (len(samples), 1, spec.size, spec.size, 3)

@@ -22,7 +22,7 @@ from pipeline.core.parallel import each_forked
 from pipeline.core.room import is_full, need_room
 from pipeline.core.sample import Sample, read_samples
 from pipeline.export import bundle
-from pipeline.export.calibration import choose, described, stored
+from pipeline.export.calibration import blank, choose, described, stored
 from pipeline.export.card.card import model_card
 from pipeline.export.card.contract import preprocessing
 from pipeline.export.card.limits import read_evidence
@@ -63,8 +63,7 @@ def export_run(
     model.json. `reports` is the folder of the reports of ingest and evaluate, for the model card; without it the
     card has no figures. Raises InputError if `train_folder` is empty, the model, a report or `predict` is missing, a
     step of its `preprocess` is none that a phone has, or the loss of that training is not finite; and, after writing
-    the folder with the others, one that says which targets could not be made and why. Where none could, nothing is
-    written.
+    the others, one that says which targets could not be made and why. Where none could, nothing is written.
     """
     spec = _spec(model_folder / "model.json", predict)
     samples = read_samples(train_folder)
@@ -76,6 +75,7 @@ def export_run(
     need_room(out, len(params.targets) * size_bytes(model_folder / "model.safetensors") // 4)  # in int8
     with new_folder(out) as folder, tempfile.TemporaryDirectory(prefix=".", dir=folder) as aside:  # gone after a kill
         images = stored(Path(aside) / "calibration.npy", train_folder, chosen, spec)
+        calibration["warnings"] += blank(images)
         tuned, tuning = None, {}
         if isinstance(params.quantize, Qat):
             from pipeline.export import qat

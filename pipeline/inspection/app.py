@@ -98,9 +98,15 @@ def show(dataset: Any, port: int, remote: bool = False) -> Any:
             raise InputError(f"port {port}: {error.strerror}; name another one") from None
     import fiftyone as fo
     from fiftyone.core import service
+    from fiftyone.core.session import client
 
+    client.print = _unsaid  # it asks a server that is still starting, and says that it could not
     service.ServerService = _server(service)
     return fo.launch_app(dataset, port=port, address="127.0.0.1", remote=remote)
+
+
+def _unsaid(*_words: object) -> None:
+    """In place of `print`."""
 
 
 @cache  # the second App would get a class of ours made of ours

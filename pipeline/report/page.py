@@ -34,9 +34,8 @@ def write_page(project: Path, run: str, knobs: dict[str, Any], stated: dict[str,
     """Write reports/evaluate/<run>/report.html in `project` from the files of the chain; returns a line that says so.
 
     `knobs` are all of the run, `stated` what params.yaml states of it. The evaluation must be there; what comes after
-    it (exports, verdict) and what is only told (summary, history) is said to be missing where it is. How far people
-    agree lies beside the label layers. The same files give the same bytes. Raises InputError if the evaluation or the
-    test images are missing.
+    it (exports, verdict) and what is only told (summary, history) is said to be missing where it is. The same files
+    give the same bytes. Raises InputError if the evaluation or the test images are missing.
     """
     evaluated = project / "reports/evaluate" / run
     metrics = read_json(evaluated / "metrics.json")

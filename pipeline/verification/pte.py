@@ -12,6 +12,8 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pipeline.core.errors import InputError
+
 XNNPACK = "XnnpackBackend"
 PROGRAM, GRAPH = "schema/program.fbs", "backends/xnnpack/serialization/schema.fbs"
 JsonObject = dict[str, Any]
@@ -23,9 +25,20 @@ class Pte(NamedTuple):
 
 
 def read_pte(path: Path) -> Pte:
+    """Raises InputError if the file is cut short."""
     content = path.read_bytes()
-    start = int.from_bytes(content[24:32], "little")
-    return Pte(_in_words(content, PROGRAM), content[start:])
+    program, start = (int.from_bytes(content[i : i + 8], "little") for i in (16, 24))
+    _check_whole(path, content, max(32, program))  # as long as its header says
+    pte = Pte(_in_words(content, PROGRAM), content[start:])
+    for segment in pte.program.get("segments", []):
+        _check_whole(path, content, start + segment["offset"] + segment["size"])
+    return pte
+
+
+def _check_whole(path: Path, content: bytes, expected: int) -> None:
+    if len(content) < expected:
+        found = f"found {len(content)} bytes, expected {expected} or more"
+        raise InputError(f"{path}: not an ExecuTorch program, or one cut short: {found}")
 
 
 def read_graph(pte: Pte, delegate: JsonObject) -> JsonObject:

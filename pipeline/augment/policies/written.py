@@ -32,6 +32,12 @@ LOOKS = (
 )
 BLOCKS = ("OneOf", "SomeOf", "Sequential")  # of transforms of their own
 KNOWN = (*FLIPS, *WARPS, *LOOKS, *BLOCKS)
+INSTEAD = {  # of transforms that are asked for and not known: why, and what there is
+    "CopyPaste": "objects here are boxes and landmarks, and to paste one takes its mask; `online.mosaic` mixes images",
+    "MixUp": "`online.mixup` of a classifier is a knob of its own",
+    "Mosaic": "`online.mosaic` of a detector is a knob of its own",
+    "Perspective": "a corner can get behind the camera; policy ucf101_torch has a perspective that cannot, Affine none",
+}
 BORDERS = ("constant", "replicate", "reflect", "reflect_101", "wrap")
 PLAIN = "constant"
 OWN = ("transform", "p")
@@ -65,14 +71,23 @@ def build(steps: list[dict[str, Any]]) -> Policy:
     return Policy(Geometry(moves) if moves else None, Look(looks) if looks else None)
 
 
+def _hint(name: str) -> str:
+    """The nearest name, unless this one is no slip but another transform of albumentations'."""
+    if name in INSTEAD:
+        return f": {INSTEAD[name]}"
+    from pipeline.augment.policies.albumentations_policies import A
+
+    close = "" if hasattr(A, name) else nearest(name, KNOWN)
+    return close or f"; expected one of {', '.join(KNOWN)}"
+
+
 def _step(place: str, step: Any) -> dict[str, Any]:
     if not (isinstance(step, dict) and isinstance(step.get("transform"), str)):
         raise InputError(f"{place}: expected {{transform: NAME, p: 0.5, ...}}, found {step!r}")
     name = step["transform"]
     where = f"{place}: {name}"
     if name not in KNOWN:
-        hint = nearest(name, KNOWN) or f"; expected one of {', '.join(KNOWN)}"
-        raise InputError(f"{where}: no transform of that name that labels can follow{hint}")
+        raise InputError(f"{where}: no transform of that name that labels can follow{_hint(name)}")
     kept = {"transform": name, "p": CHANCE, **step}
     arguments = _arguments(name)
     for key in kept:

@@ -53,7 +53,7 @@ def read_figures(path: Path | str) -> list[dict[str, float]]:
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
-    ...     write_text(f"{folder}/history.csv", "epoch,train_loss\\n0,1.5\\n")
+    ...     _ = Path(folder, "history.csv").write_text("epoch,train_loss\\n0,1.5\\n")
     ...     read_figures(f"{folder}/history.csv")
     [{'epoch': 0.0, 'train_loss': 1.5}]
     """

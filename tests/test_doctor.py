@@ -210,6 +210,12 @@ def test_a_lock_of_another_form_is_named(bare: Path, out: object) -> None:
     assert [broken.path for broken in examine(bare)] == ["dvc.lock"]
 
 
+def test_a_folder_in_place_of_the_lock_is_named(bare: Path) -> None:
+    (bare / "dvc.lock").mkdir()
+    [broken] = examine(bare)
+    assert broken.found.endswith("dvc.lock: a folder; expected the file that DVC writes: remove it")
+
+
 def test_pipes_are_not_waited_for(bare: Path) -> None:
     (bare / ".features").mkdir()
     (bare / "splits").mkdir()

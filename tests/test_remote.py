@@ -133,7 +133,7 @@ def test_only_what_was_changed_is_fetched_again(
     listed = Path(f"{place.parent}.jsonl")
     lines = listed.read_text().splitlines(keepends=True)
     last = lines[-1].split('"')[3]
-    listed.write_text("".join(lines)[:-9])  # as a kill leaves it
+    listed.write_bytes(b"\xff\n" + "".join(lines)[:-9].encode())  # as rot and a kill leave it
     fetch(url, tmp_path)
     assert set(names) == {"a.txt", "c.txt", "d.txt", last} - {"b.txt"}
     assert contents(place) == {"a.txt": b"A"} | {f"{name}.txt": name.encode() for name in "cdefg"}

@@ -3,6 +3,7 @@ in little memory. Bombs of labels are in test_bad_labels.py, archives in test_un
 """
 
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -15,12 +16,15 @@ from conftest import ROOT
 
 from pipeline.config.params import read_params
 from pipeline.core.errors import InputError
+from pipeline.core.files import read_json
 from pipeline.core.lines import read_figures, read_rows
+from pipeline.core.resolved import Resolved
 from pipeline.core.sample import read_samples
 from pipeline.core.yaml_text import yaml_value
 from pipeline.datasets.formats import deeplabcut, landmarks_csv, open_images, split_lists
 from pipeline.datasets.ingest.record import read_record
 from pipeline.datasets.params import SplitParams
+from pipeline.tracking.dvc_state import read_lock
 
 MEMORY, SECONDS = 4 << 30, 30  # of address space, in which the interpreter and its libraries have 2; of the processor
 TENTHS = "".join(f"  a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 6))
@@ -170,3 +174,26 @@ def test_lines_count_by_any_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     (tmp_path / "a.txt").write_text(f"{'a' * 100}{end}{'a' * 101}", newline="")
     with pytest.raises(InputError, match="a line of more than"):
         read_rows(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize("planted", ["pipe", "endless"])
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("params.yaml", read_params),
+        ("resolved.yaml", Resolved),
+        ("dvc.lock", lambda path: read_lock(path.parent)),
+        ("model.json", read_json),
+        ("classes.txt", read_rows),
+    ],
+)
+def test_pipes_and_devices_by_a_files_name_are_not_read(
+    tmp_path: Path, planted: str, name: str, read: Callable[[Path], object]
+) -> None:
+    """A pipe would be waited for; what leads to /dev/zero never ends."""
+    if planted == "pipe":
+        os.mkfifo(tmp_path / name)
+    else:
+        (tmp_path / name).symlink_to("/dev/zero")
+    with pytest.raises(InputError, match=rf"{re.escape(name)}: a pipe, a device or a socket; expected a file"):
+        read(tmp_path / name)

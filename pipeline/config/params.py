@@ -17,7 +17,7 @@ from pipeline.augment.policies import why_unfit
 from pipeline.augment.steps import Step, Steps, before_the_net
 from pipeline.config.problems import describe
 from pipeline.core.errors import InputError
-from pipeline.core.files import write_text
+from pipeline.core.files import content_of_file, write_text
 from pipeline.core.machine import MachineParams
 from pipeline.core.names import NAME, NAMED
 from pipeline.core.params import NO_SOURCE, Block, flat, nearest
@@ -171,7 +171,7 @@ def read_text(path: Path | str) -> str:
     Raises InputError if it is missing, cannot be read or is not UTF-8.
     """
     try:
-        return Path(path).read_bytes().decode("utf-8-sig")
+        return content_of_file(Path(path)).decode("utf-8-sig")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:

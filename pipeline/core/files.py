@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -125,6 +126,22 @@ def write_text(path: Path | str, text: str) -> None:
         place.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
 
 
+def content_of_file(path: Path) -> bytes:
+    """Raises InputError for a pipe, a device or a socket of that name: it would be waited for, or never end. What the
+    shell itself names so below /dev is read. Raises OSError as reading does.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write_text(f"{folder}/note.txt", "two cows")
+    ...     content_of_file(Path(folder, "note.txt"))
+    b'two cows'
+    """
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or path.is_relative_to("/dev")):
+        raise InputError(f"{path}: a pipe, a device or a socket; expected a file")
+    return path.read_bytes()
+
+
 def read_text(path: Path | str) -> str:
     """The text of a file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark; its lines end in "\\n". Raises
     InputError naming the file and the first byte that is not text.
@@ -137,7 +154,7 @@ def read_text(path: Path | str) -> str:
     """
     path = Path(path)
     try:
-        content = path.read_bytes()
+        content = content_of_file(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     mark, encoding = next((row for row in MARKS if content.startswith(row[0])), (b"", "utf-8"))

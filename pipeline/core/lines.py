@@ -22,7 +22,7 @@ def check_lines(path: Path | str) -> None:
     """
     number, length = 1, 0
     path = Path(path)
-    if not path.is_file():
+    if not path.is_file():  # read_text says it
         return
     with path.open("rb") as file:
         while part := file.read(PART):

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.core.errors import InputError
+from pipeline.core.files import content_of_file
 from pipeline.core.params import nearest
 from pipeline.core.yaml_text import yaml_value
 
@@ -22,7 +23,7 @@ class Resolved:
     def __init__(self, path: Path | str = FILE) -> None:
         self._path = Path(path)
         try:
-            text = self._path.read_text(encoding="utf-8")
+            text = content_of_file(self._path).decode("utf-8")
         except UnicodeDecodeError as error:
             raise InputError(f"{path}: not UTF-8; `dvc repro --force params` writes it anew: {error}") from None
         except FileNotFoundError:

@@ -168,7 +168,7 @@ def _named_as_files(objects: dict[str, Any], root: str) -> tuple[dict[str, str],
 def _held(listed: Path, place: Path, wanted: dict[str, str], objects: dict[str, Any]) -> set[str]:
     """Names of those that were fetched before and are here, byte by byte, as they are there."""
     rows: dict[str, Fetched] = {}
-    for line in listed.read_text(encoding="utf-8").splitlines() if listed.exists() else ():
+    for line in listed.read_text(encoding="utf-8", errors="replace").splitlines() if listed.exists() else ():
         try:
             row = Fetched(**json.loads(line))
         except (ValueError, TypeError):  # the last one, where a kill cut it short

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import InputError
-from pipeline.core.files import md5_of
+from pipeline.core.files import content_of_file, md5_of
 from pipeline.core.lock_copy import is_cut
 from pipeline.core.params import flat
 from pipeline.core.tables import told
@@ -126,9 +126,11 @@ def read_lock(project: Path) -> dict[str, Any]:
     """
     path = project / "dvc.lock"
     try:
-        content = path.read_bytes()
+        content = content_of_file(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; `dvc repro` writes it") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: a folder; expected the file that DVC writes: remove it") from None
     if is_cut(content):
         raise InputError(f"{path}: cut while it was written; `pocketlens repro` puts the last whole one back")
     try:

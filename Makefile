@@ -15,6 +15,8 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export ORT_DISABLE_TELEMETRY := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# some containers set it: each of the chain's and the tests' processes would compile what it imports anew
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup repro test test-all test-fast lint format docs inspect ui demo label-studio compare compare-detectors litert lock audit clean
 .DEFAULT_GOAL := help

@@ -1,5 +1,6 @@
 """Which tests each of make's targets runs, in which order, and on which of xdist's workers."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +37,7 @@ SLOW = {
 # how many exhaustive tests were left out, and the tests that were found: (path below the root, name, is exhaustive)
 LEFT = pytest.StashKey[int]()
 FOUND = pytest.StashKey[set[tuple[str, str, bool]]]()
+gc.set_threshold(10_000)  # thousands of tests are found: of Python's own 700 a tenth of the time would go into looking
 
 
 class ByFile(LoadScopeScheduling):
@@ -60,6 +62,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.slow)
     items.sort(key=_turn)  # stable: a file's tests stay in their order
     config.stash[FOUND] = {(item.path.name, item.name, _is_exhaustive(item)) for item in items}
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # what is there now stays to the end
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # else libraries take what was frozen for leaked
 
 
 def _turn(item: pytest.Item) -> int:

@@ -5,6 +5,7 @@ one line, and its traceback is in a log file.
 """
 
 import errno
+import gc
 import io
 import os
 import re
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 LOG = ".pocketlens.log"  # in a project; anywhere else, and where that cannot be written, a new file in the temp folder
 LARGEST_LOG = 1 << 20  # bytes: a log that is larger begins anew
 LARGEST_FILE = 1 << 30  # bytes that decoding the largest image takes, with its copies
+GARBAGE = 10_000  # new objects that Python looks for garbage after; 700 is its own choice, an eighth of torch's import
 LONGEST = 300  # characters of an unforeseen error's message
 FAILED, INTERRUPTED, NOBODY_READS = 1, 130, 141  # as a shell has it of a program that SIGINT or SIGPIPE ended
 ROOM = "make room on the disk"
@@ -94,6 +96,7 @@ def exit_code(body: Callable[[], object], speaks: bool = True) -> int:
     two cows
     0
     """
+    gc.set_threshold(GARBAGE)
     _open_streams()
     try:
         folder = Path.cwd()

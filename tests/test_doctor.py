@@ -197,8 +197,14 @@ def test_a_name_that_no_line_can_hold_gets_no_command(bare: Path, name: str) -> 
     assert "`" not in broken.cure
 
 
-@pytest.mark.parametrize("path", ["../../../home/ann", "/home/ann", ".", "models/../../ann", ""])
-def test_an_out_that_leaves_the_project_gets_no_command(bare: Path, path: str) -> None:
+@pytest.mark.parametrize(
+    "path",
+    ["../../../home/ann", "/home/ann", ".", "models/../../ann", "", "link/../ann", "link/ann", ".git", "params.yaml"],
+)
+def test_an_out_that_leaves_the_project_gets_no_command(
+    bare: Path, tmp_path_factory: pytest.TempPathFactory, path: str
+) -> None:
+    (bare / "link").symlink_to(tmp_path_factory.mktemp("elsewhere"))
     write_lock(bare, "train@herd", path)
     [broken] = examine(bare)
     assert (broken.path, broken.cure) == (path, "take it out of dvc.lock")

@@ -26,7 +26,7 @@ from pipeline.export.calibration import blank, choose, described
 from pipeline.export.card.contract import preprocessing
 from pipeline.export.export import export_run
 from pipeline.graph.folding import folded
-from pipeline.ops.preprocess import resize
+from pipeline.ops.preprocess import FILL, resize
 from pipeline.runtimes.exported import exported_file
 from pipeline.runtimes.targets import TARGETS as TABLE
 from pipeline.runtimes.targets import open_runtime, target_row
@@ -372,6 +372,9 @@ def test_calibration_that_is_thin_is_said(run: Path, tmp_path: Path) -> None:
 def test_calibration_that_shows_nothing_is_said() -> None:
     canvases = np.zeros((3, 1, 8, 8, 3), np.uint8)
     assert "all 3 calibration images are of one colour each" in blank(canvases)[0]
+    canvases[..., 2] = 255
+    canvases[:, 0, :2] = FILL  # an image that is wider than high, in a letterbox
+    assert blank(canvases) != []
     canvases[2, 0, 4, 4] = 200
     assert blank(canvases) == []
 

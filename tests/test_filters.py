@@ -233,8 +233,8 @@ def params_of(preprocess: str) -> str:
         ("[{step: gaussian, sied: 3}]", "datasets.herd.preprocess.0.sied: unknown key; did you mean 'side'"),
         ("[{step: gray, side: 3}]", "datasets.herd.preprocess.0.side: unknown key; it goes with step: gaussian"),
         ("[{step: gaussian, side: 4}]", "datasets.herd.preprocess.0.side: input should be 3 or 5, found 4"),
-        ("[{side: 3}]", "datasets.herd.preprocess.0.step: missing"),
-        ("gray", "datasets.herd.preprocess: input should be a valid list, found 'gray'"),
+        ("[{side: 3}]", "datasets.herd.preprocess: .*found {.side.: 3}; expected a list of steps"),
+        ("gray", "datasets.herd.preprocess: .*found .gray.; expected a list of steps"),
         ("[{step: grabcut, around: center, train_only: true}]", "preprocess.0.around: input should be 'objects' or"),
     ],
 )

@@ -145,7 +145,8 @@ def test_the_app_hands_out_files_of_datasets_only_and_to_nobody_else(tmp_path, d
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     show(view, port, remote=True)
-    client.print("Could not connect session, trying again in 10 seconds")
+    capsys.readouterr()
+    client.print("Could not connect session, trying again in 10 seconds", flush=True)
     assert capsys.readouterr().out == "", "what FiftyOne says of a server that starts is not ours to show"
     url, mine = f"http://127.0.0.1:{port}", view.first().filepath
 

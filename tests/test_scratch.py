@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.boundary import exit_code
-from pipeline.core.scratch import scratch, shared_folder
+from pipeline.core.scratch import MARK, PREFIX, scratch, shared_folder
 
 # a stage or command in the midst of its work, with a temporary file of its own
 WORKS = """
@@ -55,12 +55,15 @@ def test_what_a_killed_process_has_left_goes_and_what_a_living_one_has_stays(tem
 
 
 def test_what_is_not_ours_stays(temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another name, a file, a link of such a name, and another user's folder."""
+    """Other names, a file, a link of such a name, a folder without the mark, and another user's."""
     (temp / "tmpabcdefgh").mkdir()
-    (temp / "pocketlens-notafile").touch()
+    (temp / "pocketlens-datasets/cows").mkdir(parents=True)
+    (temp / f"{PREFIX}notafile").touch()
     (temp / "victim/deep").mkdir(parents=True)
-    (temp / "pocketlens-aaaaaaaa").symlink_to(temp / "victim")
-    (temp / "pocketlens-bbbbbbbb").mkdir()
+    (temp / f"{PREFIX}aaaaaaaa").symlink_to(temp / "victim")
+    (temp / f"{PREFIX}cccccccc/mine").mkdir(parents=True)
+    (temp / f"{PREFIX}bbbbbbbb").mkdir()
+    (temp / f"{PREFIX}bbbbbbbb" / MARK).touch()
     names = {entry.name for entry in temp.iterdir()}
     with monkeypatch.context() as other:
         other.setattr("os.getuid", lambda: 1 + (temp / "victim").stat().st_uid)
@@ -69,19 +72,27 @@ def test_what_is_not_ours_stays(temp: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert {entry.name for entry in temp.iterdir()} == names
     with scratch():
         pass
-    assert {entry.name for entry in temp.iterdir()} == names - {"pocketlens-bbbbbbbb"}
+    assert {entry.name for entry in temp.iterdir()} == names - {f"{PREFIX}bbbbbbbb"}
     assert (temp / "victim/deep").is_dir()
+
+
+def test_what_a_library_takes_for_its_folder_stays(temp: Path) -> None:
+    (temp / "elsewhere").mkdir()
+    with scratch():
+        tempfile.tempdir = str(temp / "elsewhere")
+    assert [entry.name for entry in temp.iterdir()] == ["elsewhere"]
+    assert tempfile.gettempdir() == str(temp)
 
 
 def test_where_there_are_no_locks_nothing_is_removed(temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def flock(handle: int, how: int) -> None:
         raise OSError(95, "Operation not supported")
 
-    (temp / "pocketlens-aaaaaaaa").mkdir()
+    (temp / f"{PREFIX}aaaaaaaa").mkdir()
     monkeypatch.setattr("fcntl.flock", flock)
     with scratch():
         assert tempfile.gettempdir() == str(temp)
-    assert [entry.name for entry in temp.iterdir()] == ["pocketlens-aaaaaaaa"]
+    assert [entry.name for entry in temp.iterdir()] == [f"{PREFIX}aaaaaaaa"]
 
 
 def test_what_several_processes_share_is_not_in_it(temp: Path) -> None:

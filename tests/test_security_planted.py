@@ -4,6 +4,7 @@ import ast
 import hashlib
 import io
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -196,3 +197,19 @@ def test_no_code_of_ours_reads_what_may_run() -> None:
     files = [*(ROOT / "pipeline").rglob("*.py"), *(ROOT / "stages").glob("*.py")]
     found = {str(file.relative_to(ROOT)): unsafe_calls(file.read_text(encoding="utf-8")) for file in files}
     assert {name: calls for name, calls in found.items() if calls} == {}
+
+
+def test_a_dataset_brings_no_stage_and_no_rule_of_what_dvc_sees(tmp_path: Path) -> None:
+    """DVC takes each dvc.yaml below the project for its own, and runs what it says."""
+    from dvc.repo import Repo
+
+    Repo.init(str(tmp_path), no_scm=True).close()
+    shutil.copy(ROOT / ".dvcignore", tmp_path)
+    (tmp_path / "dvc.yaml").write_text("stages: {own: {cmd: 'true', deps: [photos]}}")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/dvc.yaml").write_text("stages: {evil: {cmd: 'touch planted'}}")
+    (tmp_path / "photos/.dvcignore").write_text("*")
+    (tmp_path / "photos/1.jpg").touch()
+    with Repo(str(tmp_path)) as repo:
+        assert [stage.name for stage in repo.index.stages] == ["own"]
+        assert not repo.dvcignore.is_ignored_file(str(tmp_path / "photos/1.jpg"))

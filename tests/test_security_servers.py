@@ -1,6 +1,7 @@
 """The servers that are started here: who may ask them, what they hand out, and how much of the machine they take."""
 
 import asyncio
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -99,6 +100,17 @@ def test_links_out_of_the_folder_are_not_followed(path: str, port: int) -> None:
     answer, content = asked(port, path)
     assert answer.status == 404
     assert "a secret" not in content
+
+
+def test_a_folders_page_that_is_a_link_out_of_it_and_a_pipe_are_not_sent(port: int, tmp_path: Path) -> None:
+    write_text(tmp_path / "elsewhere.html", "a secret")
+    for name in ("index.html", "index.htm"):
+        (tmp_path / "web" / name.replace(".", "-")).mkdir()
+        (tmp_path / "web" / name.replace(".", "-") / name).symlink_to(tmp_path / "elsewhere.html")
+        answer, content = asked(port, f"/{name.replace('.', '-')}/")
+        assert (answer.status, "a secret" in content) == (404, False)
+    os.mkfifo(tmp_path / "web/p.js")
+    assert asked(port, "/p.js")[0].status == 404
 
 
 def test_what_dvc_has_linked_to_its_cache_is_served_and_written(port: int, tmp_path: Path) -> None:

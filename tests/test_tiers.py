@@ -96,7 +96,8 @@ def test_what_is_left_out_is_the_last_word_and_what_a_file_shares_is_made_once(
     files = ["test_a", "test_b", "test_c"]
     for name in files:
         (tmp_path / f"{name}.py").write_text(TESTS)
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "tests"), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    environment = {k: v for k, v in os.environ.items() if k != "PYTEST_ADDOPTS"}  # of the one that runs this
+    environment |= {"PYTHONPATH": str(ROOT / "tests"), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "xdist", *workers, "-m", "not exhaustive"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

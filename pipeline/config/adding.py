@@ -18,7 +18,7 @@ from pipeline.config.params import (
     rewrite,
 )
 from pipeline.config.starting import starting_weights
-from pipeline.core.errors import InputError, without_password
+from pipeline.core.errors import InputError, shown, without_password
 from pipeline.core.names import check_name
 from pipeline.core.params import nearest
 from pipeline.core.turns import turn
@@ -50,7 +50,8 @@ def add(
     may fetch a file into the project. Returns what was found and what comes next.
 
     Raises InputError, and writes nothing, if the name is taken, the folder fits no format or not the task, there is
-    no such knob, there are no weights to start from, or those that are named do not fit the backbone.
+    no such knob, a file of labels is a link that leads out of the data, there are no weights to start from, or those
+    that are named do not fit the backbone.
     """
     check_name(name, "name")
     read_params(params)
@@ -66,8 +67,8 @@ def add(
     run: dict[str, Any] = {"dataset": name, "task": task}
     for key, value in ({f"model.{k}": v for k, v in net.items() if v} | read_settings(settings)).items():
         _set(dataset, run, key, value)
-    said = _started(params, name, dataset, run, from_scratch)
-    said += _links(found, found_labels or found, name, dataset)
+    links = _links(found, found_labels or found, name, dataset)
+    said = _started(params, name, dataset, run, from_scratch) + links
     with turn(params):
         rewrite(params, _written(params, name, dataset, run)[0])
     return (
@@ -90,7 +91,7 @@ def _links(data: Path, labels: Path, name: str, dataset: dict[str, Any]) -> str:
         if len(found) > 1
         else "1 image or clip is a link that leads"
     )
-    return f"\nwarning: {many} out of {data}, as {found[0].name}: not taken, unless {how}"
+    return f"\nwarning: {many} out of {data}, as {shown(found[0].name)}: not taken, unless {how}"
 
 
 def _found(option: str, place: Path | str, params: Path) -> Path:

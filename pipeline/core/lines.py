@@ -13,16 +13,17 @@ PART = 1 << 20
 
 
 def check_lines(path: Path | str) -> None:
-    """Raises InputError naming the first line that is longer than LONGEST_LINE; of a file that is missing nothing.
+    """Raises InputError naming the first line that is longer than LONGEST_LINE, which is more than PART; of a file that
+    is missing nothing.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
     ...     _ = Path(folder, "images.txt").write_text("1.jpg\\n2.jpg\\n")
     ...     check_lines(f"{folder}/images.txt")
     """
-    number, length = 1, 0
+    number, length, last = 1, 0, b""
     path = Path(path)
-    if not path.is_file():  # read_text says it
+    if not path.is_file() or path.stat().st_size <= LONGEST_LINE:  # what is missing read_text says
         return
     with path.open("rb") as file:
         while part := file.read(PART):
@@ -30,9 +31,11 @@ def check_lines(path: Path | str) -> None:
             length += ends.find(b"\n") if b"\n" in ends else len(ends)
             if length > LONGEST_LINE:
                 found = f"a line of more than {LONGEST_LINE >> 20} MB"
-                raise InputError(f"{path}:{number}: {found}; expected a file of lines, each shorter")
+                raise InputError(f"{path}: line {number}: {found}; expected a file of lines, each shorter")
             if b"\n" in ends:
-                number, length = number + part.count(b"\n"), len(ends) - ends.rfind(b"\n") - 1
+                number += ends.count(b"\n") - (last + part).count(b"\r\n")
+                length = len(ends) - ends.rfind(b"\n") - 1
+            last = part[-1:]
 
 
 def read_rows(path: Path | str) -> str:

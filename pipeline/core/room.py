@@ -10,7 +10,7 @@ from pipeline.core.boundary import FULL, ROOM, SHARED
 from pipeline.core.errors import InputError
 from pipeline.core.files import naming
 
-PIXELS_A_BYTE = 8  # of photos at a quality of 95, few of which take less
+PIXELS_A_BYTE = 64  # of a JPEG of one colour: no image takes less
 ON_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -22,7 +22,11 @@ def need_room(place: Path, size: int) -> None:
     there = next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.exists())
     free = shutil.disk_usage(there).free
     if free < size:
-        raise InputError(f"{place}: {free / 1e6:.1f} MB are free on its disk; expected {size / 1e6:.1f} MB; {ROOM}")
+        raise InputError(f"{place}: {_said(free)} are free on its disk; expected {_said(size)}; {ROOM}")
+
+
+def _said(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
 
 
 def least_of_image(file: Path, pixels: int) -> int:

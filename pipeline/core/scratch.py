@@ -1,7 +1,8 @@
 """Temporary files of a process, also those that libraries write: in a folder of its own, which goes with it."""
 
+import hashlib
 import os
-import re
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,31 +14,38 @@ try:
 except ImportError:  # on Windows
     fcntl = None  # type: ignore[assignment]
 
-PREFIX = "pocketlens-"
-OWN = re.compile(rf"{PREFIX}\w{{8}}")  # short: sockets lie below it, whose paths may have 104 letters
+# of this machine, since locks on a shared disk may say nothing of another's; short: sockets lie below it, whose paths
+# may have 104 letters
+PREFIX = f".pocketlens-{hashlib.sha256(platform.node().encode()).hexdigest()[:6]}-"
+MARK = ".of-a-process"  # in what was made here, and in no folder that only has such a name
+
+_own: Path | None = None  # of this process, while it has one
 
 
 @contextmanager
 def scratch() -> Iterator[None]:
     """While this lasts, this process makes its temporary files in a folder of its own below the system's. What
-    processes of this user that were killed have left there is removed, never what one that lives has.
+    processes of this user that were killed have left there is removed, never what one that lives has. Processes that it
+    starts anew have the system's folder.
 
     >>> with scratch(), tempfile.TemporaryDirectory() as folder:
-    ...     OWN.fullmatch(Path(folder).parent.name) is not None
+    ...     Path(folder).parent.name.startswith(PREFIX)
     True
     """
-    handle, before = None, tempfile.tempdir
+    global _own
+    made, handle, before = None, -1, tempfile.tempdir
     with suppress(OSError):  # a full or read-only disk, which what needs a file says
-        folder = Path(tempfile.gettempdir())
-        if fcntl is not None and not OWN.fullmatch(folder.name):  # a command that calls another one has its own
+        if fcntl is not None and _own is None:  # a command that calls another one has its own
+            folder = Path(tempfile.gettempdir())
             _remove_left(folder)
-            handle, tempfile.tempdir = _made(folder)
+            handle, made = _made(folder)
+            _own, tempfile.tempdir = Path(made), made
     try:
         yield
     finally:
-        if handle is not None:
-            shutil.rmtree(str(tempfile.tempdir), ignore_errors=True)
-            tempfile.tempdir = before
+        if made is not None:
+            shutil.rmtree(made, ignore_errors=True)
+            _own, tempfile.tempdir = None, before
             os.close(handle)
 
 
@@ -49,8 +57,7 @@ def shared_folder() -> Path:
     >>> inside == shared_folder()
     True
     """
-    folder = Path(tempfile.gettempdir())
-    return folder.parent if OWN.fullmatch(folder.name) else folder
+    return _own.parent if _own else Path(tempfile.gettempdir())
 
 
 def _made(folder: Path) -> tuple[int, str]:
@@ -61,26 +68,42 @@ def _made(folder: Path) -> tuple[int, str]:
         made = tempfile.mkdtemp(prefix=PREFIX, dir=folder)
         try:
             handle = _lock(made)
-            if Path(made).is_dir():
+            if _is_marked(made, handle):
                 return handle, made
-            os.close(handle)
         except (BlockingIOError, FileNotFoundError):  # another process has just taken it for one that was left
             continue
         except OSError:
-            Path(made).rmdir()
+            shutil.rmtree(made, ignore_errors=True)
             raise
+
+
+def _is_marked(made: str, handle: int) -> bool:
+    """Whether it is still there to be marked. Raises OSError where it cannot be, as on a full disk."""
+    try:
+        Path(made, MARK).touch()
+    except OSError:
+        os.close(handle)
+        if Path(made).is_dir():
+            raise
+        return False
+    return True
 
 
 def _remove_left(folder: Path) -> None:
     """Those of this user that no process has locked: the system takes a lock back however a process ends."""
     for entry in list(os.scandir(folder)):
-        if OWN.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+        if entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False):
             with suppress(OSError):
                 if entry.stat(follow_symlinks=False).st_uid != os.getuid():
                     continue
                 handle = _lock(entry.path)
-                shutil.rmtree(entry.path, ignore_errors=True)
-                os.close(handle)
+                try:
+                    if Path(entry.path, MARK).is_file():
+                        shutil.rmtree(entry.path, ignore_errors=True)
+                    else:  # killed before it was marked; what is not empty is no folder of ours
+                        Path(entry.path).rmdir()
+                finally:
+                    os.close(handle)
 
 
 def _lock(folder: str) -> int:

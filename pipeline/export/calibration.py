@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pipeline.core.image_file import open_image
 from pipeline.core.room import take_room
 from pipeline.core.sample import Sample
-from pipeline.ops.preprocess import prepare
+from pipeline.ops.preprocess import FILL, prepare
 
 if TYPE_CHECKING:
     from pipeline.core.spec import ModelSpec
@@ -52,10 +52,15 @@ def described(chosen: list[Sample], asked: int, spec: "ModelSpec") -> dict[str, 
 
 
 def blank(images: NDArray[np.uint8]) -> list[str]:
-    """A warning where none of the canvases [n, 1, S, S, 3] shows anything."""
-    if any(image.min() < image.max() for image in images):
+    """A warning where none of the canvases uint8 [n, 1, S, S, 3] shows anything but its padding."""
+    if any(_shows(canvas.reshape(-1, 3)) for canvas in images):
         return []
     return [f"all {len(images)} calibration images are of one colour each, as black: int8 ranges of photos are others"]
+
+
+def _shows(pixels: NDArray[np.uint8]) -> bool:
+    image = pixels[(pixels != FILL).any(axis=1)]
+    return bool((image != image[:1]).any())
 
 
 def stored(path: Path, train_folder: Path, samples: list[Sample], spec: "ModelSpec") -> NDArray[np.uint8]:

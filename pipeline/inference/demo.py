@@ -209,8 +209,14 @@ class _Handler(SimpleHTTPRequestHandler):
         if why := stranger(headers, self._own, opens=True, knob=KNOB):
             self.send_error(HTTPStatus.FORBIDDEN, explain=why)
             return None
-        with suppress(ValueError):  # a path that no file can have, as one with a zero byte
-            if self._is_served(os.path.realpath(self.translate_path(self.path))):
+        with suppress(
+            ValueError, OSError
+        ):  # a path that no file can have, as one with a zero byte, or one that is too long
+            asked = Path(self.translate_path(self.path))
+            pages = (asked / name for name in ("index.html", "index.htm"))  # which a folder is answered by
+            place = next(filter(Path.is_file, pages), asked)
+            is_there = place.is_file() or place.is_dir()  # and no pipe, which would be waited for
+            if is_there and self._is_served(os.path.realpath(place)):
                 return super().send_head()
         self.send_error(HTTPStatus.NOT_FOUND)
         return None

@@ -105,7 +105,7 @@ def show(dataset: Any, port: int, remote: bool = False) -> Any:
     return fo.launch_app(dataset, port=port, address="127.0.0.1", remote=remote)
 
 
-def _unsaid(*_words: object) -> None:
+def _unsaid(*_words: object, **_how: object) -> None:
     """In place of `print`."""
 
 

@@ -9,10 +9,10 @@ is counted here.
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
-from unittest import mock
 
 import numpy as np
 
@@ -77,8 +77,21 @@ def _precision_recall(view: Any, predicted: str, true: str, info: Dataset, **kno
     from fiftyone.utils.eval import coco
 
     config = coco.COCOEvaluationConfig(predicted, true, iou=0.5, classwise=True, compute_mAP=True, **knobs)
-    with mock.patch.object(coco, "_copy_labels", lambda labels: labels):
+    with _uncopied(coco):
         return config.build().generate_results(view, [], classes=info.labels)
+
+
+@contextmanager
+def _uncopied(coco: Any) -> Iterator[None]:
+    copied = getattr(coco, "_copy_labels", None)  # of another version, which may call it otherwise, and is slower then
+    if copied is None:
+        yield
+        return
+    coco._copy_labels = lambda labels: labels
+    try:
+        yield
+    finally:
+        coco._copy_labels = copied
 
 
 def _boxes(results: Any, info: Dataset, truth: list[Sample], predicted: list[Sample]) -> dict[str, Any]:

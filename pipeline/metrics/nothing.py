@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from pipeline.core.sample import Sample
 from pipeline.metrics.matching import MATCH_IOU, match
+from pipeline.metrics.metrics import one_object
 
 TOUCHING = 1e-9  # the IoU that counts where there is one object an image
 
@@ -20,8 +21,7 @@ def nothing_found(task: str, truth: Sequence[Sample], shown: Sequence[Sample], s
     wanted = sum(not o.crowd for t in truth for o in t.objects)
     if task == "classify" or not wanted:
         return ""
-    least = TOUCHING if task == "localize" else MATCH_IOU
-    if any(match(t.objects, p.objects, least=least) for t, p in zip(truth, shown, strict=True)):
+    if any(_finds(task, t, p) for t, p in zip(truth, shown, strict=True)):
         return ""
     many = sum(len(p.objects) for p in shown)
     if not many:
@@ -29,3 +29,11 @@ def nothing_found(task: str, truth: Sequence[Sample], shown: Sequence[Sample], s
         return f"nothing is found: no object{above or ' is answered'}"
     where = "touches one" if task == "localize" else f"lies on one of its label, at an IoU of {MATCH_IOU:g}"
     return f"nothing is found: there are {wanted} objects, and of the {many} that are answered none {where}"
+
+
+def _finds(task: str, truth: Sample, shown: Sample) -> bool:
+    """A localizer the one object, whatever it calls it; a detector one of the label."""
+    if task != "localize":
+        return bool(match(truth.objects, shown.objects))
+    wanted, found = one_object(truth), one_object(shown)
+    return bool(wanted and found and match([wanted], [found], by_label=False, least=TOUCHING))

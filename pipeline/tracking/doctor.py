@@ -6,6 +6,7 @@ A bit that rots changes no time and no size, so DVC does not see it, and brings 
 import hashlib
 import json
 import os
+import re
 import shlex
 import sqlite3
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ PLACES = (".", "data/*", "models", "exports", "reports/*", "splits", ".dvc/tmp")
 LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 BARRED = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_AUTH)
 WAIT_S = 5.0  # for another process that writes a database
+NO_OUTS = (".git", ".dvc", ".venv", "params.yaml", "dvc.yaml", "dvc.lock", "labels", "weights", "pipeline", "stages")
+NOT_CACHED = re.compile(r"resolved\.yaml|splits/.+")  # as dvc.yaml says
 ONE_STAGE = "dvc repro --force --single-item"
 MAY_READ = "see who may read it: `ls -l`"
 
@@ -63,7 +66,7 @@ def examine(project: Path) -> list[Broken]:
         all_outs = _outs(project)
     except InputError as error:
         return [*found, Broken("dvc.lock", str(error), "`pocketlens repro`, or `git checkout dvc.lock`")]
-    outs = [out for out in all_outs if _is_inside(out.path)]
+    outs = [out for out in all_outs if _is_inside(project, out.path)]
     found += [
         Broken(out.path, f"leads out of the project; {out.stage} is said to make it", "take it out of dvc.lock")
         for out in all_outs
@@ -80,7 +83,8 @@ def examine(project: Path) -> list[Broken]:
             barred.append(_barred(out.path, error))
     for out in outs:
         if out.path in wrong:
-            lost = "; not all of it is in DVC's cache" if _is_lost(out, cache) else ""
+            is_lost = not NOT_CACHED.fullmatch(out.path) and _is_lost(out, cache)
+            lost = "; not all of it is in DVC's cache" if is_lost else ""
             found.append(Broken(out.path, f"{wrong[out.path]}{lost}", _cure(out, cache, rotten)))
     found += [_of_cache(project, cache, name, outs, wrong) for name in sorted(rotten)]
     return [*found, *barred, *_databases(project), *_checkpoints(project), *_left(project)]
@@ -105,10 +109,12 @@ def _outs(project: Path) -> list[_Out]:
     return outs
 
 
-def _is_inside(path: str) -> bool:
-    """Whether it names something below the project."""
+def _is_inside(project: Path, path: str) -> bool:
+    """Whether it names something below the project that a stage may make, and no link on the way leads out."""
     place = Path(os.path.normpath(path))
-    return not place.is_absolute() and place.parts[:1] not in ((), ("..",))
+    if place.is_absolute() or place.parts[:1] in ((), ("..",)) or place.parts[0] in NO_OUTS or ".." in Path(path).parts:
+        return False
+    return (project / place).parent.resolve().is_relative_to(project.resolve())
 
 
 def _barred(path: str, error: OSError) -> Broken:
@@ -196,8 +202,9 @@ def _listed(cache: Path | None, md5: str) -> dict[str, str] | None:
     try:
         if path is None or not path.is_file() or _rotten(path):
             return None
-        return {row["relpath"]: row["md5"] for row in json.loads(path.read_bytes())}
-    except (OSError, ValueError, KeyError, TypeError):  # not to be read, or none of DVC's
+        rows = json.loads(path.read_bytes())
+        return {str(row["relpath"]): row["md5"] for row in rows if isinstance(row["md5"], str)}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # not to be read, or none of DVC's
         return None
 
 

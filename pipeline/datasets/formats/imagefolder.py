@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -158,7 +159,7 @@ def _csv_rows(table: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
     reader = csv.reader(io.StringIO(text, newline=""))
     try:
         header = next(reader, [])
-        if twice := [name for name in header if header.count(name) > 1]:
+        if twice := [name for name, times in Counter(header).items() if times > 1]:
             raise InputError(f"{table}:1: column {twice[0]!r} twice; expected each once")
         for cells in reader:
             if any(cells):

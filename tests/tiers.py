@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from joblib import cpu_count
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
@@ -26,6 +27,7 @@ SLOW = {
     "test_backbones": True,
     "test_epochs": True,
     "test_tracking": False,
+    "test_tracking_store": False,
     "test_compare": False,
     "test_rerun": False,
     "test_inspect": False,
@@ -54,6 +56,12 @@ class ByFile(LoadScopeScheduling):
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
     return ByFile(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than cores: tests wait too, for servers, browsers and processes that they have killed."""
+    return int(cpu_count()) + 1
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -199,15 +199,26 @@ def test_a_name_that_no_line_can_hold_gets_no_command(bare: Path, name: str) -> 
 
 @pytest.mark.parametrize(
     "path",
-    ["../../../home/ann", "/home/ann", ".", "models/../../ann", "", "link/../ann", "link/ann", ".git", "params.yaml"],
+    ["../../../home/ann", "/home/ann", ".", "models/../../ann", "", "link/../ann", ".git/hooks", "params.yaml", "data"],
 )
-def test_an_out_that_leaves_the_project_gets_no_command(
-    bare: Path, tmp_path_factory: pytest.TempPathFactory, path: str
-) -> None:
-    (bare / "link").symlink_to(tmp_path_factory.mktemp("elsewhere"))
+def test_an_out_that_leaves_the_project_gets_no_command(bare: Path, path: str) -> None:
     write_lock(bare, "train@herd", path)
     [broken] = examine(bare)
     assert (broken.path, broken.cure) == (path, "take it out of dvc.lock")
+
+
+def test_nothing_is_to_be_removed_where_a_link_leads_out(
+    project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """It is a user's larger disk, or somebody else's trap."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "exports"
+    (project / "exports").rename(elsewhere)
+    (project / "exports").symlink_to(elsewhere)
+    assert examine(project) == []
+    rot(project / f"exports/{RUN}/{RUN}.onnx")
+    [broken] = examine(project)
+    assert broken.path == f"exports/{RUN}"
+    assert broken.cure.startswith("a link leads to it, out of the project: see where to, then `dvc repro --force")
 
 
 @pytest.mark.parametrize("out", [5, {"md5": 5, "path": "models"}, {"md5": "0" * 32}])

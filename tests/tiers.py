@@ -39,7 +39,7 @@ SLOW = {
 # how many exhaustive tests were left out, and the tests that were found: (path below the root, name, is exhaustive)
 LEFT = pytest.StashKey[int]()
 FOUND = pytest.StashKey[set[tuple[str, str, bool]]]()
-gc.set_threshold(10_000)  # thousands of tests are found: of Python's own 700 a tenth of the time would go into looking
+gc.set_threshold(10_000)  # with Python's own 700 a third of the time in which tests are found goes into looking
 
 
 class ByFile(LoadScopeScheduling):

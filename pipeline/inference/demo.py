@@ -209,9 +209,7 @@ class _Handler(SimpleHTTPRequestHandler):
         if why := stranger(headers, self._own, opens=True, knob=KNOB):
             self.send_error(HTTPStatus.FORBIDDEN, explain=why)
             return None
-        with suppress(
-            ValueError, OSError
-        ):  # a path that no file can have, as one with a zero byte, or one that is too long
+        with suppress(ValueError, OSError):  # a path that no file can have: a zero byte, too long a name
             asked = Path(self.translate_path(self.path))
             pages = (asked / name for name in ("index.html", "index.htm"))  # which a folder is answered by
             place = next(filter(Path.is_file, pages), asked)

@@ -31,7 +31,7 @@ PLACES = (".", "data/*", "models", "exports", "reports/*", "splits", ".dvc/tmp")
 LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 BARRED = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_AUTH)
 WAIT_S = 5.0  # for another process that writes a database
-NO_OUTS = (".git", ".dvc", ".venv", "params.yaml", "dvc.yaml", "dvc.lock", "labels", "weights", "pipeline", "stages")
+NO_OUTS = (".venv", "params.yaml", "dvc.yaml", "dvc.lock", "data", "labels", "weights", "pipeline", "stages")
 NOT_CACHED = re.compile(r"resolved\.yaml|splits/.+")  # as dvc.yaml says
 ONE_STAGE = "dvc repro --force --single-item"
 MAY_READ = "see who may read it: `ls -l`"
@@ -66,9 +66,13 @@ def examine(project: Path) -> list[Broken]:
         all_outs = _outs(project)
     except InputError as error:
         return [*found, Broken("dvc.lock", str(error), "`pocketlens repro`, or `git checkout dvc.lock`")]
-    outs = [out for out in all_outs if _is_inside(project, out.path)]
+    outs = [out for out in all_outs if _is_inside(out.path)]
     found += [
-        Broken(out.path, f"leads out of the project; {out.stage} is said to make it", "take it out of dvc.lock")
+        Broken(
+            out.path,
+            f"no place in the project for what a stage makes; {out.stage} is said to make it",
+            "take it out of dvc.lock",
+        )
         for out in all_outs
         if out not in outs
     ]
@@ -85,7 +89,7 @@ def examine(project: Path) -> list[Broken]:
         if out.path in wrong:
             is_lost = not NOT_CACHED.fullmatch(out.path) and _is_lost(out, cache)
             lost = "; not all of it is in DVC's cache" if is_lost else ""
-            found.append(Broken(out.path, f"{wrong[out.path]}{lost}", _cure(out, cache, rotten)))
+            found.append(Broken(out.path, f"{wrong[out.path]}{lost}", _cure(project, out, cache, rotten)))
     found += [_of_cache(project, cache, name, outs, wrong) for name in sorted(rotten)]
     return [*found, *barred, *_databases(project), *_checkpoints(project), *_left(project)]
 
@@ -109,12 +113,16 @@ def _outs(project: Path) -> list[_Out]:
     return outs
 
 
-def _is_inside(project: Path, path: str) -> bool:
-    """Whether it names something below the project that a stage may make, and no link on the way leads out."""
-    place = Path(os.path.normpath(path))
-    if place.is_absolute() or place.parts[:1] in ((), ("..",)) or place.parts[0] in NO_OUTS or ".." in Path(path).parts:
+def _is_inside(path: str) -> bool:
+    """Whether it names something below the project that a stage may make."""
+    place = Path(path)
+    if place.is_absolute() or not place.parts or ".." in place.parts:  # behind a link `..` is elsewhere
         return False
-    return (project / place).parent.resolve().is_relative_to(project.resolve())
+    return place.parts[0] not in (".git", ".dvc") and str(place) not in NO_OUTS
+
+
+def _is_linked_out(project: Path, path: str) -> bool:
+    return not (project / path).parent.resolve().is_relative_to(project.resolve())
 
 
 def _barred(path: str, error: OSError) -> Broken:
@@ -213,13 +221,15 @@ def _named(names: list[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _cure(out: _Out, cache: Path | None, rotten: set[str]) -> str:
+def _cure(project: Path, out: _Out, cache: Path | None, rotten: set[str]) -> str:
     again = f"{_told(ONE_STAGE, out.stage)} makes it anew"
     listed = _listed(cache, out.md5) if out.md5.endswith(".dir") else {out.path: out.md5}
     if not cache or listed is None:
         return again
     if rotten & {*listed.values()}:  # DVC keeps a file of the cache that is there, whatever its bytes are
         return "with that of its file in DVC's cache, below"
+    if _is_linked_out(project, out.path):  # somebody else may have set the link: nothing is to be removed there unseen
+        return f"a link leads to it, out of the project: see where to, then {again}"
     # DVC, which looks at times, takes what has rotted for up to date
     back = f"{_told('rm -rf', out.path)}, then {_told('dvc checkout', out.path)} brings it back"
     return again if _is_lost(out, cache) else back

@@ -11,7 +11,7 @@ import torch
 from heads import DETECTORS, head_of
 from PIL import Image
 from safetensors.torch import save_file
-from shared import made_once
+from shared import exported_here, made_once
 from shipped import LABELS, shipped, spec_of
 
 from pipeline.core.files import read_json, write_json
@@ -96,7 +96,8 @@ def shipped_localizer(factory: pytest.TempPathFactory) -> Path:
         (root / "evaluated").mkdir()
         write_report(root / "evaluated", spec, test, read_samples(test), said)
         params = ExportParams(targets=["onnx_float", "onnx_int8"], calibration_images=24)
-        export_run(model, root / "data" / "train", root / "exports", params)
+        with exported_here():
+            export_run(model, root / "data" / "train", root / "exports", params)
 
     return made_once(factory, "shipped-localizer", ship)
 

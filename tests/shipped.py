@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 from safetensors.torch import save_file
-from shared import made_once
+from shared import exported_here, made_once
 
 from pipeline.core.files import read_json, sha256, size_bytes, write_json
 from pipeline.core.sample import Dataset, Sample, read_samples, write_dataset, write_samples
@@ -39,7 +39,8 @@ def _ship(root: Path) -> None:
     draw_shapes(root / "data")
     train_shapes(root / "models" / "shapes", root / "data" / "train")
     _evaluate(root)
-    export_run(root / "models" / "shapes", root / "data" / "train", root / "exports", PARAMS)
+    with exported_here():
+        export_run(root / "models" / "shapes", root / "data" / "train", root / "exports", PARAMS)
 
 
 def relist(exports: Path, target: str) -> None:

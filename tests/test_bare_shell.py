@@ -15,8 +15,8 @@ ELSEWHERE = (
     *("make repro", "make test", "make inspect", "make ui", "make demo", "pocketlens predict camera"),
     *("pocketlens add cells", "pocketlens slide crops", "pocketlens compare", "pocketlens cost --budget"),
 )
-# trainings of their own: left to all tests, as test_epochs.py and test_rerun.py hold their essence
-LONGEST = ("pocketlens epochs", "dvc exp run")
+# trainings and a table of their own: left to all tests; test_epochs.py, test_rerun.py, test_cost.py hold their essence
+LONGEST = ("pocketlens epochs", "dvc exp run", "pocketlens cost --table")
 # what the commands name that a user has of their own
 OWN = {"~/pictures/birds": "alpaca", "photos": "alpaca/alpaca", "~/new": "alpaca/not alpaca", "~/bccd": "herd"}
 SMALLER = "--backbone mobilenetv2_050 --set dataset.refuse_over=0.2 " + " ".join(
@@ -86,7 +86,7 @@ def test_the_commands_of_readme(project: Path, bare: dict[str, str], out: tuple[
     lines = written()
     activate = next(line for line in lines if line.endswith(".venv/bin/activate"))
     left = [line for line in lines if line and line != activate and not line.startswith((*ELSEWHERE, *out))]
-    assert len(left) > 8
+    assert len(left) > 7
     for own in ("user.name", "user.email"):
         in_project(project, "git", "config", own, "test@localhost")
     (Path(bare["HOME"]) / "pictures/birds/broken.jpg").write_bytes(b"\xff\xd8\xff no image")

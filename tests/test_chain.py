@@ -15,6 +15,7 @@ import pytest
 from conftest import ROOT, RUNS, asked_for, guarded, in_project, project_environment, set_params, stages_run
 from finished_project import client
 from nbclient import NotebookClient
+from shared import exported_here
 
 from pipeline.core.image_file import open_image
 from pipeline.core.layer import Statement, content_of, look_of, pixels_of, read_layer, write_layer
@@ -24,7 +25,7 @@ from stages import augment, evaluate, export, ingest, params, train, verify
 pytestmark = pytest.mark.chain
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SMALL = "mobilenetv1_050_shallow"  # few layers, so that an export takes seconds
-TARGETS = {"actions": {"onnx_float", "onnx_int8", "executorch_int8"}, "herd": {"onnx_float", "onnx_int8"}}
+TARGETS = {"actions": {"onnx_float", "onnx_int8"}, "herd": {"onnx_float", "onnx_int8", "executorch_int8"}}
 
 
 def test_every_stage_ran_once(chain: Path) -> None:
@@ -88,7 +89,9 @@ def test_the_names_that_others_rely_on(chain: Path, run: str) -> None:
         assert {"metrics", "drop", "tolerance", "size_bytes", "size_ratio", "latency_ms", "passed", "reason"} <= set(
             target
         )
+    exported = json.loads((chain / f"exports/{run}/export.json").read_text())["targets"]
     for target in TARGETS[run] - {"onnx_float"}:
+        assert exported[target].get("outside_backend", []) == []
         assert verdict["targets"][target]["size_ratio"] <= 0.35
     assert {p.name for p in (chain / f"models/{run}").iterdir()} == {"model.json", "model.safetensors"}
 
@@ -230,13 +233,18 @@ def test_a_comparison_leaves_the_chain_as_it_is(project: Path) -> None:
     assert stages_run(in_project(project, "dvc", "repro").stdout) == []
 
 
-@pytest.mark.parametrize("target", ["torch", "onnx_int8", "executorch_int8"])
-def test_predict_says_something_in_every_runtime(chain: Path, target: str) -> None:
-    picture = next((chain / "data/ingested/actions/test").glob("*.jpg"))
-    done = in_project(chain, "pocketlens", "predict", str(picture), "--run", "actions", "--target", target, "--json")
+@pytest.mark.parametrize(
+    ("target", "run"), [("torch", "actions"), ("onnx_int8", "actions"), ("executorch_int8", "herd")]
+)
+def test_predict_says_something_in_every_runtime(chain: Path, target: str, run: str) -> None:
+    picture = next((chain / f"data/ingested/{run}/test").glob("*.jpg"))
+    done = in_project(chain, "pocketlens", "predict", str(picture), "--run", run, "--target", target, "--json")
     row = json.loads(done.stdout)
     assert row["file_name"] == str(picture)
-    assert set(row["scores"]) == set(read_dataset(chain / "data/ingested/actions").labels)
+    if run == "actions":
+        assert set(row["scores"]) == set(read_dataset(chain / "data/ingested/actions").labels)
+    else:
+        assert {o["label"] for o in row["objects"]} <= set(read_dataset(chain / "data/ingested/herd").labels)
 
 
 @pytest.mark.parametrize(
@@ -324,18 +332,12 @@ def test_real_photos_and_clips_by_params_alone(
     for knob in (f"model.size={size}", "train.epochs=1", "export.targets=[onnx_int8]", "verify.tolerance=1.0"):
         options += ["--set", knob]
     in_project(project, "pocketlens", "add", name, "--data", str(root / data), "--task", task, *options)
-    # by the stages' own functions: as commands under DVC, as the chain above, they would each begin by importing torch
+    # by the stages' own functions, in this process: under DVC, as the chain above, each would begin by importing torch
     monkeypatch.chdir(project)
-    for stage in (
-        params.params,
-        ingest.main,
-        augment.main,
-        train.train,
-        evaluate.evaluate,
-        export.export,
-        verify.verify,
-    ):
-        assert stage(name)
+    stages = params.params, ingest.main, augment.main, train.train, evaluate.evaluate, export.export, verify.verify
+    with exported_here():
+        for stage in stages:
+            assert stage(name)
     verdict = json.loads((project / f"reports/verify/{name}/verify.json").read_text())
     tested = read_samples(project / f"data/ingested/{name}/test")
     assert verdict["float"]["n_images"] == len(tested) > 40

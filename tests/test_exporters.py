@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from conftest import ROOT
 from exported_nets import exported_net, images_of_test, net_of, warmed
 from PIL import Image
+from shared import exported_here
 from shipped import LABELS, PARAMS, SIDE, TARGETS, shipped, spec_of
 
 from pipeline.core.errors import InputError
@@ -176,9 +178,16 @@ def test_a_tensor_that_is_all_but_constant_ships(pictures: np.ndarray, tmp_path:
 
 
 @pytest.mark.parametrize(
-    "kind", ["anchor_free", *(pytest.param(kind, marks=pytest.mark.exhaustive) for kind in ("yolov3", "ssdlite"))]
+    ("target", "kind"),
+    [
+        ("executorch_float", "anchor_free"),
+        # of int8 the chain of the tests has one
+        *(
+            pytest.param(f"executorch_{form}", kind, marks=pytest.mark.exhaustive)
+            for form, kind in (("int8", "anchor_free"), *product(("float", "int8"), ("yolov3", "ssdlite")))
+        ),
+    ],
 )
-@pytest.mark.parametrize("target", ["executorch_float", "executorch_int8"])
 def test_no_operator_of_a_detector_is_left_outside_the_delegate(
     tmp_path_factory: pytest.TempPathFactory, target: str, kind: str
 ) -> None:
@@ -362,7 +371,8 @@ def test_calibration_that_is_thin_is_said(run: Path, tmp_path: Path) -> None:
     train = shutil.copytree(run / "data" / "train", tmp_path / "train")
     write_samples(train, [s for s in read_samples(train) if s.label == "circle"][:4])
     params = PARAMS.model_copy(update={"targets": ["onnx_float"], "calibration_images": 5})
-    line = export_run(run / "models" / "shapes", train, tmp_path / "out", params)
+    with exported_here():
+        line = export_run(run / "models" / "shapes", train, tmp_path / "out", params)
     facts = read_json(tmp_path / "out" / "export.json")["calibration"]
     assert line.endswith("; ".join(facts["warnings"]))
     assert len(facts["warnings"]) == 2

@@ -1,12 +1,15 @@
 """dvc.lock that a kill cuts while DVC writes it: the last whole one comes back."""
 
+import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
+from conftest import ROOT
 from finished_project import RUNS, commit, dvc, write_dvc, write_project
 from zc.lockfile import LockFile
 
@@ -115,12 +118,29 @@ def test_only_a_repro_that_did_not_come_to_its_end_was_killed(project: Path) -> 
     assert not (project / MARK).exists()
 
 
-def test_where_dvc_locks_by_hard_links_nothing_is_done(project: Path, written: bytes) -> None:
-    (project / ".dvc/config").write_text("[core]\n    hardlink_lock = true\n")
+@pytest.mark.parametrize("place", [".dvc/config", ".dvc/config.local", "of_user/config", "of_machine/config"])
+def test_where_dvc_locks_by_hard_links_nothing_is_done(
+    project: Path, written: bytes, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setenv("DVC_GLOBAL_CONFIG_DIR", str(project / "of_user"))
+    monkeypatch.setenv("DVC_SYSTEM_CONFIG_DIR", str(project / "of_machine"))
+    (project / place).parent.mkdir(exist_ok=True)
+    (project / place).write_text("[core]\n    hardlink_lock = true\n")
     (project / "dvc.lock").write_bytes(written[:1000])
     (project / ".dvc/tmp/rwlock").write_bytes(b"cut")
     assert keep_lock(project) == drop_cut_rwlock(project) == ""
     assert (project / "dvc.lock").read_bytes() == written[:1000]
+
+
+def test_dvc_itself_is_not_imported(project: Path, written: bytes) -> None:
+    """At the beginning of each stage: its import takes longer than some of them."""
+    (project / "dvc.lock").write_bytes(written)
+    asked = "import sys; from pathlib import Path; from pipeline.core.lock_copy import keep_lock; keep_lock(Path()); "
+    command = [sys.executable, "-c", f"{asked}print([name for name in sys.modules if name.startswith('dvc')])"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, check=True)
+    assert done.stdout == b"[]\n"
+    assert (project / COPY).read_bytes() == written
 
 
 def test_nothing_is_done_while_dvc_writes_it(project: Path, written: bytes) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from shared import made_once
+from shared import exported_here, made_once
 from shipped import LABELS, PARAMS, SIDE, VERIFY, shipped, spec_of
 
 from pipeline.core.errors import InputError
@@ -66,7 +66,8 @@ def lopsided(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             patch.setattr("pipeline.export.targets.onnx.equalize", lambda graph, images: None)
             patch.setattr(Histogram, "span", lambda seen, answer: (seen.least, seen.most))
             for name, settings in (("tuned", params(learning_rate=1e-4)), ("plain", plain)):
-                export_run(folder / "model", run / "data" / "train", folder / name, settings)
+                with exported_here():
+                    export_run(folder / "model", run / "data" / "train", folder / name, settings)
 
     return made_once(tmp_path_factory, "lopsided", make)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest import copy_project, keep_runs, set_params
 from PIL import Image
-from shared import made_once
+from shared import exported_here, made_once
 
 from pipeline.core.sample import read_dataset, read_samples
 from stages.augment import main as augment
@@ -56,7 +56,7 @@ def project(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
         copy_project(folder)
         set_params(folder, smallest(name))
         keep_runs(folder, (name,))
-        with pytest.MonkeyPatch.context() as patch:
+        with pytest.MonkeyPatch.context() as patch, exported_here():
             patch.chdir(folder)
             for stage in (params, sample):
                 stage("")

@@ -18,7 +18,7 @@ from exported_nets import exported_net, images_of_test, warmed
 from onnxruntime.tools.mobile_helpers import usability_checker
 from PIL import Image
 from safetensors.torch import save_file
-from shared import made_once
+from shared import exported_here, made_once
 from shipped import PARAMS, SIDE, VERIFY, shipped, spec_of
 
 from pipeline.core.errors import InputError
@@ -299,7 +299,8 @@ def detector(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_file(warmed(spec, images_of_test(tmp_path_factory)).net.state_dict(), model / "model.safetensors")
         write_spec(model / "model.json", spec)
         params = PARAMS.model_copy(update={"targets": ["onnx_float", "onnx_int8"]})
-        export_run(model, run / "data" / "train", root / "exports", params)
+        with exported_here():
+            export_run(model, run / "data" / "train", root / "exports", params)
 
     return made_once(tmp_path_factory, "shipped-detector", ship) / "exports"
 

@@ -25,6 +25,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support import expected_conditions
 from selenium.webdriver.support.ui import WebDriverWait
+from shared import exported_here
 from shipped import LABELS, SIDE, spec_of
 
 from pipeline.core.calibrated import calibrated
@@ -50,6 +51,7 @@ from pipeline.training.loading import ImageDataset, eval_loader
 PAGE = ROOT / "pipeline/export/bundle/web"
 WAIT = 60  # seconds; a busy machine takes some to load the runtime
 HERD = 96  # the detector's canvas
+SMALL = "mobilenetv1_050_shallow"  # few layers, so that it learns and is exported in seconds
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,7 @@ def herd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """train/, model/ and exports/herd of a detector that knows six pictures by heart."""
     root = tmp_path_factory.mktemp("herd")
     labels, landmarks = _draw_herd(root / "train")
-    size = replace(spec_of("detect", HERD), labels=labels, landmarks=landmarks, resize="letterbox")
+    size = replace(spec_of("detect", HERD, SMALL), labels=labels, landmarks=landmarks, resize="letterbox")
     spec = replace(size, predict={"score": 0.3, "nms": "vote", "nms_iou": 0.5, "max_objects": 20})
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -77,7 +79,8 @@ def herd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_file(net.net.state_dict(), root / "model/model.safetensors")
     write_spec(root / "model/model.json", spec)
     params = ExportParams(targets=["onnx_float", "onnx_int8"], calibration_images=6)
-    export_run(root / "model", root / "train", root / "exports/herd", params)
+    with exported_here():
+        export_run(root / "model", root / "train", root / "exports/herd", params)
     return root
 
 

@@ -1,11 +1,13 @@
 """The last whole dvc.lock, kept beside it: DVC writes its files in place, and a kill cuts them."""
 
 import json
+import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import platformdirs
 from filelock import FileLock, Timeout
 
 from pipeline.core.files import new_file
@@ -14,6 +16,7 @@ from pipeline.core.revision import git_has
 COPY = ".dvc/tmp/pocketlens.lock"
 MARK = ".dvc/tmp/pocketlens.repro"  # locked while `pocketlens repro` runs; one that was killed leaves it
 DVC_WRITES = ".dvc/tmp/lock"  # locked by DVC, but for the time in which a stage's command runs
+OWN_SETTINGS = ("config", "config.local")  # in .dvc
 RWLOCK, RWLOCK_WRITTEN = ".dvc/tmp/rwlock", ".dvc/tmp/rwlock.lock"  # which process has which files; locked meanwhile
 ENTRY = re.compile(rb"^  (\S.*):$", re.M)
 OUT = re.compile(rb"^    (?:- path|  size):", re.M)
@@ -126,12 +129,25 @@ def _unused(project: Path, name: str) -> Iterator[bool]:
 
 
 def _hardlink_lock(project: Path) -> bool:
+    if not any("hardlink_lock" in text for text in _settings_of_dvc(project)):
+        return False  # without DVC, whose import takes longer than some stages
     from dvc.config import Config, ConfigError
 
     try:
         return bool(Config(str(project / ".dvc"))["core"].get("hardlink_lock"))
     except ConfigError:  # DVC says what is wrong with it
         return True
+
+
+def _settings_of_dvc(project: Path) -> Iterator[str]:
+    """The text of each file that DVC takes settings from: this project's, this user's, this machine's."""
+    named = (
+        os.environ.get("DVC_SYSTEM_CONFIG_DIR") or platformdirs.site_config_dir("dvc", "iterative"),
+        os.environ.get("DVC_GLOBAL_CONFIG_DIR") or platformdirs.user_config_dir("dvc", "iterative"),
+    )
+    for file in (*(Path(folder, "config") for folder in named), *map((project / ".dvc").joinpath, OWN_SETTINGS)):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            yield file.read_text(encoding="utf-8", errors="replace")
 
 
 def is_cut(found: bytes, kept: bytes = b"") -> bool:

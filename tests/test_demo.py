@@ -33,7 +33,7 @@ def project(tmp_path: Path) -> Path:
 def port(project: Path) -> Iterator[int]:
     page, runtime = page_folder(project / "exports", "herd"), runtime_folder(project / "node_modules")
     with open_server(page, runtime, "127.0.0.1", 0) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         assert addresses(server) == [f"http://127.0.0.1:{server.server_port}"]
         yield server.server_port

@@ -30,14 +30,16 @@ from test_train import PLACES, block, digest, pictures, scenes
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Dataset, Landmark, read_samples, write_dataset, write_samples
 from pipeline.models import losses
+from pipeline.models.mobilenets import register
 from pipeline.training import devices, loop, optimization
 from pipeline.training.loading import EpochSampler, Process, TrainBatches, own_batches
 from pipeline.training.params import ClassifyRun, DetectRun, LocalizeRun
 from pipeline.training.train import train_run
 
+SMALL = "mobilenetv1_050_shallow"  # few layers: an epoch takes a moment
 RUN: dict[str, Any] = {
     "dataset": "d",
-    "model": {"backbone": "mobilenetv2_035", "size": 64, "resize": "stretch"},
+    "model": {"backbone": SMALL, "size": 64, "resize": "stretch"},
     "train": {"epochs": 2, "patience": 9, "batch_size": 8, "learning_rate": 0.003, "precision": "fp32", "seed": 3},
 }
 STILL = {"policy": "none"}
@@ -154,7 +156,8 @@ def train(root: Path, out: Path, run: Any, kill: tuple[int, str] | None = None, 
 
 def weights_file(root: Path) -> str:
     torch.manual_seed(5)
-    net = timm.create_model("mobilenetv2_035")
+    assert register(SMALL)
+    net = timm.create_model(SMALL)
     for norm in (m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)):
         norm.running_mean.uniform_(-0.2, 0.2)
         norm.running_var.uniform_(0.5, 1.5)

@@ -133,7 +133,7 @@ def test_each_is_answered_or_refused_by_name_and_memory_stays(
     write_text(tmp_path / "page/index.html", "the page")
     process, sizes, answered = psutil.Process(), list[int](), 0
     with open_server(tmp_path / "page", tmp_path, "127.0.0.1", 0) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         for first in range(0, COUNT, ROUND):
             pictures = dict(spoilt_pictures(whole, first, min(ROUND, COUNT - first)))

@@ -44,7 +44,8 @@ def project(template: Path, tmp_path: Path) -> Path:
 def server(project: Path) -> Iterator[str]:
     """`make ui`'s server on the project's database."""
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", "sqlite:///mlflow.db"]
-    with serving([*command, "--workers", "1"], project, "health") as url:
+    without_jobs = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with serving([*command, "--workers", "1"], project, "health", without_jobs) as url:
         yield url
 
 

@@ -1,22 +1,29 @@
 """FiftyOne's database: a MongoDB whose files lie in a folder of the project, or the one of FIFTYONE_DATABASE_URI.
 
-FiftyOne itself would join any mongod of the same user, also one that another project or a test has started, and would
+Ours has no port: it listens on a socket that this user alone may open. FiftyOne itself would join any mongod of the same user, also one that another project or a test has started, and would
 wait half a minute for it when Python exits.
 """
 
+import hashlib
 import os
+import socket
+import stat
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote_plus
 
 from filelock import FileLock
 
 from pipeline.core.errors import InputError, without_password
+from pipeline.core.scratch import shared_folder
 
 LEAVES_IN = 60  # seconds that a database which is shutting down gets
 IDLE_IN = 10  # seconds in which it shuts down when nobody else uses it
 LOOKS_EVERY = 0.05  # seconds between two looks at whether it listens
+URI = "FIFTYONE_DATABASE_URI"
+BIND = "--bind_ip"  # mongod's word for where it listens
 
 _services: dict[Path, Any] = {}  # database folder -> FiftyOne's service for it; one at most, as FiftyOne has one client
 
@@ -35,12 +42,12 @@ def connect(database: Path) -> Any:
 
     if not _services and fo.config.database_uri is None:
         fo.config.database_validation = False  # FiftyOne warns that the mongod of its own wheel is old
-        _services[database], port = _start(database)
-        os.environ["FIFTYONE_PRIVATE_DATABASE_PORT"] = str(port)
+        _services[database], path = _start(database)
+        fo.config.database_uri = os.environ[URI] = f"mongodb://{quote_plus(path)}"  # the App's process reads the latter
     try:
         fo.list_datasets()
     except Exception as error:  # pymongo's, mongoengine's and FiftyOne's own  # noqa: BLE001
-        place = without_password(fo.config.database_uri or str(database))
+        place = str(database) if _services else without_password(str(fo.config.database_uri))
         why = str(error.__cause__ or error).split(", Timeout")[0]  # pymongo adds its view of all servers
         raise InputError(f"FiftyOne finds no database at {place}: {why}") from None
     return fo
@@ -57,7 +64,10 @@ def close() -> None:
     odm._disconnect()  # so does Python's exit
     repo_factory._db = None  # what it keeps is of the connection that is closed
     repo_factory.RepositoryFactory.repos.clear()
-    os.environ.pop("FIFTYONE_PRIVATE_DATABASE_PORT", None)
+    if _services:
+        fo.config.database_uri = None
+        os.environ.pop(URI, None)
+        odm._connection_kwargs.pop("host", None)
     while _services:
         _, service = _services.popitem()
         child, attached = service.child, service.attached
@@ -66,15 +76,15 @@ def close() -> None:
             psutil.wait_procs([child], timeout=IDLE_IN)  # longer only if others use it: they keep it alive
 
 
-def _start(database: Path) -> tuple[Any, int]:
-    """FiftyOne's service for this folder, and no other: joined if it runs, else started; and its mongod's port."""
+def _start(database: Path) -> tuple[Any, str]:
+    """FiftyOne's service for this folder, and no other: joined if it runs, else started; and its mongod's socket."""
     from fiftyone.core.service import ServiceExecutableNotFound
 
     try:
         database.mkdir(parents=True, exist_ok=True)
         with FileLock(database / "start.lock"):  # until it listens: who waits for the lock finds it running
             service = _service(database)
-            return service, _port(service, database)
+            return service, _listens(service, database)
     except ServiceExecutableNotFound:
         raise InputError(
             "FiftyOne's mongod is not installed: install fiftyone-db for this system, "
@@ -89,16 +99,21 @@ def _service(database: Path) -> Any:
     from fiftyone.core import service as fos
 
     class Service(fos.DatabaseService):
+        socket = ""
+
         @property
         def _service_args(self) -> list[str]:
             # FiftyOne finds a running service by these words; the folder among them keeps projects apart
-            return ["--51-service", self.service_name, "--database", str(database), "--multi"]
+            return ["--51-service", self.service_name, "--database", str(database), "--listens", "socket", "--multi"]
 
         @property
         def command(self) -> list[str]:
             # a few thousand labels: without this the journal takes 300 MB of disk and the cache half the memory
             journal = "log=(prealloc=false,file_max=16MB)"
-            return [*super().command, "--wiredTigerEngineConfigString", journal, "--wiredTigerCacheSizeGB", "0.5"]
+            only = [BIND, self.socket, "--filePermissions", "0600"]
+            return [
+                *super().command, *only, "--wiredTigerEngineConfigString", journal, "--wiredTigerCacheSizeGB", "0.5"
+            ]  # fmt: skip
 
         def start(self) -> None:
             for process in fos.fosu.find_processes_by_args(self._service_args):
@@ -111,25 +126,53 @@ def _service(database: Path) -> Any:
                     return
                 # its last user has left, and until it is gone it holds the lock on the files
                 psutil.wait_procs([process], timeout=LEAVES_IN)
+            self.socket = _socket_for(database)
             fos.Service.start(self)
 
     return Service()
 
 
-def _port(service: Any, database: Path) -> int:
-    """The port of the mongod below the service's process; waits until it listens.
-
-    A child that has not become mongod yet holds its parent's sockets: the parent's own ports are never the database's.
+def _socket_for(database: Path) -> str:
+    """Where a new mongod is to listen: in the folder of its files, else, as on a disk without sockets or where the path
+    is too long for one, in a folder of this user alone. No mongod of this folder runs.
     """
+    name = f"{hashlib.sha256(os.fsencode(database)).hexdigest()[:16]}.sock"
+    places = database / "mongod.sock", _own_folder(shared_folder()) / name, _own_folder(Path("/tmp")) / name
+    why = ""
+    for path in map(str, places):
+        try:
+            Path(path).parent.mkdir(mode=0o700, exist_ok=True)
+            Path(path).unlink(missing_ok=True)
+            with socket.socket(socket.AF_UNIX) as tried:
+                tried.bind(path)
+            Path(path).unlink()
+            return path
+        except OSError as error:
+            why = str(error)
+    raise InputError(f"{database}: no place for the socket of FiftyOne's database: {why}")
+
+
+def _own_folder(folder: Path) -> Path:
+    """Raises InputError if it is another user's, who could read and change what is said there."""
+    own = folder / f"pocketlens-{os.getuid()}"
+    with suppress(FileNotFoundError):
+        found = own.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+            raise InputError(f"{own}: expected a folder that this user alone may enter, for a socket; remove it")
+    return own
+
+
+def _listens(service: Any, database: Path) -> str:
+    """The socket of the mongod of the service's process; waits until it answers there."""
     import psutil
-    from fiftyone.service.util import get_listening_tcp_ports
 
     process = psutil.Process(service.child.pid)
-    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-        with suppress(psutil.Error):  # a process that ends while it is looked at
-            found = {port for child in process.children(recursive=True) for port in get_listening_tcp_ports(child)}
-            ports = found - set(get_listening_tcp_ports(process))
-            if ports:
-                return ports.pop()
-        time.sleep(LOOKS_EVERY)
+    with suppress(psutil.Error):  # it ends
+        words = process.cmdline()
+        path = words[words.index(BIND) + 1]
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            with suppress(OSError), socket.socket(socket.AF_UNIX) as tried:
+                tried.connect(path)
+                return path
+            time.sleep(LOOKS_EVERY)
     raise InputError(f"{database}: mongod does not start; its last words are in {database / 'log' / 'mongo.log'}")

@@ -6,14 +6,13 @@ import os
 import re
 import shutil
 import socket
+import stat
 import subprocess
 import sys
-import time
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from subprocess import PIPE
-from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -31,7 +30,7 @@ from pipeline.core.files import write_json
 from pipeline.core.layer import read_layer
 from pipeline.core.sample import Sample, write_dataset, write_samples
 from pipeline.inspection.app import run_files, show
-from pipeline.inspection.database import _port, close, connect
+from pipeline.inspection.database import _socket_for, close, connect
 from pipeline.inspection.figures import inspect_runs
 from pipeline.metrics.metrics import score
 
@@ -183,7 +182,7 @@ OPEN = """
 import sys
 from pathlib import Path
 from pipeline.core.errors import InputError
-from pipeline.inspection.database import _port, close
+from pipeline.inspection.database import close
 from pipeline.inspection.run_view import RunFiles, open_run
 run, test, predictions, *databases = sys.argv[1:]
 view = None
@@ -245,46 +244,43 @@ def test_a_database_that_does_not_start_is_an_input_error(tmp_path):
     assert f"{tmp_path}/folder: cannot keep FiftyOne's database here" in folder
 
 
-SERVICE = """
-import socket, subprocess, sys
-parents = socket.create_server(("127.0.0.1", 0))
-subprocess.run([sys.executable, "-c", sys.argv[1], str(parents.fileno())], pass_fds=[parents.fileno()])
-"""
-CHILD = """
-import os, socket, sys
-sys.stdin.readline()  # before it becomes mongod it holds what its parent listens on
-os.close(int(sys.argv[1]))
-own = socket.create_server(("127.0.0.1", 0))
-print(own.getsockname()[1], flush=True)
-sys.stdin.readline()  # the test ends it
-"""
+def test_the_database_listens_on_a_socket_that_its_user_alone_may_open(tmp_path, database):
+    """And on no port: FiftyOne's mongod has no login."""
+    test, predictions, *_ = draw_run(tmp_path, "classify")
+    opened_run("private", test, predictions, database)
+    socket_file = database / "mongod.sock"
+    assert stat.S_ISSOCK(socket_file.lstat().st_mode)
+    assert stat.S_IMODE(socket_file.lstat().st_mode) == 0o600
+    below = psutil.Process().children(recursive=True)
+    (mongod,) = [p for p in below if command_line(p).partition(" ")[0].endswith("mongod")]
+    assert [c for c in mongod.net_connections("inet") if c.status == psutil.CONN_LISTEN] == []
 
 
-def test_the_port_of_the_database_is_never_its_parents(tmp_path, monkeypatch):
-    from fiftyone.service.util import get_listening_tcp_ports
+def test_the_socket_of_a_long_path_is_in_a_folder_of_its_users(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    short, long = tmp_path / "short", tmp_path / ("d" * 200)
+    for database in (short, long):
+        database.mkdir()
+        (database / "mongod.sock").touch()  # one that a kill has left
+    inside, outside = Path(_socket_for(short)), Path(_socket_for(long))
+    assert (inside.parent, inside.exists()) == (short, False)
+    assert outside.parent == tmp_path / f"pocketlens-{os.getuid()}"
+    assert stat.S_IMODE(outside.parent.stat().st_mode) == 0o700
+    assert _socket_for(long) == str(outside) != _socket_for(tmp_path / ("e" * 200))
 
-    service = subprocess.Popen([sys.executable, "-c", SERVICE, CHILD], stdin=PIPE, stdout=PIPE, text=True)
-    assert service.stdin is not None and service.stdout is not None
-    held = []
 
-    def between_looks(seconds):
-        """The child goes on when it has been looked at while it held its parent's port."""
-        if held:
-            service.stdin.write("go on\n")
-            service.stdin.flush()
-        children = psutil.Process(service.pid).children()
-        held.extend(port for child in children for port in get_listening_tcp_ports(child))
-        time.sleep(seconds)
-
-    monkeypatch.setattr("pipeline.inspection.database.time", SimpleNamespace(sleep=between_looks))
-    try:
-        port = _port(SimpleNamespace(child=service), tmp_path)
-        assert port == int(service.stdout.readline())
-        assert held and port != held[0]
-    finally:
-        for process in (*psutil.Process(service.pid).children(), service):
-            process.kill()
-        service.communicate()
+@pytest.mark.parametrize("planted", ["open to others", "a link"])
+def test_a_folder_that_others_may_enter_gets_no_socket(tmp_path, monkeypatch, planted):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    own = tmp_path / f"pocketlens-{os.getuid()}"
+    if planted == "a link":
+        own.symlink_to(tmp_path)
+    else:
+        own.mkdir()
+        own.chmod(0o755)
+    (tmp_path / ("d" * 200)).mkdir()
+    with pytest.raises(InputError, match=f"{own}: expected a folder that this user alone may enter"):
+        _socket_for(tmp_path / ("d" * 200))
 
 
 def draw_project(root: Path, runs: dict[str, str]) -> dict[str, tuple[list[Sample], list[Sample]]]:

@@ -120,7 +120,10 @@ def _server(service: Any) -> type:
 
         @property
         def env(self) -> dict[str, str]:
+            from fiftyone import config
+
             known = os.environ.get("PYTHONPATH")
-            return super().env | {"PYTHONPATH": os.pathsep.join([str(SOURCE), *([known] if known else [])])}
+            own = {"PYTHONPATH": os.pathsep.join([str(SOURCE), *([known] if known else [])])}
+            return super().env | own | {"FIFTYONE_DATABASE_URI": config.database_uri}
 
     return Server

@@ -1,7 +1,8 @@
 """FiftyOne's database: a MongoDB whose files lie in a folder of the project, or the one of FIFTYONE_DATABASE_URI.
 
-Ours has no port: it listens on a socket that this user alone may open. FiftyOne itself would join any mongod of the same user, also one that another project or a test has started, and would
-wait half a minute for it when Python exits.
+FiftyOne itself would join any mongod of the same user, also one that another project or a test has started, and would
+wait half a minute for it when Python exits. Its own has a port and no login; ours listens on a socket that this user
+alone may open.
 """
 
 import hashlib
@@ -20,9 +21,9 @@ from pipeline.core.errors import InputError, without_password
 from pipeline.core.scratch import shared_folder
 
 LEAVES_IN = 60  # seconds that a database which is shutting down gets
+STARTS_IN = 120  # and one that starts
 IDLE_IN = 10  # seconds in which it shuts down when nobody else uses it
 LOOKS_EVERY = 0.05  # seconds between two looks at whether it listens
-URI = "FIFTYONE_DATABASE_URI"
 BIND = "--bind_ip"  # mongod's word for where it listens
 
 _services: dict[Path, Any] = {}  # database folder -> FiftyOne's service for it; one at most, as FiftyOne has one client
@@ -43,7 +44,7 @@ def connect(database: Path) -> Any:
     if not _services and fo.config.database_uri is None:
         fo.config.database_validation = False  # FiftyOne warns that the mongod of its own wheel is old
         _services[database], path = _start(database)
-        fo.config.database_uri = os.environ[URI] = f"mongodb://{quote_plus(path)}"  # the App's process reads the latter
+        fo.config.database_uri = _uri(path)
     try:
         fo.list_datasets()
     except Exception as error:  # pymongo's, mongoengine's and FiftyOne's own  # noqa: BLE001
@@ -66,7 +67,6 @@ def close() -> None:
     repo_factory.RepositoryFactory.repos.clear()
     if _services:
         fo.config.database_uri = None
-        os.environ.pop(URI, None)
         odm._connection_kwargs.pop("host", None)
     while _services:
         _, service = _services.popitem()
@@ -125,7 +125,8 @@ def _service(database: Path) -> Any:
                     self.child = process
                     return
                 # its last user has left, and until it is gone it holds the lock on the files
-                psutil.wait_procs([process], timeout=LEAVES_IN)
+                if psutil.wait_procs([process], timeout=LEAVES_IN)[1]:
+                    raise InputError(f"{database}: its mongod neither answers nor ends; end process {process.pid}")
             self.socket = _socket_for(database)
             fos.Service.start(self)
 
@@ -137,28 +138,28 @@ def _socket_for(database: Path) -> str:
     is too long for one, in a folder of this user alone. No mongod of this folder runs.
     """
     name = f"{hashlib.sha256(os.fsencode(database)).hexdigest()[:16]}.sock"
-    places = database / "mongod.sock", _own_folder(shared_folder()) / name, _own_folder(Path("/tmp")) / name
     why = ""
-    for path in map(str, places):
+    for folder in (None, shared_folder(), Path("/tmp")):
+        path = str(_own_folder(folder) / name if folder else database / "mongod.sock")
         try:
-            Path(path).parent.mkdir(mode=0o700, exist_ok=True)
             Path(path).unlink(missing_ok=True)
             with socket.socket(socket.AF_UNIX) as tried:
                 tried.bind(path)
             Path(path).unlink()
-            return path
         except OSError as error:
             why = str(error)
+        else:
+            return path
     raise InputError(f"{database}: no place for the socket of FiftyOne's database: {why}")
 
 
 def _own_folder(folder: Path) -> Path:
-    """Raises InputError if it is another user's, who could read and change what is said there."""
+    """Raises InputError if it is there already and another user's, who could read and change what is said there."""
     own = folder / f"pocketlens-{os.getuid()}"
-    with suppress(FileNotFoundError):
-        found = own.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-            raise InputError(f"{own}: expected a folder that this user alone may enter, for a socket; remove it")
+    own.mkdir(mode=0o700, exist_ok=True)
+    found = own.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise InputError(f"{own}: expected a folder that this user alone may enter, for a socket; remove it")
     return own
 
 
@@ -166,13 +167,31 @@ def _listens(service: Any, database: Path) -> str:
     """The socket of the mongod of the service's process; waits until it answers there."""
     import psutil
 
-    process = psutil.Process(service.child.pid)
+    process, until = psutil.Process(service.child.pid), time.monotonic() + STARTS_IN
     with suppress(psutil.Error):  # it ends
-        words = process.cmdline()
-        path = words[words.index(BIND) + 1]
-        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-            with suppress(OSError), socket.socket(socket.AF_UNIX) as tried:
-                tried.connect(path)
-                return path
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < until:
+            words = process.cmdline()
+            if BIND in words:  # a moment after it was started it has no words yet
+                path = words[words.index(BIND) + 1]
+                if _answers(path):
+                    return path
             time.sleep(LOOKS_EVERY)
     raise InputError(f"{database}: mongod does not start; its last words are in {database / 'log' / 'mongo.log'}")
+
+
+def _answers(path: str) -> bool:
+    """Whether a mongod is at work there: one that is about to fail listens too, for a moment."""
+    from pymongo import MongoClient
+    from pymongo.errors import PyMongoError
+
+    try:
+        with socket.socket(socket.AF_UNIX) as tried:
+            tried.connect(path)
+        with MongoClient[dict[str, Any]](_uri(path), serverSelectionTimeoutMS=1000) as client:
+            return bool(client.admin.command("ping")["ok"])
+    except (OSError, PyMongoError):
+        return False
+
+
+def _uri(path: str) -> str:
+    return f"mongodb://{quote_plus(path)}"

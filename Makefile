@@ -50,8 +50,8 @@ $(STUDIO)/ready: requirements-label-studio.lock | $(VENV)/ready
 repro: setup ## run the chain: what params.yaml and the code have changed since the last time
 	@$(BIN)/pocketlens repro
 
-# a core each: threads of several workers would fight
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS)
+# a core each: threads of several workers would fight; a make that a test runs is none of this one's jobs
+PYTEST := MAKEFLAGS= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS)
 
 test: lint node_modules/ready $(STUDIO)/ready ## lint, types and the tests of every promise; the exhaustive ones are left out
 	$(PYTEST) -m 'not exhaustive'

@@ -271,3 +271,25 @@ def test_predictions_are_no_truth(tmp_path: Path) -> None:
     (tmp_path / "test/metadata.jsonl").write_text(json.dumps(row | {"scores": {"cow": 0.9}}), encoding="utf-8")
     with pytest.raises(InputError, match=r"test/metadata\.jsonl:1: a prediction, by its scores"):
         read_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"objects": {"bbox": [[10, 5, 50, 20], [1, 1, 5, 5]], "categories": ["cow", "goat"]}},
+         ("unknown_class", "dropped")),
+        ({"objects": [{"bbox": [10, 5, 50, 20], "category": "cow"}, {"bbox": [1, 1, 5, 5], "category": "goat"}]},
+         ("unknown_class", "dropped")),
+        ({"label": "goat", "objects": COW}, ("bad_row", "refused")),
+    ],
+)  # fmt: skip
+def test_rows_of_another_maker_have_the_classes_of_dataset_json_alone(
+    tmp_path: Path, row: dict[str, Any], said: tuple[str, str]
+) -> None:
+    make(tmp_path, {"a.jpg": P, "metadata.jsonl": lines({"file_name": "a.jpg", **row})})
+    write_dataset(tmp_path, Dataset("farm", ["cow", "horse"]))
+    reading = read_folder(tmp_path)
+    (problem,) = (p for p in reading.problems if p.rule != "not_read")
+    assert ((problem.rule, problem.done), problem.found) == (said, "label 'goat', which dataset.json does not list")
+    assert reading.labels == ["cow", "horse"]
+    assert [o.label for c in reading.candidates for o in c.objects] == (["cow"] if said[1] == "dropped" else [])

@@ -312,4 +312,5 @@ def test_a_mangled_file_is_read_or_refused_by_name(place: tuple[str, Path, Path,
         assert len(candidate.objects) == len(candidate.keys) or candidate.marks
         check_objects(candidate.name, candidate.objects, candidate.keys, candidate.size or SIZE)
         assert {o.label for o in candidate.objects} <= set(reading.labels)
+        assert candidate.label is None or candidate.label in reading.labels
     ledger_text(reading.problems).encode(errors="backslashreplace")

@@ -17,10 +17,13 @@ class Names:
 
     images: list[str] = field(default_factory=list)
     objects: list[str] = field(default_factory=list)
+    only: list[str] | None = None  # those of a dataset.json, where there is one: it lists all
     _kinds: dict[str, set[type]] = field(default_factory=dict)  # a class without a name -> how it was written
 
     def label(self, said: Any, of_objects: bool = False) -> str:
-        """The class that a text or number means. Raises ValueError for anything else, and a number without a name."""
+        """The class that a text or number means. Raises ValueError for anything else, a number without a name, and one
+        that is not listed.
+        """
         names = self.objects if of_objects else self.images
         if isinstance(said, float) and said.is_integer():  # of a column with gaps
             said = int(said)
@@ -30,8 +33,11 @@ class Names:
         if names and text not in names and text.isdecimal():
             if int(said) >= len(names):
                 raise ValueError(f"class {said}, expected 0 to {len(names) - 1} as README.md has names")
-            return names[int(said)]
-        self._kinds.setdefault(text, set()).add(type(said))
+            text = names[int(said)]
+        else:
+            self._kinds.setdefault(text, set()).add(type(said))
+        if self.only is not None and text not in self.only:
+            raise ValueError(unlisted(text))
         return text
 
     def said_twice(self) -> list[str]:
@@ -43,6 +49,15 @@ class Names:
         known = list(dict.fromkeys([*self.images, *self.objects]))
         others = sorted(seen - set(known), key=lambda name: (not name.isdecimal(), name.zfill(9), name))
         return [*known, *others]
+
+
+def unlisted(label: object) -> str:
+    """What is wrong with a class that the dataset.json beside it does not have.
+
+    >>> unlisted("cow")
+    "label 'cow', which dataset.json does not list"
+    """
+    return f"label {label!r:.40}, which dataset.json does not list"
 
 
 def of_readme(folder: Path, label: str, objects: str) -> Names:

@@ -92,6 +92,7 @@ def read(path: Path, labels: Path, options: Options) -> Reading:
     root = labels if labels.is_dir() else labels.parent
     names = class_names.of_readme(root, options.label, options.objects)
     work = Work(options, images, reading, names, samples.dataset_of(root, reading))
+    names.only = reading.labels if work.own else None
     for table in tables:
         where = relative(table, labels, path)
         for line, row in _rows(table, reading, where):

@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline.core.errors import InputError
 from pipeline.core.sample import ABSENT, SPLITS, VISIBLE, Dataset, Landmark, Object, Sample, read_dataset
+from pipeline.datasets.formats.class_names import unlisted
 from pipeline.datasets.formats.reading import Candidate, Problem, Reading, point_names
 
 MOST = 1 << 1000
@@ -85,7 +86,7 @@ def fill(candidate: Candidate, row: dict[str, Any], key: str, own: bool, reading
     if found := fault(sample):
         raise ValueError(found)
     if own and sample.label is not None and sample.label not in reading.labels:
-        raise ValueError(f"label {sample.label!r:.40}, which dataset.json does not list")
+        raise ValueError(unlisted(sample.label))
     candidate.id, candidate.size = sample.id, (sample.width, sample.height)
     candidate.split = sample.split or candidate.split
     candidate.group, candidate.clip, candidate.label = sample.group, sample.clip, sample.label
@@ -104,7 +105,7 @@ def fill(candidate: Candidate, row: dict[str, Any], key: str, own: bool, reading
 def fault_of_object(thing: Object, own: bool, reading: Reading) -> tuple[str, str]:
     """The rule that an object breaks, and what was found; two empty texts for none."""
     if not isinstance(thing.label, str) or (own and thing.label not in reading.labels):
-        return "unknown_class", f"label {thing.label!r:.40}, which dataset.json does not list"
+        return "unknown_class", unlisted(thing.label)
     if not all(map(is_number, thing.box)) or not isinstance(thing.crowd, bool):
         return "bad_box", f"box {thing.box!r:.60}, crowd {thing.crowd!r:.20}; expected four numbers, and true or false"
     if thing.landmarks and not reading.landmarks and not own:

@@ -10,11 +10,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
 from conftest import ROOT, RUNS, asked_for, guarded, in_project, project_environment, set_params, stages_run
 from finished_project import client
-from nbclient import NotebookClient
 from shared import exported_here
 
 from pipeline.core.image_file import open_image
@@ -262,6 +260,9 @@ def test_predict_says_something_in_every_runtime(chain: Path, target: str, run: 
 def test_it_runs_on_a_finished_chain(
     notebook: Path, chain: Path, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import nbformat  # here: each worker would import it to find the tests, for more than a second
+    from nbclient import NotebookClient
+
     # one writes a plot; the others change nothing, and one of them shows MLflow's runs
     monkeypatch.setenv("POCKETLENS_PROJECT", str(project if notebook.stem == "mobilenets" else chain))
     monkeypatch.setenv("TMPDIR", str(tmp_path))

@@ -245,15 +245,33 @@ def test_a_database_that_does_not_start_is_an_input_error(tmp_path):
 
 
 def test_the_database_listens_on_a_socket_that_its_user_alone_may_open(tmp_path, database):
-    """And on no port: FiftyOne's mongod has no login."""
+    """And on no port, nor does what ends it: FiftyOne's mongod has no login, and its own program unpickles."""
     test, predictions, *_ = draw_run(tmp_path, "classify")
     opened_run("private", test, predictions, database)
     socket_file = database / "mongod.sock"
     assert stat.S_ISSOCK(socket_file.lstat().st_mode)
     assert stat.S_IMODE(socket_file.lstat().st_mode) == 0o600
-    below = psutil.Process().children(recursive=True)
-    (mongod,) = [p for p in below if command_line(p).partition(" ")[0].endswith("mongod")]
-    assert [c for c in mongod.net_connections("inet") if c.status == psutil.CONN_LISTEN] == []
+    own = [p for p in psutil.Process().children(recursive=True) if str(database) in command_line(p)]
+    assert sorted(Path(command_line(p).split()[0]).name for p in own) == ["mongod", Path(sys.executable).name]
+    assert [c for p in own for c in p.net_connections("inet")] == []
+
+
+@pytest.mark.parametrize("ended", ["who uses it", "mongod"])
+def test_what_is_killed_leaves_no_mongod_and_the_next_one_starts(tmp_path, ended):
+    test, predictions, *_ = draw_run(tmp_path, "classify")
+    lingers = OPEN.replace("close()", 'print("open", flush=True)\nsys.stdin.read()')
+    process = in_a_process(lingers, "one", test, predictions, tmp_path / ".fiftyone")
+    assert any(line == "open\n" for line in process.stdout)
+    below = psutil.Process(process.pid).children(recursive=True)
+    (mongod,) = [p for p in below if Path(command_line(p).split(" ")[0]).name == "mongod"]
+    (process if ended == "who uses it" else mongod).kill()
+    assert psutil.wait_procs([mongod], timeout=60)[1] == []
+    process.kill()
+    process.communicate()
+    assert psutil.wait_procs(below, timeout=60)[1] == []
+    again = in_a_process(OPEN, "one", test, predictions, tmp_path / ".fiftyone")
+    again.wait(120)
+    assert again.communicate()[0].splitlines()[-1] == str(PICTURES)
 
 
 def test_the_socket_of_a_long_path_is_in_a_folder_of_its_users(tmp_path, monkeypatch):

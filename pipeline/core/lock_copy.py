@@ -4,7 +4,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
@@ -129,13 +129,13 @@ def _unused(project: Path, name: str) -> Iterator[bool]:
 
 
 def _hardlink_lock(project: Path) -> bool:
-    if not any("hardlink_lock" in text for text in _settings_of_dvc(project)):
+    if not any("hardlink_lock" in text.lower() for text in _settings_of_dvc(project)):
         return False  # without DVC, whose import takes longer than some stages
     from dvc.config import Config, ConfigError
 
     try:
         return bool(Config(str(project / ".dvc"))["core"].get("hardlink_lock"))
-    except ConfigError:  # DVC says what is wrong with it
+    except (ConfigError, OSError):  # DVC says what is wrong with it
         return True
 
 
@@ -146,8 +146,12 @@ def _settings_of_dvc(project: Path) -> Iterator[str]:
         os.environ.get("DVC_GLOBAL_CONFIG_DIR") or platformdirs.user_config_dir("dvc", "iterative"),
     )
     for file in (*(Path(folder, "config") for folder in named), *map((project / ".dvc").joinpath, OWN_SETTINGS)):
-        with suppress(FileNotFoundError, NotADirectoryError):
+        try:
             yield file.read_text(encoding="utf-8", errors="replace")
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:  # what cannot be read may say it
+            yield "hardlink_lock"
 
 
 def is_cut(found: bytes, kept: bytes = b"") -> bool:

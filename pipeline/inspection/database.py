@@ -28,7 +28,7 @@ from pipeline.core.scratch import shared_folder
 IDLE_IN = 10  # seconds in which it shuts down when nobody else uses it
 LOST_AFTER = 15_000  # milliseconds that it may be silent
 LOOKS_EVERY = 0.05  # seconds between two looks at whether it answers
-PLACE = "mongod.place"  # where it listens
+SOCKET, PLACE = "mongod.sock", "mongod.place"  # the latter says where it listens
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,25 +64,34 @@ def connect(database: Path) -> Any:
     try:
         fo.list_datasets()
     except Exception as error:  # pymongo's, mongoengine's and FiftyOne's own  # noqa: BLE001
-        place = str(database) if _uses else without_password(str(fo.config.database_uri))
         why = str(error.__cause__ or error).split(", Timeout")[0]  # pymongo adds its view of all servers
-        raise InputError(f"FiftyOne finds no database at {place}: {why}") from None
+        raise InputError(f"FiftyOne finds no database at {_shown(database)}: {why}") from None
     return fo
 
 
 @contextmanager
 def at_work(database: Path) -> Iterator[None]:
-    """Raises InputError where `database` ends or does not answer any more while this lasts: what is left out is made by
-    the next run.
+    """Raises InputError where the database ends or does not answer any more while this lasts; the next run makes what
+    is missing then.
     """
     try:
         yield
-    except Exception as error:  # pymongo's, or one of FiftyOne's that it is the cause of
-        causes = (error, error.__cause__, error.__context__)
-        if not any(type(cause).__module__.startswith("pymongo") for cause in causes):
+    except InputError:
+        raise
+    except Exception as error:
+        from pymongo.errors import ConnectionFailure
+
+        if not any(isinstance(e, ConnectionFailure) for e in (error, error.__cause__, error.__context__)):
             raise
+        log = f"; mongod's last words are in {database / 'log' / 'mongo.log'}" if _uses else ""
         why = f"FiftyOne's database does not answer any more ({type(error).__name__}); run it again"
-        raise InputError(f"{database}: {why}; mongod's last words are in {database / 'log' / 'mongo.log'}") from None
+        raise InputError(f"{_shown(database)}: {why}{log}") from None
+
+
+def _shown(database: Path) -> str:
+    import fiftyone as fo
+
+    return str(database) if _uses else without_password(str(fo.config.database_uri))
 
 
 def close() -> None:
@@ -129,35 +138,57 @@ def _start(database: Path) -> _Use:
 
 
 def _joined(database: Path, users: IO[str]) -> _Use | None:
+    """None where no mongod of this folder runs, as in a copy of a project: what it says is of another one."""
     place = database / PLACE
-    path = place.read_text(encoding="utf-8") if place.is_file() else ""
-    return _Use(path, users, None) if path and _answers(path) else None
+    path = place.read_text(encoding="utf-8", errors="replace") if place.is_file() else ""
+    until = time.monotonic() + LOST_AFTER / 1000
+    while _is_of(path, database) and _listens(path):
+        if _answers(path):
+            return _Use(path, users, None)
+        if time.monotonic() > until:
+            raise InputError(f"{database}: its mongod listens at {path} and does not answer; try again, or end it")
+        time.sleep(LOOKS_EVERY)
+    return None
+
+
+def _is_of(path: str, database: Path) -> bool:
+    """Whether the mongod of this folder may listen there."""
+    own, folder = Path(path), f"pocketlens-{os.getuid()}"
+    if path == str(database / SOCKET):
+        return True
+    return own.name == _name_of(database) and own.parent.name == folder and own.parent == _own_folder(own.parents[1])
 
 
 def _kept(database: Path, users: IO[str]) -> _Use:
     """A new mongod, with what ends it; waits until it answers."""
     from fiftyone.core.service import DatabaseService
+    from pymongo.errors import PyMongoError
 
     path, log = _socket_for(database), database / "log" / "mongo.log"
-    lock = database / "mongod.lock"  # empty where the last one came to its end
-    was_killed = lock.is_file() and lock.stat().st_size > 0
     (database / PLACE).write_text(path, encoding="utf-8")
+    lock, uncounted = database / "mongod.lock", database / "uncounted"
+    if lock.is_file() and lock.stat().st_size > 0:  # empty where the last one came to its end
+        uncounted.touch()
     # a few thousand labels: without this the journal takes 300 MB of disk and the cache half the memory
     sizes = ["--wiredTigerEngineConfigString", "log=(prealloc=false,file_max=16MB)", "--wiredTigerCacheSizeGB", "0.5"]
     files = ["--dbpath", str(database), "--logpath", str(log), "--logappend"]
     alone = ["--nounixsocket", "--bind_ip", path, "--filePermissions", "0600"]  # no other socket, and no port
     command = [DatabaseService.find_mongod(), *files, *alone, *sizes]
-    keeper = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("keeper.py")), str(database / "users"), *command],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl+C is for who uses it
-    )
+    own = [sys.executable, str(Path(__file__).with_name("keeper.py")), str(database / "users")]
+    with log.open("ab") as said:  # what mongod says before it has its log
+        keeper = subprocess.Popen(
+            [*own, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,  # Ctrl+C is for who uses it
+        )
     while keeper.poll() is None:
         if _answers(path):
-            if was_killed:
-                _count_again(path)
+            try:
+                _count_again(path, uncounted)
+            except PyMongoError as error:
+                raise InputError(f"{database}: what is in it cannot be counted after a kill: {error}") from None
             return _Use(path, users, keeper)
         time.sleep(LOOKS_EVERY)
     raise InputError(f"{database}: mongod does not start; its last words are in {log}")
@@ -167,10 +198,9 @@ def _socket_for(database: Path) -> str:
     """Where a new mongod is to listen: in the folder of its files, else, as on a disk without sockets or where the path
     is too long for one, in a folder of this user alone. No mongod of this folder runs.
     """
-    name = f"{hashlib.sha256(os.fsencode(database)).hexdigest()[:16]}.sock"
     why = ""
     for folder in (None, shared_folder(), Path("/tmp")):
-        path = str(_own_folder(folder) / name if folder else database / "mongod.sock")
+        path = str(_own_folder(folder) / _name_of(database) if folder else database / SOCKET)
         try:
             Path(path).unlink(missing_ok=True)
             with socket.socket(socket.AF_UNIX) as tried:
@@ -183,6 +213,11 @@ def _socket_for(database: Path) -> str:
     raise InputError(f"{database}: no place for the socket of FiftyOne's database: {why}")
 
 
+def _name_of(database: Path) -> str:
+    """Of its socket, where others' are too."""
+    return f"{hashlib.sha256(os.fsencode(database)).hexdigest()[:16]}.sock"
+
+
 def _own_folder(folder: Path) -> Path:
     """Raises InputError if it is there already and another user's, who could read and change what is said there."""
     own = folder / f"pocketlens-{os.getuid()}"
@@ -193,31 +228,39 @@ def _own_folder(folder: Path) -> Path:
     return own
 
 
+def _listens(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as tried:
+        return tried.connect_ex(path) == 0
+
+
 def _answers(path: str) -> bool:
     """Whether a mongod is at work there: one that is about to fail listens too, for a moment."""
     from pymongo import MongoClient
     from pymongo.errors import PyMongoError
 
+    if not _listens(path):
+        return False
     try:
-        with socket.socket(socket.AF_UNIX) as tried:
-            tried.connect(path)
-        with MongoClient[dict[str, Any]](_uri(path), serverSelectionTimeoutMS=1000) as client:
+        with MongoClient[dict[str, Any]](_uri(path, 1000)) as client:
             return bool(client.admin.command("ping")["ok"])
-    except (OSError, PyMongoError):
+    except PyMongoError:
         return False
 
 
-def _count_again(path: str) -> None:
+def _count_again(path: str, uncounted: Path) -> None:
     """Of a mongod that was killed all documents are there, but not how many there are: FiftyOne, which asks for that,
-    would show none.
+    would show none. While the file `uncounted` is there they are to be counted.
     """
     from pymongo import MongoClient
 
+    if not uncounted.exists():
+        return
     with MongoClient[dict[str, Any]](_uri(path)) as client:
         for name in set(client.list_database_names()) - {"admin", "config", "local"}:
             for collection in client[name].list_collection_names(filter={"type": "collection"}):
                 client[name].command("validate", collection)
+    uncounted.unlink()
 
 
-def _uri(path: str) -> str:
-    return f"mongodb://{quote_plus(path)}/?serverSelectionTimeoutMS={LOST_AFTER}"
+def _uri(path: str, patience: int = LOST_AFTER) -> str:
+    return f"mongodb://{quote_plus(path)}/?serverSelectionTimeoutMS={patience}"

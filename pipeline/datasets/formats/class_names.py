@@ -34,10 +34,10 @@ class Names:
             if int(said) >= len(names):
                 raise ValueError(f"class {said}, expected 0 to {len(names) - 1} as README.md has names")
             text = names[int(said)]
-        else:
-            self._kinds.setdefault(text, set()).add(type(said))
         if self.only is not None and text not in self.only:
             raise ValueError(unlisted(text))
+        if text not in names:
+            self._kinds.setdefault(text, set()).add(type(said))
         return text
 
     def said_twice(self) -> list[str]:

@@ -334,6 +334,7 @@ def test_a_mongod_that_is_killed_midway_is_one_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr(figures, "open_run", killed)
     database = tmp_path / ".fiftyone"
+    close()  # of the others, which share one
     with pytest.raises(
         InputError, match=f"finds no database at {database}|{database}: FiftyOne's database does not answer"
     ):

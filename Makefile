@@ -13,7 +13,7 @@ STUDIO := .venv-label-studio
 export FIFTYONE_DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
-# jobs of MLflow's server judge answers of language models: eight processes more, for nothing here
+# jobs of MLflow's server judge answers of language models: processes of their own, for nothing here
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export ORT_DISABLE_TELEMETRY := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)

@@ -156,7 +156,8 @@ def _is_of(path: str, database: Path) -> bool:
     own, folder = Path(path), f"pocketlens-{os.getuid()}"
     if path == str(database / SOCKET):
         return True
-    return own.name == _name_of(database) and own.parent.name == folder and own.parent == _own_folder(own.parents[1])
+    where = next((place for place in (shared_folder(), Path("/tmp")) if own.parent == place / folder), None)
+    return own.name == _name_of(database) and where is not None and own.parent == _own_folder(where)
 
 
 def _kept(database: Path, users: IO[str]) -> _Use:

@@ -38,7 +38,6 @@ def images_of_test(factory: pytest.TempPathFactory) -> np.ndarray:
 def net_of(name: str, images: np.ndarray) -> tuple[Deployed, ModelSpec]:
     """One of `NETS`, and its spec. The localizer's keypoints lie at fixed places in its box."""
     spec = spec_of("localize" if name == "localize" else "detect")
-    spec.backbone = "mobilenetv1_050_shallow"  # fewer layers: what is special about these are their outputs
     if name not in ("localize", "anchor_free"):
         spec.head = head_of(name)
     made = build(spec)
@@ -76,7 +75,7 @@ def shipped_localizer(factory: pytest.TempPathFactory) -> Path:
 
     def ship(root: Path) -> None:
         images, model = images_of_test(factory), root / "models" / "shapes"
-        spec = spec_of("localize", backbone="mobilenetv1_050_shallow")
+        spec = spec_of("localize")
         net = warmed(spec, images)
         assert isinstance(net.net, Localizer)
         torch.nn.init.constant_(net.net.presence.bias, 6.0)

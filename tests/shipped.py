@@ -21,6 +21,7 @@ from pipeline.runtimes.targets import open_runtime
 from pipeline.training.loading import ImageDataset
 from pipeline.verification.params import VerifyParams
 
+SMALL = "mobilenetv1_050_shallow"  # few layers, so that an export takes seconds
 SIDE = 64
 LABELS = ["circle", "cross", "square"]
 COUNTS = {"train": 96, "val": 12, "test": 48}
@@ -51,7 +52,7 @@ def relist(exports: Path, target: str) -> None:
     write_json(exports / "export.json", facts)
 
 
-def spec_of(task: str, size: int = SIDE, backbone: str = "mobilenetv2_035") -> ModelSpec:
+def spec_of(task: str, size: int = SIDE, backbone: str = SMALL) -> ModelSpec:
     head = {
         "classify": {"kind": "pool", "dropout": 0.1},
         "localize": {"channels": 16, "dropout": 0.1},

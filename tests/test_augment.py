@@ -205,6 +205,9 @@ def test_the_libraries_ask_no_network():
         from pipeline.augment.policies import POLICIES
         from pipeline.core.lazy import load
         assert not {"albumentations", "imgaug", "torch"} & set(sys.modules)
+        from pipeline.augment.policies import albumentations_policies
+        assert "torch" not in sys.modules
+        import albumentations.pytorch
         for row in POLICIES.values():
             load(row.build)()
         sys.exit(str([a for a in asked if a[0] in ("socket.getaddrinfo", "socket.connect")] or ""))

@@ -260,7 +260,7 @@ def test_predict_says_something_in_every_runtime(chain: Path, target: str, run: 
 def test_it_runs_on_a_finished_chain(
     notebook: Path, chain: Path, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import nbformat  # here: each worker would import it to find the tests, for more than a second
+    import nbformat  # here: each worker would import it to find the tests
     from nbclient import NotebookClient
 
     # one writes a plot; the others change nothing, and one of them shows MLflow's runs

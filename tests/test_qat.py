@@ -31,7 +31,6 @@ from pipeline.runtimes.answers import predict_samples
 from pipeline.runtimes.targets import open_runtime
 from pipeline.verification.verify import verify_run
 
-SMALL = "mobilenetv1_050_shallow"
 INT8 = ["onnx_int8", "executorch_int8"]
 
 
@@ -47,18 +46,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def lopsided(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A net that answers as the trained one does, with a channel in it that is 20 times as large as the others: their
-    values fall into a dozen of 256 steps. In "model"; beside it its exports, tuned and not. Channels are not equalized
-    in them and ranges hold all values, for either would undo a part of this.
+    """A net that answers as the trained one does, with channels in it that are a 20th of a first one: their values fall
+    into a dozen of 256 steps. In "model"; beside it its exports, tuned and not. Channels are not equalized in them and
+    ranges hold all values, for either would undo a part of this.
     """
 
     def make(folder: Path) -> None:
         state = load_file(run / "models" / "shapes" / "model.safetensors")
-        for block in range(4):
+        for block, reader in (("2.0", "2.1"), ("2.1", "3.0"), ("3.0", "4.0"), ("4.0", "4.1")):
             for name in ("weight", "bias"):
-                state[f"body.blocks.3.{block}.bn3.{name}"][0] *= 20
-        for block in ("3.1", "3.2", "3.3", "4.0"):
-            state[f"body.blocks.{block}.conv_pw.weight"][:, 0] /= 20
+                state[f"body.blocks.{block}.bn2.{name}"][1:] /= 20
+            state[f"body.blocks.{reader}.conv_dw.weight"][1:] *= 20
         shutil.copytree(run / "models" / "shapes", folder / "model")
         save_file(state, folder / "model" / "model.safetensors")
         plain = PARAMS.model_copy(update={"targets": ["onnx_int8"]})
@@ -131,7 +129,7 @@ def boxed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def small_spec(task: str) -> ModelSpec:
     """A detector reads two maps and not three: tuning and three converters take seconds for each layer."""
-    spec = spec_of(task, backbone=SMALL)
+    spec = spec_of(task)
     if task == "detect":
         spec.head |= {"strides": [16, 32]}
         net = build(spec)

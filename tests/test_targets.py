@@ -36,7 +36,6 @@ from pipeline.runtimes.targets import COREML, ONNX, TARGETS, open_runtime, targe
 from pipeline.verification.gate import too_large
 from pipeline.verification.verify import verify_run
 
-SMALL = "mobilenetv1_050_shallow"  # few layers: what is special about a detector are its outputs
 NEEDS_LITERT = pytest.mark.skipif(
     not (litert.ENVIRONMENT / "ready").exists(), reason="LiteRT's converter is not installed: `make litert`"
 )
@@ -115,7 +114,7 @@ def test_a_program_with_other_outputs_fails(run: Path, to_spoil: Path, tmp_path:
 
 @pytest.mark.exhaustive
 def test_core_ml_keeps_a_detectors_outputs_apart_and_its_bytes(tmp_path: Path) -> None:
-    spec = spec_of("detect", backbone=SMALL)
+    spec = spec_of("detect")
     net = Deployed(build(spec), spec)
     for name in ("a", "b"):
         target_row("coreml").export(net, images(1), tmp_path / f"{name}.mlpackage", spec.outputs)
@@ -294,7 +293,7 @@ def detector(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An export folder of a detector's ONNX files."""
 
     def ship(root: Path) -> None:
-        spec, model = spec_of("detect", backbone=SMALL), root / "model"
+        spec, model = spec_of("detect"), root / "model"
         model.mkdir(parents=True)
         save_file(warmed(spec, images_of_test(tmp_path_factory)).net.state_dict(), model / "model.safetensors")
         write_spec(model / "model.json", spec)

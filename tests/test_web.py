@@ -51,7 +51,6 @@ from pipeline.training.loading import ImageDataset, eval_loader
 PAGE = ROOT / "pipeline/export/bundle/web"
 WAIT = 60  # seconds; a busy machine takes some to load the runtime
 HERD = 96  # the detector's canvas
-SMALL = "mobilenetv1_050_shallow"  # few layers, so that it learns and is exported in seconds
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +58,7 @@ def herd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """train/, model/ and exports/herd of a detector that knows six pictures by heart."""
     root = tmp_path_factory.mktemp("herd")
     labels, landmarks = _draw_herd(root / "train")
-    size = replace(spec_of("detect", HERD, SMALL), labels=labels, landmarks=landmarks, resize="letterbox")
+    size = replace(spec_of("detect", HERD), labels=labels, landmarks=landmarks, resize="letterbox")
     spec = replace(size, predict={"score": 0.3, "nms": "vote", "nms_iou": 0.5, "max_objects": 20})
     torch.set_num_threads(1)
     torch.manual_seed(0)

@@ -73,13 +73,14 @@ def matches(
     (np.int64(7), [1])
     """
     images = len(truth)
-    gold = _objects(truth, truth, dataset)
+    landmarks = len(dataset.landmarks) if kind == "keypoints" else 0
+    gold = _objects(truth, truth, dataset.labels, landmarks)
     ignored = gold.crowd | (gold.points[..., 2] <= 0).all(1) if kind == "keypoints" else gold.crowd
     if size is not None:
         ignored = ignored | _outside(gold, size)
     order = np.lexsort((ignored, gold.group))
     gold, ignored = gold[order], ignored[order]
-    found = _objects(predicted, truth, dataset)
+    found = _objects(predicted, truth, dataset.labels, landmarks)
     found = found[np.lexsort((-found.score, found.group))]
     found = found[_rank(found.group) < MOST[kind]]
     right, counted = _match(found, gold, ignored, _oks if kind == "keypoints" else _iou)
@@ -97,14 +98,14 @@ def matches(
     ]
 
 
-def _objects(samples: list[Sample], sized: list[Sample], dataset: Dataset) -> _Objects:
-    """The objects of `samples` in pixels of the images `sized`, in their order."""
-    index = {label: k * len(samples) for k, label in enumerate(dataset.labels)}
+def _objects(samples: list[Sample], sized: list[Sample], labels: list[str], landmarks: int) -> _Objects:
+    """The objects of `samples` in pixels of the images `sized`, in their order; with 0 `landmarks` without points."""
+    index = {label: k * len(samples) for k, label in enumerate(labels)}
     rows = [(i, o) for i, sample in enumerate(samples) for o in sample.objects]
     image = np.array([i for i, _ in rows], np.int64)
     sides = np.array([(s.width, s.height) for s in sized], np.float64).reshape(-1, 2)[image]
-    points = np.array([_points(o, len(dataset.landmarks)) for _, o in rows], np.float64)
-    points = points.reshape(len(rows), len(dataset.landmarks), 3)
+    points = np.array([_points(o, landmarks) for _, o in rows] if landmarks else [], np.float64)
+    points = points.reshape(len(rows), landmarks, 3)
     points[..., :2] *= sides[:, None]
     return _Objects(
         group=np.array([index[o.label] for _, o in rows], np.int64) + image,

@@ -1,17 +1,13 @@
 """Policies by albumentations 2.0.8, the last release under the MIT licence."""
 
-import os
 import random
 from functools import partial
 from typing import Any
 
-# Read while albumentations is imported: without it the import asks a package index for a newer version.
-os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
-
-import albumentations as A
 import cv2
 import numpy as np
 
+from pipeline.augment.policies.bare_albumentations import A
 from pipeline.augment.policies.notes import arguments, called, is_noting, note
 from pipeline.augment.policies.policy import BORDER, Pixels, Points, Policy
 

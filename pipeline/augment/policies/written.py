@@ -75,7 +75,7 @@ def _hint(name: str) -> str:
     """The nearest name, unless this one is no slip but another transform of albumentations'."""
     if name in INSTEAD:
         return f": {INSTEAD[name]}"
-    from pipeline.augment.policies.albumentations_policies import A
+    from pipeline.augment.policies.bare_albumentations import A
 
     close = "" if hasattr(A, name) else nearest(name, KNOWN)
     return close or f"; expected one of {', '.join(KNOWN)}"

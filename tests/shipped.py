@@ -38,8 +38,8 @@ def shipped(factory: pytest.TempPathFactory) -> Path:
 
 def _ship(root: Path) -> None:
     draw_shapes(root / "data")
-    train_shapes(root / "models" / "shapes", root / "data" / "train")
-    _evaluate(root)
+    train_shapes(root / "models" / "shapes", root / "data" / "train", spec_of("classify"))
+    evaluate_shapes(root / "models" / "shapes", root / "data" / "test", root / "evaluated")
     with exported_here():
         export_run(root / "models" / "shapes", root / "data" / "train", root / "exports", PARAMS)
 
@@ -110,9 +110,8 @@ def _shape(rng: np.random.Generator, label: str) -> Image.Image:
     return image
 
 
-def train_shapes(folder: Path, data: Path) -> None:
+def train_shapes(folder: Path, data: Path, spec: ModelSpec) -> None:
     """A few seconds of training: int8 is close to float only where the net has learnt to be sure."""
-    spec = spec_of("classify")
     torch.set_num_threads(1)  # two threads that wait for each other on a busy machine take minutes
     torch.manual_seed(0)
     net = Deployed(build(spec), spec)
@@ -137,10 +136,8 @@ def train_shapes(folder: Path, data: Path) -> None:
     write_spec(folder / "model.json", spec)
 
 
-def _evaluate(root: Path) -> None:
-    spec = spec_of("classify")
-    test = root / "data" / "test"
-    truth = read_samples(test)
-    predicted = predict_samples(open_runtime("torch", root / "models" / "shapes"), spec, test, truth)
-    (root / "evaluated").mkdir()
-    write_report(root / "evaluated", spec, test, truth, predicted)
+def evaluate_shapes(model: Path, test: Path, report: Path) -> None:
+    spec, truth = spec_of("classify"), read_samples(test)
+    predicted = predict_samples(open_runtime("torch", model), spec, test, truth)
+    report.mkdir()
+    write_report(report, spec, test, truth, predicted)

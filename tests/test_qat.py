@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from shared import exported_here, made_once
-from shipped import LABELS, PARAMS, SIDE, VERIFY, shipped, spec_of
+from shipped import LABELS, PARAMS, SIDE, VERIFY, evaluate_shapes, shipped, spec_of, train_shapes
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json
@@ -46,19 +46,21 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def lopsided(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A net that answers as the trained one does, with channels in it that are a 20th of a first one: their values fall
-    into a dozen of 256 steps. In "model"; beside it its exports, tuned and not. Channels are not equalized in them and
-    ranges hold all values, for either would undo a part of this.
+    """A trained MobileNetV2, whose layers have channels of any size, with one that is 20 times as large as the others:
+    their values fall into a dozen of 256 steps. In "model"; beside it its exports, tuned and not. Channels are not
+    equalized in them and ranges hold all values, for either would undo a part of this.
     """
 
     def make(folder: Path) -> None:
-        state = load_file(run / "models" / "shapes" / "model.safetensors")
-        for block, reader in (("2.0", "2.1"), ("2.1", "3.0"), ("3.0", "4.0"), ("4.0", "4.1")):
+        weights = folder / "model" / "model.safetensors"
+        train_shapes(weights.parent, run / "data" / "train", spec_of("classify", backbone="mobilenetv2_035"))
+        state = load_file(weights)
+        for block in range(4):
             for name in ("weight", "bias"):
-                state[f"body.blocks.{block}.bn2.{name}"][1:] /= 20
-            state[f"body.blocks.{reader}.conv_dw.weight"][1:] *= 20
-        shutil.copytree(run / "models" / "shapes", folder / "model")
-        save_file(state, folder / "model" / "model.safetensors")
+                state[f"body.blocks.3.{block}.bn3.{name}"][0] *= 20
+        for block in ("3.1", "3.2", "3.3", "4.0"):
+            state[f"body.blocks.{block}.conv_pw.weight"][:, 0] /= 20
+        save_file(state, weights)
         plain = PARAMS.model_copy(update={"targets": ["onnx_int8"]})
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("pipeline.export.targets.onnx.equalize", lambda graph, images: None)
@@ -100,7 +102,8 @@ def test_the_folder_says_how_it_was_tuned_and_verifies(run: Path, tuned: Path, t
     assert (facts["quantize"]["epochs"], facts["quantize"]["learning_rate"]) == (3, 1e-4)
     assert 0 < facts["quantize"]["loss"] < 2
     assert all("quantization-aware" in row["settings"] for row in facts["targets"].values())
-    verify_run(tuned, run / "evaluated", run / "data" / "test", tmp_path / "report", VERIFY)
+    evaluate_shapes(tuned.parent / "model", run / "data" / "test", tmp_path / "evaluated")
+    verify_run(tuned, tmp_path / "evaluated", run / "data" / "test", tmp_path / "report", VERIFY)
     assert read_json(tmp_path / "report" / "verify.json")["passed"] is True
 
 

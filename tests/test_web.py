@@ -242,7 +242,7 @@ def test_a_classifier_says_what_our_runtime_says(picture: Path, serve, window, t
     net = Deployed(build(spec), spec).eval()
     [*_, last] = (module for module in net.modules() if isinstance(module, torch.nn.Linear))
     with torch.no_grad():
-        last.weight *= 40  # an untrained net is not sure of anything
+        last.weight *= 400  # an untrained net is not sure of anything
     model = export(net, picture, spec, tmp_path)
     ours = predict_image(open_runtime("onnx_float", model), spec, open_image(picture))
     assert max(ours.scores.values()) > 0.5

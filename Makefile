@@ -20,7 +20,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # some containers set it: each of the chain's and the tests' processes would compile what it imports anew
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup repro test test-all test-fast lint format docs inspect ui demo label-studio compare compare-detectors litert lock audit clean
+.PHONY: help setup repro test tests test-all test-fast lint format docs inspect ui demo label-studio compare compare-detectors litert lock audit clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -53,7 +53,10 @@ repro: setup ## run the chain: what params.yaml and the code have changed since 
 # a core each: threads of several workers would fight; a make that a test runs is none of this one's jobs
 PYTEST := MAKEFLAGS= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS)
 
-test: lint node_modules/ready $(STUDIO)/ready ## lint, types and the tests of every promise; the exhaustive ones are left out
+test: setup ## lint, types and the tests of every promise; the exhaustive ones are left out
+	@$(MAKE) --no-print-directory -j3 lint tests
+
+tests: node_modules/ready $(STUDIO)/ready
 	$(PYTEST) -m 'not exhaustive'
 
 test-all: lint node_modules/ready $(STUDIO)/ready ## lint, types and all tests

@@ -163,6 +163,24 @@ def test_a_client_that_comes_too_late_is_closed(monkeypatch: pytest.MonkeyPatch)
     assert closed.wait(60)
 
 
+@pytest.mark.parametrize(("fails", "said"), [(1, "refused"), (2, "AssertionError")])
+def test_a_client_whose_thread_does_not_begin_is_tried_once_more(
+    fails: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def client(*_: object, **__: object) -> None:
+        tried.append(1)
+        if len(tried) <= fails:
+            raise AssertionError
+        raise OSError("refused")
+
+    monkeypatch.setattr(machines, "Client", client)
+    with pytest.raises(InputError, match=rf"no Dask scheduler: {said}; "), over("dask://127.0.0.1:1"):
+        pass
+    assert len(tried) == 2
+
+
 def test_a_scheduler_without_workers_and_one_that_ends_are_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

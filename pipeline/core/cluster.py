@@ -119,11 +119,14 @@ def _client(parallel: str, address: str) -> Client:
     found: list[Client | Exception] = []
     turn, too_late = threading.Lock(), threading.Event()
 
-    def connect() -> None:
+    def connect(again: bool = True) -> None:
         try:
             client = Client(address, timeout=CONNECT_S, name="pocketlens")
         except Exception as error:  # noqa: BLE001  said below
-            found.append(error)
+            if again and isinstance(error, AssertionError):  # its own thread has not begun for 10 s
+                connect(again=False)
+            else:
+                found.append(error)
             return
         with turn:
             if not too_late.is_set():
@@ -139,7 +142,7 @@ def _client(parallel: str, address: str) -> Client:
         too_late.set()
     if found and not isinstance(found[0], Exception):
         return found[0]
-    why = found[0] if found else f"what listens there did not answer for {ANSWER_S:g} s as a scheduler does"
+    why = (str(found[0]) or type(found[0]).__name__) if found else f"what listens there did not answer for {ANSWER_S:g} s as a scheduler does"
     raise InputError(
         f"machine.parallel: {parallel}: no Dask scheduler: {why}; "
         f"`dask scheduler --port {address.rpartition(':')[2]}` starts one, machine.parallel: processes needs none"

@@ -75,7 +75,7 @@ SMALLEST = {
     **{f"runs.{name}.train.epochs": 2 for name in RUNS},
     **{f"runs.{name}.export.calibration_images": 4 for name in RUNS},
     # few layers, so that an export takes seconds; the other run has the weights that come along
-    "runs.herd.model": {"size": 64, "backbone": "mobilenetv1_050_shallow"},
+    "runs.herd.model": {"size": 64, "backbone": "mobilenetv1_050_shallow", "head": {"strides": [16, 32]}},
     "runs.actions.export.targets": ["onnx_float", "onnx_int8"],
     # nets that have learned next to nothing are not held to an accuracy
     **{f"runs.{name}.verify.tolerance": 1.0 for name in RUNS},

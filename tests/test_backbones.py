@@ -29,7 +29,7 @@ BACKBONES = {
 # large ones, and nets much like one of those that remain
 MORE = (
     *("resnext50_32x4d", "densenet121", "inception_v3", "inception_resnet_v2", "legacy_xception", "xception41"),
-    *("nasnetalarge", "efficientnet_b0", "mobilenetv4_conv_small", "mobilenetv1_100", "mobilenetv2_100"),
+    *("nasnetalarge", "efficientnet_b0", "mobilenetv4_conv_small", "mobilenetv1_100", "mobilenetv2_100", "resnet50"),
 )
 IN_INT8 = ("mobilenetv3_small_100", "mobilenetv4_conv_small")  # one that gates its channels, the youngest one
 

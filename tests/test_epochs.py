@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from test_cli import error_of, pocketlens
+from test_cli import error_of, in_this_process
 from test_train import pictures, scenes
 
+from pipeline.cli import main
 from pipeline.config.epochs import write_epochs
 from pipeline.config.estimate import Seconds, estimate, fitting
 from pipeline.config.params import read_params
@@ -74,7 +75,7 @@ def test_what_it_takes_to_decode_large_images_is_counted_once(tmp_path: Path, wo
         for sample in samples[1:]:
             shutil.copy(tmp_path / name / "0.png", tmp_path / name / sample.file_name)
         write_samples(tmp_path / name, [replace(sample, width=3200, height=2400) for sample in samples])
-    net = {"backbone": "mobilenetv2_035", "size": 32, "normalization": "dataset"}
+    net = {"backbone": "mobilenetv1_025_shallow", "size": 32, "normalization": "dataset"}
     knobs = {"frozen_epochs": 2, "epochs": 9, "batch_size": 4}
     slow = ClassifyRun.model_validate({"dataset": "d", "task": "classify", "model": net, "train": knobs})
     seconds = estimate("r", slow, tmp_path / "train", tmp_path / "val", workers)
@@ -208,7 +209,7 @@ runs:
   b:
     dataset: boxes
     task: detect
-    model: {backbone: mobilenetv2_035, size: 64, head: {neck: 16, channels: 16}}
+    model: {backbone: mobilenetv1_025_shallow, size: 64, head: {neck: 16, channels: 16}}
     train:
       epochs: 90000
 machine: {workers: 0}
@@ -216,17 +217,20 @@ machine: {workers: 0}
 
 
 @pytest.mark.parametrize("name", [pytest.param("c", marks=pytest.mark.exhaustive), "b"])
-def test_a_run_is_measured_and_its_epochs_are_written(tmp_path: Path, name: str) -> None:
+def test_a_run_is_measured_and_its_epochs_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
     data, make = {"c": ("d", pictures), "b": ("boxes", scenes)}[name]
     project = PROJECT.replace("runs:", "  boxes: {format: coco, path: x, labels: x}\nruns:", 1)
     (tmp_path / "params.yaml").write_text(project)
-    missing = pocketlens(tmp_path, "epochs", name, "--minutes", "600")
+    monkeypatch.chdir(tmp_path)
+    missing = in_this_process(lambda: main(["epochs", name, "--minutes", "600"]), monkeypatch, capfd)
     assert f"data/augmented/{data}: not here; `dvc repro augment@{data}`" in error_of(missing)
     (tmp_path / "data/ingested" / data).mkdir(parents=True)
     (tmp_path / "data/augmented").mkdir(parents=True)
     make(tmp_path / "data/augmented" / data, 16)
     make(tmp_path / "data/ingested" / data / "val", 4)
-    done = pocketlens(tmp_path, "epochs", name, "--minutes", "60")
+    done = in_this_process(lambda: main(["epochs", name, "--minutes", "60"]), monkeypatch, capfd)
     assert done.returncode == 0, done.stderr
     assert "on this machine an epoch takes" in done.stdout
     assert f"next: dvc repro track@{name}" in done.stdout

@@ -342,7 +342,7 @@ def test_a_constant_has_a_range_which_holds_zero(value: float) -> None:
         assert least <= 0 <= most
 
 
-@pytest.mark.parametrize("target", ["onnx_int8", "executorch_int8"])
+@pytest.mark.parametrize("target", ["onnx_int8", pytest.param("executorch_int8", marks=pytest.mark.exhaustive)])
 def test_one_picture_is_enough_to_export(images: list[np.ndarray], tmp_path: Path, target: str) -> None:
     file, export = TARGETS[target].file, TARGETS[target].export
     facts = export(Small(nn.ReLU6()).eval(), images[:1], tmp_path / file, ["logits"])

@@ -247,6 +247,7 @@ def test_labels_may_be_one_object(s3: Any, bucket: str, tmp_path: Path, monkeypa
     assert not place.exists(), "neither the old nor half of the new one"
 
 
+@pytest.mark.exhaustive
 def test_dvc_runs_ingest_again_when_an_object_was_changed(s3: Any, bucket: str, tmp_path: Path) -> None:
     """DVC lists the objects itself, with the same settings of the shell; the stage's own data are its other deps."""
     for i in range(6):

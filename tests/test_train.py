@@ -523,6 +523,7 @@ def test_a_long_run_is_validated_twenty_times_at_least(epochs: int) -> None:
 
 
 PLACES = ("train", "val", "model", "report", "resume", "features")
+SHALLOW = {"backbone": "mobilenetv1_025_shallow"}  # a third of the layers: many epochs take a moment
 
 
 def judged(root: Path, split: str) -> dict[str, Any]:
@@ -787,7 +788,7 @@ def shown_epochs(root: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) ->
     for name, count in (("train", 4), ("val", 2)):
         if not (root / name).exists():
             scenes(root / name, count, 96)
-    train_run("r", detector(size=96, batch_size=4, **changes), *[root / name for name in PLACES], workers=0)
+    train_run("r", detector(size=96, batch_size=4, **SHALLOW, **changes), *[root / name for name in PLACES], workers=0)
     monkeypatch.undo()
     with (root / "report/history.csv").open() as file:
         return shown, list(csv.DictReader(file))
@@ -819,7 +820,7 @@ def test_a_detector_learns_eight_pictures_by_heart(tmp_path: Path, kind: str, ep
     scenes(tmp_path / "train", 8, 96)
     places = [tmp_path / name.replace("val", "train") for name in PLACES]
     learning = {"epochs": epochs, "patience": epochs, "learning_rate": rate}
-    train_run("r", detector(kind, size=96, **learning), *places, workers=0)
+    train_run("r", detector(kind, size=96, **learning, **SHALLOW), *places, workers=0)
     spec = read_spec(tmp_path / "model/model.json")
     assert ("anchors" in spec.head) == (kind == "yolov3")
     assert judged(tmp_path, "train")["AP"] >= 0.95
@@ -849,7 +850,7 @@ def test_odd_pictures_and_boxes_are_learned_and_judged(tmp_path: Path, kind: str
         write_dataset(tmp_path / name, Dataset("d", ["red", "blue"]))
     online = {"policy": "photo_zoom", "mosaic": 0.5, "smallest": 0.4, "quiet_epochs": 1}
     places = [tmp_path / name for name in PLACES]
-    train_run("r", detector(kind, size=96, epochs=3, batch_size=4, online=online), *places, workers=0)
+    train_run("r", detector(kind, size=96, epochs=3, batch_size=4, online=online, **SHALLOW), *places, workers=0)
     assert 0 <= judged(tmp_path, "val")["AP"] <= 1
     assert all(torch.isfinite(t).all() for t in load_file(tmp_path / "model/model.safetensors").values())
 
@@ -860,9 +861,8 @@ def test_the_metric_that_an_epoch_is_kept_for_is_that_of_its_weights(tmp_path: P
     for name, count in (("train", 16), ("val", 8)):
         scenes(tmp_path / name, count, 96)
     places = [tmp_path / name for name in PLACES]
-    train_run(
-        "r", detector(size=96, batch_size=4, epochs=12, learning_rate=0.02, precision=precision), *places, workers=0
-    )
+    knobs: Any = {"size": 96, "batch_size": 4, "epochs": 12, "learning_rate": 0.02, "precision": precision}
+    train_run("r", detector(**knobs, **SHALLOW), *places, workers=0)
     trained = read_spec(tmp_path / "model/model.json").trained
     assert judged(tmp_path, "val")["AP"] == pytest.approx(trained["val_AP"], abs=1e-3)
     assert trained["val_AP"] > 0.02

@@ -142,7 +142,9 @@ def _client(parallel: str, address: str) -> Client:
         too_late.set()
     if found and not isinstance(found[0], Exception):
         return found[0]
-    why = (str(found[0]) or type(found[0]).__name__) if found else f"what listens there did not answer for {ANSWER_S:g} s as a scheduler does"
+    why = f"what listens there did not answer for {ANSWER_S:g} s as a scheduler does"
+    if found:
+        why = str(found[0]) or type(found[0]).__name__
     raise InputError(
         f"machine.parallel: {parallel}: no Dask scheduler: {why}; "
         f"`dask scheduler --port {address.rpartition(':')[2]}` starts one, machine.parallel: processes needs none"

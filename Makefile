@@ -20,7 +20,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # some containers set it: each of the chain's and the tests' processes would compile what it imports anew
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup repro test tests test-all test-fast lint format docs inspect ui demo label-studio compare compare-detectors litert lock audit clean
+.PHONY: help setup repro test tests test-all test-fast lint ruff types format docs inspect ui demo label-studio compare compare-detectors litert lock audit clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -53,8 +53,9 @@ repro: setup ## run the chain: what params.yaml and the code have changed since 
 # a core each: threads of several workers would fight; a make that a test runs is none of this one's jobs
 PYTEST := MAKEFLAGS= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS)
 
-test: setup ## lint, types and the tests of every promise; the exhaustive ones are left out
-	@$(MAKE) --no-print-directory -j3 lint tests
+# types beside the tests, which leave a core idle now and then; NPM is as it was before .venv was on PATH
+test: ruff ## lint, types and the tests of every promise; the exhaustive ones are left out
+	@$(MAKE) --no-print-directory -j3 NPM='$(NPM)' types tests || { echo 'make test: types or tests have failed, see above'; exit 1; }
 
 tests: node_modules/ready $(STUDIO)/ready
 	$(PYTEST) -m 'not exhaustive'
@@ -65,9 +66,13 @@ test-all: lint node_modules/ready $(STUDIO)/ready ## lint, types and all tests
 test-fast: lint ## lint, types and the tests that take a moment, while you work (the others are marked slow or exhaustive)
 	$(PYTEST) -m 'not slow and not exhaustive'
 
-lint: setup ## ruff and mypy
+lint: ruff types ## ruff and mypy
+
+ruff: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: setup
 	$(BIN)/mypy
 
 format: setup ## put the code into ruff's form

@@ -31,7 +31,6 @@ def test_too_few_to_tell_anything_is_an_error(
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.exhaustive
 def test_a_training_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["benchmark", "--images", "4", "--backbone", "nosuch"])
     with pytest.raises(SystemExit, match=r"nosuch[\s\S]*error: the training ended with 1$"):

@@ -204,6 +204,9 @@ def test_a_model_is_a_dvc_experiment_and_an_mlflow_run(project: Path) -> None:
     assert not (project / "reports/train").exists()
     client = MlflowClient(default_uri(project))
     assert client.search_registered_models() == []
+    (row,) = compared(project, "good", **{"train.epochs": 3})
+    assert row.train_seconds == 30
+    assert sorted(name for name, _ in mlflow_runs(project)) == ["good", "poor"], "the new takes the last one's place"
 
 
 @pytest.mark.exhaustive
@@ -216,9 +219,6 @@ def test_again_nothing_runs_and_a_lost_store_is_filled_again(project: Path) -> N
     assert ran(project) == before
     assert (project / "dvc.lock").read_bytes() == lock
     assert len(mlflow_runs(project)) == 2
-    (row,) = compared(project, "good", **{"train.epochs": 3})
-    assert row.train_seconds == 30
-    assert sorted(name for name, _ in mlflow_runs(project)) == ["good", "poor"], "the new takes the last one's place"
 
 
 @pytest.mark.exhaustive

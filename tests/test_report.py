@@ -444,7 +444,6 @@ def test_without_an_evaluation_it_says_so(tmp_path: Path) -> None:
         page(tmp_path)
 
 
-@pytest.mark.exhaustive
 def test_many_labels_large_images_and_noise_stay_below_the_limit(tmp_path: Path) -> None:
     labels = [f"{i:04}" + "label" * 40 for i in range(100)]
     draw_project(tmp_path, "detect", labels, images=45, side=600)

@@ -123,7 +123,8 @@ def _client(parallel: str, address: str) -> Client:
         try:
             client = Client(address, timeout=CONNECT_S, name="pocketlens")
         except Exception as error:  # noqa: BLE001  said below
-            if again and isinstance(error, AssertionError):  # its own thread has not begun for 10 s
+            # as where its own thread has not begun for 10 s, which it asserts without a word
+            if again and isinstance(error, AssertionError) and not too_late.is_set():
                 connect(again=False)
             else:
                 found.append(error)
@@ -144,7 +145,7 @@ def _client(parallel: str, address: str) -> Client:
         return found[0]
     why = f"what listens there did not answer for {ANSWER_S:g} s as a scheduler does"
     if found:
-        why = str(found[0]) or type(found[0]).__name__
+        why = str(found[0]) or f"{type(found[0]).__name__} in this process, as on a busy machine"
     raise InputError(
         f"machine.parallel: {parallel}: no Dask scheduler: {why}; "
         f"`dask scheduler --port {address.rpartition(':')[2]}` starts one, machine.parallel: processes needs none"

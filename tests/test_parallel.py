@@ -1,10 +1,12 @@
 """An ordered map over the cores."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 
+import psutil
 import pytest
 import torch
 from conftest import ROOT
@@ -75,6 +77,24 @@ if __name__ == "__main__":
     over = getattr(parallel, sys.argv[1])
     sys.exit(exit_code(lambda: over(partial(wait, sys.argv[2]), range(4), "wait")))
 """
+
+
+@pytest.mark.parametrize("over", ["each", "each_forked"])
+def test_no_process_outlives_one_that_was_killed(tmp_path, over):
+    (tmp_path / "wait.py").write_text(WAITING)
+    os.mkfifo(tmp_path / "pipe")
+    line = [sys.executable, str(tmp_path / "wait.py"), over, str(tmp_path / "pipe")]
+    running = subprocess.Popen(line, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, start_new_session=True)
+    try:
+        assert (tmp_path / "pipe").read_text().startswith("begun")
+        below = psutil.Process(running.pid).children(recursive=True)
+        assert below
+        running.kill()
+        assert psutil.wait_procs(below, 60)[1] == []
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
 
 
 @pytest.mark.parametrize("over", ["each", "each_forked"])

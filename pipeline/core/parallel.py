@@ -5,11 +5,13 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+LOOK_S = 2.0  # from one look for the parent of a process to the next
 AHEAD = 8  # items, for each process, that may have been begun when one was ended
 _CLUSTER: ContextVar["Cluster | None"] = ContextVar("cluster", default=None)
 
@@ -116,7 +119,7 @@ def _in_processes(function: Callable[[Item], Result], items: list[Item], jobs: i
     # max_nbytes=None: arrays are pickled, because joblib's memory-mapped files stay on disk if the process is killed
     with _deaf():
         ready = Parallel(n_jobs=jobs, return_as="generator", max_nbytes=None)(
-            delayed(_in_folder)(folder, function, item) for item in items
+            delayed(_in_folder)(os.getpid(), folder, function, item) for item in items
         )
     yield from ready
 
@@ -131,7 +134,7 @@ def _one_by_one(
             pool = pool or ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
             try:
                 with _deaf():
-                    future = pool.submit(_in_folder, folder, function, item)
+                    future = pool.submit(_in_folder, os.getpid(), folder, function, item)
                 yield future.result()
             except BrokenProcessPool:
                 pool = None
@@ -167,7 +170,8 @@ def own_place(path: Path) -> Iterator[Path]:
         place.unlink(missing_ok=True)  # also where both are links to one file, which a move leaves as it is
 
 
-def _in_folder(folder: str, function: Callable[[Item], Result], item: Item) -> Result:
+def _in_folder(parent: int, folder: str, function: Callable[[Item], Result], item: Item) -> Result:
+    _end_with(parent)
     os.chdir(folder)  # a worker that is used again was started where this process was then
     return function(item)
 
@@ -188,7 +192,7 @@ def each_forked(function: Callable[[Item], Result], items: Iterable[Item], label
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     jobs = min(cpu_count(), len(items))
     before = set(multiprocessing.active_children())
-    with _whole(label), ProcessPoolExecutor(jobs, context, initializer=_one_thread) as pool:
+    with _whole(label), ProcessPoolExecutor(jobs, context, _one_thread, (os.getpid(),)) as pool:
         # not pool.map, which cancels what is to come: where a process has ended, Python 3.11 does not bear it
         with _deaf():
             made = [pool.submit(function, item) for item in items]
@@ -240,7 +244,22 @@ def ended(label: str) -> InputError:
     )
 
 
-def _one_thread() -> None:
+@cache
+def _end_with(parent: int) -> None:
+    """Have this process end within seconds of the one that started it, also where that was killed: joblib's would wait
+    for more work for minutes, forked ones for ever.
+    """
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(LOOK_S)
+    os._exit(1)
+
+
+def _one_thread(parent: int) -> None:
+    _end_with(parent)
     # it ends without a word; deaf, it would make the programs so that it starts, which nobody ends
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     import torch

@@ -200,6 +200,17 @@ def test_the_splits_of_two_yaml_that_agree(tmp_path: Path, first: str, second: s
     assert {c.file.stem: c.split for c in reading.candidates} == {"a": "train", "b": None}
 
 
+def test_the_lists_of_cvat_s_subsets(tmp_path: Path) -> None:
+    data = (
+        "classes = 1\nTrain = data/Train.txt\nValidation = data/Validation.txt\nnames = data/obj.names\neval = coco\n"
+    )
+    files = {"obj_Train_data/a.jpg": P, "obj_Validation_data/b.jpg": P, "obj.data": data, "obj.names": "cow\n"}
+    lists = {"Train.txt": "data/obj_Train_data/a.jpg\n", "Validation.txt": "data/obj_Validation_data/b.jpg\n"}
+    reading = read_yolo(make(tmp_path, files | lists))
+    assert {c.file.stem: c.split for c in reading.candidates} == {"a": "train", "b": "val"}
+    assert [p.rule for p in reading.problems] == ["no_label"]
+
+
 def test_a_yaml_without_splits_leaves_them_to_obj_data(tmp_path: Path) -> None:
     files = {"a.jpg": P, "data.yaml": COWS, "obj.data": DATA, "obj.names": "cow\ndog\n", "test.txt": "a.jpg\n"}
     assert [c.split for c in read_yolo(make(tmp_path, files)).candidates] == ["val"]

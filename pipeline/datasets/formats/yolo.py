@@ -18,6 +18,7 @@ from pipeline.datasets.formats.format import Format, NoOptions
 from pipeline.datasets.formats.image_index import ImageIndex, one_form
 from pipeline.datasets.formats.keys import one_key_each
 from pipeline.datasets.formats.reading import (
+    IMAGE_SUFFIXES,
     Candidate,
     Problem,
     Reading,
@@ -73,7 +74,11 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
         reading.problems.append(Problem("", "", "no_label", found, "noted"))
     used = {by_name[text] for text in fits} | {one.file for one in lists}
     for file, name in texts.items():
-        if file not in used and not NO_LABELS.match(file.name.lower()):
+        if file in used or NO_LABELS.match(file.name.lower()):
+            continue
+        if _lists_images(file):
+            reading.problems.append(Problem(name, "", "not_read", "a list of images that nothing asks for", "noted"))
+        else:
             found = f"a label file without an image{images.reason(file.stem)}"
             reading.problems.append(Problem(name, "", "no_image", found))
     return reading
@@ -126,6 +131,15 @@ def _like_labels(file: Path) -> bool:
         return len(words) >= 5 and all(map(math.isfinite, map(float, words)))
     except (InputError, ValueError):
         return False
+
+
+def _lists_images(file: Path) -> bool:
+    try:
+        first = read_rows(file).strip().split("\n")[0]
+    except InputError:
+        return False
+    name = re.sub(r"\s+[-+]?\d+$", "", first).strip('" \r')
+    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def _label_files(images: ImageIndex, texts: Collection[str]) -> dict[str, str]:

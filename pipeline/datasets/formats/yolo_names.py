@@ -84,9 +84,9 @@ def _refuse_other_content(first: Names, other: Names) -> None:
                 f"expected the same landmarks, or {_ONE_OF_THEM}"
             )
     if first.splits and other.splits and (said := unlike(first.splits, other.splits)):
-        split, known, found = said
+        split, *both = said
         raise InputError(
-            f"{other.file}: {split}: {found}, in {first.file} {known}; expected the same splits, or {_ONE_OF_THEM}"
+            f"{other.file}: {split}: {both[1]}, in {first.file} {both[0]}; expected the same splits, or {_ONE_OF_THEM}"
         )
 
 

@@ -7,6 +7,7 @@ from test_formats import make, read
 
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Landmark
+from pipeline.datasets.formats import detect_format
 from pipeline.datasets.formats.format import NoOptions
 from pipeline.datasets.formats.reading import Reading
 
@@ -174,6 +175,11 @@ def test_darknet_says_names_and_lists(tmp_path: Path, top: str, prefix: str) -> 
 def test_names_that_contradict_each_other(tmp_path: Path, files: dict[str, str], error: str) -> None:
     with pytest.raises(InputError, match=error):
         read_yolo(make(tmp_path, {"a.jpg": P, "a.txt": LINE, **files}))
+
+
+def test_folders_are_no_classes_where_names_contradict_each_other(tmp_path: Path) -> None:
+    files = {"cam1/a.jpg": P, "cam1/a.txt": LINE, "cam2/b.jpg": P, "cam2/b.txt": LINE, YAML: COWS, "classes.txt": "dog"}
+    assert detect_format(make(tmp_path, files))[0] == "yolo"
 
 
 def test_names_that_stand_twice_or_are_a_tool_s_own_are_no_contradiction(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from pipeline.datasets.formats.reading import (
 from pipeline.datasets.formats.split_lists import Given, SplitList, place, split_lists
 from pipeline.datasets.formats.yaml_splits import given_by
 from pipeline.datasets.formats.yolo_lines import PREDICTION, LineError, class_in, object_of, unseen_in
-from pipeline.datasets.formats.yolo_names import Names, found_names, names_of, no_names
+from pipeline.datasets.formats.yolo_names import Names, NamesDifferError, found_names, names_of, no_names
 from pipeline.datasets.formats.yolo_write import WRITER
 
 NO_LABELS = re.compile(r"(classes|predefined_classes|notes|readme.*|license.*|requirements|train|val|valid|test)\.txt$")
@@ -115,7 +115,12 @@ def _refuse_predictions(reading: Reading, labels: Path) -> None:
 
 def recognize(path: Path, labels: Path) -> str | None:
     texts = [f for f in files_under(labels, {".txt"}) if not NO_LABELS.match(f.name.lower())]
-    names = found_names(path, labels)
+    try:
+        names = found_names(path, labels)
+    except NamesDifferError:
+        if not any(map(_like_labels, texts[:20])):
+            raise
+        return f"{len(texts)} label files, several files of class names"  # that differ, which stops when they are read
     if names is None:
         if like := next((f for f in texts[:20] if _like_labels(f)), None):
             raise InputError(f"{like}: lines of class and box, but {no_names(path, labels)}")

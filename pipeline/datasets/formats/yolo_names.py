@@ -28,6 +28,10 @@ class Names:
     used: set[int] = field(default_factory=set)  # the classes that objects have
 
 
+class NamesDifferError(InputError):
+    """Two files of names say different things."""
+
+
 def names_of(path: Path, labels: Path) -> Names:
     if names := found_names(path, labels):
         return names
@@ -39,7 +43,7 @@ def no_names(path: Path, labels: Path) -> str:
 
 
 def found_names(path: Path, labels: Path) -> Names | None:
-    """What all files of names say. Raises InputError where two of them say different things."""
+    """What all files of names say. Raises NamesDifferError where two of them do not agree."""
     roots = [r for r in dict.fromkeys((labels, path, path / "labels")) if r.is_dir()]
     yaml: dict[Path, Names] = {}
     told: dict[Path, Names] = {}
@@ -70,7 +74,7 @@ def _refuse_other_classes(first: Names, other: Names) -> None:
     both = zip(other.labels, first.labels, strict=False)
     said = next(((f"class {i} is {its!r}", repr(own)) for i, (its, own) in enumerate(both) if its != own), None)
     found, known = said or (f"{len(other.labels)} classes", str(len(first.labels)))
-    raise InputError(
+    raise NamesDifferError(
         f"{other.file}: {found}, in {first.file} {known}; expected the same class names, or {_ONE_OF_THEM}"
     )
 
@@ -79,13 +83,13 @@ def _refuse_other_content(first: Names, other: Names) -> None:
     """Of two YAML with the same classes; one may leave all splits to the other."""
     for (key, known), (_, found) in zip(_landmarks(first.points), _landmarks(other.points), strict=True):
         if known != found:
-            raise InputError(
+            raise NamesDifferError(
                 f"{other.file}: {key}: {brief(found)}, in {first.file} {brief(known)}; "
                 f"expected the same landmarks, or {_ONE_OF_THEM}"
             )
     if first.splits and other.splits and (said := unlike(first.splits, other.splits)):
         split, *both = said
-        raise InputError(
+        raise NamesDifferError(
             f"{other.file}: {split}: {both[1]}, in {first.file} {both[0]}; expected the same splits, or {_ONE_OF_THEM}"
         )
 

@@ -256,13 +256,15 @@ def test_coco_without_sizes_takes_the_picture_s(tmp_path):
 
 
 def test_coco_a_landmark_count_that_differs_is_named(tmp_path):
-    counts = {"annotation 1": 3, "annotation 2": 2, "annotation 3": 4}
-    annotations = [BOX | {"keypoints": [20, 10, 2] * n} for n in counts.values()]
+    rows = ([20, 10, 2] * 3, [20, 10, 2] * 2, [20, 10, 2] * 4, [20, 10, 2, None, None, 0, 1, 1, 2], {"a": 1})
+    annotations = [BOX | {"keypoints": row} for row in rows]
     content = coco(annotations=annotations, categories=[{"id": 1, "name": "cow"} | POINTS])
     reading = read("coco", make(tmp_path, {"a.jpg": (100, 50), "x.json": content}))
     assert [(p.file, p.key, p.rule, p.found, p.done) for p in reading.problems] == [
         ("a.jpg", "annotation 2", "bad_landmarks", "6 keypoint values, expected 9 numbers", "dropped"),
         ("a.jpg", "annotation 3", "bad_landmarks", "12 keypoint values, expected 9 numbers", "dropped"),
+        ("a.jpg", "annotation 4", "bad_landmarks", "keypoint value 3 is None, expected 9 numbers", "dropped"),
+        ("a.jpg", "annotation 5", "bad_landmarks", "keypoints {'a': 1}, expected 9 numbers", "dropped"),
     ]
     assert reading.candidates[0].keys == ["annotation 1"]
 
@@ -461,6 +463,9 @@ def test_voc_picture_names(tmp_path):
     reading = read("voc", make(tmp_path, files | {"2.xml": voc(name="b.jpg"), "3.xml": voc(name="c.jpg")}))
     assert [c.name for c in reading.candidates] == ["a.jpg", "b.jpg"]
     assert rules(reading) == [("2.xml", "listed_twice", "refused"), ("3.xml", "missing_file", "refused")]
+    more = {"old/a.xml": voc(name="a.jpg", size=P), "new/a.xml": voc(name="a.jpg", size=P), "a.jpg": P}
+    reading = read("voc", make(tmp_path / "two", more))
+    assert [(p.file, p.found) for p in reading.problems] == [("old/a.xml", "labels for a.jpg, as in new/a.xml")]
     with pytest.raises(InputError, match=r"no \.xml files"):
         read("voc", make(tmp_path / "none", {"a.jpg": P}))
 

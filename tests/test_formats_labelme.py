@@ -96,20 +96,21 @@ def test_points_belong_to_the_box_of_their_group_or_the_only_one_around_them(tmp
         point(95, 2, "nose", 2),
         point(80, 40, "left_ear"),
         point(55, 20, "left_ear"),  # in both boxes
-        point(80, 30, "right_ear", "2"),  # a text is another group than a number
-        point(70, 30, "left_ear", 2),
+        point(80, 30, "right_ear", "2"),  # the same group as the number
+        point(70, 30, "left_ear", 2.0),
+        point(15, 10, "left_ear", True),  # is no id
     ]
     reading = read("labelme", make(tmp_path, {"a.json": labelme(*shapes), "a.jpg": P}))
     assert (reading.landmarks, reading.pairs) == (["left_ear", "nose", "right_ear"], [(0, 2)])
     absent = Landmark(0, 0, 0)
     assert [(o.label, o.landmarks) for o in reading.candidates[0].objects] == [
         ("cow", [absent, Landmark(0.2, 0.2), absent]),
-        ("dog", [Landmark(0.8, 0.8), Landmark(0.95, 0.04), absent]),
+        ("dog", [Landmark(0.8, 0.8), Landmark(0.95, 0.04), Landmark(0.8, 0.6)]),
     ]
     assert [(p.key, p.rule) for p in reading.problems if p.file] == [
         ("shape 6", "loose_point"),
-        ("shape 7", "loose_point"),
         ("shape 8", "landmark_twice"),
+        ("shape 9", "loose_point"),
     ]
     assert notes(reading)["tied_by_place"].startswith("1 points that say no box")
 

@@ -7,6 +7,7 @@ from test_formats import make, read
 
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Landmark
+from pipeline.datasets.formats import detect_format
 from pipeline.datasets.formats.format import NoOptions
 from pipeline.datasets.formats.reading import Reading
 
@@ -113,6 +114,9 @@ def test_a_pose_that_does_not_fit_itself(tmp_path: Path, yaml: str, error: str) 
 DATA = "classes= 2\ntrain  = data/train.txt\nvalid = data/test.txt\nnames = data/obj.names\nbackup = backup/\n"
 
 
+YAML, COWS = "data.yaml", "names: [cow, dog]\n"
+
+
 @pytest.mark.parametrize("top", ["", "darknet/data"])
 @pytest.mark.parametrize("prefix", ["data/obj/", "/home/me/darknet/data/obj/", "C:\\darknet\\data\\obj\\", "obj/"])
 def test_darknet_says_names_and_lists(tmp_path: Path, top: str, prefix: str) -> None:
@@ -144,8 +148,28 @@ def test_darknet_says_names_and_lists(tmp_path: Path, top: str, prefix: str) -> 
         ),
         (
             {"classes.txt": "cow\ndog\n", "obj.names": "dog\ncow\n"},
-            r"obj\.names: dog, cow, classes\.txt beside it: cow, dog",
+            r"obj\.names: class 0 is 'dog', in .*classes\.txt 'cow'; expected the same .*, or one of the two",
         ),
+        ({YAML: COWS, "custom.yaml": "names: [dog, cow]"}, r"data\.yaml: class 0 is 'cow', in .*custom\.yaml 'dog'"),
+        ({YAML: COWS, "data (old).yml": "names: [cow]"}, r"data\.yaml: 2 classes, in .*data \(old\)\.yml 1"),
+        ({YAML: COWS, "classes.txt": "cow\npig\n"}, r"classes\.txt: class 1 is 'pig', in .*data\.yaml 'dog'"),
+        ({YAML: COWS, "labels/classes.txt": "dog\ncow\n"}, r"labels/classes\.txt: class 0 is 'dog', in .*data\.yaml"),
+        ({YAML: COWS, "obj.data": DATA, "obj.names": "dog\ncow\n"}, r"obj\.names: class 0 is 'dog', in .*data\.yaml"),
+        (
+            {YAML: f"{COWS}train: a\nval: b\n", "two.yaml": f"{COWS}train: b\nval: a\n"},
+            r"two\.yaml: train: b, in .*data\.yaml a; expected the same splits, or one of the two files alone",
+        ),
+        ({YAML: f"{COWS}path: f1\ntrain: a\n", "two.yaml": f"{COWS}path: f2\ntrain: a\n"}, r"two\.yaml: train: f2/a, "),
+        (
+            {YAML: f"{COWS}train: a\n", "two.yaml": f"{COWS}train: a\nval: b\n"},
+            r"two\.yaml: val: b, in .*data\.yaml none",
+        ),
+        ({YAML: COWS, "two.yaml": f"{COWS}kpt_shape: [2, 3]\n"}, r"two\.yaml: kpt_shape: \[2, 3\], in .*yaml \[0, 3\]"),
+        (
+            {YAML: f"{COWS}kpt_shape: [2, 3]\n", "two.yaml": f"{COWS}kpt_shape: [2, 3]\nflip_idx: [1, 0]\n"},
+            "two.*flip_idx",
+        ),
+        ({YAML: f"nc: 3\n{COWS}"}, r"data\.yaml: nc: found 3, while names has 2 classes; expected their number"),
     ],
 )
 def test_names_that_contradict_each_other(tmp_path: Path, files: dict[str, str], error: str) -> None:
@@ -153,9 +177,49 @@ def test_names_that_contradict_each_other(tmp_path: Path, files: dict[str, str],
         read_yolo(make(tmp_path, {"a.jpg": P, "a.txt": LINE, **files}))
 
 
+def test_folders_are_no_classes_where_names_contradict_each_other(tmp_path: Path) -> None:
+    files = {"cam1/a.jpg": P, "cam1/a.txt": LINE, "cam2/b.jpg": P, "cam2/b.txt": LINE, YAML: COWS, "classes.txt": "dog"}
+    assert detect_format(make(tmp_path, files))[0] == "yolo"
+
+
 def test_names_that_stand_twice_or_are_a_tool_s_own_are_no_contradiction(tmp_path: Path) -> None:
     names = {"classes.txt": "cow\n", "obj.names": "cow\r\n\r\n", "predefined_classes.txt": "dog\nperson\n"}
     assert read_yolo(make(tmp_path, {"a.jpg": P, "a.txt": LINE, **names})).labels == ["cow"]
+    names |= {"data.yaml": "nc: 1\nnames: {0: cow}\n", "args.yaml": "lr0: 0.01\n", "labels/classes.txt": "cow"}
+    assert read_yolo(make(tmp_path, names)).labels == ["cow"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("path: /content/ships\ntrain: images/in\n", "path: 'D:\\ships'\ntrain: ./images/in/\n"),
+        ("train: images/in\n", "train: [/content/ships/images/in]\n"),
+        ("path: .\ntrain: ../images/in\n", ""),
+        ("", "path: ..\nvalid:\ntrain: images/in\n"),
+    ],
+)
+def test_the_splits_of_two_yaml_that_agree(tmp_path: Path, first: str, second: str) -> None:
+    """for two machines, or in one of them alone; neither first in the alphabet hides the other"""
+    files = {"images/in/a.jpg": P, "images/b.jpg": P, "classes.txt": "cow\n"}
+    yaml = {"a.yaml": f"names: [cow]\n{first}", "b.yaml": f"names: [cow]\n{second}"}
+    reading = read_yolo(make(tmp_path, files | yaml))
+    assert {c.file.stem: c.split for c in reading.candidates} == {"a": "train", "b": None}
+
+
+def test_the_lists_of_cvat_s_subsets(tmp_path: Path) -> None:
+    data = (
+        "classes = 1\nTrain = data/Train.txt\nValidation = data/Validation.txt\nnames = data/obj.names\neval = coco\n"
+    )
+    files = {"obj_Train_data/a.jpg": P, "obj_Validation_data/b.jpg": P, "obj.data": data, "obj.names": "cow\n"}
+    lists = {"Train.txt": "data/obj_Train_data/a.jpg\n", "Validation.txt": "data/obj_Validation_data/b.jpg\n"}
+    reading = read_yolo(make(tmp_path, files | lists))
+    assert {c.file.stem: c.split for c in reading.candidates} == {"a": "train", "b": "val"}
+    assert [p.rule for p in reading.problems] == ["no_label"]
+
+
+def test_a_yaml_without_splits_leaves_them_to_obj_data(tmp_path: Path) -> None:
+    files = {"a.jpg": P, "data.yaml": COWS, "obj.data": DATA, "obj.names": "cow\ndog\n", "test.txt": "a.jpg\n"}
+    assert [c.split for c in read_yolo(make(tmp_path, files)).candidates] == ["val"]
 
 
 def test_a_list_of_darknet_s_that_is_not_here_is_said(tmp_path: Path) -> None:

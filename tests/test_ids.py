@@ -328,24 +328,37 @@ def test_ucf24_clips_of_one_name(content, kept, rule, tmp_path):
     assert rule in [rule for rule, done, _ in rows(reading) if done == "refused"]
 
 
+TRACK = {"start_frame": 0, "end_frame": 2, "boxes_xywh": [[1, 2, 30, 20], [1, 2, 30, 20]]}
+FOUR = "expected 4 numbers x, y, w, h"
+
+
 @pytest.mark.parametrize(
-    "entry",
+    ("entry", "found"),
     [
-        {"tracks": 3},
-        {"tracks": None},
-        {"tracks": [3]},
-        tracks([1, 2, 30, 20], start=0.5),
-        tracks([1, 2, 30, 20], start=True, end=2),
-        tracks([1, 2, 30, 20], start=-1, end=0),
-        tracks([1, 2, 30, 20], end=float("inf")),
-        tracks([10**400, 2, 30, 20]),
+        ({"tracks": 3}, "tracks: 3, expected a list"),
+        ({"tracks": None}, "tracks: None, expected a list"),
+        ({"tracks": [3]}, "3; expected an object with start_frame, end_frame and boxes_xywh"),
+        ({"tracks": [{"start_frame": 0}]}, "no end_frame, boxes_xywh"),
+        (tracks([1, 2, 30, 20], start=0.5), "start_frame 0.5; expected the number of a frame"),
+        (tracks([1, 2, 30, 20], start=True, end=2), "start_frame True; expected the number of a frame"),
+        (tracks([1, 2, 30, 20], start=-1, end=0), "start_frame -1; expected the number of a frame"),
+        (tracks([1, 2, 30, 20], end=float("inf")), "end_frame inf; expected the number of a frame"),
+        (tracks([1, 2, 30, 20], end=5), "1 boxes for frames 0 to 5; expected one a frame"),
+        (tracks([10**400, 2, 30, 20]), f"box 0 is [{'1' + '0' * 35}...; {FOUR}"),
+        ({"tracks": [TRACK | {"boxes_xywh": None}]}, "boxes_xywh None; expected a list of boxes"),
+        ({"tracks": [TRACK | {"boxes_xywh": {"a": 1}}]}, "boxes_xywh {'a': 1}; expected a list of boxes"),
+        ({"tracks": [TRACK | {"boxes_xywh": [[5, 5, 20, 20], None]}]}, f"box 1 is None; {FOUR}"),
+        ({"tracks": [TRACK | {"boxes_xywh": [[5, 5, 20], None]}]}, f"box 0 is [5, 5, 20]; {FOUR}"),
+        ({"tracks": [TRACK | {"boxes_xywh": [[5, 5, 20, None], "1234"]}]}, f"box 0 is [5, 5, 20, None]; {FOUR}"),
+        ({"tracks": [TRACK | {"boxes_xywh": ["1234", "1234"]}]}, f"box 0 is '1234'; {FOUR}"),
     ],
 )
-def test_ucf24_tracks_that_make_no_sense(entry, tmp_path):
+def test_ucf24_tracks_that_make_no_sense(entry, found, tmp_path):
     root = make(tmp_path, {"Run/v1.avi": "", "Jump/v2.avi": "", "x.json": {"v1": entry, "v2": ONE}})
     reading = read("ucf24", root)
     assert [c.name for c in reading.candidates] == ["Jump/v2.avi"]
-    assert [done for rule, done, _ in rows(reading) if rule in ("bad_row", "bad_box")] == ["dropped"]
+    said = [(p.done, p.found) for p in reading.problems if p.rule in ("bad_row", "bad_box")]
+    assert said == [("dropped", found)]
 
 
 # --- our own form

@@ -51,6 +51,11 @@ CUT = coco(["a.jpg"])[:-20]
         ({"x.csv": "image,w,h\na.jpg,2,3\n"}, "landmarks_csv", r"x\.csv: columns 2 and 3 are 'w' and 'h'"),
         ({"x.csv": "image,x_a,x_b\na.jpg,2,3\n"}, "landmarks_csv", r"x\.csv: columns 2 and 3 are 'x_a' and 'x_b'"),
         ({"x.csv": b"image,\xe4_x,\xe4_y\na.jpg,2,3\n"}, "landmarks_csv", r"x\.csv: not UTF-8 text \(byte 6 is 0xe4\)"),
+        (
+            {"metadata.csv": "file_name,label\na.jpg,cow\n", "metadata.jsonl": "{}"},
+            "imagefolder",
+            r"metadata\.csv: metadata\.jsonl is beside it; expected one of the two",
+        ),
         ({}, "folder", "class folders with images: none; expected two or more"),
         ({"cat/b.jpg": SIZE}, "folder", "class folders with images: cat; expected two or more"),
         ({"cat/b.avi": ""}, "ucf101", "1 clips, class folders cat; expected two or more"),

@@ -32,6 +32,7 @@ FORMS = {
     "with another file": "{name}{suffix}\t/masks/{name}.png",
 }
 LISTS = {"plain": "{split}.txt", "image sets": "ImageSets/Main/{split}.txt", "others": "splits/{split}_list.txt"}
+LISTS["Ultralytics' own"] = "autosplit_{split}.txt"
 
 
 def listed(root: Path, form: str, style: str, given: dict[str, list[str]], place: str = "{split}.txt") -> None:
@@ -261,6 +262,17 @@ def test_yaml_val_is_train_and_test(tmp_path: Path) -> None:
     reading = read("yolo", yolo(tmp_path, TWO, "train: images/train\nval: images/held\ntest: images/held\n"))
     assert splits(reading) == {"images/train/a": "train", "images/held/b": "test"}
     assert [found.split(";")[1] for _, found in rows(reading, "same_files")] == [" val is taken out of train"]
+
+
+def test_lists_that_yaml_does_not_ask_for_are_noted(tmp_path: Path) -> None:
+    lists = {"autosplit_val.txt": ["./images/train/a.jpg"], "fold 1.txt": ["", "x/images/held/b.jpg 1"]}
+    root = yolo(tmp_path, TWO, "train: images/train\nval: images/held\n", lists)
+    write(root, "labels/c.txt", "0 .5 .5 .2 .2\n")
+    reading = read("yolo", root)
+    assert splits(reading) == {"images/train/a": "train", "images/held/b": "val"}
+    found = "a list of images that nothing asks for"
+    assert rows(reading, "not_read") == [("autosplit_val.txt", found), ("fold 1.txt", found)]
+    assert [file for file, _ in rows(reading, "no_image")] == ["labels/c.txt"]
 
 
 @pytest.mark.parametrize("said", ["3", "{a: b}", "[1, 2]"])

@@ -151,9 +151,8 @@ class CocoRows:
         width, height = candidate.size or (1, 1)
         points = self._landmarks(row, (width, height))
         if points is None:
-            values = row["keypoints"]
-            count = len(values) if isinstance(values, list) else values
-            found = f"{count} keypoint values, expected {3 * len(self.reading.landmarks)} numbers"
+            count = 3 * len(self.reading.landmarks)
+            found = f"{_no_points(row['keypoints'], count)}, expected {count} numbers"
             self._problem(key, "bad_landmarks", found, "dropped", candidate.name)
             return
         box = (x / width, y / height, w / width, h / height)
@@ -175,3 +174,19 @@ class CocoRows:
         triples = list(zip(values[::3], values[1::3], values[2::3], strict=True))
         self.reading.unseen += sum(not seen and bool(x or y) for x, y, seen in triples)
         return [landmark(x / w, y / h, seen) for x, y, seen in triples]
+
+
+def _no_points(values: Any, count: int) -> str:
+    if not isinstance(values, list):
+        return f"keypoints {brief(values)}"
+    if len(values) != count:
+        return f"{len(values)} keypoint values"
+    return next(f"keypoint value {i} is {brief(v)}" for i, v in enumerate(values) if not _is_number(v))
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True

@@ -16,9 +16,10 @@ from pathlib import Path, PurePosixPath
 from pipeline.core.errors import InputError
 from pipeline.core.lines import read_rows
 from pipeline.datasets.formats.keys import class_list
+from pipeline.datasets.formats.reading import SPLIT_NAMES
 from pipeline.datasets.formats.split_lists import SplitList
 
-LISTS = {"train": "train", "valid": "val", "val": "val", "test": "test"}
+LISTS = {key: split for key, split in SPLIT_NAMES.items() if key != "eval"}  # darknet's eval is a measure: eval = coco
 PLACES = ("", "data", "cfg")
 LONGEST = 1 << 16  # bytes: weights and recordings are called .data too
 

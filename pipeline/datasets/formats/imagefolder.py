@@ -115,14 +115,10 @@ def read(path: Path, labels: Path, options: Options) -> Reading:
 
 def recognize(path: Path, labels: Path) -> str | None:  # noqa: ARG001
     """A table of captions does not count: its images may be in class folders."""
-    try:
-        tables = _tables(labels)[:FIRST]
-        for table in tables:
-            row = next((row for _, row in _rows(table, Reading([], []), "")), {})
-            if NAME in row and {"label", "objects"} & row.keys():
-                return f"rows of {NAME} and {'label' if 'label' in row else 'objects'} in {relative(table, labels)}"
-    except InputError:
-        return None
+    for table in _tables(labels)[:FIRST]:
+        row = next((row for _, row in _rows(table, Reading([], []), "")), {})
+        if NAME in row and {"label", "objects"} & row.keys():
+            return f"rows of {NAME} and {'label' if 'label' in row else 'objects'} in {relative(table, labels)}"
     return None
 
 

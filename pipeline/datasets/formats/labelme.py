@@ -14,6 +14,7 @@ from pipeline.core.params import Block
 from pipeline.datasets.formats.drawn import Box, Drawing, Point
 from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.image_index import ImageIndex, one_form
+from pipeline.datasets.formats.keys import id_text
 from pipeline.datasets.formats.reading import Problem, Reading, files_under, relative
 from pipeline.datasets.formats.shapes import Drawings, number
 
@@ -121,7 +122,9 @@ class _File:
         for place, shape in enumerate(self.content["shapes"], 1):
             self._shape(shape, f"shape {place}", drawing, points)
         for point, group in points:
-            point.ties = None if group is None else [i for i, b in enumerate(drawing.boxes) if _same(b.tie, group)]
+            own = id_text(group)
+            ties = [i for i, box in enumerate(drawing.boxes) if own is not None and id_text(box.tie) == own]
+            point.ties = None if group is None else ties
             drawing.points.append(point)
         self.drawings.add(drawing)
 
@@ -157,11 +160,6 @@ class _File:
                 problem(name, key, "bad_landmarks", found)
         else:
             problem(name, key, "other_shape", f"{kind!r:.40} {label!r:.60}; expected rectangle or point")
-
-
-def _same(a: Any, b: Any) -> bool:
-    """1 and "1" are two groups, and so are 1 and true."""
-    return type(a) is type(b) and bool(a == b)
 
 
 def _pairs(points: Any) -> list[tuple[float, float]]:

@@ -23,7 +23,7 @@ SPLIT_NAMES = {
 }
 # what stands beside a split's word and says nothing of its own: seg_train, obj_train_data, val_images, trainset
 _FILLER = re.compile(
-    "a|all|and|annotations?|class(es)?|clips?|cls|coco|crop(ped|s)?|data(sets?)?|db|det(ection)?|dir|ds|files?|folds?|"
+    "a|all|and|annotations?|autosplit|class(es)?|clips?|cls|coco|crop(ped|s)?|data(sets?)?|db|det(ection)?|dir|ds|files?|folds?|"
     "folders?|frames?|full|images?|imgs?|instances|jpe?g|labels?|lists?|new|obj(ects?)?|of|part|photos?|pictures?|png|"
     "mini|pose|raw|resized|samples?|seg(mentation)?|sets?|small|splits?|subset|the|tiny|ucf|videos?|voc|yolo"
 )

@@ -34,6 +34,9 @@ from pipeline.datasets.formats.reading import (
 Marks = dict[int, list[Object]]
 
 
+KEYS = ("start_frame", "end_frame", "boxes_xywh")  # of a track
+
+
 class Options(Block):
     split: Literal[1, 2, 3] = 1
     """Which of UCF101's three official lists."""
@@ -155,12 +158,35 @@ def _annotations(files: list[Path], labels: Path | None = None) -> tuple[Path, d
     raise InputError(f"{labels or files[0]}: no JSON of clips with tracks; expected {{clip: {{'tracks': [...]}}}}")
 
 
-def _frame(value: Any) -> int:
-    """Raises ValueError for what is no number of a frame: 8 and "8" are, 8.5, true and -1 are not."""
-    text = id_text(value)
+def _frame(track: dict[str, Any], key: str) -> int:
+    """Raises InputError for what is no number of a frame: 8 and "8" are, 8.5, true and -1 are not."""
+    text = id_text(track[key])
     if text is None or not text.strip().isdecimal():
-        raise ValueError(f"frame {brief(value)}")
+        raise InputError(f"{key} {brief(track[key])}; expected the number of a frame")
     return int(text)
+
+
+def _track(track: Any) -> tuple[int, list[tuple[float, float, float, float]]]:
+    """The first frame, and the boxes from it on. Raises InputError that says what is no track about it."""
+    if not isinstance(track, dict):
+        raise InputError(f"{brief(track)}; expected an object with {', '.join(KEYS[:2])} and {KEYS[2]}")
+    if missing := [key for key in KEYS if key not in track]:
+        raise InputError(f"no {', '.join(missing)}")
+    (start, end), boxes = (_frame(track, key) for key in KEYS[:2]), track[KEYS[2]]
+    if not isinstance(boxes, list):
+        raise InputError(f"{KEYS[2]} {brief(boxes)}; expected a list of boxes")
+    rows = [_box(box, place) for place, box in enumerate(boxes)]
+    if len(rows) != end - start:
+        raise InputError(f"{len(rows)} boxes for frames {start} to {end}; expected one a frame")
+    return start, rows
+
+
+def _box(box: Any, place: int) -> tuple[float, float, float, float]:
+    try:
+        x, y, w, h = map(float, box if isinstance(box, list) else ())
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"box {place} is {brief(box)}; expected 4 numbers x, y, w, h") from None
+    return x, y, w, h
 
 
 def _marks(candidate: Candidate, entry: dict[str, Any], label: str) -> tuple[Marks, list[Problem]]:
@@ -171,23 +197,13 @@ def _marks(candidate: Candidate, entry: dict[str, Any], label: str) -> tuple[Mar
         found = f"tracks: {brief(entry['tracks'])}, expected a list"
         return {}, [Problem(candidate.name, "tracks", "bad_row", found, "dropped")]
     for number, track in enumerate(entry["tracks"]):
-        key = f"track {number}"
         try:
-            start, end, boxes = _frame(track["start_frame"]), _frame(track["end_frame"]), track["boxes_xywh"]
-            rows = [tuple(float(v) for v in box) for box in boxes]
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            found = f"{error!r}; expected start_frame, end_frame and boxes_xywh"
-            problems.append(Problem(candidate.name, key, "bad_box", found, "dropped"))
+            start, boxes = _track(track)
+        except InputError as error:
+            problems.append(Problem(candidate.name, f"track {number}", "bad_box", str(error), "dropped"))
             continue
-        wrong = next((row for row in rows if len(row) != 4), None)
-        if wrong is not None or len(rows) != end - start:
-            found = (
-                f"{len(rows)} boxes for frames {start} to {end}" if wrong is None else f"a box of {len(wrong)} numbers"
-            )
-            problems.append(Problem(candidate.name, key, "bad_box", found, "dropped"))
-            continue
-        for place, (x, y, w, h) in enumerate(rows, start):
-            marks[place].append(Object(label, (x, y, w, h)))
+        for place, box in enumerate(boxes, start):
+            marks[place].append(Object(label, box))
     return dict(marks), problems
 
 

@@ -122,7 +122,7 @@ def _trees(
             continue
         name = _image_of(file, root, images, reading, labels, part)
         if name and name in trees:
-            found = f"labels for {name}, as in {trees[name][0].name}"
+            found = f"labels for {name}, as in {relative(trees[name][0], labels, images.root)}"
             reading.problems.append(Problem(where, "", "listed_twice", found))
         elif name:
             trees[name] = (file, root)

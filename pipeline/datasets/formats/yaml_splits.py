@@ -36,6 +36,29 @@ def yaml_splits(file: Path, content: dict[object, object]) -> YamlSplits:
     return splits
 
 
+def unlike(first: YamlSplits, other: YamlSplits) -> tuple[str, str, str] | None:
+    """The first split of which two files say different things, and what; None if they agree or one says nothing.
+
+    A set has another `path` on each machine: only its last folder counts.
+    """
+    if not first.entries or not other.entries:
+        return None
+    for split in dict.fromkeys((*first.entries, *other.entries)):
+        own, its = (
+            sorted([*_parts(said.root)[-1:], *_parts(entry)] for entry in said.entries.get(split, []))
+            for said in (first, other)
+        )
+        if len(own) != len(its) or not all(_one_ends_in_the_other(a, b) for a, b in zip(own, its, strict=True)):
+            known, found = (", ".join("/".join(parts) for parts in said)[:200] or "none" for said in (own, its))
+            return split, known, found
+    return None
+
+
+def _one_ends_in_the_other(one: list[str], other: list[str]) -> bool:
+    common = min(len(one), len(other))
+    return one[len(one) - common :] == other[len(other) - common :]
+
+
 def given_by(
     splits: YamlSplits, images: Iterable[str], reading: Reading, path: Path, labels: Path
 ) -> tuple[list[Given], list[SplitList]]:

@@ -18,6 +18,7 @@ from pipeline.datasets.formats.format import Format, NoOptions
 from pipeline.datasets.formats.image_index import ImageIndex, one_form
 from pipeline.datasets.formats.keys import one_key_each
 from pipeline.datasets.formats.reading import (
+    IMAGE_SUFFIXES,
     Candidate,
     Problem,
     Reading,
@@ -29,7 +30,7 @@ from pipeline.datasets.formats.reading import (
 from pipeline.datasets.formats.split_lists import Given, SplitList, place, split_lists
 from pipeline.datasets.formats.yaml_splits import given_by
 from pipeline.datasets.formats.yolo_lines import PREDICTION, LineError, class_in, object_of, unseen_in
-from pipeline.datasets.formats.yolo_names import Names, found_names, names_of, no_names
+from pipeline.datasets.formats.yolo_names import Names, NamesDifferError, found_names, names_of, no_names
 from pipeline.datasets.formats.yolo_write import WRITER
 
 NO_LABELS = re.compile(r"(classes|predefined_classes|notes|readme.*|license.*|requirements|train|val|valid|test)\.txt$")
@@ -73,7 +74,11 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
         reading.problems.append(Problem("", "", "no_label", found, "noted"))
     used = {by_name[text] for text in fits} | {one.file for one in lists}
     for file, name in texts.items():
-        if file not in used and not NO_LABELS.match(file.name.lower()):
+        if file in used or NO_LABELS.match(file.name.lower()):
+            continue
+        if _lists_images(file):
+            reading.problems.append(Problem(name, "", "not_read", "a list of images that nothing asks for", "noted"))
+        else:
             found = f"a label file without an image{images.reason(file.stem)}"
             reading.problems.append(Problem(name, "", "no_image", found))
     return reading
@@ -110,7 +115,12 @@ def _refuse_predictions(reading: Reading, labels: Path) -> None:
 
 def recognize(path: Path, labels: Path) -> str | None:
     texts = [f for f in files_under(labels, {".txt"}) if not NO_LABELS.match(f.name.lower())]
-    names = found_names(path, labels)
+    try:
+        names = found_names(path, labels)
+    except NamesDifferError:
+        if not any(map(_like_labels, texts[:20])):
+            raise
+        return f"{len(texts)} label files, several files of class names"  # that differ, which stops when they are read
     if names is None:
         if like := next((f for f in texts[:20] if _like_labels(f)), None):
             raise InputError(f"{like}: lines of class and box, but {no_names(path, labels)}")
@@ -126,6 +136,15 @@ def _like_labels(file: Path) -> bool:
         return len(words) >= 5 and all(map(math.isfinite, map(float, words)))
     except (InputError, ValueError):
         return False
+
+
+def _lists_images(file: Path) -> bool:
+    try:
+        first = read_rows(file).strip().split("\n")[0]
+    except InputError:
+        return False
+    name = re.sub(r"\s+[-+]?\d+$", "", first).strip('" \r')
+    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def _label_files(images: ImageIndex, texts: Collection[str]) -> dict[str, str]:

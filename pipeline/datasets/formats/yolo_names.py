@@ -2,16 +2,18 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_text
 from pipeline.core.yaml_text import yaml_value
 from pipeline.datasets.formats import darknet
 from pipeline.datasets.formats.keys import brief, class_list, class_names, id_text
-from pipeline.datasets.formats.yaml_splits import YamlSplits, yaml_splits
+from pipeline.datasets.formats.yaml_splits import YamlSplits, unlike, yaml_splits
 from pipeline.datasets.formats.yolo_lines import Points, points_of
 
 NAME_LISTS = ("classes.txt", "obj.names", "_darknet.labels", "predefined_classes.txt")
+_ONE_OF_THEM = "one of the two files alone"
 
 
 @dataclass(slots=True)
@@ -26,6 +28,10 @@ class Names:
     used: set[int] = field(default_factory=set)  # the classes that objects have
 
 
+class NamesDifferError(InputError):
+    """Two files of names say different things."""
+
+
 def names_of(path: Path, labels: Path) -> Names:
     if names := found_names(path, labels):
         return names
@@ -37,29 +43,59 @@ def no_names(path: Path, labels: Path) -> str:
 
 
 def found_names(path: Path, labels: Path) -> Names | None:
+    """What all files of names say. Raises NamesDifferError where two of them do not agree."""
     roots = [r for r in dict.fromkeys((labels, path, path / "labels")) if r.is_dir()]
+    yaml: dict[Path, Names] = {}
+    told: dict[Path, Names] = {}
     for root in roots:
         for file in sorted(f for kind in ("*.yaml", "*.yml") for f in root.glob(kind) if not f.name.startswith(".")):
             if names := _from_yaml(file):
-                return names
+                yaml[file] = names
         if data := darknet.find(root):
-            return Names(data.names, darknet.labels_of(data), darknet_data=data)
-        if names := _from_lists([file for name in NAME_LISTS if (file := root / name).is_file()]):
-            return names
-    return None
-
-
-def _from_lists(files: list[Path]) -> Names | None:
-    """A class name a line. Raises InputError where two files say different ones."""
+            told.setdefault(data.names, Names(data.names, darknet.labels_of(data), darknet_data=data))
+    lists = [file for root in roots for name in NAME_LISTS if (file := root / name).is_file() and file not in told]
     # labelImg puts its own twenty classes into predefined_classes.txt, whatever the set has
-    files = [file for file in files if file.name != NAME_LISTS[-1]] or files
-    said = [Names(file, class_list(file)) for file in files]
-    if other := next((names for names in said if names.labels != said[0].labels), None):
-        raise InputError(
-            f"{other.file}: {', '.join(other.labels[:3])}, {said[0].file.name} beside it: "
-            f"{', '.join(said[0].labels[:3])}; expected the same class names, or one of the two files"
+    lists = [file for file in lists if file.name != NAME_LISTS[-1]] or ([] if yaml or told else lists)
+    found = [*yaml.values(), *told.values(), *(Names(file, class_list(file)) for file in lists)]
+    for other in found[1:]:
+        _refuse_other_classes(found[0], other)
+    by_splits = sorted(yaml.values(), key=lambda names: not (names.splits and names.splits.entries))
+    for other in by_splits[1:]:
+        _refuse_other_content(by_splits[0], other)
+    names = next(iter((*by_splits, *found)), None)
+    if names and told and not (names.splits and names.splits.entries):
+        names.darknet_data = next(iter(told.values())).darknet_data
+    return names
+
+
+def _refuse_other_classes(first: Names, other: Names) -> None:
+    if first.labels == other.labels:
+        return
+    both = zip(other.labels, first.labels, strict=False)
+    said = next(((f"class {i} is {its!r}", repr(own)) for i, (its, own) in enumerate(both) if its != own), None)
+    found, known = said or (f"{len(other.labels)} classes", str(len(first.labels)))
+    raise NamesDifferError(
+        f"{other.file}: {found}, in {first.file} {known}; expected the same class names, or {_ONE_OF_THEM}"
+    )
+
+
+def _refuse_other_content(first: Names, other: Names) -> None:
+    """Of two YAML with the same classes; one may leave all splits to the other."""
+    for (key, known), (_, found) in zip(_landmarks(first.points), _landmarks(other.points), strict=True):
+        if known != found:
+            raise NamesDifferError(
+                f"{other.file}: {key}: {brief(found)}, in {first.file} {brief(known)}; "
+                f"expected the same landmarks, or {_ONE_OF_THEM}"
+            )
+    if first.splits and other.splits and (said := unlike(first.splits, other.splits)):
+        split, *both = said
+        raise NamesDifferError(
+            f"{other.file}: {split}: {both[1]}, in {first.file} {both[0]}; expected the same splits, or {_ONE_OF_THEM}"
         )
-    return said[0] if said else None
+
+
+def _landmarks(points: Points) -> list[tuple[str, list[Any]]]:
+    return [("kpt_shape", [len(points.names), points.each]), ("kpt_names", points.names), ("flip_idx", points.pairs)]
 
 
 def _from_yaml(file: Path) -> Names | None:
@@ -75,4 +111,8 @@ def _from_yaml(file: Path) -> Names | None:
         labels = [by_key[str(i)] for i in range(len(labels))]
     if not isinstance(labels, list) or not labels:
         raise InputError(f"{file}: names: found {brief(labels)}; expected a list of class names")
+    if (count := content.get("nc")) is not None and id_text(count) != str(len(labels)):
+        raise InputError(
+            f"{file}: nc: found {brief(count)}, while names has {len(labels)} classes; expected their number"
+        )
     return Names(file, class_names(labels, f"{file}: names"), points_of(file, content), yaml_splits(file, content))

@@ -51,8 +51,7 @@ def other_labels(form: str, reading: Reading, path: Path, labels: Path) -> list[
         if like is not None and like != form:
             found[like][name] = called
     rows = [_found(like, there, images) for like, there in sorted(found.items())]
-    rows += _class_folders(form, images, path)
-    return [Problem("", "", "not_read", row, "noted") for row in rows]
+    return [Problem("", "", "not_read", row, "noted") for row in rows or _class_folders(form, images, path)]
 
 
 class _Images:

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from test_ingest import clip, params, picture, rows_of, run
 
+from pipeline.datasets.convert.convert import LEDGER, convert
 from pipeline.datasets.formats import FORMATS, detect_format
+from pipeline.datasets.formats.beside import other_labels
 from pipeline.datasets.formats.reading import files_under, relative
 from pipeline.datasets.ingest.accounts import TEXTS
 
@@ -180,6 +182,88 @@ def test_every_format_is_counted() -> None:
     assert set(SETS) == set(FORMATS) - {"crops"}, "whose images are those of another one: tests/test_ingest.py"
 
 
+def beside(form: str, root: Path) -> list[str]:
+    """What is said of labels in `root` that the format does not read."""
+    reading = FORMATS[form].read(root, root, FORMATS[form].Options())
+    return [row.found for row in other_labels(form, reading, root, root)]
+
+
+LABELS = [form for form in SETS if form not in ("folder", "ucf101", "ucf24")]
+
+
+@pytest.mark.parametrize("form", LABELS)
+def test_labels_of_another_format_in_the_folder_are_named_with_it(tmp_path: Path, form: str) -> None:
+    SETS[form][0](tmp_path)
+    assert beside(form, tmp_path) == [], "its own labels are read"
+    other = "coco" if form == "imagefolder" else "imagefolder"
+    SETS[other][0](tmp_path)
+    (found,) = beside(other, tmp_path)
+    assert f"which look like {form}; format {form} reads those" in found
+    assert found.startswith(f"{COUNT if form in ('yolo', 'voc', 'labelme', 'pts') else 1} files such as ")
+
+
+def half_coco(root: Path, left: str) -> None:
+    """The first six images are COCO's, the last six are in labels of YOLO; `left`: these are out, or empty in COCO."""
+    coco(root)
+    content = json.loads((root / "all.json").read_text())
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] < 6]
+    if left == "left out":
+        content["images"] = content["images"][:6]
+    (root / "all.json").write_text(json.dumps(content))
+    for i in range(6, COUNT):
+        (root / "labels").mkdir(exist_ok=True)
+        (root / "labels" / f"{i:02d}.txt").write_text("0 0.5 0.5 0.2 0.4")
+    (root / "classes.txt").write_text("cow")
+
+
+@pytest.mark.parametrize("left", ["left out", "taken as background"])
+def test_images_whose_only_labels_are_of_another_format_are_counted(tmp_path: Path, left: str) -> None:
+    half_coco(root := tmp_path / "source", left)
+    found = "6 files such as labels/06.txt, which look like yolo; format yolo reads those"
+    found += f"; 6 images that have no other labels are {left}"
+    run(tmp_path, params("coco", root, root, refuse_over=1.0, other_units="note"))
+    assert [r["found"] for r in rows_of(tmp_path) if r["rule"] == "not_read"] == [found]
+    convert(root, tmp_path / "out", "coco")
+    assert found in (tmp_path / "out" / LEDGER).read_text()
+
+
+def test_files_called_like_images_of_no_known_format_are_counted(tmp_path: Path) -> None:
+    coco(tmp_path)
+    for name, text in (("00.txt", "two cows"), ("01.txt", "a cow"), ("02.json", '{"camera": 3}')):
+        (tmp_path / name).write_text(text)
+    assert beside("coco", tmp_path) == ["3 files such as 00.txt, called like images, of no known format"]
+
+
+def test_class_folders_of_which_another_format_takes_few_are_named(tmp_path: Path) -> None:
+    folder(tmp_path)
+    shape = {"label": "cow", "shape_type": "rectangle", "points": [[1, 1], [9, 9]]}
+    (tmp_path / "cat" / "0.json").write_text(json.dumps({"shapes": [shape], "imagePath": "0.jpg", "version": "5"}))
+    lie = "11 images that are left out lie in folders that may be classes"
+    assert beside("labelme", tmp_path) == [f"{lie} (cat, dog); format folder reads those"]
+    assert beside("folder", tmp_path) == [
+        "1 files such as cat/0.json, which look like labelme; format labelme reads those"
+    ]
+
+
+def test_what_usually_lies_beside_labels_is_not_taken_for_others(tmp_path: Path) -> None:
+    coco(tmp_path)
+    texts = {
+        "README.md": "# Cows",
+        "classes.txt": "cow",
+        "train.txt": "00.jpg\n01.jpg",
+        "results.csv": "epoch,loss\n0,0.7",
+        "results.json": json.dumps([{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}]),
+        "captions.json": json.dumps({"images": [{"id": 1, "file_name": "00.jpg"}], "annotations": [{"image_id": 1}]}),
+        "package.json": '{"name": "herd", "dependencies": {}}',
+        "pom.xml": "<project/>",
+        "ingest_ledger.csv": "file,key,rule,found,done\n00.jpg,,unreadable,cut,refused",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    os.mkfifo(tmp_path / "pipe.xml")
+    assert beside("coco", tmp_path) == []
+
+
 REAL = {
     **{name: name for name in ("alpaca", "bccd", "faces68", "landmarks-pts", "ucf101")},
     "alpaca/alpaca": "alpaca-labels",
@@ -203,5 +287,6 @@ def test_every_file_of_real_data_is_accounted_for(tmp_path: Path, name: str) -> 
     named = {row["file"] for row in rows}
     files = [f for root in dict.fromkeys((path, labels)) for f in files_under(root, None)]
     left = [f for f in files if f not in known and relative(f, path, labels) not in named]
-    counted = sum(int(row["found"].split()[0]) for row in rows if row["rule"] in ("not_read", "not_listed"))
+    rows = [r for r in rows if r["rule"] in ("not_read", "not_listed") and " format " not in r["found"]]  # texts
+    counted = sum(int(row["found"].split()[0]) for row in rows)
     assert len([f for f in left if f.suffix.lower() not in TEXTS]) == counted

@@ -14,6 +14,7 @@ from pipeline.core.params import nearest
 from pipeline.core.sample import SPLITS, Dataset
 from pipeline.datasets.convert.copying import Copying
 from pipeline.datasets.formats import FORMATS, detect_format
+from pipeline.datasets.formats.beside import other_labels
 from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.links import links_out, without
 from pipeline.datasets.formats.naming import placed
@@ -136,7 +137,7 @@ def _read(
     without(reading, links, how)
     if not reading.candidates:
         raise _nothing(source, reading.problems)
-    reading.problems += said_of_names(reading) + unread(reading, *places)
+    reading.problems += said_of_names(reading) + unread(reading, *places) + other_labels(name, reading, *places)
     if any(c.split for c in reading.candidates):
         for c in reading.candidates:
             c.split = c.split or "train"  # as in ingest; the ledger says so

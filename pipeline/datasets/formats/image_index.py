@@ -74,7 +74,7 @@ class ImageIndex:
         # a decoded sign may be a slash, which makes other folders
         for written in dict.fromkeys((path, decoded)):
             matching = self._matching(written) if "/" in written else self._called(written)
-            if called and not _telling(written.split("/")[:-1]):
+            if called and not telling(written.split("/")[:-1]):
                 matching = self._of_file(matching, called)
             if found := self._nearest(matching, written, folder, near):
                 return found
@@ -95,7 +95,7 @@ class ImageIndex:
             called, parts = self._called(path), above.split("/")
             ends = (cut(called, parts, key=lambda n: n.split("/")[: len(parts)]) for cut in (bisect_left, bisect_right))
             below = called[slice(*ends)]
-            if not below and not _telling(parts):  # a picture among the annotations, say
+            if not below and not telling(parts):  # a picture among the annotations, say
                 return None
         else:
             named = {_join(above, inner, path).rpartition("/")[0] for inner in ("", *near)} & self._folders
@@ -132,7 +132,7 @@ class ImageIndex:
     def _matching(self, written: str) -> Sequence[str]:
         """The images that the path `written` can mean by its folders, in any form of its text."""
         *folders, base = [part for part in written.split("/") if part not in ("", ".", "..")] or [written]
-        told = _telling(folders)
+        told = telling(folders)
         without_splits = bool(told) and not any(_split_words(part) for part in told)
         stem, suffix = os.path.splitext(base)  # noqa: PTH122 (a name that is a suffix alone)
         for key in dict.fromkeys((stem, base)):  # `base` is a stem itself where the label has no suffix
@@ -165,7 +165,7 @@ class ImageIndex:
         """Of `found` those that a label file of that name can mean, as far as there are folders that say so."""
         told, split = _told(called), split_of(called)
         if told in self._told_folders:
-            return [n for n in found if told in _telling(n.split("/")[:-1])]
+            return [n for n in found if told in telling(n.split("/")[:-1])]
         if split is None or split not in map(split_of, self._told_folders):
             return found
         said = [{split_of(part) for part in n.split("/")[:-1]} - {None} for n in found]
@@ -195,7 +195,7 @@ class ImageIndex:
 
     @cached_property
     def _told_folders(self) -> set[str]:
-        return {told for folder in self._folders for told in _telling(folder.split("/"))}
+        return {told for folder in self._folders for told in telling(folder.split("/"))}
 
     @cached_property
     def _holding(self) -> set[str]:
@@ -210,7 +210,7 @@ class ImageIndex:
     @cached_property
     def _flat(self) -> dict[bool, bool]:
         """Whether no image lies in a folder that tells it from others; with True, folders of splits tell nothing."""
-        told = [_telling(folder.split("/")) for folder in self._folders]
+        told = [telling(folder.split("/")) for folder in self._folders]
         return {False: not any(told), True: not any(not _split_words(part) for parts in told for part in parts)}
 
     @cached_property
@@ -225,7 +225,7 @@ class ImageIndex:
             whole: dict[Folders, list[str]] = defaultdict(list)
             for name in self.names:
                 *folders, base = name.split("/")
-                told = _telling(folders)
+                told = telling(folders)
                 told = tuple(part for part in told if not _split_words(part)) if without_splits else told
                 key = (*told, one_form(PurePosixPath(base).stem))
                 whole[key].append(name)
@@ -283,7 +283,7 @@ def one_form(text: str) -> str:
     return (text if text.isascii() else unicodedata.normalize("NFKC", text)).casefold().strip()
 
 
-def _telling(folders: Sequence[str]) -> Folders:
+def telling(folders: Sequence[str]) -> Folders:
     """What the folders say of the images in them."""
     return tuple(told for folder in folders if (told := _told(folder)))
 

@@ -2,6 +2,7 @@
 
 from pipeline.core.errors import InputError, without_password
 from pipeline.datasets.formats import FORMATS
+from pipeline.datasets.formats.beside import other_labels
 from pipeline.datasets.formats.links import links_out, without
 from pipeline.datasets.formats.reading import Reading, said_of_names
 from pipeline.datasets.ingest.accounts import unread
@@ -33,6 +34,7 @@ def read_source(name: str, params: DatasetParams) -> Reading:
     without(reading, links, how)
     reading.problems[:0] = [*gone, *gone_labels]
     reading.problems += said_of_names(reading) + unread(reading, *places)
+    reading.problems += other_labels(params.format, reading, *places)
     return reading
 
 

@@ -1,0 +1,137 @@
+"""Of which format a file of labels seems to be, by its beginning and end alone: none is read whole, however large."""
+
+import csv
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.datasets.formats.deeplabcut import is_deeplabcut
+from pipeline.datasets.formats.reading import IMAGE_SUFFIXES
+
+PART = 64 << 10  # bytes
+ROWS = 4
+LABELME = ("imagePath", "imageData", "imageHeight")
+COCO_CLASSES = ("categories", "category_id", "supercategory")  # captions and results have none of them
+Sign = Callable[[str, str], bool]  # of the file's name and of its beginning and end
+
+
+def format_of(file: Path, own: str) -> str | None:
+    """The format that `file` seems to be of: `own` if it may be that, else another one; None if no sign is known.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     file = Path(folder, "21.txt")
+    ...     _ = file.write_text("0 0.5 0.5 0.2 0.4")
+    ...     format_of(file, "coco")
+    'yolo'
+    """
+    suffix = file.suffix.lower()
+    fitting = [form for form, (suffixes, _) in SIGNS.items() if suffix in suffixes]
+    if not fitting or not file.is_file():  # a pipe is none, and would be waited for
+        return None
+    try:
+        said = _ends_of(file)
+    except OSError:  # nobody else needs it, and it stops nothing
+        return None
+    return next((form for form in sorted(fitting, key=lambda f: f != own) if SIGNS[form][1](file.name, said)), None)
+
+
+def _ends_of(file: Path) -> str:
+    with file.open("rb") as opened:
+        head = opened.read(PART)
+        if len(head) == PART:
+            opened.seek(max(PART, os.fstat(opened.fileno()).st_size - PART))
+            head += b"\n" + opened.read(PART)
+    return head.replace(b"\0", b"").decode(errors="replace").lstrip("\ufeff\ufffd \r\n\t")  # of UTF-16 too
+
+
+def _has(said: str, *keys: str) -> int:
+    return sum(f'"{key}"' in said for key in keys)
+
+
+def _coco(name: str, said: str) -> bool:  # noqa: ARG001 (every sign is called alike)
+    both = _has(said, *COCO_CLASSES), _has(said, "images", "annotations", "file_name", "image_id", "bbox")
+    return said.startswith("{") and all(both) and sum(both) > 2
+
+
+def _labelme(name: str, said: str) -> bool:  # noqa: ARG001
+    return said.startswith("{") and _has(said, "shapes", *LABELME) > 1
+
+
+def _label_studio(name: str, said: str) -> bool:  # noqa: ARG001
+    return said.startswith("[") and bool(_has(said, "data")) and bool(_has(said, "annotations", "completions"))
+
+
+def _voc(name: str, said: str) -> bool:  # noqa: ARG001
+    return re.search(r"<annotation[\s>]", said[:2000]) is not None
+
+
+def _cvat(name: str, said: str) -> bool:  # noqa: ARG001
+    return (
+        re.search(r"<annotations[\s>]", said[:2000]) is not None and re.search("<(image|track)[ >]", said) is not None
+    )
+
+
+def _yolo(name: str, said: str) -> bool:  # noqa: ARG001
+    words = said.split("\n", 1)[0].split()
+    return len(words) >= 5 and words[0].isdigit() and _numbers(words)
+
+
+def _pts(name: str, said: str) -> bool:  # noqa: ARG001
+    return "n_points" in said.lower()
+
+
+def _rows(said: str) -> list[list[str]]:
+    try:
+        return list(csv.reader(said.splitlines()[:ROWS]))
+    except csv.Error:
+        return []
+
+
+def _open_images(name: str, said: str) -> bool:  # noqa: ARG001
+    header = {cell.strip().lower() for row in _rows(said)[:1] for cell in row}
+    return {"imageid", "labelname", "xmin"} <= header
+
+
+def _deeplabcut(name: str, said: str) -> bool:
+    return name.startswith("CollectedData") and is_deeplabcut(_rows(said))
+
+
+def _landmarks_csv(name: str, said: str) -> bool:  # noqa: ARG001
+    """A row of an image's name and pairs of numbers, of which some may be empty."""
+    for row in _rows(said)[:2]:
+        cells = [cell for cell in row[1:] if cell.strip()]
+        if len(row) > 2 and len(row) % 2 and Path(row[0].strip()).suffix.lower() in IMAGE_SUFFIXES and _numbers(cells):
+            return True
+    return False
+
+
+def _imagefolder(name: str, said: str) -> bool:
+    return (
+        name in ("metadata.jsonl", "metadata.csv")
+        and "file_name" in said
+        and re.search("label|objects", said) is not None
+    )
+
+
+def _numbers(words: list[str]) -> bool:
+    try:
+        return len([float(word) for word in words]) > 0
+    except ValueError:
+        return False
+
+
+SIGNS: dict[str, tuple[set[str], Sign]] = {
+    "labelme": ({".json"}, _labelme),
+    "label_studio": ({".json"}, _label_studio),
+    "coco": ({".json"}, _coco),
+    "voc": ({".xml"}, _voc),
+    "cvat": ({".xml"}, _cvat),
+    "yolo": ({".txt"}, _yolo),
+    "pts": ({".pts"}, _pts),
+    "imagefolder": ({".jsonl", ".csv"}, _imagefolder),
+    "open_images": ({".csv"}, _open_images),
+    "deeplabcut": ({".csv"}, _deeplabcut),
+    "landmarks_csv": ({".csv"}, _landmarks_csv),
+}

@@ -138,8 +138,9 @@ def test_a_broken_file_fails_and_its_mistake_is_named(
 ) -> None:
     broken(exported_file(exports, target), how)
     relist(exports, target)
-    with pytest.raises(InputError, match=f"{target}: labels: accuracy falls by .*{cause}"):
+    with pytest.raises(InputError, match=f"{target}: labels: accuracy falls by .*{cause}") as caught:
         verify(run, exports, tmp_path / "report", [target])
+    assert "`runs.shapes.verify.tolerance` says how far" in str(caught.value)
     row = read_json(tmp_path / "report" / "verify.json")["targets"][target]
     assert row["passed"] is False
     assert len(row["causes"]) == cause.count("; ") + 1, "no other mistake is named"

@@ -5,12 +5,18 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.metrics.nothing import NOTHING_TO_LOSE
+from pipeline.verification.gate import falls
 from pipeline.verification.params import VerifyParams
 
 
-def failures(targets: Mapping[str, dict[str, Any]]) -> list[str]:
-    """A line for each of verify.json's `targets` that fails."""
-    return [f"{target}: {_reason(row)}" for target, row in targets.items() if not row["passed"]]
+def failed_text(report: Path, verdict: Mapping[str, Any], run: str, params: VerifyParams) -> str:
+    """Why files of `verdict`, a verify.json, fail, a line each; then where to look, and the knob of falls."""
+    failed = {target: row for target, row in verdict["targets"].items() if not row["passed"]}
+    knob = f"runs.{run}.verify.tolerance"
+    fell = any(row["metrics"] and falls(row, verdict["float"], params.per_class) for row in failed.values())
+    how = f"; `{knob}` says how far figures may fall, `{knob}s` how far single ones may" if fell else ""
+    lines = [f"{target}: {_reason(row)}" for target, row in failed.items()]
+    return "\n".join([*lines, f"see {report}; nothing is registered{how}"])
 
 
 def _reason(row: dict[str, Any]) -> str:

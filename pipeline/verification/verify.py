@@ -25,7 +25,7 @@ from pipeline.verification.not_run import NOT_MEASURED, not_run_row
 from pipeline.verification.operators import operators
 from pipeline.verification.params import VerifyParams
 from pipeline.verification.resampling import certainty, drop_intervals
-from pipeline.verification.said import failures, passed_line
+from pipeline.verification.said import failed_text, passed_line
 from pipeline.viz.mistakes import side_by_side_sheet
 
 if TYPE_CHECKING:
@@ -70,9 +70,8 @@ def verify_run(exports: Path, evaluated: Path, truth_folder: Path, report: Path,
             write_json(folder / "verify.json", verdict)
             write_json(folder / "verdict.json", {**verdict, "targets": {t: _untimed(r) for t, r in targets.items()}})
             write_json(folder / "metrics.json", _steady(case, targets))
-    failed = failures(targets)
-    if failed:
-        raise InputError("\n".join([*failed, f"see {report}; nothing is registered"]))
+    if not verdict["passed"]:
+        raise InputError(failed_text(report, verdict, case.spec.run, params))
     return passed_line(report, verdict, len(case.truth), params)
 
 

@@ -99,7 +99,7 @@ def slide(args: argparse.Namespace) -> None:
 def demo(args: argparse.Namespace) -> None:
     from pipeline.inference.demo import addresses, open_server, page_folder, runtime_folder, write_site
 
-    page, runtime = page_folder(Path("exports"), args.run), runtime_folder(Path("node_modules"))
+    page, runtime = page_folder(Path("exports"), args.run), runtime_folder(Path("node_modules"), args.run)
     if args.write:
         check_place("--write", args.write)
         write_site(page, runtime, args.write)

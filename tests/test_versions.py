@@ -120,7 +120,8 @@ def test_what_both_versions_say_is_not_drawn_as_changed(tmp_path):
 def test_the_command_prints_and_draws(versions, tmp_path, capsys):
     sheet = tmp_path / "sheet.png"
     main(["ledger", *map(str, versions), "--sheet", str(sheet)])
-    said = capsys.readouterr().out
+    said, errors = capsys.readouterr()
+    assert errors == f"{sheet}: the images that have changed, before and now\n"
     heading = f"{versions[0]}: 11 images -> {versions[1]}: 11 images\nadded 1  removed 1  unchanged 1  split 1"
     assert said.startswith(heading)
     assert "\nlabels: cow, goat -> cow, goat, yak\n" in said

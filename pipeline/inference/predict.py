@@ -64,8 +64,7 @@ def prediction_text(prediction: Sample) -> str:
     1.jpg: cow 0.800, goat 0.200
     """
     best = sorted((prediction.scores or {}).items(), key=lambda item: -item[1])[:3]
-    many = len(prediction.objects)
-    objects = f"{many} object{'' if many == 1 else 's'}"
+    objects = "1 object" if len(prediction.objects) == 1 else f"{len(prediction.objects)} objects"
     said = ", ".join(f"{label} {score:.3f}" for label, score in best) or objects
     lines = [f"{prediction.id}: {said}"]
     for o in prediction.objects:

@@ -289,6 +289,12 @@ def test_real_imagenet_weights_are_found_by_what_they_hold(params: Path, no_hub:
             r" \(the nearest width with some is mobilenetv2_050\)\. Put a file in timm's or torchvision's names at"
             r" weights/mobilenetv2_035\.safetensors .*--pretrained FILE\), or start from random weights: --from-scr",
         ),
+        (
+            {"mobilenetv2_035.drawn.safetensors": "mobilenetv2_035"},
+            r"none that fit mobilenetv2_035 but weights/mobilenetv2_035\.drawn\.safetensors, which has seen synthetic "
+            r"animals only \(`--pretrained weights/mobilenetv2_035\.drawn\.safetensors` takes it\); timm has no",
+        ),
+        ({"mobilenetv2_035.drawn.safetensors": "mobilenetv2_050"}, "none that fit mobilenetv2_035; timm has no"),
     ],
 )
 def test_weights_that_are_not_clear_are_named(params: Path, no_hub: Any, files: dict[str, str], message: str) -> None:

@@ -159,6 +159,14 @@ def test_where_nothing_is_found_any_more_the_error_of_landmarks_is_no_excuse() -
     assert "landmarks: pck falls by 1.0000 from 1.0000, tolerance 0.03" in reasons
 
 
+def test_of_few_images_a_fall_is_counted() -> None:
+    truth = with_landmarks("classify", 0)
+    other = next(label for label in LANDMARKS.labels if label != truth[0].label)
+    close = [replace(truth[0], label=other), *truth[1:]]
+    _, reasons = judged("classify", close, VerifyParams(tolerance=0.02))
+    assert reasons[0].startswith("labels: accuracy falls by 0.0250 from 1.0000 (1 of 40 images), tolerance 0.02")
+
+
 def test_a_label_is_held_by_choice() -> None:
     truth = with_landmarks("classify", 0)
     close = [*truth]

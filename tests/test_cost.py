@@ -198,7 +198,9 @@ def test_a_budget_lists_what_fits_best_first(capsys, tmp_path, monkeypatch):
     plot = tmp_path / "plot.png"
     limits = ["--budget", "macs=60M,size=0.7MB,ms=1000", "--best", "2", "--labels", "3"]
     main(["cost", *limits, "--plot", str(plot), "--json"])
-    rows = json.loads(capsys.readouterr().out)
+    said, errors = capsys.readouterr()
+    assert errors.endswith(f"{plot}: what was considered, drawn\n")
+    rows = json.loads(said)
     assert len(rows) == 2
     assert rows[0]["top1"] >= rows[1]["top1"]
     for row in rows:

@@ -31,7 +31,7 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def port(project: Path) -> Iterator[int]:
-    page, runtime = page_folder(project / "exports", "herd"), runtime_folder(project / "node_modules")
+    page, runtime = page_folder(project / "exports", "herd"), runtime_folder(project / "node_modules", "herd")
     with open_server(page, runtime, "127.0.0.1", 0) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
@@ -104,12 +104,12 @@ def test_what_is_missing_is_named(project: Path, port: int) -> None:
     with pytest.raises(InputError, match=f"port {port}: "):
         open_server(exports, exports, "127.0.0.1", port)
     (project / "node_modules/onnxruntime-web/dist" / RUNTIME_FILES[2]).unlink()
-    with pytest.raises(InputError, match=r"dist: ort-wasm.*\.wasm is not there; `npm ci`"):
-        runtime_folder(project / "node_modules")
+    with pytest.raises(InputError, match=r"dist: ort-wasm.*\.wasm is not there; `make demo RUN=herd` installs it"):
+        runtime_folder(project / "node_modules", "herd")
 
 
 def test_a_site_has_all_in_one_folder_and_replaces_nothing(project: Path) -> None:
-    page, runtime = page_folder(project / "exports", "herd"), runtime_folder(project / "node_modules")
+    page, runtime = page_folder(project / "exports", "herd"), runtime_folder(project / "node_modules", "herd")
     write_site(page, runtime, project / "site")
     found = {p.relative_to(project / "site").as_posix() for p in (project / "site").rglob("*") if p.is_file()}
     assert found == {"index.html", "app.js", *(f"ort/{name}" for name in RUNTIME_FILES)}

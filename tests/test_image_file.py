@@ -301,7 +301,7 @@ def test_only_a_baseline_jpeg_is_untouched(kind: str) -> None:
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     for path in (tmp_path / "gone.png", tmp_path):
-        with pytest.raises(InputError, match=f"{path.name}: not an image that decodes: no such file") as error:
+        with pytest.raises(InputError, match=f"{path.name}: no such file") as error:
             open_image(str(path))
         assert error.value.rule == "missing_file"
         with pytest.raises(InputError, match="no such file"):

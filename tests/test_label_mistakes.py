@@ -286,7 +286,7 @@ def test_the_command(
         main(["mistakes", "mine", "--sheet", "sheet.jpg"])
     said, bars = capsys.readouterr()
     assert "read features: 100%" in bars and ("judge: 100%" in bars) == (task != "classify")
-    assert said.startswith("mine: ")
+    assert said.startswith("mine: ") and bars.endswith("sheet.jpg: the first ones, drawn\n")
     assert ("A row is an image with its label" if task == "classify" else "A row is an object, or a place") in said
     assert "in reports/mistakes/mine.csv, the likeliest mistake first" in said
     with Image.open("sheet.jpg") as sheet:

@@ -91,6 +91,12 @@ def test_each_state_is_told_from_the_others(server, capsys):
     assert "1 drafts were not submitted" in capsys.readouterr().out
 
 
+def test_where_nobody_has_answered_there_is_nothing_to_lay_over(server, capsys):
+    send()
+    assert {s.state for s in fetch().values()} == {"untouched"}
+    assert capsys.readouterr().out.splitlines()[-1] == "nothing to lay over: nobody has answered yet"
+
+
 def test_names_of_all_kinds_are_shown_by_the_server(server):
     known, truth = server
     send()

@@ -170,7 +170,8 @@ def test_the_command(
     monkeypatch.setattr(probe, "pooled_features", lambda *args: np.eye(len(args[4]), dtype=np.float32))
     capsys.readouterr()
     main(["leaks", "mine", "--sheet", "sheet.jpg"])
-    said = capsys.readouterr().out
+    said, errors = capsys.readouterr()
+    assert errors.endswith("sheet.jpg: the worst pairs, drawn\n")
     assert "accuracy of the nearest neighbour by features of mobilenetv2_100 with random weights:\n" in said
     assert " on all 14 images of test\n" in said
     assert " on all, where their 2 twins leave train" in said

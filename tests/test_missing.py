@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_text
-from pipeline.tracking.missing import NOTHING, RUNNING, UNRESOLVED, VIEWS, missing_line
+from pipeline.tracking.missing import NEVER, NOTHING, RUNNING, UNRESOLVED, VIEWS, missing_line
 
 RUNS = ("alpaca", "herd")
 STAGE = """
@@ -150,6 +150,10 @@ def test_ctrl_c_ends_it_and_no_other_stage_begins(project: Path) -> None:
     params = project / "params.yaml"
     params.write_text(params.read_text() + "\n")
     assert missing_line(project) == UNRESOLVED, "the change waits to be resolved"
+
+
+def test_where_nothing_ever_ran_that_is_said(project: Path) -> None:
+    assert missing_line(project) == NEVER
 
 
 def test_a_run_that_fails_leaves_the_others_theirs(project: Path) -> None:

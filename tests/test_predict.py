@@ -25,12 +25,12 @@ from shipped import shipped
 
 from pipeline.cli import main
 from pipeline.core.errors import InputError
-from pipeline.core.sample import Sample, read_dataset, read_samples, write_samples
+from pipeline.core.sample import Object, Sample, read_dataset, read_samples, write_samples
 from pipeline.core.spec import ModelSpec, read_spec, write_spec
 from pipeline.datasets.synthetic.actions import clip_name, draw_actions
 from pipeline.datasets.synthetic.params import ActionsParams
 from pipeline.datasets.video import ClipWriter, frame_rate, stream
-from pipeline.inference.predict import predict_sources
+from pipeline.inference.predict import predict_sources, prediction_text
 from pipeline.models.nets import build
 from pipeline.runtimes.answers import predict_image
 from pipeline.runtimes.exported import exported_file
@@ -247,13 +247,21 @@ def test_pictures_of_one_name_are_all_drawn(project: Path, tmp_path: Path) -> No
     assert len(list((tmp_path / "drawn").glob("*.png"))) == 3
 
 
+def test_one_object_is_one() -> None:
+    cow = Object("cow", (0.0, 0.0, 0.5, 0.5), score=0.8)
+    firsts = [prediction_text(Sample("1", "1.jpg", 8, 8, objects=[cow] * n)).splitlines()[0] for n in range(3)]
+    assert firsts == ["1: 0 objects", "1: 1 object", "1: 2 objects"]
+
+
 def test_json_lines_are_samples(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images = [str(picture(tmp_path / name)) for name in ("a.png", "é 犬.png")]
     monkeypatch.chdir(project)
     main(["predict", *images, "--run", "detect", "--json", "--draw", str(tmp_path / "drawn")])
-    read = [Sample.from_json(json.loads(row)) for row in capsys.readouterr().out.splitlines()]
+    said, errors = capsys.readouterr()
+    assert errors.endswith(f"{tmp_path / 'drawn'}: predictions drawn into images and clips, and metadata.jsonl\n")
+    read = [Sample.from_json(json.loads(row)) for row in said.splitlines()]
     assert read == predict(project, [Path(image) for image in images], "detect")
     assert len(list((tmp_path / "drawn").glob("*.png"))) == 2
 

@@ -54,7 +54,7 @@ def again(project: Path, figure: float, **changes: Any) -> Tracked:
 
 
 def test_the_first_version_is_candidate_and_champion(project: Path) -> None:
-    assert "version 1: candidate; champion: there was none" in describe(track_run(RUN, project))
+    assert "version 1: candidate and champion, as there was none" in describe(track_run(RUN, project))
     assert aliases(project) == {"candidate": "1", "champion": "1"}
     assert "version 1: candidate and champion" in describe(track_run(RUN, project))
 
@@ -86,6 +86,23 @@ def test_a_failed_verify_leaves_both_aliases(project: Path) -> None:
     assert tracked.version is None
     assert "no model registered: verify did not pass" in describe(tracked)
     assert (aliases(project), versions(project)) == ({"candidate": "1", "champion": "1"}, ["1"])
+
+
+def test_what_finds_nothing_is_candidate_and_no_champion(project: Path) -> None:
+    verdict = project / f"reports/verify/{RUN}/verdict.json"
+    told, nothing = json.loads(verdict.read_text()), "nothing is found: no object has a score of 0.4 or more"
+    verdict.write_text(json.dumps({**told, "nothing": nothing}))
+    commit(project)
+    for _ in range(2):
+        assert f"version 1: candidate; no champion: {nothing}" in describe(track_run(RUN, project))
+        assert aliases(project) == {"candidate": "1"}
+    verdict.write_text(json.dumps(told))
+    commit(project)
+    assert "version 2: candidate and champion, as there was none" in describe(track_run(RUN, project))
+    verdict.write_text(json.dumps({**told, "nothing": f"{nothing} of all"}))
+    commit(project)
+    assert f"version 3: candidate; champion stays version 2: {nothing}" in describe(track_run(RUN, project))
+    assert aliases(project) == {"candidate": "3", "champion": "2"}
 
 
 def test_a_champion_chosen_by_hand_stays_until_something_new_is_tracked(project: Path) -> None:

@@ -27,7 +27,7 @@ from pipeline.core.spec import ModelSpec, write_spec
 from pipeline.evaluation.evaluate import write_report
 from pipeline.metrics.metrics import main_metric
 from pipeline.report.page import write_page
-from pipeline.viz.plots import plot_precision_recall
+from pipeline.viz.plots import plot_history, plot_precision_recall
 from stages.report import _stated
 
 TASKS = ("classify", "localize", "detect")
@@ -362,6 +362,18 @@ def test_the_names_of_the_curves_lie_beside_them(tmp_path: Path, monkeypatch: py
         [axes] = figure.axes
         names_at = axes.get_legend().get_window_extent()
         assert names_at.y1 <= min(label.get_window_extent().y0 for label in (axes.xaxis.label, *axes.get_xticklabels()))
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 30])
+def test_the_history_has_whole_epochs_on_its_axis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: int) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr("pipeline.viz.plots._save", lambda figure, _: drawn.append(figure))
+    rows = [{"epoch": e, "train_loss": 1.0, "val_loss": 1.0, "val_metric": 0.5} for e in range(epochs)]
+    plot_history(rows, tmp_path / "history.png", "r", "AP", {})
+    for axes in drawn[0].axes:
+        left, right = axes.get_xlim()
+        ticks = [tick for tick in axes.get_xticks() if left <= tick <= right]
+        assert ticks and all(tick == round(tick) for tick in ticks) and (epochs > 1 or ticks == [0])
 
 
 def test_a_verdict_on_another_evaluation_is_not_shown(tmp_path: Path) -> None:

@@ -138,8 +138,9 @@ def test_a_broken_file_fails_and_its_mistake_is_named(
 ) -> None:
     broken(exported_file(exports, target), how)
     relist(exports, target)
-    with pytest.raises(InputError, match=f"{target}: labels: accuracy falls by .*{cause}"):
+    with pytest.raises(InputError, match=f"{target}: labels: accuracy falls by .*{cause}") as caught:
         verify(run, exports, tmp_path / "report", [target])
+    assert "`runs.shapes.verify.tolerance` says how far" in str(caught.value)
     row = read_json(tmp_path / "report" / "verify.json")["targets"][target]
     assert row["passed"] is False
     assert len(row["causes"]) == cause.count("; ") + 1, "no other mistake is named"
@@ -310,6 +311,22 @@ def test_ruined_landmarks_fail_whatever_the_boxes(localizer: Path, tmp_path: Pat
     verify(localizer, exports, report, ["onnx_int8"], 0.2, tolerances={"pck": 1.0, "nme": 1.0})
     with pytest.raises(InputError, match=r"landmarks: pck falls by \d\.\d{4} from 1\.0000, tolerance 0\.05"):
         verify(localizer, exports, report, ["onnx_int8"], 1.0, tolerances={"pck": 0.05})
+
+
+def test_where_the_float_model_finds_nothing_no_file_is_said_to_pass(localizer: Path, tmp_path: Path) -> None:
+    exports, report, evaluated = (tmp_path / name for name in ("exports", "report", "evaluated"))
+    shutil.copytree(localizer / "exports", exports)
+    shutil.copytree(localizer / "data", tmp_path / "data")
+    spec = read_spec(exports / "model.json")
+    spec.predict["score"] = 1.0
+    write_spec(exports / "model.json", spec)
+    truth = read_samples(tmp_path / "data/test")
+    evaluated.mkdir()
+    write_report(evaluated, spec, tmp_path / "data/test", truth, [replace(s, objects=[]) for s in truth])
+    nothing = "nothing is found: no object has a score of 1 or more"
+    line = verify(tmp_path, exports, report, ["onnx_int8"], 0.2)
+    assert f" images: nothing to lose, as {nothing}" in line and "passed" not in line
+    assert all(read_json(report / name)["nothing"] == nothing for name in ("verify.json", "verdict.json"))
 
 
 def test_a_tolerance_of_a_figure_that_the_split_does_not_give_is_an_error(run: Path, tmp_path: Path) -> None:

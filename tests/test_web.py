@@ -120,7 +120,7 @@ def picture(photo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def serve() -> Iterator[Callable[[Path], str]]:
     """Serves a page folder with onnxruntime-web and returns its address."""
-    runtime = runtime_folder(ROOT / "node_modules")
+    runtime = runtime_folder(ROOT / "node_modules", "herd")
     with ExitStack() as stack:
         yield lambda page: stack.enter_context(served(open_server(page, runtime, "127.0.0.1", 0, ["visitor.test"])))
 

@@ -48,6 +48,9 @@ def write_fetched(labels: Path, layer: str, project: Project, fetched: Fetched, 
         value = row["figures"][name]
         said = "undefined" if value is None else f"{value:.4f}"
         lines.append(f"{row['judged']} judged against {row['truth']} on {row['images']} images: {name} {said}")
+    if not any(states[state] for state in STATES if state != "untouched"):
+        lines.append("nothing to lay over: nobody has answered yet")
+        return lines
     now = ", ".join([*layers, layer])
     added = "" if layer in layers else f"`layers: [{now}]` under datasets.{project.name} in params.yaml, then "
     lines.append(f"next: {added}`make repro`")

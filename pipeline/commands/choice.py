@@ -5,7 +5,7 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from pipeline.commands.common import check_ingested, check_place, json_text, shown_block
+from pipeline.commands.common import check_ingested, check_place, json_text, say_written, shown_block
 from pipeline.config.params import Params, read_params
 from pipeline.core.errors import InputError, shown
 from pipeline.core.params import nearest
@@ -72,6 +72,7 @@ def mistakes(args: argparse.Namespace) -> None:
         print(json_text([asdict(row) for row in rows]) if args.json else mistakes_text(args.dataset, rows, path))
     if args.sheet:
         suspects_sheet(rows, dataset, folder, samples, args.sheet)
+        say_written(args.sheet, "the first ones, drawn")
 
 
 def _run_and_dataset(params: Params, name: str) -> tuple[str, str]:

@@ -45,15 +45,22 @@ def show(file: Path) -> None:
         webbrowser.open(file.resolve().as_uri())
 
 
-def check_made(run: str) -> None:
-    """Raises InputError for a run that params.yaml knows, but whose model is not here, as on a fresh clone."""
+def say_written(place: Path, what: str) -> None:
+    """To stderr: a program may read what is printed."""
+    print(f"{place}: {what}", file=sys.stderr)
+
+
+def check_made(run: str, where: str = "models", stage: str = "train") -> None:
+    """Raises InputError for a run that params.yaml knows, but of which `stage` has made nothing in the folder `where`
+    that is here, as on a fresh clone.
+    """
     from pipeline.config.params import read_params
 
-    folder = Path("models") / run
+    folder = Path(where) / run
     if not folder.exists() and Path("params.yaml").is_file() and run in read_params().runs:
         raise InputError(
             f"{folder}: not here, though params.yaml has the run; `dvc pull` or `dvc checkout` brings it back, "
-            f"`dvc repro train@{run}` makes it"
+            f"`dvc repro {stage}@{run}` makes it"
         )
 
 

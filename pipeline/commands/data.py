@@ -6,7 +6,7 @@ from collections.abc import Sized
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.commands.common import check_ingested, check_place, json_text, show
+from pipeline.commands.common import check_ingested, check_place, json_text, say_written, show
 from pipeline.core.errors import InputError
 
 
@@ -75,6 +75,7 @@ def ledger(args: argparse.Namespace) -> None:
         print(json_text(found.to_json()) if args.json else difference_text(found))
         if args.sheet and _to_draw(args.sheet, found.changed or found.added or found.removed):
             difference_sheet(found, args.sheet)
+            say_written(args.sheet, "the images that have changed, before and now")
 
 
 def leaks(args: argparse.Namespace) -> None:
@@ -105,6 +106,7 @@ def leaks(args: argparse.Namespace) -> None:
         print(json_text(found.to_json()) if args.json else leaks.leaks_text(found))
         if args.sheet and _to_draw(args.sheet, found.pairs):
             leaks_sheet(found, images, args.sheet)
+            say_written(args.sheet, "the worst pairs, drawn")
 
 
 def _to_draw(sheet: Path, found: Sized) -> bool:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.commands.common import DATABASE
+from pipeline.commands.common import DATABASE, check_made
 from pipeline.core.errors import InputError, shown
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def inspect(args: argparse.Namespace) -> None:
     elif args.run:
         raise InputError(f"--run {args.run}: is for the map of a dataset; {args.name} is a run")
     else:
+        check_made(args.name, "reports/evaluate", "evaluate")
         inspect_run(run_files(args.name, root, by), DATABASE, args.port, say)
 
 

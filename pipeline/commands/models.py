@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.commands.common import check_made, check_place, json_text, shown_block
+from pipeline.commands.common import check_made, check_place, json_text, say_written, shown_block
 from pipeline.core.errors import InputError
 from pipeline.runtimes.targets import TORCH
 
@@ -28,6 +28,8 @@ def _budget(args: argparse.Namespace) -> None:
     if args.plot:
         write_plot(considered, rows, args.plot)
     print(json_text([asdict(row) for row in rows]) if args.json else budget_text(rows))
+    if args.plot:
+        say_written(args.plot, "what was considered, drawn")
 
 
 def cost(args: argparse.Namespace) -> None:
@@ -83,6 +85,8 @@ def predict(args: argparse.Namespace) -> None:
     with over(_machine().parallel), closing(answers):  # Ctrl+C while printing finishes the drawings too
         for prediction in answers:
             print(json_text(prediction.to_json()) if args.json else prediction_text(prediction))
+    if args.draw:
+        say_written(args.draw, "predictions drawn into images and clips, and metadata.jsonl")
 
 
 def slide(args: argparse.Namespace) -> None:
@@ -94,12 +98,15 @@ def slide(args: argparse.Namespace) -> None:
     what = args.dataset, args.split, args.scales, args.background
     figures = slide_run(args.run, Path("models"), data, *what, args.draw, args.score, shown_block(args.run))
     print(json_text(figures) if args.json else figures_text(figures))
+    if args.draw:
+        say_written(args.draw, "images with truth and boxes drawn in")
 
 
 def demo(args: argparse.Namespace) -> None:
     from pipeline.inference.demo import addresses, open_server, page_folder, runtime_folder, write_site
 
-    page, runtime = page_folder(Path("exports"), args.run), runtime_folder(Path("node_modules"))
+    check_made(args.run, "exports", "export")
+    page, runtime = page_folder(Path("exports"), args.run), runtime_folder(Path("node_modules"), args.run)
     if args.write:
         check_place("--write", args.write)
         write_site(page, runtime, args.write)

@@ -34,7 +34,8 @@ def starting_weights(
         state = hub_weights(backbone)
     except InputError as error:
         raise InputError(
-            f"no pretrained weights: {FOLDER}/ has none that fit {backbone}; {error}. Put a file in timm's or "
+            f"no pretrained weights: {FOLDER}/ has none that fit {backbone}{_drawn(folder, backbone, name_one)}; "
+            f"{error}. Put a file in timm's or "
             f"torchvision's names at {FOLDER}/{backbone}.safetensors (or name one: {name_one}), or start from random "
             f"weights: {scratch}"
         ) from None
@@ -43,6 +44,18 @@ def starting_weights(
     with new_file(file) as place:
         save_file(state, place)
     return file, f"{FOLDER}/{file.name}: the run starts from these weights, fetched from timm's hub ({page})"
+
+
+def _drawn(folder: Path, backbone: str, name_one: str) -> str:
+    """Words on a file that fits and is not taken by itself."""
+    from pipeline.models.backbones import holds_all
+
+    files = sorted(p for p in folder.glob("[!.]*") if p.suffix in _KINDS and _DRAWN in p.name)
+    file = next((f"{FOLDER}/{p.name}" for p in files if holds_all(backbone, p)), None)
+    if file is None:
+        return ""
+    way = name_one.replace("FILE", file) if "FILE" in name_one else f"{name_one}: {file}"
+    return f" but {file}, which has seen synthetic animals only (`{way}` takes it)"
 
 
 def _lying_there(folder: Path, backbone: str, name_one: str) -> Path | None:

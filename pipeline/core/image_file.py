@@ -50,7 +50,7 @@ class ImageFileError(InputError):
 
     def __init__(self, source: Path | str | bytes, rule: str, found: str):
         named = "" if isinstance(source, bytes) else f"{source}: "
-        super().__init__(f"{named}not an image that decodes: {found}")
+        super().__init__(f"{named}{found if rule == 'missing_file' else f'not an image that decodes: {found}'}")
         self.rule, self.found, self._source = rule, found, source
 
     def __reduce__(self) -> tuple[type, tuple[Path | str | bytes, str, str]]:

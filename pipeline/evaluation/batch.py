@@ -70,7 +70,8 @@ def _detect(samples: list[Sample], target: Arrays, spec: ModelSpec) -> None:
         box = left / side, top / side, (right - left) / side, (bottom - top) / side
         samples[image].objects.append(Object(spec.labels[label], box, points))
     for sample in samples:
-        sample.id = f"{len(sample.objects)} objects"
+        many = len(sample.objects)
+        sample.id = f"{many} object{'' if many == 1 else 's'}"
 
 
 READ = {"classify": _label, "localize": _localize, "detect": _detect}

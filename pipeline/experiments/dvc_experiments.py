@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml import YAML
+
 from pipeline.core.errors import InputError
 
 LAST_BYTES = 20_000  # of a command's output, in which its error is looked for
@@ -78,6 +80,17 @@ def fetch(project: Path, commit: str, paths: Sequence[str], folder: Path) -> Non
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         files.get(f"/{path}", str(target), recursive=True)
+
+
+def locked_stages(project: Path, commit: str) -> list[str] | None:
+    """The stages in dvc.lock as it is at `commit`; None if that has none."""
+    from dvc.api import DVCFileSystem
+
+    files = DVCFileSystem(str(project), rev=commit)
+    if not files.isfile(f"/{LOCK}"):
+        return None
+    lock: dict[str, Any] = YAML(typ="safe").load(files.read_text(f"/{LOCK}")) or {}
+    return [*lock.get("stages", {})]
 
 
 def _dvc(project: Path, arguments: list[str], environment: Mapping[str, str]) -> None:

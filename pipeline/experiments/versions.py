@@ -126,10 +126,30 @@ def open_version(name: str, project: Path) -> Iterator[Version]:
         try:
             fetch(project, rev, [(INGESTED / place).as_posix()], Path(folder))
         except (DvcException, SCMError, FileNotFoundError) as error:
+            if lack := _lack(project, rev, place):
+                raise InputError(f"{name}: {lack}") from None
             why = getattr(error, "msg", None) or getattr(error, "strerror", None) or str(error)
             advice = "commit dvc.lock after `dvc repro`, and keep its data in DVC's cache or remote"
             raise InputError(f"{name}: DVC has no such data of {rev} ({why}); {advice}") from None
         yield _read(name, Path(folder) / INGESTED / place)
+
+
+def _lack(project: Path, rev: str, dataset: str) -> str:
+    """What dvc.lock at `rev` lacks to have `dataset`; "" where it lacks nothing, or `rev` cannot be read."""
+    from dvc.exceptions import DvcException
+    from scmrepo.exceptions import SCMError
+
+    from pipeline.experiments.dvc_experiments import locked_stages
+
+    try:
+        stages = locked_stages(project, rev)
+    except (DvcException, SCMError):
+        return ""
+    if stages is None:
+        return f"{rev} has no dvc.lock: commit it after `make repro`"
+    names = [stage.removeprefix("ingest@") for stage in stages if stage.startswith("ingest@")]
+    known = f"; it has {', '.join(names) or 'none'}"
+    return "" if dataset in names else f"dvc.lock of {rev} has no dataset {dataset!r}{known}"
 
 
 def _read(name: str, folder: Path) -> Version:

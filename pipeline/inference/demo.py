@@ -62,21 +62,21 @@ def page_folder(exports: Path, run: str) -> Path:
     return folder
 
 
-def runtime_folder(node_modules: Path) -> Path:
-    """Where npm has put onnxruntime-web. Raises InputError if it has not.
+def runtime_folder(node_modules: Path, run: str) -> Path:
+    """Where npm has put onnxruntime-web, for the page of `run`. Raises InputError if it has not.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as modules:
     ...     Path(modules, "onnxruntime-web", "dist").mkdir(parents=True)
     ...     for name in RUNTIME_FILES:
     ...         Path(modules, "onnxruntime-web", "dist", name).touch()
-    ...     runtime_folder(Path(modules)).relative_to(modules).as_posix()
+    ...     runtime_folder(Path(modules), "herd").relative_to(modules).as_posix()
     'onnxruntime-web/dist'
     """
     folder = node_modules / "onnxruntime-web" / "dist"
     missing = [name for name in RUNTIME_FILES if not (folder / name).is_file()]
     if missing:
-        raise InputError(f"{folder}: {missing[0]} is not there; `npm ci` in the project's folder installs it")
+        raise InputError(f"{folder}: {missing[0]} is not there; `make demo RUN={run}` installs it")
     return folder
 
 

@@ -64,7 +64,8 @@ def prediction_text(prediction: Sample) -> str:
     1.jpg: cow 0.800, goat 0.200
     """
     best = sorted((prediction.scores or {}).items(), key=lambda item: -item[1])[:3]
-    said = ", ".join(f"{label} {score:.3f}" for label, score in best) or f"{len(prediction.objects)} objects"
+    objects = "1 object" if len(prediction.objects) == 1 else f"{len(prediction.objects)} objects"
+    said = ", ".join(f"{label} {score:.3f}" for label, score in best) or objects
     lines = [f"{prediction.id}: {said}"]
     for o in prediction.objects:
         x, y, w, h = (round(v, 4) for v in o.box)

@@ -115,7 +115,7 @@ def _curves(project: Path, run: str, task: str) -> list[tuple[str, str]]:
     history, recall = project / f"reports/train/{run}/history.csv", project / f"reports/evaluate/{run}/plots/pr.csv"
     if history.is_file() and (rows := read_figures(history)):
         spec, name = _spec(project, run), main_metric(task)
-        last = f"{name} on val {rows[-1]['val_metric']:.3f} after {len(rows)} epochs"
+        last = f"{name} on val {rows[-1]['val_metric']:.3f} after {len(rows)} epoch{'' if len(rows) == 1 else 's'}"
         trained = spec.trained if spec else {}
         found.append(("Training", last, lambda path: plot_history(rows, path, run, name, trained)))
     if recall.is_file():

@@ -2,11 +2,11 @@
 
 from typing import Any
 
+from pipeline.metrics.nothing import NOTHING_TO_LOSE
 from pipeline.report.facts import FIGURES
 from pipeline.report.words import NONE, cell, figure, megabytes, percent, signed
 
 PASSED, FAILED = "✓ passed", "✗ failed"
-EMPTY = "nothing to lose"  # of a file that passes, as the trained model finds nothing either
 NOT_JUDGED = "not judged yet: stage `verify` judges the exported files"
 OTHER = "reports/verify is of another evaluation than metrics.json and is left out: `dvc repro` brings both up to date"
 AGREE = {"label": "same label", "objects": "same objects"}
@@ -26,11 +26,16 @@ def shipped(
         problem = OTHER
     if problem:
         return {"names": [], "table": [], "notes": [], "passed": None, "problem": problem, "smallest": None}
+    passed = NOTHING_TO_LOSE if nothing else PASSED
     main, rows = verdict["main_metric"], verdict["targets"]
     timed = {name: measured.get("targets", {}).get(name, {}) for name in rows}
     weights = megabytes(made.get("float_weights_bytes"))
     table = [
-        ("verdict", "", [(EMPTY if nothing else PASSED) if row["passed"] else FAILED for row in rows.values()]),
+        (
+            "verdict",
+            "",
+            [passed if row["passed"] else FAILED for row in rows.values()],
+        ),
         (
             FIGURES[main][0],
             figure(metrics[main]),

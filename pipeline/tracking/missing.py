@@ -8,6 +8,7 @@ UNRESOLVED = (
     "missing: what params.yaml, weights or code have changed since the last run is not known before stage params has "
     "run; `make repro` does that and goes on from there, or says what is wrong in params.yaml"
 )
+NEVER = "nothing has run yet: `make repro` runs the chain, or says what is wrong in params.yaml"
 NOTHING = "nothing is missing: every stage is up to date"
 RUNNING = "not known yet: DVC runs in this project; `pocketlens missing` says it when that is over"
 VIEWS = (
@@ -38,6 +39,8 @@ def missing_line(project: Path) -> str:
         raise InputError(f"{project / 'dvc.yaml'}: {error}") from None
     if not stages:
         return NOTHING
+    if not (project / "dvc.lock").is_file():
+        return NEVER
     if "params" in stages:
         return UNRESOLVED
     if stages == ["inspect"]:

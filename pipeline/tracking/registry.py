@@ -33,7 +33,7 @@ PACKAGES = ("numpy", "pillow", "tqdm")
 @dataclass(frozen=True, slots=True)
 class Servable:
     """`files` by target, the one that is served by default first; `metric` names the main one, `figure` is that of
-    the first file, as `verify` judged it.
+    the first file, as `verify` judged it; `nothing` why the model finds nothing, "" where it finds something.
     """
 
     exports: Path
@@ -41,6 +41,7 @@ class Servable:
     files: dict[str, str]
     metric: str
     figure: float
+    nothing: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,8 @@ def servable(project: Path, run: str) -> Servable | None:
     own = sorted((name for name, row in rows.items() if row.engine == engine), key=lambda name: not rows[name].int8)
     metric, judged = verdict["main_metric"], verdict["targets"][own[0]]
     task = read_json(exports / "model.json")["task"]
-    return Servable(exports, task, {name: made[name]["file"] for name in own}, metric, judged["metrics"][metric])
+    files, nothing = {name: made[name]["file"] for name in own}, verdict.get("nothing", "")
+    return Servable(exports, task, files, metric, judged["metrics"][metric], nothing)
 
 
 def save(model: Servable, folder: Path, run_id: str) -> None:
@@ -137,32 +139,38 @@ def _lives(client: "MlflowClient", run_id: str) -> bool:
 
 
 def _crown(client: "MlflowClient", version: "ModelVersion", model: Servable, gone: list[str]) -> str:
-    """Move `champion` to `version` if it is not worse; says what was done.
+    """Move `champion` to `version` if it finds something and is not worse; says what was done.
 
     That is asked once for a version, so that a champion chosen by hand stays when nothing new is tracked.
     """
-    name, key = version.name, f"pocketlens.{model.metric}"
+    name = version.name
     # a database has numbers where a server has texts
     number = str(client.get_registered_model(name).aliases.get(CHAMPION, ""))
     if number == str(version.version):
         return "candidate and champion"
-    if not number or number in gone:
-        verdict = "champion: there was none"
-    elif VERDICT in version.tags:
+    number = "" if number in gone else number
+    if VERDICT in version.tags and number:
         return f"candidate; champion is version {number}"
-    else:
-        present = client.get_model_version(name, number)
-        theirs = present.tags.get(key)
-        if theirs is None or present.tags.get(TEST) != version.tags[TEST]:
-            verdict = f"champion stays version {number}: judged on other test data, or by another metric"
-        elif model.figure < float(theirs):
-            verdict = f"champion stays version {number}: {model.metric} {theirs}, this one's {model.figure}"
-        else:
-            verdict = f"champion in place of version {number}: {model.metric} {model.figure}, before {theirs}"
-    if "stays" not in verdict:
+    better, verdict = _better(client, version, model, number)
+    if better:
         client.set_registered_model_alias(name, CHAMPION, version.version)
     client.set_model_version_tag(name, version.version, VERDICT, verdict)
-    return f"candidate; {verdict}"
+    return f"candidate{' and ' if better and not number else '; '}{verdict}"
+
+
+def _better(client: "MlflowClient", version: "ModelVersion", model: Servable, number: str) -> tuple[bool, str]:
+    """Whether `version` becomes champion in place of version `number` ("": there is none), and what is said of it."""
+    if model.nothing:
+        return False, f"champion stays version {number}: {model.nothing}" if number else f"no champion: {model.nothing}"
+    if not number:
+        return True, "champion, as there was none"
+    present = client.get_model_version(version.name, number)
+    theirs = present.tags.get(f"pocketlens.{model.metric}")
+    if theirs is None or present.tags.get(TEST) != version.tags[TEST]:
+        return False, f"champion stays version {number}: judged on other test data, or by another metric"
+    if model.figure < float(theirs):
+        return False, f"champion stays version {number}: {model.metric} {theirs}, this one's {model.figure}"
+    return True, f"champion in place of version {number}: {model.metric} {model.figure}, before {theirs}"
 
 
 def _signature(model: Servable) -> "ModelSignature":

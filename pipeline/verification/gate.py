@@ -15,6 +15,7 @@ from pipeline.verification.params import BY_CHOICE, FIGURES, VerifyParams
 
 ROUNDING = 2e-6  # of a fall: figures and tolerances have six digits
 NAMED = 5  # labels that a reason lists
+FEW = 200  # images of which a fall is counted too
 # Bytes that are free in an int8 file, for what is no weight: the graph, a scale and a bias per channel, names. Those of
 # a small detector take 70 KB (ONNX) to 300 KB (Core ML), for part of which the ratio has room: weights take 0.25.
 BESIDE_WEIGHTS = 256 * 1024
@@ -60,7 +61,8 @@ def falls(row: Mapping[str, Any], exact: Mapping[str, Any], per_class: bool) -> 
             reasons.append(f"{parts[name]}: {name} was {before:.4f} and is not defined any more: nothing is found")
         elif not by <= tolerance + ROUNDING:
             verb = "rises" if row["metrics"][name] > before else "falls"
-            reason = f"{parts[name]}: {name} {verb} by {by:.4f} from {before:.4f}, tolerance {tolerance:g}"
+            lost = _lost(name, by, exact)
+            reason = f"{parts[name]}: {name} {verb} by {by:.4f} from {before:.4f}{lost}, tolerance {tolerance:g}"
             most = f"; most in {falling[0]!r}, by {by_label[falling[0]]:.4f}" if name == main and falling else ""
             reasons.append(reason + most)
     bound = row["tolerances"][main]
@@ -69,6 +71,14 @@ def falls(row: Mapping[str, Any], exact: Mapping[str, Any], per_class: bool) -> 
         more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
         reasons.append(f"labels: {main} falls in {', '.join(wrong[:NAMED])}{more}, tolerance {bound:g} for each")
     return reasons
+
+
+def _lost(name: str, by: float, exact: Mapping[str, Any]) -> str:
+    """How many images or clips a fall of their accuracy is, where they are few."""
+    units = {"accuracy": "images", "clip_accuracy": "clips"}.get(name)
+    if exact["task"] != "classify" or units is None or not (many := exact.get(f"n_{units}")) or many > FEW:
+        return ""
+    return f" ({by * many:.0f} of {many} {units})"
 
 
 def size_of(made: Mapping[str, Any], target: str, path: Path) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from pipeline.core.files import new_folder, read_json, write_json
 from pipeline.core.image_file import open_image
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples, seen_from, write_samples
 from pipeline.metrics.bootstrap import Draws, draws, resampled
-from pipeline.metrics.metrics import judged, main_metric, paired, score
+from pipeline.metrics.metrics import judged, main_metric, paired, score, shown
+from pipeline.metrics.nothing import nothing_found
 from pipeline.ops.preprocess import prepare
 from pipeline.runtimes.exported import exported_file, read_made
 from pipeline.runtimes.targets import TARGETS, open_runtime, target_row
@@ -24,6 +25,7 @@ from pipeline.verification.not_run import NOT_MEASURED, not_run_row
 from pipeline.verification.operators import operators
 from pipeline.verification.params import VerifyParams
 from pipeline.verification.resampling import certainty, drop_intervals
+from pipeline.verification.said import failed_text, passed_line
 from pipeline.viz.mistakes import side_by_side_sheet
 
 if TYPE_CHECKING:
@@ -62,26 +64,15 @@ def verify_run(exports: Path, evaluated: Path, truth_folder: Path, report: Path,
                 "passed": all(row["passed"] for row in targets.values()),
                 "main_metric": case.main,
                 "float": reported(case.metrics),
+                **({"nothing": nothing} if (nothing := _nothing(case)) else {}),
                 "targets": targets,
             }
             write_json(folder / "verify.json", verdict)
             write_json(folder / "verdict.json", {**verdict, "targets": {t: _untimed(r) for t, r in targets.items()}})
             write_json(folder / "metrics.json", _steady(case, targets))
-    failed = [f"{target}: {_reason(row)}" for target, row in targets.items() if not row["passed"]]
-    if failed:
-        raise InputError("\n".join([*failed, f"see {report}; nothing is registered"]))
-    each = ", ".join(
-        f"{target} {row['metrics'][case.main]:.4f}" if row["metrics"] else f"{target} {row['reason']}"
-        for target, row in targets.items()
-    )
-    line = f"{report}: {case.main} float {case.metrics[case.main]:.4f}, {each} on {len(case.truth)} images: passed"
-    small = {target: row["too_small"] for target, row in targets.items() if row["too_small"]}
-    if small and params.small_test == "warn":
-        told = [f"{target}: {why}" for target, why in small.items()]
-        if len(small) == len(targets) > 1 and len(set(small.values())) == 1:
-            told = [*set(small.values())]
-        line += f"; but the test split is small: {', '.join(told)}"
-    return line
+    if not verdict["passed"]:
+        raise InputError(failed_text(report, verdict, case.spec.run, params))
+    return passed_line(report, verdict, len(case.truth), params)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +132,12 @@ def _read_case(
         draws=drawn,
         resampled=resampled(spec.task, truth, exact, dataset, drawn.weights),
     )
+
+
+def _nothing(case: _Judgement) -> str:
+    """Why the float model finds nothing, so that no file has anything to lose; else ""."""
+    seen = [shown(s, case.spec) for s in case.exact]
+    return nothing_found(case.spec.task, case.truth, seen, case.spec.predict.get("score"))
 
 
 def _measurable(exports: Path, target: str) -> Path | None:
@@ -277,12 +274,6 @@ def _explain(
         "sqnr_db": {layer.name: layer.sqnr_db for layer in noise},
         "first_layer_apart": None if apart is None else apart._asdict(),
     }
-
-
-def _reason(row: dict[str, Any]) -> str:
-    """Why a file failed, and what its test split cannot tell."""
-    small = row.get("too_small")
-    return row["reason"] if not small or small in row["reason"] else f"{row['reason']}; {small}"
 
 
 def _untimed(row: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
 from pipeline.core.files import new_file
@@ -42,6 +43,9 @@ def plot_history(
     metric.plot(epochs, [row["val_metric"] for row in rows], marker=".", color="C2", label="val")
     for axes, name in ((losses, "loss"), (metric, measured)):
         axes.set(xlabel="epoch", ylabel=name)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        if len(epochs) == 1:
+            axes.set_xlim(epochs[0] - 0.5, epochs[0] + 0.5)
         axes.legend()
     metric.set_ylim(0, 1.02)
     title = run

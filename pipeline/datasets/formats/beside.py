@@ -7,13 +7,11 @@ from pathlib import Path, PurePosixPath
 from pipeline.core.errors import InputError
 from pipeline.datasets.formats.image_index import one_form, telling
 from pipeline.datasets.formats.reading import IMAGE_SUFFIXES, Problem, Reading, files_under, relative
-from pipeline.datasets.formats.signs import format_of
+from pipeline.datasets.formats.signs import Sign, format_of
 from pipeline.datasets.formats.split_folders import class_folders
 from pipeline.datasets.formats.yolo import NO_LABELS
 
 PER_IMAGE = {".txt", ".xml", ".json", ".pts"}  # what the labels of one image lie in, by the image's name
-EACH_NAMED = {"yolo": ".txt", "voc": ".xml", "pts": ".pts"}  # whose reader takes every such file, or names it
-OTHERS_COUNTED = {"labelme": ".json", "cvat": ".xml"}  # whose reader counts those that are of another kind
 LISTED = "not_an_image"  # says nothing of what the file holds
 UNKNOWN = ""
 SHOWN = 4  # classes
@@ -31,8 +29,12 @@ def other_labels(form: str, reading: Reading, path: Path, labels: Path) -> list[
     >>> row.rule, row.found.split("; ")[0]
     ('not_read', '1 files such as 1.txt, which look like yolo')
     """
-    if form == "crops":  # made of an ingested dataset
+    from pipeline.datasets.formats import FORMATS  # made of the modules of this folder, of which this is one
+
+    if FORMATS[form].recognize is None:  # taken only where it is named: made of an ingested dataset
         return []
+    signs = {row.name: row.sign for row in FORMATS.values() if row.sign}
+    own = signs.get(form, Sign((), lambda *_: False))
     files = {f: relative(f, labels, path) for root in dict.fromkeys((path, labels)) for f in files_under(root, None)}
     images = _Images(reading, path, files)
     found: dict[str, dict[str, list[str]]] = defaultdict(dict)  # format -> file -> the images that it is called like
@@ -40,13 +42,13 @@ def other_labels(form: str, reading: Reading, path: Path, labels: Path) -> list[
     listed = {p.file for p in reading.problems if p.rule == LISTED}
     for file, name in files.items():
         suffix, beside = file.suffix.lower(), relative(file, path, labels)
-        if suffix == EACH_NAMED.get(form) or {name, beside} & named:
+        if suffix == own.named or {name, beside} & named:
             continue
         called = images.called(name) if suffix in PER_IMAGE and not NO_LABELS.match(file.name.lower()) else []
         if suffix == ".txt" and not called:  # notes, or a list
             continue
-        like = format_of(file, form)
-        if like is None and called and suffix != OTHERS_COUNTED.get(form) and beside not in listed:
+        like = format_of(file, form, signs)
+        if like is None and called and suffix != own.counted and beside not in listed:
             like = UNKNOWN
         if like is not None and like != form:
             found[like][name] = called

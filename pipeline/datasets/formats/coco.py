@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json
 from pipeline.core.sample import SPLITS
+from pipeline.datasets.formats import signs
 from pipeline.datasets.formats.coco_rows import CocoRows
 from pipeline.datasets.formats.coco_write import WRITER
 from pipeline.datasets.formats.format import Format, NoOptions
@@ -229,4 +230,5 @@ FORMAT = Format(
     recognize=recognize,
     rank=30,  # three keys that other JSON does not have together
     write=WRITER,
+    sign=signs.COCO,
 )

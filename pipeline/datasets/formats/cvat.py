@@ -20,6 +20,7 @@ from defusedxml.ElementTree import iterparse
 from pipeline.core.errors import InputError
 from pipeline.core.params import Block
 from pipeline.core.sample import SPLITS
+from pipeline.datasets.formats import signs
 from pipeline.datasets.formats.cvat_shapes import BROKEN_XML, Shapes, bones, rotation_of
 from pipeline.datasets.formats.cvat_write import WRITER
 from pipeline.datasets.formats.drawn import Drawing
@@ -274,4 +275,5 @@ FORMAT = Format(
     recognize=recognize,
     rank=36,  # a root element that other XML does not have; it begins like VOC's
     write=WRITER,
+    sign=signs.CVAT,
 )

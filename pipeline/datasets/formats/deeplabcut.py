@@ -32,6 +32,7 @@ from pipeline.datasets.formats.reading import (
     upright_size,
     without_suffix,
 )
+from pipeline.datasets.formats.signs import Sign, rows_of
 
 LABELS, COPIES = "collecteddata_", "training-datasets"
 HEAD = 4096  # bytes in which the header's words stand
@@ -280,4 +281,5 @@ FORMAT = Format(
     looks_for="CollectedData_<scorer>.csv as DeepLabCut writes it",
     recognize=recognize,
     rank=35,  # three rows of a header that no other table has
+    sign=Sign((".csv",), lambda name, said: name.startswith("CollectedData") and is_deeplabcut(rows_of(said))),
 )

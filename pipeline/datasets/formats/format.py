@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pipeline.core.params import Block
 from pipeline.datasets.formats.reading import Reading
+from pipeline.datasets.formats.signs import Sign
 from pipeline.datasets.formats.writing import Writer
 
 Task = Literal["classify", "localize", "detect"]
@@ -30,7 +31,8 @@ class Format:
     Formats are asked in the order of `rank`, then by name, and the first that recognizes a folder gets it. A rank is
     low where the mark is one that only this format has, and high where other datasets have it by chance.
 
-    `write` says how it is written; a format without it is only read.
+    `write` says how it is written; a format without it is only read. `sign` tells a file of its labels, so that the
+    ledger names those that lie beside labels of another format; without it they are named as of no known format.
     """
 
     name: str
@@ -41,3 +43,4 @@ class Format:
     recognize: Callable[[Path, Path], str | None] | None = None
     rank: int = 80
     write: Writer | None = None
+    sign: Sign | None = None

@@ -24,7 +24,7 @@ from pipeline.core.files import each_key_once
 from pipeline.core.lines import read_rows
 from pipeline.core.params import Block
 from pipeline.core.sample import Object, Sample
-from pipeline.datasets.formats import class_names, samples
+from pipeline.datasets.formats import class_names, samples, signs
 from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.image_index import ImageIndex
 from pipeline.datasets.formats.imagefolder_write import WRITER
@@ -293,4 +293,5 @@ FORMAT = Format(
     recognize=recognize,
     rank=25,  # a file's name and a column's that stand together in no other
     write=WRITER,
+    sign=signs.IMAGEFOLDER,
 )

@@ -19,6 +19,7 @@ from pydantic import Field
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json
 from pipeline.core.params import Block
+from pipeline.datasets.formats import signs
 from pipeline.datasets.formats.drawn import Drawing
 from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.image_index import ImageIndex
@@ -215,4 +216,5 @@ FORMAT = Format(
     recognize=recognize,
     rank=34,  # two keys of a list's first object
     write=WRITER,
+    sign=signs.LABEL_STUDIO,
 )

@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json
 from pipeline.core.params import Block
+from pipeline.datasets.formats import signs
 from pipeline.datasets.formats.drawn import Box, Drawing, Point
 from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.image_index import ImageIndex, one_form
@@ -186,4 +187,5 @@ FORMAT = Format(
     looks_for="JSON files of shapes, one per image",
     recognize=recognize,
     rank=28,  # before formats that would read all of its many files to find out that they are not theirs
+    sign=signs.LABELME,
 )

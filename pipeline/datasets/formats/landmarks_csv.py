@@ -16,6 +16,7 @@ from pathlib import Path
 from pipeline.core.errors import InputError
 from pipeline.core.lines import read_rows
 from pipeline.core.sample import SPLITS
+from pipeline.datasets.formats import signs
 from pipeline.datasets.formats.deeplabcut import is_deeplabcut
 from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.image_index import ImageIndex
@@ -268,4 +269,5 @@ FORMAT = Format(
     looks_for="CSV of images and their landmarks",
     recognize=recognize,
     rank=70,  # other datasets have CSV files that begin with the name of an image
+    sign=signs.LANDMARKS_CSV,
 )

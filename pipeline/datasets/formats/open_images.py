@@ -19,6 +19,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.lines import check_lines
 from pipeline.core.params import Block
 from pipeline.core.sample import SPLITS, Object
+from pipeline.datasets.formats import signs
 from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.image_index import ImageIndex
 from pipeline.datasets.formats.reading import (
@@ -282,4 +283,5 @@ FORMAT = Format(
     looks_for="CSV with the columns ImageID, LabelName, XMin, XMax, YMin and YMax",
     recognize=recognize,
     rank=38,  # columns that no other CSV has
+    sign=signs.OPEN_IMAGES,
 )

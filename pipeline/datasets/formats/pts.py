@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import InputError
 from pipeline.core.lines import read_rows
+from pipeline.datasets.formats import signs
 from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.image_index import ImageIndex
 from pipeline.datasets.formats.points import UNSET, LandmarkOptions, Point, is_labelled, name_points, object_of, usual
@@ -163,4 +164,5 @@ FORMAT = Format(
     looks_for=".pts files of landmarks",
     recognize=recognize,
     rank=60,
+    sign=signs.PTS,
 )

@@ -1,40 +1,55 @@
-"""Of which format a file of labels seems to be, by its beginning and end alone: none is read whole, however large."""
+"""Of which format a file of labels seems to be, by its beginning and end alone: none is read whole, however large.
+
+What tells the files of most formats is here, side by side; a format's row names its own.
+"""
 
 import csv
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.datasets.formats.deeplabcut import is_deeplabcut
 from pipeline.datasets.formats.reading import IMAGE_SUFFIXES
 
 PART = 64 << 10  # bytes
 ROWS = 4
-LABELME = ("imagePath", "imageData", "imageHeight")
+LABELME_KEYS = ("imagePath", "imageData", "imageHeight")
 COCO_CLASSES = ("categories", "category_id", "supercategory")  # captions and results have none of them
-Sign = Callable[[str, str], bool]  # of the file's name and of its beginning and end
 
 
-def format_of(file: Path, own: str) -> str | None:
-    """The format that `file` seems to be of: `own` if it may be that, else another one; None if no sign is known.
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """What tells a file of labels of a format: one of `suffixes`, and what `fits` says of the file's name and of its
+    beginning and end. The format's reader takes or names every file of the suffix `named`, and counts those of the
+    suffix `counted` that are of another kind.
+    """
+
+    suffixes: tuple[str, ...]
+    fits: Callable[[str, str], bool]
+    named: str = ""
+    counted: str = ""
+
+
+def format_of(file: Path, own: str, signs: Mapping[str, Sign]) -> str | None:
+    """The format that `file` seems to be of: `own` if it may be that, else another one of `signs`; None if none fits.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
     ...     file = Path(folder, "21.txt")
     ...     _ = file.write_text("0 0.5 0.5 0.2 0.4")
-    ...     format_of(file, "coco")
+    ...     format_of(file, "coco", {"coco": COCO, "yolo": YOLO})
     'yolo'
     """
     suffix = file.suffix.lower()
-    fitting = [form for form, (suffixes, _) in SIGNS.items() if suffix in suffixes]
+    fitting = [form for form, sign in signs.items() if suffix in sign.suffixes]
     if not fitting or not file.is_file():  # a pipe is none, and would be waited for
         return None
     try:
         said = _ends_of(file)
     except OSError:  # nobody else needs it, and it stops nothing
         return None
-    return next((form for form in sorted(fitting, key=lambda f: f != own) if SIGNS[form][1](file.name, said)), None)
+    return next((form for form in sorted(fitting, key=lambda f: f != own) if signs[form].fits(file.name, said)), None)
 
 
 def _ends_of(file: Path) -> str:
@@ -56,7 +71,7 @@ def _coco(name: str, said: str) -> bool:  # noqa: ARG001 (every sign is called a
 
 
 def _labelme(name: str, said: str) -> bool:  # noqa: ARG001
-    return said.startswith("{") and _has(said, "shapes", *LABELME) > 1
+    return said.startswith("{") and _has(said, "shapes", *LABELME_KEYS) > 1
 
 
 def _label_studio(name: str, said: str) -> bool:  # noqa: ARG001
@@ -82,7 +97,12 @@ def _pts(name: str, said: str) -> bool:  # noqa: ARG001
     return "n_points" in said.lower()
 
 
-def _rows(said: str) -> list[list[str]]:
+def rows_of(said: str) -> list[list[str]]:
+    """The first rows of what a CSV begins with.
+
+    >>> rows_of("a.jpg,1,2")
+    [['a.jpg', '1', '2']]
+    """
     try:
         return list(csv.reader(said.splitlines()[:ROWS]))
     except csv.Error:
@@ -90,17 +110,13 @@ def _rows(said: str) -> list[list[str]]:
 
 
 def _open_images(name: str, said: str) -> bool:  # noqa: ARG001
-    header = {cell.strip().lower() for row in _rows(said)[:1] for cell in row}
+    header = {cell.strip().lower() for row in rows_of(said)[:1] for cell in row}
     return {"imageid", "labelname", "xmin"} <= header
-
-
-def _deeplabcut(name: str, said: str) -> bool:
-    return name.startswith("CollectedData") and is_deeplabcut(_rows(said))
 
 
 def _landmarks_csv(name: str, said: str) -> bool:  # noqa: ARG001
     """A row of an image's name and pairs of numbers, of which some may be empty."""
-    for row in _rows(said)[:2]:
+    for row in rows_of(said)[:2]:
         cells = [cell for cell in row[1:] if cell.strip()]
         if len(row) > 2 and len(row) % 2 and Path(row[0].strip()).suffix.lower() in IMAGE_SUFFIXES and _numbers(cells):
             return True
@@ -122,16 +138,13 @@ def _numbers(words: list[str]) -> bool:
         return False
 
 
-SIGNS: dict[str, tuple[set[str], Sign]] = {
-    "labelme": ({".json"}, _labelme),
-    "label_studio": ({".json"}, _label_studio),
-    "coco": ({".json"}, _coco),
-    "voc": ({".xml"}, _voc),
-    "cvat": ({".xml"}, _cvat),
-    "yolo": ({".txt"}, _yolo),
-    "pts": ({".pts"}, _pts),
-    "imagefolder": ({".jsonl", ".csv"}, _imagefolder),
-    "open_images": ({".csv"}, _open_images),
-    "deeplabcut": ({".csv"}, _deeplabcut),
-    "landmarks_csv": ({".csv"}, _landmarks_csv),
-}
+LABELME = Sign((".json",), _labelme, counted=".json")
+LABEL_STUDIO = Sign((".json",), _label_studio)
+COCO = Sign((".json",), _coco)
+VOC = Sign((".xml",), _voc, named=".xml")
+CVAT = Sign((".xml",), _cvat, counted=".xml")
+YOLO = Sign((".txt",), _yolo, named=".txt")
+PTS = Sign((".pts",), _pts, named=".pts")
+IMAGEFOLDER = Sign((".jsonl", ".csv"), _imagefolder)
+OPEN_IMAGES = Sign((".csv",), _open_images)
+LANDMARKS_CSV = Sign((".csv",), _landmarks_csv)

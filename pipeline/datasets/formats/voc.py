@@ -17,6 +17,7 @@ from defusedxml.ElementTree import parse
 from pipeline.core.errors import InputError
 from pipeline.core.lines import read_rows
 from pipeline.core.sample import Object
+from pipeline.datasets.formats import signs
 from pipeline.datasets.formats.format import Format, NoOptions
 from pipeline.datasets.formats.image_index import ImageIndex, one_form
 from pipeline.datasets.formats.reading import (
@@ -279,4 +280,5 @@ FORMAT = Format(
     recognize=recognize,
     rank=40,  # a root element that other XML does not have
     write=WRITER,
+    sign=signs.VOC,
 )

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import InputError, shown
 from pipeline.core.lines import read_rows
+from pipeline.datasets.formats import signs
 from pipeline.datasets.formats.format import Format, NoOptions
 from pipeline.datasets.formats.image_index import ImageIndex, one_form
 from pipeline.datasets.formats.keys import one_key_each
@@ -209,4 +210,5 @@ FORMAT = Format(
     recognize=recognize,
     rank=50,  # text files and a list of names may also be notes beside other labels
     write=WRITER,
+    sign=signs.YOLO,
 )

@@ -182,6 +182,12 @@ def test_folders_are_no_classes_where_names_contradict_each_other(tmp_path: Path
     assert detect_format(make(tmp_path, files))[0] == "yolo"
 
 
+def test_the_label_of_an_image_that_is_called_like_a_list_of_names_is_no_list(tmp_path: Path) -> None:
+    files = {"images/classes.jpg": P, "labels/classes.txt": LINE, YAML: COWS}
+    (found,) = read_yolo(make(tmp_path, files)).candidates
+    assert len(found.objects) == 1
+
+
 def test_names_that_stand_twice_or_are_a_tool_s_own_are_no_contradiction(tmp_path: Path) -> None:
     names = {"classes.txt": "cow\n", "obj.names": "cow\r\n\r\n", "predefined_classes.txt": "dog\nperson\n"}
     assert read_yolo(make(tmp_path, {"a.jpg": P, "a.txt": LINE, **names})).labels == ["cow"]

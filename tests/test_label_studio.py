@@ -472,6 +472,7 @@ def test_an_answer_with_a_new_class_is_refused_alone(server):
 
 def test_what_is_next_names_the_layers_that_are_there(server, capsys):
     send()
+    server[0].annotate(1, [])
     Path("params.yaml").write_text(Path("params.yaml").read_text().replace("labels: x", "labels: x, layers: [round0]"))
     fetch()
     assert "next: `layers: [round0, round1]` under datasets.herd" in capsys.readouterr().out

@@ -315,7 +315,7 @@ def test_words_for_people(
         main(["predict", image, missing, "--run", "localize"])
     said, error = capsys.readouterr()
     assert stopped.value.code == 1
-    assert said.startswith(f"{image}: 1 objects\n  ")
+    assert said.startswith(f"{image}: 1 object\n  ")
     assert error.startswith(f"error: {missing}: ")
 
 

@@ -9,6 +9,7 @@ from pipeline.core.files import read_text
 from pipeline.core.yaml_text import yaml_value
 from pipeline.datasets.formats import darknet
 from pipeline.datasets.formats.keys import brief, class_list, class_names, id_text
+from pipeline.datasets.formats.reading import IMAGE_SUFFIXES
 from pipeline.datasets.formats.yaml_splits import YamlSplits, unlike, yaml_splits
 from pipeline.datasets.formats.yolo_lines import Points, points_of
 
@@ -56,6 +57,8 @@ def found_names(path: Path, labels: Path) -> Names | None:
     lists = [file for root in roots for name in NAME_LISTS if (file := root / name).is_file() and file not in told]
     # labelImg puts its own twenty classes into predefined_classes.txt, whatever the set has
     lists = [file for file in lists if file.name != NAME_LISTS[-1]] or ([] if yaml or told else lists)
+    if yaml or told:
+        lists = [file for file in lists if not _is_of_an_image(file, path)]
     found = [*yaml.values(), *told.values(), *(Names(file, class_list(file)) for file in lists)]
     for other in found[1:]:
         _refuse_other_classes(found[0], other)
@@ -66,6 +69,11 @@ def found_names(path: Path, labels: Path) -> Names | None:
     if names and told and not (names.splits and names.splits.entries):
         names.darknet_data = next(iter(told.values())).darknet_data
     return names
+
+
+def _is_of_an_image(file: Path, path: Path) -> bool:
+    """Whether an image in `path` is called like it: its boxes are in there."""
+    return any(found.suffix.lower() in IMAGE_SUFFIXES for found in path.rglob(f"{file.stem}.*"))
 
 
 def _refuse_other_classes(first: Names, other: Names) -> None:

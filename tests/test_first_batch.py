@@ -17,7 +17,7 @@ from pipeline.core.sample import Landmark, Object, Sample
 from pipeline.core.spec import ModelSpec
 from pipeline.evaluation import batch
 from pipeline.evaluation.batch import batch_sheet
-from pipeline.training import loop
+from pipeline.training import loop, shown
 from pipeline.training.loading import ImageDataset, train_loader
 from pipeline.training.params import AnyRun, RunParams
 from pipeline.training.report import SHOWN, write_first_batch
@@ -95,7 +95,7 @@ def test_the_batch_is_the_one_that_the_loop_trains_on(
     t: Any = SimpleNamespace(
         fabric=fabric, run=run, phase=phase, whole=whole, learner=lambda images: images, class_weights={}
     )
-    loader = train_loader(varied, run.train.batch_size, 0, run.train.seed, *loop.mosaics(run))
+    loader = train_loader(varied, run.train.batch_size, 0, run.train.seed, *shown.mosaics(run))
     with pytest.raises(StopError):
         loop.learn_an_epoch(t, loader, 0, None)
     images, target = taken[0]

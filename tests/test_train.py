@@ -45,7 +45,7 @@ from pipeline.models.losses import label_weights
 from pipeline.models.nets import build, load_model
 from pipeline.runtimes.answers import predict_samples
 from pipeline.runtimes.targets import open_runtime
-from pipeline.training import devices, loop
+from pipeline.training import devices, loop, mixing
 from pipeline.training.cost import Busy, time_left, timing
 from pipeline.training.devices import launch
 from pipeline.training.loading import ImageDataset, eval_loader, plain_loader
@@ -768,7 +768,7 @@ def shown_epochs(root: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) ->
     report's rows.
     """
     shown: list[tuple[int, bool]] = []
-    epoch_of, draw = loop.learn_an_epoch, loop.shrunk
+    epoch_of, draw = loop.learn_an_epoch, mixing.shrunk
 
     def learn_an_epoch(t: loop.Training, loader: Any, epoch: int, bar: Any) -> Any:
         def shrunk(*given: Any) -> Any:
@@ -777,7 +777,7 @@ def shown_epochs(root: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) ->
 
         shown.append((epoch, False))
         with monkeypatch.context() as learning:  # after training the first batch is made once more, for its picture
-            learning.setattr(loop, "shrunk", shrunk)
+            learning.setattr("pipeline.training.shown.shrunk", shrunk)
             return epoch_of(t, loader, epoch, bar)
 
     monkeypatch.setattr(loop, "learn_an_epoch", learn_an_epoch)

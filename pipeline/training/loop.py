@@ -27,7 +27,6 @@ from pipeline.training.checkpoint import LAST, NETS, read_checkpoint, write_chec
 from pipeline.training.cost import Busy, time_left
 from pipeline.training.devices import circumstances, share_norms, sum_of_all, to_device
 from pipeline.training.loading import Loaders
-from pipeline.training.mixing import mixed, shrunk
 from pipeline.training.optimization import (
     Phase,
     WholeNet,
@@ -40,9 +39,10 @@ from pipeline.training.optimization import (
     train_mode,
     validation_interval,
 )
-from pipeline.training.params import DetectRun, LocalizeRun, RunParams
+from pipeline.training.params import RunParams
 from pipeline.training.progress import SoFar, independent
 from pipeline.training.quick import join_frozen_norms, learning_norms, measure_norms, quicken
+from pipeline.training.shown import as_seen, step_seed
 from pipeline.training.validation import validate
 
 CLIP_NORM = 10.0  # of the gradients
@@ -193,7 +193,7 @@ def learn_an_epoch(t: Training, loader: DataLoader[Any], epoch: int, bar: Any) -
     for step, batch in enumerate(loader, epoch * len(loader)):
         images, target, items = to_device(t.fabric, batch)
         recent = [*recent, images][-math.ceil(MEASURED / run.train.batch_size) :]
-        seed = _step_seed(run, t.phase.first, step)
+        seed = step_seed(run, t.phase.first, step)
         torch.manual_seed(derived_seed(seed, t.fabric.global_rank))  # for dropout
         if not t.phase.frozen:
             images, target = as_seen(images, target, run, t.whole.labels, t.phase.first, step, left)
@@ -211,34 +211,6 @@ def learn_an_epoch(t: Training, loader: DataLoader[Any], epoch: int, bar: Any) -
     of_all = sum_of_all(t.fabric, torch.stack(losses)) / t.fabric.world_size
     counts = sum_of_all(t.fabric, torch.tensor(seen))
     return float(of_all @ counts / counts.sum()), recent
-
-
-def mosaics(run: RunParams) -> tuple[float, int]:
-    """The share of images that are shown in a mosaic, and before which epoch after the frozen ones; only a detector
-    has any.
-    """
-    if not isinstance(run, DetectRun):
-        return 0.0, 0
-    return run.train.online.mosaic, run.train.epochs - run.train.online.quiet_epochs
-
-
-def as_seen(
-    images: Tensor, target: dict[str, Tensor], run: RunParams, labels: int, first: int, step: int, left: int
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The batch [N, S, S, 3] of `step` in the part that begins with epoch `first`, as the net takes it: `mixed` of
-    a classifier of so many `labels`, `shrunk` of a detector, but for its quiet epochs: so many are `left`.
-    """
-    seed = _step_seed(run, first, step)
-    if isinstance(run, LocalizeRun) or left <= run.train.online.quiet_epochs:
-        return images, target
-    if isinstance(run, DetectRun):
-        return shrunk(images, target, run, seed)
-    return mixed(images, target, run, labels, seed)
-
-
-def _step_seed(run: RunParams, first: int, step: int) -> int:
-    """Of the step, not of what was drawn before: a resumed run goes on as an unbroken one."""
-    return derived_seed(run.train.seed, "step", first, step)
 
 
 def save(t: Training, folder: Path, epoch: int, so_far: SoFar) -> None:

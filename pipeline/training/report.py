@@ -10,8 +10,8 @@ import torch
 
 from pipeline.core.files import new_file, write_text
 from pipeline.training.loading import Draw, EpochSampler, ImageDataset, TrainBatches, collated
-from pipeline.training.loop import as_seen, mosaics
 from pipeline.training.params import RunParams
+from pipeline.training.shown import as_seen, mosaics
 
 SHOWN = 16  # images
 

@@ -194,7 +194,7 @@ def _fit_phases(
 def image_loaders(run: RunParams, datasets: tuple["ImageDataset", "ImageDataset"], workers: int) -> "Loaders":
     """Those of the epochs after the frozen ones; both splits keep in memory what may be kept."""
     from pipeline.training.loading import ImageDataset, Loaders, eval_loader, keep_canvases, plain_loader, train_loader
-    from pipeline.training.loop import mosaics
+    from pipeline.training.shown import mosaics
 
     knobs = run.train
     keep_canvases(*datasets, workers)

@@ -133,7 +133,7 @@ def _imagefolder(name: str, said: str) -> bool:
 
 def _numbers(words: list[str]) -> bool:
     try:
-        return len([float(word) for word in words]) > 0
+        return bool([float(word) for word in words])
     except ValueError:
         return False
 

@@ -25,7 +25,7 @@ from PIL import Image
 from pipeline.core.image_file import open_image
 from pipeline.core.sample import read_samples
 from pipeline.core.spec import model_folder, read_spec
-from pipeline.datasets.video import ClipWriter
+from pipeline.datasets.video_write import ClipWriter
 from pipeline.inference.overlap import Stream
 from pipeline.inference.predict import predict_sources
 

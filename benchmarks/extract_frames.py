@@ -29,7 +29,8 @@ from PIL import Image
 
 from pipeline.core.memory import peak_memory
 from pipeline.datasets.formats.reading import CLIP_SUFFIXES, files_under
-from pipeline.datasets.video import ClipWriter, frames, stream
+from pipeline.datasets.video import frames, stream
+from pipeline.datasets.video_write import ClipWriter
 
 SECONDS, RATE, SIZE = 20, 25, (1920, 1080)
 

@@ -11,7 +11,7 @@ from PIL import Image
 from benchmarks import active_learning, augment, buffers, extract_frames, loading, recipe, training_memory
 from benchmarks.bare_policies import ALONE, bare, library_of
 from pipeline.augment.policies import POLICIES
-from pipeline.datasets.video import ClipWriter
+from pipeline.datasets.video_write import ClipWriter
 
 
 @pytest.mark.parametrize(

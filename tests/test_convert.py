@@ -23,7 +23,7 @@ from pipeline.datasets.convert.convert import convert
 from pipeline.datasets.convert.copying import in_threads
 from pipeline.datasets.formats import detect_format
 from pipeline.datasets.ingest.ingest import ingest
-from pipeline.datasets.video import ClipWriter
+from pipeline.datasets.video_write import ClipWriter
 from tests.label_files import make, read
 
 COWS = {

@@ -29,7 +29,8 @@ from pipeline.core.sample import Object, Sample, read_dataset, read_samples, wri
 from pipeline.core.spec import ModelSpec, read_spec, write_spec
 from pipeline.datasets.synthetic.actions import clip_name, draw_actions
 from pipeline.datasets.synthetic.params import ActionsParams
-from pipeline.datasets.video import ClipWriter, frame_rate, stream
+from pipeline.datasets.video import frame_rate, stream
+from pipeline.datasets.video_write import ClipWriter
 from pipeline.inference.predict import predict_sources, prediction_text
 from pipeline.models.nets import build
 from pipeline.runtimes.answers import predict_image

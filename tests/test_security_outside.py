@@ -16,7 +16,7 @@ from pipeline.core.boundary import unforeseen
 from pipeline.core.files import new_folder, unfinished, write_text
 from pipeline.core.sole import only
 from pipeline.datasets.formats.reading import DRAWINGS
-from pipeline.datasets.video import ClipWriter
+from pipeline.datasets.video_write import ClipWriter
 from pipeline.inference.drawings import DrawingFolder
 
 

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from pipeline.datasets import video
-from pipeline.datasets.video import ClipError, ClipWriter, frame_rate, frames, stream
+from pipeline.datasets.video import ClipError, frame_rate, frames, stream
+from pipeline.datasets.video_write import ClipWriter
 
 LEVELS = 30  # a frame's grey level says which one it is: 5 levels a frame
 
@@ -170,6 +171,15 @@ def encoded(path, count, codec="libx264", options=None, size=(64, 48)):
     return path
 
 
+@pytest.mark.parametrize("width", [16, 48, 50, 52, 54, 56, 58, 62, 322, 320])
+def test_pixels_are_those_of_pyav_at_any_width(tmp_path, width):
+    made = encoded(tmp_path / "c.mp4", 3, "mpeg4", size=(width, 34))
+    with av.open(str(made)) as container:
+        expected = [frame.to_image().tobytes() for frame in container.decode(video=0)]
+    assert [image.tobytes() for image in stream(made)] == expected
+    assert [image.convert("RGBA").getextrema()[3] for image in stream(made)] == [(255, 255)] * 3
+
+
 def looked_at(monkeypatch):
     """Counts the frames that are decoded where the whole clip is."""
     decoded, whole = [], video._decode
@@ -183,10 +193,10 @@ def looked_at(monkeypatch):
     return decoded
 
 
-def as_the_whole_clip_has_them(monkeypatch, path, count, among=None):
+def as_the_whole_clip_has_them(monkeypatch, path, count, among=None, notes=None):
     with monkeypatch.context() as patch:
         patch.setattr(video, "frames_by_keyframes", lambda *_: None)
-        return [(place, time, image.tobytes()) for place, time, image in frames(path, count, among)]
+        return [(place, time, image.tobytes()) for place, time, image in frames(path, count, among, notes)]
 
 
 @pytest.mark.parametrize(
@@ -213,13 +223,13 @@ def test_frames_by_keyframes_are_those_of_the_whole_clip(tmp_path, monkeypatch, 
     assert decoded == []
 
 
-def short_of_a_frame(path):
-    """As some of UCF101: an MPEG-4 packet that says there is no new frame, which the index counts as one."""
+def short_of_a_frame(path, short=(27,)):
+    """As some of UCF101: MPEG-4 packets that say there is no new frame, which the index counts as one each."""
     source = encoded(path.with_name("whole.avi"), 40, "mpeg4", {"g": "12"})
     with av.open(str(source)) as given, av.open(str(path), "w") as container:
         made = container.add_stream_from_template(given.streams.video[0])
         for i, packet in enumerate(packet for packet in given.demux(video=0) if packet.size):
-            out = av.Packet(not_coded(bytes(packet))) if i == 27 else packet
+            out = av.Packet(not_coded(bytes(packet))) if i in short else packet
             out.pts, out.dts, out.time_base, out.stream = packet.pts, packet.dts, packet.time_base, made
             container.mux(out)
     return path
@@ -246,7 +256,21 @@ def damaged(path):
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize(("spoil", "count"), [(short_of_a_frame, 3), (short_of_a_frame, 39), (cut, 3), (damaged, 40)])
+@pytest.mark.parametrize(("short", "parts"), [((27,), True), ((39,), True), ((3, 13, 27), False)])
+@pytest.mark.parametrize("count", [1, 3, 40])
+def test_packets_without_a_frame_are_told_by_decoding_what_lies_around_them(tmp_path, monkeypatch, short, parts, count):
+    path = short_of_a_frame(tmp_path / "c.avi", short)
+    whole, told = [], []
+    expected = as_the_whole_clip_has_them(monkeypatch, path, count, notes=whole)
+    decoded = looked_at(monkeypatch)
+    assert [(place, time, image.tobytes()) for place, time, image in frames(path, count, notes=told)] == expected
+    assert (decoded == []) == parts, "where most parts have such a packet, all are decoded"
+    with av.open(str(path)) as container:
+        decode = sum(1 for _ in container.decode(video=0))
+    assert told == whole == ([f"{decode} of 40 declared frames decode"] if decode < 40 else [])
+
+
+@pytest.mark.parametrize(("spoil", "count"), [(cut, 3), (damaged, 40)])
 def test_a_clip_that_is_not_as_it_tells_is_decoded_in_whole(tmp_path, monkeypatch, spoil, count):
     path = tmp_path / "c.avi"
     spoil(path)
@@ -254,7 +278,6 @@ def test_a_clip_that_is_not_as_it_tells_is_decoded_in_whole(tmp_path, monkeypatc
     decoded = looked_at(monkeypatch)
     assert [(place, time, image.tobytes()) for place, time, image in frames(path, count)] == expected
     assert decoded
-    assert spoil is not short_of_a_frame or len(decoded) == 39
 
 
 def test_a_clip_that_is_too_large_to_keep_is_decoded_twice(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ from av.video.stream import VideoStream
 # each packet of these is a frame, and nothing before a keyframe is needed for what is shown after it
 CODECS = ("h264", "hevc", "mpeg4", "mjpeg")
 NOT_CODED = 16  # bytes: a packet of MPEG-4 that is as small may say that there is no new frame
+MOST_DOUBTFUL = 1 / 3  # of the parts between keyframes; with more of them all are decoded
 
 
 def frames_by_keyframes(
@@ -19,32 +20,57 @@ def frames_by_keyframes(
     """The frames that `wanted` chooses of their number, by place in the order of timestamps, and each with its place.
 
     None where the container does not tell which frames there are: it does if it declares as many as it has packets,
-    each a frame, whole, and with a timestamp of its own. What it tells is held to what decodes: NotAsToldError at the
-    first frame that is another one or is damaged.
+    each whole and with a timestamp of its own. Of those that may hold no frame, what lies around them is decoded. What
+    it tells is held to what decodes: NotAsToldError at the first frame that is another one or is damaged.
     """
     name = stream.codec_context.name
     if name not in CODECS:
         return None
     times: list[int] = []
     keys: list[int] = []
+    doubtful: list[int] = []
     for packet in container.demux(stream):
-        if not packet.size:
+        size, pts = packet.size, packet.pts
+        if not size:
             continue
-        whole = not (packet.is_corrupt or packet.is_discard or (name == "mpeg4" and packet.size <= NOT_CODED))
-        if not whole or packet.pts is None:
+        if packet.is_corrupt or packet.is_discard or pts is None:
             return None
-        times.append(packet.pts)
+        times.append(pts)
         if packet.is_keyframe:
-            keys.append(packet.pts)
+            keys.append(pts)
+        elif size <= NOT_CODED and name == "mpeg4":
+            doubtful.append(pts)
     times.sort()
     keys.sort()
     if keys[:1] != times[:1] or len(set(times)) != len(times) or len(times) != stream.frames:
         return None
+    if doubtful:
+        parts = sorted({bisect_right(keys, time) - 1 for time in doubtful})
+        if len(parts) > MOST_DOUBTFUL * len(keys):
+            return None
+        for part in parts:
+            times = _decoding(container, stream, times, *keys[part : part + 2])
     return _sought(container, stream, wanted(len(times)), times, keys)
 
 
 class NotAsToldError(Exception):
     """What decodes is not what the container tells."""
+
+
+def _decoding(
+    container: InputContainer, stream: VideoStream, times: list[int], key: int, end: int | None = None
+) -> list[int]:
+    """The `times` without those from `key` to before the next keyframe, `end`, at which no frame decodes."""
+    decode: set[int] = set()
+    container.seek(key, stream=stream)
+    stream.codec_context.skip_frame = "DEFAULT"
+    for frame in container.decode(stream):
+        if frame.pts is None or frame.is_corrupt:
+            raise NotAsToldError
+        if end is not None and frame.pts >= end:
+            break
+        decode.add(frame.pts)
+    return [time for time in times if time < key or (end is not None and time >= end) or time in decode]
 
 
 def _sought(

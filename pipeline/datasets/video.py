@@ -1,9 +1,8 @@
 """A clip as evenly spaced images, by PyAV."""
 
-import errno
 import re
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,9 +13,7 @@ from av.video.stream import VideoStream
 from PIL import Image
 
 from pipeline.core.boundary import of_the_machine
-from pipeline.core.files import unfinished
 from pipeline.core.image_file import MOST_PIXELS
-from pipeline.core.sole import unlink_planted
 from pipeline.datasets.keyframes import NotAsToldError, frames_by_keyframes
 
 ROOM = 64 << 20  # bytes of a clip's frames that are kept, so that it is decoded once
@@ -40,6 +37,7 @@ def frames(
     taken all the same. Raises ClipError.
 
     >>> from tempfile import TemporaryDirectory
+    >>> from pipeline.datasets.video_write import ClipWriter
     >>> with TemporaryDirectory() as folder:
     ...     writer = ClipWriter(Path(folder, "clip.mp4"), Fraction(10))
     ...     for _ in range(8):
@@ -49,7 +47,7 @@ def frames(
     [(2, (64, 48)), (6, (64, 48))]
     """
     try:
-        sought = _sought(path, count, among)
+        sought = _sought(path, count, among, notes)
     except (ClipError, NotAsToldError):
         sought = None
     if sought is not None:
@@ -83,6 +81,7 @@ def stream(path: Path | str) -> Iterator[Image.Image]:
     """All frames of a clip as RGB images, upright, in the order in which they decode. Raises ClipError.
 
     >>> from tempfile import TemporaryDirectory
+    >>> from pipeline.datasets.video_write import ClipWriter
     >>> with TemporaryDirectory() as folder:
     ...     writer = ClipWriter(Path(folder, "clip.mp4"), Fraction(10))
     ...     for _ in range(3):
@@ -100,6 +99,7 @@ def frame_rate(path: Path | str) -> Fraction:
     """Frames in a second, on average; 25 where the clip does not say. Raises ClipError.
 
     >>> from tempfile import TemporaryDirectory
+    >>> from pipeline.datasets.video_write import ClipWriter
     >>> with TemporaryDirectory() as folder:
     ...     writer = ClipWriter(Path(folder, "clip.mp4"), Fraction(10))
     ...     for _ in range(3):
@@ -129,50 +129,6 @@ def camera(number: int) -> Iterator[Image.Image]:
         device.release()
 
 
-class ClipWriter:
-    """An MP4 file of `rate` images a second, H.264 where this machine's FFmpeg has an encoder for it; the first
-    image gives the size. It is under a hidden name beside `path` until `close` moves it there: a clip without an end
-    has no index, and does not play. `discard` removes it. Each method but that may raise OSError.
-    """
-
-    def __init__(self, path: Path, rate: Fraction) -> None:
-        self._path, self._unfinished = path, unfinished(path)
-        codec = next(c for c in ("libx264", "libopenh264", "mpeg4") if c in av.codecs_available)
-        unlink_planted(self._unfinished)
-        with _encoding():
-            self._container = av.open(_url(self._unfinished), "w", format="mp4")
-            # with x264's own choice, "medium", encoding takes more than twice the time, for a file of the same size
-            self._stream = self._container.add_stream(codec, rate=rate, options={"preset": "veryfast"})
-        self._sized = False
-
-    def add(self, image: Image.Image) -> None:
-        if not self._sized:  # its sides are even, as the format wants them
-            self._stream.width, self._stream.height = (max(2, side // 2 * 2) for side in image.size)
-            self._stream.pix_fmt = "yuv420p"
-            self._sized = True
-        size = (self._stream.width, self._stream.height)
-        with _encoding():
-            frame = av.VideoFrame.from_image(image if image.size == size else image.resize(size))
-            self._container.mux(self._stream.encode(frame))
-
-    def close(self) -> None:
-        try:
-            with _encoding():
-                if self._sized:
-                    self._container.mux(self._stream.encode(None))
-                self._container.close()
-            self._unfinished.replace(self._path)
-        except BaseException:
-            self.discard()
-            raise
-
-    def discard(self) -> None:
-        # what is thrown away may be cut: its end need not be written
-        with suppress(av.FFmpegError, OSError):
-            self._container.close()
-        self._unfinished.unlink(missing_ok=True)
-
-
 def _url(path: Path | str) -> str:
     """As FFmpeg takes it: it would read a path with a colon, as of a folder camera:1, as an address. Raises ClipError
     for what is there and no file, as a pipe that nobody writes into: FFmpeg would wait for it.
@@ -180,17 +136,6 @@ def _url(path: Path | str) -> str:
     if Path(path).exists() and not Path(path).is_file():
         raise ClipError("no regular file")
     return f"file:{path}"
-
-
-@contextmanager
-def _encoding() -> Iterator[None]:
-    """Raises OSError for every error of FFmpeg; some of them are not."""
-    try:
-        yield
-    except av.FFmpegError as error:
-        if isinstance(error, OSError):
-            raise
-        raise OSError(error.errno or errno.EIO, error.strerror or str(error)) from None
 
 
 @contextmanager
@@ -214,22 +159,31 @@ def _middles(open_to: Sequence[int], count: int) -> list[int]:
 
 
 def _sought(
-    path: Path | str, count: int, among: Collection[int] | None
+    path: Path | str, count: int, among: Collection[int] | None, notes: list[str] | None
 ) -> list[tuple[int, float | None, Image.Image]] | None:
     """What `frames` gives, by keyframes; None where the whole clip has to be decoded. Raises NotAsToldError too."""
 
-    def wanted(length: int) -> list[int]:
-        if among is None:
-            return _middles(range(length), count)
-        # a place behind the end, or none at all, is for those to tell who know all frames
-        return _middles(sorted(among), count) if among and max(among) < length and min(among) >= 0 else []
-
-    to_rgb = VideoReformatter()
+    to_rgb, faults = VideoReformatter(), list[str]()
     with _decoding(), av.open(_url(path)) as container:
-        stream = _video(container)
-        found = frames_by_keyframes(container, stream, wanted)
-        aspect = Fraction(stream.sample_aspect_ratio or 1)
-        return [(p, frame.time, _upright(frame, aspect, to_rgb)) for p, frame in found or ()] or None
+        video = _video(container)
+
+        def wanted(length: int) -> list[int]:
+            if length < WHOLE * video.frames:
+                return []
+            faults.extend(_fewer(length, video.frames))
+            if among is None:
+                return _middles(range(length), count)
+            # a place behind the end, or none at all, is for those to tell who know all frames
+            return _middles(sorted(among), count) if among and max(among) < length and min(among) >= 0 else []
+
+        found = frames_by_keyframes(container, video, wanted)
+        aspect = Fraction(video.sample_aspect_ratio or 1)
+        taken: list[tuple[int, float | None, Image.Image]] = []
+        for place, frame in found or ():
+            taken.append((place, frame.time, _upright(frame, aspect, to_rgb)))
+    if taken and notes is not None:
+        notes += faults
+    return taken or None
 
 
 def _decoded_times(path: Path | str, kept: list[tuple[av.VideoFrame, Fraction]]) -> tuple[list[int | None], list[str]]:
@@ -255,9 +209,7 @@ def _decoded_times(path: Path | str, kept: list[tuple[av.VideoFrame, Fraction]])
         )
     if not times or len(times) < WHOLE * declared:
         raise ClipError(f"{len(times)} of {declared or 'its'} frames decode")
-    faults = []
-    if len(times) < declared:
-        faults.append(f"{len(times)} of {declared} declared frames decode")
+    faults = _fewer(len(times), declared)
     if not declared and seconds and rate:  # Matroska and WebM say how long they are, and no number
         expected = round((int(seconds[1]) * 3600 + int(seconds[2]) * 60 + float(seconds[3])) * rate)
         if len(times) < WHOLE * expected:
@@ -265,6 +217,10 @@ def _decoded_times(path: Path | str, kept: list[tuple[av.VideoFrame, Fraction]])
     if damaged:
         faults.append(f"{damaged} of {len(times)} frames decode with damage")
     return times, faults
+
+
+def _fewer(decode: int, declared: int) -> list[str]:
+    return [f"{decode} of {declared} declared frames decode"] if decode < declared else []
 
 
 def _decode(path: Path | str) -> Iterator[tuple[av.VideoFrame, Fraction]]:
@@ -287,12 +243,15 @@ def _video(container: InputContainer) -> VideoStream:
 
 
 def _upright(frame: av.VideoFrame, aspect: Fraction, to_rgb: VideoReformatter) -> Image.Image:
-    width = max(1, round(frame.width * aspect))
+    width = frame.width if aspect == 1 else max(1, round(frame.width * aspect))
     if width * frame.height > MOST_PIXELS:
         raise ClipError(f"{width} x {frame.height} pixels; expected at most {MOST_PIXELS}")
+    # four bytes a pixel, as Pillow keeps them, are copied in half the time; of other widths FFmpeg leaves out the last
+    made, raw = ("rgba", "RGBX") if width % 16 == 0 else ("rgb24", "RGB")
+    image = Image.new("RGB", (width, frame.height), None)
     with _decoding():
         # one for all frames: to make it takes as long as a frame's conversion does, and more
-        plane = to_rgb.reformat(frame, width, frame.height, "rgb24", threads=1).planes[0]
-        image = Image.frombytes("RGB", (width, frame.height), memoryview(plane), "raw", "RGB", plane.line_size, 1)
+        plane = to_rgb.reformat(frame, width, frame.height, made, threads=1).planes[0]
+        image.frombytes(memoryview(plane), "raw", raw, plane.line_size, 1)
         turns = round(frame.rotation / 90) % 4  # counter-clockwise, as Pillow turns
     return image.rotate(90 * turns, expand=True) if turns else image

@@ -30,7 +30,7 @@ from pipeline.runtimes.targets import TORCH, open_runtime
 from pipeline.viz.sheets import draw
 
 if TYPE_CHECKING:
-    from pipeline.datasets.video import ClipWriter
+    from pipeline.datasets.video_write import ClipWriter
 
 CAMERA = "camera"  # or camera:1, the second one
 NAMED = 5  # bad files that an error lists
@@ -273,7 +273,7 @@ class _Drawings:
                     drawn.save(place, "PNG")
                 return given
             if self._clip is None:
-                from pipeline.datasets.video import ClipWriter
+                from pipeline.datasets.video_write import ClipWriter
 
                 path = self.folder.free(Path(shot.clip.replace(":", "-")).stem, ".mp4")
                 self._clip = shot.clip, ClipWriter(path, shot.rate)

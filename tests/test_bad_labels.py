@@ -5,6 +5,7 @@ good is kept, and the source stays as it was. Whole files that are broken, or ma
 import json
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from test_ingest import ledger, params, run
 
 from pipeline.config.params import parse_yaml
 from pipeline.core.errors import InputError
+from pipeline.core.sample import Landmark, Object
 from pipeline.datasets.formats import FORMATS
 from pipeline.datasets.formats.reading import Problem
+from pipeline.datasets.ingest.checks import check_objects
 
 NAN, GOOD = math.nan, 24
 X0, Y0, X1, Y1 = BOX
@@ -29,6 +32,8 @@ FAULTS: dict[str, tuple[Row, str, str]] = {
     "no area": (Row("no area.jpg", boxes=[(X0, Y0, X0, Y1)]), "box_zero_area", DROPPED),
     "outside": (Row("outside.jpg", boxes=[(70.0, Y0, 90.0, Y1)]), "box_outside", DROPPED),
     "spill": (Row("spill.jpg", boxes=[(-9.0, Y0, X1, Y1)]), "box_clipped", "clipped"),
+    "beyond": (Row("beyond.jpg", boxes=[(X0, Y0, 1e30, Y1)]), "box_beyond", DROPPED),
+    "infinite": (Row("infinite.jpg", boxes=[(X0, Y0, math.inf, Y1)]), "box_not_finite", DROPPED),
     "twice": (Row("twice.jpg", boxes=[BOX, BOX]), "box_duplicate", DROPPED),
     "no class": (Row("no class.jpg", label=""), "unknown_class", DROPPED),
     "orphan": (Row("gone.jpg"), "missing_file", REFUSED),
@@ -36,10 +41,11 @@ FAULTS: dict[str, tuple[Row, str, str]] = {
 }
 # where a format sees it itself, or means another thing by it
 OTHERWISE: dict[tuple[str, str], tuple[str, str] | None] = {
-    ("cvat", "nan"): ("bad_box", DROPPED),
-    ("labelme", "nan"): ("bad_box", DROPPED),
-    ("label_studio", "nan"): ("bad_box", DROPPED),
-    ("open_images", "nan"): ("bad_box", DROPPED),
+    **{
+        (form, kind): ("bad_box", DROPPED)
+        for form in ("cvat", "labelme", "label_studio", "open_images")
+        for kind in ("nan", "infinite")
+    },
     ("labelme", "reversed"): None,  # two opposite corners, in any order
     ("label_studio", "reversed"): None,  # drawn from the lower right
     ("yolo", "orphan"): ("no_image", REFUSED),
@@ -48,6 +54,7 @@ OTHERWISE: dict[tuple[str, str], tuple[str, str] | None] = {
 OF_POINTS: dict[str, tuple[Row, str, str]] = {
     "nan": (Row("nan.jpg", boxes=[(NAN, Y0, X1, Y1)]), "landmark_not_finite", "hidden"),
     "outside": (Row("outside.jpg", boxes=[(X0, Y0, 90.0, Y1)]), "landmark_outside", "hidden"),
+    "beyond": (Row("beyond.jpg", boxes=[(X0, Y0, 1e30, Y1)]), "landmark_outside", "hidden"),
     "unset": (Row("unset.jpg", boxes=[(0.0, 0.0, X1, Y1)]), "landmark_unset", "hidden"),
     "one spot": (Row("one spot.jpg", boxes=[(X0, Y0, X0, Y0)]), "box_zero_area", DROPPED),
     "orphan": (Row("gone.jpg"), "missing_file", REFUSED),
@@ -90,6 +97,69 @@ def test_broken_labels_are_rows_and_good_ones_stay(tmp_path: Path, form: str) ->
     whole += [row.name.removesuffix(".jpg") for row, expected in faults if expected is None and row.name != "gone.jpg"]
     boxes = {i: [o.box for o in s.objects] for i, s in samples.items()}
     assert {i: boxes[i] for i in whole} == {i: [pytest.approx((0.1, 0.1, 0.5, 0.5))] for i in whole}
+
+
+@pytest.mark.parametrize(
+    ("box", "found"),
+    [
+        ((0.0, 0.0, 1e30, 0.5), "width 6e+31 px, 1e+30 times the image's 60; no image is so large"),
+        ((0.0, 0.0, 0.5, 1e308), "height inf px, 1e+308 times the image's 40; no image is so large"),
+        ((0.0, -1e9, 0.5, 1e9), "y -4e+10 px, -1e+09 times the image's 40; no image is so large"),
+        ((5e5, 0.0, 0.5, 1.0), "x 3e+07 px, 500000 times the image's 60; no image is so large"),
+    ],
+)
+def test_numbers_that_no_image_has_are_said(box: tuple[float, float, float, float], found: str) -> None:
+    kept, rows, _ = check_objects("a.jpg", [Object("cow", box)], ["object 1"], (60, 40))
+    assert (kept, [(p.rule, p.found, p.done) for p in rows]) == ([], [("box_beyond", found, "dropped")])
+
+
+def test_a_landmark_that_is_far_outside_is_said_in_few_digits() -> None:
+    thing = Object("cow", (0.0, 0.0, 1.0, 1.0), [Landmark(1e300, 0.5), Landmark(2.0, 0.5)])
+    _, rows, _ = check_objects("a.jpg", [thing], ["object 1"], (60, 40))
+    assert [p.found for p in rows] == ["landmark 0: 6e+301, 20.0 px", "landmark 1: 120.0, 20.0 px"]
+
+
+NUMBER = re.compile(r"(?<!version>)(?<![\w.-])\d+\.\d+(?![\w.])")  # of a box or landmark
+
+
+def with_numbers(form: str, rows: list[Row], change: Callable[[str], str]) -> dict[str, Any]:
+    """The files of a set, each number of a box or landmark changed; in JSON it becomes text."""
+    files = SETS[form](rows)
+    name = label_file(files)
+    text = files[name] if isinstance(files[name], str) else json.dumps(files[name])
+    quote = '"' if text.startswith(("{", "[")) else ""
+    return files | {name: NUMBER.sub(lambda found: f"{quote}{change(found[0])}{quote}", text)}
+
+
+@pytest.mark.parametrize("form", SETS)
+@pytest.mark.parametrize("change", ["{}", "+{}", " {}"])
+def test_a_number_may_be_text(tmp_path: Path, form: str, change: str) -> None:
+    root, rows = tmp_path / "herd", [Row("0.jpg", boxes=[(6.5, 4.5, 36.5, 24.5)])]
+    drawn(root, ["0.jpg"])
+    found = []
+    for said in ("{}", change):
+        write_files(root, with_numbers(form, rows, said.format))
+        reading = FORMATS[form].read(root, root, FORMATS[form].Options())
+        assert [p for p in reading.problems if p.done != "noted"] == []
+        found.append([(o.box, o.landmarks) for c in reading.candidates for o in c.objects])
+    assert len(found[0]) == 1
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("form", SETS)
+@pytest.mark.parametrize("said", ["1_0", "0x1", "\N{ARABIC-INDIC DIGIT ONE}", "\N{FULLWIDTH DIGIT ONE}", "true", "1e"])
+def test_what_python_alone_takes_for_a_number_is_none(tmp_path: Path, form: str, said: str) -> None:
+    root = tmp_path / "herd"
+    drawn(root, ["0.jpg"])
+    write_files(root, with_numbers(form, [Row("0.jpg")], lambda _: said))
+    if form == "pts":
+        with pytest.raises(InputError, match=r"none of 1 \.pts files can be read; first 0\.pts: point 1: "):
+            FORMATS[form].read(root, root, FORMATS[form].Options())
+        return
+    reading = FORMATS[form].read(root, root, FORMATS[form].Options())
+    told = [p for p in reading.problems if p.done != "noted"]
+    assert [p.rule for p in told] == ["bad_row" if form in POINTS else "bad_line" if form == "yolo" else "bad_box"]
+    assert [o for c in reading.candidates for o in c.objects] == []
 
 
 LAUGHS = "".join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10}">' for i in range(1, 10))

@@ -224,12 +224,15 @@ def test_what_the_target_has_no_place_for_is_in_the_ledger(tmp_path: Path) -> No
         ("groups", "not_kept"): "groups of images: 1, the first in train/1.png",
         ("clips", "not_kept"): "clips of images: 1, the first in train/1.png",
         ("ids", "not_kept"): "ids of images: 2, the first in train/1.png",
-        ("skeleton", "not_kept"): "lines between landmarks: 0 and 1",
+        ("skeleton", "not_kept"): "lines between landmarks: head and tail",
     }
     convert(source, tmp_path / "coco", "coco")
     found = {row["key"]: row["found"] for row in ledger(tmp_path / "coco")}
     assert found.keys() == {"image_labels", "groups", "clips", "ids", "pairs"}
-    assert found["pairs"] == "left-right pairs of landmarks that their names do not say: 0 and 1"
+    assert found["pairs"] == "left-right pairs of landmarks that their names do not say: head and tail"
+    convert(source, tmp_path / "voc", "voc")  # which has no landmarks, whatever their names say
+    found = {row["key"]: row["found"] for row in ledger(tmp_path / "voc")}
+    assert found["pairs"] == "left-right pairs of landmarks: head and tail"
 
 
 def test_frames_of_clips_are_written_as_images(tmp_path: Path) -> None:

@@ -192,7 +192,21 @@ def test_coco_numbered_landmarks_and_a_skeleton_from_0(tmp_path):
         (coco(annotations=[{"bbox": [1, 2, 3]}]), [("a.jpg", "bad_box", "dropped")]),
         (coco(annotations=[{"bbox": [1, 2, 3, 10**400]}]), [("a.jpg", "bad_box", "dropped")]),
         (coco(annotations=[{"bbox": ["x", 2, 3, 4]}]), [("a.jpg", "bad_box", "dropped")]),
+        (coco(annotations=[{"bbox": [True, 2, 3, 4]}]), [("a.jpg", "bad_box", "dropped")]),
+        (coco(annotations=[{"bbox": "1234"}]), [("a.jpg", "bad_box", "dropped")]),
+        (coco(annotations=[{"bbox": {"1": 1, "2": 2, "3": 3, "4": 4}}]), [("a.jpg", "bad_box", "dropped")]),
+        *(
+            (coco(annotations=[BOX | {"iscrowd": v}]), [("a.jpg", "bad_row", "dropped")])
+            for v in (2, -1, 0.5, "yes", [1])
+        ),
         (coco(annotations=[{"keypoints": []}]), [("a.jpg", "bad_box", "dropped")]),
+        *(
+            (
+                coco(annotations=[BOX | {"keypoints": v}], categories=[{"id": 1, "name": "cow"} | POINTS]),
+                [("a.jpg", "bad_landmarks", "dropped")],
+            )
+            for v in ({}, "", 0, [True] * 9, ["1_0"] * 9)
+        ),
         (coco(annotations=[BOX | {"category_id": 9}]), [("a.jpg", "unknown_class", "dropped")]),
         (coco(annotations=[BOX | {"image_id": 9}]), [("x.json", "unknown_image", "dropped")]),
         (
@@ -239,6 +253,26 @@ def test_coco_bad_rows(tmp_path, content, expected):
 def test_coco_errors(tmp_path, files, error):
     with pytest.raises(InputError, match=error):
         read("coco", make(tmp_path, files))
+
+
+@pytest.mark.parametrize(
+    ("said", "crowd"), [(True, True), ("1", True), (1.0, True), ("true", True), (None, False), ("0", False)]
+)
+def test_coco_a_crowd_is_1_or_true(tmp_path, said, crowd):
+    content = coco(annotations=[BOX | {"iscrowd": said}])
+    reading = read("coco", make(tmp_path, {"a.jpg": (100, 50), "x.json": content}))
+    assert [o.crowd for o in reading.candidates[0].objects] == [crowd]
+    assert reading.problems == []
+
+
+def test_coco_an_odd_visibility_is_said(tmp_path):
+    row = BOX | {"keypoints": [20, 10, 0.37, 20, 10, 2.0, 20, 10, 3]}
+    content = coco(annotations=[row], categories=[{"id": 1, "name": "cow"} | POINTS])
+    reading = read("coco", make(tmp_path, {"a.jpg": (100, 50), "x.json": content}))
+    assert [p.visibility for p in reading.candidates[0].objects[0].landmarks] == [0, 2, 2]
+    (problem,) = reading.problems
+    assert (problem.file, problem.key, problem.rule, problem.done) == ("x.json", "keypoints", "odd_visibility", "noted")
+    assert problem.found.startswith("2 keypoints with a visibility as 0.37, expected 0, 1 or 2")
 
 
 def test_coco_a_picture_in_two_splits_is_held_out(tmp_path):
@@ -354,6 +388,9 @@ def test_yolo_pose(tmp_path, yaml, line, landmarks, pairs):
         ("-1 0.5 0.5 0.2 0.2", "unknown_class"),
         ("0.5 0.5 0.5 0.2 0.2", "unknown_class"),
         ("nan 0.5 0.5 0.2 0.2", "unknown_class"),
+        ("0x0 0.5 0.5 0.2 0.2", "bad_line"),
+        ("0_1 0.5 0.5 0.2 0.2", "bad_line"),
+        ("\N{ARABIC-INDIC DIGIT ONE} 0.5 0.5 0.2 0.2", "bad_line"),
     ],
 )
 def test_yolo_bad_lines(tmp_path, line, rule):

@@ -27,7 +27,7 @@ def image(name: str, *shapes: str, more: str = "") -> str:
     return f'<image id="0" name="{name}" width="100" height="50"{more}>{"".join(shapes)}</image>'
 
 
-def box(xtl: float, ytl: float, xbr: float, ybr: float, label: str = "cow", more: str = "") -> str:
+def box(xtl: Any, ytl: float, xbr: float, ybr: float, label: str = "cow", more: str = "") -> str:
     return f'<box label="{label}" occluded="0" xtl="{xtl}" ytl="{ytl}" xbr="{xbr}" ybr="{ybr}" {more}/>'
 
 
@@ -194,6 +194,10 @@ def test_tags_can_be_taken_instead_of_boxes(tmp_path: Path) -> None:
         (box(1, 2, float("nan"), 4), "bad_box"),
         (box(1, 2, 3, 4, more='rotation="x"'), "bad_box"),
         ('<points label="cow" points="1"/>', "bad_landmarks"),
+        ('<points label="cow" occluded="2" points="12,6"/>', "bad_landmarks"),
+        ('<skeleton label="cow"><points label="nose" outside="yes" points="12,6"/></skeleton>', "bad_landmarks"),
+        (box(1, 2, 3, 4, more='outside="2"'), "bad_row"),
+        (box("1_0", 2, 30, 4), "bad_box"),
         ('<skeleton label="cow"><points outside="0" points="1,2"/></skeleton>', "bad_landmarks"),
     ],
 )

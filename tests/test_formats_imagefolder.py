@@ -156,6 +156,28 @@ def test_boxes_in_a_csv_and_columns_of_other_names(tmp_path: Path) -> None:
             ("b.jpg", "bad_box", "bbox [1, 2, 3, 1000"),
         ),
         (
+            {"file_name": "b.jpg", "objects": COW | {"bbox": [[1, 2, True, 4]]}},
+            ("b.jpg", "bad_box", "bbox [1, 2, True, 4]; expected [x, y, w, h]"),
+        ),
+        ({"file_name": "b.jpg", "objects": None}, ("b.jpg", "bad_row", "neither label nor objects")),
+        ({"file_name": "b.jpg", "objects": {}}, ("b.jpg", "bad_row", "objects {}; expected a list bbox, empty where")),
+        (
+            {"file_name": "b.jpg", "objects": {"boxes": [[1, 2, 3, 4]]}},
+            ("b.jpg", "bad_row", "objects {'boxes': [[1, 2, 3, 4]]}; expected a list bbox"),
+        ),
+        ({"file_name": "b.jpg", "objects": COW | {"bbox": None}}, ("b.jpg", "bad_row", "objects {'bbox': None, ")),
+        (
+            {"file_name": "b.jpg", "objects": {"bbox": [[1, 2, 3, 4]], "iscrowd": 1}},
+            ("b.jpg", "bad_row", "objects {'bbox': [[1, 2, 3, 4]], 'iscrowd': 1}; expected a list iscrowd, empty"),
+        ),
+        *(
+            (
+                {"file_name": "b.jpg", "objects": COW | {"iscrowd": [v]}},
+                ("b.jpg", "bad_row", f"iscrowd: {v!r}, expected"),
+            )
+            for v in (2, "no", 0.5)
+        ),
+        (
             {"file_name": "b.jpg", "objects": {"bbox": [[1, 2, 3, 4]]}},
             ("b.jpg", "unknown_class", "class None; expected"),
         ),
@@ -181,13 +203,29 @@ def test_bad_rows(tmp_path: Path, row: Any, problem: tuple[str, str, str]) -> No
         ({"metadata.jsonl": "{}", "README.md": "---\nclass_label: [\n---\n"}, r"README\.md: its head: not YAML"),
         (
             {"metadata.jsonl": lines({"file_name": "a.jpg", "label": "x"}), "dataset.json": {}},
-            r"dataset\.json: not a dataset: KeyError",
+            r"dataset\.json: not a dataset: no name, labels, pairs, skeleton; expected name",
         ),
     ],
 )
 def test_errors(tmp_path: Path, files: dict[str, Any], error: str) -> None:
     with pytest.raises(InputError, match=error):
         read_folder(make(tmp_path, {"a.jpg": P, **files}))
+
+
+@pytest.mark.parametrize("objects", [[], {"bbox": []}, {"bbox": [], "categories": []}, {"bbox": [], "iscrowd": None}])
+def test_an_empty_list_says_that_nothing_is_there(tmp_path: Path, objects: Any) -> None:
+    reading = read_folder(
+        make(tmp_path, {"a.jpg": P, "metadata.jsonl": lines({"file_name": "a.jpg", "objects": objects})})
+    )
+    assert [c.objects for c in reading.candidates] == [[]]
+    assert reading.problems == []
+
+
+@pytest.mark.parametrize(("said", "crowd"), [("false", False), ("0", False), ("1", True), (None, False), (1.0, True)])
+def test_a_flag_may_be_text(tmp_path: Path, said: Any, crowd: bool) -> None:
+    row = {"file_name": "a.jpg", "objects": COW | {"iscrowd": [said]}}
+    reading = read_folder(make(tmp_path, {"a.jpg": P, "metadata.jsonl": lines(row)}))
+    assert [o.crowd for o in reading.candidates[0].objects] == [crowd]
 
 
 def test_a_class_that_is_once_a_number_and_once_a_text_is_said(tmp_path: Path) -> None:
@@ -254,6 +292,9 @@ def test_what_ingest_has_written_reads_back_as_it_was(tmp_path: Path) -> None:
         ({"label": "cat"}, "bad_row"),
         ({"objects": [{"label": "cow"}]}, "bad_row"),
         ({"objects": {"box": 1}}, "bad_row"),
+        ({"objects": {}}, "bad_row"),
+        ({"objects": ""}, "bad_row"),
+        ({"objects": [{"label": "cow", "box": [0, 0, 1, 1, 9]}]}, "bad_row"),
         ({"objects": [{"label": "cat", "box": [0, 0, 1, 1]}]}, "unknown_class"),
         ({"objects": [{"label": "cow", "box": [0, 0, 1, "1"]}]}, "bad_box"),
         ({"objects": [{"label": "cow", "box": [0, 0, 1, 1], "landmarks": [[0, 0, 2]]}]}, "bad_landmarks"),

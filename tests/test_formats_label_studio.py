@@ -229,6 +229,9 @@ def test_labels_of_their_own_go_to_the_shape_of_the_same_id(tmp_path: Path) -> N
         (box(rotation=[1]), "bad_box"),
         (region("rectanglelabels", labels=(), x=1, y=2, width=3, height=4), "unknown_class"),
         (region("rectanglelabels", labels=("a", "b"), x=1, y=2, width=3, height=4), "unknown_class"),
+        (region("rectanglelabels", labels=(3,), x=1, y=2, width=3, height=4), "unknown_class"),
+        (region("rectanglelabels", labels=("cow", None), x=1, y=2, width=3, height=4), "unknown_class"),
+        (box("1_0"), "bad_box"),
         (keypoint(None, 2, "nose"), "bad_landmarks"),  # type: ignore[arg-type]
         ("x", "bad_row"),
     ],
@@ -237,6 +240,17 @@ def test_what_is_not_read_is_a_row(tmp_path: Path, wrong: Any, rule: str) -> Non
     reading = read("label_studio", set_of(tmp_path, task(wrong, box(id="good"))))
     assert rows(reading) == [("a.jpg", rule, "dropped")]
     assert len(reading.candidates[0].objects) == 1
+
+
+@pytest.mark.parametrize("said", [[3], [None], "field", {"field": True}, [""]])
+def test_a_choice_that_is_no_text_is_a_row_where_choices_count(tmp_path: Path, said: Any) -> None:
+    odd = WIDE | {"id": "c", "type": "choices", "value": {"choices": said}}
+    reading = read("label_studio", set_of(tmp_path / "alone", task(odd)))
+    (row,) = [p for p in reading.problems if p.done == "dropped"]
+    assert (row.file, row.rule) == ("a.jpg", "bad_row")
+    assert row.found == f"choices {said!r}; expected a list of names of classes, as text"
+    assert reading.candidates == []
+    assert rows(read("label_studio", set_of(tmp_path / "boxes", task(odd, box())))) == []
 
 
 def test_a_turned_view_does_not_turn_the_boxes(tmp_path: Path) -> None:

@@ -131,6 +131,9 @@ def test_points_belong_to_the_box_of_their_group_or_the_only_one_around_them(tmp
         (point("x", 3, "nose"), "bad_landmarks"),
         (shape(label=None), "unknown_class"),
         (shape(label=" "), "unknown_class"),
+        (shape(label=""), "unknown_class"),
+        (shape(label=3), "unknown_class"),
+        (shape([["1_0", 1], [5, 5]]), "bad_box"),
         ("cow", "bad_row"),
     ],
 )
@@ -170,6 +173,30 @@ def test_flags_are_labels_where_no_box_is_drawn(tmp_path: Path) -> None:
     reading = read("labelme", make(tmp_path, files | {f"{n}.jpg": P for n in "abc"}))
     assert [(c.name, c.label) for c in reading.candidates] == [("a.jpg", "cat"), ("b.jpg", "dog")]
     assert reading.labels == ["cat", "dog"]
+
+
+@pytest.mark.parametrize("said", [1, "true", "True"])
+def test_a_flag_may_be_text_or_a_number(tmp_path: Path, said: Any) -> None:
+    flags = {"cat": said, "dog": "false", "cow": 0, "pig": None}
+    reading = read("labelme", make(tmp_path, {"a.json": labelme(flags=flags), "a.jpg": P}))
+    assert ([c.label for c in reading.candidates], rows(reading)) == (["cat"], [])
+
+
+@pytest.mark.parametrize(
+    ("flags", "found"),
+    [
+        ({"cat": "yes"}, "flags: 'cat': 'yes', expected true or false"),
+        ({"cat": 2}, "flags: 'cat': 2, expected true or false"),
+        (["cat"], "flags: ['cat'], expected an object of true and false"),
+    ],
+)
+def test_a_flag_that_is_neither_true_nor_false_is_a_row(tmp_path: Path, flags: Any, found: str) -> None:
+    """where flags are the labels of images; beside boxes nobody reads them"""
+    reading = read("labelme", make(tmp_path / "flags", {"a.json": labelme(flags=flags), "a.jpg": P}))
+    assert [(p.file, p.rule, p.found) for p in reading.problems if p.done == "dropped"] == [("a.jpg", "bad_row", found)]
+    assert reading.candidates == []
+    reading = read("labelme", make(tmp_path / "boxes", {"a.json": labelme(shape(), flags=flags), "a.jpg": P}))
+    assert (len(reading.candidates[0].objects), rows(reading)) == (1, [])
 
 
 def test_folders_give_the_splits(tmp_path: Path) -> None:

@@ -117,6 +117,9 @@ def test_an_image_without_a_box_needs_a_list(tmp_path: Path) -> None:
         (row(box="0.1,,0.2,0.7"), "bad_box"),
         (row(box="0.1,nan,0.2,0.7"), "bad_box"),
         ("0a,xclick", "bad_box"),
+        *((row(flags=f"0,0,{said},0,0"), "bad_row") for said in ("2", "0.5", "yes", "-2")),
+        (row(flags="0,0,0,2,0"), "bad_row"),
+        (row(box="0.1,1_0,0.2,0.7"), "bad_box"),
         (row(code=""), "unknown_class"),
         (row(sure="0"), "unverified"),
     ],
@@ -126,6 +129,20 @@ def test_what_is_not_read_is_a_row(tmp_path: Path, line: str, rule: str) -> None
     assert rows(reading) == [("0a.jpg", rule, "dropped")]
     assert reading.problems[0].key == "train-annotations-bbox.csv:3"
     assert len(reading.candidates[0].objects) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        (row(box="0.1,x,0.2,0.7"), "XMax: 'x', expected a number"),
+        ("0a,xclick", "XMin: None, expected a number"),
+        (row(sure="?"), "Confidence: '?', expected a number"),
+        (row(flags="0,0,2,0,0"), "IsGroupOf: '2', expected 0, 1, or -1 for unknown"),
+        (row(flags="0,0,0,yes,0"), "IsDepiction: 'yes', expected 0, 1, or -1 for unknown"),
+    ],
+)
+def test_a_row_names_the_column(tmp_path: Path, line: str, found: str) -> None:
+    assert [p.found for p in read("open_images", set_of(tmp_path, row(), line)).problems] == [found]
 
 
 def test_codes_without_a_name_and_two_of_one_name(tmp_path: Path) -> None:

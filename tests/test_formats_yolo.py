@@ -1,5 +1,6 @@
 """YOLO lines that are labels, and those that are something else: poses, predictions, polygons, rotated boxes."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,21 @@ def test_darknet_says_names_and_lists(tmp_path: Path, top: str, prefix: str) -> 
 def test_names_that_contradict_each_other(tmp_path: Path, files: dict[str, str], error: str) -> None:
     with pytest.raises(InputError, match=error):
         read_yolo(make(tmp_path, {"a.jpg": P, "a.txt": LINE, **files}))
+
+
+@pytest.mark.parametrize("key", ["0x1", "01", "+1", "0o1", "1_", "0b1", "1e0"])
+def test_a_number_of_a_class_has_plain_digits(tmp_path: Path, key: str) -> None:
+    """not all readers of YAML take 010 for ten"""
+    root = make(tmp_path, {"a.jpg": P, "a.txt": LINE, YAML: f"names: {{0: cow, {key}: dog}}\n"})
+    with pytest.raises(InputError, match=re.escape(f"data.yaml: names: key '{key}'; expected 0, 1, 2 and so on, in")):
+        read_yolo(root)
+
+
+@pytest.mark.parametrize("word", ["1", "01", "+1", "1.0", "1.000000e+00"])
+def test_a_class_in_a_line_is_a_number_as_programs_write_them(tmp_path: Path, word: str) -> None:
+    """numpy.savetxt writes all of them with an exponent"""
+    reading = read_yolo(make(tmp_path, {"a.jpg": P, "a.txt": f"{word} {LINE[2:]}", YAML: COWS}))
+    assert [o.label for o in reading.candidates[0].objects] == ["dog"]
 
 
 def test_folders_are_no_classes_where_names_contradict_each_other(tmp_path: Path) -> None:

@@ -329,7 +329,7 @@ def test_ucf24_clips_of_one_name(content, kept, rule, tmp_path):
 
 
 TRACK = {"start_frame": 0, "end_frame": 2, "boxes_xywh": [[1, 2, 30, 20], [1, 2, 30, 20]]}
-FOUR = "expected 4 numbers x, y, w, h"
+FOUR = "expected [x, y, w, h]"
 
 
 @pytest.mark.parametrize(

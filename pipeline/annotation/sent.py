@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_text
 from pipeline.core.lines import read_rows
-from pipeline.core.sample import Sample
+from pipeline.core.sample import Sample, check_keys
 
 
 @dataclass(slots=True)
@@ -30,6 +30,8 @@ class Sent:
 
     @staticmethod
     def from_json(row: Any) -> "Sent":
+        """Raises ValueError for what was not written here."""
+        check_keys(row, "", ("pixels", "look", "against", "sample"), [f.name for f in fields(Sent)])
         return Sent(**row | {"sample": Sample.from_json(row["sample"])})
 
 
@@ -59,8 +61,8 @@ def read_sent(path: Path) -> dict[str, Sent]:
     for number, line in enumerate(text.removesuffix("\n").split("\n") if text else [], 1):
         try:
             row = Sent.from_json(json.loads(line))
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
-            raise InputError(f"{path}:{number}: not an image that was sent: {error!r}") from None
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}:{number}: not an image that was sent: {error}") from None
         rows[row.sample.id] = row
     return rows
 

@@ -6,7 +6,7 @@ lower-right one. Ground truth, predictions and corrections are all `Sample`s.
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -80,19 +80,46 @@ class Sample:
 
     @staticmethod
     def from_json(row: Any) -> "Sample":
+        """Raises ValueError with the key, what was found and what was expected; the values in it are not looked at."""
         if not isinstance(row, dict):
-            raise TypeError(f"found {row!r:.40}, expected a JSON object")
-        objects = [
-            Object(
-                label=o["label"],
-                box=(o["box"][0], o["box"][1], o["box"][2], o["box"][3]),
-                landmarks=[Landmark(x, y, v) for x, y, v in o.get("landmarks", [])],
-                crowd=o.get("crowd", False),
-                score=o.get("score"),
-            )
-            for o in row.get("objects", [])
-        ]
-        return Sample(**{**row, "objects": objects})
+            raise ValueError(f"found {row!r:.40}, expected a JSON object")  # noqa: TRY004 (one error for all rows)
+        check_keys(row, "", NEEDED, KEYS)
+        if not isinstance(rows := row.get("objects", []), list):
+            raise ValueError(f"objects: found {rows!r:.40}, expected a list")  # noqa: TRY004
+        return Sample(**{**row, "objects": [_object(o, f"objects[{place}]") for place, o in enumerate(rows)]})
+
+
+NEEDED = ("file_name", "id", "width", "height")
+KEYS = tuple(f.name for f in fields(Sample))
+
+
+def check_keys(row: Any, where: str, needed: tuple[str, ...], known: Sequence[str]) -> None:
+    """Raises ValueError that begins with `where` for what is no object with the `needed` keys, and `known` ones.
+
+    >>> check_keys({"id": "1"}, "", ("id", "pixels"), ("id", "pixels"))
+    Traceback (most recent call last):
+    ValueError: no pixels; expected id, pixels
+    """
+    said = f"{where}: " if where else ""
+    if not isinstance(row, dict):
+        raise ValueError(f"{said}found {row!r:.40}, expected an object with {', '.join(needed)}")  # noqa: TRY004
+    if missing := [key for key in needed if key not in row]:
+        raise ValueError(f"{said}no {', '.join(missing)}; expected {', '.join(needed)}")
+    if strange := [key for key in row if key not in known]:
+        raise ValueError(f"{said}unknown key {strange[0]!r:.40}; expected some of {', '.join(known)}")
+
+
+def _object(row: Any, where: str) -> Object:
+    """Raises ValueError that begins with `where`."""
+    check_keys(row, where, ("label", "box"), list(row) if isinstance(row, dict) else ())
+    box, points = row["box"], row.get("landmarks", [])
+    if not isinstance(box, list) or len(box) != 4:
+        raise ValueError(f"{where}: box: found {box!r:.40}, expected [x, y, w, h]")
+    if not isinstance(points, list) or not all(isinstance(p, list) and len(p) == 3 for p in points):
+        raise ValueError(f"{where}: landmarks: found {points!r:.40}, expected a list of [x, y, visibility]")
+    x, y, w, h = box
+    landmarks = [Landmark(*point) for point in points]
+    return Object(row["label"], (x, y, w, h), landmarks, row.get("crowd", False), row.get("score"))
 
 
 @dataclass(slots=True)
@@ -142,13 +169,27 @@ def read_dataset(folder: Path | str) -> Dataset:
     """
     row = read_json(path := Path(folder) / "dataset.json")
     try:
-        pairs = {key: [tuple(pair) for pair in row[key]] for key in ("pairs", "skeleton")}
-        dataset = Dataset(**row | pairs)
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a dataset: {error!r}") from None
+        dataset = _dataset(row)
+    except ValueError as error:
+        raise InputError(f"{path}: not a dataset: {error}") from None
     check_name(dataset.name, f"{path}: name")
     check_labels(dataset.labels, str(path))
     return dataset
+
+
+def _dataset(row: Any) -> Dataset:
+    """Raises ValueError with the key, what was found and what was expected."""
+    check_keys(row, "", ("name", "labels", "pairs", "skeleton"), [f.name for f in fields(Dataset)])
+    for key, kind, words in (("name", str, "a text"), ("labels", list, "a list of names")):
+        if not isinstance(row[key], kind):
+            raise ValueError(f"{key}: found {row[key]!r:.40}, expected {words}")  # noqa: TRY004
+    return Dataset(**row | {key: _index_pairs(row[key], key) for key in ("pairs", "skeleton")})
+
+
+def _index_pairs(said: Any, key: str) -> list[tuple[Any, ...]]:
+    if not isinstance(said, list) or not all(isinstance(pair, list) for pair in said):
+        raise ValueError(f"{key}: found {said!r:.40}, expected a list of pairs")
+    return [tuple(pair) for pair in said]
 
 
 def write_samples(folder: Path | str, samples: Iterable[Sample]) -> None:
@@ -192,8 +233,8 @@ def read_samples(folder: Path | str) -> list[Sample]:
             samples.append(Sample.from_json(json.loads(line.decode())))
         except UnicodeDecodeError as error:
             raise InputError(f"{path}:{number}: not UTF-8 text (byte {error.start} of the line)") from None
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
-            raise InputError(f"{path}:{number}: not a sample: {error!r}") from None
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}:{number}: not a sample: {error}") from None
     return samples
 
 

@@ -6,10 +6,12 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, NodeEvent
+from ruamel.yaml.nodes import MappingNode, ScalarNode
 
 from pipeline.core.errors import InputError
 
 MOST = 1_000_000  # values, each counted as often as aliases name it
+MERGE = "tag:yaml.org,2002:merge"  # of the key <<
 DEEPEST = 100  # levels; of 100,000 the parser in C ends the process
 
 
@@ -30,6 +32,18 @@ def yaml_value(text: str, where: str) -> Any:
     except (LookupError, TypeError, AttributeError, ArithmeticError) as error:  # as ruamel makes `!!bool maybe`
         raise InputError(f"{where}: not YAML: a value that is not what its tag or place says: {error!r}") from None
     return value
+
+
+def keys_as_written(text: str, name: str) -> list[str]:
+    """The keys of the map `name` at the top of a YAML text that `yaml_value` reads, as they are written.
+
+    >>> keys_as_written("names: {0x10: cow, '1': goat}", "names")
+    ['0x10', '1']
+    """
+    top = YAML(typ="safe").compose(text)
+    maps = [value for key, value in top.value if key.value == name] if isinstance(top, MappingNode) else []
+    found = [key for value in maps if isinstance(value, MappingNode) for key, _ in value.value]
+    return [key.value for key in found if isinstance(key, ScalarNode) and key.tag != MERGE]
 
 
 def _check_size(text: str, where: str) -> None:

@@ -192,17 +192,18 @@ def _of_set(dataset: Dataset, kinds: frozenset[str], copying: Copying) -> list[P
     gone = {
         "lone_split": f"{alone}; read again, it is the whole set" if alone and "lone_split" not in kinds else "",
         "classes": "" if listed else classes,
-        "pairs": _gone(dataset.pairs, without.pairs),
-        "skeleton": _gone(dataset.skeleton, without.skeleton),
+        "pairs": _gone(dataset.pairs, without.pairs, dataset.landmarks),
+        "skeleton": _gone(dataset.skeleton, without.skeleton, dataset.landmarks),
     }
-    rows = [(key, f"{SET_KINDS[key]}: {found}") for key, found in gone.items() if found]
+    words = SET_KINDS if "landmarks" in kinds else {**SET_KINDS, "pairs": "left-right pairs of landmarks"}
+    rows = [(key, f"{words[key]}: {found}") for key, found in gone.items() if found]
     return [Problem("", key, "not_kept", found, "dropped") for key, found in rows]
 
 
-def _gone(before: list[tuple[int, int]], after: list[tuple[int, int]]) -> str:
+def _gone(before: list[tuple[int, int]], after: list[tuple[int, int]], names: list[str]) -> str:
     there = {tuple(sorted(pair)) for pair in after}
     lost = [pair for pair in before if tuple(sorted(pair)) not in there]
-    return ", ".join(f"{a} and {b}" for a, b in lost)
+    return ", ".join(f"{names[a]} and {names[b]}" for a, b in lost)
 
 
 def _counts(reading: Reading, copying: Copying, problems: list[Problem]) -> dict[str, Any]:

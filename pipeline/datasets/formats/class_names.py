@@ -30,7 +30,7 @@ class Names:
         if isinstance(said, bool) or not isinstance(said, str | int) or said == "":
             raise ValueError(f"class {said!r:.40}; expected a name or a number")
         text = label_text(said)
-        if names and text not in names and text.isdecimal():
+        if names and text not in names and text.isascii() and text.isdecimal():
             if int(said) >= len(names):
                 raise ValueError(f"class {said}, expected 0 to {len(names) - 1} as README.md has names")
             text = names[int(said)]

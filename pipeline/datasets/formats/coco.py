@@ -35,6 +35,7 @@ from pipeline.datasets.formats.reading import (
 )
 from pipeline.datasets.formats.split_folders import file_splits
 from pipeline.datasets.formats.split_lists import place, split_lists, val_is_train
+from pipeline.datasets.formats.values import whole
 
 LOOKED_AT = 20  # files of a folder that may be full of other JSON: those of a whole set are the largest
 DEEP = 3
@@ -214,8 +215,8 @@ def _schema(reading: Reading, file: Path, content: dict[str, Any]) -> dict[str, 
 def _bones(file: Path, skeleton: Any, count: int) -> list[tuple[int, int]]:
     """The pairs of landmarks that lines join. COCO counts them from 1; a file with a 0 in it counts from 0."""
     try:
-        bones = [(int(a), int(b)) for a, b in (bone for bone in skeleton if len(bone) == 2)]
-    except (TypeError, ValueError, OverflowError):
+        bones = [(whole(a), whole(b)) for a, b in (bone for bone in skeleton if len(bone) == 2)]
+    except (TypeError, ValueError):
         raise InputError(f"{file}: skeleton: found {brief(skeleton)}; expected pairs of keypoints") from None
     base = 0 if any(0 in bone for bone in bones) else 1
     return [(a - base, b - base) for a, b in bones if base <= min(a, b) and max(a, b) < count + base]

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import InputError, shown
-from pipeline.core.sample import ABSENT, Landmark, Object
+from pipeline.core.sample import ABSENT, HIDDEN, VISIBLE, Landmark, Object
 from pipeline.datasets.formats.image_index import ImageIndex
 from pipeline.datasets.formats.keys import brief, id_text
 from pipeline.datasets.formats.reading import Candidate, Problem, Reading, landmark, split_of, upright_size
 from pipeline.datasets.formats.split_folders import folders_of
+from pipeline.datasets.formats.values import flag, four, number
 
 LONGEST = 1 << 24  # pixels: a side that is longer is a mistake, as is none
-CROWD = (1, "1", "true")  # True is 1
 
 
 class CocoRows:
@@ -38,6 +38,7 @@ class CocoRows:
         self.texts: set[str] = set()  # image ids that are text in the file
         self.category_texts = {row["id"] for row in content["categories"] if isinstance(row["id"], str)}
         self.other_type: Counter[str] = Counter()
+        self.odd_visibility: list[float] = []
 
     def candidates(self) -> list[Candidate]:
         """Raises InputError for an id, or a file, that two image rows have."""
@@ -54,6 +55,9 @@ class CocoRows:
         for row in self.content["annotations"]:
             self._annotation(row, by_image)
         self._say_of_ids()
+        if odd := self.odd_visibility:
+            found = f"{len(odd)} keypoints with a visibility as {odd[0]:g}, expected 0, 1 or 2; below 1 taken as 0"
+            self._problem("keypoints", "odd_visibility", f"{found}, below 2 as 1, else as 2", "noted")
         return [candidate for candidate in by_image.values() if candidate]
 
     def _images(self) -> Iterator[tuple[dict[str, Any], str]]:
@@ -126,8 +130,8 @@ class CocoRows:
             return None
         file = self.images.names[found[0]]
         try:
-            size = (int(row["width"]), int(row["height"]))
-        except (KeyError, TypeError, ValueError, OverflowError):
+            size = (int(number(row.get("width"))), int(number(row.get("height"))))
+        except ValueError:
             size = (0, 0)
         unsized = min(size) <= 0 or max(size) >= LONGEST
         try:
@@ -142,51 +146,41 @@ class CocoRows:
             found = f"category_id {brief(row['category_id'])} is not among the categories"
             self._problem(key, "unknown_class", found, "dropped", candidate.name)
             return
-        try:
-            x, y, w, h = (float(v) for v in row["bbox"])
-        except (KeyError, TypeError, ValueError, OverflowError):
-            found = f"bbox {brief(row.get('bbox'))}"
-            self._problem(key, "bad_box", f"{found}; expected [x, y, w, h]", "dropped", candidate.name)
-            return
         width, height = candidate.size or (1, 1)
-        points = self._landmarks(row, (width, height))
-        if points is None:
-            count = 3 * len(self.reading.landmarks)
-            found = f"{_no_points(row['keypoints'], count)}, expected {count} numbers"
-            self._problem(key, "bad_landmarks", found, "dropped", candidate.name)
+        rule = "bad_box"
+        try:
+            x, y, w, h = four(row.get("bbox"), "bbox")
+            rule = "bad_row"
+            crowd = flag(row.get("iscrowd"), "iscrowd")
+            rule = "bad_landmarks"
+            points = self._landmarks(row.get("keypoints"), (width, height))
+        except ValueError as error:
+            self._problem(key, rule, str(error), "dropped", candidate.name)
             return
         box = (x / width, y / height, w / width, h / height)
-        candidate.objects.append(Object(self.names[category], box, points, crowd=row.get("iscrowd") in CROWD))
+        candidate.objects.append(Object(self.names[category], box, points, crowd=crowd))
         candidate.keys.append(key)
 
-    def _landmarks(self, row: dict[str, Any], size: tuple[int, int]) -> list[Landmark] | None:
-        """The object's points, all absent where it has none; None if they are not as many as there are names."""
-        names, numbers = self.reading.landmarks, row.get("keypoints")
-        if not numbers:
+    def _landmarks(self, said: Any, size: tuple[int, int]) -> list[Landmark]:
+        """The object's points, all absent where it has none. Raises ValueError if they are not as many as there are
+        names, or no numbers.
+        """
+        names = self.reading.landmarks
+        if said is None or said == []:
             return [Landmark(0.0, 0.0, ABSENT) for _ in names]
-        if not isinstance(numbers, list) or len(numbers) != 3 * len(names):
-            return None
-        try:
-            values = [float(v) for v in numbers]
-        except (TypeError, ValueError, OverflowError):
-            return None
+        expected = f"expected {3 * len(names)} numbers"
+        if not isinstance(said, list):
+            raise ValueError(f"keypoints {brief(said)}, {expected}")  # noqa: TRY004 (all of them are one row)
+        if len(said) != 3 * len(names):
+            raise ValueError(f"{len(said)} keypoint values, {expected}")
+        values = []
+        for place, value in enumerate(said):
+            try:
+                values.append(number(value, finite=False))
+            except ValueError:
+                raise ValueError(f"keypoint value {place} is {brief(value)}, {expected}") from None
         w, h = size
         triples = list(zip(values[::3], values[1::3], values[2::3], strict=True))
         self.reading.unseen += sum(not seen and bool(x or y) for x, y, seen in triples)
+        self.odd_visibility += [seen for *_, seen in triples if seen not in (ABSENT, HIDDEN, VISIBLE)]
         return [landmark(x / w, y / h, seen) for x, y, seen in triples]
-
-
-def _no_points(values: Any, count: int) -> str:
-    if not isinstance(values, list):
-        return f"keypoints {brief(values)}"
-    if len(values) != count:
-        return f"{len(values)} keypoint values"
-    return next(f"keypoint value {i} is {brief(v)}" for i, v in enumerate(values) if not _is_number(v))
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        float(value)
-    except (TypeError, ValueError, OverflowError):
-        return False
-    return True

@@ -29,6 +29,7 @@ from pipeline.datasets.formats.image_index import ImageIndex
 from pipeline.datasets.formats.reading import Reading, files_under, relative, split_of
 from pipeline.datasets.formats.shapes import Drawings
 from pipeline.datasets.formats.split_folders import file_splits
+from pipeline.datasets.formats.values import flag, whole
 
 LOOKED_AT = 20  # files of a folder that may be full of other XML
 FIRST = {"version", "meta", "image", "track"}  # what CVAT's root begins with
@@ -193,15 +194,19 @@ class _File:
         key, label, group = f"track {track.get('id') or '?'}", track.get("label"), track.get("group_id")
         for shape in track:
             try:
-                frame = int(shape.get("frame") or "")
-            except ValueError:
-                self.drawings.problem(self.where, key, "bad_row", f"frame {shape.get('frame')!r:.40}")
+                frame = whole(shape.get("frame"), "frame")
+            except ValueError as error:
+                self.drawings.problem(self.where, key, "bad_row", str(error))
                 continue
             self._shape(self.frames[frame], shape, f"{self.where}: frame {frame}", key, label, group)
 
     def _shape(self, shapes: Shapes, shape: Element, name: str, key: str, label: str | None, group: str | None) -> None:
         """Take one shape; `name` is its image in the ledger."""
-        if shape.get("outside") == "1":
+        try:
+            if flag(shape.get("outside"), "outside"):
+                return
+        except ValueError as error:
+            self.drawings.problem(name, key, "bad_row", str(error))
             return
         if not label or (self.labels and label not in self.labels):
             found = f"label {label!r:.60}, not among those in <meta>" if label else "no label"
@@ -257,9 +262,9 @@ def _expected(meta: Element) -> range | None:
     tasks = [*meta.iter("task"), *meta.iter("job")]
     if len(tasks) != 1:
         return None
-    step = re.search(r"step=(\d{1,6})", tasks[0].findtext("frame_filter") or "")
+    step = re.search("step=([0-9]{1,6})", tasks[0].findtext("frame_filter") or "")
     try:
-        start, stop = (int(tasks[0].findtext(key) or "") for key in ("start_frame", "stop_frame"))
+        start, stop = (whole(tasks[0].findtext(key)) for key in ("start_frame", "stop_frame"))
         found = range(start, stop + 1, int(step[1]) if step else 1)
     except ValueError:
         return None

@@ -11,7 +11,8 @@ from defusedxml.ElementTree import fromstring
 from pipeline.core.sample import HIDDEN, VISIBLE
 from pipeline.datasets.formats.drawn import Box, Drawing, Drawn, Point, holds
 from pipeline.datasets.formats.reading import label_text
-from pipeline.datasets.formats.shapes import number, turned
+from pipeline.datasets.formats.shapes import turned
+from pipeline.datasets.formats.values import flag, number
 
 BROKEN_XML = (ParseError, DefusedXmlException, UnicodeError, LookupError, ValueError)
 CORNERS = ("xtl", "ytl", "xbr", "ybr")
@@ -48,7 +49,7 @@ class Shapes:
         elif shape.tag == "skeleton":
             if len(shape) == 0:
                 raise ValueError("a skeleton without points, not even outside ones")
-            parts = [p for p in shape.iter("points") if p.get("outside") != "1"]
+            parts = [p for p in shape.iter("points") if not flag(p.get("outside"), "outside")]
             points = [_point(p, f"{key}, {p.get('label')}", p.get("label")) for p in parts]
             if points:
                 self.skeletons.append(Skeleton(key, label_text(label), group, points))
@@ -108,13 +109,7 @@ def _around(skeleton: Skeleton) -> Box:
 
 
 def _box(shape: Element) -> tuple[float, float, float, float]:
-    values = []
-    for corner in CORNERS:
-        try:
-            values.append(number(shape.get(corner)))
-        except ValueError as error:
-            raise ValueError(f"{corner}: {error}") from None
-    left, top, right, bottom = values
+    left, top, right, bottom = (number(shape.get(corner), corner) for corner in CORNERS)
     if degrees := rotation_of(shape):
         return turned((left + right) / 2, (top + bottom) / 2, right - left, bottom - top, degrees)
     return left, top, right - left, bottom - top
@@ -126,15 +121,15 @@ def rotation_of(shape: Element) -> float:
     >>> rotation_of(Element("box", rotation="30.00"))
     30.0
     """
-    return number(shape.get("rotation") or 0)
+    return number(shape.get("rotation") or 0, "rotation")
 
 
 def _point(shape: Element, key: str, label: str | None) -> Point:
     pairs = [pair.split(",") for pair in (shape.get("points") or "").split(";")]
     if not label or len(pairs) != 1 or len(pairs[0]) != 2:
         raise ValueError(f"points {shape.get('points')!r:.60} for {label!r:.60}; expected one x,y and a label")
-    x, y = (number(value) for value in pairs[0])
-    return Point(key, label, x, y, HIDDEN if shape.get("occluded") == "1" else VISIBLE)
+    x, y = (number(value, f"points of {label!r:.60}") for value in pairs[0])
+    return Point(key, label, x, y, HIDDEN if flag(shape.get("occluded"), "occluded") else VISIBLE)
 
 
 def bones(svg: str) -> Iterator[tuple[str, str]]:

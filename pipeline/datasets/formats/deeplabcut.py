@@ -33,6 +33,7 @@ from pipeline.datasets.formats.reading import (
     without_suffix,
 )
 from pipeline.datasets.formats.signs import Sign, rows_of
+from pipeline.datasets.formats.values import number
 
 LABELS, COPIES = "collecteddata_", "training-datasets"
 HEAD = 4096  # bytes in which the header's words stand
@@ -255,7 +256,7 @@ def _point(row: list[str], places: tuple[int, int]) -> tuple[float, float]:
     """NaN where a cell is empty. Raises ValueError that names the columns."""
     cells = [row[place] if place < len(row) else "" for place in places]
     try:
-        x, y = (float(cell or "nan") for cell in cells)
+        x, y = (number(cell or "nan", finite=False) for cell in cells)
     except ValueError:
         found = ", ".join(map(repr, cells))
         raise ValueError(f"columns {places[0] + 1} and {places[1] + 1}: {found}; expected two numbers") from None

@@ -28,6 +28,7 @@ from pipeline.datasets.formats import class_names, samples, signs
 from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.image_index import ImageIndex
 from pipeline.datasets.formats.imagefolder_write import WRITER
+from pipeline.datasets.formats.keys import brief
 from pipeline.datasets.formats.reading import (
     Candidate,
     Problem,
@@ -39,6 +40,7 @@ from pipeline.datasets.formats.reading import (
     without_suffix,
 )
 from pipeline.datasets.formats.split_lists import place
+from pipeline.datasets.formats.values import flag, four
 
 TABLES = ("metadata.jsonl", "metadata.csv")
 NAME = "file_name"
@@ -248,9 +250,10 @@ def _fill(candidate: Candidate, row: dict[str, Any], key: str, work: Work) -> No
 def _things(objects: Any, *more: str) -> list[dict[str, Any]]:
     """A dict for each object, of a list of such, or of lists by key, with `more` keys than usual. Raises ValueError."""
     if isinstance(objects, dict):
-        lists = {key: value for key, value in objects.items() if isinstance(value, list)}
-        boxes = lists.get("bbox", [])
-        known = {k: v for k, v in lists.items() if k in ("bbox", *CLASSES, *CROWDS, *more)}
+        known = {k: v for k, v in objects.items() if k == "bbox" or (k in (*CLASSES, *CROWDS, *more) and v is not None)}
+        if wrong := [k for k in ("bbox", *known) if not isinstance(known.get(k), list)]:
+            raise ValueError(f"objects {brief(objects)}; expected a list {wrong[0]}, empty where there is nothing")
+        boxes = known["bbox"]
         if wrong := [k for k, v in known.items() if len(v) != len(boxes)]:
             raise ValueError(f"{len(boxes)} of bbox, {len(known[wrong[0]])} of {wrong[0]}; expected as many")
         return [{k: v[i] for k, v in known.items()} for i in range(len(boxes))]
@@ -261,18 +264,18 @@ def _things(objects: Any, *more: str) -> list[dict[str, Any]]:
 
 def _add(candidate: Candidate, thing: dict[str, Any], key: str, work: Work, written: bool = False) -> None:
     """Add an object; of one that `convert` wrote the landmarks too."""
-    box, wide, high = thing.get("bbox"), *(candidate.size or (1, 1))
-    if not (isinstance(box, list) and len(box) == 4 and all(map(samples.is_number, box))):
-        work.problem(candidate.name, key, "bad_box", f"bbox {box!r:.60}; expected [x, y, w, h]", "dropped")
-        return
+    wide, high = candidate.size or (1, 1)
     said: Any = next((thing[name] for name in CLASSES if thing.get(name) is not None), None)
+    rule = "bad_box"
     try:
+        x, y, w, h = four(thing.get("bbox"), "bbox")
+        rule = "unknown_class"
         label = said if written and work.own else work.names.label(said, of_objects=True)
+        rule = "bad_row"
+        crowd = any(flag(thing.get(name), name) for name in CROWDS)
     except ValueError as error:
-        work.problem(candidate.name, key, "unknown_class", str(error), "dropped")
+        work.problem(candidate.name, key, rule, str(error), "dropped")
         return
-    crowd = any(thing.get(name) for name in CROWDS)
-    x, y, w, h = box
     found = Object(label, (x / wide, y / high, w / wide, h / high), crowd=crowd)
     rule, fault = "", ""
     if written:

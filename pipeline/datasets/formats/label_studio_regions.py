@@ -5,7 +5,9 @@ from typing import Any
 
 from pipeline.core.sample import HIDDEN, VISIBLE
 from pipeline.datasets.formats.drawn import Box, Drawing, Drawn, Point
-from pipeline.datasets.formats.shapes import number, turned
+from pipeline.datasets.formats.keys import brief
+from pipeline.datasets.formats.shapes import turned
+from pipeline.datasets.formats.values import number
 
 HIDDEN_WORDS = {"hidden", "occluded"}
 BESIDE = {"textarea", "rating", "number", "relation", "pairwise", "datetime", "taxonomy"}  # no shapes
@@ -57,13 +59,15 @@ class Regions:
     def _choice(self, region: dict[str, Any]) -> None:
         if self._id(region) not in self.drawn:
             self.drawing.labels += _labels(region)
+            if odd := _odd_label(region):
+                self.drawing.odd_labels.append(odd)
         elif not _words(region) & HIDDEN_WORDS:
             self.drawings.notes["not_read", "choices for a region"] += 1
 
     def _label(self, region: dict[str, Any], key: str) -> str | None:
         labels = _labels(region) or self.labels.get(self._id(region), [])
-        if len(labels) != 1:
-            self._problem(key, "unknown_class", f"labels {', '.join(labels) or 'none'}; expected one")
+        if (odd := _odd_label(region)) or len(labels) != 1:
+            self._problem(key, "unknown_class", odd or f"labels {', '.join(labels) or 'none'}; expected one")
             return None
         return labels[0]
 
@@ -71,7 +75,7 @@ class Regions:
         self, region: dict[str, Any], key: str, label: str, shape: str, points: list[tuple[Point, str | None]]
     ) -> None:
         value, (width, height) = region["value"], self.drawing.size
-        x, y = number(value.get("x")) * width / 100, number(value.get("y")) * height / 100
+        x, y = number(value.get("x"), "x") * width / 100, number(value.get("y"), "y") * height / 100
         if region.get("image_rotation"):
             self.drawings.notes["view_turned", "regions drawn on a turned view; their places are the image's"] += 1
         if shape == "keypoint":
@@ -80,8 +84,9 @@ class Regions:
             _refuse_beyond(x, y)
             points.append((Point(key, label, x, y, seen), str(parent) if parent else None))
             return
-        w, h = number(value.get("width")) * width / 100, number(value.get("height")) * height / 100
-        degrees = number(value.get("rotation") or 0)
+        w = number(value.get("width"), "width") * width / 100
+        h = number(value.get("height"), "height") * height / 100
+        degrees = number(value.get("rotation") or 0, "rotation")
         if degrees:
             self.drawings.notes["box_turned", "boxes are turned; of each the box around it is taken"] += 1
         box = _box(x, y, w, h, degrees)
@@ -125,6 +130,15 @@ def _labels(region: dict[str, Any]) -> list[str]:
     value = region.get("value")
     found = value.get(str(region.get("type"))) if isinstance(value, dict) else None
     return [label for label in found if isinstance(label, str) and label] if isinstance(found, list) else []
+
+
+def _odd_label(region: dict[str, Any]) -> str:
+    """What is said of labels that are no texts; "" where all are, or none is there."""
+    value, kind = region.get("value"), str(region.get("type"))
+    found = value.get(kind) if isinstance(value, dict) else None
+    if found is None or (isinstance(found, list) and len(_labels(region)) == len(found)):
+        return ""
+    return f"{kind} {brief(found)}; expected a list of names of classes, as text"
 
 
 def _words(region: dict[str, Any]) -> set[str]:

@@ -15,9 +15,10 @@ from pipeline.datasets.formats import signs
 from pipeline.datasets.formats.drawn import Box, Drawing, Point
 from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.image_index import ImageIndex, one_form
-from pipeline.datasets.formats.keys import id_text
+from pipeline.datasets.formats.keys import brief, id_text
 from pipeline.datasets.formats.reading import Problem, Reading, files_under, relative
-from pipeline.datasets.formats.shapes import Drawings, number
+from pipeline.datasets.formats.shapes import Drawings
+from pipeline.datasets.formats.values import flag, number
 
 LOOKED_AT = 20  # files of a folder that has one per image
 HEAD = 64 << 10  # bytes of a file in which one of its keys stands, if it is LabelMe's
@@ -117,8 +118,7 @@ class _File:
         if size is None:
             return
         drawing = Drawing(name, size, self.where)
-        flags = self.content.get("flags")
-        drawing.labels = [str(k) for k, v in flags.items() if v is True] if isinstance(flags, dict) else []
+        self._flags(self.content.get("flags"), drawing)
         points: list[tuple[Point, Any]] = []
         for place, shape in enumerate(self.content["shapes"], 1):
             self._shape(shape, f"shape {place}", drawing, points)
@@ -128,6 +128,18 @@ class _File:
             point.ties = None if group is None else ties
             drawing.points.append(point)
         self.drawings.add(drawing)
+
+    @staticmethod
+    def _flags(said: Any, drawing: Drawing) -> None:
+        """Take the flags of the image that are set as its labels; others than true and false are kept to be said."""
+        if said is not None and not isinstance(said, dict):
+            drawing.odd_labels.append(f"flags: {brief(said)}, expected an object of true and false")
+            return
+        for name, value in (said or {}).items():
+            try:
+                drawing.labels += [name] if flag(value, f"flags: {name!r:.60}") else []
+            except ValueError as error:
+                drawing.odd_labels.append(f"{str(error).removesuffix('0 or 1')}true or false")
 
     def _image(self) -> str | None:
         """The image that the file says, seen from the file's folder; else the one of the file's own name."""
@@ -146,7 +158,7 @@ class _File:
             return
         label, kind = shape.get("label"), shape.get("shape_type") or "polygon"  # what files without it mean
         if not isinstance(label, str) or not label.strip():
-            problem(name, key, "unknown_class", f"label {label!r:.40}")
+            problem(name, key, "unknown_class", f"label {brief(label)}; expected the name of a class, as text")
         elif kind == "rectangle":
             try:
                 drawing.boxes.append(Box(key, label, _box(shape.get("points")), shape.get("group_id")))
@@ -167,7 +179,7 @@ def _pairs(points: Any) -> list[tuple[float, float]]:
     """Raises ValueError for what is no list of x, y."""
     if not isinstance(points, list) or not all(isinstance(p, list) and len(p) == 2 for p in points):
         raise ValueError(f"points {points!r:.60}; expected pairs of x, y")
-    return [(number(x), number(y)) for x, y in points]
+    return [(number(x, "points: x"), number(y, "points: y")) for x, y in points]
 
 
 def _box(points: Any) -> tuple[float, float, float, float]:

@@ -37,6 +37,7 @@ from pipeline.datasets.formats.reading import (
 )
 from pipeline.datasets.formats.split_folders import file_splits, folders_of
 from pipeline.datasets.formats.split_lists import place, split_lists, val_is_train
+from pipeline.datasets.formats.values import number
 
 # x_nose, nose-y, noseX, x0: an axis, and the landmark that it belongs to
 AXIS_FIRST = re.compile(r"([xyXY])(?:[\s_.-]+(?=.)|(?=\d))(.+)")
@@ -254,7 +255,7 @@ def _points(cells: list[str]) -> list[Point]:
     for i in range(0, len(cells), 2):
         pair = cells[i : i + 2]
         try:
-            points.append(None if pair == ["", ""] else (float(pair[0]), float(pair[1])))
+            points.append(None if pair == ["", ""] else (number(pair[0], finite=False), number(pair[1], finite=False)))
         except ValueError:
             found = ", ".join(map(repr, pair))
             raise ValueError(f"columns {i + 2} and {i + 3}: {found}; expected two numbers") from None

@@ -33,12 +33,13 @@ from pipeline.datasets.formats.reading import (
     split_of,
     without_suffix,
 )
-from pipeline.datasets.formats.shapes import number
 from pipeline.datasets.formats.split_lists import place, split_lists
+from pipeline.datasets.formats.values import flag, number
 
-BOX = ("xmin", "xmax", "ymin", "ymax")
+BOX = {"xmin": "XMin", "xmax": "XMax", "ymin": "YMin", "ymax": "YMax"}
+FLAGS = {"isgroupof": "IsGroupOf", "isdepiction": "IsDepiction"}
 LOOKED_AT = 100  # files of a folder that may be full of other CSV
-UNKNOWN = -1
+UNKNOWN = ("-1", "-1.0")  # as a program writes whole numbers, or a column with gaps
 
 
 class Options(Block):
@@ -128,6 +129,14 @@ def _rows(file: Path, header: list[str] | None = None) -> Iterator[tuple[int, di
         raise InputError(f"{file}:{line + 1}: not CSV: {error}") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{file}: not UTF-8 text, after line {line}: {error.reason}") from None
+
+
+def _flag(cell: str | None, column: str) -> bool:
+    """Whether it is set; -1, which the format has for unknown, is not."""
+    try:
+        return (cell or "").strip() not in UNKNOWN and flag(cell)
+    except ValueError:
+        raise ValueError(f"{column}: {cell!r:.40}, expected 0, 1, or -1 for unknown") from None
 
 
 class _Set:
@@ -235,23 +244,27 @@ class _Set:
             return
         key, code = f"{relative(file, self.labels, self.path)}:{line}", row.get("labelname", "").strip()
         try:
-            left, right, top, bottom = (number(row.get(column)) for column in BOX)
-            flags = {flag: number(row.get(flag) or UNKNOWN) for flag in ("isgroupof", "isdepiction", "confidence")}
+            left, right, top, bottom = (number(row.get(column), name_) for column, name_ in BOX.items())
+            sure = number(row.get("confidence") or -1, "Confidence")
         except ValueError as error:
             self._problem(name, key, "bad_box", str(error))
             return
+        try:
+            flags = {column: _flag(row.get(column), name_) for column, name_ in FLAGS.items()}
+        except ValueError as error:
+            self._problem(name, key, "bad_row", str(error))
+            return
         if not code:
             self._problem(name, key, "unknown_class", "no LabelName")
-        elif flags["confidence"] == 0:
+        elif sure == 0:
             self._problem(name, key, "unverified", f"{names.get(code, code)}: confidence 0 says that it is not there")
-        elif flags["isdepiction"] == 1 and not self.depictions:
+        elif flags["isdepiction"] and not self.depictions:
             self.notes["depiction", "boxes of depictions; left out, as options.depictions says"] += 1
         else:
             if names and code not in names:
                 self.notes["no_name", f"boxes of {code}, which has no name in the files"] += 1
-            crowd = flags["isgroupof"] == 1
             box = (left, top, right - left, bottom - top)
-            candidate.objects.append(Object(names.get(code, label_text(code)), box, crowd=crowd))
+            candidate.objects.append(Object(names.get(code, label_text(code)), box, crowd=flags["isgroupof"]))
             candidate.keys.append(key)
 
     def _empty_ones(self) -> None:

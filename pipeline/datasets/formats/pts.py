@@ -31,8 +31,9 @@ from pipeline.datasets.formats.reading import (
     without_suffix,
 )
 from pipeline.datasets.formats.split_lists import place, split_lists
+from pipeline.datasets.formats.values import number
 
-FORM = re.compile(r"\s*(?:version:\s*\S+\s+)?n_points:\s*(\d+)\s*\{([^{}]*)\}\s*", re.IGNORECASE)
+FORM = re.compile(r"\s*(?:version:\s*\S+\s+)?n_points:\s*([0-9]+)\s*\{([^{}]*)\}\s*", re.IGNORECASE)
 
 
 def read(path: Path, labels: Path, options: LandmarkOptions) -> Reading:
@@ -103,11 +104,11 @@ def parse(text: str) -> list[Point]:
     if len(lines) != int(form[1]):
         raise ValueError(f"{len(lines)} lines of points, expected {form[1]} as n_points says")
     points: list[Point] = []
-    for number, words in enumerate(lines, 1):
+    for row, words in enumerate(lines, 1):
         try:
-            x, y = (float(word) for word in words)
+            x, y = (number(word, finite=False) for word in words)
         except ValueError:
-            raise ValueError(f"point {number}: {' '.join(words)[:40]!r}, expected x y") from None
+            raise ValueError(f"point {row}: {' '.join(words)[:40]!r}, expected x y") from None
         points.append((x, y) if (x, y) in UNSET else (x - 1, y - 1))
     return points
 

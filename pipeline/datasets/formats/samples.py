@@ -8,6 +8,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.sample import ABSENT, SPLITS, VISIBLE, Dataset, Landmark, Object, Sample, read_dataset
 from pipeline.datasets.formats.class_names import unlisted
 from pipeline.datasets.formats.reading import Candidate, Problem, Reading, point_names
+from pipeline.datasets.formats.values import number, whole
 
 MOST = 1 << 1000
 SIDES = 1 << 24  # pixels; a longer side is a mistake
@@ -22,14 +23,8 @@ def dataset_of(folder: Path, reading: Reading) -> bool:
     file = folder / "dataset.json"
     if not file.is_file():
         return False
-    try:
-        dataset = read_dataset(folder)
-        found = _fault_of_dataset(dataset)
-    except InputError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        found = repr(error)
-    if found:
+    dataset = read_dataset(folder)
+    if found := _fault_of_dataset(dataset):
         raise InputError(f"{file}: not as ingest writes it: {found}")
     reading.labels, reading.landmarks = dataset.labels, dataset.landmarks
     reading.pairs, reading.skeleton = dataset.pairs, dataset.skeleton
@@ -77,10 +72,7 @@ def fill(candidate: Candidate, row: dict[str, Any], key: str, own: bool, reading
 
     Raises ValueError saying what is wrong, and InputError for a prediction.
     """
-    try:
-        sample = Sample.from_json(row)
-    except (TypeError, KeyError, IndexError, AttributeError) as error:
-        raise ValueError(f"not a sample: {error!r:.80}") from None
+    sample = Sample.from_json(row)
     if sample.scores is not None or any(o.score is not None for o in sample.objects):
         raise InputError(f"{key}: a prediction, by its scores; expected labels")
     if found := fault(sample):
@@ -90,16 +82,16 @@ def fill(candidate: Candidate, row: dict[str, Any], key: str, own: bool, reading
     candidate.id, candidate.size = sample.id, (sample.width, sample.height)
     candidate.split = sample.split or candidate.split
     candidate.group, candidate.clip, candidate.label = sample.group, sample.clip, sample.label
-    for number, thing in enumerate(sample.objects):
+    for place, thing in enumerate(sample.objects):
         rule, found = fault_of_object(thing, own, reading)
         if rule:
-            reading.problems.append(Problem(candidate.name, f"{key} object {number}", rule, found, "dropped"))
+            reading.problems.append(Problem(candidate.name, f"{key} object {place}", rule, found, "dropped"))
             continue
         reading.unseen += sum(not p.visibility and bool(p.x or p.y) for p in thing.landmarks)
         absent = [Landmark(0.0, 0.0, ABSENT) for _ in reading.landmarks]
         thing.landmarks = [p if p.visibility else Landmark(0.0, 0.0, ABSENT) for p in thing.landmarks] or absent
         candidate.objects.append(thing)
-        candidate.keys.append(f"{key} object {number}")
+        candidate.keys.append(f"{key} object {place}")
 
 
 def fault_of_object(thing: Object, own: bool, reading: Reading) -> tuple[str, str]:
@@ -121,8 +113,8 @@ def fault_of_object(thing: Object, own: bool, reading: Reading) -> tuple[str, st
 def place_points(thing: Object, points: Any, size: tuple[int, int], own: bool, reading: Reading) -> tuple[str, str]:
     """Give an object its landmarks, `points` of x, y in pixels and visibility, None for none; as `fault_of_object`."""
     try:
-        found = [(float(x), float(y), int(seen)) for x, y, seen in points or []]
-    except (TypeError, ValueError, OverflowError):
+        found = [(number(x, finite=False), number(y, finite=False), whole(seen)) for x, y, seen in points or []]
+    except (TypeError, ValueError):
         return "bad_landmarks", f"{points!r:.60}; expected a list of x, y and visibility"
     thing.landmarks = [Landmark(x / size[0], y / size[1], seen) for x, y, seen in found]
     rule, fault = fault_of_object(thing, own, reading)

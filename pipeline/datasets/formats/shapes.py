@@ -18,6 +18,7 @@ from pipeline.datasets.formats.reading import (
     without_suffix,
 )
 from pipeline.datasets.formats.split_lists import place, split_lists
+from pipeline.datasets.formats.values import number
 
 OBJECT = "object"  # what an object is called that only points show
 LONGEST = 1 << 20  # pixels; a side that is said to be longer is not one
@@ -95,7 +96,7 @@ class Drawings(Drawn):
         landmarks, known = (list(dict.fromkeys(map(label_text, names))) for names in (landmarks, known))
         drawings = [d for name, d in sorted(self.by_name.items()) if name not in self._refused]
         boxes = sum(len(d.boxes) for d in drawings)
-        labels = sum(len(d.labels) for d in drawings)
+        labels = sum(len(d.labels) + len(d.odd_labels) for d in drawings)
         if image_labels or (labels and not boxes):
             self._classify(drawings)
             self._note(boxes, "not_read", "boxes beside labels of images")
@@ -155,6 +156,8 @@ class Drawings(Drawn):
 
     def _classify(self, drawings: list[Drawing]) -> None:
         for drawing in drawings:
+            for found in drawing.odd_labels:
+                self.problem(drawing.name, "", "bad_row", found)
             labels = sorted(set(map(label_text, drawing.labels)))
             if len(labels) > 1:
                 self.problem(drawing.name, "", "several_labels", f"{', '.join(labels)}; expected one", "refused")
@@ -174,23 +177,6 @@ class Drawings(Drawn):
 
 def _from_training(split: str | None) -> int:
     return -1 if split is None else SPLITS.index(split)
-
-
-def number(value: Any) -> float:
-    """Raises ValueError for what is no finite number, or text of one.
-
-    >>> number("1.5"), number(2)
-    (1.5, 2.0)
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError(f"{value!r:.40}, expected a number")  # noqa: TRY004 (one error for all that is no number)
-    try:
-        found = float(value)
-    except (ValueError, OverflowError):
-        found = math.nan
-    if not math.isfinite(found):
-        raise ValueError(f"{value!r:.40}, expected a number")
-    return found
 
 
 def turned(cx: float, cy: float, w: float, h: float, degrees: float) -> tuple[float, float, float, float]:

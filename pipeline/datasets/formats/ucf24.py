@@ -7,6 +7,7 @@ all tracks are not labelled, though people may be in them: none of those is take
 """
 
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +31,7 @@ from pipeline.datasets.formats.reading import (
     label_text,
     relative,
 )
+from pipeline.datasets.formats.values import four
 
 Marks = dict[int, list[Object]]
 
@@ -161,7 +163,7 @@ def _annotations(files: list[Path], labels: Path | None = None) -> tuple[Path, d
 def _frame(track: dict[str, Any], key: str) -> int:
     """Raises InputError for what is no number of a frame: 8 and "8" are, 8.5, true and -1 are not."""
     text = id_text(track[key])
-    if text is None or not text.strip().isdecimal():
+    if text is None or not re.fullmatch("[0-9]{1,18}", text):
         raise InputError(f"{key} {brief(track[key])}; expected the number of a frame")
     return int(text)
 
@@ -183,10 +185,9 @@ def _track(track: Any) -> tuple[int, list[tuple[float, float, float, float]]]:
 
 def _box(box: Any, place: int) -> tuple[float, float, float, float]:
     try:
-        x, y, w, h = map(float, box if isinstance(box, list) else ())
-    except (TypeError, ValueError, OverflowError):
-        raise InputError(f"box {place} is {brief(box)}; expected 4 numbers x, y, w, h") from None
-    return x, y, w, h
+        return four(box, f"box {place} is")
+    except ValueError as error:
+        raise InputError(str(error)) from None
 
 
 def _marks(candidate: Candidate, entry: dict[str, Any], label: str) -> tuple[Marks, list[Problem]]:

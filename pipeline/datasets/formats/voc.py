@@ -32,6 +32,7 @@ from pipeline.datasets.formats.reading import (
     without_suffix,
 )
 from pipeline.datasets.formats.split_lists import VOC_IMAGES, Ends, Given, matched, place, split_lists
+from pipeline.datasets.formats.values import number
 from pipeline.datasets.formats.voc_write import LABELMAP, LABELMAP_HEAD, SPACE, WRITER
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -211,7 +212,7 @@ def _has_zero(root: Element) -> bool:
 
 def _number(element: Element, name: str) -> float:
     try:
-        return float(element.findtext(name) or "nan")
+        return number(element.findtext(name), finite=False)
     except ValueError:
         return math.nan
 
@@ -231,17 +232,16 @@ def _candidate(name: str, root: Element, file: Path, base: int, reading: Reading
         reading.lost += len(root.findall("object"))
         return None
     candidate = Candidate(file, name, size=size, unsized=unsized)
-    for number, thing in enumerate(root.findall("object"), 1):
-        key = f"object {number}"
+    for nth, thing in enumerate(root.findall("object"), 1):
+        key = f"object {nth}"
         label = _label(thing)
         if twice := _twice(thing, "name", "bndbox"):
             reading.problems.append(Problem(name, key, "bad_row", twice, "dropped"))
             continue
         try:
-            left, top, right, bottom = (float(thing.findtext(f"bndbox/{corner}") or "") for corner in CORNERS)
-        except ValueError:
-            found = ", ".join(f"{corner} {thing.findtext(f'bndbox/{corner}')}" for corner in CORNERS)
-            reading.problems.append(Problem(name, key, "bad_box", found, "dropped"))
+            left, top, right, bottom = (_corner(thing, corner) for corner in CORNERS)
+        except ValueError as error:
+            reading.problems.append(Problem(name, key, "bad_box", str(error), "dropped"))
             continue
         if not label:
             reading.problems.append(Problem(name, key, "unknown_class", "no <name>", "dropped"))
@@ -253,6 +253,10 @@ def _candidate(name: str, root: Element, file: Path, base: int, reading: Reading
         candidate.objects.append(Object(label, box))
         candidate.keys.append(key)
     return candidate
+
+
+def _corner(thing: Element, name: str) -> float:
+    return number(thing.findtext(f"bndbox/{name}"), name, finite=False)
 
 
 def _label(thing: Element) -> str:

@@ -13,6 +13,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.sample import VISIBLE, Landmark, Object
 from pipeline.datasets.formats.keys import refuse_twice
 from pipeline.datasets.formats.reading import known_scheme, label_text, landmark, left_right_pairs, point_names
+from pipeline.datasets.formats.values import number
 
 PREDICTION = "a prediction?"
 MOST_POINTS = 1000  # what a damaged kpt_shape says should not take all memory
@@ -85,7 +86,7 @@ def object_of(line: str, labels: list[str], points: int, each: int) -> Object:
     pipeline.datasets.formats.yolo_lines.LineError: 6 numbers, expected 5; a prediction? 0.9 after the box may be ...
     """
     try:
-        index, *numbers = (float(word) for word in line.split())
+        index, *numbers = (number(word, finite=False) for word in line.split())
     except ValueError:
         raise LineError("bad_line", line[:60]) from None
     if len(numbers) + 1 != 5 + points * each:

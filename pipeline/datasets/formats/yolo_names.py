@@ -1,12 +1,13 @@
 """What a YOLO set says of its classes and landmarks: in `data.yaml`, or in the list of `obj.data` or `classes.txt`."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_text
-from pipeline.core.yaml_text import yaml_value
+from pipeline.core.yaml_text import keys_as_written, yaml_value
 from pipeline.datasets.formats import darknet
 from pipeline.datasets.formats.keys import brief, class_list, class_names, id_text
 from pipeline.datasets.formats.reading import IMAGE_SUFFIXES
@@ -14,6 +15,7 @@ from pipeline.datasets.formats.yaml_splits import YamlSplits, unlike, yaml_split
 from pipeline.datasets.formats.yolo_lines import Points, points_of
 
 NAME_LISTS = ("classes.txt", "obj.names", "_darknet.labels", "predefined_classes.txt")
+KEY = re.compile(r"(0|[1-9][0-9]*)(\.0+)?")
 _ONE_OF_THEM = "one of the two files alone"
 
 
@@ -113,6 +115,7 @@ def _from_yaml(file: Path) -> Names | None:
         return None
     labels = content["names"]
     if isinstance(labels, dict):
+        _refuse_odd_keys(file)
         by_key = {id_text(key): label for key, label in labels.items()}
         if len(by_key) < len(labels) or set(by_key) != {str(i) for i in range(len(labels))}:
             raise InputError(f"{file}: names: keys {brief(list(labels)[:5])}; expected 0, 1, 2 and so on, each once")
@@ -124,3 +127,10 @@ def _from_yaml(file: Path) -> Names | None:
             f"{file}: nc: found {brief(count)}, while names has {len(labels)} classes; expected their number"
         )
     return Names(file, class_names(labels, f"{file}: names"), points_of(file, content), yaml_splits(file, content))
+
+
+def _refuse_odd_keys(file: Path) -> None:
+    """Raises InputError for a number of a class that not all readers of YAML read alike: 010 is 8 to some."""
+    keys = keys_as_written(read_text(file), "names")
+    if odd := [key for key in keys if key[:2].strip("+-")[:1].isdigit() and not KEY.fullmatch(key)]:
+        raise InputError(f"{file}: names: key {brief(odd[0])}; expected 0, 1, 2 and so on, in plain digits")

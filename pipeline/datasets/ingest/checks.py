@@ -10,8 +10,10 @@ from pipeline.datasets.formats.points import UNSET
 from pipeline.datasets.formats.reading import Candidate, Problem
 
 ASPECT = 0.02  # how far the aspect ratio that labels were made for may be from the image's
+BOX = ("x", "y", "width", "height")
 NOTHING = 1e-6  # of a side of the image; a box that is narrower, or reaches in by less, is not there
 SAME = 6  # decimals in which two boxes are one
+FARTHEST = 1 << 24  # pixels; what lies further out, or is larger, is of no image
 
 
 class LabelledSizeError(ValueError):
@@ -95,7 +97,7 @@ def check_objects(
     there = set()
     clipped_silently = 0
     for o, key in zip(objects, keys, strict=True):
-        if fault := _fault(o):
+        if fault := _fault(o, size):
             problems.append(Problem(name, key, *fault, "dropped"))
             continue
         x, y, w, h = o.box
@@ -117,12 +119,16 @@ def check_objects(
     return kept, problems, clipped_silently
 
 
-def _fault(o: Object) -> tuple[str, str] | None:
+def _fault(o: Object, size: tuple[int, int]) -> tuple[str, str] | None:
     """The rule that leaves nothing of the object, and what was found."""
     x, y, w, h = o.box
     shown = ", ".join(f"{v:.6g}" for v in o.box)
     if not all(map(math.isfinite, o.box)):
         return "box_not_finite", shown
+    far = [(abs(v * side), part, v, side) for part, v, side in zip(BOX, o.box, size * 2, strict=True)]
+    if max(far)[0] > FARTHEST:
+        _, part, v, side = max(far)
+        return "box_beyond", f"{part} {v * side:.6g} px, {v:.6g} times the image's {side}; no image is so large"
     if w < NOTHING or h < NOTHING:
         return "box_zero_area", f"width {w:.6g}, height {h:.6g} of the image's"
     if max(x, y) > 1 - NOTHING or min(x + w, y + h) < NOTHING:
@@ -139,7 +145,7 @@ def _landmark(name: str, key: str, place: int, p: Landmark, size: tuple[int, int
         return Landmark(0.0, 0.0, ABSENT)
     x, y = min(max(p.x, 0.0), 1.0), min(max(p.y, 0.0), 1.0)
     if max(abs(p.x - x) * size[0], abs(p.y - y) * size[1]) > 1:
-        found = f"landmark {place}: {p.x * size[0]:.1f}, {p.y * size[1]:.1f} px"
+        found = f"landmark {place}: {_px(p.x * size[0])}, {_px(p.y * size[1])} px"
         problems.append(Problem(name, key, "landmark_outside", found, "hidden"))
         return Landmark(0.0, 0.0, ABSENT)
     return Landmark(x, y, p.visibility)
@@ -148,6 +154,10 @@ def _landmark(name: str, key: str, place: int, p: Landmark, size: tuple[int, int
 def _shown(box: tuple[float, float, float, float], size: tuple[int, int]) -> str:
     x, y, w, h = box
     return f"{x * size[0]:.1f}, {y * size[1]:.1f}, {w * size[0]:.1f}, {h * size[1]:.1f} px"
+
+
+def _px(value: float) -> str:
+    return f"{value:.1f}" if abs(value) <= FARTHEST else f"{value:.6g}"
 
 
 def conflicting(samples: list[Sample], digests: list[str], names: list[str]) -> dict[str, Problem]:

@@ -177,6 +177,41 @@ def test_names_that_contradict_each_other(tmp_path: Path, files: dict[str, str],
         read_yolo(make(tmp_path, {"a.jpg": P, "a.txt": LINE, **files}))
 
 
+OTHER_YAML = {
+    "hyp.yaml": "lr0: 0.01\nmosaic: 1.0\n",
+    "args.yaml": "task: detect\ndata: data.yaml\nname: train7\n",
+    "yolov5s.yaml": "nc: 80\nbackbone: []\nhead: []\n",
+    "docker-compose.yaml": "services: {web: {image: ships}}\n",
+    "mkdocs.yml": "site_name: Ships\nmarkdown_extensions:\n- x: !!python/name:material.emoji\n",
+    "pods.yaml": "kind: Pod\n---\nkind: Service\n",
+    "chart.yaml": "name: {{ .Values.name }}\n",
+}
+
+
+def test_yaml_of_other_tools_is_passed_over(tmp_path: Path) -> None:
+    root = make(tmp_path, {"a.jpg": P, "a.txt": LINE, YAML: f"{COWS}train: .\n", **OTHER_YAML})
+    (root / "old.yaml").write_bytes(b"owner: Stra\xdfe\n")
+    assert detect_format(root) == ("yolo", "1 label files, class names in data.yaml")
+    reading = read_yolo(root)
+    assert (reading.labels, [p for p in reading.problems if p.rule == "not_read"]) == (["cow", "dog"], [])
+
+
+@pytest.mark.parametrize("names", [{YAML: f"{COWS}train: .\n"}, {"classes.txt": "cow\ndog\n"}])
+def test_the_names_of_a_model_beside_the_set_are_not_its_own(tmp_path: Path, names: dict[str, str]) -> None:
+    model = {
+        "metadata.yaml": "names: {0: person, 1: bicycle}\nstride: 32\ntask: detect\n",
+        "net.yaml": "names: 3\nx: 1\n",
+    }
+    reading = read_yolo(make(tmp_path, {"a.jpg": P, "a.txt": LINE, **model, **names}))
+    assert reading.labels == ["cow", "dog"]
+    assert [(p.file, p.key) for p in reading.problems if p.rule == "not_read"] == [
+        ("metadata.yaml", "names"),
+        ("net.yaml", "names"),
+    ]
+    alone = {name: text for name, text in model.items() if name == "metadata.yaml"}
+    assert read_yolo(make(tmp_path / "alone", {"a.jpg": P, "a.txt": LINE, **alone})).labels == ["person", "bicycle"]
+
+
 def test_folders_are_no_classes_where_names_contradict_each_other(tmp_path: Path) -> None:
     files = {"cam1/a.jpg": P, "cam1/a.txt": LINE, "cam2/b.jpg": P, "cam2/b.txt": LINE, YAML: COWS, "classes.txt": "dog"}
     assert detect_format(make(tmp_path, files))[0] == "yolo"

@@ -67,6 +67,9 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
             reading.candidates.append(candidate)
     _refuse_predictions(reading, labels)
     _settle_names(reading, names)
+    for other in names.others:
+        found = "YAML with names, but no train, val, test or path; not taken for a data.yaml"
+        reading.problems.append(Problem(relative(other, labels, path), "names", "not_read", found, "noted"))
     given, lists = _lists(names, images, reading, path, labels)
     place(reading, path, images.names, lists, given)
     give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])

@@ -1,5 +1,6 @@
 """What a YOLO set says of its classes and landmarks: in `data.yaml`, or in the list of `obj.data` or `classes.txt`."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ from pipeline.core.files import read_text
 from pipeline.core.yaml_text import yaml_value
 from pipeline.datasets.formats import darknet
 from pipeline.datasets.formats.keys import brief, class_list, class_names, id_text
-from pipeline.datasets.formats.reading import IMAGE_SUFFIXES
+from pipeline.datasets.formats.reading import IMAGE_SUFFIXES, SPLIT_NAMES
 from pipeline.datasets.formats.yaml_splits import YamlSplits, unlike, yaml_splits
 from pipeline.datasets.formats.yolo_lines import Points, points_of
 
 NAME_LISTS = ("classes.txt", "obj.names", "_darknet.labels", "predefined_classes.txt")
+OF_NAMES = {"names", "nc", "kpt_shape", "kpt_names", "flip_idx"}  # what a YAML of names alone has
+_NAMES = re.compile(rb"^\{? ?[\"']?names[\"']?\s*:", re.MULTILINE)
 _ONE_OF_THEM = "one of the two files alone"
 
 
@@ -27,6 +30,7 @@ class Names:
     splits: YamlSplits | None = None
     darknet_data: darknet.Data | None = None
     used: set[int] = field(default_factory=set)  # the classes that objects have
+    others: list[Path] = field(default_factory=list)  # YAML with names that is of no set
 
 
 class NamesDifferError(InputError):
@@ -46,15 +50,19 @@ def no_names(path: Path, labels: Path) -> str:
 def found_names(path: Path, labels: Path) -> Names | None:
     """What all files of names say. Raises NamesDifferError where two of them do not agree."""
     roots = [r for r in dict.fromkeys((labels, path, path / "labels")) if r.is_dir()]
-    yaml: dict[Path, Names] = {}
+    contents: dict[Path, dict[Any, Any]] = {}
     told: dict[Path, Names] = {}
     for root in roots:
         for file in sorted(f for kind in ("*.yaml", "*.yml") for f in root.glob(kind) if not f.name.startswith(".")):
-            if names := _from_yaml(file):
-                yaml[file] = names
+            if content := _with_names(file):
+                contents[file] = content
         if data := darknet.find(root):
             told.setdefault(data.names, Names(data.names, darknet.labels_of(data), darknet_data=data))
     lists = [file for root in roots for name in NAME_LISTS if (file := root / name).is_file() and file not in told]
+    sets = [file for file, content in contents.items() if _is_of_a_set(file, content)]
+    if not (sets or told or lists):
+        sets = list(contents)
+    yaml = {file: _from_yaml(file, contents[file]) for file in sets}
     # labelImg puts its own twenty classes into predefined_classes.txt, whatever the set has
     lists = [file for file in lists if file.name != NAME_LISTS[-1]] or ([] if yaml or told else lists)
     if yaml or told:
@@ -66,6 +74,8 @@ def found_names(path: Path, labels: Path) -> Names | None:
     for other in by_splits[1:]:
         _refuse_other_content(by_splits[0], other)
     names = next(iter((*by_splits, *found)), None)
+    if names:
+        names.others = [file for file in contents if file not in yaml]
     if names and told and not (names.splits and names.splits.entries):
         names.darknet_data = next(iter(told.values())).darknet_data
     return names
@@ -106,11 +116,25 @@ def _landmarks(points: Points) -> list[tuple[str, list[Any]]]:
     return [("kpt_shape", [len(points.names), points.each]), ("kpt_names", points.names), ("flip_idx", points.pairs)]
 
 
-def _from_yaml(file: Path) -> Names | None:
-    """None if the file has no `names`. Raises InputError if it is not YAML or a key is not as expected."""
-    content = yaml_value(read_text(file), str(file))
-    if not isinstance(content, dict) or "names" not in content:
-        return None
+def _with_names(file: Path) -> dict[Any, Any] | None:
+    """What is in a YAML that has `names`; None for any other. Raises InputError if it may have them and is not YAML."""
+    try:
+        content = yaml_value(read_text(file), str(file))
+    except InputError:
+        if file.stem.lower() == "data" or not file.is_file() or _NAMES.search(file.read_bytes().replace(b"\0", b"")):
+            raise
+        return None  # another tool's, with tags of its own or several documents
+    return content if isinstance(content, dict) and "names" in content else None
+
+
+def _is_of_a_set(file: Path, content: dict[Any, Any]) -> bool:
+    """Whether a YAML with `names` describes a set: an exported model's has the names of what that was trained on."""
+    keys = {str(key).lower() for key in content}
+    return file.stem.lower() == "data" or bool(keys & {*SPLIT_NAMES, "path"}) or keys <= OF_NAMES
+
+
+def _from_yaml(file: Path, content: dict[Any, Any]) -> Names:
+    """Raises InputError if a key is not as expected."""
     labels = content["names"]
     if isinstance(labels, dict):
         by_key = {id_text(key): label for key, label in labels.items()}

@@ -28,7 +28,7 @@ from pipeline.datasets.formats.reading import (
     relative,
     without_suffix,
 )
-from pipeline.datasets.formats.split_lists import Given, SplitList, place, split_lists
+from pipeline.datasets.formats.split_lists import Given, SplitList, named_lists, place, split_lists
 from pipeline.datasets.formats.yaml_splits import given_by
 from pipeline.datasets.formats.yolo_lines import PREDICTION, LineError, class_in, object_of, unseen_in
 from pipeline.datasets.formats.yolo_names import Names, NamesDifferError, found_names, names_of, no_names
@@ -76,7 +76,7 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
     if empty := len(images.names) - len(label_files):
         found = f"{empty} images without a label file; taken as background"
         reading.problems.append(Problem("", "", "no_label", found, "noted"))
-    used = {by_name[text] for text in fits} | {one.file for one in lists}
+    used = {by_name[text] for text in fits} | {one.file for one in (*lists, *named_lists(path, labels))}
     for file, name in texts.items():
         if file in used or NO_LABELS.match(file.name.lower()):
             continue

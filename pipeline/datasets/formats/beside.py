@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from pipeline.core.errors import InputError
 from pipeline.datasets.formats.image_index import one_form, telling
 from pipeline.datasets.formats.reading import IMAGE_SUFFIXES, Problem, Reading, files_under, relative
-from pipeline.datasets.formats.signs import Sign, format_of
+from pipeline.datasets.formats.signs import BINARY, FOREIGN, Sign, format_of
 from pipeline.datasets.formats.split_folders import class_folders
 from pipeline.datasets.formats.split_lists import IMAGE_SETS, PLACES, Ends, entries, hit_of, named_lists
 from pipeline.datasets.formats.yolo import NO_LABELS
@@ -37,6 +37,7 @@ def other_labels(form: str, reading: Reading, path: Path, labels: Path) -> list[
         return []
     signs = {row.name: row.sign for row in FORMATS.values() if row.sign}
     own = signs.get(form, Sign((), lambda *_: False))
+    signs |= {words: sign for words, (sign, _) in FOREIGN.items()}
     files = {f: relative(f, labels, path) for root in dict.fromkeys((path, labels)) for f in files_under(root, None)}
     images = _Images(reading, path, files)
     found: dict[str, dict[str, list[str]]] = defaultdict(dict)  # format -> file -> the images that it is called like
@@ -44,7 +45,7 @@ def other_labels(form: str, reading: Reading, path: Path, labels: Path) -> list[
     listed = {p.file for p in reading.problems if p.rule == LISTED}
     for file, name in files.items():
         suffix, beside = file.suffix.lower(), relative(file, path, labels)
-        if suffix == own.named or {name, beside} & named:
+        if suffix == own.named or suffix in BINARY or {name, beside} & named:
             continue
         called = images.called(name) if suffix in PER_IMAGE and not NO_LABELS.match(file.name.lower()) else []
         if suffix == ".txt" and not called:  # notes, or a list
@@ -91,6 +92,8 @@ def _key(name: str) -> tuple[str, ...]:
 
 def _found(like: str, there: dict[str, list[str]], images: _Images) -> str:
     seems = f"which look like {like}; format {like} reads those" if like else "called like images, of no known format"
+    if like in FOREIGN:
+        seems = f"which look like {like}, which nothing here reads: {FOREIGN[like][1]}"
     found = f"{len(there)} files such as {min(there)}, {seems}"
     own = {called[0] for called in there.values() if len(called) == 1}
     for what, some in (("left out", own & images.out), ("taken as background", own & images.empty)):

@@ -153,6 +153,12 @@ def test_help(called: Called, command: list[str], words: list[str]) -> None:
             ["add", "m", "--data", "x", "--task", "classify", "--pretrained", "w", "--from-scratch"],
             "argument --from-scratch: not allowed with argument --pretrained",
         ),
+        (
+            ["convert", "https://me:secret@farm/herd", "out", "--to", "coco"],
+            "argument IN: found 'https://farm/herd'; expected a path of this machine; `pocketlens add --data` fetches",
+        ),
+        (["convert", "a", "s3://farm/herd", "--to", "coco"], "argument OUT: found 's3://farm/herd'; expected a path"),
+        (["convert", "a", "out", "--to", "coco", "--labels", "gs://b"], "argument --labels: found 'gs://b'; expected"),
         (["cost", "--backbone", ""], "argument --backbone: found ''"),
         (["cost", "--run", ""], "argument --run: found ''"),
         (["cost", "--budget", ""], "argument --budget: found ''"),

@@ -155,7 +155,8 @@ def test_an_empty_folder_is_filled_and_a_failure_leaves_nothing(tmp_path: Path) 
     herd = make(tmp_path / "herd", {**COWS, "images/train/1.jpg": "", "images/train/field/2.png": ""})
     (tmp_path / "out").mkdir()
     (herd / "images/val/1.jpg").write_bytes(b"")
-    with pytest.raises(InputError, match="nothing usable in it: 3 empty_file"):
+    said = r"nothing usable in it: 3 empty_file; the first empty_file: images/train/1\.jpg: "
+    with pytest.raises(InputError, match=said):
         convert(herd, tmp_path / "out", "coco")
     assert list((tmp_path / "out").iterdir()) == []
     Image.new("RGB", (40, 20)).save(herd / "images/val/1.jpg")

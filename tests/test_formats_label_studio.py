@@ -178,7 +178,22 @@ def test_tasks_that_nobody_did_are_left_out_and_predictions_are_no_truth(tmp_pat
     assert {name: len(found) for name, found in boxes(reading).items()} == {"a.jpg": 1, "d.jpg": 0}
     said = [p.found for p in reading.problems]
     assert "1 tasks that were skipped; left out" in said
-    assert "1 tasks without an annotation; left out" in said
+    alone = "1 tasks with predictions and no annotation; left out; in Label Studio's Data Manager choose Create"
+    assert any(found.startswith(alone) for found in said)
+
+
+@pytest.mark.parametrize("own", [{"annotations": []}, {}])
+def test_predictions_alone_are_refused_with_what_is_to_be_done_in_label_studio(tmp_path: Path, own: dict) -> None:
+    tasks = [{"id": i, "data": {"image": f"{i}.jpg"}, "predictions": [{"result": [box()]}], **own} for i in "ab"]
+    said = r"2 tasks with predictions and none with an annotation; in Label Studio's Data Manager .*, then export again"
+    with pytest.raises(InputError, match=said):
+        read("label_studio", set_of(tmp_path, *tasks, images="ab"))
+
+
+def test_a_folder_of_json_min_is_said_to_be_that(tmp_path: Path) -> None:
+    row = {"image": "a.jpg", "id": 1, "annotator": 1, "annotation_id": 2, "lead_time": 3.2}
+    with pytest.raises(InputError, match=r"no JSON of Label Studio .*min\.json looks like JSON-MIN of Label Studio"):
+        read("label_studio", make(tmp_path, {"a.jpg": P, "min.json": [row]}))
 
 
 TWO = [

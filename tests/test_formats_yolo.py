@@ -193,6 +193,95 @@ def test_a_class_in_a_line_is_a_number_as_programs_write_them(tmp_path: Path, wo
     assert [o.label for o in reading.candidates[0].objects] == ["dog"]
 
 
+OTHER_YAML = {
+    "hyp.yaml": "lr0: 0.01\nmosaic: 1.0\n",
+    "args.yaml": "task: detect\ndata: data.yaml\nname: train7\n",
+    "yolov5s.yaml": "nc: 80\nbackbone: []\nhead: []\n",
+    "docker-compose.yaml": "services: {web: {image: ships}}\n",
+    "mkdocs.yml": "site_name: Ships\nmarkdown_extensions:\n- x: !!python/name:material.emoji\n",
+    "pods.yaml": "kind: Pod\n---\nkind: Service\n",
+    "chart.yaml": "name: {{ .Values.name }}\n",
+}
+
+
+def test_yaml_of_other_tools_is_passed_over(tmp_path: Path) -> None:
+    root = make(tmp_path, {"a.jpg": P, "a.txt": LINE, YAML: f"{COWS}train: .\n", **OTHER_YAML})
+    (root / "old.yaml").write_bytes(b"owner: Stra\xdfe\n")
+    assert detect_format(root) == ("yolo", "1 label files, class names in data.yaml")
+    reading = read_yolo(root)
+    assert (reading.labels, [p for p in reading.problems if p.rule == "not_read"]) == (["cow", "dog"], [])
+
+
+@pytest.mark.parametrize("names", [{YAML: f"{COWS}train: .\n"}, {"classes.txt": "cow\ndog\n"}])
+def test_the_names_of_a_model_beside_the_set_are_not_its_own(tmp_path: Path, names: dict[str, str]) -> None:
+    model = {
+        "metadata.yaml": "names: {0: person, 1: bicycle}\nstride: 32\ntask: detect\n",
+        "net.yaml": "names: 3\nx: 1\n",
+    }
+    reading = read_yolo(make(tmp_path, {"a.jpg": P, "a.txt": LINE, **model, **names}))
+    assert reading.labels == ["cow", "dog"]
+    assert [(p.file, p.key) for p in reading.problems if p.rule == "not_read"] == [
+        ("metadata.yaml", "names"),
+        ("net.yaml", "names"),
+    ]
+    alone = {name: text for name, text in model.items() if name == "metadata.yaml"}
+    assert read_yolo(make(tmp_path / "alone", {"a.jpg": P, "a.txt": LINE, **alone})).labels == ["person", "bicycle"]
+
+
+def notes(*names: str, first: int = 0) -> dict[str, object]:
+    return {"categories": [{"id": i, "name": n} for i, n in enumerate(names, first)], "info": {"year": 2026}}
+
+
+IN_SPLITS = {"train/images/a.jpg": P, "train/labels/a.txt": LINE, "val/images/b.jpg": P, "val/labels/b.txt": LINE}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"train/classes.txt": "cow\ndog\n", "val/classes.txt": "cow\r\ndog"},
+        {"train/labels/classes.txt": "cow\ndog\n"},
+        {"val/images/classes.txt": "cow\ndog\n", "notes.json": notes("cow", "dog")},
+        {"notes.json": notes("cow", "dog")},
+        {"train/obj.names": "cow\ndog\n", YAML: COWS, "holiday/classes.txt": "sun\n"},
+        {YAML: COWS, "notes.json": notes("ox", first=1)},
+    ],
+)
+def test_names_in_folders_of_splits_and_label_studio_s_notes_are_read(tmp_path: Path, names: dict) -> None:
+    root = make(tmp_path, IN_SPLITS | names)
+    assert detect_format(root)[0] == "yolo"
+    reading = read_yolo(root)
+    assert (reading.labels, [len(c.objects) for c in reading.candidates]) == (["cow", "dog"], [1, 1])
+    assert not [p for p in reading.problems if p.done != "noted"]
+
+
+@pytest.mark.parametrize(
+    ("names", "error"),
+    [
+        (
+            {"train/classes.txt": "cow\ndog", "val/classes.txt": "dog\ncow"},
+            r"val/classes\.txt: class 0 is 'dog', in .*train/classes\.txt 'cow'; expected the same class names",
+        ),
+        ({YAML: COWS, "train/labels/classes.txt": "dog"}, r"classes\.txt: class 0 is 'dog', in .*data\.yaml 'cow'"),
+        ({YAML: COWS, "notes.json": notes("dog", "cow")}, r"notes\.json: class 0 is 'dog', in .*data\.yaml 'cow'"),
+        ({"notes.json": notes("cow", first=1)}, r"notes\.json: categories: ids \[1\]; expected 0, 1, 2 and so on"),
+        ({"notes.json": notes("cow", "")}, r"notes\.json: categories: class 1: found ''; expected the name of a class"),
+    ],
+)
+def test_names_in_folders_of_splits_that_contradict(tmp_path: Path, names: dict, error: str) -> None:
+    with pytest.raises(InputError, match=error):
+        read_yolo(make(tmp_path, IN_SPLITS | names))
+
+
+@pytest.mark.parametrize("text", ["{", '{"cows": 3}', '{"categories": "cows"}', "[]"])
+def test_notes_of_something_else_name_no_classes(tmp_path: Path, text: str) -> None:
+    (tmp_path / "herd").mkdir()
+    root = make(tmp_path / "herd", {**IN_SPLITS, "notes.json": text})
+    with pytest.raises(
+        InputError, match=r"no class names; expected data\.yaml, classes\.txt, obj\.names in [^ ]*herd$"
+    ):
+        read_yolo(root)
+
+
 def test_folders_are_no_classes_where_names_contradict_each_other(tmp_path: Path) -> None:
     files = {"cam1/a.jpg": P, "cam1/a.txt": LINE, "cam2/b.jpg": P, "cam2/b.txt": LINE, YAML: COWS, "classes.txt": "dog"}
     assert detect_format(make(tmp_path, files))[0] == "yolo"

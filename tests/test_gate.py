@@ -103,12 +103,26 @@ def test_the_ledger_is_there_when_nothing_is_usable(tmp_path):
     for image in images:
         image["file_name"] = f"gone/{image['id']}.png"
     write_coco(tmp_path, images, rows)
-    with pytest.raises(InputError, match=r"nothing usable in .*: 3 missing_file; see .*ledger.csv"):
+    said = r"nothing usable in .*: 3 missing_file; the first missing_file: gone/0\.png.*: .*; see .*ledger.csv"
+    with pytest.raises(InputError, match=said):
         run(tmp_path, params("coco", tmp_path))
     assert {(file, rule) for file, _, rule, _ in ledger(tmp_path)} >= {
         (f"gone/{i}.png", "missing_file") for i in range(3)
     }
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(("refuse_over", "end"), [(0.2, "refuse_over allows 20%"), (1.0, "nothing is left of these")])
+def test_an_image_is_named_when_all_are_refused(tmp_path, refuse_over, end):
+    images, rows = coco(tmp_path, COUNT)
+    for image in images[1:]:
+        image["width"] = 90
+    (tmp_path / "images" / "0.jpg").write_bytes(b"")
+    write_coco(tmp_path, images, rows)
+    first = r"; the first size_mismatch: images/1\.jpg: 60 x 40 pixels, labelled as 90 x 40"
+    said = rf"20 of 20 files have problems \(19 size_mismatch, 1 empty_file\).*; {end}{first}; see .*ledger.csv"
+    with pytest.raises(InputError, match=said):
+        run(tmp_path, params("coco", tmp_path, refuse_over=refuse_over))
 
 
 def test_the_ledger_is_there_when_nothing_is_left_for_train(tmp_path):

@@ -91,6 +91,8 @@ def test_a_slow_pan_does_not_become_one_group(tmp_path):
     assert min(summary["splits"].values()) > 5
     assert summary["kept"] == 80
     assert ("near_duplicates_apart", "noted") in {(rule, done) for _, _, rule, done in ledger(tmp_path)}
+    text = (tmp_path / "reports" / "data" / "ledger.csv").read_text()
+    assert "images are near-duplicates of one in val or test; all stay: they are of a long row" in text
 
 
 def test_frames_of_a_pan_that_the_source_parts_leave_train(tmp_path):

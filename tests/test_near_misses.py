@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from drawn import SIZE, VOC, coco, draw, write
@@ -9,8 +10,11 @@ from PIL import Image
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json, write_json
+from pipeline.datasets.formats import FORMATS, detect_format, nearest_of
 from pipeline.datasets.formats import coco as coco_format
-from pipeline.datasets.formats import detect_format, nearest_of
+from pipeline.datasets.formats.beside import other_labels
+from pipeline.datasets.formats.format import NoOptions
+from pipeline.datasets.ingest.accounts import unread
 
 LINE = "0 .5 .5 .2 .2\n"
 ROWS = json.loads(coco(["a.jpg"]))
@@ -90,6 +94,68 @@ def test_tracks_in_the_folder_of_the_clips_are_to_be_named_as_labels(tmp_path: P
     file = root / "tracks.json"
     said = f"; nearest: ucf24, but {file}: tracks of clips; missing is --labels {file}; "
     assert nearest_of("detect", root).startswith(said)
+
+
+VIA = {"filename": "a.jpg", "size": 9, "regions": [{"shape_attributes": {"name": "rect", "x": 1}}]}
+REGION = {"type": "rectangle", "tags": ["cow"], "boundingBox": {"left": 1, "top": 1, "width": 5, "height": 5}}
+ITEM = {"label": "cow", "coordinates": {"x": 5, "y": 5, "width": 4, "height": 4}}
+FIGURE = {"classTitle": "cow", "geometryType": "rectangle", "points": {"exterior": [[1, 1], [9, 9]]}}
+MIN = {"image": "a.jpg", "id": 1, "label": [], "annotator": 1, "annotation_id": 1, "lead_time": 3.2}
+TASK = {"id": 1, "data": {"image": "a.jpg"}, "predictions": [{"result": []}]}
+BOXES = "CSV of boxes as of TensorFlow or RetinaNet"
+WRITE = "write it as coco, voc or yolo"
+# what lies beside labels or alone -> what it is said to be, and what is to be done
+FOREIGN = [
+    ("x.csv", "filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,20,10,cow,1,1,9,9\n", BOXES, WRITE),
+    ("x.csv", "path,x1,y1,x2,y2,class\na.jpg,1,1,9,9,cow\n", BOXES, WRITE),
+    ("x.csv", "a.jpg,1,1,9,9,cow\nb.jpg,1,1,9,9,cow\n", BOXES, WRITE),
+    ("x.csv", "filename,file_size,region_shape_attributes\n", "CSV of VIA", "export it from VIA as COCO"),
+    ("x.json", {"a.jpg9": VIA}, "JSON of VIA", "export it from VIA as COCO"),
+    ("x.json", {"_via_img_metadata": {"a.jpg9": VIA}}, "JSON of VIA", "export it from VIA as COCO"),
+    ("a.jpg.json", {"tags": [], "objects": [FIGURE]}, "JSON of Supervisely", "export it from Supervisely as COCO"),
+    ("x.json", {"asset": {"name": "a.jpg"}, "regions": [REGION]}, "JSON of VoTT", "export it from VoTT as Pascal VOC"),
+    ("x.json", [{"image": "a.jpg", "annotations": [ITEM]}], "JSON of CreateML", WRITE),
+    ("x.json", [MIN], "JSON-MIN of Label Studio", "export it from Label Studio as JSON"),
+    ("x.json", [TASK], "Label Studio's tasks with predictions alone", "submit them in Label Studio"),
+    ("x.xml", "<dataset><images><image file='a.jpg'/></images></dataset>", "XML of dlib", WRITE),
+    ("x.xml", "<doc><path>a.jpg</path><outputs><object/></outputs></doc>", "XML of Colabeler", "export it from"),
+    ("x.mat", "MATLAB 5.0", "MATLAB's data", WRITE),
+    ("x.tfrecord", "x", "TFRecord", WRITE),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "words", "instead"), FOREIGN)
+def test_labels_that_no_format_reads_are_named(
+    tmp_path: Path, name: str, content: Any, words: str, instead: str
+) -> None:
+    (tmp_path / "alone").mkdir()
+    for root in (tmp_path / "alone", draw("coco", tmp_path / "beside", ["b"])):
+        Image.new("RGB", SIZE).save(root / "a.jpg")
+        write(root, name, content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(InputError, match=rf"no known format; .*{name} looks like {words}, which nothing.*: {instead}"):
+        detect_format(tmp_path / "alone")
+    reading = FORMATS["coco"].read(root, root, NoOptions())
+    rows = [row.found for row in [*other_labels("coco", reading, root, root), *unread(reading, root, root)]]
+    (found,) = rows
+    assert found.startswith("1 ")
+    assert name in found
+    assert words in found
+
+
+def test_a_table_of_boxes_beside_landmarks_stops_nothing(tmp_path: Path) -> None:
+    root = draw("landmarks_csv", tmp_path, ["1", "2"])
+    for name, text in (("boxes.csv", FOREIGN[0][1]), ("retina.csv", FOREIGN[2][1].replace("a.jpg", "1.jpg"))):
+        write(root, name, str(text))
+    assert detect_format(root)[0] == "landmarks_csv"
+    assert len(FORMATS["landmarks_csv"].read(root, root, FORMATS["landmarks_csv"].Options()).candidates) == 2
+    with pytest.raises(InputError, match=r"boxes\.csv: a table of boxes; expected rows of an image's name and x, y"):
+        FORMATS["landmarks_csv"].read(root, root / "boxes.csv", FORMATS["landmarks_csv"].Options())
+
+
+def test_landmarks_that_are_numbered_are_no_boxes(tmp_path: Path) -> None:
+    write(tmp_path, "x.csv", "image,x1,y1,x2,y2\na.jpg,1,2,3,4\n")
+    Image.new("RGB", SIZE).save(tmp_path / "a.jpg")
+    assert detect_format(tmp_path)[0] == "landmarks_csv"
 
 
 @pytest.mark.parametrize("form", ["coco", "yolo", "voc", "pts", "landmarks_csv"])

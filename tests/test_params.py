@@ -87,6 +87,7 @@ def stated(**changes: Any) -> str:
         ("runs/clips/train/epochs", 0, r"runs\.clips\.train: epochs and frozen_epochs are both 0"),
         ("runs/clips/train/tuned_blocks", -1, r"runs\.clips\.train\.tuned_blocks: .*found -1"),
         ("runs/clips/train/class_weights", "fair", r"runs\.clips\.train\.class_weights: .*found 'fair'"),
+        ("datasets/clips/cells", ["cow"], r"datasets\.clips\.cells: unknown key(?!; did you mean)"),
         ("runs/clips/predict/nms", "hard", r"runs\.clips\.predict\.nms: unknown key; did you mean 'nms_iou'"),
         ("runs/herd/predict", {"score": "best"}, r"runs\.herd\.predict\.score: .*found 'best'"),
         ("runs/herd/predict", {"miss_cost": 2.0}, r"herd\.predict: miss_cost: goes with score: auto, found .*0\.3"),

@@ -148,7 +148,7 @@ def reads_samples(file: Path) -> object:
 
 @pytest.mark.parametrize(
     "read",
-    [read_rows, reads_table, reads_boxes, reads_animals, reads_record, reads_samples, split_lists._entries],
+    [read_rows, reads_table, reads_boxes, reads_animals, reads_record, reads_samples, split_lists.entries],
 )
 def test_a_line_of_200_megabytes_is_refused_before_it_is_read(tmp_path: Path, read: Callable[[Path], object]) -> None:
     """In memory that is a small share of it: the file has holes, which are read as zeros."""

@@ -8,6 +8,8 @@ from drawn import BY_CLASS, BY_LABEL, coco, draw, read, rows, splits, write
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Sample
 from pipeline.datasets.formats import detect_format
+from pipeline.datasets.formats.beside import other_labels
+from pipeline.datasets.formats.reading import Reading
 from pipeline.datasets.formats.split_lists import UNCLEAR, Ends
 from pipeline.datasets.ingest.splits import assign
 from pipeline.datasets.params import SplitParams
@@ -207,6 +209,11 @@ def yolo(root: Path, names: list[str], yaml: str, lists: dict[str, list[str]] | 
 TWO = ["images/train/a", "images/held/b"]
 
 
+def unasked(reading: Reading, root: Path, form: str = "yolo") -> list[tuple[str, str]]:
+    """(file, what was found) of the rows about lists that nothing has asked for."""
+    return sorted((p.file, p.found) for p in other_labels(form, reading, root, root) if p.file)
+
+
 @pytest.mark.parametrize(
     "yaml",
     [
@@ -270,9 +277,39 @@ def test_lists_that_yaml_does_not_ask_for_are_noted(tmp_path: Path) -> None:
     write(root, "labels/c.txt", "0 .5 .5 .2 .2\n")
     reading = read("yolo", root)
     assert splits(reading) == {"images/train/a": "train", "images/held/b": "val"}
-    found = "a list of images that nothing asks for"
-    assert rows(reading, "not_read") == [("autosplit_val.txt", found), ("fold 1.txt", found)]
+    assert rows(reading, "not_read") == [("fold 1.txt", "a list of images that nothing asks for")]
+    apart = "a list for val that nothing asks for; 1 of the 1 images on it that are here are of another split"
+    assert unasked(reading, root) == [("autosplit_val.txt", apart)]
     assert [file for file, _ in rows(reading, "no_image")] == ["labels/c.txt"]
+
+
+@pytest.mark.parametrize("form", ["yolo", "coco"])
+def test_lists_beside_splits_that_are_given_otherwise_have_a_row(tmp_path: Path, form: str) -> None:
+    lists = {"train.txt": "./images/train/a.jpg", "splits/test.txt": "b\na", "valid.txt": "x/c.jpg"}
+    root = yolo(tmp_path, TWO, "train: images/train\nval: images/held\n")
+    for name, text in (lists | {"val.txt": b"c.jpg\n\xff"}).items():
+        write(root, name, text)
+    if form == "coco":
+        for split, name in (("train", TWO[0]), ("val", TWO[1])):
+            write(root, f"instances_{split}.json", coco([f"{name}.jpg"]))
+    reading = read(form, root)
+    assert splits(reading) == {"images/train/a": "train", "images/held/b": "val"}
+    of = "a list for {} that nothing asks for; {}"
+    assert unasked(reading, root, form) == [
+        ("splits/test.txt", of.format("test", "2 of the 2 images on it that are here are of another split")),
+        ("train.txt", of.format("train", "the 1 images on it that are here are of that split")),
+        ("val.txt", of.format("val", "not UTF-8 text (byte 6 is 0xff)")),
+        ("valid.txt", of.format("val", "none of its images are here")),
+    ]
+
+
+def test_lists_that_give_the_splits_have_no_row(tmp_path: Path) -> None:
+    root = draw("coco", tmp_path, ["a", "b"])
+    for name, text in (("train.txt", "a.jpg"), ("test.txt", "b.jpg"), ("training notes.txt", "of May")):
+        write(root, name, text)
+    reading = read("coco", root)
+    assert splits(reading) == {"a": "train", "b": "test"}
+    assert unasked(reading, root, "coco") == []
 
 
 @pytest.mark.parametrize("said", ["3", "{a: b}", "[1, 2]"])

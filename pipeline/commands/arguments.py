@@ -15,6 +15,14 @@ def word(text: str) -> str:
 
 
 def path(text: str) -> Path:
+    if "://" in text or "::" in text:
+        from pipeline.core.errors import without_password
+        from pipeline.datasets.remote import FETCHED, is_url
+
+        if is_url(text):
+            fetches = f"`pocketlens add --data` fetches what lies at a URL into {FETCHED}/"
+            found = f"found {without_password(text)!r}; expected a path of this machine; {fetches}"
+            raise argparse.ArgumentTypeError(found)
     return Path(word(text))
 
 

@@ -50,8 +50,9 @@ def closest(word: str, known: Any) -> str | None:
 
     >>> closest("epoch", ["epochs", "size"])
     'epochs'
+    >>> closest("cells", ["labels", "layers"])  # no slip, though they share letters
     """
-    return next(iter(difflib.get_close_matches(str(word), [str(k) for k in known], n=1, cutoff=0.5)), None)
+    return next(iter(difflib.get_close_matches(str(word), [str(k) for k in known], n=1, cutoff=0.6)), None)
 
 
 def nearest(word: str, known: Any) -> str:

@@ -21,7 +21,7 @@ from pipeline.datasets.formats.naming import placed
 from pipeline.datasets.formats.reading import Problem, Reading, said_of_names
 from pipeline.datasets.formats.writing import KINDS, SET_KINDS, Lost, Writer, held_set, kept
 from pipeline.datasets.ingest.accounts import images_seen, object_counts, unread
-from pipeline.datasets.ingest.gate import counted
+from pipeline.datasets.ingest.gate import counted, first_of
 from pipeline.datasets.ingest.report import ledger_text
 from pipeline.datasets.ingest.units import doubts, notes
 
@@ -146,7 +146,7 @@ def _read(
 
 def _nothing(source: Path, problems: list[Problem]) -> InputError:
     why = counted(problems, "refused", "dropped") or "no images"
-    return InputError(f"{source}: nothing usable in it: {why}")
+    return InputError(f"{source}: nothing usable in it: {why}{first_of(problems, 'refused', 'dropped')}")
 
 
 def _options(row: Format, said: Mapping[str, Any]) -> Any:

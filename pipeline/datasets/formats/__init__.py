@@ -10,6 +10,7 @@ from pathlib import Path
 from pipeline.core.errors import InputError
 from pipeline.core.params import TASKS
 from pipeline.datasets.formats.format import Format
+from pipeline.datasets.formats.signs import foreign_in
 
 
 def _formats() -> dict[str, Format]:
@@ -56,7 +57,7 @@ def detect_format(path: Path | str, labels: Path | str | None = None) -> tuple[s
         if reason := _asked(row, path, place, misses):
             return row.name, reason
     looked_for = "; ".join(f"{row.looks_for} ({row.name})" for row in FORMATS.values() if row.recognize)
-    raise InputError(f"{path}: no known format{_nearest(misses)}; looked for {looked_for}")
+    raise InputError(f"{path}: no known format{foreign_in(place)}{_nearest(misses)}; looked for {looked_for}")
 
 
 def nearest_of(task: str, path: Path, labels: Path | None = None) -> str:
@@ -72,7 +73,7 @@ def nearest_of(task: str, path: Path, labels: Path | None = None) -> str:
     for row in FORMATS.values():
         if task in row.tasks:
             _asked(row, path, labels or path, misses)
-    return _nearest(misses)
+    return foreign_in(labels or path) + _nearest(misses)
 
 
 def _asked(row: Format, path: Path, labels: Path, misses: dict[str, str]) -> str | None:

@@ -1,4 +1,4 @@
-"""Labels of another format that lie in the source: the reader has not read them, and the ledger says so."""
+"""Labels of another format, and lists of images, in the source: the reader has not read them; the ledger says so."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -7,19 +7,21 @@ from pathlib import Path, PurePosixPath
 from pipeline.core.errors import InputError
 from pipeline.datasets.formats.image_index import one_form, telling
 from pipeline.datasets.formats.reading import IMAGE_SUFFIXES, Problem, Reading, files_under, relative
-from pipeline.datasets.formats.signs import Sign, format_of
+from pipeline.datasets.formats.signs import BINARY, FOREIGN, Sign, format_of
 from pipeline.datasets.formats.split_folders import class_folders
+from pipeline.datasets.formats.split_lists import IMAGE_SETS, PLACES, Ends, entries, hit_of, named_lists
 from pipeline.datasets.formats.yolo import NO_LABELS
 
 PER_IMAGE = {".txt", ".xml", ".json", ".pts"}  # what the labels of one image lie in, by the image's name
 LISTED = "not_an_image"  # says nothing of what the file holds
 UNKNOWN = ""
 SHOWN = 4  # classes
+NOT_HERE = "none of its images are here"
 
 
 def other_labels(form: str, reading: Reading, path: Path, labels: Path) -> list[Problem]:
     """A row for each other format of which files in `path` and `labels` seem to be: how many, one of them, and how many
-    images that have no other labels are left out or taken as background.
+    images that have no other labels are left out or taken as background; and for each list that nothing has asked for.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -35,6 +37,7 @@ def other_labels(form: str, reading: Reading, path: Path, labels: Path) -> list[
         return []
     signs = {row.name: row.sign for row in FORMATS.values() if row.sign}
     own = signs.get(form, Sign((), lambda *_: False))
+    signs |= {words: sign for words, (sign, _) in FOREIGN.items()}
     files = {f: relative(f, labels, path) for root in dict.fromkeys((path, labels)) for f in files_under(root, None)}
     images = _Images(reading, path, files)
     found: dict[str, dict[str, list[str]]] = defaultdict(dict)  # format -> file -> the images that it is called like
@@ -42,7 +45,7 @@ def other_labels(form: str, reading: Reading, path: Path, labels: Path) -> list[
     listed = {p.file for p in reading.problems if p.rule == LISTED}
     for file, name in files.items():
         suffix, beside = file.suffix.lower(), relative(file, path, labels)
-        if suffix == own.named or {name, beside} & named:
+        if suffix == own.named or suffix in BINARY or {name, beside} & named:
             continue
         called = images.called(name) if suffix in PER_IMAGE and not NO_LABELS.match(file.name.lower()) else []
         if suffix == ".txt" and not called:  # notes, or a list
@@ -53,7 +56,8 @@ def other_labels(form: str, reading: Reading, path: Path, labels: Path) -> list[
         if like is not None and like != form:
             found[like][name] = called
     rows = [_found(like, there, images) for like, there in sorted(found.items())]
-    return [Problem("", "", "not_read", row, "noted") for row in rows or _class_folders(form, images, path)]
+    rows = rows or _class_folders(form, images, path)
+    return [*(Problem("", "", "not_read", row, "noted") for row in rows), *_unasked(reading, images, path, labels)]
 
 
 class _Images:
@@ -88,12 +92,38 @@ def _key(name: str) -> tuple[str, ...]:
 
 def _found(like: str, there: dict[str, list[str]], images: _Images) -> str:
     seems = f"which look like {like}; format {like} reads those" if like else "called like images, of no known format"
+    if like in FOREIGN:
+        seems = f"which look like {like}, which nothing here reads: {FOREIGN[like][1]}"
     found = f"{len(there)} files such as {min(there)}, {seems}"
     own = {called[0] for called in there.values() if len(called) == 1}
     for what, some in (("left out", own & images.out), ("taken as background", own & images.empty)):
         if some:
             found += f"; {len(some)} images that have no other labels are {what}"
     return found
+
+
+def _unasked(reading: Reading, images: _Images, path: Path, labels: Path) -> list[Problem]:
+    """Rows for the lists that have not given the splits, and how many of their images are of another one."""
+    if images.clips and reading.lists:  # UCF101 has three splits, each with its lists
+        return []
+    splits = {c.name: c.split or "train" for c in reading.candidates}
+    ends, rows = Ends([*images.names, *splits]), []
+    for split, file, sure in named_lists(path, labels, (*PLACES, IMAGE_SETS)):
+        if file in reading.lists:
+            continue
+        try:
+            here = [hit[0] for entry in entries(file) if (hit := hit_of(entry, ends)) and hit[0]]
+        except InputError as error:
+            here, of = [], str(error).removeprefix(f"{file}: ")
+        else:
+            apart = sum(splits.get(name, split) != split for name in here)
+            of = f"{len(here)} images on it that are here are of"
+            of = f"{apart} of the {of} another split" if apart else f"the {of} that split" if here else NOT_HERE
+        if not here and not sure:
+            continue
+        found = f"a list for {split} that nothing asks for; {of}"
+        rows.append(Problem(relative(file, path, labels), "", "not_read", found, "noted"))
+    return rows
 
 
 def _class_folders(form: str, images: _Images, path: Path) -> list[str]:

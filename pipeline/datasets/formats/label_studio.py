@@ -35,6 +35,7 @@ from pipeline.datasets.formats.reading import (
     split_of,
 )
 from pipeline.datasets.formats.shapes import Drawings
+from pipeline.datasets.formats.signs import foreign_in
 from pipeline.datasets.formats.split_folders import file_splits
 
 HEAD = 1 << 20  # bytes of a file that tell whose it is
@@ -43,6 +44,15 @@ DEEP = 3
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://[^/]*/([^?#]*)", re.IGNORECASE)
 LOCAL = re.compile(r"local-files/?\?(?:.*&)?d=([^&]*)")
 UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")
+
+
+DRAWN = frozenset({"annotations", "completions"})  # as annotations were called before version 1.0
+PREDICTED = "predictions"
+SUBMIT = (
+    "in Label Studio's Data Manager choose Create Annotations From Predictions, or open each and press Submit, "
+    "then export again"
+)
+ONLY_PREDICTED = f"tasks with predictions and no annotation; left out; {SUBMIT}"
 
 
 class Options(Block):
@@ -66,7 +76,7 @@ def read(path: Path, labels: Path, options: Options) -> Reading:
     >>> [(o.label, [round(v, 9) for v in o.box]) for o in reading.candidates[0].objects]
     [('cow', [0.1, 0.1, 0.5, 0.4])]
     """
-    files = list(_files(labels))
+    files = list(_files(labels, DRAWN | {PREDICTED}))
     if not files:
         _refuse(labels)
     reading = Reading([], [])
@@ -84,6 +94,9 @@ def read(path: Path, labels: Path, options: Options) -> Reading:
                 )
             else:
                 drawings.problem(where, f"task number {place}", "bad_row", "no object with data", "refused")
+    predicted = drawings.notes["no_label", ONLY_PREDICTED]
+    if predicted and not drawings.by_name:
+        raise InputError(f"{labels}: {predicted} tasks with predictions and none with an annotation; {SUBMIT}")
     drawn = drawings.by_name.values()
     said = names_in(labels if labels.is_dir() else labels.parent)
     known = said.boxes if any(d.boxes for d in drawn) and not options.image_labels else said.images
@@ -93,18 +106,20 @@ def read(path: Path, labels: Path, options: Options) -> Reading:
 
 
 def recognize(path: Path, labels: Path) -> str | None:  # noqa: ARG001
-    found = next(_files(labels, LOOKED_AT), None)
+    found = next(_files(labels, DRAWN, LOOKED_AT), None)
     return f"Label Studio tasks in {relative(found, labels)}" if found else None
 
 
-def _files(labels: Path, most: int | None = None) -> Iterator[Path]:
-    """The files that begin as a list of tasks, among `most` or all; other JSON is passed over."""
+def _files(labels: Path, of: frozenset[str], most: int | None = None) -> Iterator[Path]:
+    """The files that begin as a list of tasks with one of the keys `of`, among `most` or all; other JSON is passed
+    over.
+    """
     files: Iterable[Path] = [labels]
     if not labels.is_file():
         files = (f for f in files_under(labels, {".json"}) if len(f.relative_to(labels).parts) <= DEEP)
     for file in sorted(islice(files, most)):
         keys = _first_keys(file)
-        if "data" in keys and keys & {"annotations", "completions"}:  # as annotations were called before version 1.0
+        if "data" in keys and keys & of:
             yield file
 
 
@@ -118,7 +133,7 @@ def _first_keys(file: Path) -> set[str]:
     try:
         first, _ = json.JSONDecoder().raw_decode(text[1:].lstrip())
     except (ValueError, RecursionError):
-        return set(re.findall(r'"(data|annotations|completions)"\s*:\s*[\[{]', text))
+        return set(re.findall(r'"(data|annotations|completions|predictions)"\s*:\s*[\[{]', text))
     return set(first) if isinstance(first, dict) else set()
 
 
@@ -127,7 +142,7 @@ def _refuse(labels: Path) -> None:
     said = "no JSON of Label Studio (a list of tasks with data and annotations)"
     if labels.is_file() and _first_keys(labels) & {"annotation_id", "annotator", "lead_time"}:
         said = "JSON-MIN, which has lost ids and parents; export as JSON"
-    raise InputError(f"{labels}: {said}")
+    raise InputError(f"{labels}: {said}{'' if labels.is_file() else foreign_in(labels)}")
 
 
 class _Task:
@@ -158,8 +173,8 @@ class _Task:
         every = [a for a in every if isinstance(a, dict)] if isinstance(every, list) else []
         done = [a for a in every if not a.get("was_cancelled") and isinstance(a.get("result"), list)]
         if not done:
-            said = "tasks that were skipped" if every else "tasks without an annotation"
-            self.drawings.notes["no_label", f"{said}; left out"] += 1
+            said = f"tasks {'that were skipped' if every else 'without an annotation'}; left out"
+            self.drawings.notes["no_label", ONLY_PREDICTED if not every and self.task.get(PREDICTED) else said] += 1
             return None
         if annotator != "first":
             done = [a for a in done if annotator in _called(a.get("completed_by"))]

@@ -119,13 +119,16 @@ def _tables(labels: Path, images: ImageIndex) -> list[Table]:
         rows = _rows(labels)
         if is_deeplabcut([row for _, row in rows[:4]]):
             raise InputError(f"{labels}: the header of DeepLabCut; expected format `deeplabcut` for it")
+        if signs.of_boxes([row for _, row in rows[:4]]):
+            raise InputError(f"{labels}: a table of boxes; expected rows of an image's name and x, y of each landmark")
         return [_table(labels, rows, images)]
     tables = []
     for file in sorted(files_under(labels, {".csv"})):
         rows = _rows(file)
-        if not is_deeplabcut([row for _, row in rows[:4]]) and any(
-            _is_image(row[0], images) and len(row) > 2 for _, row in rows[:2]
-        ):
+        first = [row for _, row in rows[:4]]
+        if is_deeplabcut(first) or signs.of_boxes(first):
+            continue
+        if any(_is_image(row[0], images) and len(row) > 2 for row in first[:2]):
             tables.append(_table(file, rows, images))
     return tables
 

@@ -74,7 +74,8 @@ class Candidate:
 @dataclass(slots=True)
 class Reading:
     """All that a source says. `labels` in the order of the class indices; `pairs` and `skeleton` 0-based; `unseen` of
-    the landmarks have a place and a visibility of 0; `lost` objects are of images that were refused on reading.
+    the landmarks have a place and a visibility of 0; `lost` objects are of images that were refused on reading; `lists`
+    are the files that were asked for splits.
     """
 
     candidates: list[Candidate]
@@ -85,6 +86,7 @@ class Reading:
     problems: list[Problem] = field(default_factory=list)
     unseen: int = 0
     lost: int = 0
+    lists: set[Path] = field(default_factory=set)
 
 
 def files_under(root: Path, suffixes: set[str] | None) -> Iterator[Path]:

@@ -1,6 +1,7 @@
 """Of which format a file of labels seems to be, by its beginning and end alone: none is read whole, however large.
 
-What tells the files of most formats is here, side by side; a format's row names its own.
+What tells the files of most formats is here, side by side; a format's row names its own. FOREIGN has what nothing here
+reads, and what to do with it.
 """
 
 import csv
@@ -8,10 +9,12 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
-from pipeline.datasets.formats.reading import IMAGE_SUFFIXES
+from pipeline.datasets.formats.reading import IMAGE_SUFFIXES, files_under
 
+LOOKED_AT = 200  # files of a folder
 PART = 64 << 10  # bytes
 ROWS = 4
 LABELME_KEYS = ("imagePath", "imageData", "imageHeight")
@@ -138,6 +141,75 @@ def _numbers(words: list[str]) -> bool:
         return False
 
 
+# columns of TensorFlow's and RetinaNet's tables; x1 without a class may be of a landmark
+BOX_COLUMNS = ({"xmin", "ymin", "xmax", "ymax"}, {"x1", "y1", "x2", "y2", "class"}, {"x1", "y1", "x2", "y2", "label"})
+
+
+def of_boxes(rows: list[list[str]]) -> bool:
+    """Whether the first rows of a CSV are of boxes, as TensorFlow's and RetinaNet's: no landmarks.
+
+    >>> of_boxes([["a.jpg", "1", "2", "8", "9", "cow"]]), of_boxes([["a.jpg", "1", "2", "8", "9"]])
+    (True, False)
+    """
+    header = {cell.strip().lower() for row in rows[:1] for cell in row}
+    return any(columns <= header for columns in BOX_COLUMNS) or any(map(_is_box, rows[:2]))
+
+
+def _is_box(row: list[str]) -> bool:
+    """An image, the corners of a box and its class: RetinaNet's tables have no header."""
+    if len(row) != 6:
+        return False
+    image, *corners, label = (cell.strip() for cell in row)
+    is_image = Path(image).suffix.lower() in IMAGE_SUFFIXES
+    return is_image and _numbers(corners) and bool(label) and not _numbers([label])
+
+
+def _boxes_csv(name: str, said: str) -> bool:
+    return of_boxes(rows_of(said)) and not _open_images(name, said)
+
+
+def _via_csv(name: str, said: str) -> bool:  # noqa: ARG001
+    return "region_shape_attributes" in {cell for row in rows_of(said)[:1] for cell in row}
+
+
+def _keys(start: str, *keys: str) -> Callable[[str, str], bool]:
+    """Of JSON that begins with `start` and has all of these keys; `a|b` is one of two."""
+    return lambda _, said: said.startswith(start) and all(_has(said, *key.split("|")) for key in keys)
+
+
+def _json_min(name: str, said: str) -> bool:  # noqa: ARG001
+    return said.startswith("[") and not _has(said, "data") and _has(said, "annotation_id", "annotator", "lead_time") > 1
+
+
+def _predictions_only(name: str, said: str) -> bool:  # noqa: ARG001
+    return said.startswith("[") and _has(said, "data", "predictions", "result") == 3
+
+
+def _tags(first: str, then: str) -> Callable[[str, str], bool]:
+    return lambda _, said: re.search(f"<{first}[\\s>][^\0]*<{then}[\\s>]", said[:4000]) is not None
+
+
+def _any(name: str, said: str) -> bool:  # noqa: ARG001
+    return True
+
+
+def foreign_in(labels: Path) -> str:
+    """What the first label file in `labels` is that no format reads, to be put into an error; "" if there is none.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "boxes.csv").write_text("filename,width,height,class,xmin,ymin,xmax,ymax")
+    ...     foreign_in(Path(folder)).replace(folder, "herd").split(",")[0]
+    '; herd/boxes.csv looks like CSV of boxes as of TensorFlow or RetinaNet'
+    """
+    suffixes = {suffix for sign, _ in FOREIGN.values() for suffix in sign.suffixes}
+    signs = {words: sign for words, (sign, _) in FOREIGN.items()}
+    for file in islice(files_under(labels, suffixes) if labels.is_dir() else [labels], LOOKED_AT):
+        if words := format_of(file, "", signs):
+            return f"; {file} looks like {words}, which nothing here reads: {FOREIGN[words][1]}"
+    return ""
+
+
 LABELME = Sign((".json",), _labelme, counted=".json")
 LABEL_STUDIO = Sign((".json",), _label_studio)
 COCO = Sign((".json",), _coco)
@@ -148,3 +220,25 @@ PTS = Sign((".pts",), _pts, named=".pts")
 IMAGEFOLDER = Sign((".jsonl", ".csv"), _imagefolder)
 OPEN_IMAGES = Sign((".csv",), _open_images)
 LANDMARKS_CSV = Sign((".csv",), _landmarks_csv)
+_WRITE = "write it as coco, voc or yolo"
+FOREIGN: dict[str, tuple[Sign, str]] = {
+    "CSV of boxes as of TensorFlow or RetinaNet": (Sign((".csv",), _boxes_csv), _WRITE),
+    "CSV of VIA": (Sign((".csv",), _via_csv), "export it from VIA as COCO"),
+    "JSON of VIA": (Sign((".json",), _keys("{", "shape_attributes")), "export it from VIA as COCO"),
+    "JSON of Supervisely": (
+        Sign((".json",), _keys("{", "objects|projectType", "classTitle|projectType", "tags")),
+        "export it from Supervisely as COCO or Pascal VOC",
+    ),
+    "JSON of VoTT": (Sign((".json",), _keys("{", "asset|assets", "regions")), "export it from VoTT as Pascal VOC"),
+    "JSON of CreateML": (Sign((".json",), _keys("[", "annotation|annotations", "coordinates", "label")), _WRITE),
+    "JSON-MIN of Label Studio": (Sign((".json",), _json_min), "export it from Label Studio as JSON"),
+    "Label Studio's tasks with predictions alone": (
+        Sign((".json",), _predictions_only),
+        "submit them in Label Studio, and export it as JSON",
+    ),
+    "XML of dlib": (Sign((".xml",), _tags("dataset", "images")), _WRITE),
+    "XML of Colabeler": (Sign((".xml",), _tags("doc", "outputs")), "export it from Colabeler as Pascal VOC"),
+    "TFRecord": (Sign((".tfrecord", ".tfrecords", ".record"), _any), _WRITE),
+    "MATLAB's data": (Sign((".mat",), _any), _WRITE),
+}
+BINARY = {suffix: words for words in ("TFRecord", "MATLAB's data") for suffix in FOREIGN[words][0].suffixes}

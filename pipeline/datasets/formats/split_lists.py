@@ -29,6 +29,7 @@ from pipeline.datasets.formats.split_folders import folder_splits, refuse_unknow
 IMAGE_SETS, VOC_IMAGES = "ImageSets/Main", "JPEGImages"  # Pascal VOC's
 PLACES = ("", "ImageSets", "splits", "lists", "meta")  # where others have lists
 UNCLEAR = ("", False)  # several files fit
+BY_NAME = "no folder of the list is here; files are found by name alone"
 
 
 class SplitList(NamedTuple):
@@ -109,7 +110,7 @@ class Ends:
         return UNCLEAR
 
 
-def _entries(file: Path) -> list[str]:
+def entries(file: Path) -> list[str]:
     """The names in a list, one a line. Raises InputError if it is no text."""
     lines = (line.strip() for line in read_rows(file).split("\n"))
     return [line[1:-1] if len(line) > 2 and line[0] == line[-1] == '"' else line for line in lines if line]
@@ -124,8 +125,9 @@ def matched(
     A number or another file after a name is passed over. Where some entry has its folders in common with a file, a
     name alone is not enough for another. Raises InputError for a list of which nothing is here.
     """
-    said_in = {one.file: _entries(one.file) for one in lists}
-    hits_in = {file: [_find(entry, ends) for entry in said] for file, said in said_in.items()}
+    said_in = {one.file: entries(one.file) for one in lists}
+    reading.lists |= said_in.keys()
+    hits_in = {file: [hit_of(entry, ends) for entry in said] for file, said in said_in.items()}
     sure = any(hit and hit[1] for hits in hits_in.values() for hit in hits)
     given = []
     for split, file, is_list in lists:
@@ -155,11 +157,7 @@ def matched(
         for count, rule, found in (
             (len(missing), "not_here", f"{len(missing)} {what} are on the list and not here"),
             (unclear, "ambiguous_file", f"{unclear} lines of the list fit several files; not used"),
-            (
-                int(any(names) and not sure),
-                "matched_by_name",
-                "no folder of the list is here; files are found by name alone",
-            ),
+            (any(names) and not sure, "matched_by_name", BY_NAME),
         ):
             if count:
                 reading.problems.append(Problem(where, "", rule, found, "noted"))
@@ -167,7 +165,7 @@ def matched(
     return given
 
 
-def _find(entry: str, ends: Ends) -> tuple[str, bool] | None:
+def hit_of(entry: str, ends: Ends) -> tuple[str, bool] | None:
     """An entry's file; after its name a class number or another file may stand, as in 1.jpg 2 or 1.jpg 1.xml."""
     if hit := ends.find(entry):
         return hit
@@ -185,12 +183,14 @@ def split_lists(reading: Reading, path: Path, labels: Path) -> list[SplitList]:
     lists: dict[Path, SplitList] = {}
     for root in dict.fromkeys((path, labels, path.parent, labels.parent)):
         lists |= _image_sets(root / IMAGE_SETS, reading, path, labels)
-    for root in dict.fromkeys((path, labels)):
-        for file in (f for place in PLACES for f in _texts(root / place)):
-            split = split_of(file.stem)
-            if split and is_split_name(file.stem) and (sure := _is_list(file)) is not None:
-                lists[file] = SplitList(split, file, sure)
-    return list(lists.values())
+    return list((lists | {one.file: one for one in named_lists(path, labels)}).values())
+
+
+def named_lists(path: Path, labels: Path, places: Iterable[str] = PLACES) -> list[SplitList]:
+    """The lists in the folders `places` of the data and of the labels that are called like a split."""
+    folders = [root / place for root in dict.fromkeys((path, labels)) for place in places]
+    files = [f for folder in folders for f in _texts(folder) if is_split_name(f.stem)]
+    return [SplitList(str(split_of(f.stem)), f, sure) for f in files if (sure := _is_list(f)) is not None]
 
 
 def _texts(folder: Path) -> list[Path]:
@@ -212,7 +212,7 @@ def _image_sets(folder: Path, reading: Reading, path: Path, labels: Path) -> dic
 def _is_list(file: Path) -> bool | None:
     """Whether a text beside the data surely lists files; None for a label file or a note."""
     try:
-        first = next(iter(_entries(file)), "")
+        first = next(iter(entries(file)), "")
     except InputError:  # if it is a list, reading it says so
         first = next(iter(file.read_bytes()[:5000].decode(errors="replace").split()), "")
     name = re.sub(r"\s+[-+]?\d+$", "", first)

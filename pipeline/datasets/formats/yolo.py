@@ -28,7 +28,7 @@ from pipeline.datasets.formats.reading import (
     relative,
     without_suffix,
 )
-from pipeline.datasets.formats.split_lists import Given, SplitList, place, split_lists
+from pipeline.datasets.formats.split_lists import Given, SplitList, named_lists, place, split_lists
 from pipeline.datasets.formats.yaml_splits import given_by
 from pipeline.datasets.formats.yolo_lines import PREDICTION, LineError, class_in, object_of, unseen_in
 from pipeline.datasets.formats.yolo_names import Names, NamesDifferError, found_names, names_of, no_names
@@ -67,13 +67,16 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
             reading.candidates.append(candidate)
     _refuse_predictions(reading, labels)
     _settle_names(reading, names)
+    for other in names.others:
+        found = "YAML with names, but no train, val, test or path; not taken for a data.yaml"
+        reading.problems.append(Problem(relative(other, labels, path), "names", "not_read", found, "noted"))
     given, lists = _lists(names, images, reading, path, labels)
     place(reading, path, images.names, lists, given)
     give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
     if empty := len(images.names) - len(label_files):
         found = f"{empty} images without a label file; taken as background"
         reading.problems.append(Problem("", "", "no_label", found, "noted"))
-    used = {by_name[text] for text in fits} | {one.file for one in lists}
+    used = {by_name[text] for text in fits} | {one.file for one in (*lists, *named_lists(path, labels))}
     for file, name in texts.items():
         if file in used or NO_LABELS.match(file.name.lower()):
             continue

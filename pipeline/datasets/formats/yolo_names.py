@@ -1,21 +1,27 @@
-"""What a YOLO set says of its classes and landmarks: in `data.yaml`, or in the list of `obj.data` or `classes.txt`."""
+"""What a YOLO set says of its classes and landmarks: in `data.yaml`, the list of `obj.data` or `classes.txt`, or what
+Label Studio writes beside them, `notes.json`.
+"""
 
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import InputError
-from pipeline.core.files import read_text
+from pipeline.core.files import read_json, read_text
 from pipeline.core.yaml_text import keys_as_written, yaml_value
 from pipeline.datasets.formats import darknet
 from pipeline.datasets.formats.keys import brief, class_list, class_names, id_text
-from pipeline.datasets.formats.reading import IMAGE_SUFFIXES
+from pipeline.datasets.formats.reading import IMAGE_SUFFIXES, SPLIT_NAMES, is_split_name, says_nothing
 from pipeline.datasets.formats.yaml_splits import YamlSplits, unlike, yaml_splits
 from pipeline.datasets.formats.yolo_lines import Points, points_of
 
 NAME_LISTS = ("classes.txt", "obj.names", "_darknet.labels", "predefined_classes.txt")
 KEY = re.compile(r"(0|[1-9][0-9]*)(\.0+)?")
+NOTES = "notes.json"
+OF_NAMES = {"names", "nc", "kpt_shape", "kpt_names", "flip_idx"}  # what a YAML of names alone has
+_NAMES = re.compile(rb"^\{? ?[\"']?names[\"']?\s*:", re.MULTILINE)
 _ONE_OF_THEM = "one of the two files alone"
 
 
@@ -29,6 +35,7 @@ class Names:
     splits: YamlSplits | None = None
     darknet_data: darknet.Data | None = None
     used: set[int] = field(default_factory=set)  # the classes that objects have
+    others: list[Path] = field(default_factory=list)  # YAML with names that is of no set
 
 
 class NamesDifferError(InputError):
@@ -42,35 +49,85 @@ def names_of(path: Path, labels: Path) -> Names:
 
 
 def no_names(path: Path, labels: Path) -> str:
-    return f"no class names; expected data.yaml, {', '.join(NAME_LISTS[:2])} in {labels} or in {path}"
+    places = " or in ".join(str(place) for place in dict.fromkeys((labels, path)))
+    return f"no class names; expected data.yaml, {', '.join(NAME_LISTS[:2])} in {places}"
 
 
 def found_names(path: Path, labels: Path) -> Names | None:
     """What all files of names say. Raises NamesDifferError where two of them do not agree."""
     roots = [r for r in dict.fromkeys((labels, path, path / "labels")) if r.is_dir()]
-    yaml: dict[Path, Names] = {}
+    contents: dict[Path, dict[Any, Any]] = {}
     told: dict[Path, Names] = {}
     for root in roots:
         for file in sorted(f for kind in ("*.yaml", "*.yml") for f in root.glob(kind) if not f.name.startswith(".")):
-            if names := _from_yaml(file):
-                yaml[file] = names
+            if content := _with_names(file):
+                contents[file] = content
         if data := darknet.find(root):
             told.setdefault(data.names, Names(data.names, darknet.labels_of(data), darknet_data=data))
     lists = [file for root in roots for name in NAME_LISTS if (file := root / name).is_file() and file not in told]
+    lists += [file for file in _of_splits(roots) if file not in {*told, *lists} and not _is_of_an_image(file, path)]
+    sets = [file for file, content in contents.items() if _is_of_a_set(file, content)]
+    notes = {file: rows for root in roots if (rows := _categories(file := root / NOTES))}
+    if not (sets or told or lists or notes):
+        sets = list(contents)
+    yaml = {file: _from_yaml(file, contents[file]) for file in sets}
     # labelImg puts its own twenty classes into predefined_classes.txt, whatever the set has
-    lists = [file for file in lists if file.name != NAME_LISTS[-1]] or ([] if yaml or told else lists)
+    lists = [file for file in lists if file.name != NAME_LISTS[-1]] or ([] if yaml or told or notes else lists)
     if yaml or told:
         lists = [file for file in lists if not _is_of_an_image(file, path)]
     found = [*yaml.values(), *told.values(), *(Names(file, class_list(file)) for file in lists)]
+    found += [Names(file, _noted(file, rows)) for file, rows in notes.items() if not found or _is_numbered(rows)]
     for other in found[1:]:
         _refuse_other_classes(found[0], other)
     by_splits = sorted(yaml.values(), key=lambda names: not (names.splits and names.splits.entries))
     for other in by_splits[1:]:
         _refuse_other_content(by_splits[0], other)
     names = next(iter((*by_splits, *found)), None)
+    if names:
+        names.others = [file for file in contents if file not in yaml]
     if names and told and not (names.splits and names.splits.entries):
         names.darknet_data = next(iter(told.values())).darknet_data
     return names
+
+
+def _of_splits(roots: list[Path]) -> list[Path]:
+    """The lists of names in folders of splits: labelImg puts one beside the labels of each, as train/classes.txt."""
+    folders = [folder for root in roots for folder in _plain_folders(root)]
+    folders += [below for folder in folders for below in _plain_folders(folder)]
+    files = (folder / name for folder in dict.fromkeys(folders) for name in NAME_LISTS[:-1])
+    return [file for file in files if file.is_file()]
+
+
+def _plain_folders(root: Path) -> list[Path]:
+    """Those in `root` that are called like a split, or only say that images or labels lie there."""
+    with os.scandir(root) as entries:  # of many thousands of images too
+        names = [e.name for e in entries if not e.name.startswith(".") and e.is_dir()]
+    return [root / name for name in sorted(names) if is_split_name(name) or says_nothing(name)]
+
+
+def _categories(file: Path) -> list[dict[Any, Any]] | None:
+    """What Label Studio's export to YOLO writes beside the labels; None without it, and for any other JSON."""
+    if not file.is_file():
+        return None
+    try:
+        content = read_json(file)
+    except InputError:  # somebody's notes
+        return None
+    said = content.get("categories") if isinstance(content, dict) and "annotations" not in content else None
+    return said if isinstance(said, list) and said and all(isinstance(row, dict) for row in said) else None
+
+
+def _is_numbered(rows: list[dict[Any, Any]]) -> bool:
+    return {id_text(row.get("id")) for row in rows} == {str(i) for i in range(len(rows))}
+
+
+def _noted(file: Path, rows: list[dict[Any, Any]]) -> list[str]:
+    """The names by their id. Raises InputError if these are not 0, 1, 2 and so on, each once."""
+    if not _is_numbered(rows):
+        found = brief([row.get("id") for row in rows[:5]])
+        raise InputError(f"{file}: categories: ids {found}; expected 0, 1, 2 and so on, each once")
+    names = {id_text(row["id"]): row.get("name") for row in rows}
+    return class_names([names[str(i)] for i in range(len(rows))], f"{file}: categories")
 
 
 def _is_of_an_image(file: Path, path: Path) -> bool:
@@ -108,11 +165,25 @@ def _landmarks(points: Points) -> list[tuple[str, list[Any]]]:
     return [("kpt_shape", [len(points.names), points.each]), ("kpt_names", points.names), ("flip_idx", points.pairs)]
 
 
-def _from_yaml(file: Path) -> Names | None:
-    """None if the file has no `names`. Raises InputError if it is not YAML or a key is not as expected."""
-    content = yaml_value(read_text(file), str(file))
-    if not isinstance(content, dict) or "names" not in content:
-        return None
+def _with_names(file: Path) -> dict[Any, Any] | None:
+    """What is in a YAML that has `names`; None for any other. Raises InputError if it may have them and is not YAML."""
+    try:
+        content = yaml_value(read_text(file), str(file))
+    except InputError:
+        if file.stem.lower() == "data" or not file.is_file() or _NAMES.search(file.read_bytes().replace(b"\0", b"")):
+            raise
+        return None  # another tool's, with tags of its own or several documents
+    return content if isinstance(content, dict) and "names" in content else None
+
+
+def _is_of_a_set(file: Path, content: dict[Any, Any]) -> bool:
+    """Whether a YAML with `names` describes a set: an exported model's has the names of what that was trained on."""
+    keys = {str(key).lower() for key in content}
+    return file.stem.lower() == "data" or bool(keys & {*SPLIT_NAMES, "path"}) or keys <= OF_NAMES
+
+
+def _from_yaml(file: Path, content: dict[Any, Any]) -> Names:
+    """Raises InputError if a key is not as expected."""
     labels = content["names"]
     if isinstance(labels, dict):
         _refuse_odd_keys(file)

@@ -11,6 +11,7 @@ from pipeline.datasets.formats.reading import (
     Reading,
     files_under,
 )
+from pipeline.datasets.formats.signs import BINARY
 from pipeline.datasets.ingest.take import Taken
 
 TEXTS = {".csv", ".data", ".json", ".jsonl", ".names", ".pts", ".txt", ".xml", ".yaml", ".yml"}  # labels, names, lists
@@ -83,7 +84,10 @@ def unread(reading: Reading, path: Path, labels: Path) -> list[Problem]:
         others = [f for f in others if f.relative_to(root).as_posix() not in named]
         if others:
             count = Counter(file.suffix.lower() or "no suffix" for file in others)
-            said = ", ".join(f"{number} {suffix}" for suffix, number in count.most_common(SHOWN))
+            said = ", ".join(
+                f"{number} {suffix}{f': {BINARY[suffix]}' if suffix in BINARY else ''}"
+                for suffix, number in count.most_common(SHOWN)
+            )
             found = f"{len(others)} other files ({said}), such as {min(others).relative_to(root).as_posix()}"
             rows.append(Problem("", "", "not_read", found, "noted"))
     return rows

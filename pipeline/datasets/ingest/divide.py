@@ -121,7 +121,10 @@ def _part_rows(
             leaks.setdefault(itself, said_leak("near-duplicate", twin, itself, splits))
     if not (own := [a for a, b in apart.items() if samples[a].id not in leaks and samples[b].id not in leaks]):
         return []
-    what = f"{len(own)} images of a long row, as of a moving camera, are like one in a split further from training"
+    what = (
+        f"{len(own)} images are near-duplicates of one in val or test; all stay: they are of a long row in which each "
+        f"is like the next, as of a moving camera, and which is not of one split"
+    )
     return [Problem(names[own[0]], "", "near_duplicates_apart", what, "noted")]
 
 

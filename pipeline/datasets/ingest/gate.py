@@ -47,7 +47,9 @@ def judge(
     if crowd and (crowd.emptied or crowd.count >= max(FEWEST, crowd.total / CROWD)):
         raise InputError(_crowded(crowd, params))
     if lost := _losses(params.refuse_over, reading, taken, samples, problems):
-        raise InputError(f"{'; '.join(lost)}; refuse_over allows {params.refuse_over:.0%}")
+        first = first_of(problems, "dropped", "refused")
+        end = f"refuse_over allows {params.refuse_over:.0%}" if params.refuse_over < 1 else "nothing is left of these"
+        raise InputError(f"{'; '.join(lost)}; {end}{first}")
 
 
 def check_learnable(samples: Sequence[Sample]) -> None:
@@ -70,6 +72,20 @@ def counted(problems: Iterable[Problem], *done: str) -> str:
     """
     rules = Counter(p.rule for p in problems if p.done in done)
     return ", ".join(f"{count} {rule}" for rule, count in rules.most_common(SHOWN))
+
+
+def first_of(problems: Iterable[Problem], *done: str) -> str:
+    """The end of an error: the first of these rows that has the most frequent rule of them; "" if there is none.
+
+    >>> first_of([Problem("a.jpg", "line 2", "bad_line", "3 numbers", "dropped")], "dropped")
+    '; the first bad_line: a.jpg, line 2: 3 numbers'
+    """
+    rows = [p for p in problems if p.done in done]
+    if not rows:
+        return ""
+    rule = Counter(p.rule for p in rows).most_common(1)[0][0]
+    row = next(p for p in rows if p.rule == rule)
+    return f"; the first {rule}: {', '.join(filter(None, (row.file, row.key)))}: {row.found}"
 
 
 def _crowded(crowd: Crowd, params: DatasetParams) -> str:

@@ -6,7 +6,7 @@ from pipeline.datasets.formats.beside import other_labels
 from pipeline.datasets.formats.links import links_out, without
 from pipeline.datasets.formats.reading import Reading, said_of_names
 from pipeline.datasets.ingest.accounts import unread
-from pipeline.datasets.ingest.gate import counted
+from pipeline.datasets.ingest.gate import counted, first_of
 from pipeline.datasets.params import DatasetParams
 from pipeline.datasets.remote import FETCHED, fetched
 
@@ -47,4 +47,5 @@ def nothing_usable(params: DatasetParams, reading: Reading) -> str:
     'nothing usable in herd: no images'
     """
     lost = counted(reading.problems, "refused", "dropped") or "no images"
-    return f"nothing usable in {without_password(params.path)}: {lost}"
+    first = first_of(reading.problems, "refused", "dropped")
+    return f"nothing usable in {without_password(params.path)}: {lost}{first}"

@@ -2,26 +2,30 @@
 in little memory. Bombs of labels are in test_bad_labels.py, archives in test_unpack.py.
 """
 
+import json
 import os
 import re
 import resource
 import subprocess
 import sys
+import time
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from PIL import Image
 
 from pipeline.config.params import read_params
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json
 from pipeline.core.lines import read_figures, read_rows
 from pipeline.core.resolved import Resolved
-from pipeline.core.sample import read_samples
+from pipeline.core.sample import Dataset, read_samples
 from pipeline.core.yaml_text import yaml_value
-from pipeline.datasets.formats import deeplabcut, landmarks_csv, open_images, split_lists
+from pipeline.datasets.formats import FORMATS, deeplabcut, landmarks_csv, open_images, split_lists
 from pipeline.datasets.ingest.record import read_record
 from pipeline.datasets.params import SplitParams
 from pipeline.tracking.dvc_state import read_lock
@@ -37,7 +41,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import read_json
 from pipeline.core.layer import read_layer
 from pipeline.core.resolved import Resolved
-from pipeline.core.sample import read_samples
+from pipeline.core.sample import Dataset, read_samples
 from pipeline.core.spec import read_spec
 from pipeline.datasets.formats import FORMATS
 from pipeline.tracking.dvc_state import read_lock
@@ -197,3 +201,76 @@ def test_pipes_and_devices_by_a_files_name_are_not_read(
         (tmp_path / name).symlink_to("/dev/zero")
     with pytest.raises(InputError, match=rf"{re.escape(name)}: a pipe, a device or a socket; expected a file"):
         read(tmp_path / name)
+
+
+def animals(parts: int, individuals: int = 1) -> str:
+    names = [f"p{number % parts}" for number in range(parts * individuals) for _ in "xy"]
+    owners = [f"m{number // parts // 2}" for number in range(2 * parts * individuals)]
+    rows = ("scorer", ["anna"] * len(names)), ("individuals", owners), ("bodyparts", names)
+    axes = ["x", "y"] * (parts * individuals)
+    return "".join(",".join([head, *cells]) + "\n" for head, cells in (*rows, ("coords", axes))) + "img/1.png\n"
+
+
+def coco(points: int, numbered: bool = False, classes: int = 1) -> str:
+    categories = [{"id": i, "name": f"c{i}", "keypoints": []} for i in range(classes)]
+    annotation = {"id": 1, "image_id": 1, "category_id": 0, "bbox": [1, 1, 2, 2], "keypoints": [1, 1, 2] * points}
+    if not numbered:
+        categories[0]["keypoints"], annotation["keypoints"] = [f"p{i}" for i in range(points)], []
+    images = [{"id": 1, "file_name": "1.jpg", "width": 32, "height": 32}]
+    return json.dumps({"images": images, "categories": categories, "annotations": [annotation]})
+
+
+MANY = {
+    "body parts": ("deeplabcut", "CollectedData_anna.csv", lambda: animals(200_000), "found 200000 landmarks"),
+    "animals": ("deeplabcut", "CollectedData_anna.csv", lambda: animals(2, 5000), "found 5000 individuals"),
+    "columns": (
+        *("landmarks_csv", "faces.csv"),
+        lambda: "image," + ",".join(f"p{i}_x,p{i}_y" for i in range(50_000)) + "\n1.jpg,1,1\n",
+        "the header: found 50000 landmarks; expected at most 1000",
+    ),
+    "no header": (
+        *("landmarks_csv", "faces.csv", lambda: "1.jpg" + ",1" * 100_000 + "\n"),
+        "most rows: found 50000 landmarks",
+    ),
+    "keypoints": ("coco", "a.json", lambda: coco(300_000), "category 'c0': found 300000 landmarks"),
+    "numbered": ("coco", "a.json", lambda: coco(300_000, numbered=True), "annotations: found 300000 landmarks"),
+    "categories": ("coco", "a.json", lambda: coco(0, classes=150_000), "categories: found 150000 classes"),
+    "yolo": (
+        *("yolo", "data.yaml", lambda: "names: [" + ",".join(f"c{i}" for i in range(150_000)) + "]\n"),
+        "names: found 150000 classes; expected at most 100000",
+    ),
+    "a list": ("yolo", "classes.txt", lambda: "".join(f"c{i}\n" for i in range(150_000)), "found 150000 classes"),
+    "kpt_shape": ("yolo", "data.yaml", lambda: "names: [cow]\nkpt_shape: [1000000, 3]\n", "found 1000000 landmarks"),
+    "pts": (
+        *("pts", "1.pts", lambda: "version: 1\nn_points: 2000\n{\n" + "1 1\n" * 2000 + "}\n"),
+        "2000 points, expected at most 1000",
+    ),
+    "labelme": (
+        *("labelme", "1.json"),
+        lambda: json.dumps({
+            "version": "5.0", "imagePath": "1.jpg", "imageWidth": 32, "imageHeight": 32,
+            "shapes": [{"label": f"p{i}", "shape_type": "point", "points": [[1, 1]]} for i in range(2000)],
+        }),
+        "found 2000 landmarks",
+    ),
+    "ours": (
+        *("imagefolder", "dataset.json"),
+        lambda: json.dumps(asdict(Dataset("herd", ["cow"], [f"p{i}" for i in range(2000)]))),
+        "2000 landmarks; expected at most 1000",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", MANY)
+def test_more_names_than_any_dataset_has_are_refused_by_the_file(tmp_path: Path, what: str) -> None:
+    """Soon: each object of thousands would have room for each of them."""
+    form, name, text, said = MANY[what]
+    Image.new("RGB", (32, 32)).save(tmp_path / "1.jpg")
+    (tmp_path / "1.txt").write_text("0 .5 .5 .2 .2\n")
+    (tmp_path / name).write_text(text())
+    if what == "ours":
+        (tmp_path / "metadata.jsonl").write_text('{"file_name": "1.jpg"}\n')
+    began = time.process_time()
+    with pytest.raises(InputError, match=rf"{name}.*{re.escape(said)}|{tmp_path}: {said}"):
+        FORMATS[form].read(tmp_path, tmp_path, FORMATS[form].Options())
+    assert time.process_time() - began < SECONDS

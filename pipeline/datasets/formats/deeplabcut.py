@@ -20,6 +20,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.lines import read_rows
 from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.image_index import ImageIndex, one_form
+from pipeline.datasets.formats.keys import refuse_many
 from pipeline.datasets.formats.points import LandmarkOptions, Point, name_points, object_of
 from pipeline.datasets.formats.reading import (
     Candidate,
@@ -173,6 +174,8 @@ def _table(file: Path) -> Table:
     individuals = header.get("individuals", [""] * columns)
     if {len(individuals), len(header["bodyparts"])} != {columns}:
         raise InputError(f"{file}: header rows of {len(header['bodyparts'])} and {columns} columns; expected as many")
+    refuse_many(len(set(header["bodyparts"][index:])), f"{file}: bodyparts", "landmarks")
+    refuse_many(len(set(individuals[index:])), f"{file}: individuals", "individuals")
     for place in range(index, columns):
         axis, part = header["coords"][place].lower(), header["bodyparts"][place]
         if axis == "x":
@@ -197,7 +200,9 @@ def _names_of(tables: list[Table]) -> list[str]:
                 f"{table.file}: bodyparts {', '.join(table.parts()[:3])}, {first.file}: "
                 f"{', '.join(first.parts()[:3])}; expected names in all files, or numbers in all"
             )
-    return list(dict.fromkeys(part for table in tables for part in table.parts()))
+    names = list(dict.fromkeys(part for table in tables for part in table.parts()))
+    refuse_many(len(names), f"{tables[-1].file}: bodyparts, with those of the other files", "landmarks")
+    return names
 
 
 def _image_of(cells: list[str], table: Table, path: Path, images: ImageIndex, key: str, reading: Reading) -> str | None:

@@ -19,6 +19,7 @@ from pipeline.core.lines import read_rows
 from pipeline.datasets.formats import signs
 from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.image_index import ImageIndex
+from pipeline.datasets.formats.keys import MOST_NAMES
 from pipeline.datasets.formats.points import UNSET, LandmarkOptions, Point, is_labelled, name_points, object_of, usual
 from pipeline.datasets.formats.reading import (
     Candidate,
@@ -102,6 +103,8 @@ def parse(text: str) -> list[Point]:
     lines = [line.split() for line in form[2].splitlines() if line.strip()]
     if len(lines) != int(form[1]):
         raise ValueError(f"{len(lines)} lines of points, expected {form[1]} as n_points says")
+    if len(lines) > MOST_NAMES["landmarks"]:
+        raise ValueError(f"{len(lines)} points, expected at most {MOST_NAMES['landmarks']}")
     points: list[Point] = []
     for number, words in enumerate(lines, 1):
         try:

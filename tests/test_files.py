@@ -11,7 +11,8 @@ import pytest
 
 from pipeline.core import sole as sole_module
 from pipeline.core.errors import InputError
-from pipeline.core.files import link_or_copy, new_file, new_folder, read_json, write_json, write_text
+from pipeline.core.files import new_file, new_folder, read_json, write_json, write_text
+from pipeline.core.links import link_or_copy
 from pipeline.core.spec import ModelSpec, read_spec, write_spec
 
 

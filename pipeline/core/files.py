@@ -4,11 +4,11 @@ import codecs
 import hashlib
 import json
 import os
-import shutil
 import stat
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -127,9 +127,26 @@ def write_text(path: Path | str, text: str) -> None:
         place.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
 
 
+def open_file(path: Path) -> BufferedReader:
+    """A file opened to read its bytes. Raises InputError for a pipe, a device or a socket of that name: it would be
+    waited for, or never end. What the shell itself names so below /dev is read. Raises OSError as `open` does.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write_text(f"{folder}/note.txt", "two cows")
+    ...     with open_file(Path(folder, "note.txt")) as file:
+    ...         file.read(3)
+    b'two'
+    """
+    mode = path.stat().st_mode
+    of_the_shell = path == Path("/dev/stdin") or path.parent == Path("/dev/fd")
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or of_the_shell):
+        raise InputError(f"{path}: a pipe, a device or a socket; expected a file")
+    return path.open("rb")
+
+
 def content_of_file(path: Path) -> bytes:
-    """Raises InputError for a pipe, a device or a socket of that name: it would be waited for, or never end. What the
-    shell itself names so below /dev is read. Raises OSError as reading does.
+    """All that `open_file` opens. Raises as that does.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -137,11 +154,8 @@ def content_of_file(path: Path) -> bytes:
     ...     content_of_file(Path(folder, "note.txt"))
     b'two cows'
     """
-    mode = path.stat().st_mode
-    of_the_shell = path == Path("/dev/stdin") or path.parent == Path("/dev/fd")
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or of_the_shell):
-        raise InputError(f"{path}: a pipe, a device or a socket; expected a file")
-    return path.read_bytes()
+    with open_file(path) as file:
+        return file.read()
 
 
 def read_text(path: Path | str) -> str:
@@ -238,7 +252,7 @@ def sha256(path: Path | str) -> str:
     if path.is_dir():
         lines = (f"{sha256(file)}  {file.relative_to(path).as_posix()}\n" for file in _files(path))
         return hashlib.sha256("".join(lines).encode(errors="surrogatepass")).hexdigest()
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -277,19 +291,3 @@ def size_bytes(path: Path | str) -> int:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def link_or_copy(source: Path | str, target: Path | str) -> None:
-    """A hard link where the file system has them (no bytes moved), else a copy.
-
-    >>> from tempfile import TemporaryDirectory
-    >>> with TemporaryDirectory() as folder:
-    ...     write_text(f"{folder}/a.txt", "cow")
-    ...     link_or_copy(f"{folder}/a.txt", f"{folder}/b.txt")
-    ...     Path(folder, "b.txt").read_text()
-    'cow'
-    """
-    try:
-        os.link(os.path.realpath(source), target)  # a hard link of a link would be a link
-    except OSError:
-        shutil.copyfile(source, target)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import InputError
-from pipeline.core.lines import read_rows
+from pipeline.core.lines import first_bytes, read_rows
 from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.image_index import ImageIndex, one_form
 from pipeline.datasets.formats.keys import refuse_many
@@ -125,9 +125,7 @@ def _files(labels: Path) -> list[Path]:
 
 
 def _head(file: Path) -> str:
-    with file.open("rb") as opened:
-        head = opened.read(HEAD)
-    return head.replace(b"\0", b"").lstrip(b'\xef\xbb\xbf\xff\xfe"').decode("latin-1").lower()
+    return first_bytes(file, HEAD).replace(b"\0", b"").lstrip(b'\xef\xbb\xbf\xff\xfe"').decode("latin-1").lower()
 
 
 def _tables(path: Path, labels: Path, reading: Reading) -> list[Table]:

@@ -15,7 +15,7 @@ import re
 from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import InputError
-from pipeline.core.lines import read_rows
+from pipeline.core.lines import first_bytes, read_rows
 from pipeline.datasets.formats import signs
 from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.image_index import ImageIndex
@@ -89,7 +89,7 @@ def recognize(path: Path, labels: Path) -> str | None:  # noqa: ARG001
     files = list(files_under(labels, {".pts"}))
     if not files:
         return None
-    form = (f.read_bytes()[:800].replace(b"\0", b"").lower() for f in files[:20])  # of UTF-16
+    form = (first_bytes(file, 800).replace(b"\0", b"").lower() for file in files[:20])  # of UTF-16
     if not any(b"n_points" in text for text in form):
         raise InputError(f"{files[0]}: no `n_points:` in it; expected version: 1, n_points: N, {{ lines of x y }}")
     return f"{len(files)} .pts files of landmarks"

@@ -52,7 +52,8 @@ def new_folder(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def naming(path: Path | str) -> Iterator[None]:
-    """Have what is raised as `path` is written name it, which errors of a full disk do not.
+    """Have what is raised as `path` is written name it, which errors of a full disk do not, and no hidden name under
+    which it is written, nor one in there.
 
     >>> try:
     ...     with naming("models/herd"):
@@ -63,17 +64,26 @@ def naming(path: Path | str) -> Iterator[None]:
     """
     try:
         yield
-    except InputError:
+    except InputError as error:
+        error.args = tuple(_shown(said, path) for said in error.args)
         raise
     except OSError as error:
-        own = error.filename == str(unfinished(path))
-        if own or (error.filename is None and error.errno in WITHOUT_NAME):
+        if error.filename is None and error.errno in WITHOUT_NAME:
             error.filename = str(path)
+        for name in ("filename", "filename2"):  # one that is None by itself would be told once it is set
+            if (found := getattr(error, name)) is not None:
+                setattr(error, name, _shown(found, path))
         raise
     except Exception as error:  # a library's own
         if FULL.search(str(error)) and not SHARED.search(str(error)):
-            raise InputError(f"{path}: {' '.join(str(error).split())}; {ROOM}") from None
+            raise InputError(f"{path}: {_shown(' '.join(str(error).split()), path)}; {ROOM}") from None
         raise
+
+
+def _shown(said: Any, path: Path | str) -> Any:
+    """A text, or a name, with `path` in place of the hidden one."""
+    said = os.fsdecode(said) if isinstance(said, os.PathLike | bytes) else said
+    return said.replace(str(unfinished(path)), str(path)) if isinstance(said, str) else said
 
 
 def unfinished(path: Path | str) -> Path:
@@ -131,12 +141,9 @@ def open_file(path: Path) -> BufferedReader:
     """A file opened to read its bytes. Raises InputError for a pipe, a device or a socket of that name: it would be
     waited for, or never end. What the shell itself names so below /dev is read. Raises OSError as `open` does.
 
-    >>> from tempfile import TemporaryDirectory
-    >>> with TemporaryDirectory() as folder:
-    ...     write_text(f"{folder}/note.txt", "two cows")
-    ...     with open_file(Path(folder, "note.txt")) as file:
-    ...         file.read(3)
-    b'two'
+    >>> open_file(Path("/dev/null"))
+    Traceback (most recent call last):
+    pipeline.core.errors.InputError: /dev/null: a pipe, a device or a socket; expected a file
     """
     mode = path.stat().st_mode
     of_the_shell = path == Path("/dev/stdin") or path.parent == Path("/dev/fd")

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from pipeline.core.files import content_of_file
 from pipeline.core.machine import MachineParams
 from pipeline.core.parallel import over
 from pipeline.core.resolved import Resolved
@@ -18,7 +19,7 @@ def main(name: str) -> str:
     from pipeline.datasets.ingest.record import read_record
 
     data, reports, record = Path("data/ingested") / name, Path("reports/ingest") / name, Path("splits") / f"{name}.csv"
-    before = record.read_bytes() if record.exists() else b""
+    before = content_of_file(record) if record.exists() else b""
     anew = bool(read_record(record, params.splits).before)
     with over(machine.parallel):
         summary = ingest(name, params, data, reports, record, Path("labels"))

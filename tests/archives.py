@@ -1,6 +1,7 @@
 """Archives as tests need them: small, and with what an archive should not have in it."""
 
 import binascii
+import gzip
 import io
 import struct
 import tarfile
@@ -67,3 +68,15 @@ def rarred(
 def _header(kind: int, flags: int, fields: bytes) -> bytes:
     body = struct.pack("<BHH", kind, flags, 7 + len(fields)) + fields
     return struct.pack("<H", binascii.crc32(body) & 0xFFFF) + body
+
+
+def headed(path: Path, *headers: tuple[bytes, int, bytes]) -> Path:
+    """A tar.gz of a header of each (type, size in bytes that it states, what follows it), and of a file 1.jpg."""
+    with gzip.open(path, "wb") as out:
+        for kind, size, content in (*headers, (tarfile.REGTYPE, 0, b"")):
+            info = tarfile.TarInfo("1.jpg")
+            info.type, info.size = kind, size
+            out.write(info.tobuf(tarfile.GNU_FORMAT))
+            out.write(content + bytes(-len(content) % tarfile.BLOCKSIZE))
+        out.write(bytes(2 * tarfile.BLOCKSIZE))
+    return path

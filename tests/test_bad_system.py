@@ -61,7 +61,8 @@ def test_a_full_disk_is_one_line_and_the_old_data_stays(tmp_path: Path, jobs: in
     with unchanged(root):
         code, said = run("coco", root, out, jobs, 800)
     assert code == 1
-    assert said.startswith(f"error: {out}/data/")
+    assert said.startswith(f"error: {out}/data/set")
+    assert "unfinished" not in said
     assert "File too large; make room on the disk" in said
     assert hashes(out) == before
     assert {path.name for place in ("data", "reports") for path in (out / place).iterdir()} == {"set"}

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -236,9 +237,45 @@ def test_a_folder_in_place_of_the_lock_is_named(bare: Path) -> None:
 def test_pipes_are_not_waited_for(bare: Path) -> None:
     (bare / ".features").mkdir()
     (bare / "splits").mkdir()
-    for name in (".features/a.sqlite", "splits/a.csv", "models/.a.unfinished"):
+    names = [".features/a.sqlite", "splits/a.csv", "models/.a.unfinished"]
+    for name in names:
         os.mkfifo(bare / name)
-    assert [broken.path for broken in examine(bare)] == ["models/.a.unfinished"]
+    assert [broken.path for broken in examine(bare)] == names
+
+
+def write_file(path: Path) -> None:
+    path.write_text("")
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "found"),
+    [
+        ("mlflow.db", Path.mkdir, "a folder; expected a file"),
+        ("mlflow.db", os.mkfifo, "a pipe, a device or a socket; expected a file"),
+        ("params.yaml", Path.mkdir, "a folder; expected a file"),
+        ("resolved.yaml", os.mkfifo, "a pipe, a device or a socket; expected a file"),
+        ("splits", write_file, "a file; expected a folder"),
+        (".features", write_file, "a file; expected a folder"),
+        (".dvc/cache", write_file, "a file; expected a folder"),
+        (".dvc/cache/files", write_file, "a file; expected a folder"),
+        ("weights", lambda path: path.symlink_to("/nowhere"), "a link to what is not there; expected a folder"),
+        ("data", lambda path: path.symlink_to(path), "a link to what is not there; expected a folder"),
+        ("models/herd", write_file, "a file; expected a folder"),
+        (".dvc/config", lambda path: path.write_text("[["), "DVC does not read it: "),
+        (".dvc/config", Path.mkdir, "DVC does not read it: "),
+    ],
+)
+def test_what_has_the_name_of_a_file_or_folder_and_is_none_is_named(
+    bare: Path, name: str, make: Callable[[Path], object], found: str
+) -> None:
+    (bare / name).parent.mkdir(parents=True, exist_ok=True)
+    if name.startswith(".dvc/cache"):
+        (bare / ".dvc/config").write_text("[core]\n    no_scm = True\n")
+    make(bare / name)
+    [broken] = examine(bare)
+    assert broken.path == name
+    assert broken.found.startswith(found)
+    assert broken.cure
 
 
 def test_what_may_not_be_read_or_goes_meanwhile_does_not_end_it(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

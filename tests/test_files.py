@@ -4,14 +4,17 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.core import sole as sole_module
+from pipeline.core.boundary import known
 from pipeline.core.errors import InputError
-from pipeline.core.files import link_or_copy, new_file, new_folder, read_json, write_json, write_text
+from pipeline.core.files import new_file, new_folder, read_json, write_json, write_text
+from pipeline.core.links import link_or_copy
 from pipeline.core.spec import ModelSpec, read_spec, write_spec
 
 
@@ -289,3 +292,26 @@ def test_who_looks_whether_a_folder_is_in_use_keeps_nobody_out(tmp_path: Path, m
         (folder / "a").touch()
     os.close(looks)
     assert (tmp_path / "herd/a").is_file()
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda place: OSError(errno.EFBIG, "File too large", str(place)),
+        lambda place: OSError(errno.EFBIG, "File too large", place),
+        lambda place: OSError(errno.ENOSPC, "No space left", "elsewhere.jpg", None, str(place)),
+        lambda place: PermissionError(errno.EACCES, "Permission denied", os.fsencode(place)),
+        lambda place: InputError(f"{place}: not a model"),
+        lambda place: RuntimeError(f"write {place}: no space left on device"),
+    ],
+)
+def test_what_goes_wrong_names_what_was_to_be_written_and_no_hidden_name(
+    tmp_path: Path, what: str, made: Callable[[Path], Exception]
+) -> None:
+    path = tmp_path / "herd"
+    with pytest.raises((OSError, InputError)) as said, (new_file if what == "file" else new_folder)(path) as place:
+        raise made(place if what == "file" else place / "cam" / "1.jpg")
+    shown = known(said.value) or str(said.value)
+    assert "unfinished" not in shown
+    assert str(path if what == "file" else path / "cam" / "1.jpg") in shown

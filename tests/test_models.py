@@ -2,8 +2,10 @@
 
 import argparse
 import copy
+import io
 import math
 import os
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +31,7 @@ from pipeline.models.cells import table
 from pipeline.models.localizer import Localizer
 from pipeline.models.mobilenets import named, register, smallest_input
 from pipeline.models.nets import Deployed, build, load_model, take_over
+from pipeline.models.weights import read_weights
 from pipeline.models.yolov3 import kmeans_anchors
 from pipeline.ops.decode import FORMS, decode
 from pipeline.ops.preprocess import Frame
@@ -408,6 +411,50 @@ def test_what_are_no_nets_weights_are_named(tmp_path: Path, spoil: Any, message:
         torch.save(state, tmp_path / "w.pth")
     with pytest.raises(InputError, match=rf"w\.pth: {message}"):
         read_pretrained("mobilenetv2_035", str(tmp_path / "w.pth"))
+
+
+class Asked:
+    """What is pickled asks for more zeros than any machine has room for, with a name that torch allows."""
+
+    def __reduce__(self) -> tuple[Any, tuple[int]]:
+        return bytearray, (1 << 62,)
+
+
+def compressed(path: Path) -> None:
+    file = io.BytesIO()
+    torch.save({"conv_stem.weight": torch.zeros(10_000_000)}, file)
+    with zipfile.ZipFile(file) as whole, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in whole.namelist():
+            packed.writestr(name, whole.read(name))
+
+
+def listed_twice(path: Path) -> None:
+    """Each of a hundred entries of the zip's list is the same part of the file."""
+    with zipfile.ZipFile(path, "w") as packed:
+        packed.writestr("archive/data/0", bytes(100_000))
+        for number in range(1, 100):
+            info = copy.copy(packed.infolist()[0])
+            info.filename = f"archive/data/{number}"
+            packed.filelist.append(info)
+        packed.writestr("archive/last", b"")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (compressed, "its parts are compressed; expected them as torch.save writes them"),
+        (listed_twice, r"its parts have 10000000 bytes by their list, and the file 1\d{5}"),
+        (
+            lambda path: torch.save({"net": {"a": torch.zeros(1).as_strided((10**6, 10**7), (0, 0))}}, path),
+            r"a is 1000000 x 10000000, 40000000000000 bytes, and the file has 1\d{3}",
+        ),
+        (lambda path: torch.save({"a": Asked()}, path), "it asks for more memory than there is"),
+    ],
+)
+def test_weights_that_stand_for_more_than_they_have_bytes_are_named(tmp_path: Path, make: Any, message: str) -> None:
+    make(tmp_path / "w.pth")
+    with pytest.raises(InputError, match=rf"w\.pth: not a weights file that is safe to load: {message}"):
+        read_weights(tmp_path / "w.pth")
 
 
 def test_weights_with_another_byte_are_named(tmp_path: Path) -> None:

@@ -65,6 +65,63 @@ def test_the_page_is_for_those_who_opened_it(who: str, port: int) -> None:
     assert "the page" not in content
 
 
+REQUESTS = {  # target, names of hosts -> whether they are of who opened the page
+    "a name": ("/", ["localhost:{port}"], True),
+    "in capitals": ("/", ["LOCALHOST:{port}"], True),
+    "no port": ("/", ["localhost"], True),
+    "the port of what forwards to it": ("/", ["localhost:1"], True),
+    "IPv4": ("/", ["127.0.0.1:{port}"], True),
+    "IPv6 address": ("/", ["[::1]:{port}"], True),
+    "a dot at the end": ("/", ["localhost.:{port}"], False),
+    "a short address": ("/", ["127.1:{port}"], False),
+    "a hexadecimal address": ("/", ["0x7f.1:{port}"], False),
+    "an address as a number": ("/", ["2130706433:{port}"], False),
+    "IPv6 without brackets": ("/", ["::1"], False),
+    "a name in brackets": ("/", ["[localhost]:{port}"], False),
+    "a user before it": ("/", ["evil.example@localhost:{port}"], False),
+    "a path behind it": ("/", ["localhost/evil.example"], False),
+    "a name with a space": ("/", ["localhost evil.example"], False),
+    "a list": ("/", ["localhost:{port}, evil.example"], False),
+    "no number as a port": ("/", ["localhost:evil.example"], False),
+    "an empty port": ("/", ["localhost:"], False),
+    "none": ("/", [], False),
+    "two": ("/", ["evil.example", "localhost:{port}"], False),
+    "two, the own one first": ("/", ["localhost:{port}", "evil.example"], False),
+    "the own one twice": ("/", ["localhost:{port}", "localhost:{port}"], False),
+    "a target with a host": ("http://evil.example/", ["localhost:{port}"], False),
+    "a target with the own host": ("http://localhost:{port}/", ["localhost:{port}"], False),
+}
+
+
+@pytest.mark.parametrize("what", REQUESTS)
+def test_a_request_names_this_machine_once_and_in_one_form(what: str, port: int) -> None:
+    target, hosts, own = REQUESTS[what]
+    lines = [f"GET {target} HTTP/1.1", *(f"Host: {host}" for host in hosts), "Connection: close", "", ""]
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall("\r\n".join(lines).format(port=port).encode())
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.split()[1] == (b"200" if own else b"403")
+    assert answer.endswith(b"the page") == own
+
+
+@pytest.mark.parametrize("what", REQUESTS)
+def test_so_does_one_of_fiftyones_app(what: str) -> None:
+    target, hosts, own = REQUESTS[what]
+    said: list[Any] = []
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+
+    async def kept(message: Any) -> None:
+        said.append(message.get("status"))
+
+    headers = [(b"host", host.format(port=5151).encode()) for host in hosts]
+    raw = target.format(port=5151).encode()
+    scope = {"type": "http", "method": "GET", "path": target, "raw_path": raw, "headers": headers}
+    asyncio.run(app_server.Guard(app, {"localhost"})(scope, pieces(), kept))
+    assert said[0] == (200 if own else 403)
+
+
 @pytest.mark.parametrize("who", OWN)
 def test_they_may_call_the_machine_by_any_of_its_names(who: str, port: int) -> None:
     assert asked(port, **OWN[who])[1] == "the page"
@@ -73,8 +130,8 @@ def test_they_may_call_the_machine_by_any_of_its_names(who: str, port: int) -> N
 def test_a_phone_finds_the_machine_by_name_only_where_phones_are_let_in() -> None:
     name = socket.gethostname().lower()
     headers = {"host": f"{name}:5151"}
-    assert stranger(headers, own_names("0.0.0.0"), opens=True) is None
-    assert name == "localhost" or stranger(headers, own_names("127.0.0.1"), opens=True)
+    assert stranger("/", headers, own_names("0.0.0.0"), opens=True) is None
+    assert name == "localhost" or stranger("/", headers, own_names("127.0.0.1"), opens=True)
 
 
 def test_behind_a_proxy_the_server_has_the_names_that_it_is_given(tmp_path: Path) -> None:
@@ -163,7 +220,7 @@ def test_a_path_that_no_file_has_is_answered(
 ) -> None:
     write_text(tmp_path / "params.yaml", "")
     monkeypatch.chdir(tmp_path)
-    assert asked(port, path, Host="localhost:{port}")[0].status == 404
+    assert asked(port, path, Host="localhost:{port}")[0].status == (404 if path.startswith("/") else 403)
     assert not (tmp_path / LOG).exists() and not capfd.readouterr().err
 
 
@@ -252,6 +309,11 @@ def test_a_body_that_comes_in_parts_is_no_larger_than_others(
     async def nowhere(message: Any) -> None:
         pass
 
-    scope = {"type": "http", "method": "POST", "headers": [(b"host", b"localhost"), (b"transfer-encoding", b"chunked")]}
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/",
+        "headers": [(b"host", b"localhost"), (b"transfer-encoding", b"chunked")],
+    }
     asyncio.run(app_server.Guard(app, {"localhost"})(scope, pieces(*parts), nowhere))
     assert seen == [kind.replace("gone", "http.disconnect") for kind in taken]

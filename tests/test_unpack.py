@@ -1,6 +1,8 @@
 """Archives: nothing leads out of the folder, what is broken is said, and RAR needs a program."""
 
 import shutil
+import tarfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from pipeline.core.errors import InputError
 from pipeline.datasets.public import unpack as code
 from pipeline.datasets.public.unpack import members, unpack
-from tests.archives import rarred, tarred, with_flags, zipped
+from tests.archives import headed, rarred, tarred, with_flags, zipped
 
 FILES = {"set/a/1.jpg": b"one" * 1000, "set/b/2.jpg": b"two" * 1000, "set/list.txt": b"1 2"}
 RAR_PROGRAM = next((name for name in code.RAR_PROGRAMS if shutil.which(name)), None)
@@ -184,6 +186,74 @@ def test_what_does_not_fit_on_the_disk_is_said_before(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"a\.tar\.gz: 0 MB more are needed on the disk of .*in, 0 MB are free"):
         unpack(tarred(tmp_path / "a.tar.gz", FILES), tmp_path / "in", lambda name: name)
     assert files_in(tmp_path / "in") == {}
+
+
+def pax(**fields: str) -> tuple[bytes, int, bytes]:
+    text = "".join(
+        f"{len(line) + 5:04} {line}" for key, value in fields.items() for line in [f"{key.replace('_', '.')}={value}\n"]
+    )
+    return tarfile.XHDTYPE, len(text), text.encode()
+
+
+LONG = 3 << 20
+HOLES = pax(GNU_sparse_major="1", GNU_sparse_minor="0")
+BAD_HEADERS = {
+    "name": (
+        [(tarfile.GNUTYPE_LONGNAME, LONG, b"a" * LONG)],
+        r"a header of 3,145,728 bytes, .*expected at most 262,144",
+    ),
+    "link": ([(tarfile.GNUTYPE_LONGLINK, LONG, bytes(LONG))], "a header of 3,145,728 bytes"),
+    "attributes": ([(tarfile.XHDTYPE, LONG, bytes(LONG))], "a header of 3,145,728 bytes"),
+    "of all files": ([(tarfile.XGLTYPE, LONG, bytes(LONG))], "a header of 3,145,728 bytes"),
+    "claimed": ([(tarfile.GNUTYPE_LONGNAME, 1 << 60, b"a")], "a header of 1,152,921,504,606,846,976 bytes"),
+    "negative": ([(tarfile.GNUTYPE_LONGNAME, -512, b"a")], "a header of -512 bytes"),
+    "holes": ([(tarfile.GNUTYPE_SPARSE, 0, b"")], r"1\.jpg: a file with holes; expected files as they are"),
+    "list of holes": ([HOLES, (tarfile.REGTYPE, LONG, b"0\n" * (LONG // 2))], r"1\.jpg: a file with holes"),
+}
+
+
+@pytest.mark.parametrize("what", BAD_HEADERS)
+@pytest.mark.parametrize("later", [False, True])
+def test_what_is_no_header_by_its_length_is_not_read(tmp_path, what, later):
+    headers, said = BAD_HEADERS[what]
+    archive = headed(tmp_path / "a.tar.gz", *[(tarfile.REGTYPE, 0, b"")] * later, *headers)
+    tracemalloc.start()
+    try:
+        for read in (members, lambda archive: unpack(archive, tmp_path, lambda _: None)):
+            with pytest.raises(InputError, match=said):
+                read(archive)
+        assert tracemalloc.get_traced_memory()[1] < LONG
+    finally:
+        tracemalloc.stop()
+    assert archive.exists()
+
+
+NONE = {  # on some versions of Python the first one is read for ever
+    "negative": [pax(size="-1024")],
+    "beyond": [pax(size="9" * 30), (tarfile.REGTYPE, 0, b"")],
+    "no number": [pax(GNU_sparse_map="a,b", GNU_sparse_size="9")],
+    "in each other": [(tarfile.GNUTYPE_LONGNAME, 2, b"a")] * 2000,
+}
+
+
+@pytest.mark.parametrize("what", NONE)
+@pytest.mark.parametrize("later", [False, True])
+def test_a_header_that_says_nothing_is_an_error(tmp_path, what, later):
+    archive = headed(tmp_path / "a.tar.gz", *[(tarfile.REGTYPE, 0, b"")] * later, *NONE[what])
+    with pytest.raises(InputError, match=r"a\.tar\.gz: not a whole tar, zip or RAR archive"):
+        members(archive)
+
+
+def test_headers_of_a_tar_are_bounded_in_all_and_forgotten(tmp_path, monkeypatch):
+    files = [(tarfile.XHDTYPE, 200_000, b"200000 comment=" + b"a" * 199_985), (tarfile.REGTYPE, 0, b"")] * 50
+    archive = headed(tmp_path / "a.tar.gz", *files)
+    tracemalloc.start()
+    assert len(members(archive)) == 51
+    assert tracemalloc.get_traced_memory()[1] < 3_000_000
+    tracemalloc.stop()
+    monkeypatch.setattr(code, "MOST_OF_HEADERS", 5 << 20)
+    with pytest.raises(InputError, match=r"a\.tar\.gz: headers of more than 5 MB, as of millions of files"):
+        members(archive)
 
 
 def test_without_a_program_for_rar_the_error_says_what_to_install(tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ from pipeline.annotation.project import KEY, Project
 from pipeline.annotation.sent import Sent, read_sent, write_sent
 from pipeline.annotation.snap import snap
 from pipeline.core.errors import InputError
-from pipeline.core.files import new_folder, write_json
+from pipeline.core.files import new_folder, open_file, write_json
 from pipeline.core.layer import Statement
 from pipeline.core.sample import Object, Sample
 from pipeline.datasets.formats.cvat_shapes import BROKEN_XML, Shapes, rotation_of
@@ -98,7 +98,7 @@ def fetch(
     taking = Taking(project, {name_of(row): row for row in sent.values()}, empty_is_background, by, found)
     depth = 0
     try:
-        with file.open("rb") as stream:
+        with open_file(file) as stream:
             for event, element in iterparse(stream, events=("start", "end"), forbid_dtd=True):
                 depth += 1 if event == "start" else -1
                 if depth == 1 and event == "start" and element.tag != "annotations":

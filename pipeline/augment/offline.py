@@ -16,8 +16,9 @@ from pipeline.augment.policies.selftest import self_test
 from pipeline.augment.policies.sides import unpaired
 from pipeline.augment.steps import Grabcut, Step, before_the_net, train_only
 from pipeline.core.errors import InputError
-from pipeline.core.files import link_or_copy, new_folder, write_json
+from pipeline.core.files import new_folder, write_json
 from pipeline.core.image_file import open_image
+from pipeline.core.links import link_or_copy
 from pipeline.core.parallel import each, own_place
 from pipeline.core.room import least_of_image, need_room
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples, write_dataset, write_samples

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.commands.common import DATABASE, check_ingested
 from pipeline.core.errors import InputError
-from pipeline.core.lines import read_rows
+from pipeline.core.lines import check_size, read_rows
 
 if TYPE_CHECKING:
     from pipeline.annotation.cvat_server import Cvat
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 INGESTED, LABELS = Path("data/ingested"), Path("labels")
 CVAT = "cvat"
+MOST_PIPED = 64 << 20  # letters of ids
 
 
 def annotate(args: argparse.Namespace) -> None:
@@ -145,7 +146,13 @@ def _ids(file: Path | None) -> list[str] | None:
     """One per line of a file, or of what is piped in."""
     if file is None:
         return None
-    text = sys.stdin.read() if str(file) == "-" else read_rows(file)
+    if str(file) == "-":
+        text = sys.stdin.read(MOST_PIPED + 1)
+        if len(text) > MOST_PIPED:
+            raise InputError(f"--ids -: more than {MOST_PIPED >> 20} million letters were piped in; expected ids")
+    else:
+        check_size(file)
+        text = read_rows(file)
     return [line for line in text.split("\n") if line.strip()]  # an id may end in a blank
 
 

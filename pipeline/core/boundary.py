@@ -132,7 +132,7 @@ def known(error: BaseException) -> str:
         advice = ADVICE[error.errno or 0]
         copied = error.filename2 if error.errno in WITHOUT_NAME else None  # what is written lacks the room
         path = copied or error.filename
-        named = f"{os.fsdecode(path)}: " if isinstance(path, str | bytes) else ""
+        named = f"{os.fsdecode(path)}: " if isinstance(path, str | bytes | os.PathLike) else ""
         return f"{named}{error.strerror or os.strerror(error.errno or 0)}; {advice}"
     if isinstance(error, MemoryError):
         return f"{_one_line(error) or 'out of memory'}; {ADVICE[errno.ENOMEM]}"

@@ -4,11 +4,11 @@ import codecs
 import hashlib
 import json
 import os
-import shutil
 import stat
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,8 @@ def new_folder(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def naming(path: Path | str) -> Iterator[None]:
-    """Have what is raised as `path` is written name it, which errors of a full disk do not.
+    """Have what is raised as `path` is written name it, which errors of a full disk do not, and no hidden name under
+    which it is written, nor one in there.
 
     >>> try:
     ...     with naming("models/herd"):
@@ -63,17 +64,26 @@ def naming(path: Path | str) -> Iterator[None]:
     """
     try:
         yield
-    except InputError:
+    except InputError as error:
+        error.args = tuple(_shown(said, path) for said in error.args)
         raise
     except OSError as error:
-        own = error.filename == str(unfinished(path))
-        if own or (error.filename is None and error.errno in WITHOUT_NAME):
+        if error.filename is None and error.errno in WITHOUT_NAME:
             error.filename = str(path)
+        for name in ("filename", "filename2"):  # one that is None by itself would be told once it is set
+            if (found := getattr(error, name)) is not None:
+                setattr(error, name, _shown(found, path))
         raise
     except Exception as error:  # a library's own
         if FULL.search(str(error)) and not SHARED.search(str(error)):
-            raise InputError(f"{path}: {' '.join(str(error).split())}; {ROOM}") from None
+            raise InputError(f"{path}: {_shown(' '.join(str(error).split()), path)}; {ROOM}") from None
         raise
+
+
+def _shown(said: Any, path: Path | str) -> Any:
+    """A text, or a name, with `path` in place of the hidden one."""
+    said = os.fsdecode(said) if isinstance(said, os.PathLike | bytes) else said
+    return said.replace(str(unfinished(path)), str(path)) if isinstance(said, str) else said
 
 
 def unfinished(path: Path | str) -> Path:
@@ -127,9 +137,23 @@ def write_text(path: Path | str, text: str) -> None:
         place.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
 
 
+def open_file(path: Path) -> BufferedReader:
+    """A file opened to read its bytes. Raises InputError for a pipe, a device or a socket of that name: it would be
+    waited for, or never end. What the shell itself names so below /dev is read. Raises OSError as `open` does.
+
+    >>> open_file(Path("/dev/null"))
+    Traceback (most recent call last):
+    pipeline.core.errors.InputError: /dev/null: a pipe, a device or a socket; expected a file
+    """
+    mode = path.stat().st_mode
+    of_the_shell = path == Path("/dev/stdin") or path.parent == Path("/dev/fd")
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or of_the_shell):
+        raise InputError(f"{path}: a pipe, a device or a socket; expected a file")
+    return path.open("rb")
+
+
 def content_of_file(path: Path) -> bytes:
-    """Raises InputError for a pipe, a device or a socket of that name: it would be waited for, or never end. What the
-    shell itself names so below /dev is read. Raises OSError as reading does.
+    """All that `open_file` opens. Raises as that does.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -137,11 +161,8 @@ def content_of_file(path: Path) -> bytes:
     ...     content_of_file(Path(folder, "note.txt"))
     b'two cows'
     """
-    mode = path.stat().st_mode
-    of_the_shell = path == Path("/dev/stdin") or path.parent == Path("/dev/fd")
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or of_the_shell):
-        raise InputError(f"{path}: a pipe, a device or a socket; expected a file")
-    return path.read_bytes()
+    with open_file(path) as file:
+        return file.read()
 
 
 def read_text(path: Path | str) -> str:
@@ -238,7 +259,7 @@ def sha256(path: Path | str) -> str:
     if path.is_dir():
         lines = (f"{sha256(file)}  {file.relative_to(path).as_posix()}\n" for file in _files(path))
         return hashlib.sha256("".join(lines).encode(errors="surrogatepass")).hexdigest()
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -277,19 +298,3 @@ def size_bytes(path: Path | str) -> int:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def link_or_copy(source: Path | str, target: Path | str) -> None:
-    """A hard link where the file system has them (no bytes moved), else a copy.
-
-    >>> from tempfile import TemporaryDirectory
-    >>> with TemporaryDirectory() as folder:
-    ...     write_text(f"{folder}/a.txt", "cow")
-    ...     link_or_copy(f"{folder}/a.txt", f"{folder}/b.txt")
-    ...     Path(folder, "b.txt").read_text()
-    'cow'
-    """
-    try:
-        os.link(os.path.realpath(source), target)  # a hard link of a link would be a link
-    except OSError:
-        shutil.copyfile(source, target)

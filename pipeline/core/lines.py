@@ -3,13 +3,29 @@ before it is in memory, where csv would take many times its size.
 """
 
 import csv
+import io
 from pathlib import Path
 
 from pipeline.core.errors import InputError
-from pipeline.core.files import read_text
+from pipeline.core.files import open_file, read_text
 
 LONGEST_LINE = 16 << 20  # bytes: a table of 10,000 landmarks has 1 MB
+LARGEST_TABLE = 64 << 20  # bytes of a table that the chain makes
+LARGEST_LIST = 1 << 30  # bytes of a list of files: three million
 PART = 1 << 20
+
+
+def first_bytes(path: Path, size: int) -> bytes:
+    """What a file begins with. Raises InputError as `open_file`, and OSError.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "images.txt").write_text("1.jpg\\n2.jpg\\n")
+    ...     first_bytes(Path(folder, "images.txt"), 5)
+    b'1.jpg'
+    """
+    with open_file(path) as file:
+        return file.read(size)
 
 
 def check_lines(path: Path | str) -> None:
@@ -25,7 +41,7 @@ def check_lines(path: Path | str) -> None:
     path = Path(path)
     if not path.is_file() or path.stat().st_size <= LONGEST_LINE:  # what is missing read_text says
         return
-    with path.open("rb") as file:
+    with open_file(path) as file:
         while part := file.read(PART):
             ends = part.replace(b"\r", b"\n")  # as ends of lines were on a Mac
             length += ends.find(b"\n") if b"\n" in ends else len(ends)
@@ -51,6 +67,32 @@ def read_rows(path: Path | str) -> str:
     return read_text(path)
 
 
+def check_size(path: Path, most: int = LARGEST_LIST) -> None:
+    """Raises InputError for a file of more than `most` bytes; of one that is missing nothing.
+
+    >>> check_size(Path("no such file"))
+    """
+    if path.is_file() and (size := path.stat().st_size) > most:
+        raise InputError(f"{path}: {size >> 20} MB; expected at most {most >> 20} MB")
+
+
+def read_table(path: Path) -> list[list[str]]:
+    """The rows of a CSV file that the chain made, with its heading. Raises InputError for one that is larger than it
+    makes, or is no CSV.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "confusion.csv").write_text("actual,predicted\\ncow,goat\\n")
+    ...     read_table(Path(folder, "confusion.csv"))
+    [['actual', 'predicted'], ['cow', 'goat']]
+    """
+    check_size(path, LARGEST_TABLE)
+    try:
+        return list(csv.reader(io.StringIO(read_rows(path), newline="")))
+    except csv.Error as error:
+        raise InputError(f"{path}: not CSV: {error}") from None
+
+
 def read_figures(path: Path | str) -> list[dict[str, float]]:
     """The rows of a CSV file of numbers below its heading. Raises InputError if it is missing or a cell is no number.
 
@@ -63,6 +105,7 @@ def read_figures(path: Path | str) -> list[dict[str, float]]:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file; `dvc repro` makes it, `dvc checkout` or `dvc pull` brings it back")
+    check_size(path, LARGEST_TABLE)
     try:
         rows = csv.DictReader(read_rows(path).splitlines())
         return [{key: float(cell) for key, cell in row.items()} for row in rows]

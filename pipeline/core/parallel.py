@@ -161,9 +161,9 @@ def own_place(path: Path) -> Iterator[Path]:
         yield place
         place.replace(path)
     except OSError as error:
-        if error.filename == str(place):
+        if str(error.filename) == str(place):
             error.filename = str(path)
-        if error.filename2 == str(place):  # of a copy
+        if str(error.filename2) == str(place):  # of a copy
             error.filename2 = str(path)
         raise
     finally:

@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 from pipeline.core.boundary import WITHOUT_NAME
 from pipeline.core.errors import InputError, without_password
-from pipeline.core.files import LONGEST_NAME, naming, sha256, write_text
+from pipeline.core.files import LONGEST_NAME, content_of_file, naming, sha256, write_text
+from pipeline.core.lines import check_size
 from pipeline.core.parallel import own_place
 from pipeline.datasets.formats.reading import Problem
 
@@ -168,7 +169,8 @@ def _named_as_files(objects: dict[str, Any], root: str) -> tuple[dict[str, str],
 def _held(listed: Path, place: Path, wanted: dict[str, str], objects: dict[str, Any]) -> set[str]:
     """Names of those that were fetched before and are here, byte by byte, as they are there."""
     rows: dict[str, Fetched] = {}
-    for line in listed.read_text(encoding="utf-8", errors="replace").splitlines() if listed.exists() else ():
+    check_size(listed)
+    for line in content_of_file(listed).decode(errors="replace").splitlines() if listed.exists() else ():
         try:
             row = Fetched(**json.loads(line))
         except (ValueError, TypeError):  # the last one, where a kill cut it short
@@ -179,8 +181,8 @@ def _held(listed: Path, place: Path, wanted: dict[str, str], objects: dict[str, 
         was, file = rows.get(name), place / name if name else place
         there = without_password(key), objects[key].get("size"), _version(objects[key])
         # of what has no version nobody knows whether it was changed
-        same = was is not None and was.version and (was.key, was.size, was.version) == there
-        if same and was and file.is_file() and sha256(file) == was.sha256:
+        same = was and was.version and (was.key, was.size, was.version) == there and file.is_file()
+        if same and was and sha256(file) == was.sha256:
             held.add(name)
     write_text(listed, "".join(_line(rows[name]) for name in sorted(held)))  # in the place of a link, too
     return held

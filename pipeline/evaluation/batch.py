@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.core.errors import InputError
+from pipeline.core.files import open_file
 from pipeline.core.sample import ABSENT, VISIBLE, Dataset, Landmark, Object, Sample
 from pipeline.core.spec import ModelSpec
 from pipeline.viz.sheets import contact_sheet, draw
@@ -26,7 +27,7 @@ def batch_sheet(path: Path, spec: ModelSpec) -> Image.Image:
     that is not there or is damaged.
     """
     try:
-        with np.load(path) as file:
+        with open_file(path) as opened, np.load(opened) as file:
             arrays = {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; `dvc repro` makes it") from None

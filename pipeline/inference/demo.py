@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 from pipeline.core.boundary import unforeseen
 from pipeline.core.errors import InputError
 from pipeline.core.files import new_folder
-from pipeline.core.hosts import own_names, stranger
+from pipeline.core.hosts import by_name, own_names, stranger
 from pipeline.core.links import is_within
 
 # onnxruntime-web's build for WebAssembly, without WebGL and WebGPU; the page asks for them in ort/
@@ -205,8 +205,7 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def send_head(self) -> Any:
         self.server.give(self.request, LONGEST)
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        if why := stranger(headers, self._own, opens=True, knob=KNOB):
+        if why := stranger(self.path, by_name(self.headers.items()), self._own, opens=True, knob=KNOB):
             self.send_error(HTTPStatus.FORBIDDEN, explain=why)
             return None
         with suppress(ValueError, OSError):  # a path that no file can have: a zero byte, too long a name

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from pipeline.core.hosts import own_names, stranger
+from pipeline.core.hosts import by_name, own_names, stranger
 
 MOST_BYTES = 64 << 20  # of what a request brings along
 POLICY = (  # its page asks for fonts of another host: they are not fetched
@@ -35,8 +35,9 @@ class Guard:
         if scope["type"] not in ("http", "websocket"):  # that the server starts and ends
             await self._app(scope, receive, send)
             return
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        why = stranger(headers, self._own, opens=scope.get("method") == "GET")
+        headers = by_name((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
+        target = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
+        why = stranger(target, headers, self._own, opens=scope.get("method") == "GET")
         length = headers.get("content-length", "0")
         if why is None and (not length.isdecimal() or int(length) > MOST_BYTES):
             why = f"{length[:20]} bytes; at most {MOST_BYTES} are taken"

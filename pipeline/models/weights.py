@@ -5,6 +5,7 @@ import hashlib
 import io
 import pickle
 import re
+import zipfile
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,12 +17,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
+from pipeline.core.boundary import of_the_machine
 from pipeline.core.errors import InputError
 
 # parts of a checkpoint that hold a net's weights, the averaged ones first: they are what its maker judged
 _PARTS = ("state_dict_ema", "model_ema", "ema_state_dict", "ema", "state_dict", "model_state_dict", "model", "net")
 # what DistributedDataParallel, torch.compile, Lightning and nets around a backbone put before its names
 _WRAPPERS = ("module.", "_orig_mod.", "ema_model.", "model.", "net.", "network.", "backbone.", "encoder.", "body.")
+_NOT_SAFE = "not a weights file that is safe to load"
+_DAMAGED = (
+    *(SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, ValueError, EOFError, LookupError),
+    zipfile.BadZipFile,
+)
 SAFE = ".safetensors"
 _DEEP = 3  # levels of a checkpoint that are looked through
 _NAMED = 4  # keys and names that a message lists
@@ -57,7 +64,9 @@ class WeightsFile:
 
 
 def read_weights(path: Path) -> WeightsFile:
-    """A .safetensors file, or one of torch.save. Raises InputError if it is missing, damaged or holds code."""
+    """A .safetensors file, or one of torch.save. Raises InputError if it is missing, damaged or holds code, and for one
+    that stands for more than it has bytes.
+    """
     if not path.is_file():
         run = path.parent.name if path.parent.parent == Path("models") else ""
         raise InputError(f"{path}: no such file{run and f'; `dvc repro train@{run}` makes it'}")
@@ -66,10 +75,11 @@ def read_weights(path: Path) -> WeightsFile:
         if path.suffix == SAFE:
             content: Any = dict(sorted(load(data).items()))  # it gives them in any order
         else:
+            _check_stored(data)
             # training programs keep their arguments beside the weights: a plain record of values
             with torch.serialization.safe_globals([argparse.Namespace]):
                 content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, ValueError, EOFError, LookupError) as error:
+    except _DAMAGED as error:
         foreign = re.search(r"GLOBAL ([\w.]+)", str(error))
         why = (
             first_line(error)
@@ -80,8 +90,40 @@ def read_weights(path: Path) -> WeightsFile:
                 f'    torch.save(state, "plain.pth")'
             )
         )
-        raise InputError(f"{path}: not a weights file that is safe to load: {why}") from None
+        raise InputError(f"{path}: {_NOT_SAFE}: {why}") from None
+    except MemoryError as error:
+        if of_the_machine(error):
+            raise
+        raise InputError(f"{path}: {_NOT_SAFE}: it asks for more memory than there is") from None
+    for _, state in _states("", content):
+        _check_sizes(path, state, len(data))
     return WeightsFile(path, content, hashlib.sha256(data).hexdigest())
+
+
+def _check_stored(data: bytes) -> None:
+    """Raises ValueError for a zip that is not as torch writes it: its parts as they are, each in bytes of its own."""
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        return
+    with zipfile.ZipFile(io.BytesIO(data)) as packed:
+        parts = packed.infolist()
+    if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
+        raise ValueError("its parts are compressed; expected them as torch.save writes them")
+    if (size := sum(part.file_size for part in parts)) > len(data):
+        raise ValueError(f"its parts have {size} bytes by their list, and the file {len(data)}")
+
+
+def _check_sizes(path: Path, state: Mapping[str, Tensor], size: int) -> None:
+    """Raises InputError that names the file and the first tensor whose numbers are more than the file has bytes, as of
+    one number that stands for billions.
+    """
+    for name, tensor in state.items():
+        if (
+            tensor.layout is torch.strided
+            and not tensor.is_meta
+            and (own := tensor.numel() * tensor.element_size()) > size
+        ):
+            shape = " x ".join(map(str, tensor.shape))
+            raise InputError(f"{path}: {_NOT_SAFE}: {name} is {shape}, {own} bytes, and the file has {size}")
 
 
 def check_finite(path: Path, state: Mapping[str, Tensor]) -> None:

@@ -1,13 +1,14 @@
 """What a run answered on the test split, as the page shows it: confusion, sizes, and images with what is wrong."""
 
-import csv
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.core.calibrated import calibrated
+from pipeline.core.errors import InputError
 from pipeline.core.image_file import open_image
+from pipeline.core.lines import read_table
 from pipeline.core.sample import Dataset, Sample
 from pipeline.metrics.matching import BACKGROUND, iou, match
 from pipeline.report.pictures import data_uri
@@ -41,8 +42,12 @@ def confusion(table_file: Path, task: str, labels: list[str]) -> dict[str, Any]:
     """`columns` and `rows` (label, [(count, share of the row)]) of up to `MOST_LABELS` labels; of more only `pairs`:
     (actual, predicted, count) of the most frequent mistakes.
     """
-    with table_file.open(encoding="utf-8", newline="") as file:
-        counts = Counter((actual, predicted) for actual, predicted in list(csv.reader(file))[1:])
+    try:
+        counts = Counter((actual, predicted) for actual, predicted in read_table(table_file)[1:])
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"{table_file}: not as evaluate writes it: {error}; `dvc repro --force` makes it") from None
     wrong = sorted(((-n, *pair) for pair, n in counts.items() if pair[0] != pair[1]))
     pairs = [(actual, predicted, -n) for n, actual, predicted in wrong[:MOST_CONFUSED]]
     names = [*labels] if task == "classify" else [*labels, BACKGROUND]

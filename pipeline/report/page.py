@@ -1,15 +1,17 @@
 """report.html: one file for a person to read, without any script, that loads nothing."""
 
-import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.core import errors
+from pipeline.core.errors import InputError
 from pipeline.core.files import read_json, write_text
 from pipeline.core.image_file import open_image
-from pipeline.core.lines import read_figures
+from pipeline.core.lines import read_figures, read_table
 from pipeline.core.revision import git_revision
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples
 from pipeline.core.spec import ModelSpec, read_spec
@@ -119,10 +121,10 @@ def _curves(project: Path, run: str, task: str) -> list[tuple[str, str]]:
         trained = spec.trained if spec else {}
         found.append(("Training", last, lambda path: plot_history(rows, path, run, name, trained)))
     if recall.is_file():
-        with recall.open(encoding="utf-8", newline="") as file:
-            header, *lines = csv.reader(file)
-        columns = [[float(cell) for cell in column if cell] for column in zip(*lines, strict=True)]
-        named = dict(zip(header[1:], columns[1:], strict=True))
+        with _as_made(recall):
+            header, *lines = read_table(recall)
+            columns = [[float(cell) for cell in column if cell] for column in zip(*lines, strict=True)]
+            named = dict(zip(header[1:], columns[1:], strict=True))
         drawn = named if len(named) <= MANY else {"mean": columns[-1]}
         drawn = {label: column for label, column in drawn.items() if column}
         found.append(
@@ -131,12 +133,22 @@ def _curves(project: Path, run: str, task: str) -> list[tuple[str, str]]:
     return [(title, svg(title.split()[0], f"{title}. {says}", draw)) for title, says, draw in found]
 
 
+@contextmanager
+def _as_made(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"{file}: not as evaluate writes it: {error}; `dvc repro --force` makes it anew") from None
+
+
 def _reliability(table_file: Path) -> str | None:
     """The SVG of how right answers are over their score; None where there is no file of it, or no answer in it."""
     if not table_file.is_file():
         return None
-    with table_file.open(encoding="utf-8", newline="") as file:
-        rows = [(float(a), float(b), int(n), float(s), float(r)) for a, b, n, s, r in list(csv.reader(file))[1:]]
+    with _as_made(table_file):
+        rows = [(float(a), float(b), int(n), float(s), float(r)) for a, b, n, s, r in read_table(table_file)[1:]]
     if not rows:
         return None
     return svg("Reliability", "How right answers are over their score", lambda path: plot_reliability(rows, path))

@@ -21,6 +21,7 @@ from pipeline.core.files import md5_of, read_text
 from pipeline.core.sole import is_held
 from pipeline.tracking.database import REBUILD
 from pipeline.tracking.dvc_state import read_lock
+from pipeline.tracking.places import dvc_cache, misplaced
 
 TEXTS = ("params.yaml", "resolved.yaml", "dvc.yaml", "splits/*.csv", "labels/**/*.jsonl")
 DATABASES = {"mlflow.db": REBUILD, ".features/*.sqlite": "delete it: it is computed anew"}
@@ -61,7 +62,7 @@ def examine(project: Path) -> list[Broken]:
 
     What was made by hand since is not what dvc.lock says either: its stage is named, and runs with the next repro.
     """
-    found = [*_texts(project)]
+    found = [*(Broken(*row) for row in misplaced(project, (*TEXTS, *DATABASES, CHECKPOINTS))), *_texts(project)]
     try:
         all_outs = _outs(project)
     except InputError as error:
@@ -76,7 +77,10 @@ def examine(project: Path) -> list[Broken]:
         for out in all_outs
         if out not in outs
     ]
-    cache = _cache(project)
+    try:
+        cache = dvc_cache(project)
+    except InputError as error:
+        return [*found, Broken(".dvc/config", str(error), "mend it, or `git checkout .dvc/config`")]
     rotten, barred = _rotten_of(project, cache)
     wrong = dict[str, str]()
     for out in tqdm(outs, "outs", disable=None):
@@ -153,17 +157,6 @@ def _texts(project: Path) -> Iterator[Broken]:
 def _files(project: Path, pattern: str) -> list[Path]:
     """Without pipes, which would wait for who writes."""
     return sorted(path for path in project.glob(pattern) if path.is_file())
-
-
-def _cache(project: Path) -> Path | None:
-    """The folder of DVC's cache, by its hashes; None where there is none."""
-    if not (project / ".dvc").is_dir():
-        return None
-    from dvc.repo import Repo
-
-    with Repo(str(project)) as repo:
-        folder = Path(repo.cache.local.path)
-    return folder if folder.is_dir() else None
 
 
 def _rotten_of(project: Path, cache: Path | None) -> tuple[set[str], list[Broken]]:

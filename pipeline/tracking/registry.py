@@ -9,8 +9,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.core.files import link_or_copy, read_json
+from pipeline.core.files import read_json
 from pipeline.core.image_file import open_image
+from pipeline.core.links import link_or_copy
 from pipeline.runtimes.exported import read_made
 from pipeline.runtimes.targets import TARGETS
 from pipeline.tracking import serving_package

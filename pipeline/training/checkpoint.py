@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from pipeline.core.errors import InputError
-from pipeline.core.files import new_file, sha256
+from pipeline.core.files import new_file, open_file, sha256
 from pipeline.models.weights import first_line
 from pipeline.training.params import RunParams
 
@@ -61,7 +61,7 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """What was written. Raises InputError for a file of other bytes, and one that this version of torch cannot read."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
         found, left = hashlib.sha256(), size - SHA256
         while left > 0 and (part := file.read(min(left, PART))):

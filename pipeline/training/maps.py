@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pipeline.core.errors import InputError
+from pipeline.core.files import open_file
 from pipeline.core.parallel import own_place
 from pipeline.core.sample import Sample
 from pipeline.core.spec import ModelSpec
@@ -100,7 +101,7 @@ def parts_in(folder: Path) -> Iterator[tuple[list[bytes], NDArray[np.float16]]]:
     """
     for file in sorted(folder.glob("[!.]*.npz")):
         try:
-            with np.load(file) as part:
+            with open_file(file) as opened, np.load(opened) as part:
                 names, maps = [name.tobytes() for name in part["names"]], part["maps"]
         except DAMAGED:
             continue
@@ -113,7 +114,8 @@ def _net(file: Path, spec: ModelSpec) -> Net:
     if file not in _nets:
         net = build(spec)
         try:
-            net.load_state_dict(load_file(file))
+            with open_file(file):
+                net.load_state_dict(load_file(file))
         except (SafetensorError, RuntimeError, OSError) as error:
             raise InputError(f"{file}: not the weights of {spec.backbone} that were written there: {error}") from None
         _nets.clear()

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.core.files import read_json
+from pipeline.core.files import open_file, read_json
 from pipeline.core.lazy import load
 from pipeline.runtimes.targets import Engine
 
@@ -27,7 +27,7 @@ def not_run_row(exports: Path, path: Path, engine: Engine, wrong: list[str]) -> 
     found = load(engine.inspect)(path)
     contract = read_json(exports / "preprocess.json")
     side = contract["input"]["shape"][1]
-    with np.load(exports / "golden" / "golden.npz") as golden:
+    with open_file(exports / "golden" / "golden.npz") as opened, np.load(opened) as golden:
         outputs = {name: [1, *golden[name].shape[1:]] for name in contract["outputs"]}
     wrong = [*wrong]
     if [found["input"]["width"], found["input"]["height"]] != [side, side]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.errors import InputError
-from pipeline.core.files import new_folder, read_json, write_json
+from pipeline.core.files import new_folder, open_file, read_json, write_json
 from pipeline.core.image_file import open_image
 from pipeline.core.sample import Dataset, Sample, read_dataset, read_samples, seen_from, write_samples
 from pipeline.metrics.bootstrap import Draws, draws, resampled
@@ -110,7 +110,7 @@ def _read_case(
 
     spec = read_spec(exports / "model.json")
     truth, exact = paired(read_samples(truth_folder), read_samples(evaluated / "predictions"))
-    with np.load(exports / "golden" / "golden.npz") as arrays:
+    with open_file(exports / "golden" / "golden.npz") as opened, np.load(opened) as arrays:
         golden = Golden(arrays["image"], [arrays[name] for name in spec.outputs])
     dataset, metrics = read_dataset(truth_folder.parent), read_json(evaluated / "metrics.json")
     drawn = draws(truth)

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.core.files import read_text
 from pipeline.core.yaml_text import yaml_value
-from pipeline.datasets.formats.keys import refuse_twice
+from pipeline.datasets.formats.keys import refuse_many, refuse_twice
 from pipeline.datasets.formats.reading import label_text
 
 
@@ -71,6 +71,7 @@ def of_readme(folder: Path, label: str, objects: str) -> Names:
     content = yaml_value(head[1], f"{file}: its head")
     found: dict[str, list[str]] = {}
     for name, names in _classes(content, ""):
+        refuse_many(len(names), f"{file}: class_label of {name}", "classes")
         refuse_twice(names, f"{file}: class_label of {name}", "class")
         found.setdefault(name, names)
     return Names(found.get(label, []), found.get(objects, []))

@@ -19,7 +19,7 @@ from pipeline.datasets.formats.coco_rows import CocoRows
 from pipeline.datasets.formats.coco_write import WRITER
 from pipeline.datasets.formats.format import Format, NoOptions
 from pipeline.datasets.formats.image_index import ImageIndex
-from pipeline.datasets.formats.keys import brief, class_name, id_text, one_key_each, refuse_twice
+from pipeline.datasets.formats.keys import brief, class_name, id_text, one_key_each, refuse_many, refuse_twice
 from pipeline.datasets.formats.points import scheme_of
 from pipeline.datasets.formats.reading import (
     Candidate,
@@ -158,6 +158,7 @@ def _names(file: Path, content: dict[str, Any]) -> tuple[dict[str, str], list[st
     if wrong := [r for r in rows if not isinstance(r, dict) or "name" not in r or id_text(r.get("id")) is None]:
         found = f"found {brief(wrong[0])}; an id is a number or text"
         raise InputError(f"{where}: expected objects with id and name; {found}")
+    refuse_many(len(rows), where, "classes")
     for row in sorted(rows, key=lambda c: _order(c["id"])):
         key, label = str(id_text(row["id"])), class_name(row["name"], f"{where}: id {row['id']}: name")
         if names.setdefault(key, label) != label:
@@ -178,7 +179,8 @@ def _schema(reading: Reading, file: Path, content: dict[str, Any]) -> dict[str, 
     """Category id as text -> label; adds labels, landmark names, pairs and skeleton to the reading."""
     names, notes = _names(file, content)
     reading.problems += [Problem(file.name, "categories", "duplicate_id", note, "noted") for note in notes]
-    reading.labels += [n for n in dict.fromkeys(names.values()) if n not in reading.labels]
+    known = set(reading.labels)
+    reading.labels += [n for n in dict.fromkeys(names.values()) if n not in known]
     categories = sorted(content["categories"], key=lambda c: _order(c["id"]))
     skeleton: Any = []
     for category in categories:
@@ -188,6 +190,7 @@ def _schema(reading: Reading, file: Path, content: dict[str, Any]) -> dict[str, 
         where = f"{file}: category {category['name']!r}"
         if not isinstance(points, list):
             raise InputError(f"{where}: keypoints: found {brief(points)}; expected a list of names")
+        refuse_many(len(points), where, "landmarks")
         points = [label_text(p) for p in points]
         refuse_twice(points, where, "keypoint")
         if reading.landmarks and points != reading.landmarks:
@@ -204,6 +207,7 @@ def _schema(reading: Reading, file: Path, content: dict[str, Any]) -> dict[str, 
         if len(counts) > 1:
             raise InputError(f"{file}: annotations with {sorted(counts)} keypoints; expected the same in all")
         numbered = counts.pop() if counts else 0
+        refuse_many(numbered, f"{file}: annotations", "landmarks")
         reading.landmarks = point_names(numbered)
         reading.pairs, reading.skeleton = known_scheme(numbered)
     else:

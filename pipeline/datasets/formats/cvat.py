@@ -18,6 +18,7 @@ from xml.etree.ElementTree import Element
 from defusedxml.ElementTree import iterparse
 
 from pipeline.core.errors import InputError
+from pipeline.core.files import open_file
 from pipeline.core.params import Block
 from pipeline.core.sample import SPLITS
 from pipeline.datasets.formats import signs
@@ -105,7 +106,7 @@ def _root_of(file: Path) -> str | None:
     """The root of an XML file, from its beginning; None if that cannot be told, or begins as no file of CVAT does."""
     root = None
     # `read` says what is wrong with a file that begins as CVAT's
-    with suppress(*BROKEN_XML), file.open("rb") as stream:
+    with suppress(*BROKEN_XML), open_file(file) as stream:
         for _, element in iterparse(stream, events=("start",), forbid_dtd=True):
             if root is not None:
                 return root if element.tag in FIRST else None
@@ -131,7 +132,7 @@ class _File:
     def read(self) -> None:
         depth, root = 0, None
         try:
-            with self.file.open("rb") as stream:
+            with open_file(self.file) as stream:
                 for event, element in iterparse(stream, events=("start", "end"), forbid_dtd=True):
                     depth += 1 if event == "start" else -1
                     root = element if root is None else root

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import InputError
-from pipeline.core.lines import read_rows
+from pipeline.core.lines import first_bytes, read_rows
 from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.image_index import ImageIndex, one_form
+from pipeline.datasets.formats.keys import refuse_many
 from pipeline.datasets.formats.points import LandmarkOptions, Point, name_points, object_of
 from pipeline.datasets.formats.reading import (
     Candidate,
@@ -125,9 +126,7 @@ def _files(labels: Path) -> list[Path]:
 
 
 def _head(file: Path) -> str:
-    with file.open("rb") as opened:
-        head = opened.read(HEAD)
-    return head.replace(b"\0", b"").lstrip(b'\xef\xbb\xbf\xff\xfe"').decode("latin-1").lower()
+    return first_bytes(file, HEAD).replace(b"\0", b"").lstrip(b'\xef\xbb\xbf\xff\xfe"').decode("latin-1").lower()
 
 
 def _tables(path: Path, labels: Path, reading: Reading) -> list[Table]:
@@ -174,6 +173,8 @@ def _table(file: Path) -> Table:
     individuals = header.get("individuals", [""] * columns)
     if {len(individuals), len(header["bodyparts"])} != {columns}:
         raise InputError(f"{file}: header rows of {len(header['bodyparts'])} and {columns} columns; expected as many")
+    refuse_many(len(set(header["bodyparts"][index:])), f"{file}: bodyparts", "landmarks")
+    refuse_many(len(set(individuals[index:])), f"{file}: individuals", "individuals")
     for place in range(index, columns):
         axis, part = header["coords"][place].lower(), header["bodyparts"][place]
         if axis == "x":
@@ -198,7 +199,9 @@ def _names_of(tables: list[Table]) -> list[str]:
                 f"{table.file}: bodyparts {', '.join(table.parts()[:3])}, {first.file}: "
                 f"{', '.join(first.parts()[:3])}; expected names in all files, or numbers in all"
             )
-    return list(dict.fromkeys(part for table in tables for part in table.parts()))
+    names = list(dict.fromkeys(part for table in tables for part in table.parts()))
+    refuse_many(len(names), f"{tables[-1].file}: bodyparts, with those of the other files", "landmarks")
+    return names
 
 
 def _image_of(cells: list[str], table: Table, path: Path, images: ImageIndex, key: str, reading: Reading) -> str | None:

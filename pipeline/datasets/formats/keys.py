@@ -10,6 +10,18 @@ from pipeline.core.errors import InputError, shown
 from pipeline.core.lines import read_rows
 from pipeline.datasets.formats.reading import label_text
 
+MOST_NAMES = {"landmarks": 1000, "individuals": 1000, "classes": 100_000}  # every object has room for each landmark
+
+
+def refuse_many(count: int, where: str, what: str) -> None:
+    """Raises InputError that begins with `where` for more than any dataset has of `what`, a key of MOST_NAMES: few
+    bytes of a header would take all memory.
+
+    >>> refuse_many(68, "faces.csv: the header", "landmarks")
+    """
+    if count > MOST_NAMES[what]:
+        raise InputError(f"{where}: found {count} {what}; expected at most {MOST_NAMES[what]}")
+
 
 def id_text(value: object) -> str | None:
     """An id as text, the same for 1, 1.0 and "1"; None for what is no id: true, null, a list, an object, NaN.
@@ -51,6 +63,7 @@ def class_names(labels: Sequence[object], where: str) -> list[str]:
     >>> class_names(["cow", 7], "data.yaml: names")
     ['cow', '7']
     """
+    refuse_many(len(labels), where, "classes")
     return [class_name(label, f"{where}: class {number}") for number, label in enumerate(labels)]
 
 

@@ -18,6 +18,7 @@ from pydantic import Field
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json
+from pipeline.core.lines import first_bytes
 from pipeline.core.params import Block
 from pipeline.datasets.formats import signs
 from pipeline.datasets.formats.drawn import Drawing
@@ -125,9 +126,7 @@ def _files(labels: Path, of: frozenset[str], most: int | None = None) -> Iterato
 
 def _first_keys(file: Path) -> set[str]:
     """The keys of the first object of a list, or those that can be seen in the beginning of a very long one."""
-    with file.open("rb") as opened:
-        head = opened.read(HEAD)
-    text = head.decode("utf-8-sig", errors="replace").lstrip()
+    text = first_bytes(file, HEAD).decode("utf-8-sig", errors="replace").lstrip()
     if not text.startswith("["):
         return set()
     try:

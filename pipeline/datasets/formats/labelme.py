@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json
+from pipeline.core.lines import first_bytes
 from pipeline.core.params import Block
 from pipeline.datasets.formats import signs
 from pipeline.datasets.formats.drawn import Box, Drawing, Point
@@ -91,8 +92,7 @@ def recognize(path: Path, labels: Path) -> str | None:  # noqa: ARG001
 
 def _looks(file: Path) -> bool:
     """Whether it is LabelMe's; a large file of another kind, such as a whole set's, is not read to its end."""
-    with file.open("rb") as opened:
-        head = opened.read(HEAD)
+    head = first_bytes(file, HEAD)
     begun = any(f'"{key}"'.encode() in head for key in ("shapes", "imagePath", "imageData"))
     if (len(head) == HEAD and not begun) or head.lstrip().startswith(b"[") or file.stat().st_size > LARGEST:
         return False

@@ -20,7 +20,7 @@ from pipeline.datasets.formats import signs
 from pipeline.datasets.formats.deeplabcut import is_deeplabcut
 from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.image_index import ImageIndex
-from pipeline.datasets.formats.keys import refuse_twice
+from pipeline.datasets.formats.keys import refuse_many, refuse_twice
 from pipeline.datasets.formats.points import LandmarkOptions, Point, is_labelled, name_points, object_of, usual
 from pipeline.datasets.formats.reading import (
     IMAGE_SUFFIXES,
@@ -77,6 +77,7 @@ def read(path: Path, labels: Path, options: LandmarkOptions) -> Reading:
     reading = Reading([], [options.label])
     first = _one_header(tables)
     counts = [first.count or 0] if first else [len(row) // 2 for t in tables for _, row in t.rows]
+    refuse_many(usual(counts), f"{tables[0].file}: most rows", "landmarks")
     name_points(reading, usual(counts), first.names if first else [], options.pairs)
     # what is held out comes first: an image that a training file names again is not trained on
     splits = file_splits([relative(t.file, labels, path) for t in tables], labels, reading)
@@ -161,6 +162,7 @@ def _header(file: Path, columns: list[str]) -> tuple[list[str], int]:
     """Names and number of the landmarks; no names where the header only counts."""
     if not columns or len(columns) % 2:
         raise InputError(f"{file}: the header has {len(columns)} columns after the first; expected x, y per landmark")
+    refuse_many(len(columns) // 2, f"{file}: the header", "landmarks")
     axes = [_axis(column) for column in columns]
     if not any(axes) and all(not column or column.isdigit() for column in columns):
         refuse_twice(filter(None, columns), f"{file}: the header", "column")

@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import InputError
-from pipeline.core.lines import check_lines
+from pipeline.core.lines import check_lines, first_bytes
 from pipeline.core.params import Block
 from pipeline.core.sample import SPLITS, Object
 from pipeline.datasets.formats import signs
@@ -105,8 +105,7 @@ def _tables(labels: Path) -> Tables:
 
 def _header(file: Path) -> list[str]:
     """The cells of the first line, in small letters; [] of what is no CSV."""
-    with file.open("rb") as opened:
-        line = opened.readline(4096).decode("utf-8-sig", errors="replace")
+    line = first_bytes(file, 4096).partition(b"\n")[0].decode("utf-8-sig", errors="replace")
     try:
         return [cell.strip().lower() for cell in next(csv.reader([line]), [])]
     except csv.Error:

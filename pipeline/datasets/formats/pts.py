@@ -15,10 +15,11 @@ import re
 from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import InputError
-from pipeline.core.lines import read_rows
+from pipeline.core.lines import first_bytes, read_rows
 from pipeline.datasets.formats import signs
 from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.image_index import ImageIndex
+from pipeline.datasets.formats.keys import MOST_NAMES
 from pipeline.datasets.formats.points import UNSET, LandmarkOptions, Point, is_labelled, name_points, object_of, usual
 from pipeline.datasets.formats.reading import (
     Candidate,
@@ -89,7 +90,7 @@ def recognize(path: Path, labels: Path) -> str | None:  # noqa: ARG001
     files = list(files_under(labels, {".pts"}))
     if not files:
         return None
-    form = (f.read_bytes()[:800].replace(b"\0", b"").lower() for f in files[:20])  # of UTF-16
+    form = (first_bytes(file, 800).replace(b"\0", b"").lower() for file in files[:20])  # of UTF-16
     if not any(b"n_points" in text for text in form):
         raise InputError(f"{files[0]}: no `n_points:` in it; expected version: 1, n_points: N, {{ lines of x y }}")
     return f"{len(files)} .pts files of landmarks"
@@ -103,6 +104,8 @@ def parse(text: str) -> list[Point]:
     lines = [line.split() for line in form[2].splitlines() if line.strip()]
     if len(lines) != int(form[1]):
         raise ValueError(f"{len(lines)} lines of points, expected {form[1]} as n_points says")
+    if len(lines) > MOST_NAMES["landmarks"]:
+        raise ValueError(f"{len(lines)} points, expected at most {MOST_NAMES['landmarks']}")
     points: list[Point] = []
     for row, words in enumerate(lines, 1):
         try:

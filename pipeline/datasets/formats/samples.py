@@ -7,6 +7,7 @@ from typing import Any
 from pipeline.core.errors import InputError
 from pipeline.core.sample import ABSENT, SPLITS, VISIBLE, Dataset, Landmark, Object, Sample, read_dataset
 from pipeline.datasets.formats.class_names import unlisted
+from pipeline.datasets.formats.keys import MOST_NAMES
 from pipeline.datasets.formats.reading import Candidate, Problem, Reading, point_names
 from pipeline.datasets.formats.values import number, whole
 
@@ -35,6 +36,9 @@ def _fault_of_dataset(dataset: Dataset) -> str:
     for key, names in (("labels", dataset.labels), ("landmarks", dataset.landmarks)):
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             return f"{key} {names!r:.40}; expected a list of names"
+        most = MOST_NAMES["classes" if key == "labels" else key]
+        if len(names) > most:
+            return f"{len(names)} {key}; expected at most {most}"
         if len(set(names)) < len(names):
             return f"{key} {names!r:.40}; expected each once"
     for two in (*dataset.pairs, *dataset.skeleton):
@@ -100,6 +104,8 @@ def fault_of_object(thing: Object, own: bool, reading: Reading) -> tuple[str, st
         return "unknown_class", unlisted(thing.label)
     if not all(map(is_number, thing.box)) or not isinstance(thing.crowd, bool):
         return "bad_box", f"box {thing.box!r:.60}, crowd {thing.crowd!r:.20}; expected four numbers, and true or false"
+    if len(thing.landmarks) > MOST_NAMES["landmarks"]:
+        return "bad_landmarks", f"{len(thing.landmarks)} landmarks, expected at most {MOST_NAMES['landmarks']}"
     if thing.landmarks and not reading.landmarks and not own:
         reading.landmarks = point_names(len(thing.landmarks))
     if thing.landmarks and len(thing.landmarks) != len(reading.landmarks):

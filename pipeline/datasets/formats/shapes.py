@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.core.sample import SPLITS
 from pipeline.datasets.formats.drawn import Box, Drawing, Drawn
 from pipeline.datasets.formats.image_index import ImageIndex
+from pipeline.datasets.formats.keys import refuse_many
 from pipeline.datasets.formats.points import object_of, scheme_of
 from pipeline.datasets.formats.reading import (
     Candidate,
@@ -93,6 +94,8 @@ class Drawings(Drawn):
         Where no box is drawn in the whole set, or `image_labels` is set, the images' own labels are taken; an image
         without one is left out, one with several is refused. Without those too, an image's points are one object.
         """
+        refuse_many(len(landmarks), str(self.labels), "landmarks")
+        refuse_many(len(known), str(self.labels), "classes")
         landmarks, known = (list(dict.fromkeys(map(label_text, names))) for names in (landmarks, known))
         drawings = [d for name, d in sorted(self.by_name.items()) if name not in self._refused]
         boxes = sum(len(d.boxes) for d in drawings)

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from pipeline.core.errors import InputError
-from pipeline.core.lines import read_rows
+from pipeline.core.lines import first_bytes, read_rows
 from pipeline.core.sample import SPLITS
 from pipeline.datasets.formats.image_index import one_form
 from pipeline.datasets.formats.reading import (
@@ -214,7 +214,7 @@ def _is_list(file: Path) -> bool | None:
     try:
         first = next(iter(entries(file)), "")
     except InputError:  # if it is a list, reading it says so
-        first = next(iter(file.read_bytes()[:5000].decode(errors="replace").split()), "")
+        first = next(iter(first_bytes(file, 5000).decode(errors="replace").split()), "")
     name = re.sub(r"\s+[-+]?\d+$", "", first)
     words = name.split()
     if {PurePosixPath(word).suffix.lower() for word in (name, *words[:1])} & (IMAGE_SUFFIXES | CLIP_SUFFIXES):

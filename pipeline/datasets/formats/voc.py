@@ -15,7 +15,8 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse
 
 from pipeline.core.errors import InputError
-from pipeline.core.lines import read_rows
+from pipeline.core.files import open_file
+from pipeline.core.lines import first_bytes, read_rows
 from pipeline.core.sample import Object
 from pipeline.datasets.formats import signs
 from pipeline.datasets.formats.format import Format, NoOptions
@@ -89,7 +90,7 @@ def recognize(path: Path, labels: Path) -> str | None:  # noqa: ARG001
     for count, file in enumerate(files_under(labels, {".xml"})):
         if count > 20:  # a folder may be full of other XML files
             break
-        if re.search(rb"<annotation[\s>]", file.read_bytes()[:2000].replace(b"\0", b"")):  # of UTF-16 too
+        if re.search(rb"<annotation[\s>]", first_bytes(file, 2000).replace(b"\0", b"")):  # of UTF-16 too
             return f"Pascal VOC annotations such as {relative(file, labels)}"
         other = other or file
     if other:
@@ -135,7 +136,10 @@ def _trees(
 
 def _parse(file: Path) -> Element:
     try:
-        root: Element = parse(file).getroot()
+        with open_file(file) as opened:
+            root: Element = parse(opened).getroot()
+    except InputError as error:
+        raise _DamagedError("bad_xml", str(error).removeprefix(f"{file}: ")) from None
     except (ParseError, DefusedXmlException, LookupError, ValueError) as error:  # LookupError: an unknown encoding
         raise _DamagedError("bad_xml", str(error)) from None
     if root.tag == "annotation" and (twice := _twice(root, "filename", "size")):

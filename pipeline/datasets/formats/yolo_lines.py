@@ -11,12 +11,11 @@ from typing import Any
 
 from pipeline.core.errors import InputError
 from pipeline.core.sample import VISIBLE, Landmark, Object
-from pipeline.datasets.formats.keys import refuse_twice
+from pipeline.datasets.formats.keys import refuse_many, refuse_twice
 from pipeline.datasets.formats.reading import known_scheme, label_text, landmark, left_right_pairs, point_names
 from pipeline.datasets.formats.values import number
 
 PREDICTION = "a prediction?"
-MOST_POINTS = 1000  # what a damaged kpt_shape says should not take all memory
 
 
 @dataclass(slots=True)
@@ -37,7 +36,8 @@ def points_of(file: Path, content: dict[str, Any]) -> Points:
     if not (isinstance(shape, list) and len(shape) == 2 and all(type(n) is int for n in shape)):
         raise InputError(f"{file}: kpt_shape: found {shape}; expected [points, 2 or 3]")
     count, each = shape
-    if not 1 <= count <= MOST_POINTS or each not in (2, 3):
+    refuse_many(count, f"{file}: kpt_shape", "landmarks")
+    if count < 1 or each not in (2, 3):
         raise InputError(f"{file}: kpt_shape: found {shape}; expected [points, 2 or 3]")
     names = _point_names(file, content.get("kpt_names"), count)
     known, skeleton = known_scheme(0 if names else count)

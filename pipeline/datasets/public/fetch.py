@@ -18,8 +18,9 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from pipeline.core.errors import InputError, without_password
-from pipeline.core.files import link_or_copy, naming, new_file, read_json, write_json
+from pipeline.core.files import naming, new_file, read_json, write_json
 from pipeline.core.image_file import ImageFileError, upright_size
+from pipeline.core.links import link_or_copy
 from pipeline.core.sole import unlink_planted
 from pipeline.datasets.public.answers import CutError, GoneError, answered, began_at, is_hopeless, version_of
 

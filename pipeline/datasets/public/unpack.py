@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import Self
 
 from tqdm import tqdm
 
@@ -19,6 +20,14 @@ from pipeline.core.files import new_folder
 
 Place = Callable[[str], str | None]  # the path of a file in its archive -> where it goes in the folder; None: nowhere
 RAR = b"Rar!\x1a\x07"
+LONG_HEADERS = (
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+)  # what they say of the file behind them stands in bytes of their own
+LONGEST_HEADER = 1 << 18  # bytes: a path has 4096 at most, other attributes of a file some 64 kB
+MOST_OF_HEADERS = 1 << 30  # bytes of all headers of a tar, of which each counts as OF_A_HEADER and its own
+OF_A_HEADER = 256  # bytes in memory of a name: four million files
+SPARSE = "a file with holes; expected files as they are (`tar` without --sparse); the archive is kept"
 ENCRYPTED = 0x1  # flag of a file in a zip
 WITHOUT_PASSWORD = "is encrypted; expected an archive without a password, this one is kept"
 # programs that unpack RAR, with what they are given; never a name of a file in it, which may read as an option
@@ -36,9 +45,9 @@ def members(archive: Path) -> list[str]:
     with _reading(archive):
         if _is_rar(archive):
             return sorted(_rar_sizes(archive))
-        if tarfile.is_tarfile(archive):
-            with tarfile.open(archive) as tar:
-                return sorted(member.name for member in tar if member.isfile())
+        if tar := _as_tar(archive):
+            with tar:
+                return sorted(member.name for member in _entries(tar) if member.isfile())
         with zipfile.ZipFile(archive) as packed:
             return sorted(info.filename for info in packed.infolist() if not info.is_dir())
 
@@ -52,23 +61,86 @@ def unpack(archive: Path, folder: Path, place: Place) -> None:
     with _reading(archive):
         if _is_rar(archive):
             _unpack_rar(archive, folder, place)
-        elif tarfile.is_tarfile(archive):
-            _unpack_tar(archive, folder, place)
+        elif tar := _as_tar(archive):
+            with tar:
+                _unpack_tar(tar, archive, folder, place)
         else:
             _unpack_zip(archive, folder, place)
 
 
-def _unpack_tar(archive: Path, folder: Path, place: Place) -> None:
+def _unpack_tar(tar: tarfile.TarFile, archive: Path, folder: Path, place: Place) -> None:
     places = _Places(archive, place)
-    with tarfile.open(archive) as tar:
-        for member in tqdm(tar, f"unpack {archive.name}", unit="file", mininterval=0.5):
-            target = None if member.isdir() else places.of(member.name)
-            if target is None:
-                continue
-            if not member.isfile():
-                raise InputError(f"{archive}: {shown(member.name)}: a link or device; expected files only")
-            _check_room(archive, member.size, folder)
-            tar.extract(member.replace(name=target, deep=False), folder, set_attrs=False, filter="data")
+    for member in tqdm(_entries(tar), f"unpack {archive.name}", unit="file", mininterval=0.5):
+        target = None if member.isdir() else places.of(member.name)
+        if target is None:
+            continue
+        if not member.isfile():
+            raise InputError(f"{archive}: {shown(member.name)}: a link or device; expected files only")
+        _check_room(archive, member.size, folder)
+        tar.extract(member.replace(name=target, deep=False), folder, set_attrs=False, filter="data")
+
+
+def _as_tar(archive: Path) -> tarfile.TarFile | None:
+    """The archive opened if it is a tar, in any compression. Raises InputError for a first header that is too long."""
+    kind = type("_Header", (_Header,), {"archive": archive, "headers": 0})
+    try:
+        with _header():
+            return tarfile.open(archive, tarinfo=kind)
+    except tarfile.StreamError:  # of `_header`
+        raise
+    except tarfile.TarError:
+        return None
+
+
+def _entries(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Each is forgotten by `tar` after its turn: what stands in millions of headers would fill the memory."""
+    while True:
+        with _header():
+            member = tar.next()
+        if member is None:
+            return
+        if member.size < 0:  # the next header would be this one, for ever
+            raise tarfile.StreamError(f"{shown(member.name)} has {member.size} bytes")
+        tar.members.clear()  # type: ignore[attr-defined]  # typeshed does not list it
+        yield member
+
+
+@contextmanager
+def _header() -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
+    except (ValueError, OverflowError, RecursionError) as error:  # as of numbers that are none, and of nested headers
+        raise tarfile.StreamError(f"a header that says nothing: {error}") from None
+
+
+class _Header(tarfile.TarInfo):
+    """A header of a tar that is of bounded length: zeros of gigabytes take a megabyte when they are compressed, and
+    tarfile reads what belongs to a header at once.
+    """
+
+    archive: Path
+    headers: int  # bytes of all of them so far
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        header = super().frombuf(buf, encoding, errors)
+        if header.type == tarfile.GNUTYPE_SPARSE:
+            raise InputError(f"{cls.archive}: {shown(header.name)}: {SPARSE}")
+        size = header.size if header.type in LONG_HEADERS else 0
+        if not 0 <= size <= LONGEST_HEADER:
+            found = f"a header of {size:,} bytes, as of a name"
+            raise InputError(f"{cls.archive}: {found}; expected at most {LONGEST_HEADER:,}; the archive is kept")
+        cls.headers += OF_A_HEADER + size
+        if cls.headers > MOST_OF_HEADERS:
+            found = f"headers of more than {MOST_OF_HEADERS >> 20} MB, as of millions of files or of long names"
+            raise InputError(f"{cls.archive}: {found}; unpack it by hand, or pack it as several; the archive is kept")
+        return header
+
+    def _proc_gnusparse_10(self, *_: object) -> None:
+        """Its list of holes stands in front of the file, and is as long as it likes."""
+        raise InputError(f"{self.archive}: {shown(self.name)}: {SPARSE}")
 
 
 def _unpack_zip(archive: Path, folder: Path, place: Place) -> None:

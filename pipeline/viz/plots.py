@@ -30,10 +30,15 @@ MANY = 12  # labels from which names and numbers would overlap
 
 
 def plot_history(
-    rows: Sequence[Mapping[str, float]], path: Path, run: str, measured: str, trained: Mapping[str, Any]
+    rows: Sequence[Mapping[str, float]],
+    path: Path,
+    run: str,
+    measured: str,
+    trained: Mapping[str, Any],
+    frozen: int = 0,
 ) -> None:
     """Losses and the val metric, which is called `measured`, over the epochs of `run`; `rows` as in history.csv.
-    `trained`, as in model.json, says which epoch was kept.
+    `trained`, as in model.json, says which epoch was kept; in the first `frozen` epochs the head alone was trained.
     """
     figure = Figure(figsize=(9, 3.6))
     losses, metric = figure.subplots(1, 2)
@@ -54,8 +59,20 @@ def plot_history(
         title += f": epoch {trained['best_epoch']} is kept, {trained['epochs']}{planned} trained"
         for axes in (losses, metric):
             axes.axvline(trained["best_epoch"], color="0.6", linestyle=":")
+    if frozen and epochs and epochs[-1] < frozen:
+        title += ", all by the head alone"
+    elif frozen:
+        for axes in (losses, metric):
+            _mark_frozen(axes, frozen - 0.5)
     figure.suptitle(title, fontsize=10)
     _save(figure, path)
+
+
+def _mark_frozen(axes: Any, end: float) -> None:
+    """A thin line where the epochs of the head alone end; the words stand above, where no curve is."""
+    axes.axvline(end, color="0.4", linewidth=0.8)
+    for text, side in (("head alone ", "right"), (" fine-tuned", "left")):
+        axes.text(end, 1.01, text, transform=axes.get_xaxis_transform(), ha=side, va="bottom", fontsize=7, color="0.4")
 
 
 def plot_budget(

@@ -392,6 +392,12 @@ def test_the_history_marks_where_the_epochs_of_the_head_alone_end(
     assert ("the head alone" in drawn[0].get_suptitle()) == (frozen >= 6), "there is no epoch after them"
 
 
+def test_where_nothing_is_found_the_page_says_so_in_place_of_the_best(tmp_path: Path) -> None:
+    draw_project(tmp_path, "detect", ["cow"], images=6, score=0.01)
+    text = page(tmp_path).read_text()
+    assert "<p>None: no object is found in any image.</p>" in text and text.count("<figcaption>") == 3, "half of six"
+
+
 def test_a_verdict_on_another_evaluation_is_not_shown(tmp_path: Path) -> None:
     draw_project(tmp_path, "detect", ["cow"], images=4)
     finish(tmp_path, "detect")

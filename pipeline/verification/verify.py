@@ -26,7 +26,7 @@ from pipeline.verification.operators import operators
 from pipeline.verification.params import VerifyParams
 from pipeline.verification.resampling import certainty, drop_intervals
 from pipeline.verification.said import failed_text, passed_line
-from pipeline.viz.mistakes import side_by_side_sheet
+from pipeline.viz.mistakes import few_of_each, side_by_side_sheet
 
 if TYPE_CHECKING:
     from pipeline.core.spec import ModelSpec
@@ -202,7 +202,7 @@ def _judge(case: _Judgement, target: str, path: Path, runtime: "Runtime", folder
         row |= _explain(case, target, path, runtime, answers, close, worst, folder)
         reasons += row["causes"]
         if worst:
-            reasons.append(f"worst images: {', '.join(t.id for t, _, _ in worst[:NAMED])}")
+            reasons.append(f"worst images: {', '.join(t.id for t, _, _ in _few(worst, NAMED))}")
     return {**row, "metrics": reported(metrics), "passed": not reasons, "reason": "; ".join(reasons)}
 
 
@@ -256,7 +256,7 @@ def _explain(
 
     if worst:
         sheet = folder / f"worst_{target}.jpg"
-        side_by_side_sheet(case.spec.task, case.truth_folder, worst[:DRAWN], case.dataset, target, sheet)
+        side_by_side_sheet(case.spec.task, case.truth_folder, _few(worst, DRAWN), case.dataset, target, sheet)
     off = misfits(runtime, path, case.spec, case.golden, answers)
     found = causes(case.spec, path, off, answers, case.golden, (case.exact, close))
     compared = [t for t, _, _ in worst[:COMPARED]] or case.truth[:COMPARED]
@@ -274,6 +274,10 @@ def _explain(
         "sqnr_db": {layer.name: layer.sqnr_db for layer in noise},
         "first_layer_apart": None if apart is None else apart._asdict(),
     }
+
+
+def _few(worst: list[tuple[Sample, Sample, Sample]], count: int) -> list[tuple[Sample, Sample, Sample]]:
+    return [worst[i] for i in few_of_each([t for t, _, _ in worst], count)]
 
 
 def _untimed(row: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 from matplotlib.transforms import Bbox
 
 from pipeline.core.files import new_file
@@ -24,6 +24,7 @@ AROUND = (
     (0.7, -0.7),
     (-0.7, -0.7),
 )  # places of a name
+LEFT_OUT = ("x", "+", "s", "^", "v")  # marks, one for each reason
 FURTHER = 8  # how many lines away
 LONG, SHORT = 40, 14  # letters of a label: of more the middle is left out; of so many three stand side by side
 MANY = 12  # labels from which names and numbers would overlap
@@ -76,10 +77,15 @@ def _mark_frozen(axes: Any, end: float) -> None:
 
 
 def plot_budget(
-    considered: Mapping[str, Sequence[tuple[float, float]]], fitting: Sequence[tuple[float, float]], path: Path
+    considered: Mapping[str, Sequence[tuple[float, float]]],
+    fitting: Sequence[tuple[float, float]],
+    left_out: Mapping[str, Sequence[tuple[float, float]]],
+    limit: float | None,
+    path: Path,
 ) -> None:
     """Published top-1 in per cent against multiply-adds, points (multiply-adds, top-1): a line per backbone over its
-    resolutions, rings around those that are listed, the best that fit.
+    resolutions, rings around those that are listed, the best that fit, a mark on the others by why they are
+    `left_out`, and a line at the `limit` of multiply-adds where there is one.
     """
     figure = Figure(figsize=(8, 5))
     axes = figure.subplots()
@@ -87,10 +93,17 @@ def plot_budget(
         style = "-" if backbone.startswith("mobilenetv2") else "--"
         line = sorted((macs / 1e6, top1) for macs, top1 in points)
         axes.plot(*zip(*line, strict=True), style, marker=".", label=backbone)
-    rings = {"s": 120, "facecolors": "none", "edgecolors": "black", "label": "listed"}
-    axes.scatter([macs / 1e6 for macs, _ in fitting], [top1 for _, top1 in fitting], **rings)  # type: ignore[arg-type]
+    marks = [("listed", fitting, {"marker": "o", "s": 120, "facecolors": "none", "edgecolors": "black"})]
+    for (why, own), mark in zip(left_out.items(), LEFT_OUT, strict=False):
+        marks.append((f"left out: {why}", own, {"marker": mark, "s": 24, "color": "black", "linewidths": 1}))
+    for name, own, how in marks:
+        axes.scatter([m / 1e6 for m, _ in own], [top1 for _, top1 in own], **how, zorder=3, label=name)  # type: ignore[arg-type]
+    if limit is not None:
+        axes.axvline(limit / 1e6, color="0.3", linewidth=1, label=f"budget: {limit / 1e6:g} million multiply-adds")
     axes.set(xscale="log", xlabel="million multiply-adds", ylabel="published ImageNet top-1, %")
-    axes.legend(fontsize=7)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)  # beside: points lie anywhere
     _save(figure, path)
 
 

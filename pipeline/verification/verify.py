@@ -64,7 +64,7 @@ def verify_run(exports: Path, evaluated: Path, truth_folder: Path, report: Path,
                 "passed": all(row["passed"] for row in targets.values()),
                 "main_metric": case.main,
                 "float": reported(case.metrics),
-                **({"nothing": nothing} if (nothing := _nothing(case)) else {}),
+                **({"nothing": case.nothing} if case.nothing else {}),
                 "targets": targets,
             }
             write_json(folder / "verify.json", verdict)
@@ -95,6 +95,7 @@ class _Judgement:
     held: dict[str, float]  # how far each figure may fall
     draws: Draws
     resampled: dict[str, NDArray[np.float64]]  # the figures of `exact` on samples of the images
+    nothing: str  # why the float model finds nothing, so that no file has anything to lose; else ""
 
 
 def _read_case(
@@ -113,7 +114,7 @@ def _read_case(
     with np.load(exports / "golden" / "golden.npz") as arrays:
         golden = Golden(arrays["image"], [arrays[name] for name in spec.outputs])
     dataset, metrics = read_dataset(truth_folder.parent), read_json(evaluated / "metrics.json")
-    drawn = draws(truth)
+    drawn, seen = draws(truth), [shown(s, spec) for s in exact]
     return _Judgement(
         exports=exports,
         made=made,
@@ -131,13 +132,8 @@ def _read_case(
         held=tolerances(metrics, params),
         draws=drawn,
         resampled=resampled(spec.task, truth, exact, dataset, drawn.weights),
+        nothing=nothing_found(spec.task, truth, seen, spec.predict.get("score")),
     )
-
-
-def _nothing(case: _Judgement) -> str:
-    """Why the float model finds nothing, so that no file has anything to lose; else ""."""
-    seen = [shown(s, case.spec) for s in case.exact]
-    return nothing_found(case.spec.task, case.truth, seen, case.spec.predict.get("score"))
 
 
 def _measurable(exports: Path, target: str) -> Path | None:
@@ -196,6 +192,9 @@ def _judge(case: _Judgement, target: str, path: Path, runtime: "Runtime", folder
         ),
         **_cost(case, target, runtime, path),
     }
+    if case.nothing:  # what cannot fall lies nowhere
+        lost = row["drop_intervals"]
+        row |= {"drop_interval": None, "too_small": None, "drop_intervals": dict.fromkeys(lost)}
     reasons = _reasons(case, target, row)
     if reasons:
         worst = worse(case.spec, case.truth, *both)

@@ -271,6 +271,13 @@ def _add_to_log(data: bytes, folder: Path) -> Path | None:
 def logged_failure(folder: Path, stage: str, name: str) -> tuple[float, str] | None:
     """The last error of a stage that the log of the project in `folder` has: when, in seconds since 1970, and its first
     line, of a traceback the last one. None where there is none. `name` is that of its run or dataset, "" without one.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     entry = "2026-11-30 15:00:00  stages/train.py herd\\nerror: no images\\n\\n"
+    ...     _ = Path(folder, LOG).write_text(entry, encoding="utf-8")
+    ...     (logged_failure(Path(folder), "train", "herd") or (0.0, ""))[1]
+    'no images'
     """
     log, found = folder / LOG, None
     if log.is_symlink() or not log.is_file():

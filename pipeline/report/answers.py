@@ -88,12 +88,13 @@ def pictures(answers: Answers) -> list[dict[str, Any]]:
     seen |= {t.id for _, _, t, _ in surest}
     right = ranked(task, *both, best=True)
     best = _first([row for row in right if row[2].id not in seen], BEST)
+    found = "with the right label" if task == "classify" else "in which something is found"
     above = "None but those above."
     none = above if right else f"N{NONE_RIGHT[task][1:]}."
     groups = [
         ("Worst", "The worst first.", worst, "None."),
         ("Surest mistakes", "Wrong answers with the highest score, but for those above.", surest, above),
-        ("Best", "The best of those in which something is found, but for those above.", best, none),
+        ("Best", f"The best of those {found}, but for those above.", best, none),
     ]
     return [
         {"title": title, "says": says, "tiles": [_tile(answers, row) for row in rows], "none": none}

@@ -14,8 +14,9 @@ def run(body: Callable[[str], str]) -> None:
     """Run `body(name)` and print what it says it made.
 
     `name` is the dataset or run on the command line ("" for stages without one), and none that would lead out of its
-    folders. An error is shown without a traceback (see `core.boundary`). Of several processes that torchrun started
-    the first one speaks. DVC has written the entries of all stages before this one: that dvc.lock is kept.
+    folders. An error is shown without a traceback (see `core.boundary`), and the log has it for `pocketlens missing`.
+    Of several processes that torchrun started the first one speaks. DVC has written the entries of all stages before
+    this one: that dvc.lock is kept.
     """
     first = os.environ.get("RANK", "0") == "0"
 
@@ -27,5 +28,5 @@ def run(body: Callable[[str], str]) -> None:
         if first:
             print(said, flush=True)
 
-    if code := exit_code(made, speaks=first):
+    if code := exit_code(made, speaks=first, logged=True):
         sys.exit(code)

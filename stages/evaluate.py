@@ -10,7 +10,9 @@ from stages import run
 
 
 def evaluate(name: str) -> str:
-    predict, model = Resolved().block(dict[str, Any], "runs", name, "predict"), Path("models") / name
+    resolved, model = Resolved(), Path("models") / name
+    predict = resolved.block(dict[str, Any], "runs", name, "predict")
+    frozen_epochs = resolved.block(int, "runs", name, "train", "frozen_epochs")
     data = Path("data/ingested") / read_spec(model / "model.json").dataset
     return evaluate_run(
         model=model,
@@ -20,6 +22,7 @@ def evaluate(name: str) -> str:
         predict=predict,
         val_folder=data / "val",
         batch=Path("reports/train") / name / "batch.npz",
+        frozen_epochs=frozen_epochs,
     )
 
 

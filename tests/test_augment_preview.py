@@ -13,7 +13,10 @@ from test_augment_offline import ingested
 from pipeline import cli
 from pipeline.augment.draws import Column, draws_sheet
 from pipeline.augment.policies import POLICIES, augmenter
+from pipeline.augment.policies.labels import MARKERS
 from pipeline.augment.policies.notes import movement, noted
+from pipeline.augment.policies.policy import Points
+from pipeline.augment.policies.warps import about_middle, moved_points, turn
 from pipeline.augment.preview import preview
 from pipeline.augment.steps import Steps
 from pipeline.commands import common, data
@@ -40,20 +43,38 @@ def test_notes_change_no_draw_and_tell_whether_there_was_a_change(policy: str) -
     assert not after, "nothing is noted once nobody asks"
 
 
+SHEARED = np.array([[1, np.tan(np.radians(10))], [0, 1]])
+
+
 @pytest.mark.parametrize(
-    ("corners", "said"),
+    ("linear", "shift", "said"),
     [
-        ([(0, 0), (1, 0), (0, 1)], ""),
-        ([(1, 0), (0, 0), (1, 1)], "mirrored"),
-        ([(0.25, 0.25), (0.75, 0.25), (0.25, 0.75)], "scaled 0.50"),
-        ([(0.1, -0.05), (1.1, -0.05), (0.1, 0.95)], "shifted +10% -5%"),
-        ([(0.1, -0.002), (1.1, -0.002), (0.1, 0.998)], "shifted +10% 0%"),
-        ([(0.75, -0.5), (0.75, 1.5), (0.25, -0.5)], "turned 90°"),
-        ([(0.25, -0.5), (0.25, 1.5), (0.75, -0.5)], "mirrored, turned -90°"),
+        (np.eye(2), (0, 0), ""),
+        (np.diag([-1, 1]), (0, 0), "mirrored"),
+        (np.diag([1, -1]), (0, 0), "flipped top to bottom"),
+        (-np.eye(2), (0, 0), "turned 180°"),
+        (turn(np.radians(-30)) @ np.diag([1, -1]), (0, 0), "flipped top to bottom, turned 30° counterclockwise"),
+        (turn(np.radians(12)), (0, 0), "turned 12° clockwise"),
+        (turn(np.radians(-90)) @ np.diag([-1, 1]), (0, 0), "mirrored, turned 90° counterclockwise"),
+        (np.eye(2) / 2, (0, 0), "shrunk to 50%"),
+        (np.eye(2) * 1.3, (0, 0), "enlarged to 130%"),
+        (np.diag([0.9, 1.1]), (0, 0), "90% as wide, 110% as high"),
+        (np.diag([1.2, 1]), (0, 0), "120% as wide"),
+        (np.eye(2), (0.1, -0.05), "shifted 10% right and 5% up"),
+        (np.eye(2), (-0.1, 0.002), "shifted 10% left"),
+        (SHEARED, (0, 0), "slanted 10°, 102% as high"),
+        (SHEARED @ np.diag([-1, 1]), (0, 0), "mirrored, slanted 10°, 102% as high"),
     ],
 )
-def test_a_movement_is_told_by_where_three_corners_went(corners: list[tuple[float, float]], said: str) -> None:
-    assert movement(np.array(corners, dtype=float), (200, 100)) == said
+def test_a_movement_is_told_by_where_the_corners_went(linear: Points, shift: tuple[float, float], said: str) -> None:
+    size = np.array([200, 100])
+    corners = moved_points(MARKERS * size, about_middle(linear, size, np.array(shift) * size)) / size
+    assert movement(corners, (200, 100)) == said
+
+
+def test_a_warp_that_pulls_the_corners_apart_is_told() -> None:
+    corners = MARKERS + np.array([(0.05, 0), (-0.05, 0), (0, 0), (0, 0)])
+    assert movement(corners, (200, 100)) == "95% as wide, pulled out of shape"
 
 
 def test_numbers_of_a_written_policy_are_those_that_were_drawn() -> None:
@@ -147,9 +168,10 @@ def test_command_says_what_it_shows_and_where(
     ingested(Path("data/ingested/herd"))
     (home / "params.yaml").write_text(params, encoding="utf-8")
     cli.main(["augment", "herd", *words.split()])
-    images = 1 if "-n" in words else 3
-    assert capsys.readouterr().out == f"reports/preview/herd.jpg: {images} images by {said}\n"
-    assert Image.open("reports/preview/herd.jpg").format == "JPEG"
+    images, sheet = 1 if "-n" in words else 3, f"reports/preview/herd{'.compare' if '--compare' in words else ''}.jpg"
+    assert capsys.readouterr().out == f"{sheet}: {images} images by {said}\n"
+    assert Image.open(sheet).format == "JPEG"
+    assert len(list(Path("reports/preview").iterdir())) == 1, "--compare leaves what --preview wrote"
 
 
 @pytest.mark.parametrize(

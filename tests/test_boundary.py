@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import av
@@ -16,7 +17,7 @@ from conftest import ROOT
 from PIL import Image
 
 from pipeline.core import boundary
-from pipeline.core.boundary import LOG, exit_code, known, of_the_machine
+from pipeline.core.boundary import LOG, exit_code, known, logged_failure, of_the_machine
 from pipeline.core.errors import InputError
 from pipeline.core.files import naming, new_folder
 
@@ -90,6 +91,37 @@ def test_a_log_that_the_project_does_not_take_is_in_the_temp_folder(
     (log,) = (project / "temp").iterdir()
     assert line.endswith(f"the traceback is in {log}")
     assert "KeyError: 'cow'" in log.read_text()
+
+
+def test_the_last_error_of_a_stage_is_in_the_log(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert logged_failure(project, "train", "herd") is None
+    errors: list[tuple[str, BaseException]] = [
+        ("train.py herd", InputError("first\nand more")),
+        ("train.py herd", InputError("a.jpg: broken\nb.jpg: broken")),
+        ("train.py herd2", InputError("another run")),
+        ("verify.py herd", chained()),
+        ("inspect.py", OSError(28, "No space left on device", "reports/inspect")),
+    ]
+    for words, error in errors:
+        monkeypatch.setattr("sys.argv", f"/my farm/stages/{words}".rsplit(" ", words.count(" ")))
+        exit_code(lambda error=error: fail(error), logged=True)  # type: ignore[misc]
+    found = {s: logged_failure(project, *s) for s in (("train", "herd"), ("verify", "herd"), ("inspect", ""))}
+    assert {s: f and f[1] for s, f in found.items()} == {
+        ("train", "herd"): "a.jpg: broken",
+        ("verify", "herd"): "RuntimeError: cow",
+        ("inspect", ""): "reports/inspect: No space left on device; make room on the disk",
+    }
+    assert all(f and abs(f[0] - time.time()) < 100 for f in found.values())
+    assert logged_failure(project, "export", "herd") is None
+    exit_code(lambda: fail(InputError("of a command")))
+    assert "of a command" not in (project / LOG).read_text()
+
+
+def chained() -> BaseException:
+    """Whose traceback has blank lines."""
+    error = RuntimeError("cow")
+    error.__cause__ = KeyError("cow")
+    return error
 
 
 def test_a_folder_that_is_no_project_gets_no_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -210,8 +210,8 @@ def test_an_interval_is_that_of_paired_shares() -> None:
 @pytest.mark.parametrize(("images", "wrong"), [(12, 0), (40, 0), (40, 3), (200, 20)])
 def test_the_number_of_images_that_is_said_to_be_enough_is(images: int, wrong: int) -> None:
     told = fallen(images, wrong, 0.03)["too_small"]
-    assert told is not None and told.startswith(f"{images} images cannot tell a fall of 0.03; about ")
-    enough = int(told.split()[-2])
+    assert told is not None and told.startswith(f"{images} images are too few to tell a fall of 0.03; about ")
+    enough = int(told.split()[-4])
     assert fallen(enough, round(wrong * enough / images), 0.031)["too_small"] is None
     assert fallen(enough * 2 // 3, round(wrong * enough * 2 / 3 / images), 0.03)["too_small"] is not None
 
@@ -221,13 +221,29 @@ def test_images_of_a_group_say_no_more_than_one() -> None:
     alone, grouped = fallen(100, 0, 0.03), fallen(100, 0, 0.03, clips=5)
     assert alone["too_small"] is None
     told = grouped["too_small"]
-    said = r"5 groups of images cannot tell a fall of 0\.03; about (\d+) can; images of a group .+, which leaves "
-    found = re.fullmatch(said + r"(0\.\d\d) to either side of the drop", told)
+    said = r"the 100 test images are 5 groups, too few to tell a fall of 0\.03; about (\d+) groups can tell it "
+    found = re.fullmatch(said + r"\(images of a group .+; the drop is known to (0\.\d\d) either way\)", told)
     assert found and float(found[2]) == pytest.approx(grouped["drop_interval"][1], abs=0.005)
     enough = int(found[1])
     assert fallen(20 * enough, 0, 0.031, clips=enough)["too_small"] is None
     assert fallen(10 * enough, 0, 0.03, clips=enough // 2)["too_small"] is not None
     assert grouped["drop_interval"][1] > 5 * alone["drop_interval"][1]
+
+
+def test_images_that_can_tell_are_counted_among_all() -> None:
+    """An image without an object says nothing of a mean IoU; whose number is meant is said."""
+    zeros, cow = np.zeros(1000), Object("l0", (0, 0, 1, 1))
+    few = r"too few to tell a fall of 0\.03; about \d+"
+    for groups, said in (
+        (0, rf"12 of the 40 test images have an object, {few} such images can tell it"),
+        (6, rf"12 of the 40 test images have an object and are 6 groups, {few} groups can tell it \(.+\)"),
+    ):
+        truth = [
+            Sample(f"{i}", "", 8, 8, group=f"{i % groups}" if groups else None, objects=[cow] if i < 12 else [])
+            for i in range(40)
+        ]
+        told = certainty(truth, 0.0, (zeros + 0.5, zeros + 0.5), 0.03)["too_small"]
+        assert re.fullmatch(said, told), told
 
 
 def test_a_tolerance_of_nothing_is_told_by_any_split() -> None:

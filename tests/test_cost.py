@@ -1,6 +1,7 @@
 """Multiply-adds, parameters and memory: the published tables, and what torch counts by itself."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import timm
@@ -13,7 +14,7 @@ from pipeline.cli import main
 from pipeline.core.errors import InputError
 from pipeline.core.spec import ModelSpec
 from pipeline.experiments import budget
-from pipeline.experiments.budget import candidates, fitting, read_budget
+from pipeline.experiments.budget import Candidate, candidates, read_budget, weigh, write_plot
 from pipeline.graph.cost import backbone_cost, cost
 from pipeline.models.nets import build
 
@@ -223,10 +224,35 @@ def test_a_budget_lists_what_fits_best_first(capsys, tmp_path, monkeypatch):
     assert "none of the considered MobileNets fits" in capsys.readouterr().out
 
 
+def test_each_that_a_budget_leaves_out_has_a_reason_and_the_plot_says_it(tmp_path, monkeypatch):
+    sizes = [(300, 3, 3), (100, 9, 3), (90, 3, 9), (80, 3, 3), (70, 3, 3), (60, 3, 3), (50, 3, 3), (40, 3, 3)]
+    nets = [Candidate("net", i, 90 - i, m * 10**6, p * 10**6, b * 10**6) for i, (m, p, b) in enumerate(sizes)]
+    measured = {3: {"ms": 9.0}, 4: {"ms": 1.0}, 5: {"ms": 1.0, "file_bytes": 4_100_000}, 6: {"ms": 1.0}}
+    monkeypatch.setattr(budget, "_measured", lambda c, labels: replace(c, **measured[c.size]))
+    limits = {"macs": 200e6, "params": 5e6, "size": 4e6, "ms": 5.0}
+    weighed = weigh(nets, limits, 3, 2)
+    assert [c.size for c in weighed.fit] == [4, 6]
+    assert {why: [c.size for c in own] for why, own in weighed.left_out.items()} == {
+        "too many multiply-adds": [0],
+        "too many parameters": [1],
+        "the file is too large": [2, 5],
+        "too slow on this machine": [3],
+        "the best 2 are found already": [7],
+    }
+    drawn = []
+    monkeypatch.setattr("pipeline.viz.plots._save", lambda figure, _: drawn.append(figure.axes[0]))
+    write_plot(weighed, limits, tmp_path / "plot.png")
+    write_plot(weighed, {"ms": 5.0}, tmp_path / "plot.png")
+    said, unlimited = ([text.get_text() for text in axes.get_legend().get_texts()] for axes in drawn)
+    assert {f"left out: {why}" for why in weighed.left_out} < set(said)
+    assert said[-1] == "budget: 200 million multiply-adds" and drawn[0].lines[-1].get_xdata()[0] == 200
+    assert unlimited == said[:-1]
+
+
 @pytest.mark.exhaustive
 def test_the_size_of_a_file_is_known_before_it_is_made():
     candidate = next(c for c in candidates(3) if c.backbone == "mobilenetv2_050" and c.size == 96)
-    made = fitting([candidate], {}, 3, 1)[0]
+    made = weigh([candidate], {}, 3, 1).fit[0]
     assert candidate.file_bytes == pytest.approx(made.file_bytes, rel=0.15)
 
 

@@ -23,7 +23,7 @@ from pipeline.core.sample import (
 from pipeline.core.spec import ModelSpec, write_spec
 from pipeline.evaluation.evaluate import _no_better_than_always_one, evaluate_run, write_report
 from pipeline.metrics.nothing import nothing_found
-from pipeline.viz.mistakes import mistake, mistakes_sheet
+from pipeline.viz.mistakes import few_of_each, mistake, mistakes_sheet
 from pipeline.viz.plots import plot_confusion, plot_precision_recall
 
 HERD = Dataset("herd", ["cow", "horse"], ["nose", "tail"], skeleton=[(0, 1)])
@@ -198,6 +198,36 @@ def test_right_answers_fill_no_sheet_of_the_worst(tmp_path: Path) -> None:
     for shown, tiles in ((wrong, 1), (right, min(len(truth), 4))):
         mistakes_sheet("classify", folder, truth, shown, dataset, tmp_path / "worst.jpg")
         assert Image.open(tmp_path / "worst.jpg").width == min(tiles, 4) * 326 + 6
+
+
+@pytest.mark.parametrize("task", ["classify", "detect", "localize"])
+def test_where_nothing_is_right_the_best_are_none_in_words(task: str, tmp_path: Path, monkeypatch) -> None:
+    folder, truth, _ = draw_split(tmp_path, task)
+    wrong = dict(zip(HERD.labels, reversed(HERD.labels), strict=True))
+    nothing = [replace(t, label=wrong.get(str(t.label)), objects=[]) for t in truth]
+    said, dataset = list[list[str]](), read_dataset(folder.parent)
+
+    def sheet(tiles, *args):
+        said.append([text for _, text in tiles])
+        return Image.new("RGB", (8, 8))
+
+    monkeypatch.setattr("pipeline.viz.mistakes.contact_sheet", sheet)
+    for shown in (nothing, truth):
+        mistakes_sheet(task, folder, truth, shown, dataset, tmp_path / "best.jpg", best=True)
+    assert len(said[0]) == 1 and said[0][0].startswith("none: ")
+    assert len(said[1]) == sum(bool(t.objects) or task == "classify" for t in truth)
+    assert not any(text.startswith("none") for text in said[1])
+
+
+def test_a_bad_clip_does_not_fill_the_sheet(tmp_path: Path) -> None:
+    many = [Sample(f"a{i:02}", "a.jpg", 8, 8, label="cow", clip="bad") for i in range(20)]
+    others = [Sample(f"b{i:02}", "b.jpg", 8, 8, label="cow", clip=f"{i // 4}") for i in range(12)]
+    kept = few_of_each([*many, *others], 12)
+    assert kept == [0, 1, 2, 3, 4, 5, 20, 21, 24, 25, 28, 29], "the order stays; others come before a third frame"
+    assert few_of_each(others, 6) == [0, 1, 4, 5, 8, 9]
+    assert few_of_each(many, 12) == list(range(12)), "there is no other one"
+    alone = [replace(s, clip=None) for s in many]
+    assert few_of_each(alone, 12) == list(range(12))
 
 
 def test_an_empty_test_split_is_an_input_error(tmp_path):

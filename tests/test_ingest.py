@@ -16,10 +16,11 @@ from pydantic import TypeAdapter
 
 from pipeline.core.errors import InputError
 from pipeline.core.image_file import decode_image
-from pipeline.core.sample import SPLITS, read_dataset, read_samples
+from pipeline.core.sample import SPLITS, Dataset, Object, Sample, read_dataset, read_samples
 from pipeline.datasets.formats import FORMATS
 from pipeline.datasets.ingest import take
 from pipeline.datasets.ingest.ingest import ingest
+from pipeline.datasets.ingest.report import labels_sheet
 from pipeline.datasets.params import AnyDataset
 
 OPTIONS = {
@@ -463,3 +464,23 @@ def test_a_class_of_clips_that_are_named_alike(tmp_path):
     options = {"split": 1, "frames": 2, "classes": []}
     _, samples = run(tmp_path, params("ucf101", tmp_path / "clips", options=options))
     assert len({s.group for s in samples.values()}) == 12
+
+
+def test_the_contact_sheet_says_of_an_image_that_it_has_no_objects(tmp_path, monkeypatch):
+    said = list[str]()
+
+    def sheet(tiles, *_args):
+        said.extend(text for _, text in tiles)
+        return Image.new("RGB", (8, 8))
+
+    monkeypatch.setattr("pipeline.datasets.ingest.report.contact_sheet", sheet)
+    samples = [
+        Sample("a", "a.jpg", 8, 8, "train", objects=[Object("cow", (0, 0, 1, 1))]),
+        Sample("b", "b.jpg", 8, 8, "train"),
+        Sample("c", "c.jpg", 8, 8, "train", label="cow"),
+    ]
+    for s in samples:
+        (tmp_path / "train").mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "train" / s.file_name)
+    labels_sheet(tmp_path, samples, Dataset("d", ["cow"]))
+    assert sorted(said) == ["train: a", "train: b\nno objects", "train: c"]

@@ -336,3 +336,6 @@ def test_words_for_a_person() -> None:
         Dataset("set", ["cow", "goat"]), [Sample("a\n", "a.jpg", 8, 8, label="cow")], np.array([[0.2, 0.8]])
     )
     assert mistakes_text("set", rows, Path("x.csv")).splitlines()[2] == r"  a\n: cow: rather goat (0.80)"
+    many = mistakes_text("set", rows * 50, Path("x.csv")).splitlines()
+    assert (len(many), many[-1]) == (23, "  and 30 more in x.csv")
+    assert len(mistakes_text("set", rows * 20, Path("x.csv")).splitlines()) == 22

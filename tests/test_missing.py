@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from pipeline.tracking.missing import NEVER, NOTHING, RUNNING, UNRESOLVED, VIEWS
 RUNS = ("alpaca", "herd")
 STAGE = """
 import sys
+import time
 from pathlib import Path
 stage, name, *outs = sys.argv[1:]
 with Path("began").open("a") as file:
@@ -159,9 +161,45 @@ def test_where_nothing_ever_ran_that_is_said(project: Path) -> None:
 def test_a_run_that_fails_leaves_the_others_theirs(project: Path) -> None:
     (project / "train@alpaca.broken").touch()
     done = make(project)
-    waiting = ", ".join(f"{stage}@alpaca" for stage in ("train", "evaluate", "export", "verify", "report", "track"))
-    assert done.stdout.splitlines()[-1].startswith(f"missing: {waiting}, inspect. `make repro` makes them")
+    waiting = ", ".join(f"{stage}@alpaca" for stage in ("evaluate", "export", "verify", "report", "track"))
+    said = f"missing: train@alpaca ({waiting}, inspect wait for it). `make repro` makes them"
+    assert done.stdout.splitlines()[-1].startswith(said)
     assert (done.returncode != 0, (project / "reports/track/herd.json").exists()) == (True, True)
+
+
+def test_what_has_failed_is_named_with_its_error_and_what_is_made_beside_it_is_not(project: Path) -> None:
+    """As of a run whose files may not ship: its page and the view of all runs are made without DVC."""
+    own = STAGE.replace(
+        'sys.exit(f"error: {stage} of {name} is broken")', "broken = InputError(f'{name} falls by 0.2')"
+    )
+    failing = """
+if "broken" in globals():
+    sys.argv = [f"/farm/stages/{stage}.py", name]
+    sys.exit(exit_code(lambda: throw(broken), logged=True))
+"""
+    head = """
+from pipeline.core.boundary import exit_code
+from pipeline.core.errors import InputError
+def throw(error):
+    raise error
+"""
+    write_text(project / "stage.py", head + own + failing)
+    (project / "verify@alpaca.broken").touch()
+    done = make(project)
+    failed = "verify@alpaca, which has failed: alpaca falls by 0.2 (.pocketlens.log has all of it)"
+    assert done.stdout.splitlines()[-1].startswith(
+        f"missing: {failed}; report@alpaca, track@alpaca, inspect wait for it."
+    )
+    made = project / "reports/evaluate/alpaca/report.html", project / "reports/inspect"
+    for path in made:
+        path.parent.mkdir(exist_ok=True)
+        path.mkdir() if not path.suffix else path.touch()
+    assert missing_line(project).startswith(f"missing: {failed}; track@alpaca waits for it. `make repro`")
+    verdict = project / "reports/verify/alpaca/verdict.json"
+    later = time.time() + 60
+    for path in (*verdict.parent.iterdir(), verdict.parent):
+        os.utime(path, (later, later))
+    assert "failed" not in missing_line(project), "an error of before it was made anew is no cause"
 
 
 def test_a_mistake_in_params_is_the_last_word_and_nothing_runs(project: Path) -> None:

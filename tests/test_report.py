@@ -376,6 +376,28 @@ def test_the_history_has_whole_epochs_on_its_axis(tmp_path: Path, monkeypatch: p
         assert ticks and all(tick == round(tick) for tick in ticks) and (epochs > 1 or ticks == [0])
 
 
+@pytest.mark.parametrize(("frozen", "at"), [(0, []), (3, [2.5]), (6, []), (9, [])])
+def test_the_history_marks_where_the_epochs_of_the_head_alone_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frozen: int, at: list[float]
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr("pipeline.viz.plots._save", lambda figure, _: drawn.append(figure))
+    rows = [{"epoch": e, "train_loss": 1.0, "val_loss": 1.0, "val_metric": 0.5} for e in range(6)]
+    trained = {"best_epoch": 4, "epochs": 6}
+    plot_history(rows, tmp_path / "history.png", "r", "AP", trained, frozen)
+    for axes in drawn[0].axes:
+        upright = [line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 2]
+        assert upright == [4, *at]
+        assert [text.get_text().strip() for text in axes.texts] == ["head alone", "fine-tuned"] * bool(at)
+    assert ("the head alone" in drawn[0].get_suptitle()) == (frozen >= 6), "there is no epoch after them"
+
+
+def test_where_nothing_is_found_the_page_says_so_in_place_of_the_best(tmp_path: Path) -> None:
+    draw_project(tmp_path, "detect", ["cow"], images=6, score=0.01)
+    text = page(tmp_path).read_text()
+    assert "<p>None: no object is found in any image.</p>" in text and text.count("<figcaption>") == 3, "half of six"
+
+
 def test_a_verdict_on_another_evaluation_is_not_shown(tmp_path: Path) -> None:
     draw_project(tmp_path, "detect", ["cow"], images=4)
     finish(tmp_path, "detect")

@@ -32,6 +32,16 @@ def test_truth_and_prediction_are_drawn_in_their_colours():
     assert np.asarray(image).max() == 128  # the image itself is left alone
 
 
+def test_the_name_of_a_prediction_does_not_hide_that_of_the_truth():
+    image, box = Image.new("RGB", (400, 400)), (0.3, 0.3, 0.4, 0.4)
+    truth = Sample("s", "s.jpg", 400, 400, objects=[Object("cow", box)])
+    said = Sample("s", "s.jpg", 400, 400, objects=[Object("cow", box, score=0.7)])
+    alone, both = draw(image, truth, DATASET), draw(image, truth, DATASET, said)
+    above = (0, 0, 480, int(0.29 * 480))
+    assert has(both, TRUTH, (0.3, 0.25, 0.4, 0.29)) and has(both, PREDICTED, (0.3, 0.71, 0.4, 0.75))
+    assert np.array_equal(np.asarray(alone.crop(above)), np.asarray(both.crop(above)))
+
+
 def test_an_absent_landmark_is_not_drawn():
     image = Image.new("RGB", (400, 400))
     points = [Landmark(0.5, 0.5, ABSENT), Landmark(0.9, 0.9)]

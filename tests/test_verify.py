@@ -326,7 +326,12 @@ def test_where_the_float_model_finds_nothing_no_file_is_said_to_pass(localizer: 
     nothing = "nothing is found: no object has a score of 1 or more"
     line = verify(tmp_path, exports, report, ["onnx_int8"], 0.2)
     assert f" images: nothing to lose, as {nothing}" in line and "passed" not in line
-    assert all(read_json(report / name)["nothing"] == nothing for name in ("verify.json", "verdict.json"))
+    for name in ("verify.json", "verdict.json"):
+        verdict = read_json(report / name)
+        row = verdict["targets"]["onnx_int8"]
+        assert verdict["nothing"] == nothing and row["drop"] == 0
+        assert (row["drop_interval"], row["too_small"]) == (None, None), "a fall that cannot be lies nowhere"
+        assert row["drop_intervals"].keys() <= row["drops"].keys() and not any(row["drop_intervals"].values())
 
 
 def test_a_tolerance_of_a_figure_that_the_split_does_not_give_is_an_error(run: Path, tmp_path: Path) -> None:
@@ -347,7 +352,7 @@ def first_of(run: Path, number: int, folder: Path) -> Path:
 
 def test_a_verdict_on_twelve_images_says_what_it_cannot_tell(run: Path, tmp_path: Path) -> None:
     few = first_of(run, 12, tmp_path / "few")
-    told = r"12 images cannot tell a fall of 0\.03; about \d+ can"
+    told = r"12 images are too few to tell a fall of 0\.03; about \d+ can tell it"
     line = verify(few, run / "exports", tmp_path / "report", ["onnx_float"], 0.03)
     assert re.search(rf"on 12 images: passed; but the test split is small: onnx_float: {told}$", line)
     row = read_json(tmp_path / "report" / "verdict.json")["targets"]["onnx_float"]

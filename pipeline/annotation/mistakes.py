@@ -217,7 +217,9 @@ def mistakes_text(dataset: str, rows: list[Suspect], path: Path) -> str:
         f"{dataset}: {len(rows)} rows in {path}, the likeliest mistake first",
         f"A row is {what}, judged by a head that has learned from other groups of images. Most are right; the first:",
     ]
-    return "\n".join(lines + [f"  {shown(row.id)}: {_said(row)}" for row in rows[:LISTED]])
+    lines += [f"  {shown(row.id)}: {_said(row)}" for row in rows[:LISTED]]
+    more = [f"  and {len(rows) - LISTED} more in {path}"] if len(rows) > LISTED else []
+    return "\n".join(lines + more)
 
 
 def _said(row: Suspect) -> str:

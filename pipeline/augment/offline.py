@@ -179,7 +179,8 @@ def _pixels(path: Path) -> Pixels:
 def _contact_sheet(work: _Copying, samples: list[Sample], dataset: Dataset, steps: Sequence[Step]) -> Image.Image:
     """A row per sample: the original, what `steps` make of it, and its first draws where there is something to draw."""
     drawn = 0 if work.augment.policy == "none" else SHEET_DRAWS
-    titles = [f"{'copy' if n <= work.copies else 'draw'} {n}" for n in range(1, drawn + 1)]
+    more = "draw {}, not kept" if work.copies else "draw {}"  # of a policy whose first draws are copies
+    titles = [f"copy {n}" if n <= work.copies else more.format(n) for n in range(1, drawn + 1)]
     columns = [Column(work.augment, number, title) for number, title in enumerate(titles, 1)]
     pictures = ((_pixels(work.file_of(s)), s) for s in spread(samples, SHEET_ROWS))
     return draws_sheet(pictures, dataset, columns, work.seed, told=False, steps=steps)

@@ -49,7 +49,8 @@ def augment(args: argparse.Namespace) -> None:
     from pipeline.augment.preview import preview
 
     steps = params.dataset(args.dataset).preprocess
-    sheet = Path("reports/preview") / f"{args.dataset}.jpg"
+    # no dataset's name has a dot
+    sheet = Path("reports/preview") / f"{args.dataset}{'.compare' if args.compare else ''}.jpg"
     shown = preview(Path("data/ingested") / args.dataset, policies, args.images, args.seed, sheet, steps)
     names = ", ".join(policy if isinstance(policy, str) else "the list of params.yaml" for policy in policies)
     print(f"{sheet}: {shown} images by {names}{whose}")

@@ -18,16 +18,15 @@ if TYPE_CHECKING:
 
 def _budget(args: argparse.Namespace) -> None:
     check_place("--plot", args.plot)
-    from pipeline.experiments.budget import budget_text, candidates, check_plot, fitting, read_budget, write_plot
+    from pipeline.experiments.budget import budget_text, candidates, check_plot, read_budget, weigh, write_plot
 
     budget = read_budget(args.budget)
     if args.plot:
         check_plot(args.plot)  # before minutes of measuring
-    considered = candidates(args.labels)
-    rows = fitting(considered, budget, args.labels, args.best)
+    weighed = weigh(candidates(args.labels), budget, args.labels, args.best)
     if args.plot:
-        write_plot(considered, rows, args.plot)
-    print(json_text([asdict(row) for row in rows]) if args.json else budget_text(rows))
+        write_plot(weighed, budget, args.plot)
+    print(json_text([asdict(row) for row in weighed.fit]) if args.json else budget_text(weighed.fit))
     if args.plot:
         say_written(args.plot, "what was considered, drawn")
 

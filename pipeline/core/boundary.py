@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import sqlite3
 
 LOG = ".pocketlens.log"  # in a project; anywhere else, and where that cannot be written, a new file in the temp folder
+LOG_TIME, ENTRY = "%Y-%m-%d %H:%M:%S", r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  "  # which an entry begins with
 LARGEST_LOG = 1 << 20  # bytes: a log that is larger begins anew
 LARGEST_FILE = 1 << 30  # bytes that decoding the largest image takes, with its copies
 GARBAGE = 10_000  # new objects that Python looks for garbage after; 700 is its own choice, an eighth of torch's import
@@ -85,8 +86,9 @@ def _has_memory() -> bool:
         return False
 
 
-def exit_code(body: Callable[[], object], speaks: bool = True) -> int:
-    """Call `body`, say on stderr what it raised, and return the exit code.
+def exit_code(body: Callable[[], object], speaks: bool = True, logged: bool = False) -> int:
+    """Call `body`, say on stderr what it raised, and return the exit code. Where it is `logged`, as of a stage, the log
+    of the project gets all that is said of an error, for `pocketlens missing`.
 
     A process that does not speak, as of many that train together, leaves what the user can mend to the one that does.
     A character that the terminal's encoding does not have, as of a file name that is not UTF-8, is printed escaped. A
@@ -103,19 +105,21 @@ def exit_code(body: Callable[[], object], speaks: bool = True) -> int:
     except OSError as error:  # it was deleted
         said = f"the folder that this was started in: {error.strerror}; change into the project's"
         return _failed(said if speaks else "")
+    log = folder if logged else None
     try:
         with scratch():
             body()
         sys.stdout.flush()  # here, where it can be said that it fails
     except InputError as error:
-        return _failed(str(error) if speaks else "")
+        return _failed(str(error) if speaks else "", log=log)
     except KeyboardInterrupt:
         return _failed("interrupted" if speaks else "", INTERRUPTED, "")
     except BrokenPipeError as error:
         # `| head` has read enough; of a broken pipe that is not stdout the user is to know
         return NOBODY_READS if _nobody_reads() else _failed(unforeseen(error, folder))
     except Exception as error:  # noqa: BLE001  whatever it is, it ends here
-        return _failed(known(error) or unforeseen(error, folder))
+        said = known(error)
+        return _failed(said or unforeseen(error, folder), log=log if said else None)
     finally:
         _flush()
     return 0
@@ -157,8 +161,10 @@ def known_of(database: Path, error: "sqlite3.Error", damaged: str) -> str:
     return f"{database}: {said}{advice and '; '}{advice}"
 
 
-def _failed(said: str, code: int = FAILED, kind: str = "error: ") -> int:
+def _failed(said: str, code: int = FAILED, kind: str = "error: ", log: Path | None = None) -> int:
     if said:
+        if log:
+            _add_to_log(_entry(f"{kind}{said}"), log)
         with suppress(OSError):  # stderr may be closed too
             sys.stderr.write(f"{kind}{said}\n")
             sys.stderr.flush()
@@ -227,24 +233,60 @@ def _write_log(error: BaseException, folder: Path) -> Path | None:
     """Add an error's traceback to the log of the project in `folder`, or to a new file in the temp folder; returns the
     file, as None where neither can be written.
     """
-    when = time.strftime("%Y-%m-%d %H:%M:%S")
-    text = f"{when}  {' '.join(sys.argv)}\n{''.join(traceback.format_exception(error))}\n"
-    data = "\n".join(map(without_password, text.split("\n"))).encode(errors="backslashreplace")
-    if (folder / "params.yaml").is_file():
-        log = folder / LOG
-        with suppress(OSError):
-            unlink_planted(log)
-            if log.exists() and log.stat().st_size > LARGEST_LOG:
-                log.unlink()
-            with log.open("ab") as file:
-                file.write(data)
-            return log
-        with suppress(OSError):  # a full disk takes the name and no content
-            if not log.stat().st_size:
-                log.unlink()
+    data = _entry("".join(traceback.format_exception(error)))
+    if log := _add_to_log(data, folder):
+        return log
     with suppress(OSError):
         handle, name = tempfile.mkstemp(prefix="pocketlens-", suffix=".log", dir=shared_folder())  # it stays
         os.close(handle)
         Path(name).write_bytes(data)
         return Path(name)
     return None
+
+
+def _entry(text: str) -> bytes:
+    """What a log has of one error, below a line with the time and the program."""
+    lines = f"{time.strftime(LOG_TIME)}  {' '.join(sys.argv)}\n{text.rstrip()}\n\n".split("\n")
+    return "\n".join(map(without_password, lines)).encode(errors="backslashreplace")
+
+
+def _add_to_log(data: bytes, folder: Path) -> Path | None:
+    """The log of the project in `folder`, with an entry more; None where there is none, or it cannot be written."""
+    if not (folder / "params.yaml").is_file():
+        return None
+    log = folder / LOG
+    with suppress(OSError):
+        unlink_planted(log)
+        if log.exists() and log.stat().st_size > LARGEST_LOG:
+            log.unlink()
+        with log.open("ab") as file:
+            file.write(data)
+        return log
+    with suppress(OSError):  # a full disk takes the name and no content
+        if not log.stat().st_size:
+            log.unlink()
+    return None
+
+
+def logged_failure(folder: Path, stage: str, name: str) -> tuple[float, str] | None:
+    """The last error of a stage that the log of the project in `folder` has: when, in seconds since 1970, and its first
+    line, of a traceback the last one. None where there is none. `name` is that of its run or dataset, "" without one.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     entry = "2026-11-30 15:00:00  stages/train.py herd\\nerror: no images\\n\\n"
+    ...     _ = Path(folder, LOG).write_text(entry, encoding="utf-8")
+    ...     (logged_failure(Path(folder), "train", "herd") or (0.0, ""))[1]
+    'no images'
+    """
+    log, found = folder / LOG, None
+    if log.is_symlink() or not log.is_file():
+        return None
+    own = re.compile(rf"({ENTRY})(?:.*/)?stages/{stage}\.py{f' {name}'.rstrip()}")
+    for entry in re.split(f"(?m)^(?={ENTRY})", log.read_text("utf-8", "replace")):
+        header, _, text = entry.strip().partition("\n")
+        if match := own.fullmatch(header):
+            lines = text.split("\n")
+            said = next((line for line in lines if line.startswith("error: ")), lines[-1])
+            found = time.mktime(time.strptime(match[1].strip(), LOG_TIME)), said.removeprefix("error: ")
+    return found

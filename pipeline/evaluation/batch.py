@@ -72,7 +72,7 @@ def _detect(samples: list[Sample], target: Arrays, spec: ModelSpec) -> None:
         samples[image].objects.append(Object(spec.labels[label], box, points))
     for sample in samples:
         many = len(sample.objects)
-        sample.id = f"{many} object{'' if many == 1 else 's'}"
+        sample.id = f"{many or 'no'} object{'' if many == 1 else 's'}"
 
 
 READ = {"classify": _label, "localize": _localize, "detect": _detect}

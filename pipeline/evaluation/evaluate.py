@@ -37,13 +37,15 @@ def evaluate_run(
     predict: Mapping[str, Any] | None = None,
     val_folder: Path | None = None,
     batch: Path | None = None,
+    frozen_epochs: int = 0,
 ) -> str:
     """Predict the images of `truth_folder` with the model in folder `model`; returns a line that says how it went.
 
     `predict` is the run's block of that name: what of the answers is shown; AP is computed over all of them. Without it
     the defaults of the task hold; what it leaves to val is chosen by the images of `val_folder`. Writes `report` (see
-    `write_report`), with plots/history.png, drawn from the training's `history` (history.csv), and plots/batch.jpg,
-    drawn from its first `batch` (batch.npz) where one is given. Raises InputError if something is missing or there is
+    `write_report`), with plots/history.png, drawn from the training's `history` (history.csv), whose first
+    `frozen_epochs` are the head's alone, and plots/batch.jpg, drawn from its first `batch` (batch.npz) where one is
+    given. Raises InputError if something is missing or there is
     nothing to test on.
     """
     from pipeline.core.spec import read_spec
@@ -65,7 +67,7 @@ def evaluate_run(
         name = main_metric(spec.task)
         if batch is not None:
             batch_sheet(batch, spec).save(folder / "plots" / "batch.jpg", quality=90)
-        plot_history(rows, folder / "plots" / "history.png", spec.run, name, spec.trained)
+        plot_history(rows, folder / "plots" / "history.png", spec.run, name, spec.trained, frozen_epochs)
     value = "undefined" if metrics[name] is None else f"{metrics[name]:.4f}"
     nothing = nothing_found(spec.task, *paired(truth, [shown(p, spec) for p in predicted]), spec.predict.get("score"))
     said = f"; {nothing}" if nothing else _no_better_than_always_one(metrics, truth)

@@ -5,7 +5,9 @@ import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -18,6 +20,12 @@ from pipeline.viz.plots import plot_budget
 
 UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "kb": 1e3, "mb": 1e6, "gb": 1e9, "b": 1.0, "ms": 1.0}
 LIMITS = ("macs", "params", "size", "ms")
+BEYOND = {  # why a candidate is left out
+    "macs": "too many multiply-adds",
+    "params": "too many parameters",
+    "size": "the file is too large",
+    "ms": "too slow on this machine",
+}
 MEASURED = "onnx_int8"  # the target whose size and speed a budget is held against
 CALIBRATION = 4  # noise images: a file's size and speed do not depend on what its ranges are
 ROOM = 1.15  # how far a file may be from the estimate of its size before it is made
@@ -90,28 +98,42 @@ def candidates(labels: int) -> list[Candidate]:
     return sorted(found, key=lambda c: (-c.top1, c.macs))
 
 
-def fitting(considered: Sequence[Candidate], budget: dict[str, float], labels: int, best: int) -> list[Candidate]:
+class Weighed(NamedTuple):
+    """The candidates that fit, the best first, and the others by the words for why they are left out."""
+
+    fit: list[Candidate]
+    left_out: dict[str, list[Candidate]]
+
+
+def weigh(considered: Sequence[Candidate], budget: dict[str, float], labels: int, best: int) -> Weighed:
     """The `best` first candidates that fit, their int8 ONNX file made and run: its bytes and its milliseconds."""
-    hopeful = [
-        c
-        for c in considered
-        if c.macs <= budget.get("macs", c.macs)
-        and c.params <= budget.get("params", c.params)
-        and c.file_bytes <= budget.get("size", c.file_bytes) * ROOM
-    ]
-    fit: list[Candidate] = []
+    fit, left_out, room = list[Candidate](), dict[str, list[Candidate]](), budget | {"ms": np.inf}
+    if "size" in budget:
+        room["size"] *= ROOM
+    hopeful = [c for c in considered if _over(c, room) is None]
     with tqdm(hopeful, "measure", disable=None) as bar:
-        for candidate in bar:
-            measured = _measured(candidate, labels)
-            if measured.file_bytes <= budget.get("size", np.inf) and measured.ms <= budget.get("ms", np.inf):
-                fit.append(measured)
-            if len(fit) == best:
-                break
-    return fit
+        for candidate in considered:
+            limit, measured = _over(candidate, room), candidate
+            if limit is None and len(fit) < best:
+                measured = _measured(candidate, labels)
+                bar.update()
+                limit = _over(measured, budget)
+                if limit is None:
+                    fit.append(measured)
+                    continue
+            why = f"the best {best} are found already" if limit is None else BEYOND[limit]
+            left_out.setdefault(why, []).append(measured)
+    return Weighed(fit, left_out)
+
+
+def _over(c: Candidate, budget: dict[str, float]) -> str | None:
+    """The first limit that a candidate is over."""
+    found = {"macs": c.macs, "params": c.params, "size": c.file_bytes, "ms": c.ms}
+    return next((limit for limit in LIMITS if found[limit] > budget.get(limit, np.inf)), None)
 
 
 def budget_text(rows: Sequence[Candidate]) -> str:
-    """The rows of `fitting` for a terminal; sizes in 10^6."""
+    """What fits, by `weigh`, for a terminal; sizes in 10^6."""
     lines = [f"{'backbone':16} {'size':>4} {'top-1':>6} {'M macs':>7} {'M params':>8} {'int8 MB':>8} {'ms':>7}"]
     lines += [
         f"{r.backbone:16} {r.size:4} {r.top1:6.1f} {r.macs / 1e6:7.1f} {r.params / 1e6:8.2f} "
@@ -134,14 +156,19 @@ def check_plot(path: Path) -> None:
         raise InputError(f"--plot {path}: expected a name that ends in .png")
 
 
-def write_plot(considered: Sequence[Candidate], fit: Sequence[Candidate], path: Path) -> None:
-    """Draw what was considered, with rings around what fits, as PNG. Raises InputError as `check_plot` does."""
+def write_plot(weighed: Weighed, budget: dict[str, float], path: Path) -> None:
+    """Draw what was considered as PNG, with rings around what fits, and why the others are left out. Raises InputError
+    as `check_plot` does.
+    """
     check_plot(path)
     lines: dict[str, list[tuple[float, float]]] = {}
-    for c in considered:
+    for c in [*weighed.fit, *chain.from_iterable(weighed.left_out.values())]:
         lines.setdefault(c.backbone, []).append((c.macs, c.top1))
+    left_out = {why: [(c.macs, c.top1) for c in own] for why, own in weighed.left_out.items()}
     try:
-        plot_budget(lines, [(c.macs, c.top1) for c in fit], path)
+        plot_budget(
+            dict(sorted(lines.items())), [(c.macs, c.top1) for c in weighed.fit], left_out, budget.get("macs"), path
+        )
     except OSError as error:
         raise InputError(f"--plot {path}: cannot be written: {error}") from None
 

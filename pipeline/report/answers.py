@@ -12,7 +12,7 @@ from pipeline.core.lines import read_table
 from pipeline.core.sample import Dataset, Sample
 from pipeline.metrics.matching import BACKGROUND, iou, match
 from pipeline.report.pictures import data_uri
-from pipeline.viz.mistakes import Ranked, ranked, sureness
+from pipeline.viz.mistakes import NONE_RIGHT, Ranked, few_of_each, ranked, sureness
 from pipeline.viz.sheets import draw
 
 WORST, SUREST, BEST = 12, 8, 8  # images
@@ -81,25 +81,34 @@ def by_size(answers: Answers) -> list[tuple[str, str, int, int, float | None]]:
 
 def pictures(answers: Answers) -> list[dict[str, Any]]:
     """The worst images, at most half of all; the surest mistakes among the others; and the best of what is left: a
-    `title`, what it `says` and `tiles`.
+    `title`, what it `says`, `tiles`, and of a group without any the word for that. Of a group or clip there are few.
     """
     task, both = answers.task, (answers.truth, answers.shown)
     order = ranked(task, *both)
-    worst = [row for row in order if row[0] > 0][: min(WORST, -(-len(answers.truth) // 2))]
+    worst = _first([row for row in order if row[0] > 0], min(WORST, -(-len(answers.truth) // 2)))
     seen = {t.id for _, _, t, _ in worst}
     sure = [(sureness(task, t, p), row) for row in order if (t := row[2]).id not in seen and (p := row[3])]
     by_score = sorted(((s, row) for s, row in sure if s is not None), key=lambda pair: (-pair[0], pair[1][2].id))
-    surest = [row for _, row in by_score[:SUREST]]
+    surest = _first([row for _, row in by_score], SUREST)
     seen |= {t.id for _, _, t, _ in surest}
-    best = [row for row in ranked(task, *both, best=True) if row[2].id not in seen][:BEST]
+    right = ranked(task, *both, best=True)
+    best = _first([row for row in right if row[2].id not in seen], BEST)
+    found = "with the right label" if task == "classify" else "in which something is found"
+    above = "None but those above."
+    none = above if right else f"N{NONE_RIGHT[task][1:]}."
     groups = [
-        ("Worst", "The worst first.", worst),
-        ("Surest mistakes", "Wrong answers with the highest score, but for those above.", surest),
-        ("Best", "The best of those that have something to find, but for those above.", best),
+        ("Worst", "The worst first.", worst, "None."),
+        ("Surest mistakes", "Wrong answers with the highest score, but for those above.", surest, above),
+        ("Best", f"The best of those {found}, but for those above.", best, none),
     ]
     return [
-        {"title": title, "says": says, "tiles": [_tile(answers, row) for row in rows]} for title, says, rows in groups
+        {"title": title, "says": says, "tiles": [_tile(answers, row) for row in rows], "none": none}
+        for title, says, rows, none in groups
     ]
+
+
+def _first(rows: list[Ranked], count: int) -> list[Ranked]:
+    return [rows[i] for i in few_of_each([row[2] for row in rows], count)]
 
 
 def _tile(answers: Answers, row: Ranked) -> dict[str, str]:

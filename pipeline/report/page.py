@@ -66,7 +66,7 @@ def write_page(project: Path, run: str, knobs: dict[str, Any], stated: dict[str,
         chosen=facts.chosen_words(metrics),
         calibrated=facts.calibrated_words(metrics),
         ceilings=facts.ceilings(project / "labels" / dataset.name, dataset.source, metrics["task"]),
-        curves=_curves(project, run, metrics["task"]),
+        curves=_curves(project, run, metrics["task"], knobs.get("train", {}).get("frozen_epochs", 0)),
         calibration=facts.calibration(metrics),
         reliability=_reliability(evaluated / "plots/reliability.csv"),
         confusion=confusion(evaluated / "plots/confusion.csv", metrics["task"], dataset.labels),
@@ -111,7 +111,7 @@ def _data(project: Path, dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _curves(project: Path, run: str, task: str) -> list[tuple[str, str]]:
+def _curves(project: Path, run: str, task: str, frozen: int) -> list[tuple[str, str]]:
     """(title, SVG) of the training's history and of precision over recall, as far as there are files of them."""
     found = []
     history, recall = project / f"reports/train/{run}/history.csv", project / f"reports/evaluate/{run}/plots/pr.csv"
@@ -119,7 +119,7 @@ def _curves(project: Path, run: str, task: str) -> list[tuple[str, str]]:
         spec, name = _spec(project, run), main_metric(task)
         last = f"{name} on val {rows[-1]['val_metric']:.3f} after {len(rows)} epoch{'' if len(rows) == 1 else 's'}"
         trained = spec.trained if spec else {}
-        found.append(("Training", last, lambda path: plot_history(rows, path, run, name, trained)))
+        found.append(("Training", last, lambda path: plot_history(rows, path, run, name, trained, frozen)))
     if recall.is_file():
         with _as_made(recall):
             header, *lines = read_table(recall)

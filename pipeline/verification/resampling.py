@@ -42,8 +42,8 @@ def certainty(
     sentence, where that is further to either side than the tolerance; else None. A tolerance of 0 asks for no fall on
     these images, which they tell. Images of a group count as one: they are drawn together.
     """
-    units = {drawn_with(s) for s in truth if s.label is not None or any(not o.crowd for o in s.objects)}
-    counted = len(units)
+    telling = [s for s in truth if s.label is not None or any(not o.crowd for o in s.objects)]
+    counted = len({drawn_with(s) for s in telling})
     apart = resamples[0] - resamples[1]
     if drop is None or np.isnan(apart).all():
         return {"drop_interval": None, "too_small": None}
@@ -54,15 +54,21 @@ def certainty(
         wanted = (tolerance / WITHIN_95) ** 2  # variance, which falls with the number of images or groups
         each = variance * counted
         enough = _rounded_up((each + math.sqrt(each**2 + 8 * wanted)) / (2 * wanted))
-        what = "groups of images" if any(kind for kind, _ in units) else "images"
-        what += "" if truth[0].label is not None else " with an object"
-        small = f"{counted} {what} cannot tell a fall of {tolerance:g}; about {enough} can"
-        if what.startswith("groups"):
-            small += (
-                f"; images of a group are alike and count as one, which leaves {half:.2f} to either side of the drop"
-            )
+        small = _too_small(truth, telling, counted, f"{tolerance:g}", enough, half)
     within = [round(max(-1.0, drop - half), 6), round(min(1.0, drop + half), 6)]
     return {"drop_interval": within, "too_small": small}
+
+
+def _too_small(truth: list[Sample], telling: list[Sample], counted: int, fall: str, enough: int, half: float) -> str:
+    """What is counted, of the images of the test split those that are `telling`, and how many of that are enough."""
+    few = f"too few to tell a fall of {fall}; about {enough}"
+    some = f"{len(telling)} of the {len(truth)} test images have an object"
+    all_tell = len(telling) == len(truth)
+    if any(drawn_with(s)[0] for s in telling):
+        which = f"the {len(truth)} test images are" if all_tell else f"{some} and are"
+        why = f"images of a group are alike and count as one; the drop is known to {half:.2f} either way"
+        return f"{which} {counted} groups, {few} groups can tell it ({why})"
+    return f"{counted} images are {few} can tell it" if all_tell else f"{some}, {few} such images can tell it"
 
 
 def _rounded_up(number: float) -> int:

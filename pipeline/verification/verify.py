@@ -26,7 +26,7 @@ from pipeline.verification.operators import operators
 from pipeline.verification.params import VerifyParams
 from pipeline.verification.resampling import certainty, drop_intervals
 from pipeline.verification.said import failed_text, passed_line
-from pipeline.viz.mistakes import side_by_side_sheet
+from pipeline.viz.mistakes import few_of_each, side_by_side_sheet
 
 if TYPE_CHECKING:
     from pipeline.core.spec import ModelSpec
@@ -64,7 +64,7 @@ def verify_run(exports: Path, evaluated: Path, truth_folder: Path, report: Path,
                 "passed": all(row["passed"] for row in targets.values()),
                 "main_metric": case.main,
                 "float": reported(case.metrics),
-                **({"nothing": nothing} if (nothing := _nothing(case)) else {}),
+                **({"nothing": case.nothing} if case.nothing else {}),
                 "targets": targets,
             }
             write_json(folder / "verify.json", verdict)
@@ -95,6 +95,7 @@ class _Judgement:
     held: dict[str, float]  # how far each figure may fall
     draws: Draws
     resampled: dict[str, NDArray[np.float64]]  # the figures of `exact` on samples of the images
+    nothing: str  # why the float model finds nothing, so that no file has anything to lose; else ""
 
 
 def _read_case(
@@ -113,7 +114,7 @@ def _read_case(
     with open_file(exports / "golden" / "golden.npz") as opened, np.load(opened) as arrays:
         golden = Golden(arrays["image"], [arrays[name] for name in spec.outputs])
     dataset, metrics = read_dataset(truth_folder.parent), read_json(evaluated / "metrics.json")
-    drawn = draws(truth)
+    drawn, seen = draws(truth), [shown(s, spec) for s in exact]
     return _Judgement(
         exports=exports,
         made=made,
@@ -131,13 +132,8 @@ def _read_case(
         held=tolerances(metrics, params),
         draws=drawn,
         resampled=resampled(spec.task, truth, exact, dataset, drawn.weights),
+        nothing=nothing_found(spec.task, truth, seen, spec.predict.get("score")),
     )
-
-
-def _nothing(case: _Judgement) -> str:
-    """Why the float model finds nothing, so that no file has anything to lose; else ""."""
-    seen = [shown(s, case.spec) for s in case.exact]
-    return nothing_found(case.spec.task, case.truth, seen, case.spec.predict.get("score"))
 
 
 def _measurable(exports: Path, target: str) -> Path | None:
@@ -196,13 +192,16 @@ def _judge(case: _Judgement, target: str, path: Path, runtime: "Runtime", folder
         ),
         **_cost(case, target, runtime, path),
     }
+    if case.nothing:  # what cannot fall lies nowhere
+        lost = row["drop_intervals"]
+        row |= {"drop_interval": None, "too_small": None, "drop_intervals": dict.fromkeys(lost)}
     reasons = _reasons(case, target, row)
     if reasons:
         worst = worse(case.spec, case.truth, *both)
         row |= _explain(case, target, path, runtime, answers, close, worst, folder)
         reasons += row["causes"]
         if worst:
-            reasons.append(f"worst images: {', '.join(t.id for t, _, _ in worst[:NAMED])}")
+            reasons.append(f"worst images: {', '.join(t.id for t, _, _ in _few(worst, NAMED))}")
     return {**row, "metrics": reported(metrics), "passed": not reasons, "reason": "; ".join(reasons)}
 
 
@@ -256,7 +255,7 @@ def _explain(
 
     if worst:
         sheet = folder / f"worst_{target}.jpg"
-        side_by_side_sheet(case.spec.task, case.truth_folder, worst[:DRAWN], case.dataset, target, sheet)
+        side_by_side_sheet(case.spec.task, case.truth_folder, _few(worst, DRAWN), case.dataset, target, sheet)
     off = misfits(runtime, path, case.spec, case.golden, answers)
     found = causes(case.spec, path, off, answers, case.golden, (case.exact, close))
     compared = [t for t, _, _ in worst[:COMPARED]] or case.truth[:COMPARED]
@@ -274,6 +273,10 @@ def _explain(
         "sqnr_db": {layer.name: layer.sqnr_db for layer in noise},
         "first_layer_apart": None if apart is None else apart._asdict(),
     }
+
+
+def _few(worst: list[tuple[Sample, Sample, Sample]], count: int) -> list[tuple[Sample, Sample, Sample]]:
+    return [worst[i] for i in few_of_each([t for t, _, _ in worst], count)]
 
 
 def _untimed(row: dict[str, Any]) -> dict[str, Any]:

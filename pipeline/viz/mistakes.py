@@ -1,15 +1,27 @@
 """The worst and the best images of a run, for a person to look at."""
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+
+from PIL import Image
 
 from pipeline.core.image_file import open_image
 from pipeline.core.sample import Dataset, Sample
+from pipeline.metrics.bootstrap import drawn_with
 from pipeline.metrics.matching import iou, landmark_errors, match, of_nothing
 from pipeline.metrics.metrics import one_object
-from pipeline.viz.sheets import contact_sheet, draw, key_of
+from pipeline.metrics.nothing import nothing_found
+from pipeline.viz.sheets import PAPER, contact_sheet, draw, key_of
 
 COUNT, COLUMNS = 12, 4  # of a sheet
 TILE = 320  # pixels
+OF_EACH = 2  # images of a group or clip, whose images are alike
+NONE_RIGHT = {  # what is said in place of the best images
+    "classify": "none: the label of no image is right",
+    "detect": "none: no object is found in any image",
+    "localize": "none: the object is found in no image",
+}
 KEY = "truth", "prediction"
 RIGHT = "right: "  # what is said of an image without a mistake begins with it, but of boxes that fit more or less
 NOTHING = f"{RIGHT}nothing"
@@ -26,12 +38,15 @@ def mistakes_sheet(
     best: bool = False,
 ) -> None:
     """Write a JPEG of the `COUNT` worst images of `folder`, worst first, truth and prediction drawn in: of those with
-    a mistake, or, where there is none, of all. Or of the `best`, best first, of those that have something to find.
+    a mistake, or, where there is none, of all. Or of the `best`, best first, of those in which something is found;
+    where that is none, the sheet says so. Of a group or clip there are few, as `few_of_each` says.
     """
-    tiles = []
-    for _, text, t, p in ranked(task, truth, shown, best)[:COUNT]:
+    tiles, rows = [], ranked(task, truth, shown, best)
+    for _, text, t, p in (rows[i] for i in few_of_each([row[2] for row in rows], COUNT)):
         image = draw(open_image(folder / t.file_name), t, dataset, p)
         tiles.append((image, f"{t.id}\n{text}"))
+    if not tiles:
+        tiles = [(Image.new("RGB", (TILE, 1), PAPER), NONE_RIGHT[task])]
     contact_sheet(tiles, COLUMNS, TILE, key_of(dataset, *KEY)).save(path, quality=90)
 
 
@@ -39,10 +54,28 @@ def ranked(task: str, truth: list[Sample], shown: list[Sample], best: bool = Fal
     """The images in the order of `mistakes_sheet`, each with how bad it is and what is wrong."""
     judged = [(*mistake(task, t, p), t, p) for t, p in zip(truth, shown, strict=True)]
     if best:
-        judged = [row for row in judged if row[2].objects or task == "classify"]
+        judged = [row for row in judged if _finds(task, *row[2:])]
     else:
         judged = [row for row in judged if not row[1].startswith(RIGHT)] or judged
     return sorted(judged, key=lambda row: (row[0] if best else -row[0], row[2].id))
+
+
+def few_of_each(samples: Sequence[Sample], count: int) -> list[int]:
+    """The places of `count` of the `samples`, in their order: the first ones, but of a group or clip no more than
+    `OF_EACH` as long as there are others.
+    """
+    number, turns = Counter[tuple[str, str]](), list[tuple[bool, int]]()
+    for i, sample in enumerate(samples):
+        number[drawn_with(sample)] += 1
+        turns.append((number[drawn_with(sample)] > OF_EACH, i))
+    return sorted(i for _, i in sorted(turns)[:count])
+
+
+def _finds(task: str, truth: Sample, shown: Sample) -> bool:
+    """Whether there is something to find and some of it is found."""
+    if task == "classify":
+        return shown.label == truth.label
+    return any(not o.crowd for o in truth.objects) and not nothing_found(task, [truth], [shown], None)
 
 
 def sureness(task: str, truth: Sample, predicted: Sample) -> float | None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 from matplotlib.transforms import Bbox
 
 from pipeline.core.files import new_file
@@ -24,16 +24,22 @@ AROUND = (
     (0.7, -0.7),
     (-0.7, -0.7),
 )  # places of a name
+LEFT_OUT = ("x", "+", "s", "^", "v")  # marks, one for each reason
 FURTHER = 8  # how many lines away
 LONG, SHORT = 40, 14  # letters of a label: of more the middle is left out; of so many three stand side by side
 MANY = 12  # labels from which names and numbers would overlap
 
 
 def plot_history(
-    rows: Sequence[Mapping[str, float]], path: Path, run: str, measured: str, trained: Mapping[str, Any]
+    rows: Sequence[Mapping[str, float]],
+    path: Path,
+    run: str,
+    measured: str,
+    trained: Mapping[str, Any],
+    frozen: int = 0,
 ) -> None:
     """Losses and the val metric, which is called `measured`, over the epochs of `run`; `rows` as in history.csv.
-    `trained`, as in model.json, says which epoch was kept.
+    `trained`, as in model.json, says which epoch was kept; in the first `frozen` epochs the head alone was trained.
     """
     figure = Figure(figsize=(9, 3.6))
     losses, metric = figure.subplots(1, 2)
@@ -54,15 +60,32 @@ def plot_history(
         title += f": epoch {trained['best_epoch']} is kept, {trained['epochs']}{planned} trained"
         for axes in (losses, metric):
             axes.axvline(trained["best_epoch"], color="0.6", linestyle=":")
+    if frozen and epochs and epochs[-1] < frozen:
+        title += ", all by the head alone"
+    elif frozen:
+        for axes in (losses, metric):
+            _mark_frozen(axes, frozen - 0.5)
     figure.suptitle(title, fontsize=10)
     _save(figure, path)
 
 
+def _mark_frozen(axes: Any, end: float) -> None:
+    """A thin line where the epochs of the head alone end; the words stand above, where no curve is."""
+    axes.axvline(end, color="0.4", linewidth=0.8)
+    for text, side in (("head alone ", "right"), (" fine-tuned", "left")):
+        axes.text(end, 1.01, text, transform=axes.get_xaxis_transform(), ha=side, va="bottom", fontsize=7, color="0.4")
+
+
 def plot_budget(
-    considered: Mapping[str, Sequence[tuple[float, float]]], fitting: Sequence[tuple[float, float]], path: Path
+    considered: Mapping[str, Sequence[tuple[float, float]]],
+    fitting: Sequence[tuple[float, float]],
+    left_out: Mapping[str, Sequence[tuple[float, float]]],
+    limit: float | None,
+    path: Path,
 ) -> None:
     """Published top-1 in per cent against multiply-adds, points (multiply-adds, top-1): a line per backbone over its
-    resolutions, rings around those that are listed, the best that fit.
+    resolutions, rings around those that are listed, the best that fit, a mark on the others by why they are
+    `left_out`, and a line at the `limit` of multiply-adds where there is one.
     """
     figure = Figure(figsize=(8, 5))
     axes = figure.subplots()
@@ -70,10 +93,17 @@ def plot_budget(
         style = "-" if backbone.startswith("mobilenetv2") else "--"
         line = sorted((macs / 1e6, top1) for macs, top1 in points)
         axes.plot(*zip(*line, strict=True), style, marker=".", label=backbone)
-    rings = {"s": 120, "facecolors": "none", "edgecolors": "black", "label": "listed"}
-    axes.scatter([macs / 1e6 for macs, _ in fitting], [top1 for _, top1 in fitting], **rings)  # type: ignore[arg-type]
+    marks = [("listed", fitting, {"marker": "o", "s": 120, "facecolors": "none", "edgecolors": "black"})]
+    for (why, own), mark in zip(left_out.items(), LEFT_OUT, strict=False):
+        marks.append((f"left out: {why}", own, {"marker": mark, "s": 24, "color": "black", "linewidths": 1}))
+    for name, own, how in marks:
+        axes.scatter([m / 1e6 for m, _ in own], [top1 for _, top1 in own], **how, zorder=3, label=name)  # type: ignore[arg-type]
+    if limit is not None:
+        axes.axvline(limit / 1e6, color="0.3", linewidth=1, label=f"budget: {limit / 1e6:g} million multiply-adds")
     axes.set(xscale="log", xlabel="million multiply-adds", ylabel="published ImageNet top-1, %")
-    axes.legend(fontsize=7)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)  # beside: points lie anywhere
     _save(figure, path)
 
 

@@ -25,7 +25,8 @@ def draw(
     dataset: Dataset,
     predicted: Sample | None = None,
 ) -> Image.Image:
-    """A copy of the RGB `image` with the labels drawn in: ground truth green, `predicted` magenta.
+    """A copy of the RGB `image` with the labels drawn in: ground truth green, `predicted` magenta. The name of a true
+    object stands above its box and that of a predicted one below, so that neither hides the other.
 
     An image whose longer side is below `DRAWN_SIDE` pixels is enlarged first, so that lines and names stay legible.
     """
@@ -34,13 +35,21 @@ def draw(
     canvas = image.convert("RGB").resize(size, Image.Resampling.BICUBIC) if ratio > 1 else image.convert("RGB").copy()
     pen = ImageDraw.Draw(canvas)
     unit = max(1, round(max(canvas.size) / 320))  # a line's width
-    for colour, drawn in ((TRUTH, sample), (PREDICTED, predicted)):
+    colours = [(TRUTH, sample), (PREDICTED, predicted)]
+    for colour, drawn in colours:
+        for o in drawn.objects if drawn else []:
+            _draw_object(pen, canvas.size, o, dataset, colour, unit)
+    for colour, drawn in colours:  # after all lines, which would cross them
         objects = drawn.objects if drawn else []
         letters = (10 if len(objects) <= 8 else 6) * unit  # larger names of many objects would cover them
         for o in objects:
-            _draw_object(pen, canvas.size, o, dataset, colour, unit, letters)
+            left, top = o.box[0] * canvas.width, o.box[1] * canvas.height
+            bottom = top + max(0.0, o.box[3] * canvas.height)
+            place = left, bottom if drawn is predicted else top - 1.3 * letters
+            label = _caption(o.label + (" (crowd)" if o.crowd else ""), o.score)
+            _name(pen, canvas.size, place, label, colour, letters)
     y = 0.0
-    for colour, drawn in ((TRUTH, sample), (PREDICTED, predicted)):
+    for colour, drawn in colours:
         if drawn is not None and drawn.label is not None:
             score = (drawn.scores or {}).get(drawn.label)
             y = _name(pen, canvas.size, (0, y), _caption(drawn.label, score), colour, 10 * unit)
@@ -95,7 +104,6 @@ def _draw_object(
     dataset: Dataset,
     colour: Colour,
     unit: int,
-    letters: int,
 ) -> None:
     w, h = size
     left, top = o.box[0] * w, o.box[1] * h
@@ -112,8 +120,6 @@ def _draw_object(
         spot = (x - radius, y - radius, x + radius, y + radius)
         hidden = o.landmarks[i].visibility == HIDDEN
         pen.ellipse(spot, fill=None if hidden else colour, outline=colour if hidden else (0, 0, 0), width=1)
-    label = _caption(o.label + (" (crowd)" if o.crowd else ""), o.score)
-    _name(pen, size, (left, top - 1.3 * letters), label, colour, letters)
 
 
 def _name(

@@ -17,7 +17,7 @@ from pipeline.core.sample import ABSENT, Landmark, Object
 MIN_VISIBLE = 0.3  # share of a box that must stay in the image
 EDGE = 1e-4  # rounding of the libraries, relative: a landmark this far outside still lies on the edge
 NO_POINTS = np.empty((0, 2))
-MARKERS = np.array([(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)])  # their orientation tells a mirrored image
+MARKERS = np.array([(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)])  # their orientation tells a mirrored image
 _TURN = np.linspace(0, 2 * np.pi, 32, endpoint=False)
 OUTLINE = 0.5 + 0.5 * np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)  # the ellipse in a unit box, [32, 2]
 
@@ -60,7 +60,7 @@ def move_objects(
 
 
 def is_mirrored(markers: NDArray[np.float64]) -> bool:
-    """Whether the moved `MARKERS` [3, 2] turn the other way round: true for one flip, false for two."""
+    """Whether the moved `MARKERS` [4, 2] turn the other way round: true for one flip, false for two."""
     right, down = markers[1] - markers[0], markers[2] - markers[0]
     return bool(right[0] * down[1] - right[1] * down[0] < 0)
 

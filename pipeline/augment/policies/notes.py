@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _NOTES: ContextVar[list[str] | None] = ContextVar("notes", default=None)
-LEAST = 0.005  # of a scale or a shift that is told
+LEAST, LEAST_DEGREES = 0.005, 0.5  # of a scale or a shift, and of a turn that is told
+PULLED = 0.01  # of the image's side, that a corner lies off where the other three have it
 WORDS = {  # what the names of steps do not tell those who do not know their library
     "Add": "brighter or darker",
     "Multiply": "brighter or darker",
@@ -71,23 +72,51 @@ def arguments(values: Mapping[str, Any]) -> str:
 
 
 def movement(corners: NDArray[np.float64], size: tuple[int, int]) -> str:
-    """How an image of `size` (width, height) has moved, told by where three `corners` [3, 2] went: the upper left, the
-    upper right and the lower left one, relative to it. The turn is clockwise.
+    """How an image of `size` (width, height) has moved, told by where its four `corners` [4, 2] went: the upper left,
+    the upper right, the lower left and the lower right one, relative to it. A flip is told before the turn after it.
+
+    >>> movement(np.array([(0, 1), (1, 1), (0, 0), (1, 0)]), (640, 480))
+    'flipped top to bottom'
     """
-    across, down = (corners[1] - corners[0]) * size / size[0], (corners[2] - corners[0]) * size / size[1]
+    left_top, right_top, left_bottom, right_bottom = corners
+    # of a warp that pulls the sides apart the mean of two
+    across = (right_top - left_top + right_bottom - left_bottom) / 2 * size / size[0]
+    down = (left_bottom - left_top + right_bottom - right_top) / 2 * size / size[1]
     mirrored = across[0] * down[1] - across[1] * down[0] < 0
     if mirrored:
         across = -across
-    turn = np.degrees(np.arctan2(across[1], across[0]))
-    wide, high = np.hypot(*across), np.hypot(*down)
-    middle = (corners[1] + corners[2]) / 2 - 0.5
-    said = ["mirrored"] if mirrored else []
-    said += [f"turned {turn:.0f}°"] if abs(turn) > 0.5 else []
-    if max(abs(wide - 1), abs(high - 1)) >= LEAST:
-        said.append(f"scaled {wide:.2f}" if abs(wide - high) < LEAST else f"scaled {wide:.2f} by {high:.2f}")
-    if np.abs(middle).max() >= LEAST:
-        said.append(f"shifted {round(100 * middle[0]):+d}% {round(100 * middle[1]):+d}%".replace("+0%", "0%"))
-    return ", ".join(said)
+    turn, upright = (float(np.degrees(np.arctan2(*v))) for v in ((across[1], across[0]), (-down[0], down[1])))
+    slant = (upright - turn + 180) % 360 - 180
+    said = []
+    if mirrored:  # left to right and by half a turn is top to bottom
+        said = ["flipped top to bottom" if abs(turn) > 90 else "mirrored"]
+        turn -= 180 * np.sign(turn) if abs(turn) > 90 else 0
+    said += _turned(turn) + ([f"slanted {abs(slant):.0f}°"] if abs(slant) > LEAST_DEGREES else [])
+    said += _scaled(float(np.hypot(*across)), float(np.hypot(*down))) + _shifted(corners.mean(axis=0) - 0.5)
+    pulled = np.abs(left_top + right_bottom - right_top - left_bottom).max() / 2
+    return ", ".join(said + ["pulled out of shape"] * bool(pulled > PULLED))
+
+
+def _turned(degrees: float) -> list[str]:
+    if abs(degrees) <= LEAST_DEGREES:
+        return []
+    way = "" if abs(degrees) > 180 - LEAST_DEGREES else " clockwise" if degrees > 0 else " counterclockwise"
+    return [f"turned {abs(degrees):.0f}°{way}"]
+
+
+def _scaled(wide: float, high: float) -> list[str]:
+    if abs(wide - high) < LEAST <= max(abs(wide - 1), abs(high - 1)):
+        return [f"{'shrunk' if wide < 1 else 'enlarged'} to {wide:.0%}"]
+    sides = ((wide, "wide"), (high, "high"))
+    return [
+        f"{factor:.0%} as {side}" for factor, side in sides if abs(factor - 1) >= LEAST and abs(wide - high) >= LEAST
+    ]
+
+
+def _shifted(by: NDArray[np.float64]) -> list[str]:
+    ways = [(by[0], ("right", "left")), (by[1], ("down", "up"))]
+    told = [f"{abs(share):.0%} {way[int(share < 0)]}" for share, way in ways if abs(share) >= LEAST]
+    return [f"shifted {' and '.join(told)}"] if told else []
 
 
 def _is_short(value: Any) -> bool:

@@ -21,6 +21,7 @@ from pipeline.datasets.params import DatasetParams
 from pipeline.viz.sheets import contact_sheet, draw
 
 TILES = 24  # images on the contact sheet
+EMPTY = "no objects"  # so that nobody takes it for one whose labels were lost
 
 
 def summary_of(
@@ -97,7 +98,8 @@ def labels_sheet(folder: Path, samples: list[Sample], dataset: Dataset) -> Image
     tiles = []
     for s in chosen:
         image = open_image(folder / str(s.split) / s.file_name)
-        tiles.append((draw(image, s, dataset), f"{s.split}: {s.id}"))
+        empty = "" if s.objects or s.label is not None else f"\n{EMPTY}"
+        tiles.append((draw(image, s, dataset), f"{s.split}: {s.id}{empty}"))
     return contact_sheet(tiles, 6, 320)
 
 

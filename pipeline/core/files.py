@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline.core.boundary import FULL, ROOM, SHARED, WITHOUT_NAME
 from pipeline.core.errors import InputError
-from pipeline.core.sole import put_back, remove, sole, swap, writing
+from pipeline.core.sole import InTheWayError, put_back, remove, sole, swap, writing
 
 LONGEST_NAME = 255  # bytes of a file's name, on the usual file systems
 # UTF-32 begins like UTF-16
@@ -52,8 +52,7 @@ def new_folder(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def naming(path: Path | str) -> Iterator[None]:
-    """Have what is raised as `path` is written name it, which errors of a full disk do not, and no hidden name under
-    which it is written, nor one in there.
+    """Have what is raised as `path` is written name it, not nothing, as a full disk has it, nor the hidden name in use.
 
     >>> try:
     ...     with naming("models/herd"):
@@ -65,7 +64,8 @@ def naming(path: Path | str) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        error.args = tuple(_shown(said, path) for said in error.args)
+        if not isinstance(error, InTheWayError):  # it is that name which is taken
+            error.args = tuple(_shown(said, path) for said in error.args)
         raise
     except OSError as error:
         if error.filename is None and error.errno in WITHOUT_NAME:

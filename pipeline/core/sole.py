@@ -22,6 +22,10 @@ LOOK_S = 0.02
 HERE, EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 
 
+class InTheWayError(InputError):
+    """What lies under the hidden name that a folder is written under is the user's."""
+
+
 @contextmanager
 def sole(place: Path, path: Path) -> Iterator[None]:
     """Make the folder `place`, or empty the one that a run which was ended has left; while this lasts, it is this
@@ -43,7 +47,7 @@ def sole(place: Path, path: Path) -> Iterator[None]:
     above = next(parent for parent in place.parents if parent.exists())
     for file in (above, place):
         if _is_no_folder(file):
-            raise InputError(f"{file}: a file, in the way of the folder {path}")
+            raise InTheWayError(f"{file}: a file, in the way of the folder {path}")
     place.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):
         place.mkdir()

@@ -101,8 +101,9 @@ def _of_splits(roots: list[Path]) -> list[Path]:
 def _plain_folders(root: Path) -> list[Path]:
     """Those in `root` that are called like a split, or only say that images or labels lie there."""
     with os.scandir(root) as entries:  # of many thousands of images too
-        names = [e.name for e in entries if not e.name.startswith(".") and e.is_dir()]
-    return [root / name for name in sorted(names) if is_split_name(name) or says_nothing(name)]
+        names = sorted(e.name for e in entries if not (e.name.startswith(".") or e.is_file(follow_symlinks=False)))
+    folders = (root / name for name in names if is_split_name(name) or says_nothing(name))
+    return [folder for folder in folders if folder.is_dir()]
 
 
 def _categories(file: Path) -> list[dict[Any, Any]] | None:

@@ -1,6 +1,6 @@
 """What choosing images to label is worth for a detector, against chance, by two prices: an image, and a box.
 
-    python -m benchmarks.active_learning_boxes WEIGHTS [--seeds N] [--sets NAME,NAME] [--steps N]
+    python -m benchmarks.active_learning_boxes WEIGHTS [--seeds N] [--sets NAME,NAME] [--epochs N]
 
 WEIGHTS is a file with weights of MobileNetV2 1.0. Sets: `cells` (BCCD) and `alpacas` (Open Images' boxes), these two in
 $POCKETLENS_REAL_DATA, and `herd` (synthetic). A head of the detector learns on features of the frozen backbone, for as
@@ -42,14 +42,15 @@ from pipeline.training.train import train_run
 
 SHARES = (0.2, 0.4, 0.7, 1.0)  # of B
 SIDE, BATCH = 224, 8
+IMAGES = 160  # of an epoch: with fewer each is there several times, so that all heads take as many steps
 TEST, VAL = 0.3, 0.1
 
 
 class Pool:
     """A set with its features, and the folder in which heads learn."""
 
-    def __init__(self, name: str, real: Path, weights: Path, steps: int, folder: Path) -> None:
-        self.name, self.folder, self.steps, self.samples = name, folder, steps, list[Sample]()
+    def __init__(self, name: str, real: Path, weights: Path, epochs: int, folder: Path) -> None:
+        self.name, self.folder, self.samples = name, folder, list[Sample]()
         looks, digests = [], []
         for i, (image, objects) in enumerate(boxed(name, real, folder / "drawn")):
             image.thumbnail((SIDE, SIDE))
@@ -62,27 +63,25 @@ class Pool:
         for members in near_duplicates(np.array(looks), digests, [None] * len(looks)).sets:
             for i in members:
                 self.groups[i] = members[0]
-        self.model = {"backbone": "mobilenetv2_100", "pretrained": str(weights), "size": SIDE}
-        of = name, self._run(1), self.dataset, folder, self.samples, folder / "features"
-        self.features: Floats = pooled_features(*of)
-
-    def _run(self, images: int) -> DetectRun:
-        epochs = max(1, round(self.steps * BATCH / images))
+        model = {"backbone": "mobilenetv2_100", "pretrained": str(weights), "size": SIDE}
         train = {"frozen_epochs": epochs, "epochs": 0, "batch_size": BATCH}
-        return DetectRun.model_validate({"dataset": self.name, "task": "detect", "model": self.model, "train": train})
+        self.run = DetectRun.model_validate({"dataset": name, "task": "detect", "model": model, "train": train})
+        of = name, self.run, self.dataset, folder, self.samples, folder / "features"
+        self.features: Floats = pooled_features(*of)
 
     def learn(self, known: Sequence[int], val: Sequence[int]) -> Path:
         """The folder of a model whose head has learned the samples `known`."""
         with TemporaryDirectory(dir=self.folder) as scratch:
-            folders = []
-            for split, rows in (("train", known), ("val", val)):
+            folders, times = [], -(-IMAGES // len(known))
+            for split, rows in (("train", [*known] * times), ("val", val)):
                 folders.append(folder := Path(scratch) / split)
                 folder.mkdir()
                 write_dataset(folder, self.dataset)
-                write_samples(folder, [replace(self.samples[i], split=split) for i in rows])
+                samples = [replace(self.samples[i], split=split, id=f"{i}.{n}") for n, i in enumerate(rows)]
+                write_samples(folder, samples)
             made = self.folder / "model"
-            others = (Path(scratch) / part for part in ("report", "resume"))
-            train_run(self.name, self._run(len(known)), *folders, made, *others, self.folder / "features", workers=1)
+            report, resume, cache = Path(scratch) / "report", Path(scratch) / "resume", self.folder / "features"
+            train_run(self.name, self.run, folders[0], folders[1], made, report, resume, cache, workers=1)
         return made
 
     def said(self, model: Path, rows: Sequence[int]) -> list[Sample]:
@@ -152,7 +151,7 @@ def main() -> None:
     parser.add_argument("weights", type=Path)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--sets", default="cells,alpacas,herd")
-    parser.add_argument("--steps", type=int, default=150, help="of training at each budget")
+    parser.add_argument("--epochs", type=int, default=8, help="of training at each budget")
     asked = parser.parse_args()
     real = os.environ.get("POCKETLENS_REAL_DATA")
     for name in asked.sets.split(","):
@@ -160,7 +159,7 @@ def main() -> None:
             print(f"{name}: left out, as POCKETLENS_REAL_DATA names no folder", file=sys.stderr)
             continue
         with TemporaryDirectory() as folder:
-            measure(Pool(name, Path(str(real)), asked.weights, asked.steps, Path(folder)), asked.seeds)
+            measure(Pool(name, Path(str(real)), asked.weights, asked.epochs, Path(folder)), asked.seeds)
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ def test_what_cannot_be_removed_gets_into_no_folder(bound: tuple[str, ...], tmp_
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     kept.chmod(0o700)
-    assert "InputError" in done.stderr and f"{kept}: cannot be removed" in done.stderr
+    assert "InTheWayError" in done.stderr and f"{kept}: cannot be removed" in done.stderr
     assert not (tmp_path / "herd").exists()
 
 

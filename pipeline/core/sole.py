@@ -217,7 +217,7 @@ def _empty(place: Path, path: Path) -> None:
     for entry in list(place.iterdir()):
         remove(entry)
     if left := next(place.iterdir(), None):  # as another user's
-        raise InputError(f"{left}: cannot be removed, and would be taken for a part of {path}; remove it")
+        raise InTheWayError(f"{left}: cannot be removed, and would be taken for a part of {path}; remove it")
 
 
 def _held(place: Path) -> int | None:

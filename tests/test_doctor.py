@@ -278,6 +278,13 @@ def test_what_has_the_name_of_a_file_or_folder_and_is_none_is_named(
     assert broken.cure
 
 
+@pytest.mark.parametrize("name", ["data/cows.zip", "data/raw.dvc", "models/teacher.pth", "reports/budget.png"])
+def test_files_of_the_user_beside_the_chains_folders_are_no_fault(bare: Path, name: str) -> None:
+    (bare / name).parent.mkdir(exist_ok=True)
+    write_file(bare / name)
+    assert list(examine(bare)) == []
+
+
 def test_what_may_not_be_read_or_goes_meanwhile_does_not_end_it(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = project / ".dvc/cache/files/md5"
     foreign, gone, rotten = sorted(path for path in cache.glob("??/*") if path.suffix != ".dir")[:3]

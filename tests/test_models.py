@@ -446,7 +446,7 @@ def listed_twice(path: Path) -> None:
         (listed_twice, r"its parts have 10000000 bytes by their list, and the file 1\d{5}"),
         (
             lambda path: torch.save({"net": {"a": torch.zeros(1).as_strided((10**6, 10**7), (0, 0))}}, path),
-            r"a is 1000000 x 10000000, 40000000000000 bytes, and the file has 1\d{3}",
+            "a is 1000000 x 10000000, 40000000000000 bytes, of which the file has 4",
         ),
         (lambda path: torch.save({"a": Asked()}, path), "it asks for more memory than there is"),
     ],
@@ -455,6 +455,11 @@ def test_weights_that_stand_for_more_than_they_have_bytes_are_named(tmp_path: Pa
     make(tmp_path / "w.pth")
     with pytest.raises(InputError, match=rf"w\.pth: not a weights file that is safe to load: {message}"):
         read_weights(tmp_path / "w.pth")
+
+
+def test_a_buffer_that_is_the_same_everywhere_is_as_good(tmp_path: Path) -> None:
+    torch.save({"mask": torch.ones(1, 1, 1, 1).expand(1, 1, 1024, 1024)}, tmp_path / "w.pth")
+    assert read_weights(tmp_path / "w.pth").content["mask"].shape == (1, 1, 1024, 1024)
 
 
 def test_weights_with_another_byte_are_named(tmp_path: Path) -> None:

@@ -282,11 +282,12 @@ def logged_failure(folder: Path, stage: str, name: str) -> tuple[float, str] | N
     log, found = folder / LOG, None
     if log.is_symlink() or not log.is_file():
         return None
-    own = re.compile(rf"({ENTRY})(?:.*/)?stages/{stage}\.py{f' {name}'.rstrip()}")
+    own = re.compile(rf"({ENTRY})(?:.*/)?stages/{re.escape(stage)}\.py{re.escape(f' {name}'.rstrip())}")
     for entry in re.split(f"(?m)^(?={ENTRY})", log.read_text("utf-8", "replace")):
         header, _, text = entry.strip().partition("\n")
         if match := own.fullmatch(header):
             lines = text.split("\n")
             said = next((line for line in lines if line.startswith("error: ")), lines[-1])
-            found = time.mktime(time.strptime(match[1].strip(), LOG_TIME)), said.removeprefix("error: ")
+            with suppress(ValueError):  # no date, as of a log that was written in
+                found = time.mktime(time.strptime(match[1].strip(), LOG_TIME)), said.removeprefix("error: ")
     return found

@@ -14,6 +14,7 @@ Python's warnings are not made errors here: their filter belongs to the process,
 Pillow's warnings are about metadata, or about the number of pixels, which is checked below.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
@@ -31,8 +32,9 @@ from pipeline.core.image_data import jpeg_fault, png_fault
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "AVIF", "PPM")  # no format that starts other programs
 MOST_PIXELS = 1024**3 // 4 // 3  # what Pillow warns at; more is a decompression bomb
 # one block of an image that is gone, at most 16 MB, is kept for the next: each page of a new one is a fault, which all
-# take longer than decoding a frame. PILLOW_BLOCKS_MAX says it from outside
-Image.core.set_blocks_max(max(1, Image.core.get_blocks_max()))
+# take longer than decoding a frame. PILLOW_BLOCKS_MAX is Pillow's own word for it
+if "PILLOW_BLOCKS_MAX" not in os.environ:
+    Image.core.set_blocks_max(1)
 ORIENTATION = 0x0112  # EXIF
 MAX_SAMPLE_VALUE, SAMPLE_FORMAT, SIGNED = 281, 339, 2  # TIFF
 TURNS = {

@@ -1,6 +1,6 @@
 """A few frames of a clip, decoded from the keyframe before each: what lies between is not looked at."""
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 
@@ -48,8 +48,8 @@ def frames_by_keyframes(
         parts = sorted({bisect_right(keys, time) - 1 for time in doubtful})
         if len(parts) > MOST_DOUBTFUL * len(keys):
             return None
-        for part in parts:
-            times = _decoding(container, stream, times, *keys[part : part + 2])
+        gone = {time for part in parts for time in _gone(container, stream, times, *keys[part : part + 2])}
+        times = [time for time in times if time not in gone]
     return _sought(container, stream, wanted(len(times)), times, keys)
 
 
@@ -57,10 +57,10 @@ class NotAsToldError(Exception):
     """What decodes is not what the container tells."""
 
 
-def _decoding(
+def _gone(
     container: InputContainer, stream: VideoStream, times: list[int], key: int, end: int | None = None
-) -> list[int]:
-    """The `times` without those from `key` to before the next keyframe, `end`, at which no frame decodes."""
+) -> set[int]:
+    """Those of the `times`, in order, from `key` to before the next keyframe, `end`, at which no frame decodes."""
     decode: set[int] = set()
     container.seek(key, stream=stream)
     stream.codec_context.skip_frame = "DEFAULT"
@@ -70,7 +70,7 @@ def _decoding(
         if end is not None and frame.pts >= end:
             break
         decode.add(frame.pts)
-    return [time for time in times if time < key or (end is not None and time >= end) or time in decode]
+    return {*times[bisect_left(times, key) : len(times) if end is None else bisect_left(times, end)]} - decode
 
 
 def _sought(

@@ -30,6 +30,9 @@ _DAMAGED = (
     zipfile.BadZipFile,
 )
 SAFE = ".safetensors"
+MOST_EXPANDED = (
+    256 << 20
+)  # bytes that numbers stand for which a file has once, as of a mask that is the same everywhere
 _DEEP = 3  # levels of a checkpoint that are looked through
 _NAMED = 4  # keys and names that a message lists
 
@@ -96,7 +99,7 @@ def read_weights(path: Path) -> WeightsFile:
             raise
         raise InputError(f"{path}: {_NOT_SAFE}: it asks for more memory than there is") from None
     for _, state in _states("", content):
-        _check_sizes(path, state, len(data))
+        _check_sizes(path, state)
     return WeightsFile(path, content, hashlib.sha256(data).hexdigest())
 
 
@@ -112,18 +115,18 @@ def _check_stored(data: bytes) -> None:
         raise ValueError(f"its parts have {size} bytes by their list, and the file {len(data)}")
 
 
-def _check_sizes(path: Path, state: Mapping[str, Tensor], size: int) -> None:
-    """Raises InputError that names the file and the first tensor whose numbers are more than the file has bytes, as of
-    one number that stands for billions.
+def _check_sizes(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Raises InputError that names the file and the tensor at which those that stand for more bytes than they have, as
+    one number for billions, are more than MOST_EXPANDED.
     """
+    total = 0
     for name, tensor in state.items():
-        if (
-            tensor.layout is torch.strided
-            and not tensor.is_meta
-            and (own := tensor.numel() * tensor.element_size()) > size
-        ):
-            shape = " x ".join(map(str, tensor.shape))
-            raise InputError(f"{path}: {_NOT_SAFE}: {name} is {shape}, {own} bytes, and the file has {size}")
+        if tensor.layout is torch.strided and not tensor.is_meta:
+            own, kept = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
+            total += own if own > kept else 0
+            if total > MOST_EXPANDED:
+                shape = " x ".join(map(str, tensor.shape))
+                raise InputError(f"{path}: {_NOT_SAFE}: {name} is {shape}, {own} bytes, of which the file has {kept}")
 
 
 def check_finite(path: Path, state: Mapping[str, Tensor]) -> None:

@@ -1,5 +1,6 @@
 """What of the chain is not made: the last line of a `make repro` that did not come to its end."""
 
+import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -70,11 +71,15 @@ def missing_line(project: Path) -> str:
 
 def _first(repo: "Repo", names: list[str]) -> list[Missing]:
     """Those of the stages that wait for no other one, each with those that wait for it and for none before it."""
-    import networkx as nx
-
     graph = repo.index.graph  # from a stage to those that it needs
     nodes = {stage.addressing.rpartition(":")[2]: stage for stage in graph}
-    needed = {name: {n for n in names if nodes[n] in nx.descendants(graph, nodes[name])} for name in names}
+    needed = {}
+    for name in names:
+        below, to_see = set(), [nodes[name]]
+        while to_see:
+            to_see += [stage for stage in graph[to_see.pop()] if stage not in below]
+            below.update(to_see)
+        needed[name] = {n for n in names if nodes[n] in below}
     outs = {name: [Path(out.fs_path) for out in nodes[name].outs] for name in names}
     made = {name: min((p.stat().st_mtime if p.exists() else 0.0 for p in outs[name]), default=0.0) for name in names}
     first, told = list[Missing](), set[str]()
@@ -95,7 +100,8 @@ def _said(project: Path, missing: Missing) -> str:
     why = failed[1] if len(failed[1]) <= LONGEST else f"{failed[1][:LONGEST]}..."
     waiting = [name for name, made in missing.waiting.items() if made < failed[0]]
     also = f"; {_wait(waiting)}" if waiting else ""
-    return f"{missing.name}, which has failed: {why} ({LOG} has all of it){also}"
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(failed[0]))
+    return f"{missing.name}, which failed at {when}: {why} ({LOG} has all of it){also}"
 
 
 def _wait(names: Collection[str]) -> str:

@@ -32,11 +32,15 @@ def misplaced(project: Path, files: tuple[str, ...]) -> Iterator[tuple[str, str,
 
 
 def _there(project: Path, pattern: str) -> Iterator[Path]:
-    """Without what is hidden, where the pattern says a part of the name only, and with links to nowhere."""
+    """Without what is hidden, where the pattern says a part of the name only, and with links to nowhere. What has a
+    suffix and is to be a folder is the user's: no dataset and no run is called so.
+    """
     if "*" not in pattern:
         yield project / pattern
     else:
-        yield from (path for path in project.glob(pattern) if not path.name.startswith("."))
+        yield from (
+            p for p in project.glob(pattern) if not p.name.startswith(".") and (p.suffix == "" or "." in pattern)
+        )
 
 
 def _kind(path: Path) -> str:

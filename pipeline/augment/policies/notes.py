@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 _NOTES: ContextVar[list[str] | None] = ContextVar("notes", default=None)
 LEAST, LEAST_DEGREES = 0.005, 0.5  # of a scale or a shift, and of a turn that is told
-PULLED = 0.01  # of the image's side, that a corner lies off where the other three have it
+PULLED = 0.01  # of the image's side, half of what a corner lies off where the other three have it
 WORDS = {  # what the names of steps do not tell those who do not know their library
     "Add": "brighter or darker",
     "Multiply": "brighter or darker",
@@ -105,12 +105,10 @@ def _turned(degrees: float) -> list[str]:
 
 
 def _scaled(wide: float, high: float) -> list[str]:
-    if abs(wide - high) < LEAST <= max(abs(wide - 1), abs(high - 1)):
-        return [f"{'shrunk' if wide < 1 else 'enlarged'} to {wide:.0%}"]
+    if abs(wide - high) < LEAST:
+        return [f"{'shrunk' if wide < 1 else 'enlarged'} to {wide:.0%}"] if f"{wide:.0%}" != "100%" else []
     sides = ((wide, "wide"), (high, "high"))
-    return [
-        f"{factor:.0%} as {side}" for factor, side in sides if abs(factor - 1) >= LEAST and abs(wide - high) >= LEAST
-    ]
+    return [f"{factor:.0%} as {side}" for factor, side in sides if f"{factor:.0%}" != "100%"]
 
 
 def _shifted(by: NDArray[np.float64]) -> list[str]:

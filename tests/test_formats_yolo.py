@@ -216,16 +216,31 @@ def test_yaml_of_other_tools_is_passed_over(tmp_path: Path) -> None:
 def test_the_names_of_a_model_beside_the_set_are_not_its_own(tmp_path: Path, names: dict[str, str]) -> None:
     model = {
         "metadata.yaml": "names: {0: person, 1: bicycle}\nstride: 32\ntask: detect\n",
-        "net.yaml": "names: 3\nx: 1\n",
+        "net.yaml": "names: 3\nbackbone: []\nHead: []\n",
     }
     reading = read_yolo(make(tmp_path, {"a.jpg": P, "a.txt": LINE, **model, **names}))
     assert reading.labels == ["cow", "dog"]
-    assert [(p.file, p.key) for p in reading.problems if p.rule == "not_read"] == [
-        ("metadata.yaml", "names"),
-        ("net.yaml", "names"),
+    found = "names and {}, as of a model or its training, but no split and no path; not taken for a data.yaml"
+    assert [(p.file, p.key, p.found) for p in reading.problems if p.rule == "not_read"] == [
+        ("metadata.yaml", "names", found.format("stride")),
+        ("net.yaml", "names", found.format("backbone")),
     ]
     alone = {name: text for name, text in model.items() if name == "metadata.yaml"}
     assert read_yolo(make(tmp_path / "alone", {"a.jpg": P, "a.txt": LINE, **alone})).labels == ["person", "bicycle"]
+
+
+OWN_KEYS = ["license", "author", "roboflow", "download", "description", "date", "version", "task", "batch", "Farm"]
+
+
+@pytest.mark.parametrize("key", OWN_KEYS)
+def test_yaml_with_keys_of_its_author_counts_beside_a_list(tmp_path: Path, key: str) -> None:
+    own = f"names: [cow, goat]\n{key}: of the farm\n"
+    files = {"a.jpg": P, "a.txt": f"{LINE} .1 .2 2 .3 .4 1", "herd.yaml": f"{own}kpt_shape: [2, 3]\n"}
+    reading = read_yolo(make(tmp_path, {**files, "classes.txt": "cow\ngoat\n"}))
+    assert [(o.label, len(o.landmarks)) for o in reading.candidates[0].objects] == [("cow", 2)]
+    assert not reading.problems
+    with pytest.raises(InputError, match=r"classes\.txt: class 0 is 'goat', in .*herd\.yaml 'cow'; expected the same"):
+        read_yolo(make(tmp_path, {"classes.txt": "goat\ncow\n"}))
 
 
 def notes(*names: str, first: int = 0) -> dict[str, object]:

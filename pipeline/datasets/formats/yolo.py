@@ -67,8 +67,8 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
             reading.candidates.append(candidate)
     _refuse_predictions(reading, labels)
     _settle_names(reading, names)
-    for other in names.others:
-        found = "YAML with names, but no train, val, test or path; not taken for a data.yaml"
+    for other, key in names.others.items():
+        found = f"names and {key}, as of a model or its training, but no split and no path; not taken for a data.yaml"
         reading.problems.append(Problem(relative(other, labels, path), "names", "not_read", found, "noted"))
     given, lists = _lists(names, images, reading, path, labels)
     place(reading, path, images.names, lists, given)

@@ -20,7 +20,8 @@ from pipeline.datasets.formats.yolo_lines import Points, points_of
 NAME_LISTS = ("classes.txt", "obj.names", "_darknet.labels", "predefined_classes.txt")
 KEY = re.compile(r"(0|[1-9][0-9]*)(\.0+)?")
 NOTES = "notes.json"
-OF_NAMES = {"names", "nc", "kpt_shape", "kpt_names", "flip_idx"}  # what a YAML of names alone has
+# what a model's YAML, or that of its training, has; not task, batch, date or version: people say these of a set too
+OF_MODELS = ("stride", "imgsz", "backbone", "head", "anchors", "weights", "epochs", "optimizer", "lr0")
 _NAMES = re.compile(rb"^\{? ?[\"']?names[\"']?\s*:", re.MULTILINE)
 _ONE_OF_THEM = "one of the two files alone"
 
@@ -35,7 +36,7 @@ class Names:
     splits: YamlSplits | None = None
     darknet_data: darknet.Data | None = None
     used: set[int] = field(default_factory=set)  # the classes that objects have
-    others: list[Path] = field(default_factory=list)  # YAML with names that is of no set
+    others: dict[Path, str] = field(default_factory=dict)  # YAML with names that is of no set -> the key that says so
 
 
 class NamesDifferError(InputError):
@@ -66,7 +67,7 @@ def found_names(path: Path, labels: Path) -> Names | None:
             told.setdefault(data.names, Names(data.names, darknet.labels_of(data), darknet_data=data))
     lists = [file for root in roots for name in NAME_LISTS if (file := root / name).is_file() and file not in told]
     lists += [file for file in _of_splits(roots) if file not in {*told, *lists} and not _is_of_an_image(file, path)]
-    sets = [file for file, content in contents.items() if _is_of_a_set(file, content)]
+    sets = [file for file, content in contents.items() if not _model_key(file, content)]
     notes = {file: rows for root in roots if (rows := _categories(file := root / NOTES))}
     if not (sets or told or lists or notes):
         sets = list(contents)
@@ -84,7 +85,7 @@ def found_names(path: Path, labels: Path) -> Names | None:
         _refuse_other_content(by_splits[0], other)
     names = next(iter((*by_splits, *found)), None)
     if names:
-        names.others = [file for file in contents if file not in yaml]
+        names.others = {file: _model_key(file, content) for file, content in contents.items() if file not in yaml}
     if names and told and not (names.splits and names.splits.entries):
         names.darknet_data = next(iter(told.values())).darknet_data
     return names
@@ -177,10 +178,12 @@ def _with_names(file: Path) -> dict[Any, Any] | None:
     return content if isinstance(content, dict) and "names" in content else None
 
 
-def _is_of_a_set(file: Path, content: dict[Any, Any]) -> bool:
-    """Whether a YAML with `names` describes a set: an exported model's has the names of what that was trained on."""
+def _model_key(file: Path, content: dict[Any, Any]) -> str:
+    """The key by which a YAML with `names` is of a model, which has those of what it was trained on; "" of a set's."""
     keys = {str(key).lower() for key in content}
-    return file.stem.lower() == "data" or bool(keys & {*SPLIT_NAMES, "path"}) or keys <= OF_NAMES
+    if file.stem.lower() == "data" or keys & {*SPLIT_NAMES, "path"}:
+        return ""
+    return next((key for key in OF_MODELS if key in keys), "")
 
 
 def _from_yaml(file: Path, content: dict[Any, Any]) -> Names:

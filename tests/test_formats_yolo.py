@@ -1,5 +1,6 @@
 """YOLO lines that are labels, and those that are something else: poses, predictions, polygons, rotated boxes."""
 
+import os
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from pipeline.core.sample import Landmark
 from pipeline.datasets.formats import detect_format
 from pipeline.datasets.formats.format import NoOptions
 from pipeline.datasets.formats.reading import Reading
+from pipeline.datasets.formats.yolo_names import found_names
 
 P = (100, 50)
 LINE = "0 0.5 0.4 0.2 0.1"
@@ -44,6 +46,19 @@ def bad_line(tmp_path: Path, line: str, names: str = "names: [cow]\n", good: str
 )
 def test_a_line_that_is_no_labelled_box_says_what_it_is(tmp_path: Path, line: str, said: str) -> None:
     assert said in bad_line(tmp_path, line)
+
+
+@pytest.mark.parametrize("word", ["1_0", "0.1_", "\u0661", "\uff11", "0x1", "1,5", "cow"])
+@pytest.mark.parametrize("place", range(5))
+def test_a_line_with_what_only_python_takes_for_a_number_is_said(tmp_path: Path, word: str, place: int) -> None:
+    line = " ".join([*LINE.split()[:place], word, *LINE.split()[place + 1 :]])
+    assert bad_line(tmp_path, line) == line
+
+
+@pytest.mark.parametrize("blank", ["\t", "  ", "\xa0", "\u3000"])
+def test_the_blanks_of_a_line_may_be_any(tmp_path: Path, blank: str) -> None:
+    root = make(tmp_path, {"a.jpg": P, "a.txt": LINE.replace(" ", blank), YAML: COWS})
+    assert [o.label for o in read_yolo(root).candidates[0].objects] == ["cow"]
 
 
 @pytest.mark.parametrize(
@@ -306,6 +321,15 @@ def test_the_label_of_an_image_that_is_called_like_a_list_of_names_is_no_list(tm
     files = {"images/classes.jpg": P, "labels/classes.txt": LINE, YAML: COWS}
     (found,) = read_yolo(make(tmp_path, files)).candidates
     assert len(found.objects) == 1
+
+
+def test_folders_are_walked_once_for_all_lists_of_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lists = ["classes.txt", "obj.names", "_darknet.labels", "train/classes.txt", "val/labels/classes.txt"]
+    root = make(tmp_path, {**IN_SPLITS, "train/images/far/b.jpg": P, **dict.fromkeys(lists, "cow\ndog\n"), YAML: COWS})
+    walked, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda at: walked.append(Path(at).name) or scandir(at))
+    assert found_names(root, root).labels == ["cow", "dog"]
+    assert walked.count("far") == 1
 
 
 def test_names_that_stand_twice_or_are_a_tool_s_own_are_no_contradiction(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ Label Studio writes beside them, `notes.json`.
 import os
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from pipeline.core.files import read_json, read_text
 from pipeline.core.yaml_text import keys_as_written, yaml_value
 from pipeline.datasets.formats import darknet
 from pipeline.datasets.formats.keys import brief, class_list, class_names, id_text
-from pipeline.datasets.formats.reading import IMAGE_SUFFIXES, SPLIT_NAMES, is_split_name, says_nothing
+from pipeline.datasets.formats.reading import IMAGE_SUFFIXES, SPLIT_NAMES, files_under, is_split_name, says_nothing
 from pipeline.datasets.formats.yaml_splits import YamlSplits, unlike, yaml_splits
 from pipeline.datasets.formats.yolo_lines import Points, points_of
 
@@ -66,7 +67,8 @@ def found_names(path: Path, labels: Path) -> Names | None:
         if data := darknet.find(root):
             told.setdefault(data.names, Names(data.names, darknet.labels_of(data), darknet_data=data))
     lists = [file for root in roots for name in NAME_LISTS if (file := root / name).is_file() and file not in told]
-    lists += [file for file in _of_splits(roots) if file not in {*told, *lists} and not _is_of_an_image(file, path)]
+    images = _Stems(path)
+    lists += [file for file in _of_splits(roots) if file not in {*told, *lists} and not images.has(file)]
     sets = [file for file, content in contents.items() if not _model_key(file, content)]
     notes = {file: rows for root in roots if (rows := _categories(file := root / NOTES))}
     if not (sets or told or lists or notes):
@@ -75,7 +77,7 @@ def found_names(path: Path, labels: Path) -> Names | None:
     # labelImg puts its own twenty classes into predefined_classes.txt, whatever the set has
     lists = [file for file in lists if file.name != NAME_LISTS[-1]] or ([] if yaml or told or notes else lists)
     if yaml or told:
-        lists = [file for file in lists if not _is_of_an_image(file, path)]
+        lists = [file for file in lists if not images.has(file)]
     found = [*yaml.values(), *told.values(), *(Names(file, class_list(file)) for file in lists)]
     found += [Names(file, _noted(file, rows)) for file, rows in notes.items() if not found or _is_numbered(rows)]
     for other in found[1:]:
@@ -132,9 +134,20 @@ def _noted(file: Path, rows: list[dict[Any, Any]]) -> list[str]:
     return class_names([names[str(i)] for i in range(len(rows))], f"{file}: categories")
 
 
-def _is_of_an_image(file: Path, path: Path) -> bool:
-    """Whether an image in `path` is called like it: its boxes are in there."""
-    return any(found.suffix.lower() in IMAGE_SUFFIXES for found in path.rglob(f"{file.stem}.*"))
+class _Stems:
+    """The names of the images in `path`, without suffix. A list called like an image has the boxes of that. Its folders
+    are walked once, and only if asked.
+    """
+
+    def __init__(self, path: Path):
+        self._path = path
+
+    @cached_property
+    def _all(self) -> set[str]:
+        return {file.stem for file in files_under(self._path, IMAGE_SUFFIXES)} if self._path.is_dir() else set()
+
+    def has(self, file: Path) -> bool:
+        return file.stem in self._all
 
 
 def _refuse_other_classes(first: Names, other: Names) -> None:

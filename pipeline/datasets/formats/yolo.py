@@ -13,7 +13,7 @@ from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import InputError, shown
-from pipeline.core.lines import read_rows
+from pipeline.core.lines import first_line, read_rows
 from pipeline.datasets.formats import signs
 from pipeline.datasets.formats.format import Format, NoOptions
 from pipeline.datasets.formats.image_index import ImageIndex, one_form
@@ -144,7 +144,7 @@ def _like_labels(file: Path) -> bool:
 
 def _lists_images(file: Path) -> bool:
     try:
-        first = read_rows(file).strip().split("\n")[0]
+        first = first_line(file)
     except InputError:
         return False
     name = re.sub(r"\s+[-+]?\d+$", "", first).strip('" \r')

@@ -14,7 +14,7 @@ from pipeline.core.files import read_json, read_text
 from pipeline.core.yaml_text import keys_as_written, yaml_value
 from pipeline.datasets.formats import darknet
 from pipeline.datasets.formats.keys import brief, class_list, class_names, id_text
-from pipeline.datasets.formats.reading import IMAGE_SUFFIXES, SPLIT_NAMES, files_under, is_split_name, says_nothing
+from pipeline.datasets.formats.reading import IMAGE_SUFFIXES, SPLIT_NAMES, is_split_name, says_nothing
 from pipeline.datasets.formats.yaml_splits import YamlSplits, unlike, yaml_splits
 from pipeline.datasets.formats.yolo_lines import Points, points_of
 
@@ -144,7 +144,8 @@ class _Stems:
 
     @cached_property
     def _all(self) -> set[str]:
-        return {file.stem for file in files_under(self._path, IMAGE_SUFFIXES)} if self._path.is_dir() else set()
+        names = (os.path.splitext(name) for _, _, files in os.walk(self._path) for name in files)  # noqa: PTH122 (fast)
+        return {stem for stem, suffix in names if suffix.lower() in IMAGE_SUFFIXES}
 
     def has(self, file: Path) -> bool:
         return file.stem in self._all

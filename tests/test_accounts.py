@@ -245,6 +245,19 @@ def test_class_folders_of_which_another_format_takes_few_are_named(tmp_path: Pat
     ]
 
 
+def test_class_folders_are_named_beside_what_no_format_reads(tmp_path: Path) -> None:
+    folder(tmp_path)
+    shape = {"label": "cow", "shape_type": "rectangle", "points": [[1, 1], [9, 9]]}
+    (tmp_path / "cat" / "0.json").write_text(json.dumps({"shapes": [shape], "imagePath": "0.jpg", "version": "5"}))
+    (tmp_path / "cat" / "1.xml").write_text("<camera/>")
+    (tmp_path / "boxes.csv").write_text("filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,20,10,cow,1,1,9,9\n")
+    unknown, foreign, folders = beside("labelme", tmp_path)
+    assert unknown.startswith("1 files such as cat/1.xml, called like images, of no known format")
+    assert foreign.startswith("1 files such as boxes.csv, which look like CSV of boxes as of TensorFlow or RetinaNet")
+    lie = "11 images that are left out lie in folders that may be classes"
+    assert folders == f"{lie} (cat, dog); format folder reads those"
+
+
 def test_what_usually_lies_beside_labels_is_not_taken_for_others(tmp_path: Path) -> None:
     coco(tmp_path)
     texts = {

@@ -1,5 +1,6 @@
 """YOLO lines that are labels, and those that are something else: poses, predictions, polygons, rotated boxes."""
 
+import os
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from pipeline.core.sample import Landmark
 from pipeline.datasets.formats import detect_format
 from pipeline.datasets.formats.format import NoOptions
 from pipeline.datasets.formats.reading import Reading
+from pipeline.datasets.formats.yolo_names import found_names
 
 P = (100, 50)
 LINE = "0 0.5 0.4 0.2 0.1"
@@ -44,6 +46,19 @@ def bad_line(tmp_path: Path, line: str, names: str = "names: [cow]\n", good: str
 )
 def test_a_line_that_is_no_labelled_box_says_what_it_is(tmp_path: Path, line: str, said: str) -> None:
     assert said in bad_line(tmp_path, line)
+
+
+@pytest.mark.parametrize("word", ["1_0", "0.1_", "\u0661", "\uff11", "0x1", "1,5", "cow"])
+@pytest.mark.parametrize("place", range(5))
+def test_a_line_with_what_only_python_takes_for_a_number_is_said(tmp_path: Path, word: str, place: int) -> None:
+    line = " ".join([*LINE.split()[:place], word, *LINE.split()[place + 1 :]])
+    assert bad_line(tmp_path, line) == line
+
+
+@pytest.mark.parametrize("blank", ["\t", "  ", "\xa0", "\u3000"])
+def test_the_blanks_of_a_line_may_be_any(tmp_path: Path, blank: str) -> None:
+    root = make(tmp_path, {"a.jpg": P, "a.txt": LINE.replace(" ", blank), YAML: COWS})
+    assert [o.label for o in read_yolo(root).candidates[0].objects] == ["cow"]
 
 
 @pytest.mark.parametrize(
@@ -216,16 +231,31 @@ def test_yaml_of_other_tools_is_passed_over(tmp_path: Path) -> None:
 def test_the_names_of_a_model_beside_the_set_are_not_its_own(tmp_path: Path, names: dict[str, str]) -> None:
     model = {
         "metadata.yaml": "names: {0: person, 1: bicycle}\nstride: 32\ntask: detect\n",
-        "net.yaml": "names: 3\nx: 1\n",
+        "net.yaml": "names: 3\nbackbone: []\nHead: []\n",
     }
     reading = read_yolo(make(tmp_path, {"a.jpg": P, "a.txt": LINE, **model, **names}))
     assert reading.labels == ["cow", "dog"]
-    assert [(p.file, p.key) for p in reading.problems if p.rule == "not_read"] == [
-        ("metadata.yaml", "names"),
-        ("net.yaml", "names"),
+    found = "names and {}, as of a model or its training, but no split and no path; not taken for a data.yaml"
+    assert [(p.file, p.key, p.found) for p in reading.problems if p.rule == "not_read"] == [
+        ("metadata.yaml", "names", found.format("stride")),
+        ("net.yaml", "names", found.format("backbone")),
     ]
     alone = {name: text for name, text in model.items() if name == "metadata.yaml"}
     assert read_yolo(make(tmp_path / "alone", {"a.jpg": P, "a.txt": LINE, **alone})).labels == ["person", "bicycle"]
+
+
+OWN_KEYS = ["license", "author", "roboflow", "download", "description", "date", "version", "task", "batch", "Farm"]
+
+
+@pytest.mark.parametrize("key", OWN_KEYS)
+def test_yaml_with_keys_of_its_author_counts_beside_a_list(tmp_path: Path, key: str) -> None:
+    own = f"names: [cow, goat]\n{key}: of the farm\n"
+    files = {"a.jpg": P, "a.txt": f"{LINE} .1 .2 2 .3 .4 1", "herd.yaml": f"{own}kpt_shape: [2, 3]\n"}
+    reading = read_yolo(make(tmp_path, {**files, "classes.txt": "cow\ngoat\n"}))
+    assert [(o.label, len(o.landmarks)) for o in reading.candidates[0].objects] == [("cow", 2)]
+    assert not reading.problems
+    with pytest.raises(InputError, match=r"classes\.txt: class 0 is 'goat', in .*herd\.yaml 'cow'; expected the same"):
+        read_yolo(make(tmp_path, {"classes.txt": "goat\ncow\n"}))
 
 
 def notes(*names: str, first: int = 0) -> dict[str, object]:
@@ -291,6 +321,15 @@ def test_the_label_of_an_image_that_is_called_like_a_list_of_names_is_no_list(tm
     files = {"images/classes.jpg": P, "labels/classes.txt": LINE, YAML: COWS}
     (found,) = read_yolo(make(tmp_path, files)).candidates
     assert len(found.objects) == 1
+
+
+def test_folders_are_walked_once_for_all_lists_of_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lists = ["classes.txt", "obj.names", "_darknet.labels", "train/classes.txt", "val/labels/classes.txt"]
+    root = make(tmp_path, {**IN_SPLITS, "train/images/far/b.jpg": P, **dict.fromkeys(lists, "cow\ndog\n"), YAML: COWS})
+    walked, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda at: walked.append(Path(at).name) or scandir(at))
+    assert found_names(root, root).labels == ["cow", "dog"]
+    assert walked.count("far") == 1
 
 
 def test_names_that_stand_twice_or_are_a_tool_s_own_are_no_contradiction(tmp_path: Path) -> None:

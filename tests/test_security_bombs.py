@@ -30,7 +30,7 @@ from pipeline.core import lines
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json
 from pipeline.core.layer import read_layer
-from pipeline.core.lines import read_figures, read_rows
+from pipeline.core.lines import HEAD, first_line, read_figures, read_rows
 from pipeline.core.resolved import Resolved
 from pipeline.core.sample import Dataset, read_dataset, read_samples
 from pipeline.core.spec import read_spec, write_spec
@@ -202,6 +202,37 @@ def test_lines_count_by_any_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         read_rows(tmp_path / "a.txt")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("", ""),
+        (" \n\t\r\n", ""),
+        ("1.jpg", "1.jpg"),
+        ("\r\r a b.jpg \r2.jpg", "a b.jpg"),
+        ("1.jpg\n" + "ä\u20ac\U0001f404" * HEAD, "1.jpg"),
+        ("1.jpg\n1" + "ä\u20ac\U0001f404" * HEAD, "1.jpg"),
+        ("\n" * HEAD + "1.jpg\n2.jpg\n" * HEAD, "1.jpg"),
+        ("ä" * HEAD + "\n2.jpg", "ä" * HEAD),
+        ("a" * (HEAD - 1) + "\r\n2.jpg", "a" * (HEAD - 1)),
+    ],
+)
+def test_the_first_line_is_that_of_the_whole(tmp_path: Path, text: str, first: str, encoding: str) -> None:
+    file = tmp_path / "train.txt"
+    file.write_bytes(text.encode(encoding))
+    assert first_line(file) == first == next((line.strip() for line in read_rows(file).split("\n") if line.strip()), "")
+
+
+@pytest.mark.parametrize("content", [b"\xff.jpg\n", b"\0.jpg\n", b"1\0.jpg\n2.jpg\n", b"\n" * HEAD + b"\xff.jpg\n"])
+def test_a_first_line_that_is_no_text_is_an_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "train.txt").write_bytes(content)
+    with pytest.raises(InputError, match=r"train\.txt: not UTF-8 text \(byte \d+ is "):
+        first_line(tmp_path / "train.txt")
+    (tmp_path / "lost.txt").symlink_to("nowhere")
+    with pytest.raises(InputError, match=r"lost\.txt: no such file"):
+        first_line(tmp_path / "lost.txt")
+
+
 @pytest.mark.parametrize("planted", ["pipe", "endless"])
 @pytest.mark.parametrize(
     ("name", "read"),
@@ -211,6 +242,7 @@ def test_lines_count_by_any_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         ("dvc.lock", lambda path: read_lock(path.parent)),
         ("model.json", read_json),
         ("classes.txt", read_rows),
+        ("train.txt", first_line),
     ],
 )
 def test_pipes_and_devices_by_a_files_name_are_not_read(

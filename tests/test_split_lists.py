@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from drawn import BY_CLASS, BY_LABEL, coco, draw, read, rows, splits, write
 
+from pipeline.core import files
 from pipeline.core.errors import InputError
 from pipeline.core.sample import Sample
 from pipeline.datasets.formats import detect_format
@@ -394,6 +395,19 @@ def test_a_list_of_paths_with_blanks(tmp_path: Path) -> None:
     write(root, "train.txt", "/data/my pictures/1.jpg\n")
     write(root, "val.txt", "my pictures/2.jpg\n")
     assert splits(read("yolo", root)) == {"my pictures/1": "train", "my pictures/2": "val"}
+
+
+@pytest.mark.parametrize("form", ["voc", "yolo", "pts"])
+def test_a_long_list_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    root = draw(form, tmp_path, ["1", "2"])
+    write(root, "train.txt", "1.jpg\n" + "elsewhere/a long name.jpg\n" * 10_000)
+    write(root, "val.txt", "2.jpg\n")
+    whole, content = [], files.content_of_file
+    monkeypatch.setattr(files, "content_of_file", lambda path: whole.append(path.name) or content(path))
+    found = read(form, root)
+    assert splits(found) == {"1": "train", "2": "val"}
+    assert not rows(Reading([], other_labels(form, found, root, root)), "not_read")
+    assert whole.count("train.txt") == 1
 
 
 @pytest.mark.parametrize("form", ["voc", "yolo", "pts"])

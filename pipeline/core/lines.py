@@ -2,17 +2,19 @@
 before it is in memory, where csv would take many times its size.
 """
 
+import codecs
 import csv
 import io
 from pathlib import Path
 
 from pipeline.core.errors import InputError
-from pipeline.core.files import open_file, read_text
+from pipeline.core.files import MARKS, open_file, read_text
 
 LONGEST_LINE = 16 << 20  # bytes: a table of 10,000 landmarks has 1 MB
 LARGEST_TABLE = 64 << 20  # bytes of a table that the chain makes
 LARGEST_LIST = 1 << 30  # bytes of a list of files: three million
 PART = 1 << 20
+HEAD = 16 << 10  # bytes: more than the longest path, in UTF-32 too
 
 
 def first_bytes(path: Path, size: int) -> bytes:
@@ -65,6 +67,28 @@ def read_rows(path: Path | str) -> str:
     """
     check_lines(path)
     return read_text(path)
+
+
+def first_line(path: Path) -> str:
+    """The first line that is not blank, without blanks around it; "" if there is none. Of a long file its beginning
+    alone is read, and may be all that is text. Raises InputError as `read_rows`.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "images.txt").write_text("\\n 1.jpg\\n2.jpg\\n")
+    ...     first_line(Path(folder, "images.txt"))
+    '1.jpg'
+    """
+    head = first_bytes(path, HEAD) if path.exists() else b""  # what is missing read_rows says
+    mark, encoding = next((row for row in MARKS if head.startswith(row[0])), (b"", "utf-8"))
+    try:
+        text = codecs.getincrementaldecoder(encoding)().decode(head[len(mark) :])  # what is cut off is left out
+    except UnicodeDecodeError:
+        text = ""
+    *lines, _ = text.replace("\r", "\n").split("\n")  # the last one may be cut
+    if "\0" in text or not any(map(str.strip, lines)):
+        lines = read_rows(path).split("\n")
+    return next((line.strip() for line in lines if line.strip()), "")
 
 
 def check_size(path: Path, most: int = LARGEST_LIST) -> None:

@@ -56,7 +56,8 @@ def other_labels(form: str, reading: Reading, path: Path, labels: Path) -> list[
         if like is not None and like != form:
             found[like][name] = called
     rows = [_found(like, there, images) for like, there in sorted(found.items())]
-    rows = rows or _class_folders(form, images, path)
+    if found.keys() <= {UNKNOWN, *FOREIGN}:
+        rows += _class_folders(form, images, path)
     return [*(Problem("", "", "not_read", row, "noted") for row in rows), *_unasked(reading, images, path, labels)]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from pipeline.core.errors import InputError
-from pipeline.core.lines import first_bytes, read_rows
+from pipeline.core.lines import first_bytes, first_line, read_rows
 from pipeline.core.sample import SPLITS
 from pipeline.datasets.formats.image_index import one_form
 from pipeline.datasets.formats.reading import (
@@ -112,8 +112,11 @@ class Ends:
 
 def entries(file: Path) -> list[str]:
     """The names in a list, one a line. Raises InputError if it is no text."""
-    lines = (line.strip() for line in read_rows(file).split("\n"))
-    return [line[1:-1] if len(line) > 2 and line[0] == line[-1] == '"' else line for line in lines if line]
+    return [_unquoted(line) for text in read_rows(file).split("\n") if (line := text.strip())]
+
+
+def _unquoted(line: str) -> str:
+    return line[1:-1] if len(line) > 2 and line[0] == line[-1] == '"' else line
 
 
 def matched(
@@ -146,13 +149,10 @@ def matched(
                 f"{file}: nothing that it lists is here: {len(said)} lines, first {said[0][:200]!r}{example}"
             )
         where = relative(file, *roots)
-        missing = [
-            entry for entry, hit, name in zip(said, hits_in[file], names, strict=True) if not name and hit != UNCLEAR
-        ]
+        both = zip(said, hits_in[file], names, strict=True)
+        missing = [entry for entry, hit, name in both if not name and hit != UNCLEAR]
         if classes is not None:
-            missing = [
-                entry for entry in missing if classes.intersection(label_text(entry.replace("\\", "/")).split("/")[:-1])
-            ]
+            missing = [e for e in missing if classes.intersection(label_text(e.replace("\\", "/")).split("/")[:-1])]
         what = "images" if classes is None else "clips of these classes"
         for count, rule, found in (
             (len(missing), "not_here", f"{len(missing)} {what} are on the list and not here"),
@@ -212,7 +212,7 @@ def _image_sets(folder: Path, reading: Reading, path: Path, labels: Path) -> dic
 def _is_list(file: Path) -> bool | None:
     """Whether a text beside the data surely lists files; None for a label file or a note."""
     try:
-        first = next(iter(entries(file)), "")
+        first = _unquoted(first_line(file))
     except InputError:  # if it is a list, reading it says so
         first = next(iter(first_bytes(file, 5000).decode(errors="replace").split()), "")
     name = re.sub(r"\s+[-+]?\d+$", "", first)

@@ -13,7 +13,7 @@ from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import InputError, shown
-from pipeline.core.lines import read_rows
+from pipeline.core.lines import first_line, read_rows
 from pipeline.datasets.formats import signs
 from pipeline.datasets.formats.format import Format, NoOptions
 from pipeline.datasets.formats.image_index import ImageIndex, one_form
@@ -67,8 +67,8 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
             reading.candidates.append(candidate)
     _refuse_predictions(reading, labels)
     _settle_names(reading, names)
-    for other in names.others:
-        found = "YAML with names, but no train, val, test or path; not taken for a data.yaml"
+    for other, key in names.others.items():
+        found = f"names and {key}, as of a model or its training, but no split and no path; not taken for a data.yaml"
         reading.problems.append(Problem(relative(other, labels, path), "names", "not_read", found, "noted"))
     given, lists = _lists(names, images, reading, path, labels)
     place(reading, path, images.names, lists, given)
@@ -144,7 +144,7 @@ def _like_labels(file: Path) -> bool:
 
 def _lists_images(file: Path) -> bool:
     try:
-        first = read_rows(file).strip().split("\n")[0]
+        first = first_line(file)
     except InputError:
         return False
     name = re.sub(r"\s+[-+]?\d+$", "", first).strip('" \r')

@@ -5,6 +5,7 @@ Label Studio writes beside them, `notes.json`.
 import os
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from pipeline.datasets.formats.yolo_lines import Points, points_of
 NAME_LISTS = ("classes.txt", "obj.names", "_darknet.labels", "predefined_classes.txt")
 KEY = re.compile(r"(0|[1-9][0-9]*)(\.0+)?")
 NOTES = "notes.json"
-OF_NAMES = {"names", "nc", "kpt_shape", "kpt_names", "flip_idx"}  # what a YAML of names alone has
+# what a model's YAML, or that of its training, has; not task, batch, date or version: people say these of a set too
+OF_MODELS = ("stride", "imgsz", "backbone", "head", "anchors", "weights", "epochs", "optimizer", "lr0")
 _NAMES = re.compile(rb"^\{? ?[\"']?names[\"']?\s*:", re.MULTILINE)
 _ONE_OF_THEM = "one of the two files alone"
 
@@ -35,7 +37,7 @@ class Names:
     splits: YamlSplits | None = None
     darknet_data: darknet.Data | None = None
     used: set[int] = field(default_factory=set)  # the classes that objects have
-    others: list[Path] = field(default_factory=list)  # YAML with names that is of no set
+    others: dict[Path, str] = field(default_factory=dict)  # YAML with names that is of no set -> the key that says so
 
 
 class NamesDifferError(InputError):
@@ -65,8 +67,9 @@ def found_names(path: Path, labels: Path) -> Names | None:
         if data := darknet.find(root):
             told.setdefault(data.names, Names(data.names, darknet.labels_of(data), darknet_data=data))
     lists = [file for root in roots for name in NAME_LISTS if (file := root / name).is_file() and file not in told]
-    lists += [file for file in _of_splits(roots) if file not in {*told, *lists} and not _is_of_an_image(file, path)]
-    sets = [file for file, content in contents.items() if _is_of_a_set(file, content)]
+    images = _Stems(path)
+    lists += [file for file in _of_splits(roots) if file not in {*told, *lists} and not images.has(file)]
+    sets = [file for file, content in contents.items() if not _model_key(file, content)]
     notes = {file: rows for root in roots if (rows := _categories(file := root / NOTES))}
     if not (sets or told or lists or notes):
         sets = list(contents)
@@ -74,7 +77,7 @@ def found_names(path: Path, labels: Path) -> Names | None:
     # labelImg puts its own twenty classes into predefined_classes.txt, whatever the set has
     lists = [file for file in lists if file.name != NAME_LISTS[-1]] or ([] if yaml or told or notes else lists)
     if yaml or told:
-        lists = [file for file in lists if not _is_of_an_image(file, path)]
+        lists = [file for file in lists if not images.has(file)]
     found = [*yaml.values(), *told.values(), *(Names(file, class_list(file)) for file in lists)]
     found += [Names(file, _noted(file, rows)) for file, rows in notes.items() if not found or _is_numbered(rows)]
     for other in found[1:]:
@@ -84,7 +87,7 @@ def found_names(path: Path, labels: Path) -> Names | None:
         _refuse_other_content(by_splits[0], other)
     names = next(iter((*by_splits, *found)), None)
     if names:
-        names.others = [file for file in contents if file not in yaml]
+        names.others = {file: _model_key(file, content) for file, content in contents.items() if file not in yaml}
     if names and told and not (names.splits and names.splits.entries):
         names.darknet_data = next(iter(told.values())).darknet_data
     return names
@@ -131,9 +134,21 @@ def _noted(file: Path, rows: list[dict[Any, Any]]) -> list[str]:
     return class_names([names[str(i)] for i in range(len(rows))], f"{file}: categories")
 
 
-def _is_of_an_image(file: Path, path: Path) -> bool:
-    """Whether an image in `path` is called like it: its boxes are in there."""
-    return any(found.suffix.lower() in IMAGE_SUFFIXES for found in path.rglob(f"{file.stem}.*"))
+class _Stems:
+    """The names of the images in `path`, without suffix. A list called like an image has the boxes of that. Its folders
+    are walked once, and only if asked.
+    """
+
+    def __init__(self, path: Path):
+        self._path = path
+
+    @cached_property
+    def _all(self) -> set[str]:
+        names = (os.path.splitext(name) for _, _, files in os.walk(self._path) for name in files)  # noqa: PTH122 (fast)
+        return {stem for stem, suffix in names if suffix.lower() in IMAGE_SUFFIXES}
+
+    def has(self, file: Path) -> bool:
+        return file.stem in self._all
 
 
 def _refuse_other_classes(first: Names, other: Names) -> None:
@@ -177,10 +192,12 @@ def _with_names(file: Path) -> dict[Any, Any] | None:
     return content if isinstance(content, dict) and "names" in content else None
 
 
-def _is_of_a_set(file: Path, content: dict[Any, Any]) -> bool:
-    """Whether a YAML with `names` describes a set: an exported model's has the names of what that was trained on."""
+def _model_key(file: Path, content: dict[Any, Any]) -> str:
+    """The key by which a YAML with `names` is of a model, which has those of what it was trained on; "" of a set's."""
     keys = {str(key).lower() for key in content}
-    return file.stem.lower() == "data" or bool(keys & {*SPLIT_NAMES, "path"}) or keys <= OF_NAMES
+    if file.stem.lower() == "data" or keys & {*SPLIT_NAMES, "path"}:
+        return ""
+    return next((key for key in OF_MODELS if key in keys), "")
 
 
 def _from_yaml(file: Path, content: dict[Any, Any]) -> Names:

@@ -122,7 +122,7 @@ def _object(row: Any, place: int) -> Object:
     if points != []:
         try:
             if not isinstance(points, list) or not LISTS.issuperset(map(type, points)):
-                raise ValueError  # noqa: TRY004, TRY301 (one error for all that is no list of three)
+                raise ValueError  # noqa: TRY301 (one error for all that is no list of three)
             landmarks = [Landmark(x, y, visibility) for x, y, visibility in points]
         except ValueError:
             found = f"objects[{place}]: landmarks: found {points!r:.40}"

@@ -40,6 +40,7 @@ def labelme(*shapes: Any, **more: Any) -> dict[str, Any]:
         [[60, 5], [10, 25]],
         [[10, 5], [60, 5], [60, 25], [10, 25]],
         [["10", 5], [60.0, 25]],
+        [["10\N{NO-BREAK SPACE}", "\N{IDEOGRAPHIC SPACE}5"], [60, " 25\n"]],  # as spreadsheets write them
     ],
 )
 def test_a_rectangle_is_any_two_opposite_corners_or_four(tmp_path: Path, points: Any) -> None:

@@ -171,7 +171,19 @@ def test_command_says_what_it_shows_and_where(
     images, sheet = 1 if "-n" in words else 3, f"reports/preview/herd{'.compare' if '--compare' in words else ''}.jpg"
     assert capsys.readouterr().out == f"{sheet}: {images} images by {said}\n"
     assert Image.open(sheet).format == "JPEG"
-    assert len(list(Path("reports/preview").iterdir())) == 1, "--compare leaves what --preview wrote"
+    assert [file.as_posix() for file in Path("reports/preview").iterdir()] == [sheet]
+
+
+def test_a_comparison_and_a_preview_leave_each_other_as_they_are(home: Path) -> None:
+    ingested(Path("data/ingested/herd"))
+    previewed, compared = Path("reports/preview/herd.jpg"), Path("reports/preview/herd.compare.jpg")
+    cli.main(["augment", "herd", "--preview"])
+    before = previewed.read_bytes()
+    cli.main(["augment", "herd", "--compare", "photo,alpaca_lab"])
+    assert previewed.read_bytes() == before
+    before = compared.read_bytes()
+    cli.main(["augment", "herd", "--preview", "--seed", "3"])
+    assert compared.read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -118,9 +118,11 @@ def test_many_images_take_a_byte_a_sample_and_little_more() -> None:
     truth = [Sample(str(i), "", 8, 8, label="cow") for i in range(10_000)]
     said = [replace(s, label="goat") if i % 9 == 0 else s for i, s in enumerate(truth)]
     tracemalloc.start()
-    found = intervals("classify", truth, said, ANIMALS, {"accuracy": 0.8888})
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
+    try:
+        found = intervals("classify", truth, said, ANIMALS, {"accuracy": 0.8888})
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
     assert found["intervals"]["accuracy"] == pytest.approx([0.8826, 0.8949], abs=0.001)
     assert peak < 60_000_000
 

@@ -167,6 +167,14 @@ def test_boxes_in_a_csv_and_columns_of_other_names(tmp_path: Path) -> None:
         ),
         ({"file_name": "b.jpg", "objects": COW | {"bbox": None}}, ("b.jpg", "bad_row", "objects {'bbox': None, ")),
         (
+            {"file_name": "b.jpg", "label": "x", "objects": {"boxes": [[1, 2, 3, 4]]}},
+            ("b.jpg", "bad_row", "objects {'boxes': [[1, 2, 3, 4]]}; expected a list bbox"),
+        ),
+        (
+            {"file_name": "b.jpg", "objects": {"bbox": [[1, 2, 3, 4]], "category": "x"}},
+            ("b.jpg", "bad_row", "objects {'bbox': [[1, 2, 3, 4]], 'category': ...; expected a list category, empty"),
+        ),
+        (
             {"file_name": "b.jpg", "objects": {"bbox": [[1, 2, 3, 4]], "iscrowd": 1}},
             ("b.jpg", "bad_row", "objects {'bbox': [[1, 2, 3, 4]], 'iscrowd': 1}; expected a list iscrowd, empty"),
         ),
@@ -219,6 +227,36 @@ def test_an_empty_list_says_that_nothing_is_there(tmp_path: Path, objects: Any) 
     )
     assert [c.objects for c in reading.candidates] == [[]]
     assert reading.problems == []
+
+
+@pytest.mark.parametrize(
+    "objects",
+    [{}, {"boxes": []}, {"bbox": None, "categories": None}, {"bbox": None, "categories": []}, {"bbox": []}, None, []],
+)
+@pytest.mark.parametrize("written", [False, True])
+def test_objects_that_say_nothing_are_no_fault_beside_a_label(tmp_path: Path, objects: Any, written: bool) -> None:
+    own = {"id": "a", "width": 100, "height": 50} if written and objects and "bbox" in objects else {}
+    text = lines({"file_name": "a.jpg", "label": "cow", "objects": objects, **own})
+    reading = read_folder(make(tmp_path, {"a.jpg": P, "metadata.jsonl": text}))
+    assert [(c.label, c.objects) for c in reading.candidates] == [("cow", [])]
+    assert reading.problems == []
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"label": "x"}, {"category": 3}, {"categories": None, "category": ["cow"]}, {"iscrowd": [0], "crowd": False}],
+)
+def test_a_key_that_nothing_uses_needs_no_list(tmp_path: Path, more: dict[str, Any]) -> None:
+    text = lines({"file_name": "a.jpg", "objects": COW | more})
+    reading = read_folder(make(tmp_path, {"a.jpg": P, "metadata.jsonl": text}))
+    assert [o.label for o in reading.candidates[0].objects] == ["cow"]
+    assert reading.problems == []
+
+
+def test_where_no_box_is_no_key_needs_a_list(tmp_path: Path) -> None:
+    text = lines({"file_name": "a.jpg", "objects": {"bbox": [], "categories": "cow", "iscrowd": 0}})
+    reading = read_folder(make(tmp_path, {"a.jpg": P, "metadata.jsonl": text}))
+    assert ([c.objects for c in reading.candidates], reading.problems) == ([[]], [])
 
 
 @pytest.mark.parametrize(("said", "crowd"), [("false", False), ("0", False), ("1", True), (None, False), (1.0, True)])

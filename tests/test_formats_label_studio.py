@@ -265,7 +265,9 @@ def test_a_choice_that_is_no_text_is_a_row_where_choices_count(tmp_path: Path, s
     assert (row.file, row.rule) == ("a.jpg", "bad_row")
     assert row.found == f"choices {said!r}; expected a list of names of classes, as text"
     assert reading.candidates == []
-    assert rows(read("label_studio", set_of(tmp_path / "boxes", task(odd, box())))) == []
+    for drawn in (box(), keypoint(20, 20, "nose")):
+        beside = read("label_studio", set_of(tmp_path / drawn["type"], task(odd, drawn)))
+        assert ([len(c.objects) for c in beside.candidates], rows(beside)) == ([1], [])
 
 
 def test_a_turned_view_does_not_turn_the_boxes(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ def labelme(*shapes: Any, **more: Any) -> dict[str, Any]:
         [[60, 5], [10, 25]],
         [[10, 5], [60, 5], [60, 25], [10, 25]],
         [["10", 5], [60.0, 25]],
+        [["10\N{NO-BREAK SPACE}", "\N{IDEOGRAPHIC SPACE}5"], [60, " 25\n"]],  # as spreadsheets write them
     ],
 )
 def test_a_rectangle_is_any_two_opposite_corners_or_four(tmp_path: Path, points: Any) -> None:
@@ -197,6 +198,33 @@ def test_a_flag_that_is_neither_true_nor_false_is_a_row(tmp_path: Path, flags: A
     assert reading.candidates == []
     reading = read("labelme", make(tmp_path / "boxes", {"a.json": labelme(shape(), flags=flags), "a.jpg": P}))
     assert (len(reading.candidates[0].objects), rows(reading)) == (1, [])
+
+
+@pytest.mark.parametrize("flags", [{"note": "blurry"}, {"blurry": 1}, {"blurry": "true"}, ["blurry"]])
+@pytest.mark.parametrize("drawn", [point(20, 20, "nose"), shape()])
+def test_a_flag_that_is_not_true_makes_no_classes_of_what_is_drawn(tmp_path: Path, flags: Any, drawn: Any) -> None:
+    files = {f"{n}.json": labelme(drawn, imagePath=f"{n}.jpg", flags=flags if n == "a" else {}) for n in "ab"}
+    reading = read("labelme", make(tmp_path, files | {"a.jpg": P, "b.jpg": P}))
+    assert [(c.label, len(c.objects)) for c in reading.candidates] == [(None, 1), (None, 1)]
+    assert reading.landmarks == (["nose"] if drawn["shape_type"] == "point" else [])
+    beside = "points" if reading.landmarks else "boxes"
+    found = f"1 labels of images beside {beside}; options.image_labels takes them instead"
+    assert found in [p.found for p in reading.problems]
+    assert rows(reading) == []
+
+
+def test_where_flags_that_are_true_count_others_beside_what_is_drawn_do_not(tmp_path: Path) -> None:
+    flags = {"a": {"cat": True, "blurry": 1}, "b": {"dog": 1}}
+    files = {f"{n}.json": labelme(point(20, 20, "nose"), imagePath=f"{n}.jpg", flags=flags[n]) for n in "ab"}
+    root = make(tmp_path, files | {"a.jpg": P, "b.jpg": P})
+    assert [c.label for c in read("labelme", root).candidates] == ["cat"]
+    found = "2 labels of images that are set, but not by true, beside points; options.image_labels takes them too"
+    assert found in [p.found for p in read("labelme", root).problems]
+    files["b.json"] = labelme(shape(), imagePath="b.jpg", flags=flags["b"])
+    root = make(tmp_path / "asked", files | {"a.jpg": P, "b.jpg": P})
+    asked = read("labelme", root, image_labels=True)
+    assert [c.label for c in asked.candidates] == ["dog"]
+    assert ("a.jpg", "several_labels", "refused") in rows(asked)
 
 
 def test_folders_give_the_splits(tmp_path: Path) -> None:

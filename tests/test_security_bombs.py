@@ -429,6 +429,9 @@ def test_tables_of_the_report_are_bounded_and_named_where_they_are_none(
         with pytest.raises(InputError, match=r"confusion\.csv: not as evaluate writes it"):
             confusion(table, "classify", ["cow"])
     monkeypatch.setattr(lines, "LARGEST_TABLE", 1 << 20)
+    table.write_text("actual,predicted\n" + "cow,goat\n" * 200_000)  # a row per object: more than of a row per epoch
+    assert confusion(table, "classify", ["cow", "goat"])["pairs"] == [("cow", "goat", 200_000)]
+    monkeypatch.setattr(lines, "LARGEST_LIST", 1 << 20)
     with table.open("r+b") as opened:
         opened.truncate(3 << 20)
     for read in (read_figures, lambda path: confusion(path, "classify", ["cow"]), page._reliability):

@@ -5,14 +5,16 @@ before it is in memory, where csv would take many times its size.
 import codecs
 import csv
 import io
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import MARKS, open_file, read_text
 
-LONGEST_LINE = 16 << 20  # bytes: a table of 10,000 landmarks has 1 MB
-LARGEST_TABLE = 64 << 20  # bytes of a table that the chain makes
-LARGEST_LIST = 1 << 30  # bytes of a list of files: three million
+LONGEST_LINE = 16 << 20  # bytes: an object with 1000 landmarks, the most there may be, has 0.1 MB
+LARGEST_TABLE = 64 << 20  # bytes of a table with a row per epoch
+LARGEST_LIST = 1 << 30  # bytes of a list of files, three million, or of a table with a row per object
 PART = 1 << 20
 HEAD = 16 << 10  # bytes: more than the longest path, in UTF-32 too
 
@@ -100,21 +102,43 @@ def check_size(path: Path, most: int = LARGEST_LIST) -> None:
         raise InputError(f"{path}: {size >> 20} MB; expected at most {most >> 20} MB")
 
 
-def read_table(path: Path) -> list[list[str]]:
+def read_table(path: Path) -> Iterator[list[str]]:
     """The rows of a CSV file that the chain made, with its heading. Raises InputError for one that is larger than it
-    makes, or is no CSV.
+    makes, or is no CSV. It may have a row per object, so its rows are not all held.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
     ...     _ = Path(folder, "confusion.csv").write_text("actual,predicted\\ncow,goat\\n")
-    ...     read_table(Path(folder, "confusion.csv"))
+    ...     list(read_table(Path(folder, "confusion.csv")))
     [['actual', 'predicted'], ['cow', 'goat']]
     """
-    check_size(path, LARGEST_TABLE)
+    check_size(path, LARGEST_LIST)
     try:
-        return list(csv.reader(io.StringIO(read_rows(path), newline="")))
+        yield from csv.reader(io.StringIO(read_rows(path), newline=""))
     except csv.Error as error:
         raise InputError(f"{path}: not CSV: {error}") from None
+
+
+def rows_by_column(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """The line and the cells of each row of a CSV file that is not empty. Raises InputError for a column that is there
+    twice, and for what is no CSV.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "metadata.csv").write_text("file_name,label\\na.jpg,cow\\n")
+    ...     list(rows_by_column(Path(folder, "metadata.csv")))
+    [(2, {'file_name': 'a.jpg', 'label': 'cow'})]
+    """
+    reader = csv.reader(io.StringIO(read_rows(path), newline=""))
+    try:
+        header = next(reader, [])
+        if twice := [name for name, times in Counter(header).items() if times > 1]:
+            raise InputError(f"{path}:1: column {twice[0]!r} twice; expected each once")
+        for cells in reader:
+            if any(cells):
+                yield reader.line_num, dict(zip(header, cells, strict=False))
+    except csv.Error as error:
+        raise InputError(f"{path}:{reader.line_num}: not CSV: {error}") from None
 
 
 def read_figures(path: Path | str) -> list[dict[str, float]]:

@@ -86,11 +86,12 @@ class Sample:
         check_keys(row, "", NEEDED, KEYS)
         if not isinstance(rows := row.get("objects", []), list):
             raise ValueError(f"objects: found {rows!r:.40}, expected a list")  # noqa: TRY004
-        return Sample(**{**row, "objects": [_object(o, f"objects[{place}]") for place, o in enumerate(rows)]})
+        return Sample(**{**row, "objects": [_object(o, place) for place, o in enumerate(rows)]})
 
 
 NEEDED = ("file_name", "id", "width", "height")
 KEYS = tuple(f.name for f in fields(Sample))
+LISTS = frozenset([list])
 
 
 def check_keys(row: Any, where: str, needed: tuple[str, ...], known: Sequence[str]) -> None:
@@ -109,17 +110,24 @@ def check_keys(row: Any, where: str, needed: tuple[str, ...], known: Sequence[st
         raise ValueError(f"{said}unknown key {strange[0]!r:.40}; expected some of {', '.join(known)}")
 
 
-def _object(row: Any, where: str) -> Object:
-    """Raises ValueError that begins with `where`."""
-    check_keys(row, where, ("label", "box"), list(row) if isinstance(row, dict) else ())
+def _object(row: Any, place: int) -> Object:
+    """Raises ValueError that names the `place` among the objects. All samples of a dataset come through here: words
+    are made only for what is wrong."""
+    if not isinstance(row, dict) or "label" not in row or "box" not in row:
+        check_keys(row, f"objects[{place}]", ("label", "box"), list(row) if isinstance(row, dict) else ())
     box, points = row["box"], row.get("landmarks", [])
     if not isinstance(box, list) or len(box) != 4:
-        raise ValueError(f"{where}: box: found {box!r:.40}, expected [x, y, w, h]")
-    if not isinstance(points, list) or not all(isinstance(p, list) and len(p) == 3 for p in points):
-        raise ValueError(f"{where}: landmarks: found {points!r:.40}, expected a list of [x, y, visibility]")
-    x, y, w, h = box
-    landmarks = [Landmark(*point) for point in points]
-    return Object(row["label"], (x, y, w, h), landmarks, row.get("crowd", False), row.get("score"))
+        raise ValueError(f"objects[{place}]: box: found {box!r:.40}, expected [x, y, w, h]")
+    landmarks = []
+    if points != []:
+        try:
+            if not isinstance(points, list) or not LISTS.issuperset(map(type, points)):
+                raise ValueError  # noqa: TRY301 (one error for all that is no list of three)
+            landmarks = [Landmark(x, y, visibility) for x, y, visibility in points]
+        except ValueError:
+            found = f"objects[{place}]: landmarks: found {points!r:.40}"
+            raise ValueError(f"{found}, expected a list of [x, y, visibility]") from None
+    return Object(row["label"], (box[0], box[1], box[2], box[3]), landmarks, row.get("crowd", False), row.get("score"))
 
 
 @dataclass(slots=True)

@@ -1,7 +1,10 @@
 """What a run answered on the test split, as the page shows it: confusion, sizes, and images with what is wrong."""
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +41,23 @@ class Answers:
     fit: dict[str, Any] | None = None
 
 
+@contextmanager
+def as_made(file: Path) -> Iterator[None]:
+    """Raises InputError that names the file for a ValueError: its rows are not those of `evaluate`."""
+    try:
+        yield
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"{file}: not as evaluate writes it: {error}; `dvc repro --force` makes it anew") from None
+
+
 def confusion(table_file: Path, task: str, labels: list[str]) -> dict[str, Any]:
     """`columns` and `rows` (label, [(count, share of the row)]) of up to `MOST_LABELS` labels; of more only `pairs`:
     (actual, predicted, count) of the most frequent mistakes.
     """
-    try:
-        counts = Counter((actual, predicted) for actual, predicted in read_table(table_file)[1:])
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(f"{table_file}: not as evaluate writes it: {error}; `dvc repro --force` makes it") from None
+    with as_made(table_file):
+        counts = Counter((actual, predicted) for actual, predicted in islice(read_table(table_file), 1, None))
     wrong = sorted(((-n, *pair) for pair, n in counts.items() if pair[0] != pair[1]))
     pairs = [(actual, predicted, -n) for n, actual, predicted in wrong[:MOST_CONFUSED]]
     names = [*labels] if task == "classify" else [*labels, BACKGROUND]

@@ -1,14 +1,12 @@
 """report.html: one file for a person to read, without any script, that loads nothing."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.core import errors
-from pipeline.core.errors import InputError
 from pipeline.core.files import read_json, write_text
 from pipeline.core.image_file import open_image
 from pipeline.core.lines import read_figures, read_table
@@ -18,7 +16,7 @@ from pipeline.core.spec import ModelSpec, read_spec
 from pipeline.metrics.metrics import main_metric, paired, shown_of
 from pipeline.metrics.nothing import nothing_found
 from pipeline.report import facts, words
-from pipeline.report.answers import Answers, by_size, confusion, pictures
+from pipeline.report.answers import Answers, as_made, by_size, confusion, pictures
 from pipeline.report.pictures import data_uri, svg
 from pipeline.report.shipped import shipped
 from pipeline.viz.plots import MANY, plot_history, plot_precision_recall, plot_reliability
@@ -121,7 +119,7 @@ def _curves(project: Path, run: str, task: str, frozen: int) -> list[tuple[str, 
         trained = spec.trained if spec else {}
         found.append(("Training", last, lambda path: plot_history(rows, path, run, name, trained, frozen)))
     if recall.is_file():
-        with _as_made(recall):
+        with as_made(recall):
             header, *lines = read_table(recall)
             columns = [[float(cell) for cell in column if cell] for column in zip(*lines, strict=True)]
             named = dict(zip(header[1:], columns[1:], strict=True))
@@ -133,22 +131,13 @@ def _curves(project: Path, run: str, task: str, frozen: int) -> list[tuple[str, 
     return [(title, svg(title.split()[0], f"{title}. {says}", draw)) for title, says, draw in found]
 
 
-@contextmanager
-def _as_made(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(f"{file}: not as evaluate writes it: {error}; `dvc repro --force` makes it anew") from None
-
-
 def _reliability(table_file: Path) -> str | None:
     """The SVG of how right answers are over their score; None where there is no file of it, or no answer in it."""
     if not table_file.is_file():
         return None
-    with _as_made(table_file):
-        rows = [(float(a), float(b), int(n), float(s), float(r)) for a, b, n, s, r in read_table(table_file)[1:]]
+    with as_made(table_file):
+        lines = islice(read_table(table_file), 1, None)
+        rows = [(float(a), float(b), int(n), float(s), float(r)) for a, b, n, s, r in lines]
     if not rows:
         return None
     return svg("Reliability", "How right answers are over their score", lambda path: plot_reliability(rows, path))

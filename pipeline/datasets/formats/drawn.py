@@ -40,7 +40,7 @@ class Point:
 class Drawing:
     """What was drawn on the image `name` of `size` pixels; `labels` are those of the whole image, `group` the video.
 
-    `odd_labels` say what stands for a label of the image and is none.
+    `loose_labels` are set, but not by true; `odd_labels` say what stands for a label of the image and is none.
     """
 
     name: str
@@ -51,11 +51,12 @@ class Drawing:
     labels: list[str] = field(default_factory=list)
     boxes: list[Box] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
+    loose_labels: list[str] = field(default_factory=list)
     odd_labels: list[str] = field(default_factory=list)
 
     def content(self) -> Any:
         boxes = [(b.label, b.box) for b in self.boxes]
-        labels = sorted(self.labels), sorted(self.odd_labels)
+        labels = sorted(self.labels), sorted(self.loose_labels), sorted(self.odd_labels)
         return labels, sorted(boxes), sorted((p.name, p.x, p.y, p.visibility) for p in self.points)
 
 

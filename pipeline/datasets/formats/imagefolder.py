@@ -7,13 +7,11 @@ Boxes are x, y, width and height in pixels from 0. Numbers of classes have names
 them. What `ingest` writes is an imagefolder too, with more in it: `dataset.json`, and `Sample`s as rows.
 """
 
-import csv
-import io
 import json
 import os
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +19,7 @@ from pydantic import Field
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import each_key_once
-from pipeline.core.lines import read_rows
+from pipeline.core.lines import read_rows, rows_by_column
 from pipeline.core.params import Block
 from pipeline.core.sample import Object, Sample
 from pipeline.datasets.formats import class_names, samples, signs
@@ -136,11 +134,10 @@ def _tables(labels: Path) -> list[Path]:
 
 def _rows(table: Path, reading: Reading, where: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """The rows with their lines; one that is no JSON object is a problem."""
-    text = read_rows(table)
     if table.suffix.lower() == ".csv":
-        yield from _csv_rows(table, text)
+        yield from rows_by_column(table)
         return
-    for line, content in enumerate(text.split("\n"), 1):  # not splitlines: a JSON string may hold U+2028
+    for line, content in enumerate(read_rows(table).split("\n"), 1):  # not splitlines: a JSON string may hold U+2028
         if not content.strip():
             continue
         try:
@@ -152,19 +149,6 @@ def _rows(table: Path, reading: Reading, where: str) -> Iterator[tuple[int, dict
             yield line, row
         else:
             reading.problems.append(Problem(where, f"{where}:{line}", "bad_row", f"{content[:40]}: not an object"))
-
-
-def _csv_rows(table: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    reader = csv.reader(io.StringIO(text, newline=""))
-    try:
-        header = next(reader, [])
-        if twice := [name for name, times in Counter(header).items() if times > 1]:
-            raise InputError(f"{table}:1: column {twice[0]!r} twice; expected each once")
-        for cells in reader:
-            if any(cells):
-                yield reader.line_num, dict(zip(header, cells, strict=False))
-    except csv.Error as error:
-        raise InputError(f"{table}:{reader.line_num}: not CSV: {error}") from None
 
 
 def _take(row: dict[str, Any], table: Path, key: str, path: Path, work: Work) -> None:
@@ -192,7 +176,7 @@ def _take(row: dict[str, Any], table: Path, key: str, path: Path, work: Work) ->
     try:
         if _is_written(row):
             samples.fill(candidate, {**row, "objects": []}, key, work.own, work.reading)
-            for number, thing in enumerate(_things(row["objects"], "keypoints")):
+            for number, thing in enumerate(_things(row["objects"], candidate.label is not None, "keypoints")):
                 _add(candidate, thing, f"{key} object {number}", work, written=True)
         elif {"id", "width", "height"} <= row.keys() <= OWN:
             samples.fill(candidate, row, key, work.own, work.reading)
@@ -241,17 +225,25 @@ def _fill(candidate: Candidate, row: dict[str, Any], key: str, work: Work) -> No
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{work.options.objects}: not JSON: {error}") from None
     if objects is not None:
-        for number, thing in enumerate(_things(objects)):
+        for number, thing in enumerate(_things(objects, candidate.label is not None)):
             _add(candidate, thing, f"{key} object {number}", work)
     elif candidate.label is None:
         raise ValueError(f"neither {work.options.label} nor {work.options.objects}")
 
 
-def _things(objects: Any, *more: str) -> list[dict[str, Any]]:
-    """A dict for each object, of a list of such, or of lists by key, with `more` keys than usual. Raises ValueError."""
+def _things(objects: Any, labelled: bool, *more: str) -> list[dict[str, Any]]:
+    """A dict for each object, of a list of such, or of lists by key, with `more` keys than usual. Raises ValueError.
+
+    Of an image that is `labelled`, objects that say nothing are none. A key that others of its meaning replace, or that
+    no box needs, may be anything.
+    """
     if isinstance(objects, dict):
-        known = {k: v for k, v in objects.items() if k == "bbox" or (k in (*CLASSES, *CROWDS, *more) and v is not None)}
-        if wrong := [k for k in ("bbox", *known) if not isinstance(known.get(k), list)]:
+        if labelled and objects.get("bbox") is None and all(v in (None, []) for v in objects.values()):
+            return []
+        said = [[k for k in keys if objects.get(k) is not None] for keys in (("bbox",), CLASSES, CROWDS, more)]
+        known = {k: objects[k] for k in chain(*said) if isinstance(objects[k], list)}
+        wrong = ["bbox"] if "bbox" not in known else [k[0] for k in said if k and known.keys().isdisjoint(k)]
+        if wrong and known.get("bbox") != []:
             raise ValueError(f"objects {brief(objects)}; expected a list {wrong[0]}, empty where there is nothing")
         boxes = known["bbox"]
         if wrong := [k for k, v in known.items() if len(v) != len(boxes)]:

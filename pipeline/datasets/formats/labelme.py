@@ -131,13 +131,17 @@ class _File:
 
     @staticmethod
     def _flags(said: Any, drawing: Drawing) -> None:
-        """Take the flags of the image that are set as its labels; others than true and false are kept to be said."""
+        """Take the flags of the image that are set as its labels; others than true and false are kept to be said.
+
+        A flag of 1 alone does not say that the set is one of images with labels where something is drawn.
+        """
         if said is not None and not isinstance(said, dict):
             drawing.odd_labels.append(f"flags: {brief(said)}, expected an object of true and false")
             return
         for name, value in (said or {}).items():
             try:
-                drawing.labels += [name] if flag(value, f"flags: {name!r:.60}") else []
+                if flag(value, f"flags: {name!r:.60}"):
+                    (drawing.labels if value is True else drawing.loose_labels).append(name)
             except ValueError as error:
                 drawing.odd_labels.append(f"{str(error).removesuffix('0 or 1')}true or false")
 

@@ -93,19 +93,22 @@ class Drawings(Drawn):
 
         Where no box is drawn in the whole set, or `image_labels` is set, the images' own labels are taken; an image
         without one is left out, one with several is refused. Without those too, an image's points are one object.
+        Labels that are loose or odd count where nothing at all is drawn, or `image_labels` is set.
         """
         refuse_many(len(landmarks), str(self.labels), "landmarks")
         refuse_many(len(known), str(self.labels), "classes")
         landmarks, known = (list(dict.fromkeys(map(label_text, names))) for names in (landmarks, known))
         drawings = [d for name, d in sorted(self.by_name.items()) if name not in self._refused]
-        boxes = sum(len(d.boxes) for d in drawings)
-        labels = sum(len(d.labels) + len(d.odd_labels) for d in drawings)
-        if image_labels or (labels and not boxes):
-            self._classify(drawings)
+        boxes, points = sum(len(d.boxes) for d in drawings), sum(len(d.points) for d in drawings)
+        labels = sum(len(d.labels) for d in drawings)
+        unsure = sum(len(d.loose_labels) + len(d.odd_labels) for d in drawings)
+        if image_labels or (labels and not boxes) or (unsure and not boxes and not points):
+            self._classify(drawings, image_labels or not points)
             self._note(boxes, "not_read", "boxes beside labels of images")
-            self._note(sum(len(d.points) for d in drawings), "not_read", "points beside labels of images")
+            self._note(points, "not_read", "points beside labels of images")
         else:
-            self._note(labels, "not_read", "labels of images beside boxes; options.image_labels takes them instead")
+            beside = f"labels of images beside {'boxes' if boxes else 'points'}"
+            self._note(labels + unsure, "not_read", f"{beside}; options.image_labels takes them instead")
             self.reading.landmarks = landmarks
             self.reading.pairs, self.reading.skeleton = scheme_of(landmarks)
             if not boxes:
@@ -157,11 +160,14 @@ class Drawings(Drawn):
             file, drawing.name, split=drawing.split, group=drawing.group, size=drawing.size, unsized=unsized
         )
 
-    def _classify(self, drawings: list[Drawing]) -> None:
+    def _classify(self, drawings: list[Drawing], loose: bool) -> None:
+        """Take the images' labels, with `loose` also those that are not set by true."""
+        words = "labels of images that are set, but not by true, beside points; options.image_labels takes them too"
         for drawing in drawings:
             for found in drawing.odd_labels:
                 self.problem(drawing.name, "", "bad_row", found)
-            labels = sorted(set(map(label_text, drawing.labels)))
+            self._note(0 if loose else len(drawing.loose_labels), "not_read", words)
+            labels = sorted(set(map(label_text, drawing.labels + drawing.loose_labels * loose)))
             if len(labels) > 1:
                 self.problem(drawing.name, "", "several_labels", f"{', '.join(labels)}; expected one", "refused")
             elif labels:

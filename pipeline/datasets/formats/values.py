@@ -20,7 +20,7 @@ def number(value: Any, name: str = "", finite: bool = True) -> float:
     try:
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise ValueError  # noqa: TRY004, TRY301 (one error for all that is no number)
-        if isinstance(value, str) and not (value.isascii() and "_" not in value):
+        if isinstance(value, str) and (not value.strip().isascii() or "_" in value):  # blanks may be of any kind
             raise ValueError  # noqa: TRY301
         found = float(value)
         if finite and not math.isfinite(found):

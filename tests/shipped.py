@@ -9,7 +9,8 @@ from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 from shared import exported_here, made_once
 
-from pipeline.core.files import read_json, sha256, size_bytes, write_json
+from pipeline.core.files import read_json, sha256, write_json
+from pipeline.core.room import size_bytes
 from pipeline.core.sample import Dataset, Sample, read_samples, write_dataset, write_samples
 from pipeline.core.spec import ModelSpec, write_spec
 from pipeline.evaluation.evaluate import write_report

@@ -91,3 +91,37 @@ def test_an_xml_beside_no_image_means_the_folder_that_it_says(tmp_path: Path, sa
     reading = read_voc(root)
     assert [c.name for c in reading.candidates] == ([found] if found else [])
     assert ("1.xml", "missing_file", "refused") in rules(reading) or found
+
+
+def test_objects_that_lie_elsewhere_in_the_xml_are_no_background(tmp_path: Path) -> None:
+    whole = voc(("cow", 11, 6, 60, 25), name="a.jpg")
+    nested = whole.replace("<object>", "<objects><object>").replace("</object>", "</object></objects>")
+    large = whole.replace("object>", "Object>")
+    both = whole.replace("</annotation>", "<more><object/></more></annotation>")
+    texts = {"a": whole, "b": nested, "c": large, "d": both}
+    texts = {name: text.replace("a.jpg", f"{name}.jpg") for name, text in texts.items()}
+    reading = read_voc(make(tmp_path, {**{f"{n}.jpg": P for n in texts}, **{f"{n}.xml": t for n, t in texts.items()}}))
+    assert {c.name: len(c.objects) for c in reading.candidates} == {"a.jpg": 1, "d.jpg": 1}
+    assert [(p.file, p.rule, p.done) for p in reading.problems if p.rule == "bad_row"] == [
+        ("b.jpg", "bad_row", "refused"),
+        ("c.jpg", "bad_row", "refused"),
+        ("d.jpg", "bad_row", "dropped"),
+    ]
+    assert reading.lost == 3
+
+
+def test_a_list_of_a_split_in_capitals_is_one(tmp_path: Path) -> None:
+    root = make(tmp_path, {f"{n}.jpg": P for n in "ab"})
+    make(root, {f"{n}.xml": voc(("cow", 11, 6, 60, 25), name=f"{n}.jpg") for n in "ab"})
+    make(root / "ImageSets/Main", {"train.txt": "a\n", "VAL.TXT": "b\n"})
+    assert {c.name: c.split for c in read_voc(root).candidates} == {"a.jpg": "train", "b.jpg": "val"}
+
+
+@pytest.mark.parametrize("target", ["nowhere.xml", "a.xml"])
+def test_an_xml_that_is_a_link_to_nothing_has_a_row(tmp_path: Path, target: str) -> None:
+    root = make(tmp_path, {"a.jpg": P, "b.jpg": P, "b.xml": voc(("cow", 11, 6, 60, 25), name="b.jpg")})
+    (root / "a.xml").symlink_to(target)
+    reading = read_voc(root)
+    assert [(p.file, p.rule, p.found) for p in reading.problems if p.file == "a.xml"] == [
+        ("a.xml", "bad_xml", "a link that leads to nothing; expected a file; the image is a.jpg")
+    ]

@@ -22,7 +22,8 @@ from shared import exported_here, made_once
 from shipped import PARAMS, SIDE, VERIFY, shipped, spec_of
 
 from pipeline.core.errors import InputError
-from pipeline.core.files import read_json, size_bytes, write_json
+from pipeline.core.files import read_json, write_json
+from pipeline.core.room import size_bytes
 from pipeline.core.sample import read_samples
 from pipeline.core.spec import write_spec
 from pipeline.experiments.tables import verify_table

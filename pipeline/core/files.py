@@ -145,7 +145,12 @@ def open_file(path: Path) -> BufferedReader:
     Traceback (most recent call last):
     pipeline.core.errors.InputError: /dev/null: a pipe, a device or a socket; expected a file
     """
-    mode = path.stat().st_mode
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        if not path.is_symlink():
+            raise
+        raise InputError(f"{path}: a link that leads to nothing; expected a file") from None
     of_the_shell = path == Path("/dev/stdin") or path.parent == Path("/dev/fd")
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or of_the_shell):
         raise InputError(f"{path}: a pipe, a device or a socket; expected a file")
@@ -280,20 +285,6 @@ def md5_of(path: Path) -> str:
     # the database is never written to: a dry run only hashes
     nowhere = HashFileDB(local, os.devnull)
     return str(build(nowhere, str(path.absolute()), local, "md5", dry_run=True)[2].hash_info.value)
-
-
-def size_bytes(path: Path | str) -> int:
-    """Of a file, or of all files in a folder.
-
-    >>> from tempfile import TemporaryDirectory
-    >>> with TemporaryDirectory() as folder:
-    ...     write_text(f"{folder}/a", "12345")
-    ...     write_text(f"{folder}/b", "123")
-    ...     size_bytes(f"{folder}/a"), size_bytes(folder)
-    (5, 8)
-    """
-    path = Path(path)
-    return sum(file.stat().st_size for file in _files(path)) if path.is_dir() else path.stat().st_size
 
 
 def _files(folder: Path) -> list[Path]:

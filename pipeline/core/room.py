@@ -25,6 +25,21 @@ def need_room(place: Path, size: int) -> None:
         raise InputError(f"{place}: {_said(free)} are free on its disk; expected {_said(size)}; {ROOM}")
 
 
+def size_bytes(path: Path | str) -> int:
+    """Of a file, or of all files in a folder.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "a").write_text("12345")
+    ...     _ = Path(folder, "b").write_text("123")
+    ...     size_bytes(f"{folder}/a"), size_bytes(folder)
+    (5, 8)
+    """
+    path = Path(path)
+    files = (file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files)
+
+
 def _said(size: int) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
 

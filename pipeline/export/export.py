@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from pipeline.core.calibrated import calibrated
 from pipeline.core.errors import InputError
-from pipeline.core.files import md5_of, new_folder, read_json, sha256, size_bytes, write_json, write_text
+from pipeline.core.files import md5_of, new_folder, read_json, sha256, write_json, write_text
 from pipeline.core.image_file import open_image
 from pipeline.core.links import link_or_copy
 from pipeline.core.parallel import each_forked
-from pipeline.core.room import is_full, need_room
+from pipeline.core.room import is_full, need_room, size_bytes
 from pipeline.core.sample import Sample, read_samples
 from pipeline.export import bundle
 from pipeline.export.calibration import blank, choose, described, stored

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import InputError
-from pipeline.core.files import read_json, sha256, size_bytes
+from pipeline.core.files import read_json, sha256
+from pipeline.core.room import size_bytes
 from pipeline.core.spec import ANEW
 
 

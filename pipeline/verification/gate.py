@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import InputError
-from pipeline.core.files import size_bytes
 from pipeline.core.params import nearest
+from pipeline.core.room import size_bytes
 from pipeline.metrics.metrics import main_metric
 from pipeline.runtimes.targets import TARGETS
 from pipeline.verification.params import BY_CHOICE, FIGURES, VerifyParams

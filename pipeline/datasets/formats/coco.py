@@ -212,18 +212,21 @@ def _schema(reading: Reading, file: Path, content: dict[str, Any]) -> dict[str, 
         reading.pairs, reading.skeleton = known_scheme(numbered)
     else:
         reading.pairs = scheme_of(reading.landmarks)[0]
-    reading.skeleton = reading.skeleton or _bones(file, skeleton, len(reading.landmarks))
+    reading.skeleton = reading.skeleton or _bones(file, skeleton, len(reading.landmarks), reading)
     return names
 
 
-def _bones(file: Path, skeleton: Any, count: int) -> list[tuple[int, int]]:
+def _bones(file: Path, skeleton: Any, count: int, reading: Reading) -> list[tuple[int, int]]:
     """The pairs of landmarks that lines join. COCO counts them from 1; a file with a 0 in it counts from 0."""
     try:
         bones = [(whole(a), whole(b)) for a, b in (bone for bone in skeleton if len(bone) == 2)]
     except (TypeError, ValueError):
         raise InputError(f"{file}: skeleton: found {brief(skeleton)}; expected pairs of keypoints") from None
     base = 0 if any(0 in bone for bone in bones) else 1
-    return [(a - base, b - base) for a, b in bones if base <= min(a, b) and max(a, b) < count + base]
+    if odd := [bone for bone in bones if min(bone) < base or max(bone) >= count + base]:
+        found = f"{len(odd)} lines to keypoints that are not there, such as {list(odd[0])} of {count}; left out"
+        reading.problems.append(Problem(file.name, "skeleton", "bad_landmarks", found, "noted"))
+    return [(a - base, b - base) for a, b in bones if (a, b) not in odd]
 
 
 FORMAT = Format(

@@ -13,6 +13,9 @@ from pipeline.datasets.formats.reading import label_text
 MOST_NAMES = {"landmarks": 1000, "individuals": 1000, "classes": 100_000}  # every object has room for each landmark
 
 
+LONGEST_NAME = 1000  # letters
+
+
 def refuse_many(count: int, where: str, what: str) -> None:
     """Raises InputError that begins with `where` for more than any dataset has of `what`, a key of MOST_NAMES: few
     bytes of a header would take all memory.
@@ -54,7 +57,9 @@ def class_name(value: object, where: str) -> str:
     """The name of a class as a label file has it: text or a number. Raises InputError that begins with `where`."""
     if isinstance(value, bool) or not isinstance(value, str | int | float) or not str(value).strip():
         raise InputError(f"{where}: found {brief(value)}; expected the name of a class")
-    return label_text(value)
+    if len(text := label_text(value)) > LONGEST_NAME:
+        raise InputError(f"{where}: a name of {len(text)} letters, {brief(text)}; expected at most {LONGEST_NAME}")
+    return text
 
 
 def class_names(labels: Sequence[object], where: str) -> list[str]:
@@ -68,8 +73,13 @@ def class_names(labels: Sequence[object], where: str) -> list[str]:
 
 
 def class_list(file: Path) -> list[str]:
-    """The names of classes in a file, a name a line. Raises InputError for an empty line before the last name."""
-    return class_names([line.strip() for line in read_rows(file).rstrip().split("\n")], str(file))
+    """The names of classes in a file, a name a line. Raises InputError for an empty line before the last name, or a
+    comment in front of the first: each would shift them.
+    """
+    names = [line.strip() for line in read_rows(file).rstrip().split("\n")]
+    if names[0].startswith("# "):
+        raise InputError(f"{file}:1: {brief(names[0])}; expected the name of class 0, and no comment")
+    return class_names(names, str(file))
 
 
 def refuse_twice(names: Iterable[str], where: str, what: str) -> None:

@@ -194,7 +194,8 @@ def named_lists(path: Path, labels: Path, places: Iterable[str] = PLACES) -> lis
 
 
 def _texts(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.glob("*.txt") if not file.name.startswith("."))
+    files = folder.iterdir() if folder.is_dir() else ()
+    return sorted(file for file in files if file.suffix.lower() == ".txt" and not file.name.startswith("."))
 
 
 def _image_sets(folder: Path, reading: Reading, path: Path, labels: Path) -> dict[Path, SplitList]:

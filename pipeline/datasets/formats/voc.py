@@ -235,8 +235,16 @@ def _candidate(name: str, root: Element, file: Path, base: int, reading: Reading
         reading.problems.append(Problem(name, "size", "unreadable", str(error)))
         reading.lost += len(root.findall("object"))
         return None
+    things = root.findall("object")
+    if strays := sum(element.tag.lower() == "object" for element in root.iter()) - len(things):
+        done = "dropped" if things else "refused"
+        found = f"{strays} objects that are no <object> right below <annotation>"
+        reading.problems.append(Problem(name, "", "bad_row", found, done))
+        reading.lost += strays
+        if not things:
+            return None
     candidate = Candidate(file, name, size=size, unsized=unsized)
-    for nth, thing in enumerate(root.findall("object"), 1):
+    for nth, thing in enumerate(things, 1):
         key = f"object {nth}"
         label = _label(thing)
         if twice := _twice(thing, "name", "bndbox"):

@@ -21,6 +21,7 @@ from pipeline.datasets.formats.yolo_lines import Points, points_of
 NAME_LISTS = ("classes.txt", "obj.names", "_darknet.labels", "predefined_classes.txt")
 KEY = re.compile(r"(0|[1-9][0-9]*)(\.0+)?")
 NOTES = "notes.json"
+YAML = (".yaml", ".yml")
 # what a model's YAML, or that of its training, has; not task, batch, date or version: people say these of a set too
 OF_MODELS = ("stride", "imgsz", "backbone", "head", "anchors", "weights", "epochs", "optimizer", "lr0")
 _NAMES = re.compile(rb"^\{? ?[\"']?names[\"']?\s*:", re.MULTILINE)
@@ -61,7 +62,7 @@ def found_names(path: Path, labels: Path) -> Names | None:
     contents: dict[Path, dict[Any, Any]] = {}
     told: dict[Path, Names] = {}
     for root in roots:
-        for file in sorted(f for kind in ("*.yaml", "*.yml") for f in root.glob(kind) if not f.name.startswith(".")):
+        for file in sorted(f for f in root.iterdir() if f.suffix.lower() in YAML and not f.name.startswith(".")):
             if content := _with_names(file):
                 contents[file] = content
         if data := darknet.find(root):

@@ -1,5 +1,6 @@
 """Archives (tar in any compression, zip, RAR) into a folder: regular files only, and none outside of it."""
 
+import errno
 import gzip
 import lzma
 import shutil
@@ -77,7 +78,8 @@ def _unpack_tar(tar: tarfile.TarFile, archive: Path, folder: Path, place: Place)
         if not member.isfile():
             raise InputError(f"{archive}: {shown(member.name)}: a link or device; expected files only")
         _check_room(archive, member.size, folder)
-        tar.extract(member.replace(name=target, deep=False), folder, set_attrs=False, filter="data")
+        with _placing(archive, member.name):
+            tar.extract(member.replace(name=target, deep=False), folder, set_attrs=False, filter="data")
 
 
 def _as_tar(archive: Path) -> tarfile.TarFile | None:
@@ -156,9 +158,28 @@ def _unpack_zip(archive: Path, folder: Path, place: Place) -> None:
                 raise InputError(f"{archive}: {shown(info.filename)}: a link; expected files only")
             _check_room(archive, info.file_size, folder)
             file = folder / target
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with packed.open(info) as source, file.open("wb") as out:
-                shutil.copyfileobj(source, out)
+            with _placing(archive, info.filename):
+                file.parent.mkdir(parents=True, exist_ok=True)
+                with packed.open(info) as source, file.open("wb") as out:
+                    shutil.copyfileobj(source, out)
+
+
+@contextmanager
+def _placing(archive: Path, name: str) -> Iterator[None]:
+    """Raises InputError that names the archive and the file in it for a path that no file can have here: one that goes
+    through another file, or is too long.
+    """
+    try:
+        yield
+    except (NotADirectoryError, IsADirectoryError, FileExistsError, RecursionError) as error:
+        said = getattr(error, "strerror", None) or "too many folders"
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        said = str(error.strerror)
+    else:
+        return
+    raise InputError(f"{archive}: {shown(name)[:200]}: cannot lie there: {said}; the archive is kept")
 
 
 def _unpack_rar(archive: Path, folder: Path, place: Place) -> None:

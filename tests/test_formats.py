@@ -1002,3 +1002,14 @@ def test_crops_errors(tmp_path, objects, labels, error):
     assert str(root) in str(caught.value)
     with pytest.raises(InputError, match=r"no dataset\.json; expected a dataset that was ingested"):
         read("crops", make(tmp_path / "y", {"a.jpg": P}), options=CROPPED)
+
+
+def test_coco_lines_to_keypoints_that_are_not_there_are_noted(tmp_path):
+    categories = [{"id": 3, "name": "cow"} | POINTS | {"skeleton": [[1, 2], [1, 3], [2, 99]]}]
+    annotations = [BOX | {"category_id": 3, "keypoints": [20, 10, 2, 0, 0, 0, 30, 15, 1]}]
+    make(tmp_path, {"a.jpg": (100, 50), "x.json": coco(annotations=annotations, categories=categories)})
+    reading = read("coco", tmp_path)
+    assert reading.skeleton == [(0, 1), (0, 2)]
+    assert [(p.file, p.key, p.found, p.done) for p in reading.problems] == [
+        ("x.json", "skeleton", "1 lines to keypoints that are not there, such as [2, 99] of 3; left out", "noted")
+    ]

@@ -378,3 +378,27 @@ def test_a_list_of_darknet_s_that_is_not_here_is_said(tmp_path: Path) -> None:
     assert [(p.file, p.rule, p.found) for p in reading.problems] == [
         ("obj.data", "not_here", "valid = data/test.txt: no such file beside it or above")
     ]
+
+
+@pytest.mark.parametrize("name", ["DATA.YAML", "Data.Yml"])
+def test_a_yaml_in_capitals_is_one(tmp_path: Path, name: str) -> None:
+    assert read_yolo(make(tmp_path, {"a.jpg": P, "a.txt": LINE, name: COWS})).labels == ["cow", "dog"]
+    with pytest.raises(InputError, match="expected the same class names"):
+        read_yolo(make(tmp_path / "both", {"a.jpg": P, "a.txt": LINE, name: COWS, "other.yaml": "names: [dog, cow]\n"}))
+
+
+def test_a_comment_before_the_first_class_shifts_none(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"classes\.txt:1: '# classes'; expected the name of class 0, and no comment"):
+        read_yolo(make(tmp_path, {"a.jpg": P, "a.txt": LINE, "classes.txt": "# classes\ncow\n"}))
+
+
+def test_a_name_of_a_class_has_a_length(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"data\.yaml: names: class 0: a name of 100000 letters, 'c+\.\.\.; expected"):
+        read_yolo(make(tmp_path, {"a.jpg": P, "a.txt": LINE, YAML: f"names: [{'c' * 100_000}]\n"}))
+
+
+def test_a_label_file_that_is_a_link_to_itself_has_a_row(tmp_path: Path) -> None:
+    root = make(tmp_path, {"a.jpg": P, "b.jpg": P, "a.txt": LINE, YAML: COWS})
+    (root / "b.txt").symlink_to("b.txt")
+    rows = [(p.file, p.found) for p in read_yolo(root).problems if "b." in p.file]
+    assert rows == [("b.jpg", "a link that leads to nothing; expected a file")]

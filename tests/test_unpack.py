@@ -279,3 +279,16 @@ def test_a_program_that_fails_or_leaves_files_out_is_said(tmp_path, monkeypatch,
     with pytest.raises(InputError, match=expected):
         unpack(rarred(tmp_path / "a.rar", FILES), tmp_path / "in", lambda name: name)
     assert files_in(tmp_path / "in") == {}
+
+
+@pytest.mark.parametrize("pack", [tarred, zipped])
+@pytest.mark.parametrize(
+    "names",
+    [["a", "a/x.jpg"], ["a/x.jpg", "a"], ["a/" * 3000 + "x.jpg"], ["n" * 300]],
+    ids=["in", "over", "deep", "long"],
+)
+def test_a_path_that_no_file_can_have_is_named(tmp_path: Path, pack, names: list[str]) -> None:
+    archive = pack(tmp_path / "a.bin", dict.fromkeys(names, b"1"))
+    with pytest.raises(InputError, match=r"a\.bin: .*: cannot lie there: .*; the archive is kept"):
+        unpack(archive, tmp_path / "out", lambda name: name)
+    assert archive.is_file()

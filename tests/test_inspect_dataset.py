@@ -447,7 +447,12 @@ def test_the_app_opens_on_a_dataset_and_what_is_tagged_there_is_a_layer(tmp_path
     WebDriverWait(browser, 60, 1, [WebDriverException]).until(clicked)
     field = wait.until(element_to_be_clickable((By.CSS_SELECTOR, "[data-cy=sample-tag-input]")))
     field.send_keys("exclude", Keys.ENTER)  # of all images: none is selected
-    wait.until(element_to_be_clickable((By.XPATH, "//*[text()='Apply']"))).click()
+
+    def applied(_: Any) -> bool:  # sought anew each time: the App draws it again when the tag is there
+        browser.find_element(By.XPATH, "//*[text()='Apply']").click()
+        return True
+
+    WebDriverWait(browser, 60, 1, [WebDriverException]).until(applied)
     wait.until(lambda _: len(tags_in(database, [view.name])) == 13)
     layer = tmp_path / f"labels/opened/app-{DAY}.jsonl"
     assert open_dataset(files, database, DAY).said == [f"{layer}: what was said of 12 images in FiftyOne's App"]

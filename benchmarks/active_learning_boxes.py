@@ -14,7 +14,6 @@ where it has as many boxes as chance, between two budgets by a straight line. In
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.active_learning import interval
-from benchmarks.mistakes import boxed
+from benchmarks.mistakes import boxed, there
 from pipeline.annotation.choice import Taken, typical, uncertain
 from pipeline.annotation.doubts import doubt, rarity
 from pipeline.annotation.worth import FEW, Floats
@@ -154,10 +153,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=8, help="of training at each budget")
     asked = parser.parse_args()
     real = os.environ.get("POCKETLENS_REAL_DATA")
-    for name in asked.sets.split(","):
-        if name != "herd" and not real:
-            print(f"{name}: left out, as POCKETLENS_REAL_DATA names no folder", file=sys.stderr)
-            continue
+    for name in there(asked.sets, real):
         with TemporaryDirectory() as folder:
             measure(Pool(name, Path(str(real)), asked.weights, asked.epochs, Path(folder)), asked.seeds)
 

@@ -184,6 +184,15 @@ def boxes(name: str, real: Path, weights: Path, seeds: int) -> None:
         )
 
 
+def there(sets: str, real: str | None) -> Iterator[str]:
+    """Those of the `sets` that can be measured; the others are named. All but `herd` are in the folder `real`."""
+    for name in sets.split(","):
+        if name == "herd" or real:
+            yield name
+        else:
+            print(f"{name}: left out, as POCKETLENS_REAL_DATA names no folder", file=sys.stderr)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("weights", type=Path)
@@ -191,10 +200,7 @@ def main() -> None:
     parser.add_argument("--sets", default="photos,crops,cells,alpacas,herd")
     asked = parser.parse_args()
     real = os.environ.get("POCKETLENS_REAL_DATA")
-    for name in asked.sets.split(","):
-        if name != "herd" and not real:
-            print(f"{name}: left out, as POCKETLENS_REAL_DATA names no folder", file=sys.stderr)
-            continue
+    for name in there(asked.sets, real):
         measure = swapped if name in ("photos", "crops") else boxes
         measure(name, Path(str(real)), asked.weights, asked.seeds)
 

@@ -226,7 +226,7 @@ def _bones(file: Path, skeleton: Any, count: int, reading: Reading) -> list[tupl
     if odd := [bone for bone in bones if min(bone) < base or max(bone) >= count + base]:
         found = f"{len(odd)} lines to keypoints that are not there, such as {list(odd[0])} of {count}; left out"
         reading.problems.append(Problem(file.name, "skeleton", "bad_landmarks", found, "noted"))
-    return [(a - base, b - base) for a, b in bones if (a, b) not in odd]
+    return [(a - base, b - base) for a, b in bones if base <= min(a, b) and max(a, b) < count + base]
 
 
 FORMAT = Format(

@@ -129,6 +129,7 @@ def test_what_lies_beside_and_is_not_read(tmp_path: Path) -> None:
         ("labeled-data/m1/9.png,1,2,3,4", ("labeled-data/m1/9.png", "missing_file", "no such image")),
         ("labeled-data/m1/1.png,1,2,3,4", ("labeled-data/m1/1.png", "listed_twice", f"there already, in {ONE}:4")),
         (",1,2,3,4", (f"{ONE}:5", "bad_row", "no file name")),
+        ("labeled-data/m1/2.png,1,5,2,3,4", ("labeled-data/m1/2.png", "bad_row", "6 cells, expected 5 as in the h")),
         ("labeled-data/m1/3.png,1,2,3,4", ("labeled-data/m1/3.png", "unreadable", "")),
     ],
 )

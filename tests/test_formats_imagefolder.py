@@ -131,6 +131,14 @@ def test_boxes_in_a_csv_and_columns_of_other_names(tmp_path: Path) -> None:
     assert [p.found for p in reading.problems] == ["columns text; not read"]
 
 
+def test_a_row_of_a_csv_with_a_cell_too_many_is_said(tmp_path: Path) -> None:
+    text = "file_name,label\na.jpg,cow\nb.jpg,cow, brown\nc.jpg,goat,,\n"
+    reading = read_folder(make(tmp_path, {"a.jpg": P, "b.jpg": P, "c.jpg": P, "metadata.csv": text}))
+    assert {c.name: c.label for c in reading.candidates} == {"a.jpg": "cow", "c.jpg": "goat"}
+    found = "3 cells, expected 2 as in the header; a cell with a comma is put into quotes"
+    assert (reading.problems[0].key, reading.problems[0].found) == ("metadata.csv:3", found)
+
+
 @pytest.mark.parametrize(
     ("row", "problem"),
     [

@@ -122,6 +122,7 @@ def test_an_image_without_a_box_needs_a_list(tmp_path: Path) -> None:
         (row(box="0.1,1_0,0.2,0.7"), "bad_box"),
         (row(code=""), "unknown_class"),
         (row(sure="0"), "unverified"),
+        (row(code="Cattle, brown"), "bad_row"),
     ],
 )
 def test_what_is_not_read_is_a_row(tmp_path: Path, line: str, rule: str) -> None:
@@ -143,6 +144,12 @@ def test_what_is_not_read_is_a_row(tmp_path: Path, line: str, rule: str) -> None
 )
 def test_a_row_names_the_column(tmp_path: Path, line: str, found: str) -> None:
     assert [p.found for p in read("open_images", set_of(tmp_path, row(), line)).problems] == [found]
+
+
+def test_a_name_with_a_comma_that_is_not_quoted_is_said(tmp_path: Path) -> None:
+    reading = read("open_images", set_of(tmp_path, row(), **{"class-descriptions-boxable.csv": f"{COW},Cattle, brown"}))
+    assert reading.labels == [COW]
+    assert rows(reading) == [("class-descriptions-boxable.csv", "bad_row", "noted")]
 
 
 def test_codes_without_a_name_and_two_of_one_name(tmp_path: Path) -> None:

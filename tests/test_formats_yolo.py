@@ -274,6 +274,9 @@ IN_SPLITS = {"train/images/a.jpg": P, "train/labels/a.txt": LINE, "val/images/b.
         {"notes.json": notes("cow", "dog")},
         {"train/obj.names": "cow\ndog\n", YAML: COWS, "holiday/classes.txt": "sun\n"},
         {YAML: COWS, "notes.json": notes("ox", first=1)},
+        {"Classes.TXT": "cow\ndog\n"},
+        {"train/labels/OBJ.names": "cow\ndog\n"},
+        {"herd.names": "cow\ndog\n"},
     ],
 )
 def test_names_in_folders_of_splits_and_label_studio_s_notes_are_read(tmp_path: Path, names: dict) -> None:
@@ -309,6 +312,27 @@ def test_notes_of_something_else_name_no_classes(tmp_path: Path, text: str) -> N
     with pytest.raises(
         InputError, match=r"no class names; expected data\.yaml, classes\.txt, obj\.names in [^ ]*herd$"
     ):
+        read_yolo(root)
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"labels/deep/data.yaml": COWS}, "labels/deep/data.yaml lies too deep to be of the whole set, move it up"),
+        ({"holiday/classes.txt": "cow\ndog\n"}, "holiday/classes.txt lies too deep to be of the whole set, move it up"),
+        ({"cows.names": "cow\n", "dogs.names": "dog\n"}, "cows.names: of several files .names nobody can say which is"),
+        ({"classes.txt/notes": ""}, "classes.txt is no file"),
+    ],
+)
+def test_a_file_of_names_that_is_nearly_one_is_named(tmp_path: Path, files: dict, said: str) -> None:
+    with pytest.raises(InputError, match=re.escape(f"; {said}")):
+        read_yolo(make(tmp_path, {"a.jpg": P, "a.txt": LINE, **files}))
+
+
+def test_a_list_of_names_that_is_a_link_to_nothing_is_named(tmp_path: Path) -> None:
+    root = make(tmp_path, {"a.jpg": P, "a.txt": LINE})
+    (root / "classes.txt").symlink_to("classes.txt")
+    with pytest.raises(InputError, match=r"; classes\.txt is a link that leads to nothing"):
         read_yolo(root)
 
 
@@ -402,3 +426,34 @@ def test_a_label_file_that_is_a_link_to_itself_has_a_row(tmp_path: Path) -> None
     (root / "b.txt").symlink_to("b.txt")
     rows = [(p.file, p.found) for p in read_yolo(root).problems if "b." in p.file]
     assert rows == [("b.jpg", "a link that leads to nothing; expected a file")]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("images/a.txt", "labels/a.txt"), ("images/a.txt", "a.txt"), ("labels/a.txt", "labels/a.TXT")],
+)
+@pytest.mark.parametrize(
+    ("other", "taken"), [("a cow on a meadow\n", True), (f"{LINE}\n", True), ("", True), ("0 .1 .1 .2 .2\n", False)]
+)
+def test_of_two_texts_that_are_called_like_an_image_the_one_with_labels_is_read(
+    tmp_path: Path, first: str, second: str, other: str, taken: bool
+) -> None:
+    for here, there in ((first, second), (second, first)):
+        root = make(tmp_path / here.replace("/", "-"), {"images/a.jpg": P, here: LINE + "\n", there: other, YAML: COWS})
+        reading = read_yolo(root)
+        assert [[o.label for o in c.objects] for c in reading.candidates] == ([["cow"]] if taken else [])
+        (problem,) = reading.problems
+        if taken:
+            assert (problem.rule, problem.done) == ("not_read", "noted")
+            assert "called like images whose labels lie elsewhere" in problem.found
+        else:
+            assert (problem.file, problem.rule) == ("images/a.jpg", "ambiguous_file")
+            assert problem.found.endswith("have other labels; expected one of them")
+
+
+def test_a_text_beside_another_image_is_that_one_s(tmp_path: Path) -> None:
+    texts = {"images/a.txt": f"{LINE}\n", "a.txt": "1 .1 .1 .2 .2\n"}
+    root = make(tmp_path, {"images/a.jpg": P, "a.jpg": P, YAML: COWS, **texts})
+    reading = read_yolo(root)
+    assert {c.name: c.objects[0].label for c in reading.candidates} == {"images/a.jpg": "cow", "a.jpg": "dog"}
+    assert reading.problems == []

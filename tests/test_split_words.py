@@ -147,6 +147,26 @@ def test_a_folder_around_it_all_and_a_split_in_itself(tmp_path: Path, form: str)
         read(form, draw(form, tmp_path / "one", ["sea/calm/1", "sea/rough/2"]))  # as it was: one class
 
 
+@pytest.mark.parametrize("form", BY_CLASS)
+@pytest.mark.parametrize("above", ["", "train/"])
+def test_classes_that_hold_the_same_folders_are_noted(tmp_path: Path, form: str, above: str) -> None:
+    places = [f"{place}/{c}/{place}_{c}" for place in ("site1", "more") for c in ("cat", "dog")]
+    draw(
+        form,
+        tmp_path,
+        [f"{above}{place}" for place in places] + (["test/site1/cat/x", "test/more/cat/y"] if above else []),
+    )
+    (row,) = [p for p in read(form, tmp_path).problems if p.rule == "same_folders"]
+    assert row.found.startswith("more, site1 are taken for the classes; each holds cat, dog; if these are the classes")
+
+
+@pytest.mark.parametrize("form", BY_CLASS)
+@pytest.mark.parametrize("inner", [("", ""), ("left/", "right/"), ("left/", "left/"), ("train/", "val/")])
+def test_classes_that_hold_other_folders_are_not(tmp_path: Path, form: str, inner: tuple[str, str]) -> None:
+    draw(form, tmp_path, [f"{c}/{i}{c}{n}" for c, i in zip(("cat", "dog"), inner, strict=True) for n in (1, 2)])
+    assert not [p for p in read(form, tmp_path).problems if p.rule == "same_folders"]
+
+
 def test_a_picture_beside_the_classes_of_a_split_is_refused(tmp_path: Path) -> None:
     reading = read("folder", draw("folder", tmp_path, ["train/cat/1", "train/dog/2", "test/3", "4"]))
     assert rows(reading, "no_class") == [

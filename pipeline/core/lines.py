@@ -17,6 +17,7 @@ LARGEST_TABLE = 64 << 20  # bytes of a table with a row per epoch
 LARGEST_LIST = 1 << 30  # bytes of a list of files, three million, or of a table with a row per object
 PART = 1 << 20
 HEAD = 16 << 10  # bytes: more than the longest path, in UTF-32 too
+BEYOND = "\0beyond"  # a key that is no column's
 
 
 def first_bytes(path: Path, size: int) -> bytes:
@@ -136,9 +137,33 @@ def rows_by_column(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             raise InputError(f"{path}:1: column {twice[0]!r} twice; expected each once")
         for cells in reader:
             if any(cells):
-                yield reader.line_num, dict(zip(header, cells, strict=False))
+                yield reader.line_num, by_column(header, cells)
     except csv.Error as error:
         raise InputError(f"{path}:{reader.line_num}: not CSV: {error}") from None
+
+
+def by_column(header: list[str], cells: list[str]) -> dict[str, str]:
+    """The cells of a row by column; what `beyond` says of the row has the key BEYOND.
+
+    >>> by_column(["file_name", "label"], ["a.jpg"])
+    {'file_name': 'a.jpg'}
+    """
+    row = dict(zip(header, cells, strict=False))
+    if found := beyond(header, cells):
+        row[BEYOND] = found
+    return row
+
+
+def beyond(header: list[str], cells: list[str]) -> str:
+    """What to say of a row with cells beyond its header, as where a comma in a cell is not quoted: what any of them is
+    of nobody knows. "" of any other.
+
+    >>> beyond(["file_name", "label"], ["a.jpg", "cow", " brown"])
+    '3 cells, expected 2 as in the header; a cell with a comma is put into quotes'
+    """
+    if not any(map(str.strip, cells[len(header) :])):
+        return ""
+    return f"{len(cells)} cells, expected {len(header)} as in the header; a cell with a comma is put into quotes"
 
 
 def read_figures(path: Path | str) -> list[dict[str, float]]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import InputError
-from pipeline.core.lines import first_bytes, read_rows
+from pipeline.core.lines import beyond, first_bytes, read_rows
 from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.image_index import ImageIndex, one_form
 from pipeline.datasets.formats.keys import refuse_many
@@ -45,9 +45,12 @@ LEAST = 3  # videos, for each split to have one
 
 @dataclass(slots=True)
 class Table:
-    """A file's rows by line. `places` has the columns of each point: individual -> body part -> x and y."""
+    """A file's rows by line. `places` has the columns of each point: individual -> body part -> x and y; `header` has
+    what the columns are.
+    """
 
     file: Path
+    header: list[str]
     places: dict[str, dict[str, tuple[int, int]]]
     index: int
     likelihood: bool
@@ -168,7 +171,7 @@ def _table(file: Path) -> Table:
     index = 1 if any(header["scorer"][1:3]) else 3
     if "coords" not in header:
         raise InputError(f"{file}: no row that begins with coords; expected scorer, bodyparts, coords")
-    table = Table(file, {}, index, "likelihood" in header["coords"], rows)
+    table = Table(file, header["coords"], {}, index, "likelihood" in header["coords"], rows)
     columns = len(header["coords"])
     individuals = header.get("individuals", [""] * columns)
     if {len(individuals), len(header["bodyparts"])} != {columns}:
@@ -226,6 +229,9 @@ def _image_of(cells: list[str], table: Table, path: Path, images: ImageIndex, ke
 
 def _take(reading: Reading, candidate: Candidate, table: Table, key: str, row: list[str], names: list[str]) -> bool:
     """Add the candidate with its animals; whether its row has no number at all."""
+    if surplus := beyond(table.header, row):
+        reading.problems.append(Problem(candidate.name, key, "bad_row", surplus))
+        return False
     found: dict[str, list[Point]] = {}
     problems: list[Problem] = []
     for individual, columns in table.places.items():

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import each_key_once
-from pipeline.core.lines import read_rows, rows_by_column
+from pipeline.core.lines import BEYOND, read_rows, rows_by_column
 from pipeline.core.params import Block
 from pipeline.core.sample import Object, Sample
 from pipeline.datasets.formats import class_names, samples, signs
@@ -153,9 +153,10 @@ def _rows(table: Path, reading: Reading, where: str) -> Iterator[tuple[int, dict
 
 def _take(row: dict[str, Any], table: Path, key: str, path: Path, work: Work) -> None:
     """Add the image that the row names, with its labels."""
-    said = row.get(NAME)
-    if not isinstance(said, str) or not said.strip():
-        work.problem(key.rpartition(":")[0], key, "bad_row", f"{NAME} is {said!r:.40}; expected a path")
+    said: Any = row.get(NAME)
+    is_path = isinstance(said, str) and bool(said.strip())
+    if fault := row.get(BEYOND) or ("" if is_path else f"{NAME} is {said!r:.40}; expected a path"):
+        work.problem(key.rpartition(":")[0], key, "bad_row", fault)
         return
     file = Path(os.path.normpath(table.parent / said.replace("\\", "/")))
     name = file.relative_to(path).as_posix() if file.is_relative_to(path) else said

@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import InputError
-from pipeline.core.lines import check_lines, first_bytes
+from pipeline.core.lines import BEYOND, by_column, check_lines, first_bytes
 from pipeline.core.params import Block
 from pipeline.core.sample import SPLITS, Object
 from pipeline.datasets.formats import signs
@@ -90,8 +90,7 @@ def _tables(labels: Path) -> Tables:
         if "labelname" in header and "imageid" not in header:
             tables.names.append(file)
         elif "imageid" not in header:
-            if len(header) == 2 and header[0].startswith(("/m/", "/g/")):
-                tables.names.append(file)
+            tables.names += [file] if len(header) > 1 and header[0].startswith(("/m/", "/g/")) else []
         elif {"labelname", *BOX} <= set(header):
             tables.boxes.append(file)
         elif "labelname" in header:
@@ -123,7 +122,7 @@ def _rows(file: Path, header: list[str] | None = None) -> Iterator[tuple[int, di
             for row in reader:
                 line = reader.line_num
                 if row:
-                    yield line, dict(zip(columns, row, strict=False))
+                    yield line, by_column(columns, row)
     except csv.Error as error:
         raise InputError(f"{file}:{line + 1}: not CSV: {error}") from None
     except UnicodeDecodeError as error:
@@ -199,8 +198,9 @@ class _Set:
             header = None if "labelname" in _header(file) else ["labelname", "displayname"]
             for line, row in _rows(file, header):
                 code, name = row.get("labelname", "").strip(), label_text(row.get("displayname", ""))
-                if not code or not name.strip():
-                    self._problem(relative(file, self.labels), f"line {line}", "bad_row", "no code and name", "noted")
+                if BEYOND in row or not code or not name.strip():
+                    found = row.get(BEYOND, "no code and name")
+                    self._problem(relative(file, self.labels), f"line {line}", "bad_row", found, "noted")
                 elif names.setdefault(code, name) != name:
                     raise InputError(
                         f"{file}:{line}: {code} is {name!r}, and {names[code]!r} before; expected one name"
@@ -215,8 +215,7 @@ class _Set:
 
     def _image(self, said: str, split: str | None, file: Path) -> str | None:
         """The image of an id, in the split's folder if others have one of that name. Asked for once."""
-        said = said.strip()
-        key = (said, split, file)
+        key = (said := said.strip(), split, file)
         if key not in self.known:
             folders = [name for name in ("train", "validation", "val", "test") if split_of(name) == split]
             near = (*folders, *(f"{name}/data" for name in folders), *(f"images/{name}" for name in folders))
@@ -242,6 +241,9 @@ class _Set:
         if candidate is None or name is None:
             return
         key, code = f"{relative(file, self.labels, self.path)}:{line}", row.get("labelname", "").strip()
+        if BEYOND in row:
+            self._problem(name, key, "bad_row", row[BEYOND])
+            return
         try:
             left, right, top, bottom = (number(row.get(column), name_) for column, name_ in BOX.items())
             sure = number(row.get("confidence") or -1, "Confidence")
@@ -271,15 +273,14 @@ class _Set:
         splits whose boxes are here."""
         boxed = {split_of(*self._places(file)) for file in self.tables.boxes}
         for file in self.tables.images:
+            of_file = split_of(*self._places(file))
             for _, row in _rows(file):
-                if None in boxed or (split_of(row.get("subset", "")) or split_of(*self._places(file))) in {
-                    *boxed,
-                    None,
-                }:
-                    split = self._split(file, row)
-                    name = self._image(row.get("imageid", ""), split, file)
-                    if name and name not in self.by_name:
-                        self._candidate(name, split)
+                if None not in boxed and (split_of(row.get("subset", "")) or of_file) not in {*boxed, None}:
+                    continue
+                split = self._split(file, row)
+                name = self._image(row.get("imageid", ""), split, file)
+                if name and name not in self.by_name:
+                    self._candidate(name, split)
 
     def _places(self, file: Path) -> list[str]:
         """What may say the split: the file's name and the folders of the set that it lies in, the nearest first."""

@@ -135,7 +135,25 @@ def class_folders(names: Iterable[str], where: Path) -> tuple[dict[str, tuple[st
             f"<split>/<class>/image or <class>/<split>/image, or one of them as the data"
         )
     labels = {name: (splits.get(name), label_text(folders[0])) for name, folders in inner.items()}
-    return labels, rows + more
+    return labels, rows + more + _alike_below(inner)
+
+
+def _alike_below(inner: Folders) -> list[Problem]:
+    """A row where each of the classes holds the same folders, no splits, and no image outside them: these may be the
+    classes, and what is above them places or days.
+    """
+    below: dict[str, set[str]] = defaultdict(set)
+    for folders in inner.values():
+        below[folders[0]].add(folders[1] if len(folders) > 1 else "")
+    first, *others = below.values()
+    if not others or len(first) < 2 or "" in first or any(map(split_of, first)) or any(one != first for one in others):
+        return []
+    found = f"{_shown(sorted(below))} are taken for the classes; each holds {_shown(sorted(first))}"
+    return [Problem("", "", "same_folders", f"{found}; if these are the classes, they belong at the top", "noted")]
+
+
+def _shown(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
 
 
 def _unwrapped(inner: Folders) -> Folders:
@@ -162,8 +180,10 @@ def _below_splits(
     by_top: dict[str, Folders] = {top: {} for top in tops}
     for name, folders in inner.items():
         by_top[folders[0]][name] = folders[1:]
+    inside: Folders = {}
     for top, split in tops.items():
-        for name, folders in _below_one(by_top[top], split).items():
+        inside |= (below := _below_one(by_top[top], split))
+        for name, folders in below.items():
             labels[name] = (split, label_text(folders[0]))
             found_in[labels[name][1]].add(split)
     if not labels:
@@ -175,7 +195,8 @@ def _below_splits(
         if len(like) == len(found_in) or len(found_in[label]) < 2:
             raise InputError(f"{where}: class folder {label} in a split's folder is called like a split; rename it")
     return {name: labels[name] for name in inner if name in labels}, [
-        _like_a_split(label, "a class, as it lies in folders of several splits") for label in like
+        *(_like_a_split(label, "a class, as it lies in folders of several splits") for label in like),
+        *_alike_below(inside),
     ]
 
 

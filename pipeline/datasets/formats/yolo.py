@@ -10,6 +10,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import InputError, shown
@@ -54,16 +55,13 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
     reading = Reading([], names.labels, names.points.names, names.points.pairs, names.points.skeleton)
     texts = {f: relative(f, labels, path) for root in (labels, path) for f in sorted(files_under(root, {".txt"}))}
     by_name = {name: file for file, name in reversed(texts.items())}
-    label_files = _label_files(images, by_name)
-    fits = Counter(label_files.values())
+    label_files, called = _label_files(images, by_name, reading)
     for name, file in images.names.items():
-        text = label_files.get(name)
-        if text is not None and fits[text] > 1:
-            found = f"{shown(text)} fits {fits[text]} images; expected one"
-            reading.problems.append(Problem(name, text, "ambiguous_file", found))
+        text = label_files.get(name, "")
+        if text is None:
             continue
         candidate = Candidate(file, name, unsized=True)
-        if text is None or _read_lines(by_name[text], text, candidate, names, reading):
+        if not text or _read_lines(by_name[text], text, candidate, names, reading):
             reading.candidates.append(candidate)
     _refuse_predictions(reading, labels)
     _settle_names(reading, names)
@@ -76,7 +74,7 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
     if empty := len(images.names) - len(label_files):
         found = f"{empty} images without a label file; taken as background"
         reading.problems.append(Problem("", "", "no_label", found, "noted"))
-    used = {by_name[text] for text in fits} | {one.file for one in (*lists, *named_lists(path, labels))}
+    used = {by_name[text] for text in called} | {one.file for one in (*lists, *named_lists(path, labels))}
     for file, name in texts.items():
         if file in used or NO_LABELS.match(file.name.lower()):
             continue
@@ -151,20 +149,60 @@ def _lists_images(file: Path) -> bool:
     return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
-def _label_files(images: ImageIndex, texts: Collection[str]) -> dict[str, str]:
-    """Image -> its label file, of `texts`: of the same name, else of one that is the same text in another form."""
+def _label_files(
+    images: ImageIndex, by_name: dict[str, Path], reading: Reading
+) -> tuple[dict[str, str | None], set[str]]:
+    """Image -> the text with its labels, None where nobody can say which that is; and all texts called like images."""
+    called = _called(images, by_name)
+    found = {name: _one_of(there, by_name) for name, there in called.items()}
+    fits = Counter(found.values())
+    for name, text in found.items():
+        if text is None:
+            what = f"{' and '.join(map(shown, called[name][:2]))} have other labels; expected one of them"
+        elif fits[text] > 1:
+            what = f"{shown(text)} fits {fits[text]} images; expected one"
+        else:
+            continue
+        found[name] = None
+        reading.problems.append(Problem(name, called[name][0], "ambiguous_file", what))
+    if second := {text for name in called if found[name] for text in called[name]} - fits.keys():
+        what = f"{len(second)} text files such as {shown(min(second))}, called like images whose labels lie elsewhere"
+        reading.problems.append(Problem("", "", "not_read", what, "noted"))
+    return found, set(chain.from_iterable(called.values()))
+
+
+def _called(images: ImageIndex, texts: Collection[str]) -> dict[str, list[str]]:
+    """Image -> the `texts` that are called like it, the likeliest first, then those in another form of that name. One
+    that is the likeliest for another image is not for this one.
+    """
     places = {name: _places(name, images) for name in images.names}
-    found = {name: next((p for p in own if p in texts), None) for name, own in places.items()}
-    taken = set(found.values())
+    found = {name: [p for p in dict.fromkeys(own) if p in texts] for name, own in places.items()}
+    first = {there[0] for there in found.values() if there}
+    found = {name: [p for i, p in enumerate(there) if not i or p not in first] for name, there in found.items()}
+    taken = set(chain.from_iterable(found.values()))
     forms: dict[str, list[str]] = defaultdict(list)
     for text in texts:
         if text not in taken:
             forms[one_form(text)].append(text)
-    for name, own in places.items():
-        if found[name] is None:
-            alike = (forms.get(one_form(place), []) for place in own)
-            found[name] = next((there[0] for there in alike if len(there) == 1), None)
-    return {name: text for name, text in found.items() if text is not None}
+    for name, own in places.items() if forms else ():
+        alike = (forms.get(form, []) for form in dict.fromkeys(map(one_form, own)))
+        found[name] += [there[0] for there in alike if len(there) == 1]
+    return {name: there for name, there in found.items() if there}
+
+
+def _one_of(called: list[str], by_name: dict[str, Path]) -> str | None:
+    """The text that has the labels of an image: of several the only one with such lines; None where these differ."""
+    if len(called) < 2:
+        return called[0]
+    labels = [text for text in called if _like_labels(by_name[text])] or called[:1]
+    return labels[0] if len({_text(by_name[text]) for text in labels}) == 1 else None
+
+
+def _text(file: Path) -> str | None:
+    try:
+        return read_rows(file)
+    except InputError:
+        return None
 
 
 def _places(name: str, images: ImageIndex) -> list[str]:

@@ -14,7 +14,7 @@ from pipeline.core.files import read_json, read_text
 from pipeline.core.yaml_text import keys_as_written, yaml_value
 from pipeline.datasets.formats import darknet
 from pipeline.datasets.formats.keys import brief, class_list, class_names, id_text
-from pipeline.datasets.formats.reading import IMAGE_SUFFIXES, SPLIT_NAMES, is_split_name, says_nothing
+from pipeline.datasets.formats.reading import IMAGE_SUFFIXES, SPLIT_NAMES, is_split_name, relative, says_nothing
 from pipeline.datasets.formats.yaml_splits import YamlSplits, unlike, yaml_splits
 from pipeline.datasets.formats.yolo_lines import Points, points_of
 
@@ -53,12 +53,39 @@ def names_of(path: Path, labels: Path) -> Names:
 
 def no_names(path: Path, labels: Path) -> str:
     places = " or in ".join(str(place) for place in dict.fromkeys((labels, path)))
-    return f"no class names; expected data.yaml, {', '.join(NAME_LISTS[:2])} in {places}"
+    near = next(filter(None, map(_near_miss, _roots(path, labels))), "")
+    return f"no class names; expected data.yaml, {', '.join(NAME_LISTS[:2])} in {places}{near}"
+
+
+def _roots(path: Path, labels: Path) -> list[Path]:
+    return [r for r in dict.fromkeys((labels, path, path / "labels")) if r.is_dir()]
+
+
+def _lists_in(folder: Path) -> list[Path]:
+    """The lists of names in a folder, in the order of NAME_LISTS, in small letters or capitals."""
+    with os.scandir(folder) as entries:  # of many thousands of images too
+        names = [entry.name for entry in entries if entry.name.lower() in NAME_LISTS]
+    return [folder / name for name in sorted(names, key=lambda name: (NAME_LISTS.index(name.lower()), name))]
+
+
+def _near_miss(root: Path) -> str:
+    """What may have been meant for a file of names, and why it is none."""
+    for file in sorted(root.rglob("*")):
+        name, where = file.name.lower(), relative(file, root)
+        if name in NAME_LISTS and not file.is_file():
+            return f"; {where} is {'a link that leads to nothing' if file.is_symlink() else 'no file'}"
+        if file.parent != root and (
+            name in NAME_LISTS or (name.endswith(YAML) and file.is_file() and _with_names(file))
+        ):
+            return f"; {where} lies too deep to be of the whole set, move it up"
+        if name.endswith(".names"):
+            return f"; {where}: of several files .names nobody can say which is meant"
+    return ""
 
 
 def found_names(path: Path, labels: Path) -> Names | None:
     """What all files of names say. Raises NamesDifferError where two of them do not agree."""
-    roots = [r for r in dict.fromkeys((labels, path, path / "labels")) if r.is_dir()]
+    roots = _roots(path, labels)
     contents: dict[Path, dict[Any, Any]] = {}
     told: dict[Path, Names] = {}
     for root in roots:
@@ -67,16 +94,18 @@ def found_names(path: Path, labels: Path) -> Names | None:
                 contents[file] = content
         if data := darknet.find(root):
             told.setdefault(data.names, Names(data.names, darknet.labels_of(data), darknet_data=data))
-    lists = [file for root in roots for name in NAME_LISTS if (file := root / name).is_file() and file not in told]
+    lists = [file for root in roots for file in _lists_in(root) if file.is_file() and file not in told]
     images = _Stems(path)
     lists += [file for file in _of_splits(roots) if file not in {*told, *lists} and not images.has(file)]
     sets = [file for file, content in contents.items() if not _model_key(file, content)]
     notes = {file: rows for root in roots if (rows := _categories(file := root / NOTES))}
     if not (sets or told or lists or notes):
         sets = list(contents)
+        darknets = [file for root in roots for file in sorted(root.glob("*.names")) if file.is_file()]
+        lists = darknets if len(darknets) == 1 and not sets else []
     yaml = {file: _from_yaml(file, contents[file]) for file in sets}
     # labelImg puts its own twenty classes into predefined_classes.txt, whatever the set has
-    lists = [file for file in lists if file.name != NAME_LISTS[-1]] or ([] if yaml or told or notes else lists)
+    lists = [file for file in lists if file.name.lower() != NAME_LISTS[-1]] or ([] if yaml or told or notes else lists)
     if yaml or told:
         lists = [file for file in lists if not images.has(file)]
     found = [*yaml.values(), *told.values(), *(Names(file, class_list(file)) for file in lists)]
@@ -98,8 +127,8 @@ def _of_splits(roots: list[Path]) -> list[Path]:
     """The lists of names in folders of splits: labelImg puts one beside the labels of each, as train/classes.txt."""
     folders = [folder for root in roots for folder in _plain_folders(root)]
     folders += [below for folder in folders for below in _plain_folders(folder)]
-    files = (folder / name for folder in dict.fromkeys(folders) for name in NAME_LISTS[:-1])
-    return [file for file in files if file.is_file()]
+    files = (file for folder in dict.fromkeys(folders) for file in _lists_in(folder))
+    return [file for file in files if file.name.lower() != NAME_LISTS[-1] and file.is_file()]
 
 
 def _plain_folders(root: Path) -> list[Path]:

@@ -334,23 +334,32 @@ def test_yolo_layouts(tmp_path, picture, text, labels, names):
 
 
 @pytest.mark.parametrize(
-    ("yaml", "picture", "split"),
+    ("yaml", "picture", "split", "missing"),
     [
-        ("names: {0: cow, 1: dog}\ntrain: images/one\nval: images/two\n", "images/two/a.jpg", "val"),
-        ("names: [cow]\ntrain: ../train/images\nval: ../valid/images\n", "valid/images/a.jpg", "val"),
-        ("names: [cow]\npath: ../sets\ntest: [images/x, images/y]\n", "images/y/a.jpg", "test"),
-        ("names: [cow]\ntrain: train.txt\nval: val.txt\n", "images/a.jpg", "val"),
-        ("names: [cow]\n", "images/a.jpg", None),
-        ("names: [cow]\n", "images/validation/a.jpg", "val"),
+        ("names: {0: cow, 1: dog}\ntrain: images/one\nval: images/two\n", "images/two/a.jpg", "val", "images/one"),
+        (
+            "names: [cow]\ntrain: ../train/images\nval: ../valid/images\n",
+            "valid/images/a.jpg",
+            "val",
+            "../train/images",
+        ),
+        ("names: [cow]\npath: ../sets\ntest: [images/x, images/y]\n", "images/y/a.jpg", "test", "images/x"),
+        ("names: [cow]\ntrain: https://host/a.zip\nval: images/y\n", "images/y/a.jpg", "val", "https://host/a.zip"),
+        ("names: [cow]\ntrain: [a, lists/b.txt]\nval: images/y\n", "images/y/a.jpg", "val", "a, lists/b.txt"),
+        ("names: [cow]\ntrain: train.txt\nval: val.txt\n", "images/a.jpg", "val", None),
+        ("names: [cow]\n", "images/a.jpg", None, None),
+        ("names: [cow]\n", "images/validation/a.jpg", "val", None),
     ],
 )
-def test_yolo_splits(tmp_path, yaml, picture, split):
+def test_yolo_splits(tmp_path, yaml, picture, split, missing):
     files = {picture: P, "data.yaml": yaml}
-    if ".txt" in yaml:
+    if "train.txt" in yaml:
         files |= {"images/b.jpg": P, "train.txt": "./images/b.jpg\n", "val.txt": "./images/a.jpg\n"}
     reading = read("yolo", make(tmp_path, files))
     assert {c.name: c.split for c in reading.candidates}[picture] == split
-    assert rules(reading) == [("", "no_label", "noted")]
+    said = [f"{missing}: no such list, nor such a folder of images"] if missing else []
+    assert [p.found for p in reading.problems if p.rule == "not_here"] == said
+    assert [row for row in rules(reading) if row[1] != "not_here"] == [("", "no_label", "noted")]
 
 
 @pytest.mark.parametrize(
@@ -457,7 +466,11 @@ def test_voc_boxes(tmp_path, box, expected, size):
 
 
 def test_voc_lists_give_the_splits(tmp_path):
-    make(tmp_path, {f"JPEGImages/{n}.jpg": P for n in "abcd"} | {f"Annotations/{n}.xml": voc(size=P) for n in "abcd"})
+    make(
+        tmp_path,
+        {f"JPEGImages/{n}.jpg": P for n in "abcd"}
+        | {f"Annotations/{n}.xml": voc(name=f"{n}.jpg", size=P) for n in "abcd"},
+    )
     make(tmp_path, {"ImageSets/Main/train.txt": "a\r\nc\r\n", "ImageSets/Main/test.txt": "b\nc\nx\ny\n"})
     reading = read("voc", tmp_path)
     assert [c.split for c in reading.candidates] == ["train", "test", "test", None]
@@ -480,6 +493,10 @@ BOMB = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><annotation><filena
         ("<other/>", [("a.xml", "not_voc", "noted"), ("a.jpg", "no_label", "refused")]),
         (voc(("cow", "x", 1, 2, 3)), [("a.jpg", "bad_box", "dropped")]),
         (voc(("", 1, 1, 2, 3)), [("a.jpg", "unknown_class", "dropped")]),
+        (
+            voc(("cow", 1, 1, 2, 3)).replace("bndbox", "polygon"),
+            [("a.jpg", "bad_box", "dropped")],
+        ),
     ],
 )
 def test_voc_problems(tmp_path, xml, expected):
@@ -499,7 +516,12 @@ def test_voc_picture_names(tmp_path):
     files = {"a.jpg": P, "b.jpg": P, "a.xml": voc(name="b.jpg", size=P), "1.xml": voc(name="b.jpg", size=P)}
     reading = read("voc", make(tmp_path, files | {"2.xml": voc(name="b.jpg"), "3.xml": voc(name="c.jpg")}))
     assert [c.name for c in reading.candidates] == ["a.jpg", "b.jpg"]
-    assert rules(reading) == [("2.xml", "listed_twice", "refused"), ("3.xml", "missing_file", "refused")]
+    assert rules(reading) == [
+        ("2.xml", "listed_twice", "refused"),
+        ("3.xml", "missing_file", "refused"),
+        ("a.xml", "other_name", "noted"),
+    ]
+    assert reading.problems[2].found == "taken for a.jpg, which is called like it; its <filename> says b.jpg"
     more = {"old/a.xml": voc(name="a.jpg", size=P), "new/a.xml": voc(name="a.jpg", size=P), "a.jpg": P}
     reading = read("voc", make(tmp_path / "two", more))
     assert [(p.file, p.found) for p in reading.problems] == [("old/a.xml", "labels for a.jpg, as in new/a.xml")]

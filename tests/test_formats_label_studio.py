@@ -182,6 +182,19 @@ def test_tasks_that_nobody_did_are_left_out_and_predictions_are_no_truth(tmp_pat
     assert any(found.startswith(alone) for found in said)
 
 
+@pytest.mark.parametrize(
+    "annotations",
+    [[{"result": {"a": 1}}], [{"result": None}], ["x"], "x", [{"id": 3, "result": "text"}], [{}]],
+)
+def test_an_annotation_without_a_list_of_regions_is_a_row(tmp_path: Path, annotations: Any) -> None:
+    tasks = task(box()), task(image="b.jpg") | {"annotations": annotations}
+    reading = read("label_studio", set_of(tmp_path, *tasks, images="ab"))
+    assert list(boxes(reading)) == ["a.jpg"]
+    (row,) = [p for p in reading.problems if p.rule == "bad_row"]
+    assert (row.done, row.found.endswith("; expected one with a list `result`")) == ("refused", True)
+    assert not [p for p in reading.problems if "skipped" in p.found]
+
+
 @pytest.mark.parametrize("own", [{"annotations": []}, {}])
 def test_predictions_alone_are_refused_with_what_is_to_be_done_in_label_studio(tmp_path: Path, own: dict) -> None:
     tasks = [{"id": i, "data": {"image": f"{i}.jpg"}, "predictions": [{"result": [box()]}], **own} for i in "ab"]

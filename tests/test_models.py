@@ -5,6 +5,8 @@ import copy
 import io
 import math
 import os
+import pickle
+import re
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -455,6 +457,23 @@ def test_weights_that_stand_for_more_than_they_have_bytes_are_named(tmp_path: Pa
     make(tmp_path / "w.pth")
     with pytest.raises(InputError, match=rf"w\.pth: not a weights file that is safe to load: {message}"):
         read_weights(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (pickle.dumps(Asked(), 4), r"it begins with b'\x80\x04"),
+        (b"<html>not found</html>", "it begins with b'<html>not fo', and is no record of weights"),
+        (b"\x80\x02junkjunk", "it begins with b'\\x80\\x02junkjunk', and is no record"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_what_torch_cannot_load_is_said_without_its_advice(tmp_path: Path, data: bytes, found: str) -> None:
+    """Which is to load it all the same, and so to run what it holds."""
+    (tmp_path / "w.pth").write_bytes(data)
+    with pytest.raises(InputError, match=re.escape(found)) as caught:
+        read_weights(tmp_path / "w.pth")
+    assert "weights_only" not in str(caught.value)
 
 
 def test_a_buffer_that_is_the_same_everywhere_is_as_good(tmp_path: Path) -> None:

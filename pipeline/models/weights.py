@@ -83,17 +83,7 @@ def read_weights(path: Path) -> WeightsFile:
             with torch.serialization.safe_globals([argparse.Namespace]):
                 content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except _DAMAGED as error:
-        foreign = re.search(r"GLOBAL ([\w.]+)", str(error))
-        why = (
-            first_line(error)
-            if foreign is None
-            else (
-                f"it holds a {foreign[1]}, which loading would run. To make it plain, in the program that made it:\n"
-                f"    state = model.state_dict()  # of the timm or torchvision net itself\n"
-                f'    torch.save(state, "plain.pth")'
-            )
-        )
-        raise InputError(f"{path}: {_NOT_SAFE}: {why}") from None
+        raise InputError(f"{path}: {_NOT_SAFE}: {_why(error, data)}") from None
     except MemoryError as error:
         if of_the_machine(error):
             raise
@@ -101,6 +91,22 @@ def read_weights(path: Path) -> WeightsFile:
     for _, state in _states("", content):
         _check_sizes(path, state)
     return WeightsFile(path, content, hashlib.sha256(data).hexdigest())
+
+
+def _why(error: Exception, data: bytes) -> str:
+    """In our words: torch's own ask for `weights_only=False`, which runs what the file holds."""
+    plain = (
+        "To make it plain, in the program that made it:\n"
+        "    state = model.state_dict()  # of the timm or torchvision net itself\n"
+        '    torch.save(state, "plain.pth")'
+    )
+    if foreign := re.search(r"GLOBAL ([\w.]+)", str(error)):
+        return f"it holds a {foreign[1]}, which loading would run. {plain}"
+    if isinstance(error, pickle.UnpicklingError | LookupError):
+        found = re.search(r"WeightsUnpickler error: (.+)", str(error))
+        said = f" ({found[1]})" if found else ""
+        return f"it begins with {data[:12]!r}, and is no record of weights as torch.save writes it{said}. {plain}"
+    return first_line(error)
 
 
 def _check_stored(data: bytes) -> None:

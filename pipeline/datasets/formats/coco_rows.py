@@ -38,7 +38,7 @@ class CocoRows:
         self.texts: set[str] = set()  # image ids that are text in the file
         self.category_texts = {row["id"] for row in content["categories"] if isinstance(row["id"], str)}
         self.other_type: Counter[str] = Counter()
-        self.odd_visibility: list[float] = []
+        self.odd_visibility: tuple[int, float] = 0, 0.0  # how many, and the first of them
 
     def candidates(self) -> list[Candidate]:
         """Raises InputError for an id, or a file, that two image rows have."""
@@ -55,8 +55,9 @@ class CocoRows:
         for row in self.content["annotations"]:
             self._annotation(row, by_image)
         self._say_of_ids()
-        if odd := self.odd_visibility:
-            found = f"{len(odd)} keypoints with a visibility as {odd[0]:g}, expected 0, 1 or 2; below 1 taken as 0"
+        count, first = self.odd_visibility
+        if count:
+            found = f"{count} keypoints with a visibility as {first:g}, expected 0, 1 or 2; below 1 taken as 0"
             self._problem("keypoints", "odd_visibility", f"{found}, below 2 as 1, else as 2", "noted")
         return [candidate for candidate in by_image.values() if candidate]
 
@@ -182,5 +183,7 @@ class CocoRows:
         w, h = size
         triples = list(zip(values[::3], values[1::3], values[2::3], strict=True))
         self.reading.unseen += sum(not seen and bool(x or y) for x, y, seen in triples)
-        self.odd_visibility += [seen for *_, seen in triples if seen not in (ABSENT, HIDDEN, VISIBLE)]
+        if odd := [seen for *_, seen in triples if seen not in (ABSENT, HIDDEN, VISIBLE)]:
+            count, first = self.odd_visibility
+            self.odd_visibility = count + len(odd), first if count else odd[0]
         return [landmark(x / w, y / h, seen) for x, y, seen in triples]

@@ -24,6 +24,7 @@ from pipeline.datasets.formats import signs
 from pipeline.datasets.formats.drawn import Drawing
 from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.image_index import ImageIndex
+from pipeline.datasets.formats.keys import brief
 from pipeline.datasets.formats.label_studio_config import names_in
 from pipeline.datasets.formats.label_studio_regions import Regions
 from pipeline.datasets.formats.label_studio_write import WRITER
@@ -168,9 +169,15 @@ class _Task:
 
     def _annotation(self, annotator: str) -> dict[str, Any] | None:
         """The one that counts; None, and a note, where there is none."""
-        every = self.task.get("annotations", self.task.get("completions"))
-        every = [a for a in every if isinstance(a, dict)] if isinstance(every, list) else []
-        done = [a for a in every if not a.get("was_cancelled") and isinstance(a.get("result"), list)]
+        said = self.task.get("annotations", self.task.get("completions"))
+        every = said if isinstance(said, list) else [] if said is None else [said]
+        kept = [a for a in every if not (isinstance(a, dict) and a.get("was_cancelled"))]
+        done = [a for a in kept if isinstance(a, dict) and isinstance(a.get("result"), list)]
+        if odd := [a for a in kept if a not in done]:
+            found = f"an annotation {brief(odd[0])}; expected one with a list `result`"
+            self.drawings.problem(self.where, "", "bad_row", found, "dropped" if done else "refused")
+            if not done:
+                return None
         if not done:
             said = f"tasks {'that were skipped' if every else 'without an annotation'}; left out"
             self.drawings.notes["no_label", ONLY_PREDICTED if not every and self.task.get(PREDICTED) else said] += 1

@@ -145,8 +145,9 @@ def _alike_below(inner: Folders) -> list[Problem]:
     below: dict[str, set[str]] = defaultdict(set)
     for folders in inner.values():
         below[folders[0]].add(folders[1] if len(folders) > 1 else "")
-    first, *others = below.values()
-    if not others or len(first) < 2 or "" in first or any(map(split_of, first)) or any(one != first for one in others):
+    first = next(iter(below.values()), set())
+    alike = len(below) > 1 and all(there == first for there in below.values())
+    if not alike or len(first) < 2 or "" in first or any(map(split_of, first)):
         return []
     found = f"{_shown(sorted(below))} are taken for the classes; each holds {_shown(sorted(first))}"
     return [Problem("", "", "same_folders", f"{found}; if these are the classes, they belong at the top", "noted")]

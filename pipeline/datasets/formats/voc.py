@@ -14,7 +14,7 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse
 
-from pipeline.core.errors import InputError
+from pipeline.core.errors import InputError, shown
 from pipeline.core.files import open_file
 from pipeline.core.lines import first_bytes, read_rows
 from pipeline.core.sample import Object
@@ -175,9 +175,9 @@ def _given_by_years(parts: dict[str, str], images: ImageIndex, reading: Reading,
 
 def _image_of(file: Path, root: Element, images: ImageIndex, reading: Reading, labels: Path, part: str) -> str | None:
     """The name of the image that the XML file labels: the one of the same name, else the one it says."""
-    own = (root.findtext("filename") or "").replace("\\", "/").rpartition("/")[2]
     said = (root.findtext("filename") or "").strip()
-    folder = images.folder_of(file, labels)
+    own = said.replace("\\", "/").rpartition("/")[2]
+    folder, where = images.folder_of(file, labels), relative(file, labels, images.root)
     near = (f"{part}{VOC_IMAGES}", VOC_IMAGES, "images")
     twin = PurePosixPath(re.sub(r"(^|/)Annotations(?=/|$)", rf"\1{VOC_IMAGES}", folder, count=1))
     if PurePosixPath(own).stem == file.stem and (twin / own).as_posix() in images.names:
@@ -186,19 +186,18 @@ def _image_of(file: Path, root: Element, images: ImageIndex, reading: Reading, l
     if said:
         inner, _, bare = said.replace("\\", "/").rpartition("/")
         wanted += [said] if bare != said else [PurePosixPath(folder, said).as_posix()]
-        if (
-            not folder
-            and inner
-            and not ELSEWHERE.match(said)
-            and one_form(PurePosixPath(bare).stem) == one_form(file.stem)
-        ):
+        own_name = one_form(PurePosixPath(bare).stem) == one_form(file.stem)
+        if own_name and inner and not folder and not ELSEWHERE.match(said):
             wanted = [said]  # it says the folder too, which the XML's own name does not
     tried = [images.find(name, folder if name == said else "", near) for name in wanted]
     tried = [[name for name in found if name.startswith(part)] for found in tried]
     if one := next((found[0] for found in tried if len(found) == 1), None):
+        if others := [found[0] for found in tried if len(found) == 1 and found[0] != one]:
+            note = f"taken for {shown(one)}, which is called like it; its <filename> says {shown(others[0])}"
+            reading.problems.append(Problem(where, "", "other_name", note, "noted"))
         return one
     fault = images.fault(wanted[-1], max(tried, key=len), f"no one image {file.stem} or {said or '-'}")
-    reading.problems.append(Problem(relative(file, labels, images.root), "", *fault))
+    reading.problems.append(Problem(where, "", *fault))
     return None
 
 
@@ -222,7 +221,6 @@ def _number(element: Element, name: str) -> float:
 
 
 def _said_size(root: Element) -> tuple[int, int] | None:
-    """The size that the XML says, if it is one."""
     width, height = _number(root, "size/width"), _number(root, "size/height")
     return (int(width), int(height)) if all(1 <= side < SIDES for side in (width, height)) else None
 
@@ -237,16 +235,14 @@ def _candidate(name: str, root: Element, file: Path, base: int, reading: Reading
         return None
     things = root.findall("object")
     if strays := sum(element.tag.lower() == "object" for element in root.iter()) - len(things):
-        done = "dropped" if things else "refused"
         found = f"{strays} objects that are no <object> right below <annotation>"
-        reading.problems.append(Problem(name, "", "bad_row", found, done))
+        reading.problems.append(Problem(name, "", "bad_row", found, "dropped" if things else "refused"))
         reading.lost += strays
         if not things:
             return None
     candidate = Candidate(file, name, size=size, unsized=unsized)
     for nth, thing in enumerate(things, 1):
         key = f"object {nth}"
-        label = _label(thing)
         if twice := _twice(thing, "name", "bndbox"):
             reading.problems.append(Problem(name, key, "bad_row", twice, "dropped"))
             continue
@@ -255,7 +251,7 @@ def _candidate(name: str, root: Element, file: Path, base: int, reading: Reading
         except ValueError as error:
             reading.problems.append(Problem(name, key, "bad_box", str(error), "dropped"))
             continue
-        if not label:
+        if not (label := _label(thing)):
             reading.problems.append(Problem(name, key, "unknown_class", "no <name>", "dropped"))
             continue
         # a box whose corners are one pixel is a mistake of labelling
@@ -268,6 +264,10 @@ def _candidate(name: str, root: Element, file: Path, base: int, reading: Reading
 
 
 def _corner(thing: Element, name: str) -> float:
+    if thing.find("bndbox") is None:
+        raise ValueError(
+            "no <bndbox>" if thing.find("polygon") is None else "a <polygon>, not read; expected a <bndbox>"
+        )
     return number(thing.findtext(f"bndbox/{name}"), name, finite=False)
 
 

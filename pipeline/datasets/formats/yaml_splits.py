@@ -72,23 +72,25 @@ def given_by(
         for folder in PurePosixPath(name).parents:
             inside[folder.as_posix()].add(name)
     lists: list[SplitList] = []
-    found: list[tuple[str, str, bool]] = []
+    found: list[tuple[str, str, str, bool]] = []  # split, entry, folder, whether it is found whole
     for split, entries in splits.entries.items():
         for entry in entries:
             if entry.lower().endswith(".txt"):
                 lists += [SplitList(split, file)] if (file := _list_file(entry, splits, path, labels)) else []
+                found += [(split, entry, "", True)] if file else []
             elif hit := _folder(entry, splits, path, inside):
-                found.append((split, *hit))
-    sure = any(whole for *_, whole in found)
+                found.append((split, entry, *hit))
+    sure = any(whole for _, _, folder, whole in found if folder)
     source = relative(splits.file, labels, path)
-    given = [Given(split, source, inside[folder]) for split, folder, whole in found if whole or not sure]
+    found = [hit for hit in found if hit[3] or not sure]
+    given = [Given(split, source, inside[folder]) for split, _, folder, _ in found if folder]
     if given and not sure:
         what = "no folder that it names is here whole; found by the last name alone"
         reading.problems.append(Problem(source, "", "matched_by_name", what, "noted"))
-    there = {one.split for one in lists} | {g.split for g in given}
+    here = {(split, entry) for split, entry, *_ in found}
     for split, entries in splits.entries.items():
-        if split not in there and (split != "train" or not there):
-            what = f"{', '.join(entries)[:200]}: no such list, nor such a folder of images"
+        if missing := [entry for entry in entries if (split, entry) not in here]:
+            what = f"{', '.join(missing)[:200]}: no such list, nor such a folder of images"
             reading.problems.append(Problem(source, split, "not_here", what, "noted"))
     return given, lists
 

@@ -100,3 +100,16 @@ def test_a_long_caption_goes_on_below_and_the_key_is_under_all():
     assert np.array_equal(np.asarray(keyed)[: short.height - 6], np.asarray(short)[:-6])
     below = keyed.crop((0, short.height - 6, keyed.width, keyed.height))
     assert has(below, TRUTH, (0, 0, 0.1, 0.6)) and has(below, PREDICTED, (0, 0.4, 0.1, 1))
+
+
+@pytest.mark.parametrize("at", [(0.3, 0.3), (0.3, 0.0), (0.3, 0.6)])
+def test_the_names_of_objects_in_one_place_do_not_hide_each_other(at):
+    image, colour = Image.new("RGB", (480, 480)), np.array(PREDICTED)
+    objects = [Object("cow", (*at, 0.4, 0.4 - i / 100), score=0.9 - i / 10) for i in range(3)]
+    truth = Sample("s", "s.jpg", 480, 480)
+    plates = []
+    for count in (0, 1, 3):
+        drawn = draw(image, truth, DATASET, Sample("s", "s.jpg", 480, 480, objects=objects[:count]))
+        plates.append(int((np.asarray(drawn) == colour).all(axis=-1).sum()))
+    outlines = 2 * (plates[1] - plates[0])
+    assert plates[2] > 0.9 * outlines

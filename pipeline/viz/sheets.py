@@ -16,7 +16,9 @@ MARGIN = 6  # pixels between tiles
 DRAWN_SIDE = 480
 MOST_LINES = 3  # that one line of a caption may become
 
+
 Colour = tuple[int, int, int]
+Plate = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
 
 def draw(
@@ -26,7 +28,8 @@ def draw(
     predicted: Sample | None = None,
 ) -> Image.Image:
     """A copy of the RGB `image` with the labels drawn in: ground truth green, `predicted` magenta. The name of a true
-    object stands above its box and that of a predicted one below, so that neither hides the other.
+    object stands above its box and that of a predicted one below, farther off where another name is already: none hides
+    another, where there is room.
 
     An image whose longer side is below `DRAWN_SIDE` pixels is enlarged first, so that lines and names stay legible.
     """
@@ -39,6 +42,7 @@ def draw(
     for colour, drawn in colours:
         for o in drawn.objects if drawn else []:
             _draw_object(pen, canvas.size, o, dataset, colour, unit)
+    plates: list[Plate] = []
     for colour, drawn in colours:  # after all lines, which would cross them
         objects = drawn.objects if drawn else []
         letters = (10 if len(objects) <= 8 else 6) * unit  # larger names of many objects would cover them
@@ -47,12 +51,11 @@ def draw(
             bottom = top + max(0.0, o.box[3] * canvas.height)
             place = left, bottom if drawn is predicted else top - 1.3 * letters
             label = _caption(o.label + (" (crowd)" if o.crowd else ""), o.score)
-            _name(pen, canvas.size, place, label, colour, letters)
-    y = 0.0
+            _name(pen, canvas.size, place, label, colour, letters, plates, down=drawn is predicted)
     for colour, drawn in colours:
         if drawn is not None and drawn.label is not None:
             score = (drawn.scores or {}).get(drawn.label)
-            y = _name(pen, canvas.size, (0, y), _caption(drawn.label, score), colour, 10 * unit)
+            _name(pen, canvas.size, (0, 0), _caption(drawn.label, score), colour, 10 * unit, plates)
     return canvas
 
 
@@ -129,15 +132,33 @@ def _name(
     text: str,
     colour: Colour,
     letters: int,
-) -> float:
-    """Text on a plate of `colour`, moved so far that it stays inside the image; returns where the plate ends."""
+    plates: list[Plate],
+    down: bool = True,
+) -> None:
+    """Text on a plate of `colour`, moved so far that it stays inside the image, and `down` or up to be off the other
+    `plates`, of which it becomes one.
+    """
     font = _font(max(9, letters))
     _, _, wide, high = pen.textbbox((0, 0), text, font=font)
-    x = min(max(0.0, at[0]), max(0.0, size[0] - wide - 4))
-    y = min(max(0.0, at[1]), max(0.0, size[1] - high - 4))
-    pen.rectangle((x, y, x + wide + 3, y + high + 2), fill=colour)
-    pen.text((x + 2, y), text, fill=INK, font=font)
-    return y + high + 3
+    wide, high = wide + 3, high + 2
+    x = min(max(0.0, at[0]), max(0.0, size[0] - wide - 1))
+    first = min(max(0.0, at[1]), max(0.0, size[1] - high - 2))
+    moves = (_free((x, first, x + wide, first + high), plates, below) for below in (down, not down))
+    plate = next((p for p in moves if p[1] >= 0 and p[3] <= size[1]), (x, first, x + wide, first + high))
+    plates.append(plate)
+    pen.rectangle(plate, fill=colour)
+    pen.text((x + 2, plate[1]), text, fill=INK, font=font)
+
+
+def _free(plate: Plate, others: list[Plate], down: bool) -> Plate:
+    """Moved down or up, just as far as all `others` ask."""
+    left, top, right, bottom = plate
+    for _, other_top, _, other_bottom in sorted(
+        (o for o in others if o[0] < right and left < o[2]), key=lambda o: o[1] if down else -o[3]
+    ):
+        if other_top < bottom and top < other_bottom:
+            top, bottom = (other_bottom, other_bottom + bottom - top) if down else (other_top - bottom + top, other_top)
+    return left, top, right, bottom
 
 
 def _caption(label: str, score: float | None) -> str:

@@ -44,7 +44,7 @@ node_modules/ready: package-lock.json package.json .npmrc | $(VENV)/ready
 # Label Studio needs older libraries than the project, and 800 MB
 $(STUDIO)/ready: requirements-label-studio.lock | $(VENV)/ready
 	test -e $(STUDIO)/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python $(STUDIO)
-	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(STUDIO)/bin/python requirements-label-studio.lock
+	$(BIN)/uv pip sync --quiet --python $(STUDIO)/bin/python requirements-label-studio.lock
 	touch $@
 
 repro: setup ## run the chain: what params.yaml and the code have changed since the last time

@@ -664,7 +664,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "params.yaml"
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=st.one_of(
         st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,23}", fullmatch=True),

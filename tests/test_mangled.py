@@ -23,7 +23,8 @@ from pipeline.datasets.formats import FORMATS
 from pipeline.datasets.ingest.checks import check_objects
 from pipeline.datasets.ingest.report import ledger_text
 
-COUNT, USUAL = int(os.environ.get("POCKETLENS_MANGLED", "100")), 100
+USUAL = 30
+COUNT = int(os.environ.get("POCKETLENS_MANGLED", USUAL))
 SIZE = (100, 50)
 THREE = "scorer,a,a,a,a\nbodyparts,l_ear,l_ear,r_ear,r_ear\ncoords,x,y,x,y\n"
 XML = """<annotation><folder>x</folder><filename>a.png</filename><size><width>100</width><height>50</height></size>

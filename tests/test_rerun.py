@@ -192,7 +192,14 @@ CHANGES: list[tuple[str, Edit, set[str]]] = [
 # what another row, or the test of a label layer, holds by another knob or line of code
 MORE = (
     *("a knob of export and one of verify", "a knob of predict", "export.calibration_images", "a step before the net"),
-    *("a weights file", "track.experiment", "max_side", "a comment in the code of export", "verify.tolerance"),
+    *(
+        "a weights file",
+        "track.experiment",
+        "max_side",
+        "predict.score",
+        "a comment in the code of export",
+        "verify.tolerance",
+    ),
 )
 
 

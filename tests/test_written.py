@@ -173,23 +173,24 @@ def test_images_without_objects_are_written(tmp_path: Path, form: str) -> None:
     assert sorted(len(c.objects) for c in back.candidates) == [0, 0, 0, 3, 3, 3]
 
 
-@pytest.mark.parametrize("form", WRITERS)
-def test_text_is_utf8_with_plain_ends_of_lines_on_any_system(tmp_path: Path, form: str) -> None:
-    source = herd(tmp_path / "herd")
-    command = ["convert", str(source), str(tmp_path / "out"), "--to", form, "--format", "imagefolder"]
+def test_text_is_utf8_with_plain_ends_of_lines_on_any_system(tmp_path: Path) -> None:
+    source, outs = herd(tmp_path / "herd"), {form: tmp_path / form for form in WRITERS}
+    told = ["--format", "imagefolder"]
+    commands = [["convert", str(source), str(out), "--to", form, *told] for form, out in outs.items()]
     # an open() that leaves the encoding to the system is an error here
     program = (
-        "import warnings; warnings.filterwarnings('error', category=EncodingWarning, module=r'pipeline\\.'); "
-        f"from pipeline import cli; cli.main({command!r})"
+        "import warnings; warnings.filterwarnings('error', category=EncodingWarning, module=r'pipeline\\.')\n"
+        f"from pipeline import cli\nfor command in {commands!r}: cli.main(command)"
     )
     line = [sys.executable, "-X", "warn_default_encoding", "-c", program]
     done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    for file in (f for f in (tmp_path / "out").rglob("*") if f.is_file() and f.suffix not in (".jpg", ".png")):
-        text = file.read_bytes().decode()
-        assert "\r" not in text
-        assert not text or text.endswith("\n") or file.suffix == ".xml", file
-    assert [len(c.objects) for c in read(form, tmp_path / "out").candidates].count(3) == 3
+    for form, out in outs.items():
+        for file in (f for f in out.rglob("*") if f.is_file() and f.suffix not in (".jpg", ".png")):
+            text = file.read_bytes().decode()
+            assert "\r" not in text
+            assert not text or text.endswith("\n") or file.suffix == ".xml", file
+        assert [len(c.objects) for c in read(form, out).candidates].count(3) == 3
 
 
 parts = st.text(st.sampled_from("aAb1.- _%\\é\u0301"), min_size=1, max_size=3).filter(lambda p: not p.startswith("."))

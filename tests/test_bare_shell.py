@@ -67,13 +67,13 @@ def test_dvc_by_its_path_finds_the_projects_python(project: Path, bare: dict[str
     other.mkdir()
     (other / "python").write_text("#!/bin/sh\necho another python; exit 3\n")
     (other / "python").chmod(0o755)
-    path = f"{other}:{bare['PATH']}"
-    done = shell(project, bare | {"PATH": path}, ".venv/bin/dvc repro --force --single-item ingest@herd")
+    before = f"{other}:{bare['PATH']}"
+    done = shell(project, bare | {"PATH": before}, ".venv/bin/dvc repro --force --single-item ingest@herd")
     assert done.returncode == 0, done.stderr[-2000:]
     assert (project / "data/ingested/herd/dataset.json").is_file()
     copied = project / ".dvc/tmp/exps/tmpcopy"
     shutil.copytree(project / "stages", copied / "stages")
-    for path in (bare["PATH"], path):
+    for path in (bare["PATH"], before):
         said = shell(copied, bare | {"PATH": path}, "sh stages/python.sh -c 'import dvc, sys; print(sys.prefix)'")
         assert Path(said.stdout.strip()).resolve() == Path(sys.prefix).resolve(), said.stderr
 

@@ -34,7 +34,9 @@ def _run(arguments: list[str] | None) -> None:
         new("epochs", help="write the epochs that fit into so many minutes, measured here, into params.yaml")
     )
     _params_parser(new("params", help="every knob of a run or dataset, its meaning, and whether it is a default"))
-    _ledger_parser(new("ledger", help="what has changed between two versions of a dataset, image by image"))
+    _ledger_parser(
+        new("ledger", help="what ingest has refused of a dataset, or what has changed between two versions of it")
+    )
     _leaks_parser(new("leaks", help="images on both sides of a dataset's splits, and what they are worth"))
     next_parser(new("next", help="the images that are worth a label next, one id a line"))
     mistakes_parser(new("mistakes", help="labels that may be wrong, the likeliest first"))
@@ -179,7 +181,8 @@ def _trace_parser(parser: argparse.ArgumentParser) -> None:
 def _ledger_parser(parser: argparse.ArgumentParser) -> None:
     what = "a folder of ingested data, a dataset of params.yaml, or NAME@REV, as it was at a revision of git"
     parser.add_argument("before", type=word, metavar="A", help=what)
-    parser.add_argument("now", type=word, metavar="B", help="the other one")
+    alone = "the other one; without it, what ingest has refused, dropped or noted of the dataset A, by rule"
+    parser.add_argument("now", type=word, nargs="?", metavar="B", help=alone)
     add_report(parser, "draw the images that have changed, before and now")
     parser.set_defaults(command=data.ledger)
 

@@ -2,11 +2,13 @@
 
 import json
 import re
+import shutil
 import subprocess
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from finished_project import dvc
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +17,8 @@ from PIL import Image
 from pipeline.cli import main
 from pipeline.core.errors import InputError
 from pipeline.core.sample import SPLITS, Dataset, Landmark, Object, Sample, write_dataset, write_samples
+from pipeline.datasets.formats.reading import Problem
+from pipeline.datasets.ingest.report import ledger_text
 from pipeline.experiments.sheets import difference_sheet
 from pipeline.experiments.versions import LISTED, Change, compare_objects, difference, difference_text, open_version
 from pipeline.viz.sheets import PREDICTED, TRUTH
@@ -138,6 +142,40 @@ def test_the_command_prints_and_draws(versions, tmp_path, capsys):
     assert row["counts"]["boxes_moved"] == 1
     (box,) = (change for change in row["changed"] if change["id"] == "box")
     assert box == {"id": "box", "boxes_moved": [["cow", pytest.approx(0.5), pytest.approx(0.1)]]}
+
+
+def test_of_one_dataset_the_ledger_is_told_by_rule(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    problems = [
+        Problem("a.jpg", "line 2", "bad_line", "3 numbers", "dropped"),
+        Problem("=b.jpg", "", "unreadable", "truncated"),
+        Problem("", "", "not_listed", "2 images", "noted"),
+        Problem("c.jpg", "line 7", "bad_line", "4 numbers", "dropped"),
+    ]
+    write(tmp_path / "data/ingested/herd", BEFORE)
+    with pytest.raises(SystemExit):
+        main(["ledger", "herd"])
+    assert "ledger.csv: no such file; `dvc repro` makes it" in capsys.readouterr().err
+    file = tmp_path / "reports/ingest/herd/ledger.csv"
+    file.parent.mkdir(parents=True)
+    file.write_text(ledger_text(problems))
+    main(["ledger", "herd"])
+    assert capsys.readouterr().out.splitlines() == [
+        "reports/ingest/herd/ledger.csv: 4 rows",
+        "refused       1  unreadable: =b.jpg: truncated",
+        "dropped       2  bad_line: a.jpg line 2: 3 numbers",
+        "noted         1  not_listed: 2 images",
+    ]
+    main(["ledger", "herd", "--json"])
+    assert [(row["rule"], row["rows"]) for row in json.loads(capsys.readouterr().out)] == [
+        *(("unreadable", 1), ("bad_line", 2), ("not_listed", 1))
+    ]
+    for text in ("file,key\n", "file,key,rule,found,done\na.jpg,x\n"):
+        file.write_text(text)
+        with pytest.raises(SystemExit):
+            main(["ledger", "herd"])
+        assert "expected file, key, rule, found, done" in capsys.readouterr().err
 
 
 def test_what_all_images_share_is_compared_too(tmp_path, capsys):

@@ -68,6 +68,9 @@ def ledger(args: argparse.Namespace) -> None:
     from pipeline.experiments.sheets import check_sheet, difference_sheet
     from pipeline.experiments.versions import difference, difference_text, open_version
 
+    if args.now is None:
+        _ledger_of(args)
+        return
     if args.sheet:
         check_place("--sheet", args.sheet)
         check_sheet(args.sheet)
@@ -77,6 +80,19 @@ def ledger(args: argparse.Namespace) -> None:
         if args.sheet and _to_draw(args.sheet, found.changed or found.added or found.removed):
             difference_sheet(found, args.sheet)
             say_written(args.sheet, "the images that have changed, before and now")
+
+
+def _ledger_of(args: argparse.Namespace) -> None:
+    from pipeline.config.params import read_params
+    from pipeline.datasets.ingest.report import by_rule, by_rule_text
+
+    if args.sheet:
+        raise InputError(f"--sheet {args.sheet}: draws what has changed; expected a second version of {args.before}")
+    read_params().dataset(args.before)
+    check_ingested(args.before)
+    path = Path("reports/ingest") / args.before / "ledger.csv"
+    rows = by_rule(path)
+    print(json_text(rows) if args.json else by_rule_text(path, rows))
 
 
 def leaks(args: argparse.Namespace) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 
 from PIL import Image
 
+from pipeline.core.errors import InputError
 from pipeline.core.image_file import open_image
+from pipeline.core.lines import read_table
 from pipeline.core.sample import SPLITS, Dataset, Sample
-from pipeline.core.tables import cell
+from pipeline.core.tables import cell, of_cell
 from pipeline.datasets.formats.reading import Problem, Reading
 from pipeline.datasets.ingest.accounts import clip_counts, images_seen, object_counts
 from pipeline.datasets.ingest.layers import Laid
@@ -20,6 +22,8 @@ from pipeline.datasets.ingest.take import Taken
 from pipeline.datasets.params import DatasetParams
 from pipeline.viz.sheets import contact_sheet, draw
 
+COLUMNS = ["file", "key", "rule", "found", "done"]  # of ledger.csv
+DONE = ["refused", "dropped", "clipped", "hidden", "noted"]
 TILES = 24  # images on the contact sheet
 EMPTY = "no objects"  # so that nobody takes it for one whose labels were lost
 
@@ -77,11 +81,49 @@ def ledger_text(problems: list[Problem]) -> str:
     a.jpg,line 2,bad_line,3 numbers,dropped
     """
     text = io.StringIO()
-    table = csv.DictWriter(text, ["file", "key", "rule", "found", "done"], lineterminator="\n")
+    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     table.writeheader()
     for problem in sorted(problems, key=lambda p: p.file):
         table.writerow({key: cell(text) for key, text in asdict(problem).items()})
     return text.getvalue()
+
+
+def by_rule(path: Path) -> list[dict[str, Any]]:
+    """What a ledger.csv says, a row for each rule and what was done: how many rows, and the first of them; what was
+    refused comes first. Raises InputError for a file that is missing or no ledger.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     ledger = Path(folder, "ledger.csv")
+    ...     _ = ledger.write_text(ledger_text([Problem("a.jpg", "line 2", "bad_line", "3 numbers", "dropped")]))
+    ...     print(by_rule_text(Path("ledger.csv"), by_rule(ledger)))
+    ledger.csv: 1 rows
+    dropped       1  bad_line: a.jpg line 2: 3 numbers
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; `dvc repro` makes it, `dvc checkout` or `dvc pull` brings it back")
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for number, cells in enumerate(read_table(path)):
+        if len(cells) != len(COLUMNS) or (not number and cells != COLUMNS):
+            raise InputError(f"{path}: row {number + 1}: {', '.join(cells)[:80]}; expected {', '.join(COLUMNS)}")
+        if number:
+            file, key, rule, found, done = map(of_cell, cells)
+            first = {"done": done, "rule": rule, "rows": 0, "file": file, "key": key, "found": found}
+            rows.setdefault((done, rule), first)["rows"] += 1
+    return sorted(rows.values(), key=lambda row: (DONE.index(row["done"]) if row["done"] in DONE else 9, -row["rows"]))
+
+
+def by_rule_text(path: Path, rows: list[dict[str, Any]]) -> str:
+    """The rows of `by_rule`, a line each.
+
+    >>> by_rule_text(Path("ledger.csv"), [])
+    'ledger.csv: 0 rows'
+    """
+    lines = [f"{path}: {sum(row['rows'] for row in rows)} rows"]
+    for row in rows:
+        place = " ".join(filter(None, (row["file"], row["key"])))
+        lines.append(f"{row['done']:8} {row['rows']:6}  {row['rule']}: {f'{place}: ' if place else ''}{row['found']}")
+    return "\n".join(lines)
 
 
 def labels_sheet(folder: Path, samples: list[Sample], dataset: Dataset) -> Image.Image:

@@ -41,7 +41,7 @@ node_modules/ready: package-lock.json package.json .npmrc | $(VENV)/ready
 	$(NPM) ci --loglevel=error
 	touch $@
 
-# Label Studio needs older libraries than the project, and 800 MB
+# Label Studio needs older libraries than the project, and 800 MB; few of its modules are ever imported: none is compiled
 $(STUDIO)/ready: requirements-label-studio.lock | $(VENV)/ready
 	test -e $(STUDIO)/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python $(STUDIO)
 	$(BIN)/uv pip sync --quiet --python $(STUDIO)/bin/python requirements-label-studio.lock

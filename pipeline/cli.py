@@ -181,7 +181,7 @@ def _trace_parser(parser: argparse.ArgumentParser) -> None:
 def _ledger_parser(parser: argparse.ArgumentParser) -> None:
     what = "a folder of ingested data, a dataset of params.yaml, or NAME@REV, as it was at a revision of git"
     parser.add_argument("before", type=word, metavar="A", help=what)
-    alone = "the other one; without it, what ingest has refused, dropped or noted of the dataset A, by rule"
+    alone = "the other one; without it A is a dataset of params.yaml, and what ingest has refused of it is told by rule"
     parser.add_argument("now", type=word, nargs="?", metavar="B", help=alone)
     add_report(parser, "draw the images that have changed, before and now")
     parser.set_defaults(command=data.ledger)

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.chain
 # what other tests run: servers that a person ends, whole runs of the default chain, models of ten minutes
 ELSEWHERE = (
     *("make repro", "make test", "make inspect", "make ui", "make demo", "pocketlens predict camera"),
-    *("pocketlens add cells", "pocketlens slide crops", "pocketlens compare", "pocketlens cost --budget"),
+    *("pocketlens add cells", "pocketlens slide crops", "pocketlens compare"),
 )
 # trainings and a table of their own: left to all tests; test_epochs.py, test_rerun.py, test_cost.py hold their essence
 LONGEST = ("pocketlens epochs", "dvc exp run", "pocketlens cost")

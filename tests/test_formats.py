@@ -519,9 +519,10 @@ def test_voc_picture_names(tmp_path):
     assert rules(reading) == [
         ("2.xml", "listed_twice", "refused"),
         ("3.xml", "missing_file", "refused"),
-        ("a.xml", "other_name", "noted"),
+        ("", "other_name", "noted"),
     ]
-    assert reading.problems[2].found == "taken for a.jpg, which is called like it; its <filename> says b.jpg"
+    found = "1 XML files whose <filename> is another image that is here, as a.xml: "
+    assert reading.problems[2].found == f"{found}taken for a.jpg, which is called like it, and not for b.jpg"
     more = {"old/a.xml": voc(name="a.jpg", size=P), "new/a.xml": voc(name="a.jpg", size=P), "a.jpg": P}
     reading = read("voc", make(tmp_path / "two", more))
     assert [(p.file, p.found) for p in reading.problems] == [("old/a.xml", "labels for a.jpg, as in new/a.xml")]
@@ -732,6 +733,14 @@ def test_csv_bad_rows(tmp_path, row, problem, header):
 def test_csv_errors(tmp_path, files, error):
     with pytest.raises(InputError, match=error):
         read("landmarks_csv", make(tmp_path, {"a.jpg": P} | files), options=FACE)
+
+
+@pytest.mark.parametrize("header", ["", "image,a_x,a_y\n", "image,a_x,a_y,\n"])
+def test_csv_with_a_comma_at_the_end_of_each_line(tmp_path, header):
+    root = make(tmp_path, {"a.jpg": P, "b.jpg": P, "x.csv": f"{header}a.jpg,1,2,\nb.jpg,3,4,\n"})
+    reading = read("landmarks_csv", root, None, SimpleNamespace(label="face", pairs=[]))
+    assert [len(c.objects[0].landmarks) for c in reading.candidates] == [1, 1]
+    assert reading.problems == []
 
 
 @pytest.mark.parametrize("text", ["", "\n", "name,x0,y0\n"])

@@ -9,6 +9,7 @@ from PIL import Image
 from test_formats import make, read, rules
 
 from pipeline.core.errors import InputError
+from pipeline.core.lines import BEYOND
 from pipeline.core.sample import Dataset, Landmark, Object, Sample, write_dataset, write_samples
 from pipeline.datasets.formats import detect_format
 from pipeline.datasets.formats.imagefolder import Options
@@ -136,7 +137,17 @@ def test_a_row_of_a_csv_with_a_cell_too_many_is_said(tmp_path: Path) -> None:
     reading = read_folder(make(tmp_path, {"a.jpg": P, "b.jpg": P, "c.jpg": P, "metadata.csv": text}))
     assert {c.name: c.label for c in reading.candidates} == {"a.jpg": "cow", "c.jpg": "goat"}
     found = "3 cells, expected 2 as in the header; a cell with a comma is put into quotes"
-    assert (reading.problems[0].key, reading.problems[0].found) == ("metadata.csv:3", found)
+    assert [(p.key, p.rule, p.found, p.done) for p in reading.problems] == [
+        ("metadata.csv:3", "bad_row", found, "refused"),
+        ("", "not_listed", "1 images that no row names", "noted"),
+    ]
+
+
+def test_a_key_of_json_is_never_taken_for_what_stands_beyond_a_header(tmp_path: Path) -> None:
+    rows = lines({"file_name": "a.jpg", "label": "cow", BEYOND: [1]})
+    reading = read_folder(make(tmp_path, {"a.jpg": P, "metadata.jsonl": rows}))
+    assert [(c.name, c.label) for c in reading.candidates] == [("a.jpg", "cow")]
+    assert [p.rule for p in reading.problems] == ["not_read"]
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,10 @@ def test_a_row_names_the_column(tmp_path: Path, line: str, found: str) -> None:
 
 
 def test_a_name_with_a_comma_that_is_not_quoted_is_said(tmp_path: Path) -> None:
-    reading = read("open_images", set_of(tmp_path, row(), **{"class-descriptions-boxable.csv": f"{COW},Cattle, brown"}))
+    reading = read(
+        "open_images",
+        set_of(tmp_path, row(), **{"class-descriptions-boxable.csv": f"{COW},Cattle, brown\n{BIRD},Bird\n/m/1,Ox\n"}),
+    )
     assert reading.labels == [COW]
     assert rows(reading) == [("class-descriptions-boxable.csv", "bad_row", "noted")]
 

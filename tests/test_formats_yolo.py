@@ -277,6 +277,8 @@ IN_SPLITS = {"train/images/a.jpg": P, "train/labels/a.txt": LINE, "val/images/b.
         {"Classes.TXT": "cow\ndog\n"},
         {"train/labels/OBJ.names": "cow\ndog\n"},
         {"herd.names": "cow\ndog\n"},
+        {"predefined_classes.txt": "dog\nperson\n", "herd.names": "cow\ndog\n", "._herd.names": "x"},
+        {"herd.NAMES": "cow\ndog\n", "labels/herd.names": "cow\ndog\n"},
     ],
 )
 def test_names_in_folders_of_splits_and_label_studio_s_notes_are_read(tmp_path: Path, names: dict) -> None:
@@ -320,8 +322,13 @@ def test_notes_of_something_else_name_no_classes(tmp_path: Path, text: str) -> N
     [
         ({"labels/deep/data.yaml": COWS}, "labels/deep/data.yaml lies too deep to be of the whole set, move it up"),
         ({"holiday/classes.txt": "cow\ndog\n"}, "holiday/classes.txt lies too deep to be of the whole set, move it up"),
-        ({"cows.names": "cow\n", "dogs.names": "dog\n"}, "cows.names: of several files .names nobody can say which is"),
+        (
+            {"cows.names": "cow\n", "dogs.names": "dog\n"},
+            "cows.names and dogs.names: of several lists nobody can say which is meant",
+        ),
         ({"classes.txt/notes": ""}, "classes.txt is no file"),
+        ({"cfg/herd.names": "cow"}, "cfg/herd.names lies too deep"),
+        ({".git/classes.txt": "x", "cfg/Classes.txt": "cow"}, "cfg/Classes.txt lies too deep"),
     ],
 )
 def test_a_file_of_names_that_is_nearly_one_is_named(tmp_path: Path, files: dict, said: str) -> None:
@@ -428,27 +435,79 @@ def test_a_label_file_that_is_a_link_to_itself_has_a_row(tmp_path: Path) -> None
     assert rows == [("b.jpg", "a link that leads to nothing; expected a file")]
 
 
+SAME = (f"{LINE}\n", LINE, "0 0.50 .4 0.200000 0.1\n\n", f"\n{LINE}", f"# by me\n{LINE}\n")
+NONE = ("a cow on a meadow\n", f"{LINE} 0.93\n")
+
+
 @pytest.mark.parametrize(
-    ("first", "second"),
-    [("images/a.txt", "labels/a.txt"), ("images/a.txt", "a.txt"), ("labels/a.txt", "labels/a.TXT")],
+    ("first", "second"), [("images/a.txt", "labels/a.txt"), ("labels/a.txt", "labels/images/a.txt")]
 )
-@pytest.mark.parametrize(
-    ("other", "taken"), [("a cow on a meadow\n", True), (f"{LINE}\n", True), ("", True), ("0 .1 .1 .2 .2\n", False)]
-)
-def test_of_two_texts_that_are_called_like_an_image_the_one_with_labels_is_read(
-    tmp_path: Path, first: str, second: str, other: str, taken: bool
+@pytest.mark.parametrize("other", [*SAME, *NONE, "0 .1 .1 .2 .2\n", f"\n1{LINE[1:]}\n"])
+def test_of_two_texts_of_an_image_the_one_with_labels_is_read(
+    tmp_path: Path, first: str, second: str, other: str
 ) -> None:
     for here, there in ((first, second), (second, first)):
-        root = make(tmp_path / here.replace("/", "-"), {"images/a.jpg": P, here: LINE + "\n", there: other, YAML: COWS})
-        reading = read_yolo(root)
-        assert [[o.label for o in c.objects] for c in reading.candidates] == ([["cow"]] if taken else [])
-        (problem,) = reading.problems
-        if taken:
-            assert (problem.rule, problem.done) == ("not_read", "noted")
-            assert "called like images whose labels lie elsewhere" in problem.found
+        files = {"images/a.jpg": P, here: f"{LINE}\n", there: other, YAML: COWS}
+        reading = read_yolo(make(tmp_path / here.replace("/", "-"), files))
+        found = [[(o.label, o.box) for o in c.objects] for c in reading.candidates]
+        problems = [p for p in reading.problems if p.rule != "bad_line"]  # of a comment
+        if other in (*SAME, *NONE):
+            assert found == [[("cow", pytest.approx((0.4, 0.35, 0.2, 0.1)))]]
+            assert [(p.rule, p.found.partition(" such")[0]) for p in problems] == [("not_read", "1 texts")]
         else:
-            assert (problem.file, problem.rule) == ("images/a.jpg", "ambiguous_file")
-            assert problem.found.endswith("have other labels; expected one of them")
+            assert [(p.file, p.rule) for p in problems] == [("images/a.jpg", "ambiguous_file")]
+            assert problems[0].found == "images/a.txt and labels/a.txt have other labels; expected one of them" or (
+                "labels/images/a.txt" in problems[0].found
+            )
+
+
+def test_an_empty_text_among_labels_is_a_label(tmp_path: Path) -> None:
+    for beside, images in (("a meadow\n", ["images/a.jpg"]), (f"{LINE}\n", [])):
+        files = {"images/a.jpg": P, "images/a.txt": beside, "labels/a.txt": "", YAML: COWS}
+        reading = read_yolo(make(tmp_path / str(len(images)), files))
+        assert [(c.name, c.objects) for c in reading.candidates] == [(name, []) for name in images]
+        assert [p.rule for p in reading.problems] == ["not_read" if images else "ambiguous_file"]
+    reading = read_yolo(
+        make(tmp_path / "beside", {"images/a.jpg": P, "images/a.txt": "", "labels/a.txt": LINE, YAML: COWS})
+    )
+    assert len(reading.candidates[0].objects) == 1
+
+
+@pytest.mark.parametrize("text", ["a.jpg.txt", "labels/a.jpg.txt"])
+def test_a_text_with_the_suffix_of_its_image_too_is_its_label(tmp_path: Path, text: str) -> None:
+    image = "images/a.jpg" if "/" in text else "a.jpg"
+    reading = read_yolo(make(tmp_path, {image: P, text: LINE, YAML: COWS}))
+    assert ([len(c.objects) for c in reading.candidates], reading.problems) == ([1], [])
+
+
+@pytest.mark.parametrize("names", ["pets.names", "Classes.txt", "classes.txt"])
+@pytest.mark.parametrize("texts", [{"info.txt": "two pets\n"}, {"cat/1.txt": "a cat\n", "dog/2.txt": "a dog\n"}])
+def test_a_list_of_names_beside_notes_and_captions_is_no_yolo(tmp_path: Path, names: str, texts: dict) -> None:
+    root = make(tmp_path, {"cat/1.jpg": P, "dog/2.jpg": P, names: "cat\ndog\n", **texts})
+    assert detect_format(root)[0] == "folder"
+
+
+@pytest.mark.parametrize("stray", ["train/a.txt", "a.txt", "labels/train/A.txt"])
+def test_a_text_elsewhere_is_not_held_against_the_one_that_surely_is_of_the_image(tmp_path: Path, stray: str) -> None:
+    texts = {"labels/train/a.txt": f"{LINE}\n", stray: "1 .1 .1 .2 .2\n"}
+    reading = read_yolo(make(tmp_path, {"images/train/a.jpg": P, YAML: COWS, **texts}))
+    assert [c.objects[0].label for c in reading.candidates] == ["cow"]
+    (row,) = reading.problems
+    found = "labels for images/train/a.jpg, whose own are labels/train/a.txt; not read"
+    assert (row.file, row.rule, row.found) == (stray, "not_read", found)
+
+
+def test_texts_of_one_name_in_two_folders_do_not_hide_each_other(tmp_path: Path) -> None:
+    for other, labels in ((LINE, ["cow"]), ("1 .1 .1 .2 .2", [])):
+        files = {"images/a.jpg": P, "images/a.txt": other, "labels/a.txt": LINE, f"labels/{YAML}": COWS}
+        root = make(tmp_path / str(len(labels)), files)
+        reading = read_yolo(root / "images", root / "labels")
+        assert [o.label for c in reading.candidates for o in c.objects] == labels
+        (row,) = reading.problems
+        rule = "not_read" if labels else "ambiguous_file"
+        assert row.rule == rule
+        if not labels:
+            assert row.found == "labels/a.txt and images/a.txt have other labels; expected one of them"
 
 
 def test_a_text_beside_another_image_is_that_one_s(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Label files of which some bytes are others: each reader gives a reading, with rows of the ledger, or an InputError.
 
-POCKETLENS_MANGLED is how many files a reader gets (default 100; the same ones each time, of another number others):
+POCKETLENS_MANGLED is how many files a reader gets (default 30; the same ones each time, of another number others):
 
     POCKETLENS_MANGLED=5000 python -m pytest tests/test_mangled.py
 """

@@ -399,7 +399,7 @@ def test_weights_that_are_not_finite_are_named(tmp_path: Path, number: float) ->
         (lambda t: t["conv_stem.weight"].to("meta"), r"conv_stem\.weight is empty"),
         (lambda t: t["bn1.running_var"].fill_(-1), r"bn1\.running_var has a variance below 0"),
         (lambda t: [tensor.zero_() for tensor in t.values()] and t["conv_stem.weight"], "all of its weights are 0"),
-        (None, "not a weights file that is safe to load: EOFError"),
+        (None, "not a weights file that is safe to load: it is empty"),
     ],
 )
 @pytest.mark.filterwarnings("ignore")
@@ -462,18 +462,21 @@ def test_weights_that_stand_for_more_than_they_have_bytes_are_named(tmp_path: Pa
 @pytest.mark.parametrize(
     ("data", "found"),
     [
-        (pickle.dumps(Asked(), 4), r"it begins with b'\x80\x04"),
-        (b"<html>not found</html>", "it begins with b'<html>not fo', and is no record of weights"),
-        (b"\x80\x02junkjunk", "it begins with b'\\x80\\x02junkjunk', and is no record"),
+        (pickle.dumps({"a": 1}, 4), "149; expected what torch.save writes of a state_dict in its own protocol"),
+        (b"\n<html>not found</html>", "a page of HTML; expected a .safetensors file, or what torch.save writes"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of git-lfs, `git lfs pull` brings the file; exp"),
+        (b"", "it is empty; expected a .safetensors file"),
+        (b"\x80\x02junkjunk", "it begins with b'\\x80\\x02junkjunk'; expected what torch.save writes"),
     ],
 )
 @pytest.mark.filterwarnings("ignore")
 def test_what_torch_cannot_load_is_said_without_its_advice(tmp_path: Path, data: bytes, found: str) -> None:
     """Which is to load it all the same, and so to run what it holds."""
-    (tmp_path / "w.pth").write_bytes(data)
-    with pytest.raises(InputError, match=re.escape(found)) as caught:
-        read_weights(tmp_path / "w.pth")
-    assert "weights_only" not in str(caught.value)
+    for name in ("w.pth", *(["w.safetensors"] if not data.startswith(b"\x80") else [])):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(InputError, match=re.escape(found)) as caught:
+            read_weights(tmp_path / name)
+        assert "weights_only" not in str(caught.value)
 
 
 def test_a_buffer_that_is_the_same_everywhere_is_as_good(tmp_path: Path) -> None:

@@ -111,5 +111,5 @@ def test_the_names_of_objects_in_one_place_do_not_hide_each_other(at):
     for count in (0, 1, 3):
         drawn = draw(image, truth, DATASET, Sample("s", "s.jpg", 480, 480, objects=objects[:count]))
         plates.append(int((np.asarray(drawn) == colour).all(axis=-1).sum()))
-    outlines = 2 * (plates[1] - plates[0])
-    assert plates[2] > 0.9 * outlines
+    alone = plates[1] - plates[0]  # a box with its name; of three, whose boxes cover each other, three names are seen
+    assert plates[2] > 1.8 * alone

@@ -157,7 +157,9 @@ def test_classes_that_hold_the_same_folders_are_noted(tmp_path: Path, form: str,
         [f"{above}{place}" for place in places] + (["test/site1/cat/x", "test/more/cat/y"] if above else []),
     )
     (row,) = [p for p in read(form, tmp_path).problems if p.rule == "same_folders"]
-    assert row.found.startswith("more, site1 are taken for the classes; each holds cat, dog; if these are the classes")
+    assert row.found.startswith(
+        "more, site1 are the classes; each holds cat, dog, which say nothing then; where they are"
+    )
 
 
 @pytest.mark.parametrize("form", BY_CLASS)

@@ -65,12 +65,12 @@ def download(args: argparse.Namespace) -> None:
 
 
 def ledger(args: argparse.Namespace) -> None:
-    from pipeline.experiments.sheets import check_sheet, difference_sheet
-    from pipeline.experiments.versions import difference, difference_text, open_version
-
     if args.now is None:
         _ledger_of(args)
         return
+    from pipeline.experiments.sheets import check_sheet, difference_sheet
+    from pipeline.experiments.versions import difference, difference_text, open_version
+
     if args.sheet:
         check_place("--sheet", args.sheet)
         check_sheet(args.sheet)

@@ -29,6 +29,12 @@ _DAMAGED = (
     *(SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, ValueError, EOFError, LookupError),
     zipfile.BadZipFile,
 )
+_OTHERS = {  # what comes in the place of a file that could not be fetched, by its first bytes
+    b"version https://git-lfs": "a pointer of git-lfs, `git lfs pull` brings the file",
+    b"<!doctype html": "a page of HTML",
+    b"<html": "a page of HTML",
+    b"": "it is empty",
+}
 SAFE = ".safetensors"
 MOST_EXPANDED = (
     256 << 20
@@ -102,10 +108,13 @@ def _why(error: Exception, data: bytes) -> str:
     )
     if foreign := re.search(r"GLOBAL ([\w.]+)", str(error)):
         return f"it holds a {foreign[1]}, which loading would run. {plain}"
+    for begins, what in _OTHERS.items():
+        if data[:100].lstrip().lower().startswith(begins) and (begins or not data):
+            return f"{what}; expected a .safetensors file, or what torch.save writes of a state_dict"
     if isinstance(error, pickle.UnpicklingError | LookupError):
-        found = re.search(r"WeightsUnpickler error: (.+)", str(error))
-        said = f" ({found[1]})" if found else ""
-        return f"it begins with {data[:12]!r}, and is no record of weights as torch.save writes it{said}. {plain}"
+        found = re.search(r"WeightsUnpickler error:\s*(.+)", str(error))
+        said = found[1] if found else f"it begins with {data[:12]!r}"
+        return f"{said}; expected what torch.save writes of a state_dict in its own protocol. {plain}"
     return first_line(error)
 
 

@@ -94,8 +94,8 @@ def time_left(phase: Phase, epoch: int, learning: float, validating: float | Non
     validations = sum(is_validated(phase, e) for e in left)
     seconds = len(left) * learning + validations * (validating or 0.0)
     last = phase.first + phase.epochs - 1
-    said = f"epoch {phase.first + epoch} took {duration(learning + (validating or 0.0))}: "
-    said += f"about {duration(seconds)} to the end of epoch {last}"
+    said = f"epoch {phase.first + epoch} took {duration(learning + (validating or 0.0))}"
+    said += f": about {duration(seconds)} to the end of epoch {last}" if left else ""
     if validating is None and validations:
         said += f", and {validations} validations"
     if phase.frozen:

@@ -18,6 +18,7 @@ MOST_LINES = 3  # that one line of a caption may become
 
 
 Colour = tuple[int, int, int]
+MOST_APART = 400  # names; of more nobody reads all, and to hold each against all others takes seconds
 Plate = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
 
@@ -143,7 +144,8 @@ def _name(
     wide, high = wide + 3, high + 2
     x = min(max(0.0, at[0]), max(0.0, size[0] - wide - 1))
     first = min(max(0.0, at[1]), max(0.0, size[1] - high - 2))
-    moves = (_free((x, first, x + wide, first + high), plates, below) for below in (down, not down))
+    near = plates if len(plates) < MOST_APART else []
+    moves = (_free((x, first, x + wide, first + high), near, below) for below in (down, not down))
     plate = next((p for p in moves if p[1] >= 0 and p[3] <= size[1]), (x, first, x + wide, first + high))
     plates.append(plate)
     pen.rectangle(plate, fill=colour)

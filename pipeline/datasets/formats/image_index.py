@@ -115,9 +115,8 @@ class ImageIndex:
         stem = PurePosixPath(base).stem
         for key in dict.fromkeys((base, stem, *(stem + suffix for suffix in sorted(IMAGE_SUFFIXES)))):
             for other in self._others.get(one_form(key), ()):
-                inner, suffix = (PurePosixPath(name).suffix.lower() for name in (PurePosixPath(other).stem, other))
-                if suffix not in LABEL_SUFFIXES or inner in IMAGE_SUFFIXES:
-                    return f"; {shown(other)} is there, but {suffix or 'a file without suffix'} is not read"
+                suffix = PurePosixPath(other).suffix.lower()
+                return f"; {shown(other)} is there, but {suffix or 'a file without suffix'} is not read"
         for wanted, what in ((base, "in another folder"), (stem, "with another suffix")):
             if elsewhere := self._called(wanted):
                 return f"; {shown(elsewhere[0])} has its name {what}"
@@ -236,11 +235,14 @@ class ImageIndex:
 
     @cached_property
     def _others(self) -> dict[str, list[str]]:
-        """Form of a name without its last suffix -> files that are no images."""
+        """Form of a name without its last suffix -> files that are no images, and no labels but for those that are
+        called like an image's whole name.
+        """
         found: dict[str, list[str]] = defaultdict(list)
         for file in files_under(self.root, None):
             name = file.relative_to(self.root).as_posix()
-            if name not in self.names:
+            inner, suffix = PurePosixPath(file.stem).suffix.lower(), file.suffix.lower()
+            if name not in self.names and (suffix not in LABEL_SUFFIXES or inner in IMAGE_SUFFIXES):
                 found[one_form(file.stem)].append(name)
         return dict(found)
 

@@ -133,9 +133,13 @@ def _tables(labels: Path) -> list[Path]:
 
 
 def _rows(table: Path, reading: Reading, where: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The rows with their lines; one that is no JSON object is a problem."""
+    """The rows with their lines; one that is no JSON object, or has cells beyond the header, is a problem."""
     if table.suffix.lower() == ".csv":
-        yield from rows_by_column(table)
+        for line, cells in rows_by_column(table):
+            if BEYOND in cells:
+                reading.problems.append(Problem(where, f"{where}:{line}", "bad_row", cells[BEYOND]))
+            else:
+                yield line, cells
         return
     for line, content in enumerate(read_rows(table).split("\n"), 1):  # not splitlines: a JSON string may hold U+2028
         if not content.strip():
@@ -153,10 +157,9 @@ def _rows(table: Path, reading: Reading, where: str) -> Iterator[tuple[int, dict
 
 def _take(row: dict[str, Any], table: Path, key: str, path: Path, work: Work) -> None:
     """Add the image that the row names, with its labels."""
-    said: Any = row.get(NAME)
-    is_path = isinstance(said, str) and bool(said.strip())
-    if fault := row.get(BEYOND) or ("" if is_path else f"{NAME} is {said!r:.40}; expected a path"):
-        work.problem(key.rpartition(":")[0], key, "bad_row", fault)
+    said = row.get(NAME)
+    if not isinstance(said, str) or not said.strip():
+        work.problem(key.rpartition(":")[0], key, "bad_row", f"{NAME} is {said!r:.40}; expected a path")
         return
     file = Path(os.path.normpath(table.parent / said.replace("\\", "/")))
     name = file.relative_to(path).as_posix() if file.is_relative_to(path) else said

@@ -173,8 +173,10 @@ class _Task:
         every = said if isinstance(said, list) else [] if said is None else [said]
         kept = [a for a in every if not (isinstance(a, dict) and a.get("was_cancelled"))]
         done = [a for a in kept if isinstance(a, dict) and isinstance(a.get("result"), list)]
-        if odd := [a for a in kept if a not in done]:
-            found = f"an annotation {brief(odd[0])}; expected one with a list `result`"
+        if len(done) < len(kept):
+            odd = next(a for a in kept if not (isinstance(a, dict) and isinstance(a.get("result"), list)))
+            what = f"with result {brief(odd.get('result'))}" if isinstance(odd, dict) else brief(odd)
+            found = f"an annotation {what}; expected one with a list `result`"
             self.drawings.problem(self.where, "", "bad_row", found, "dropped" if done else "refused")
             if not done:
                 return None

@@ -8,20 +8,18 @@ images (a CSV with ImageID and no LabelName) says which ones without a box have 
 classes that are verified to be there or not, per image, are not read.
 """
 
-import csv
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import InputError
-from pipeline.core.lines import BEYOND, by_column, check_lines, first_bytes
+from pipeline.core.lines import BEYOND
 from pipeline.core.params import Block
 from pipeline.core.sample import SPLITS, Object
 from pipeline.datasets.formats import signs
 from pipeline.datasets.formats.format import Format
 from pipeline.datasets.formats.image_index import ImageIndex
+from pipeline.datasets.formats.open_images_tables import BOX, Tables, header_of, rows_of, tables_of
 from pipeline.datasets.formats.reading import (
     Candidate,
     Problem,
@@ -36,7 +34,6 @@ from pipeline.datasets.formats.reading import (
 from pipeline.datasets.formats.split_lists import place, split_lists
 from pipeline.datasets.formats.values import flag, number
 
-BOX = {"xmin": "XMin", "xmax": "XMax", "ymin": "YMin", "ymax": "YMax"}
 FLAGS = {"isgroupof": "IsGroupOf", "isdepiction": "IsDepiction"}
 LOOKED_AT = 100  # files of a folder that may be full of other CSV
 UNKNOWN = ("-1", "-1.0")  # as a program writes whole numbers, or a column with gaps
@@ -45,16 +42,6 @@ UNKNOWN = ("-1", "-1.0")  # as a program writes whole numbers, or a column with 
 class Options(Block):
     depictions: bool = True
     """Whether a drawing or figure of a thing (IsDepiction) is one of its class; otherwise its box is left out."""
-
-
-@dataclass(slots=True)
-class Tables:
-    """A folder's CSV files: of boxes, of images, of names of classes, and of labels of whole images."""
-
-    boxes: list[Path] = field(default_factory=list)
-    images: list[Path] = field(default_factory=list)
-    names: list[Path] = field(default_factory=list)
-    verified: list[Path] = field(default_factory=list)
 
 
 def read(path: Path, labels: Path, options: Options) -> Reading:
@@ -69,7 +56,7 @@ def read(path: Path, labels: Path, options: Options) -> Reading:
     >>> [(o.label, o.box) for o in reading.candidates[0].objects]
     [('Cattle', (0.0, 0.25, 0.5, 0.75))]
     """
-    tables = _tables(labels)
+    tables = tables_of(labels)
     if not tables.boxes:
         raise InputError(f"{labels}: no CSV of boxes; expected the columns ImageID, LabelName, XMin, XMax, YMin, YMax")
     return _Set(path, labels, tables, options.depictions).read()
@@ -77,56 +64,8 @@ def read(path: Path, labels: Path, options: Options) -> Reading:
 
 def recognize(path: Path, labels: Path) -> str | None:  # noqa: ARG001
     files = [labels] if labels.is_file() else islice(files_under(labels, {".csv"}), LOOKED_AT)
-    found = next((file for file in files if {"imageid", "labelname", *BOX} <= set(_header(file))), None)
+    found = next((file for file in files if {"imageid", "labelname", *BOX} <= set(header_of(file))), None)
     return f"boxes of Open Images in {relative(found, labels)}" if found else None
-
-
-def _tables(labels: Path) -> Tables:
-    """Of a single file the names of classes are looked for beside it."""
-    tables = Tables()
-    folder = labels.parent if labels.is_file() else labels
-    for file in sorted(files_under(folder, {".csv"})):
-        header = _header(file)
-        if "labelname" in header and "imageid" not in header:
-            tables.names.append(file)
-        elif "imageid" not in header:
-            tables.names += [file] if len(header) > 1 and header[0].startswith(("/m/", "/g/")) else []
-        elif {"labelname", *BOX} <= set(header):
-            tables.boxes.append(file)
-        elif "labelname" in header:
-            tables.verified.append(file)
-        else:
-            tables.images.append(file)
-    if labels.is_file():
-        tables.boxes, tables.images = [file for file in tables.boxes if file == labels], []
-    return tables
-
-
-def _header(file: Path) -> list[str]:
-    """The cells of the first line, in small letters; [] of what is no CSV."""
-    line = first_bytes(file, 4096).partition(b"\n")[0].decode("utf-8-sig", errors="replace")
-    try:
-        return [cell.strip().lower() for cell in next(csv.reader([line]), [])]
-    except csv.Error:
-        return []
-
-
-def _rows(file: Path, header: list[str] | None = None) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line and cells by column. Raises InputError naming the line that is not CSV, or not UTF-8."""
-    line = 0
-    check_lines(file)
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as opened:
-            reader = csv.reader(opened)
-            columns = header or [cell.strip().lower() for cell in next(reader)]
-            for row in reader:
-                line = reader.line_num
-                if row:
-                    yield line, by_column(columns, row)
-    except csv.Error as error:
-        raise InputError(f"{file}:{line + 1}: not CSV: {error}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: not UTF-8 text, after line {line}: {error.reason}") from None
 
 
 def _flag(cell: str | None, column: str) -> bool:
@@ -152,7 +91,7 @@ class _Set:
         names = self._names()
         # what is held out comes first: an image that a training file names again is not trained on
         for file in sorted(self.tables.boxes, key=lambda f: -SPLITS.index(self._split(f, None) or "train")):
-            for line, row in _rows(file):
+            for line, row in rows_of(file):
                 self._box(file, line, row, names)
         self._empty_ones()
         if not self.by_name:
@@ -195,8 +134,8 @@ class _Set:
         """Code -> name. Two codes of one name keep the code beside it. Raises InputError for a code of two names."""
         names: dict[str, str] = {}
         for file in self.tables.names:
-            header = None if "labelname" in _header(file) else ["labelname", "displayname"]
-            for line, row in _rows(file, header):
+            header = None if "labelname" in header_of(file) else ["labelname", "displayname"]
+            for line, row in rows_of(file, header):
                 code, name = row.get("labelname", "").strip(), label_text(row.get("displayname", ""))
                 if BEYOND in row or not code or not name.strip():
                     found = row.get(BEYOND, "no code and name")
@@ -274,7 +213,7 @@ class _Set:
         boxed = {split_of(*self._places(file)) for file in self.tables.boxes}
         for file in self.tables.images:
             of_file = split_of(*self._places(file))
-            for _, row in _rows(file):
+            for _, row in rows_of(file):
                 if None not in boxed and (split_of(row.get("subset", "")) or of_file) not in {*boxed, None}:
                     continue
                 split = self._split(file, row)

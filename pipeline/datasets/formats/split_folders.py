@@ -147,10 +147,10 @@ def _alike_below(inner: Folders) -> list[Problem]:
         below[folders[0]].add(folders[1] if len(folders) > 1 else "")
     first = next(iter(below.values()), set())
     alike = len(below) > 1 and all(there == first for there in below.values())
-    if not alike or len(first) < 2 or "" in first or any(map(split_of, first)):
+    if not alike or len(first) < 2 or "" in first or any(split_of(f) or says_nothing(f) for f in first):
         return []
-    found = f"{_shown(sorted(below))} are taken for the classes; each holds {_shown(sorted(first))}"
-    return [Problem("", "", "same_folders", f"{found}; if these are the classes, they belong at the top", "noted")]
+    found = f"{_shown(sorted(below))} are the classes; each holds {_shown(sorted(first))}, which say nothing then"
+    return [Problem("", "", "same_folders", f"{found}; where they are the classes, put them at the top", "noted")]
 
 
 def _shown(names: list[str]) -> str:

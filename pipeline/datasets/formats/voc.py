@@ -6,7 +6,6 @@ In a VOCdevkit with the folders of several years each has its own images, lists 
 A `difficult` object is an ordinary one here. Lists, as those in ImageSets/Main/, give the splits, else folders do.
 """
 
-import math
 import re
 from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element, ParseError
@@ -17,29 +16,25 @@ from defusedxml.ElementTree import parse
 from pipeline.core.errors import InputError, shown
 from pipeline.core.files import open_file
 from pipeline.core.lines import first_bytes, read_rows
-from pipeline.core.sample import Object
 from pipeline.datasets.formats import signs
 from pipeline.datasets.formats.format import Format, NoOptions
 from pipeline.datasets.formats.image_index import ImageIndex, one_form
 from pipeline.datasets.formats.reading import (
-    Candidate,
     Problem,
     Reading,
     files_under,
     give_ids,
     label_text,
     relative,
-    upright_size,
     without_suffix,
 )
 from pipeline.datasets.formats.split_lists import VOC_IMAGES, Ends, Given, matched, place, split_lists
-from pipeline.datasets.formats.values import number
-from pipeline.datasets.formats.voc_write import LABELMAP, LABELMAP_HEAD, SPACE, WRITER
+from pipeline.datasets.formats.voc_objects import candidate_of, has_zero, twice
+from pipeline.datasets.formats.voc_write import LABELMAP, LABELMAP_HEAD, WRITER
 
-CORNERS = ("xmin", "ymin", "xmax", "ymax")
 MASKS = ("SegmentationClass", "SegmentationObject")
+OTHER_NAME = "other_name"
 ELSEWHERE = re.compile(r"[/\\]|[A-Za-z][A-Za-z0-9+.-]*:")  # how a path of a machine, or an address, begins
-SIDES = 1 << 24  # pixels; a larger side is a mistake
 
 
 def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG001 (every format is called alike)
@@ -63,10 +58,11 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
     reading = Reading([], [])
     trees, damaged = _trees(files, images, reading, labels)
     parts = {name: _part_of(file, path) for name, (file, _) in trees.items()}
-    from_zero = {parts[name] for name, (_, root) in trees.items() if _has_zero(root)}
+    from_zero = {parts[name] for name, (_, root) in trees.items() if has_zero(root)}
+    _say_other_names(reading)
     for name, (_, root) in sorted(trees.items()):
         base = 0 if parts[name] in from_zero else 1
-        if candidate := _candidate(name, root, images.names[name], base, reading):
+        if candidate := candidate_of(name, root, images.names[name], base, reading):
             reading.candidates.append(candidate)
     beside = {name: relative(file, labels, path) for name, (file, _) in trees.items()}
     given = _given_by_years(parts, images, reading, path)
@@ -142,8 +138,8 @@ def _parse(file: Path) -> Element:
         raise _DamagedError("bad_xml", str(error).removeprefix(f"{file}: ")) from None
     except (ParseError, DefusedXmlException, LookupError, ValueError) as error:  # LookupError: an unknown encoding
         raise _DamagedError("bad_xml", str(error)) from None
-    if root.tag == "annotation" and (twice := _twice(root, "filename", "size")):
-        raise _DamagedError("bad_row", twice)
+    if root.tag == "annotation" and (double := twice(root, "filename", "size")):
+        raise _DamagedError("bad_row", double)
     return root
 
 
@@ -193,89 +189,21 @@ def _image_of(file: Path, root: Element, images: ImageIndex, reading: Reading, l
     tried = [[name for name in found if name.startswith(part)] for found in tried]
     if one := next((found[0] for found in tried if len(found) == 1), None):
         if others := [found[0] for found in tried if len(found) == 1 and found[0] != one]:
-            note = f"taken for {shown(one)}, which is called like it; its <filename> says {shown(others[0])}"
-            reading.problems.append(Problem(where, "", "other_name", note, "noted"))
+            note = f"taken for {shown(one)}, which is called like it, and not for {shown(others[0])}"
+            reading.problems.append(Problem(where, "", OTHER_NAME, note, "noted"))
         return one
     fault = images.fault(wanted[-1], max(tried, key=len), f"no one image {file.stem} or {said or '-'}")
     reading.problems.append(Problem(where, "", *fault))
     return None
 
 
-def _twice(element: Element, *tags: str) -> str:
-    """What is said of an element that has one of `tags` more than once: which is meant nobody can say."""
-    counts = {tag: len(element.findall(tag)) for tag in tags}
-    return ", ".join(f"{count} <{tag}>, expected one" for tag, count in counts.items() if count > 1)
-
-
-def _has_zero(root: Element) -> bool:
-    """Whether a corner is at 0, or above by less than a pixel, as where pixels count from 1 none is."""
-    corners = (_number(box, corner) for box in root.iter("bndbox") for corner in ("xmin", "ymin"))
-    return any(0 <= corner < 1 for corner in corners)
-
-
-def _number(element: Element, name: str) -> float:
-    try:
-        return number(element.findtext(name), finite=False)
-    except ValueError:
-        return math.nan
-
-
-def _said_size(root: Element) -> tuple[int, int] | None:
-    width, height = _number(root, "size/width"), _number(root, "size/height")
-    return (int(width), int(height)) if all(1 <= side < SIDES for side in (width, height)) else None
-
-
-def _candidate(name: str, root: Element, file: Path, base: int, reading: Reading) -> Candidate | None:
-    try:
-        said = _said_size(root)
-        unsized, size = said is None, said or upright_size(file)
-    except ValueError as error:
-        reading.problems.append(Problem(name, "size", "unreadable", str(error)))
-        reading.lost += len(root.findall("object"))
-        return None
-    things = root.findall("object")
-    if strays := sum(element.tag.lower() == "object" for element in root.iter()) - len(things):
-        found = f"{strays} objects that are no <object> right below <annotation>"
-        reading.problems.append(Problem(name, "", "bad_row", found, "dropped" if things else "refused"))
-        reading.lost += strays
-        if not things:
-            return None
-    candidate = Candidate(file, name, size=size, unsized=unsized)
-    for nth, thing in enumerate(things, 1):
-        key = f"object {nth}"
-        if twice := _twice(thing, "name", "bndbox"):
-            reading.problems.append(Problem(name, key, "bad_row", twice, "dropped"))
-            continue
-        try:
-            left, top, right, bottom = (_corner(thing, corner) for corner in CORNERS)
-        except ValueError as error:
-            reading.problems.append(Problem(name, key, "bad_box", str(error), "dropped"))
-            continue
-        if not (label := _label(thing)):
-            reading.problems.append(Problem(name, key, "unknown_class", "no <name>", "dropped"))
-            continue
-        # a box whose corners are one pixel is a mistake of labelling
-        w = right - left + base if right > left else min(0.0, right - left)
-        h = bottom - top + base if bottom > top else min(0.0, bottom - top)
-        box = ((left - base) / size[0], (top - base) / size[1], w / size[0], h / size[1])
-        candidate.objects.append(Object(label, box))
-        candidate.keys.append(key)
-    return candidate
-
-
-def _corner(thing: Element, name: str) -> float:
-    if thing.find("bndbox") is None:
-        raise ValueError(
-            "no <bndbox>" if thing.find("polygon") is None else "a <polygon>, not read; expected a <bndbox>"
-        )
-    return number(thing.findtext(f"bndbox/{name}"), name, finite=False)
-
-
-def _label(thing: Element) -> str:
-    """The class; blanks at its ends are those of the file's layout, unless XML's own attribute says otherwise."""
-    name = thing.find("name")
-    text = "" if name is None else name.text or ""
-    return label_text(text if name is not None and name.get(SPACE) == "preserve" else text.strip())
+def _say_other_names(reading: Reading) -> None:
+    """One row for all of `other_name`: of a set whose images were given new names every file has one."""
+    others = [p for p in reading.problems if p.rule == OTHER_NAME]
+    if others:
+        found = f"{len(others)} XML files whose <filename> is another image that is here, as {others[0].file}: "
+        reading.problems = [p for p in reading.problems if p.rule != OTHER_NAME]
+        reading.problems.append(Problem("", "", OTHER_NAME, f"{found}{others[0].found}", "noted"))
 
 
 def _listed(file: Path, used: set[str]) -> list[str]:

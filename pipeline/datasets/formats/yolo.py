@@ -8,16 +8,13 @@ The splits are what `data.yaml` or `obj.data` says, else what lists (`train.txt`
 
 import math
 import re
-from collections import Counter, defaultdict
-from collections.abc import Collection
-from itertools import chain
 from pathlib import Path, PurePosixPath
 
-from pipeline.core.errors import InputError, shown
+from pipeline.core.errors import InputError
 from pipeline.core.lines import first_line, read_rows
 from pipeline.datasets.formats import signs
 from pipeline.datasets.formats.format import Format, NoOptions
-from pipeline.datasets.formats.image_index import ImageIndex, one_form
+from pipeline.datasets.formats.image_index import ImageIndex
 from pipeline.datasets.formats.keys import one_key_each
 from pipeline.datasets.formats.reading import (
     IMAGE_SUFFIXES,
@@ -31,10 +28,12 @@ from pipeline.datasets.formats.reading import (
 )
 from pipeline.datasets.formats.split_lists import Given, SplitList, named_lists, place, split_lists
 from pipeline.datasets.formats.yaml_splits import given_by
+from pipeline.datasets.formats.yolo_files import label_files
 from pipeline.datasets.formats.yolo_lines import PREDICTION, LineError, class_in, object_of, unseen_in
-from pipeline.datasets.formats.yolo_names import Names, NamesDifferError, found_names, names_of, no_names
+from pipeline.datasets.formats.yolo_names import YAML, Names, NamesDifferError, found_names, names_of, no_names
 from pipeline.datasets.formats.yolo_write import WRITER
 
+LOOKED_AT = 1000  # texts of a folder that may be full of captions
 NO_LABELS = re.compile(r"(classes|predefined_classes|notes|readme.*|license.*|requirements|train|val|valid|test)\.txt$")
 
 
@@ -54,14 +53,13 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
     images = ImageIndex(path)
     reading = Reading([], names.labels, names.points.names, names.points.pairs, names.points.skeleton)
     texts = {f: relative(f, labels, path) for root in (labels, path) for f in sorted(files_under(root, {".txt"}))}
-    by_name = {name: file for file, name in reversed(texts.items())}
-    label_files, called = _label_files(images, by_name, reading)
+    own, called = label_files(images, texts, 5 + len(names.points.names) * names.points.each, reading)
     for name, file in images.names.items():
-        text = label_files.get(name, "")
-        if text is None:
-            continue
         candidate = Candidate(file, name, unsized=True)
-        if not text or _read_lines(by_name[text], text, candidate, names, reading):
+        text = own.get(name)
+        if text is None and name in own:
+            continue
+        if text is None or _read_lines(text, texts[text], candidate, names, reading):
             reading.candidates.append(candidate)
     _refuse_predictions(reading, labels)
     _settle_names(reading, names)
@@ -71,10 +69,10 @@ def read(path: Path, labels: Path, options: NoOptions) -> Reading:  # noqa: ARG0
     given, lists = _lists(names, images, reading, path, labels)
     place(reading, path, images.names, lists, given)
     give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
-    if empty := len(images.names) - len(label_files):
+    if empty := len(images.names) - len(own):
         found = f"{empty} images without a label file; taken as background"
         reading.problems.append(Problem("", "", "no_label", found, "noted"))
-    used = {by_name[text] for text in called} | {one.file for one in (*lists, *named_lists(path, labels))}
+    used = called | {one.file for one in (*lists, *named_lists(path, labels))}
     for file, name in texts.items():
         if file in used or NO_LABELS.match(file.name.lower()):
             continue
@@ -127,6 +125,8 @@ def recognize(path: Path, labels: Path) -> str | None:
         if like := next((f for f in texts[:20] if _like_labels(f)), None):
             raise InputError(f"{like}: lines of class and box, but {no_names(path, labels)}")
         return None  # notes beside other labels
+    if texts and names.file.suffix.lower() not in YAML and not any(map(_like_labels, texts[:LOOKED_AT])):
+        return None  # a list of something beside notes or captions
     if not texts:
         raise InputError(f"{names.file}: class names, but no text files of class and box in {labels} or below")
     return f"{len(texts)} label files, class names in {names.file.name}"
@@ -134,7 +134,7 @@ def recognize(path: Path, labels: Path) -> str | None:
 
 def _like_labels(file: Path) -> bool:
     try:
-        words = read_rows(file).split("\n")[0].split()
+        words = first_line(file).replace(",", ".").split()  # decimal commas are no labels, and meant to be
         return len(words) >= 5 and all(map(math.isfinite, map(float, words)))
     except (InputError, ValueError):
         return False
@@ -147,78 +147,6 @@ def _lists_images(file: Path) -> bool:
         return False
     name = re.sub(r"\s+[-+]?\d+$", "", first).strip('" \r')
     return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
-
-
-def _label_files(
-    images: ImageIndex, by_name: dict[str, Path], reading: Reading
-) -> tuple[dict[str, str | None], set[str]]:
-    """Image -> the text with its labels, None where nobody can say which that is; and all texts called like images."""
-    called = _called(images, by_name)
-    found = {name: _one_of(there, by_name) for name, there in called.items()}
-    fits = Counter(found.values())
-    for name, text in found.items():
-        if text is None:
-            what = f"{' and '.join(map(shown, called[name][:2]))} have other labels; expected one of them"
-        elif fits[text] > 1:
-            what = f"{shown(text)} fits {fits[text]} images; expected one"
-        else:
-            continue
-        found[name] = None
-        reading.problems.append(Problem(name, called[name][0], "ambiguous_file", what))
-    if second := {text for name in called if found[name] for text in called[name]} - fits.keys():
-        what = f"{len(second)} text files such as {shown(min(second))}, called like images whose labels lie elsewhere"
-        reading.problems.append(Problem("", "", "not_read", what, "noted"))
-    return found, set(chain.from_iterable(called.values()))
-
-
-def _called(images: ImageIndex, texts: Collection[str]) -> dict[str, list[str]]:
-    """Image -> the `texts` that are called like it, the likeliest first, then those in another form of that name. One
-    that is the likeliest for another image is not for this one.
-    """
-    places = {name: _places(name, images) for name in images.names}
-    found = {name: [p for p in dict.fromkeys(own) if p in texts] for name, own in places.items()}
-    first = {there[0] for there in found.values() if there}
-    found = {name: [p for i, p in enumerate(there) if not i or p not in first] for name, there in found.items()}
-    taken = set(chain.from_iterable(found.values()))
-    forms: dict[str, list[str]] = defaultdict(list)
-    for text in texts:
-        if text not in taken:
-            forms[one_form(text)].append(text)
-    for name, own in places.items() if forms else ():
-        alike = (forms.get(form, []) for form in dict.fromkeys(map(one_form, own)))
-        found[name] += [there[0] for there in alike if len(there) == 1]
-    return {name: there for name, there in found.items() if there}
-
-
-def _one_of(called: list[str], by_name: dict[str, Path]) -> str | None:
-    """The text that has the labels of an image: of several the only one with such lines; None where these differ."""
-    if len(called) < 2:
-        return called[0]
-    labels = [text for text in called if _like_labels(by_name[text])] or called[:1]
-    return labels[0] if len({_text(by_name[text]) for text in labels}) == 1 else None
-
-
-def _text(file: Path) -> str | None:
-    try:
-        return read_rows(file)
-    except InputError:
-        return None
-
-
-def _places(name: str, images: ImageIndex) -> list[str]:
-    """Where the label file of an image may lie: beside it, in the parallel tree, or (if only one image can be meant)
-    by its name.
-    """
-    text = PurePosixPath(name).with_suffix(".txt")
-    parts = list(text.parts)
-    places = [str(text), f"labels/{text}"]
-    if "images" in parts:
-        last = len(parts) - 1 - parts[::-1].index("images")
-        places.append("/".join([*parts[:last], "labels", *parts[last + 1 :]]))
-        places.append("/".join([*parts[:last], *parts[last + 1 :]]))
-    if len(images.find(text.stem)) == 1:
-        places.append(text.name)
-    return places
 
 
 def _read_lines(file: Path, where: str, candidate: Candidate, names: Names, reading: Reading) -> bool:

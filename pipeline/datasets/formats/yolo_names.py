@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json, read_text
+from pipeline.core.lines import read_rows
 from pipeline.core.yaml_text import keys_as_written, yaml_value
 from pipeline.datasets.formats import darknet
 from pipeline.datasets.formats.keys import brief, class_list, class_names, id_text
@@ -21,6 +22,8 @@ from pipeline.datasets.formats.yolo_lines import Points, points_of
 NAME_LISTS = ("classes.txt", "obj.names", "_darknet.labels", "predefined_classes.txt")
 KEY = re.compile(r"(0|[1-9][0-9]*)(\.0+)?")
 NOTES = "notes.json"
+LIST = ".names"
+DATA = ("data.yaml", "data.yml")
 YAML = (".yaml", ".yml")
 # what a model's YAML, or that of its training, has; not task, batch, date or version: people say these of a set too
 OF_MODELS = ("stride", "imgsz", "backbone", "head", "anchors", "weights", "epochs", "optimizer", "lr0")
@@ -53,8 +56,7 @@ def names_of(path: Path, labels: Path) -> Names:
 
 def no_names(path: Path, labels: Path) -> str:
     places = " or in ".join(str(place) for place in dict.fromkeys((labels, path)))
-    near = next(filter(None, map(_near_miss, _roots(path, labels))), "")
-    return f"no class names; expected data.yaml, {', '.join(NAME_LISTS[:2])} in {places}{near}"
+    return f"no class names; expected data.yaml, {', '.join(NAME_LISTS[:2])} in {places}{_near_miss(path, labels)}"
 
 
 def _roots(path: Path, labels: Path) -> list[Path]:
@@ -68,19 +70,37 @@ def _lists_in(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(names, key=lambda name: (NAME_LISTS.index(name.lower()), name))]
 
 
-def _near_miss(root: Path) -> str:
+def _near_miss(path: Path, labels: Path) -> str:
     """What may have been meant for a file of names, and why it is none."""
-    for file in sorted(root.rglob("*")):
-        name, where = file.name.lower(), relative(file, root)
-        if name in NAME_LISTS and not file.is_file():
-            return f"; {where} is {'a link that leads to nothing' if file.is_symlink() else 'no file'}"
-        if file.parent != root and (
-            name in NAME_LISTS or (name.endswith(YAML) and file.is_file() and _with_names(file))
-        ):
-            return f"; {where} lies too deep to be of the whole set, move it up"
-        if name.endswith(".names"):
-            return f"; {where}: of several files .names nobody can say which is meant"
+    if len(lists := _darknets(path, labels)) > 1:
+        return f"; {' and '.join(file.name for file in lists[:2])}: of several lists nobody can say which is meant"
+    for root in dict.fromkeys((labels, path)):
+        for folder, folders, files in os.walk(root):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for name in sorted(filter(_of_names, (*folders, *files))):
+                file = Path(folder, name)
+                where = relative(file, root)
+                if not file.is_file():
+                    return f"; {where} is {'a link that leads to nothing' if file.is_symlink() else 'no file'}"
+                if folder != str(root):
+                    return f"; {where} lies too deep to be of the whole set, move it up"
     return ""
+
+
+def _of_names(name: str) -> bool:
+    return name.lower() in (*NAME_LISTS, *DATA) or (name.lower().endswith(LIST) and not name.startswith("."))
+
+
+def _darknets(path: Path, labels: Path) -> list[Path]:
+    """Lists of names as darknet's users call them, herd.names; of two that are the same the first one."""
+    files = [
+        file
+        for root in _roots(path, labels)
+        for file in sorted(root.iterdir())
+        if _of_names(file.name) and file.suffix.lower() == LIST
+    ]
+    files = [file for file in files if file.name.lower() not in NAME_LISTS and file.is_file()]
+    return list({read_rows(file): file for file in reversed(files)}.values())[::-1]
 
 
 def found_names(path: Path, labels: Path) -> Names | None:
@@ -99,10 +119,10 @@ def found_names(path: Path, labels: Path) -> Names | None:
     lists += [file for file in _of_splits(roots) if file not in {*told, *lists} and not images.has(file)]
     sets = [file for file, content in contents.items() if not _model_key(file, content)]
     notes = {file: rows for root in roots if (rows := _categories(file := root / NOTES))}
-    if not (sets or told or lists or notes):
+    if not (sets or told or notes or [file for file in lists if file.name.lower() != NAME_LISTS[-1]]):
         sets = list(contents)
-        darknets = [file for root in roots for file in sorted(root.glob("*.names")) if file.is_file()]
-        lists = darknets if len(darknets) == 1 and not sets else []
+        alone = [] if sets else _darknets(path, labels)
+        lists = alone if len(alone) == 1 else [] if alone else lists
     yaml = {file: _from_yaml(file, contents[file]) for file in sets}
     # labelImg puts its own twenty classes into predefined_classes.txt, whatever the set has
     lists = [file for file in lists if file.name.lower() != NAME_LISTS[-1]] or ([] if yaml or told or notes else lists)

@@ -125,3 +125,11 @@ def test_an_xml_that_is_a_link_to_nothing_has_a_row(tmp_path: Path, target: str)
     assert [(p.file, p.rule, p.found) for p in reading.problems if p.file == "a.xml"] == [
         ("a.xml", "bad_xml", "a link that leads to nothing; expected a file; the image is a.jpg")
     ]
+
+
+def test_an_xml_that_says_the_image_of_another_folder_is_noted(tmp_path: Path) -> None:
+    files = {f"cam{i}/1.jpg": P for i in (1, 2)} | {"cam2/1.xml": voc(("cow", 1, 1, 9, 9), name="cam1/1.jpg", size=P)}
+    reading = read_voc(make(tmp_path, files))
+    assert [c.name for c in reading.candidates] == ["cam2/1.jpg"]
+    (row,) = [p for p in reading.problems if p.rule == "other_name"]
+    assert row.found.endswith("as cam2/1.xml: taken for cam2/1.jpg, which is called like it, and not for cam1/1.jpg")

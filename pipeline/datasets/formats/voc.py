@@ -176,8 +176,9 @@ def _image_of(file: Path, root: Element, images: ImageIndex, reading: Reading, l
     folder, where = images.folder_of(file, labels), relative(file, labels, images.root)
     near = (f"{part}{VOC_IMAGES}", VOC_IMAGES, "images")
     twin = PurePosixPath(re.sub(r"(^|/)Annotations(?=/|$)", rf"\1{VOC_IMAGES}", folder, count=1))
-    if PurePosixPath(own).stem == file.stem and (twin / own).as_posix() in images.names:
-        return (twin / own).as_posix()
+    there = (twin / own).as_posix()
+    if PurePosixPath(own).stem == file.stem and there in images.names and (said == own or said not in images.names):
+        return there
     wanted = [PurePosixPath(folder, file.stem).as_posix()]
     if said:
         inner, _, bare = said.replace("\\", "/").rpartition("/")

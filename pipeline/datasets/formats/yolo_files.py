@@ -5,7 +5,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from itertools import chain
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pipeline.core.errors import InputError, shown
 from pipeline.core.lines import read_rows
@@ -112,18 +112,17 @@ def _at(by_name: dict[str, list[Path]], places: list[str]) -> list[Path]:
 
 
 def _places(name: str, images: ImageIndex) -> Places:
-    text = PurePosixPath(name).with_suffix(".txt")
-    parts = list(text.parts)
-    sure, likely = [str(text), f"labels/{text}"], [f"{name}.txt", f"labels/{name}.txt"]
-    if "images" in parts:
-        last = len(parts) - 1 - parts[::-1].index("images")
-        sure.append("/".join([*parts[:last], "labels", *parts[last + 1 :]]))
-        likely += [
-            "/".join([*parts[:last], *parts[last + 1 :]]),
-            f"{sure[-1].removesuffix(text.name)}{PurePosixPath(name).name}.txt",
-        ]
-    if len(images.find(text.stem)) == 1:
-        likely.append(text.name)
+    stem = os.path.splitext(name)[0]  # noqa: PTH122 (fast, of each image of a set)
+    *folders, last = name.split("/")
+    base = stem.rpartition("/")[2]
+    sure, likely = [f"{stem}.txt", f"labels/{stem}.txt"], [f"{name}.txt", f"labels/{name}.txt"]
+    if "images" in folders:
+        place = len(folders) - 1 - folders[::-1].index("images")
+        parallel = "/".join([*folders[:place], "labels", *folders[place + 1 :], ""])
+        sure.append(f"{parallel}{base}.txt")
+        likely += ["/".join([*folders[:place], *folders[place + 1 :], f"{base}.txt"]), f"{parallel}{last}.txt"]
+    if len(images.find(base)) == 1:
+        likely.append(f"{base}.txt")
     return sure, likely
 
 

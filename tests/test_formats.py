@@ -735,6 +735,16 @@ def test_csv_errors(tmp_path, files, error):
         read("landmarks_csv", make(tmp_path, {"a.jpg": P} | files), options=FACE)
 
 
+@pytest.mark.parametrize(
+    ("header", "second", "noted"),
+    [("x1,y1,x2,y2", "3,4,9,9", True), ("x1,y1,x2,y2", "3,9,9,4", False), ("a_x,a_y,b_x,b_y", "3,4,9,9", False)],
+)
+def test_csv_whose_landmarks_may_be_corners_of_boxes(tmp_path, header, second, noted):
+    root = make(tmp_path, {"a.jpg": P, "b.jpg": P, "x.csv": f"filename,{header}\na.jpg,1,2,8,9\nb.jpg,{second}\n"})
+    reading = read("landmarks_csv", root, None, SimpleNamespace(label="face", pairs=[]))
+    assert [p.rule for p in reading.problems] == ["maybe_boxes"] * noted
+
+
 @pytest.mark.parametrize("header", ["", "image,a_x,a_y\n", "image,a_x,a_y,\n"])
 def test_csv_with_a_comma_at_the_end_of_each_line(tmp_path, header):
     root = make(tmp_path, {"a.jpg": P, "b.jpg": P, "x.csv": f"{header}a.jpg,1,2,\nb.jpg,3,4,\n"})

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipeline.core.errors import InputError
 from pipeline.core.lines import read_rows
-from pipeline.core.sample import SPLITS
+from pipeline.core.sample import SPLITS, VISIBLE
 from pipeline.datasets.formats import signs
 from pipeline.datasets.formats.deeplabcut import is_deeplabcut
 from pipeline.datasets.formats.format import Format
@@ -100,9 +100,23 @@ def read(path: Path, labels: Path, options: LandmarkOptions) -> Reading:
     if not any(splits.values()):
         place(reading, path, images.names, split_lists(reading, path, labels), alone=False)
     give_ids(reading.candidates, [without_suffix(c.name) for c in reading.candidates])
+    _say_corners(first, reading)
     if rest := len(images.files) - len(taken):
         reading.problems.append(Problem("", "", "not_listed", f"{rest} images that no row names", "noted"))
     return reading
+
+
+def _say_corners(header: Table | None, reading: Reading) -> None:
+    """A row where the two landmarks of all objects may be the corners of their boxes."""
+    pairs = [o.landmarks for c in reading.candidates for o in c.objects]
+    numbered = header is not None and header.count == 2 and not header.names and len(pairs) > 1
+    if numbered and all(VISIBLE == a.visibility == b.visibility and a.x < b.x and a.y < b.y for a, b in pairs):
+        found = (
+            "two numbered landmarks, the second always right of the first and below; corners of boxes? No format reads"
+        )
+        reading.problems.append(
+            Problem("", "", "maybe_boxes", f"{found} these: write them as coco, voc or yolo", "noted")
+        )
 
 
 def recognize(path: Path, labels: Path) -> str | None:

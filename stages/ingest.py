@@ -28,9 +28,11 @@ def main(name: str) -> str:
         done = ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in counts.items() if count)
         said.append(f"layer {layer}: {done or 'nothing said'}")
     if rows := sum(summary["by_rule"].values()):
-        said.append(f"{rows} rows in {reports / 'ledger.csv'}" if rows > 1 else f"1 row in {reports / 'ledger.csv'}")
+        said.append(f"{rows} row{'s' * (rows > 1)} in {reports / 'ledger.csv'}, see `pocketlens ledger {name}`")
     if empty := [split for split, count in summary["splits"].items() if not count]:
         said.append(f"warning: no image in {' and '.join(empty)}")
+    if summary["by_rule"].get("left_empty"):
+        said.append("warning: labelled images are left without objects")
     if anew:
         said.append(f"other val, test or seed: {summary['recorded']['moved']} files have moved to another split")
     if summary["recorded"]["files"] and record.read_bytes() != before:

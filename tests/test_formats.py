@@ -745,9 +745,10 @@ def test_csv_whose_landmarks_may_be_corners_of_boxes(tmp_path, header, second, n
     assert [p.rule for p in reading.problems] == ["maybe_boxes"] * noted
 
 
-@pytest.mark.parametrize("header", ["", "image,a_x,a_y\n", "image,a_x,a_y,\n"])
-def test_csv_with_a_comma_at_the_end_of_each_line(tmp_path, header):
-    root = make(tmp_path, {"a.jpg": P, "b.jpg": P, "x.csv": f"{header}a.jpg,1,2,\nb.jpg,3,4,\n"})
+@pytest.mark.parametrize("header", ["", "image,a_x,a_y\n", "image,a_x,a_y,\n", "image,a_x,a_y,,\n"])
+@pytest.mark.parametrize("commas", [",", ",,", ", ,,"])
+def test_csv_with_commas_at_the_end_of_each_line(tmp_path, header, commas):
+    root = make(tmp_path, {"a.jpg": P, "b.jpg": P, "x.csv": f"{header}a.jpg,1,2{commas}\nb.jpg,3,4{commas}\n"})
     reading = read("landmarks_csv", root, None, SimpleNamespace(label="face", pairs=[]))
     assert [len(c.objects[0].landmarks) for c in reading.candidates] == [1, 1]
     assert reading.problems == []

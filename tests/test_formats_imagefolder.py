@@ -139,7 +139,7 @@ def test_a_row_of_a_csv_with_a_cell_too_many_is_said(tmp_path: Path) -> None:
     found = "3 cells, expected 2 as in the header; a cell with a comma is put into quotes"
     assert [(p.key, p.rule, p.found, p.done) for p in reading.problems] == [
         ("metadata.csv:3", "bad_row", found, "refused"),
-        ("", "not_listed", "1 images that no row names", "noted"),
+        ("", "not_listed", "1 images that no row which was read names", "noted"),
     ]
 
 

@@ -241,6 +241,7 @@ def test_boxes_and_landmarks(tmp_path):
         ("images/4.jpg", "annotation 4", "box_duplicate", "dropped"),
         ("images/7.jpg", "", "size_mismatch", "refused"),
         ("", "", "unused_label", "noted"),
+        ("", "", "left_empty", "noted"),
     }
     boxes = {i: [o.box for o in s.objects] for i, s in samples.items()}
     assert boxes["images-0"] == [pytest.approx((0, 0.1, 0.35, 0.5))]
@@ -281,6 +282,7 @@ def test_landmarks_without_boxes(tmp_path):
         ("2.jpg", "points.csv:4", "landmark_outside", "hidden"),
         ("3.jpg", "points.csv:5", "box_zero_area", "dropped"),
         ("4.jpg", "points.csv:6", "landmark_not_finite", "hidden"),
+        ("", "", "left_empty", "noted"),
     }
     assert (summary["seen"], summary["kept"], summary["refused"]) == (20, 19, 1)
     (o,) = samples["0"].objects

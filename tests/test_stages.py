@@ -115,7 +115,10 @@ def test_ingest_says_where_its_ledger_is_what_is_empty_and_what_to_commit(
         params("")
         return ingest("toys")
 
-    ledger, commit = "rows in reports/ingest/toys/ledger.csv", "splits/toys.csv is to be committed"
+    ledger, commit = (
+        "rows in reports/ingest/toys/ledger.csv, see `pocketlens ledger toys`",
+        "splits/toys.csv is to be committed",
+    )
     first = said(0)
     assert first.startswith("data/ingested/toys: 2 of 2 images (2 train, 0 val, 0 test), 0 refused; ")
     assert first.endswith(f" {ledger}; warning: no image in val and test; {commit}")

@@ -156,7 +156,7 @@ def test_of_one_dataset_the_ledger_is_told_by_rule(tmp_path, monkeypatch, capsys
     write(tmp_path / "data/ingested/herd", BEFORE)
     with pytest.raises(SystemExit):
         main(["ledger", "herd"])
-    assert "ledger.csv: no such file; `dvc repro` makes it" in capsys.readouterr().err
+    assert "ledger.csv: no such file; `dvc repro ingest@herd` makes it" in capsys.readouterr().err
     file = tmp_path / "reports/ingest/herd/ledger.csv"
     file.parent.mkdir(parents=True)
     file.write_text(ledger_text(problems))

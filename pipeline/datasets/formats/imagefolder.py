@@ -109,7 +109,7 @@ def read(path: Path, labels: Path, options: Options) -> Reading:
     if work.unread:
         work.problem("", "", "not_read", f"columns {', '.join(work.unread)}; not read", "noted")
     if rest := len(images.files) - len(work.taken):
-        work.problem("", "", "not_listed", f"{rest} images that no row names", "noted")
+        work.problem("", "", "not_listed", f"{rest} images that no row which was read names", "noted")
     return reading
 
 

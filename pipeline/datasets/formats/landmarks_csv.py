@@ -154,10 +154,9 @@ def _rows(file: Path) -> list[tuple[int, list[str]]]:
         rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
     except csv.Error as error:
         raise InputError(f"{file}:{reader.line_num}: not CSV: {error}") from None
-    longest = max((len(row) for _, row in rows), default=0)
-    if longest > 1 and longest % 2 == 0 and not any(row[-1] for _, row in rows if len(row) == longest):
-        return [(line, row[: longest - 1]) for line, row in rows]  # a comma at the end of each line
-    return rows
+    # without what is empty in each of them, as commas at the ends of lines leave it
+    width = max((place for _, row in rows for place, cell in enumerate(row, 1) if cell), default=0)
+    return [(line, row[:width]) for line, row in rows]
 
 
 def _is_image(cell: str, images: ImageIndex) -> bool:

@@ -64,6 +64,19 @@ def check_learnable(samples: Sequence[Sample]) -> None:
         raise InputError("no image in train has a label or object")
 
 
+def emptied(reading: Reading, taken: list[Taken]) -> list[Problem]:
+    """A row for the labelled images that are left without objects, as their labels are all dropped: they are background
+    then.
+    """
+    dropped = Counter(p.file for p in reading.problems if p.done == "dropped" and p.rule not in REPEATED)
+    pairs = zip(reading.candidates, taken, strict=True)
+    names = [c.name for c, t in pairs for gone in _emptied(c, t, dropped) if gone]
+    if not names or any(c.label is not None for c in reading.candidates):
+        return []
+    found = f"{len(names)} labelled images are left without objects, as {names[0]}; taken as background"
+    return [Problem("", "", "left_empty", found, "noted")]
+
+
 def counted(problems: Iterable[Problem], *done: str) -> str:
     """The most frequent rules of these rows, each with its number.
 

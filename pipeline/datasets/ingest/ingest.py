@@ -14,7 +14,7 @@ from pipeline.core.room import least_of_image, need_room
 from pipeline.core.sample import SPLITS, Dataset, Sample, write_dataset, write_samples
 from pipeline.datasets.formats.reading import Problem, Reading
 from pipeline.datasets.ingest.divide import divide
-from pipeline.datasets.ingest.gate import check_learnable, judge
+from pipeline.datasets.ingest.gate import check_learnable, emptied, judge
 from pipeline.datasets.ingest.layers import hashes, lay, read_layers
 from pipeline.datasets.ingest.record import Record, read_record, write_record
 from pipeline.datasets.ingest.report import labels_sheet, ledger_text, summary_of
@@ -57,7 +57,7 @@ def ingest(
             found = [*reading.problems, *(p for t in taken for p in t.problems)]
             raise _stopped(name, error, found, report_folder) from None
         problems, doubtful = divided.problems, doubts(reading, taken)
-        problems += notes(reading, taken) + [Problem("", "", "other_unit", doubt, "noted") for doubt in doubtful]
+        problems += notes(reading, taken) + emptied(reading, taken) + _doubts(doubtful)
         dataset = _dataset(name, params, reading, laid.samples, problems)
         dataset.source |= hashes(layers)
         _write(folder, images, laid.samples, dataset)
@@ -75,6 +75,10 @@ def ingest(
         if record_file:
             write_record(record_file, divided.record)
     return summary
+
+
+def _doubts(doubtful: list[str]) -> list[Problem]:
+    return [Problem("", "", "other_unit", doubt, "noted") for doubt in doubtful]
 
 
 def _least(reading: Reading, max_side: int) -> int:

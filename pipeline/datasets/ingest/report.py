@@ -101,7 +101,7 @@ def by_rule(path: Path) -> list[dict[str, Any]]:
     dropped       1  bad_line: a.jpg line 2: 3 numbers
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such file; `dvc repro` makes it, `dvc checkout` or `dvc pull` brings it back")
+        raise InputError(f"{path}: no such file; `dvc repro ingest@{path.parent.name}` makes it")
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for number, cells in enumerate(read_table(path)):
         if len(cells) != len(COLUMNS) or (not number and cells != COLUMNS):

@@ -16,7 +16,8 @@ def failed_text(report: Path, verdict: Mapping[str, Any], run: str, params: Veri
     fell = any(row["metrics"] and falls(row, verdict["float"], params.per_class) for row in failed.values())
     how = f"; `{knob}` says how far figures may fall, `{knob}s` how far single ones may" if fell else ""
     lines = [f"{target}: {_reason(row)}" for target, row in failed.items()]
-    return "\n".join([*lines, f"see {report}; nothing is registered{how}"])
+    page = f"`python -m stages.report {run}` draws its page all the same"
+    return "\n".join([*lines, f"see {report}; nothing is registered; {page}{how}"])
 
 
 def _reason(row: dict[str, Any]) -> str:

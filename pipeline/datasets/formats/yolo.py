@@ -125,7 +125,8 @@ def recognize(path: Path, labels: Path) -> str | None:
         if like := next((f for f in texts[:20] if _like_labels(f)), None):
             raise InputError(f"{like}: lines of class and box, but {no_names(path, labels)}")
         return None  # notes beside other labels
-    if texts and names.file.suffix.lower() not in YAML and not any(map(_like_labels, texts[:LOOKED_AT])):
+    some = texts[:: -(-len(texts) // LOOKED_AT) or 1]
+    if some and names.file.suffix.lower() not in YAML and not any(map(_like_labels, some)):
         return None  # a list of something beside notes or captions
     if not texts:
         raise InputError(f"{names.file}: class names, but no text files of class and box in {labels} or below")

@@ -218,7 +218,13 @@ def test_layers_that_did_not_help_are_int8_again(tmp_path: Path, images: list[np
     assert not asked[0] and asked[1]
 
 
-@pytest.mark.parametrize(("narrow", "bits"), [(0.1, "7-bit"), (0.099, "7-bit"), (0.18, "8-bit"), (0.2, "8-bit")])
+@pytest.mark.parametrize(
+    ("narrow", "bits"),
+    [
+        *((0.1, "7-bit"), (0.18, "8-bit")),
+        *(pytest.param(*more, marks=pytest.mark.exhaustive) for more in ((0.099, "7-bit"), (0.2, "8-bit"))),
+    ],
+)
 def test_weights_have_seven_bits_where_that_comes_clearly_closer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: list[np.ndarray], narrow: float, bits: str
 ) -> None:

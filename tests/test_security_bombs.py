@@ -36,7 +36,8 @@ from pipeline.core.sample import Dataset, read_dataset, read_samples
 from pipeline.core.spec import read_spec, write_spec
 from pipeline.core.yaml_text import yaml_value
 from pipeline.datasets import remote
-from pipeline.datasets.formats import FORMATS, deeplabcut, label_studio_config, landmarks_csv, open_images, split_lists
+from pipeline.datasets.formats import FORMATS, deeplabcut, label_studio_config, landmarks_csv, split_lists
+from pipeline.datasets.formats.open_images_tables import rows_of
 from pipeline.datasets.formats.reading import Reading
 from pipeline.datasets.ingest.accounts import unread
 from pipeline.datasets.ingest.record import read_record
@@ -156,7 +157,7 @@ def reads_table(file: Path) -> object:
 
 
 def reads_boxes(file: Path) -> object:
-    return list(open_images._rows(file))
+    return list(rows_of(file))
 
 
 def reads_animals(file: Path) -> object:

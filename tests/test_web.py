@@ -308,7 +308,7 @@ def in_page(window: webdriver.Chrome, module: str, body: str, *values: Any) -> A
 SIZES = [(1, 1), (5, 7), (3, 200), (200, 3), (64, 64), (97, 13), (160, 120), (427, 640), (33, 900), (1023, 517)]
 
 
-@pytest.mark.parametrize("rule", ["letterbox", "stretch", "crop"])
+@pytest.mark.parametrize("rule", ["letterbox", pytest.param("stretch", marks=pytest.mark.exhaustive), "crop"])
 def test_the_resize_is_pillows(rule: str, serve, window, tmp_path) -> None:
     window.get(serve(PAGE))
     for size in (64, 97):

@@ -171,6 +171,9 @@ def test_of_one_dataset_the_ledger_is_told_by_rule(tmp_path, monkeypatch, capsys
     assert [(row["rule"], row["rows"]) for row in json.loads(capsys.readouterr().out)] == [
         *(("unreadable", 1), ("bad_line", 2), ("not_listed", 1))
     ]
+    file.write_text("file,key,rule,found,done\na.jpg,,\x1b[2Jbad,\x1b]0;x\x07,noted\n")
+    main(["ledger", "herd"])
+    assert "\x1b" not in capsys.readouterr().out
     for text in ("file,key\n", "file,key,rule,found,done\na.jpg,x\n"):
         file.write_text(text)
         with pytest.raises(SystemExit):

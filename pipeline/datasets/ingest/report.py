@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from pipeline.core.errors import InputError
+from pipeline.core.errors import InputError, shown
 from pipeline.core.image_file import open_image
 from pipeline.core.lines import read_table
 from pipeline.core.sample import SPLITS, Dataset, Sample
@@ -107,7 +107,7 @@ def by_rule(path: Path) -> list[dict[str, Any]]:
         if len(cells) != len(COLUMNS) or (not number and cells != COLUMNS):
             raise InputError(f"{path}: row {number + 1}: {', '.join(cells)[:80]}; expected {', '.join(COLUMNS)}")
         if number:
-            file, key, rule, found, done = map(of_cell, cells)
+            file, key, rule, found, done = (shown(of_cell(text)) for text in cells)
             first = {"done": done, "rule": rule, "rows": 0, "file": file, "key": key, "found": found}
             rows.setdefault((done, rule), first)["rows"] += 1
     return sorted(rows.values(), key=lambda row: (DONE.index(row["done"]) if row["done"] in DONE else 9, -row["rows"]))
